@@ -1,0 +1,1 @@
+//! Scale searches shared by the block encoders.

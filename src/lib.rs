@@ -1,0 +1,17 @@
+//! kquant shrinks language models: a checkpoint in, a quantized GGUF that stock llama.cpp runs out.
+//!
+//! | room | what |
+//! |---|---|
+//! | [`checkpoint`] | opens any input: named tensors, shapes, rows as f32 |
+//! | [`arch`] | model families: Hugging Face names and hyper-parameters to GGUF's |
+//! | [`vocab`] | Hugging Face tokenizers to GGUF keys |
+//! | [`recipe`] | which type each tensor gets |
+//! | [`plan`] | the complete list of output tensors, as data |
+
+#![forbid(unsafe_code)]
+
+pub mod arch;
+pub mod checkpoint;
+pub mod plan;
+pub mod recipe;
+pub mod vocab;

@@ -1,0 +1,4 @@
+//! The `kquant` program.
+#![forbid(unsafe_code)]
+
+fn main() {}
