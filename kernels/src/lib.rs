@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`block`] | the GGUF block types, one file each: layout, decode, encode. The file is the definition of its type. |
 //! | `search` | the scale searches that the encoders share |
+//! | [`float8`] | the 8-bit floats of checkpoints, which GGUF has no type for |
 
 pub mod block;
+pub mod float8;
 mod search;

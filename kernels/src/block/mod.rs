@@ -1,6 +1,46 @@
 //! The table of block types: one row per type, one file per type.
 //!
 //! A tensor row of `columns` weights is stored as `columns / elements` blocks of `bytes` bytes each.
+//! A file defines its type: the layout of the block, what it decodes to, and the bytes that ggml's encoder (x86-64, no
+//! fused multiply-add) makes of weights, to the bit. The order of its float operations is therefore part of the format.
+//! Encoders expect finite weights; for others they write some block.
+
+mod affine_superblock;
+mod codebook;
+mod codes;
+mod fp4;
+mod grid;
+mod iq1_m;
+mod iq1_s;
+mod iq2_s;
+mod iq2_xs;
+mod iq2_xxs;
+mod iq3_s;
+mod iq3_xxs;
+mod iq4_nl;
+mod iq4_xs;
+mod layout;
+mod mxfp4;
+mod nvfp4;
+mod plain;
+mod q1_0;
+mod q2_0;
+mod q2_k;
+mod q3_k;
+mod q4_0;
+mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
+mod q8_0;
+mod q8_1;
+mod q8_k;
+mod row;
+mod six_bit_header;
+mod tq1_0;
+mod tq2_0;
 
 /// What an encoder does with an importance vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +53,8 @@ pub enum Importance {
     Required,
 }
 
-/// Decodes whole blocks: `bytes` holds n blocks, `out` n times the block's elements.
+/// Decodes whole blocks: `bytes` holds n blocks, `out` n times the block's elements. What is past the last whole
+/// block of either is left alone.
 pub type Decode = fn(bytes: &[u8], out: &mut [f32]);
 
 /// Encodes one row: `row` holds the weights `[columns]`, `importance` (when given) `[columns]`,
@@ -66,14 +107,50 @@ impl PartialEq for BlockType {
 impl Eq for BlockType {}
 
 /// Every type, in the order of its ids.
-pub static TYPES: &[BlockType] = &[];
+pub static TYPES: &[&BlockType] = &[
+    &plain::F32,
+    &plain::F16,
+    &q4_0::TYPE,
+    &q4_1::TYPE,
+    &q5_0::TYPE,
+    &q5_1::TYPE,
+    &q8_0::TYPE,
+    &q8_1::TYPE,
+    &q2_k::TYPE,
+    &q3_k::TYPE,
+    &q4_k::TYPE,
+    &q5_k::TYPE,
+    &q6_k::TYPE,
+    &q8_k::TYPE,
+    &iq2_xxs::TYPE,
+    &iq2_xs::TYPE,
+    &iq3_xxs::TYPE,
+    &iq1_s::TYPE,
+    &iq4_nl::TYPE,
+    &iq3_s::TYPE,
+    &iq2_s::TYPE,
+    &iq4_xs::TYPE,
+    &plain::I8,
+    &plain::I16,
+    &plain::I32,
+    &plain::I64,
+    &plain::F64,
+    &iq1_m::TYPE,
+    &plain::BF16,
+    &tq1_0::TYPE,
+    &tq2_0::TYPE,
+    &mxfp4::TYPE,
+    &nvfp4::TYPE,
+    &q1_0::TYPE,
+    &q2_0::TYPE,
+];
 
 /// The type with ggml's id `id`.
 pub fn by_id(id: u32) -> Option<&'static BlockType> {
-    TYPES.iter().find(|t| t.id == id)
+    TYPES.iter().copied().find(|t| t.id == id)
 }
 
 /// The type called `name`, in any case.
 pub fn by_name(name: &str) -> Option<&'static BlockType> {
-    TYPES.iter().find(|t| t.name.eq_ignore_ascii_case(name))
+    TYPES.iter().copied().find(|t| t.name.eq_ignore_ascii_case(name))
 }

@@ -1,1 +1,57 @@
 //! Scale searches shared by the block encoders.
+//!
+//! Each defines a function of ggml (`ggml-quants.c`) exactly: the order of the floating-point operations is part of
+//! the definition, since a block's bytes follow from it. Sums run in element order, in f32, without fused
+//! multiply-add.
+//!
+//! | search | decoded weight | ggml |
+//! |---|---|---|
+//! | [`symmetric`] | `scale * code`, codes around zero, grid of scales | `make_qx_quants` |
+//! | [`descent`] | the same, by coordinate descent | `make_q3_quants` |
+//! | [`affine`] | `scale * code + minimum` | `make_qkx2_quants`, `make_qkx3_quants` |
+//! | [`nonnegative`] | `scale * code` of values that are not negative: the scales of a superblock | `make_qp_quants` |
+//! | [`table`] | `scale * table[code]` | `quantize_row_iq4_nl_impl` |
+
+pub(crate) mod affine;
+pub(crate) mod descent;
+pub(crate) mod nonnegative;
+pub(crate) mod rounding;
+pub(crate) mod symmetric;
+pub(crate) mod table;
+pub(crate) mod weights;
+
+mod projection;
+
+/// A group whose largest magnitude is below this counts as all zero (ggml's `GROUP_MAX_EPS`).
+pub(crate) const ZERO_GROUP: f32 = 1e-15;
+
+/// The element of largest magnitude, with its sign: the first of equals, 0 for an all-zero group.
+pub(crate) fn signed_extreme(x: &[f32]) -> f32 {
+    x.iter().fold(0.0, |extreme: f32, &v| if v.abs() > extreme.abs() { v } else { extreme })
+}
+
+/// `N` codes times one scale.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Fit<const N: usize> {
+    /// What a code is multiplied by.
+    pub(crate) scale: f32,
+    /// The codes as the block stores them: not negative.
+    pub(crate) codes: [u8; N],
+}
+
+impl<const N: usize> Fit<N> {
+    /// The fit of an all-zero group.
+    pub(crate) const ZERO: Self = Self { scale: 0.0, codes: [0; N] };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_extreme_keeps_its_sign_and_the_first_of_equals_wins() {
+        assert_eq!(signed_extreme(&[1.0, -3.0, 3.0, 2.0]), -3.0);
+        assert_eq!(signed_extreme(&[1.0, 3.0, -3.0]), 3.0);
+        assert_eq!(signed_extreme(&[-0.0, 0.0]).to_bits(), 0.0f32.to_bits());
+    }
+}

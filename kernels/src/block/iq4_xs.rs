@@ -1,0 +1,84 @@
+//! IQ4_XS: superblocks of 256 weights in 8 groups of 32, 6-bit scales, codes into the table of IQ4_NL
+//! (`block_iq4_xs` in ggml-common.h).
+//!
+//! | bytes | field | meaning |
+//! |---|---|---|
+//! | 0..2 | `d` | f16 scale of the scales |
+//! | 2..4 | `scales_h` | high 2 bits of the scales, in order |
+//! | 4..8 | `scales_l` | low 4 bits of the scales, in order |
+//! | 8..136 | `qs` | 4-bit codes: 16 bytes per group, byte `j` holds weight `j` low, weight `j + 16` high |
+//!
+//! `weight = d * (scale - 32) * VALUES[code]`
+
+use super::codes::{pack, read_f16, unpack, write_f16};
+use super::iq4_nl::{VALUES, nearest_codes};
+use super::layout::{decode_blocks, inverse};
+use super::row::{encode_row, superblocks};
+use super::{BlockType, Importance};
+use crate::search::rounding::nearest_int;
+use crate::search::signed_extreme;
+use crate::search::table::fit_scale;
+use crate::search::weights::{importance_weights, squares, sum_of_squares};
+
+const ELEMENTS: usize = 256;
+const BYTES: usize = 136;
+const GROUPS: usize = 8;
+const GROUP: usize = 32;
+
+const SCALES_HIGH: std::ops::Range<usize> = 2..4;
+const SCALES_LOW: std::ops::Range<usize> = 4..8;
+const CODES: std::ops::Range<usize> = 8..136;
+
+/// The scale code of zero.
+const SCALE_ZERO: i32 = 32;
+
+pub(super) static TYPE: BlockType = BlockType {
+    name: "IQ4_XS",
+    id: 23,
+    elements: ELEMENTS,
+    bytes: BYTES,
+    quantized: true,
+    decode,
+    encode: Some(encode),
+    importance: Importance::Optional,
+};
+
+fn decode(bytes: &[u8], out: &mut [f32]) {
+    decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut [f32; ELEMENTS]| {
+        let d = read_f16(block);
+        let high = unpack::<2, 1, GROUPS>(&block[SCALES_HIGH]);
+        let low = unpack::<4, 1, GROUPS>(&block[SCALES_LOW]);
+        let codes = unpack::<4, 16, ELEMENTS>(&block[CODES]);
+        for (i, out) in out.iter_mut().enumerate() {
+            let g = i / GROUP;
+            let scale = d * (i32::from(low[g] | high[g] << 4) - SCALE_ZERO) as f32;
+            *out = scale * f32::from(VALUES[usize::from(codes[i])]);
+        }
+    });
+}
+
+type Superblock = [[f32; GROUP]; GROUPS];
+
+fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    let plain = |x: &Superblock, out: &mut _| write_block(x, &x.each_ref().map(squares), out);
+    encode_row(row, importance, out, superblocks, plain, |x, importance, out| {
+        let variance = sum_of_squares(x.as_flattened()) * (2.0 / ELEMENTS as f32);
+        let weights = std::array::from_fn(|g| importance_weights(&x[g], &importance[g], variance));
+        write_block(x, &weights, out);
+    });
+}
+
+/// The scale of largest magnitude becomes scale code 0; codes are picked under the coded scales, but under `d`
+/// before it is rounded to f16.
+fn write_block(x: &Superblock, weights: &Superblock, out: &mut [u8; BYTES]) {
+    let scales: [f32; GROUPS] = std::array::from_fn(|g| fit_scale(&x[g], &weights[g], &VALUES));
+    let d = -signed_extreme(&scales) / SCALE_ZERO as f32;
+    let inverse = inverse(d);
+    let multiples = scales.map(|scale| nearest_int(inverse * scale).clamp(-SCALE_ZERO, SCALE_ZERO - 1));
+    let scale_codes = multiples.map(|multiple| (multiple + SCALE_ZERO) as u8);
+    write_f16(d, out);
+    pack::<2, 1>(&scale_codes, 4, &mut out[SCALES_HIGH]);
+    pack::<4, 1>(&scale_codes, 0, &mut out[SCALES_LOW]);
+    let codes: [_; GROUPS] = std::array::from_fn(|g| nearest_codes(&x[g], d * multiples[g] as f32));
+    pack::<4, 16>(codes.as_flattened(), 0, &mut out[CODES]);
+}

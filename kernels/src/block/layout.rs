@@ -1,0 +1,71 @@
+//! What the types share: the walk over the blocks of a row and the half-precision numbers inside a block.
+
+use half::f16;
+
+/// Applies `decode` to every whole block of `bytes` and the weights it stands for in `out`.
+pub(super) fn decode_blocks<const BYTES: usize, const ELEMENTS: usize>(
+    bytes: &[u8],
+    out: &mut [f32],
+    decode: impl Fn(&[u8; BYTES], &mut [f32; ELEMENTS]),
+) {
+    let (blocks, _) = bytes.as_chunks();
+    let (weights, _) = out.as_chunks_mut();
+    for (block, weights) in blocks.iter().zip(weights) {
+        decode(block, weights);
+    }
+}
+
+/// Applies `encode` to every block's worth of weights in `row` and the block it becomes in `out`.
+pub(super) fn encode_blocks<const ELEMENTS: usize, const BYTES: usize>(
+    row: &[f32],
+    out: &mut [u8],
+    encode: impl Fn(&[f32; ELEMENTS], &mut [u8; BYTES]),
+) {
+    let (weights, _) = row.as_chunks();
+    let (blocks, _) = out.as_chunks_mut();
+    for (weights, block) in weights.iter().zip(blocks) {
+        encode(weights, block);
+    }
+}
+
+/// The number that the two bytes of a half-precision field hold.
+pub(super) fn from_f16(bytes: [u8; 2]) -> f32 {
+    f16::from_le_bytes(bytes).to_f32()
+}
+
+/// The half-precision field nearest to `x` (ties to even, infinity past the range), as ggml writes it.
+pub(super) fn to_f16(x: f32) -> [u8; 2] {
+    // ggml drops the payload of a NaN, `half` keeps it.
+    let x = if x.is_nan() { f32::NAN.copysign(x) } else { x };
+    f16::from_f32(x).to_le_bytes()
+}
+
+/// The largest magnitude among `weights`.
+pub(super) fn abs_max(weights: &[f32]) -> f32 {
+    weights.iter().fold(0.0, |max, w| w.abs().max(max))
+}
+
+/// `1 / scale`, and 0 for a scale of 0. Infinite for a scale so small that its inverse is past the range of f32.
+pub(super) fn inverse(scale: f32) -> f32 {
+    if scale == 0.0 { 0.0 } else { 1.0 / scale }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{from_f16, to_f16};
+
+    #[test]
+    fn f16_fields_round_to_even_and_overflow_to_infinity() {
+        let bits = |x| u16::from_le_bytes(to_f16(x));
+        assert_eq!(bits(1.0 + f32::powi(2.0, -11)), 0x3c00);
+        assert_eq!(bits(1.0 + 3.0 * f32::powi(2.0, -11)), 0x3c02);
+        assert_eq!(bits(65519.0), 0x7bff);
+        assert_eq!(bits(65520.0), 0x7c00);
+        assert_eq!(bits(-1e38), 0xfc00);
+        assert_eq!(bits(f32::powi(2.0, -25)), 0x0000);
+        assert_eq!(bits(-1.5 * f32::powi(2.0, -25)), 0x8001);
+        assert_eq!(bits(f32::from_bits(0x7f80_0001)), 0x7e00);
+        assert_eq!(bits(f32::from_bits(0xffc1_2345)), 0xfe00);
+        assert_eq!(from_f16([0x01, 0x00]), f32::powi(2.0, -24));
+    }
+}

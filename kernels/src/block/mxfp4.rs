@@ -1,0 +1,88 @@
+//! MXFP4: 32 weights in 17 bytes (4.25 bits per weight): 4-bit floats under a power of two.
+//!
+//! | field | bytes | meaning |
+//! |---|---|---|
+//! | e | 1 | exponent of the scale 2^(e - 127) (E8M0) |
+//! | qs | 16 | E2M1 codes; byte j holds weight j (low bits) and weight 16 + j (high bits) |
+//!
+//! weight = 2^(e - 127) * value of the code, one of 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives.
+//! Source: ggml's `block_mxfp4`; the format is the OCP Microscaling one.
+
+use super::layout::{abs_max, decode_blocks, encode_blocks};
+use super::{BlockType, Importance, fp4};
+
+const ELEMENTS: usize = 32;
+const BYTES: usize = 17;
+
+pub(super) static TYPE: BlockType = BlockType {
+    name: "MXFP4",
+    id: 39,
+    elements: ELEMENTS,
+    bytes: BYTES,
+    quantized: true,
+    decode: |bytes, out| decode_blocks(bytes, out, decode_block),
+    encode: Some(|row, _, out| encode_blocks(row, out, encode_block)),
+    importance: Importance::Ignored,
+};
+
+fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
+    let [exponent, codes @ ..] = block;
+    fp4::decode(codes, half_scale(*exponent), weights);
+}
+
+fn encode_block(weights: &[f32; ELEMENTS], block: &mut [u8; BYTES]) {
+    let [exponent, codes @ ..] = block;
+    let max = abs_max(weights);
+    // The largest weight falls among the codes of exponent 2. Below 2^-125 the byte wraps around, as ggml's does.
+    *exponent = if max > 0.0 { (floor_log2(max) - 2 + 127) as u8 } else { 0 };
+    fp4::encode(weights, half_scale(*exponent), codes);
+}
+
+/// 2^(exponent - 128), subnormal for the two lowest exponents.
+fn half_scale(exponent: u8) -> f32 {
+    let exponent = u32::from(exponent);
+    f32::from_bits(if exponent < 2 { 0x0020_0000 << exponent } else { (exponent - 1) << 23 })
+}
+
+/// `floor(log2f(x))` of a positive finite x, in which the logarithm is rounded to f32: just below a power of two it is
+/// rounded up to the whole number. Spelled out because a C library's `log2f` differs between machines.
+fn floor_log2(x: f32) -> i32 {
+    const SUBNORMAL_SHIFT: i32 = 24;
+    let (bits, shift) = if x.is_normal() {
+        (x.to_bits(), 0)
+    } else {
+        ((x * (1 << SUBNORMAL_SHIFT) as f32).to_bits(), SUBNORMAL_SHIFT)
+    };
+    let next = (bits >> 23) as i32 - 126 - shift;
+    // x = 2^next * (1 - gap). The tangent at gap = 0 bounds the logarithm from above, closely where it matters.
+    let gap = f64::from(0x80_0000 - (bits & 0x7f_ffff)) / f64::from(1 << 24);
+    let logarithm = f64::from(next) - gap * std::f64::consts::LOG2_E;
+    if logarithm as f32 == next as f32 { next } else { next - 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::floor_log2;
+
+    #[test]
+    fn logarithm_of_powers_of_two() {
+        for exponent in -149..128 {
+            assert_eq!(floor_log2(2.0_f64.powi(exponent) as f32), exponent);
+        }
+    }
+
+    #[test]
+    fn logarithm_rounds_up_just_below_a_power_of_two() {
+        let below = |power: i32, steps: u32| f32::from_bits((2.0_f64.powi(power) as f32).to_bits() - steps);
+        // (power, the last step below it whose logarithm still rounds to it), by hand: steps * 2^-24 * log2(e)
+        // must stay under half the spacing of f32 beside the power.
+        for (power, last) in
+            [(1, 0), (2, 0), (3, 1), (16, 5), (17, 11), (-1, 0), (-2, 1), (-16, 11), (-100, 44)]
+        {
+            assert_eq!(floor_log2(below(power, last)), power, "2^{power} less {last} steps");
+            assert_eq!(floor_log2(below(power, last + 1)), power - 1, "2^{power} less {} steps", last + 1);
+        }
+        assert_eq!(floor_log2(below(0, 1)), -1);
+        assert_eq!(floor_log2(f32::MAX), 128);
+    }
+}

@@ -1,0 +1,112 @@
+//! Numbers stored as they are, one weight per block, little endian: F32, F16, BF16, F64 and the integers.
+//!
+//! F64 and the integers can be read only; they become the nearest f32.
+//! Source: ggml's `ggml_fp32_to_fp16_row`, `ggml_fp32_to_bf16_row` and the type traits of the others.
+
+use half::bf16;
+
+use super::layout::{from_f16, to_f16};
+use super::{BlockType, Decode, Encode, Importance};
+
+pub(super) static F32: BlockType = plain(
+    "F32",
+    0,
+    4,
+    |bytes, out| decode(bytes, out, f32::from_le_bytes),
+    Some(|row, _, out| encode(row, out, f32::to_le_bytes)),
+);
+
+pub(super) static F16: BlockType = plain(
+    "F16",
+    1,
+    2,
+    |bytes, out| decode(bytes, out, from_f16),
+    Some(|row, _, out| encode(row, out, to_f16)),
+);
+
+pub(super) static BF16: BlockType = plain(
+    "BF16",
+    30,
+    2,
+    |bytes, out| decode(bytes, out, |x| bf16::from_le_bytes(x).to_f32()),
+    Some(|row, _, out| encode(row, out, |x| bf16::from_f32(x).to_le_bytes())),
+);
+
+pub(super) static F64: BlockType =
+    plain("F64", 28, 8, |bytes, out| decode(bytes, out, |x| f64::from_le_bytes(x) as f32), None);
+
+pub(super) static I8: BlockType =
+    plain("I8", 24, 1, |bytes, out| decode(bytes, out, |x| i8::from_le_bytes(x).into()), None);
+
+pub(super) static I16: BlockType =
+    plain("I16", 25, 2, |bytes, out| decode(bytes, out, |x| i16::from_le_bytes(x).into()), None);
+
+pub(super) static I32: BlockType =
+    plain("I32", 26, 4, |bytes, out| decode(bytes, out, |x| i32::from_le_bytes(x) as f32), None);
+
+pub(super) static I64: BlockType =
+    plain("I64", 27, 8, |bytes, out| decode(bytes, out, |x| i64::from_le_bytes(x) as f32), None);
+
+const fn plain(
+    name: &'static str,
+    id: u32,
+    bytes: usize,
+    decode: Decode,
+    encode: Option<Encode>,
+) -> BlockType {
+    BlockType {
+        name,
+        id,
+        elements: 1,
+        bytes,
+        quantized: false,
+        decode,
+        encode,
+        importance: Importance::Ignored,
+    }
+}
+
+fn decode<const BYTES: usize>(bytes: &[u8], out: &mut [f32], number: impl Fn([u8; BYTES]) -> f32) {
+    let (fields, _) = bytes.as_chunks();
+    for (field, weight) in fields.iter().zip(out) {
+        *weight = number(*field);
+    }
+}
+
+fn encode<const BYTES: usize>(row: &[f32], out: &mut [u8], field: impl Fn(f32) -> [u8; BYTES]) {
+    let (fields, _) = out.as_chunks_mut();
+    for (weight, bytes) in row.iter().zip(fields) {
+        *bytes = field(*weight);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(ty: &BlockType, bytes: &[u8]) -> Vec<f32> {
+        let mut out = vec![f32::NAN; bytes.len() / ty.bytes];
+        (ty.decode)(bytes, &mut out);
+        out
+    }
+
+    #[test]
+    fn integers_and_doubles_become_the_nearest_f32() {
+        assert_eq!(decoded(&I8, &[0x80, 0x7f, 0xff]), [-128.0, 127.0, -1.0]);
+        assert_eq!(decoded(&I16, &[0x00, 0x80, 0x39, 0x30]), [-32768.0, 12345.0]);
+        assert_eq!(decoded(&I32, &16_777_217_i32.to_le_bytes()), [16_777_216.0]);
+        assert_eq!(decoded(&I64, &i64::MIN.to_le_bytes()), [-9_223_372_036_854_775_808.0]);
+        let doubles = [0.1_f64.to_le_bytes(), (-1e300_f64).to_le_bytes()].concat();
+        assert_eq!(decoded(&F64, &doubles), [0.1, f32::NEG_INFINITY]);
+    }
+
+    /// The one place where the golden rows, which are finite, cannot speak.
+    #[test]
+    fn bf16_quiets_nan() {
+        let mut out = [0; 6];
+        encode(&[f32::from_bits(0x7f80_0001), f32::from_bits(0xffa5_0000), f32::MAX], &mut out, |x| {
+            bf16::from_f32(x).to_le_bytes()
+        });
+        assert_eq!(out, [0xc0, 0x7f, 0xe5, 0xff, 0x80, 0x7f]);
+    }
+}

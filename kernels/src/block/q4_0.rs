@@ -1,0 +1,60 @@
+//! Q4_0: 32 weights, one scale, 4-bit codes around zero (`block_q4_0` in ggml-common.h).
+//!
+//! | bytes | field | meaning |
+//! |---|---|---|
+//! | 0..2 | `d` | f16 scale |
+//! | 2..18 | `qs` | 4-bit codes: byte `j` holds weight `j` low, weight `j + 16` high |
+//!
+//! `weight = d * (code - 8)`
+
+use super::codes::{pack, read_f16, unpack, write_f16};
+use super::layout::{decode_blocks, inverse};
+use super::row::{blocks, encode_row};
+use super::{BlockType, Importance};
+use crate::search::rounding::truncate_to_byte;
+use crate::search::weights::{importance_weights, mean_square};
+use crate::search::{signed_extreme, symmetric};
+
+const ELEMENTS: usize = 32;
+const BYTES: usize = 18;
+/// The code of weight zero.
+const ZERO: i32 = 8;
+
+pub(super) static TYPE: BlockType = BlockType {
+    name: "Q4_0",
+    id: 2,
+    elements: ELEMENTS,
+    bytes: BYTES,
+    quantized: true,
+    decode,
+    encode: Some(encode),
+    importance: Importance::Optional,
+};
+
+fn decode(bytes: &[u8], out: &mut [f32]) {
+    decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut [f32; ELEMENTS]| {
+        let d = read_f16(block);
+        *out = unpack::<4, 16, ELEMENTS>(&block[2..]).map(|code| (i32::from(code) - ZERO) as f32 * d);
+    });
+}
+
+fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    let variance = mean_square(row);
+    encode_row(row, importance, out, blocks, encode_plain, |x, importance, out| {
+        let fit = symmetric::fit(x, &importance_weights(x, importance, variance), ZERO);
+        write_block(fit.scale, &fit.codes, out);
+    });
+}
+
+/// The weight of largest magnitude becomes code 0, the rest is rounded.
+fn encode_plain(x: &[f32; ELEMENTS], out: &mut [u8; BYTES]) {
+    let d = signed_extreme(x) / -(ZERO as f32);
+    let inverse = inverse(d);
+    let codes = x.map(|v| truncate_to_byte(v * inverse + 8.5).min(15));
+    write_block(d, &codes, out);
+}
+
+fn write_block(d: f32, codes: &[u8; ELEMENTS], out: &mut [u8; BYTES]) {
+    write_f16(d, out);
+    pack::<4, 16>(codes, 0, &mut out[2..]);
+}

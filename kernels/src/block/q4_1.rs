@@ -1,0 +1,63 @@
+//! Q4_1: 32 weights, scale and minimum, 4-bit codes (`block_q4_1` in ggml-common.h).
+//!
+//! | bytes | field | meaning |
+//! |---|---|---|
+//! | 0..2 | `d` | f16 scale |
+//! | 2..4 | `m` | f16 minimum |
+//! | 4..20 | `qs` | 4-bit codes: byte `j` holds weight `j` low, weight `j + 16` high |
+//!
+//! `weight = d * code + m`
+
+use super::codes::{pack, read_f16, unpack, write_f16};
+use super::layout::{decode_blocks, inverse};
+use super::row::{blocks, encode_row};
+use super::{BlockType, Importance};
+use crate::search::affine::{self, Grid, Loss};
+use crate::search::rounding::truncate_to_byte;
+use crate::search::weights::{importance_weights, mean_square, range};
+
+const ELEMENTS: usize = 32;
+const BYTES: usize = 20;
+const TOP: u8 = 15;
+
+pub(super) static TYPE: BlockType = BlockType {
+    name: "Q4_1",
+    id: 3,
+    elements: ELEMENTS,
+    bytes: BYTES,
+    quantized: true,
+    decode,
+    encode: Some(encode),
+    importance: Importance::Optional,
+};
+
+fn decode(bytes: &[u8], out: &mut [f32]) {
+    decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut [f32; ELEMENTS]| {
+        let (d, m) = (read_f16(block), read_f16(&block[2..]));
+        *out = unpack::<4, 16, ELEMENTS>(&block[4..]).map(|code| f32::from(code) * d + m);
+    });
+}
+
+fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    let variance = mean_square(row);
+    encode_row(row, importance, out, blocks, encode_plain, |x, importance, out| {
+        let weights = importance_weights(x, importance, variance);
+        let fit = affine::fit(x, &weights, TOP, &Grid::WEIGHTED, Loss::Squared);
+        write_block(fit.scale, -fit.offset, &fit.codes, out);
+    });
+}
+
+/// The least weight becomes code 0, the largest the top one, the rest is rounded.
+fn encode_plain(x: &[f32; ELEMENTS], out: &mut [u8; BYTES]) {
+    let (low, high) = range(x);
+    let d = (high - low) / f32::from(TOP);
+    let inverse = inverse(d);
+    let codes = x.map(|v| truncate_to_byte((v - low) * inverse + 0.5).min(TOP));
+    write_block(d, low, &codes, out);
+}
+
+fn write_block(d: f32, m: f32, codes: &[u8; ELEMENTS], out: &mut [u8; BYTES]) {
+    write_f16(d, out);
+    write_f16(m, &mut out[2..]);
+    pack::<4, 16>(codes, 0, &mut out[4..]);
+}

@@ -1,0 +1,75 @@
+//! Q5_K: superblocks of 256 weights in 8 groups of 32, 6-bit scales and offsets, 5-bit codes (`block_q5_K` in
+//! ggml-common.h).
+//!
+//! | bytes | field | meaning |
+//! |---|---|---|
+//! | 0..16 | `d`, `dmin`, `scales` | see `six_bit_header` |
+//! | 16..48 | `qh` | fifth bits: bit `k` of byte `j` is of weight `j + 32·k` |
+//! | 48..176 | `qs` | low 4 bits: 32 bytes hold 64 weights, byte `j` weight `j` low, weight `j + 32` high |
+//!
+//! `weight = d * scale * code - dmin * offset`
+
+use super::affine_superblock::{Coded, Fits, Groups, fit_plain, fit_weighted};
+use super::codes::{pack, unpack};
+use super::layout::decode_blocks;
+use super::row::{encode_row, superblocks};
+use super::six_bit_header::{self as header, GROUP, GROUPS};
+use super::{BlockType, Importance};
+use crate::search::affine::{self, Grid, Loss};
+use crate::search::weights::{magnitude_weights, twice_mean_square};
+
+const ELEMENTS: usize = 256;
+const BYTES: usize = 176;
+const HIGH_BITS: std::ops::Range<usize> = header::BYTES..48;
+const CODES: std::ops::Range<usize> = 48..BYTES;
+
+const CODE_TOP: u8 = 31;
+const PLAIN_GRID: Grid = Grid { first: -0.5, step: 0.1, last: 15 };
+
+pub(super) static TYPE: BlockType = BlockType {
+    name: "Q5_K",
+    id: 13,
+    elements: ELEMENTS,
+    bytes: BYTES,
+    quantized: true,
+    decode,
+    encode: Some(encode),
+    importance: Importance::Optional,
+};
+
+fn decode(bytes: &[u8], out: &mut [f32]) {
+    decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut [f32; ELEMENTS]| {
+        let high = unpack::<1, 32, ELEMENTS>(&block[HIGH_BITS]);
+        let low = unpack::<4, 32, ELEMENTS>(&block[CODES]);
+        let codes = std::array::from_fn(|i| low[i] | high[i] << 4);
+        header::read(block).decode(&codes, out);
+    });
+}
+
+fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    encode_row(row, importance, out, superblocks, encode_plain, |x, importance, out| {
+        let variance = twice_mean_square(x.as_flattened());
+        let (fits, coded) = fit_weighted(x, importance, variance, CODE_TOP, header::TOP);
+        write_block(x, fits, &coded.bounded(header::TOP), out);
+    });
+}
+
+fn encode_plain(x: &Groups<GROUPS, GROUP>, out: &mut [u8; BYTES]) {
+    let (fits, coded) = fit_plain(x, header::TOP, |group| {
+        affine::fit(group, &magnitude_weights(group), CODE_TOP, &PLAIN_GRID, Loss::Squared)
+    });
+    write_block(x, fits, &coded.bounded(header::TOP), out);
+}
+
+fn write_block(
+    x: &Groups<GROUPS, GROUP>,
+    fits: Fits<GROUPS, GROUP>,
+    coded: &Coded<GROUPS>,
+    out: &mut [u8; BYTES],
+) {
+    let header = header::write(coded, out);
+    let mut codes = fits.codes;
+    header.round(x, CODE_TOP, &mut codes);
+    pack::<4, 32>(codes.as_flattened(), 0, &mut out[CODES]);
+    pack::<1, 32>(codes.as_flattened(), 4, &mut out[HIGH_BITS]);
+}

@@ -1,0 +1,101 @@
+//! Q6_K: superblocks of 256 weights in 16 groups of 16, 8-bit scales, 6-bit codes around zero (`block_q6_K` in
+//! ggml-common.h).
+//!
+//! | bytes | field | meaning |
+//! |---|---|---|
+//! | 0..128 | `ql` | low 4 bits: 64 bytes hold 128 weights, byte `j` weight `j` low, weight `j + 64` high |
+//! | 128..192 | `qh` | high 2 bits: 32 bytes hold 128 weights, byte `j` the weights `j`, `j + 32`, `j + 64`, `j + 96` |
+//! | 192..208 | `scales` | signed, one per group |
+//! | 208..210 | `d` | f16 scale of the scales |
+//!
+//! `weight = d * scale * (code - 32)`
+
+use super::codes::{pack, read_f16, unpack, write_f16};
+use super::layout::decode_blocks;
+use super::row::{encode_row, superblocks};
+use super::{BlockType, Importance};
+use crate::search::rounding::nearest_int;
+use crate::search::weights::squares;
+use crate::search::{Fit, ZERO_GROUP, signed_extreme, symmetric};
+
+const ELEMENTS: usize = 256;
+const BYTES: usize = 210;
+const GROUPS: usize = 16;
+const GROUP: usize = 16;
+
+const CODES: std::ops::Range<usize> = 0..128;
+const HIGH_BITS: std::ops::Range<usize> = 128..192;
+const SCALES: std::ops::Range<usize> = 192..208;
+const D: usize = 208;
+
+/// The code of weight zero.
+const ZERO: i32 = 32;
+/// The scale code that the scale of largest magnitude gets, and the largest one.
+const SCALE_EXTREME: f32 = -128.0;
+const SCALE_TOP: i32 = 127;
+
+pub(super) static TYPE: BlockType = BlockType {
+    name: "Q6_K",
+    id: 14,
+    elements: ELEMENTS,
+    bytes: BYTES,
+    quantized: true,
+    decode,
+    encode: Some(encode),
+    importance: Importance::Optional,
+};
+
+fn decode(bytes: &[u8], out: &mut [f32]) {
+    decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut [f32; ELEMENTS]| {
+        let low = unpack::<4, 64, ELEMENTS>(&block[CODES]);
+        let high = unpack::<2, 32, ELEMENTS>(&block[HIGH_BITS]);
+        let scales = group_scales(block);
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = scales[i / GROUP] * (i32::from(low[i] | high[i] << 4) - ZERO) as f32;
+        }
+    });
+}
+
+/// What each group's codes are multiplied by.
+fn group_scales(block: &[u8; BYTES]) -> [f32; GROUPS] {
+    let d = read_f16(&block[D..]);
+    let scales = &block[SCALES];
+    std::array::from_fn(|g| d * f32::from(scales[g] as i8))
+}
+
+fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    encode_row(row, importance, out, superblocks, encode_plain, encode_weighted);
+}
+
+type Superblock = [[f32; GROUP]; GROUPS];
+
+fn encode_plain(x: &Superblock, out: &mut [u8; BYTES]) {
+    write_block(x, &x.each_ref().map(|group| symmetric::fit(group, &squares(group), ZERO)), out);
+}
+
+/// Weighted by the importance alone: unlike in the other types the size of a weight does not count.
+fn encode_weighted(x: &Superblock, importance: &Superblock, out: &mut [u8; BYTES]) {
+    write_block(x, &std::array::from_fn(|g| symmetric::fit(&x[g], &importance[g], ZERO)), out);
+}
+
+/// Codes the scales of the groups and rounds the weights once more, with the scales as stored; a group of scale 0
+/// keeps the codes of its fit.
+fn write_block(x: &Superblock, groups: &[Fit<GROUP>; GROUPS], out: &mut [u8; BYTES]) {
+    let scales = groups.each_ref().map(|group| group.scale);
+    let extreme = signed_extreme(&scales);
+    if extreme.abs() < ZERO_GROUP {
+        out.fill(0);
+        return;
+    }
+    let inverse = SCALE_EXTREME / extreme;
+    write_f16(1.0 / inverse, &mut out[D..]);
+    for (code, scale) in out[SCALES].iter_mut().zip(scales) {
+        *code = nearest_int(inverse * scale).min(SCALE_TOP) as u8;
+    }
+    let mut codes = groups.each_ref().map(|group| group.codes);
+    for ((x, codes), scale) in x.iter().zip(&mut codes).zip(group_scales(out)) {
+        symmetric::round(x, scale, ZERO, codes);
+    }
+    pack::<4, 64>(codes.as_flattened(), 0, &mut out[CODES]);
+    pack::<2, 32>(codes.as_flattened(), 4, &mut out[HIGH_BITS]);
+}

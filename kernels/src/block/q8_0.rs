@@ -1,0 +1,49 @@
+//! Q8_0: 32 weights, one scale, 8-bit codes (`block_q8_0` in ggml-common.h).
+//!
+//! | bytes | field | meaning |
+//! |---|---|---|
+//! | 0..2 | `d` | f16 scale |
+//! | 2..34 | `qs` | signed codes, in order |
+//!
+//! `weight = d * code`
+
+use super::codes::{read_f16, write_f16};
+use super::layout::{abs_max, decode_blocks, encode_blocks, inverse};
+use super::{BlockType, Importance};
+use crate::search::rounding::truncate_to_byte;
+
+const ELEMENTS: usize = 32;
+const BYTES: usize = 34;
+/// The code of the weight of largest magnitude.
+const TOP: f32 = 127.0;
+
+pub(super) static TYPE: BlockType = BlockType {
+    name: "Q8_0",
+    id: 8,
+    elements: ELEMENTS,
+    bytes: BYTES,
+    quantized: true,
+    decode,
+    encode: Some(encode),
+    importance: Importance::Ignored,
+};
+
+fn decode(bytes: &[u8], out: &mut [f32]) {
+    decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut [f32; ELEMENTS]| {
+        let d = read_f16(block);
+        for (out, &code) in out.iter_mut().zip(&block[2..]) {
+            *out = f32::from(code as i8) * d;
+        }
+    });
+}
+
+fn encode(row: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
+    encode_blocks(row, out, |x: &[f32; ELEMENTS], out: &mut [u8; BYTES]| {
+        let d = abs_max(x) / TOP;
+        let inverse = inverse(d);
+        write_f16(d, out);
+        for (code, v) in out[2..].iter_mut().zip(x) {
+            *code = truncate_to_byte((v * inverse).round());
+        }
+    });
+}

@@ -1,0 +1,106 @@
+//! The first 16 bytes of Q4_K and Q5_K: scale and offset of 8 groups.
+//!
+//! | bytes | field | meaning |
+//! |---|---|---|
+//! | 0..2 | `d` | f16 scale of the scales |
+//! | 2..4 | `dmin` | f16 scale of the offsets |
+//! | 4..8 | `scales` | scales 0..4 in the low 6 bits; above them bits 4 and 5 of scales 4..8 |
+//! | 8..12 | | offsets 0..4 in the low 6 bits; above them bits 4 and 5 of offsets 4..8 |
+//! | 12..16 | | low 4 bits of scales 4..8 (low) and of offsets 4..8 (high) |
+
+use super::affine_superblock::{Coded, Groups};
+use super::codes::{read_f16, write_f16};
+use crate::search::affine;
+
+/// Groups of a superblock.
+pub(super) const GROUPS: usize = 8;
+/// Weights of a group.
+pub(super) const GROUP: usize = 32;
+/// Weights of a superblock.
+const ELEMENTS: usize = GROUPS * GROUP;
+/// The largest scale or offset.
+pub(super) const TOP: u8 = 63;
+/// Bytes of the header.
+pub(super) const BYTES: usize = 16;
+
+const D: usize = 0;
+const DMIN: usize = 2;
+const SCALES: std::ops::Range<usize> = 4..16;
+
+/// What decoding needs: `weight = scales[group] * code - offsets[group]`.
+pub(super) struct Header {
+    pub(super) scales: [f32; GROUPS],
+    pub(super) offsets: [f32; GROUPS],
+}
+
+impl Header {
+    /// Decodes the superblock's codes.
+    pub(super) fn decode(&self, codes: &[u8; ELEMENTS], out: &mut [f32; ELEMENTS]) {
+        let groups = out.as_chunks_mut::<GROUP>().0.iter_mut().zip(codes.as_chunks::<GROUP>().0);
+        for ((out, codes), (scale, offset)) in groups.zip(self.scales.iter().zip(&self.offsets)) {
+            *out = codes.map(|code| scale * f32::from(code) - offset);
+        }
+    }
+
+    /// Rounds the superblock's weights to codes up to `top`; a group of scale 0 keeps its `codes`.
+    pub(super) fn round(&self, x: &Groups<GROUPS, GROUP>, top: u8, codes: &mut [[u8; GROUP]; GROUPS]) {
+        let scales = self.scales.iter().zip(&self.offsets);
+        for ((x, codes), (&scale, &offset)) in x.iter().zip(codes).zip(scales) {
+            affine::round(x, scale, offset, top, codes);
+        }
+    }
+}
+
+/// Reads the header at the start of `block`.
+pub(super) fn read(block: &[u8]) -> Header {
+    let (d, dmin) = (read_f16(&block[D..]), read_f16(&block[DMIN..]));
+    let (scales, offsets) = unpack(&block[SCALES]);
+    Header {
+        scales: scales.map(|code| d * f32::from(code)),
+        offsets: offsets.map(|code| dmin * f32::from(code)),
+    }
+}
+
+/// Writes the header at the start of `block` and gives it as decoding will see it.
+pub(super) fn write(coded: &Coded<GROUPS>, block: &mut [u8]) -> Header {
+    write_f16(coded.scales.scale, &mut block[D..]);
+    write_f16(coded.offsets.scale, &mut block[DMIN..]);
+    pack(&coded.scales.codes, &coded.offsets.codes, &mut block[SCALES]);
+    read(block)
+}
+
+/// Packs 8 scales and 8 offsets into 12 bytes. Codes above [`TOP`] spill into the high bits of their byte.
+fn pack(scales: &[u8; GROUPS], offsets: &[u8; GROUPS], bytes: &mut [u8]) {
+    for j in 0..4 {
+        let (scale, offset) = (scales[j + 4], offsets[j + 4]);
+        bytes[j] = scales[j] | (scale >> 4) << 6;
+        bytes[j + 4] = offsets[j] | (offset >> 4) << 6;
+        bytes[j + 8] = (scale & 15) | (offset & 15) << 4;
+    }
+}
+
+/// The 8 scales and 8 offsets in 12 bytes.
+fn unpack(bytes: &[u8]) -> ([u8; GROUPS], [u8; GROUPS]) {
+    let (mut scales, mut offsets) = ([0; GROUPS], [0; GROUPS]);
+    for j in 0..4 {
+        scales[j] = bytes[j] & TOP;
+        offsets[j] = bytes[j + 4] & TOP;
+        scales[j + 4] = (bytes[j + 8] & 15) | (bytes[j] >> 6) << 4;
+        offsets[j + 4] = (bytes[j + 8] >> 4) | (bytes[j + 4] >> 6) << 4;
+    }
+    (scales, offsets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unpacking_undoes_packing() {
+        let scales = [63, 0, 17, 42, 63, 1, 33, 20];
+        let offsets = [5, 62, 31, 0, 48, 63, 9, 16];
+        let mut bytes = [0xff; 12];
+        pack(&scales, &offsets, &mut bytes);
+        assert_eq!(unpack(&bytes), (scales, offsets));
+    }
+}

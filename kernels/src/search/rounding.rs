@@ -1,0 +1,53 @@
+//! Float to integer the way ggml's encoders do it, on every machine.
+
+/// 1.5 * 2^23: adding it leaves the nearest integer, ties to even, in the low mantissa bits.
+const MAGIC: f32 = 12_582_912.0;
+const MANTISSA: u32 = 0x007f_ffff;
+const MANTISSA_OF_MAGIC: i32 = 0x0040_0000;
+
+/// The nearest integer, ties to even, for magnitudes below 2^22 (ggml's `nearest_int`).
+///
+/// Beyond that it is whatever the mantissa says (infinities give -2^22, NaN gives 0): encoders of overflowing rows
+/// depend on it.
+#[inline]
+pub(crate) fn nearest_int(value: f32) -> i32 {
+    ((value + MAGIC).to_bits() & MANTISSA) as i32 - MANTISSA_OF_MAGIC
+}
+
+/// The low byte of `value` truncated to an integer; 0 where the integer does not fit 32 bits and for NaN.
+///
+/// C leaves the conversion of a float to an 8-bit integer undefined out of range; this is what x86-64 gives.
+/// Groups of subnormal weights get there, as the reciprocal of their scale is infinite.
+#[inline]
+pub(crate) fn truncate_to_byte(value: f32) -> u8 {
+    if value.abs() < 2_147_483_648.0 { value as i32 as u8 } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_go_to_even() {
+        let rounded = [-2.5, -1.5, -0.5, -0.0, 0.5, 1.5, 2.5, 2.500_000_2].map(nearest_int);
+        assert_eq!(rounded, [-2, -2, 0, 0, 0, 2, 2, 3]);
+    }
+
+    #[test]
+    fn agrees_with_ieee_rounding_over_its_range() {
+        for step in -40_000i32..40_000 {
+            let value = step as f32 * 104.857;
+            assert_eq!(nearest_int(value), value.round_ties_even() as i32, "{value}");
+        }
+    }
+
+    #[test]
+    fn out_of_range_is_fixed_too() {
+        assert_eq!(
+            [f32::INFINITY, f32::NEG_INFINITY, f32::NAN].map(nearest_int),
+            [-4_194_304, -4_194_304, 0]
+        );
+        assert_eq!([f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 3e9].map(truncate_to_byte), [0; 4]);
+        assert_eq!([-1.9, -0.9, 0.9, 15.99, 256.0].map(truncate_to_byte), [255, 0, 0, 15, 0]);
+    }
+}
