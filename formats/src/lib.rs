@@ -1,7 +1,27 @@
 //! Bytes to structures and back, safe on hostile input. No arithmetic on weights.
 //!
+//! Readers map files into memory and borrow from there. They never panic and never allocate by a number that the file
+//! claims, only by what the file holds.
+//!
 //! | module | what |
 //! |---|---|
 //! | [`gguf`] | values, metadata, reader, writer, split files |
+//! | [`safetensors`] | checkpoints of one file or many |
+//! | [`imatrix`] | importance matrices, GGUF and legacy |
+//! | [`sentencepiece`] | SentencePiece models |
+//! | [`map`] | read-only memory maps |
+//! | [`partial`] | output files that appear only when complete |
+//! | [`error`] | what can go wrong |
 
+#![deny(unsafe_code)]
+
+mod cursor;
+pub mod error;
 pub mod gguf;
+pub mod imatrix;
+pub mod map;
+pub mod partial;
+pub mod safetensors;
+pub mod sentencepiece;
+
+pub use error::FormatError;

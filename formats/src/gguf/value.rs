@@ -101,6 +101,11 @@ impl Metadata {
         Self::default()
     }
 
+    /// From entries whose keys are known to be unique: no search for each, as `set` makes.
+    pub(super) fn from_unique(entries: Vec<(String, Value)>) -> Self {
+        Self(entries)
+    }
+
     /// The value of `key`.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v)

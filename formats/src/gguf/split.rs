@@ -1,0 +1,155 @@
+//! Models split over several files: names `PREFIX-00001-of-00003.gguf` and the keys that tie them together.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use super::file::Shard;
+use super::tensors::TypeTable;
+use super::value::Metadata;
+use crate::error::{FormatError, Result, summary};
+
+/// Index of a shard, from 0 (`u16`).
+pub const NO: &str = "split.no";
+/// Number of shards (`u16`).
+pub const COUNT: &str = "split.count";
+/// Number of tensors in all shards together (`i32`).
+pub const TENSORS: &str = "split.tensors.count";
+
+/// The path of shard `no` (from 0) of `count`: `PREFIX-00001-of-00003.gguf`.
+pub fn shard_path(prefix: &Path, no: u16, count: u16) -> PathBuf {
+    let mut name = prefix.as_os_str().to_owned();
+    name.push(format!("-{:05}-of-{count:05}.gguf", u32::from(no) + 1));
+    name.into()
+}
+
+/// Takes `PREFIX-00001-of-00003.gguf` apart: the prefix, the shard's index from 0, the number of shards.
+pub fn parse_shard_path(path: &Path) -> Option<(PathBuf, u16, u16)> {
+    let (rest, count) = path.file_name()?.to_str()?.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+    let (prefix, no) = rest.rsplit_once('-')?;
+    let number = |digits: &str| {
+        let plain = digits.len() == 5 && digits.bytes().all(|b| b.is_ascii_digit());
+        digits.parse::<u16>().ok().filter(|&n| plain && n > 0)
+    };
+    let (no, count) = (number(no)?, number(count)?);
+    (no <= count && !prefix.is_empty()).then(|| (path.with_file_name(prefix), no - 1, count))
+}
+
+/// The number of shards that `metadata` speaks of; 1 for a file that stands alone.
+///
+/// # Errors
+/// When the key is there but no number that can count files.
+fn count(path: &Path, metadata: &Metadata) -> Result<u16> {
+    Ok(number(path, metadata, COUNT)?.unwrap_or(1).max(1))
+}
+
+fn number(path: &Path, metadata: &Metadata, key: &str) -> Result<Option<u16>> {
+    let Some(value) = metadata.get(key) else { return Ok(None) };
+    let number = value.as_u64().and_then(|n| u16::try_from(n).ok());
+    number.map(Some).ok_or_else(|| {
+        let what = format!("{key} ({}) is no number between 0 and {}", value.type_name(), u16::MAX);
+        FormatError::malformed(path, None, what, "split the model again")
+    })
+}
+
+/// Opens every shard of the model that `any` belongs to, in order; just `any` if it stands alone.
+pub(super) fn open_all(any: Shard, types: TypeTable) -> Result<Vec<Shard>> {
+    let given = any.map.path().to_owned();
+    let fault = |what: String, hint| FormatError::malformed(&given, None, what, hint);
+    let count = count(&given, &any.metadata)?;
+    if count == 1 {
+        return Ok(vec![any]);
+    }
+    let Some((prefix, _, named)) = parse_shard_path(&given) else {
+        let what =
+            format!("is one of {count} shards, but its name does not end in -00001-of-{count:05}.gguf");
+        return Err(fault(what, "give all shards the names they had"));
+    };
+    if named != count {
+        let what = format!("is named as one of {named} shards, but {COUNT} is {count}");
+        return Err(fault(what, "give all shards the names they had"));
+    }
+    let paths: Vec<PathBuf> = (0..count).map(|no| shard_path(&prefix, no, count)).collect();
+    let missing: Vec<String> = paths
+        .iter()
+        .filter(|p| !p.exists())
+        .map(|p| p.file_name().unwrap_or_default().to_string_lossy().into_owned())
+        .collect();
+    if !missing.is_empty() {
+        let what =
+            format!("{} of {count} shards are missing beside it: {}", missing.len(), summary(&missing));
+        return Err(fault(what, "fetch the missing files"));
+    }
+    let shards =
+        (0..).zip(&paths).map(|(no, path)| open_one(path, no, count, types)).collect::<Result<_>>()?;
+    check_tensors(&shards)?;
+    Ok(shards)
+}
+
+fn open_one(path: &Path, no: u16, expected: u16, types: TypeTable) -> Result<Shard> {
+    const HINT: &str = "fetch this shard again";
+    let shard = Shard::open(path, types, no.into())?;
+    let found = count(path, &shard.metadata)?;
+    if found != expected {
+        let what = format!("{COUNT} is {found}, but {expected} in the other shards");
+        return Err(FormatError::malformed(path, None, what, HINT));
+    }
+    match number(path, &shard.metadata, NO)? {
+        Some(found) if found == no => Ok(shard),
+        Some(found) => {
+            let what =
+                format!("{NO} is {found}, but {no} is expected of this name: a copy of another shard?");
+            Err(FormatError::malformed(path, None, what, HINT))
+        }
+        None => Err(FormatError::malformed(path, None, format!("the key {NO} is missing"), HINT)),
+    }
+}
+
+fn check_tensors(shards: &Vec<Shard>) -> Result<()> {
+    let mut seen = HashSet::new();
+    for shard in shards {
+        for tensor in &shard.tensors {
+            if !seen.insert(tensor.name.as_str()) {
+                let what = format!("the tensor {:?} is in an earlier shard as well", tensor.name);
+                return Err(FormatError::malformed(shard.map.path(), None, what, "fetch all shards again"));
+            }
+        }
+    }
+    for shard in shards {
+        // Not every tool writes the key into every shard.
+        if let Some(claimed) = shard.metadata.get(TENSORS)
+            && claimed.as_u64() != Some(seen.len() as u64)
+        {
+            let what = format!("{TENSORS} is {claimed:?}, but the shards hold {} tensors", seen.len());
+            return Err(FormatError::malformed(shard.map.path(), None, what, "fetch all shards again"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        let path = shard_path(Path::new("models/x-of-y"), 9, 12);
+        assert_eq!(path, Path::new("models/x-of-y-00010-of-00012.gguf"));
+        assert_eq!(parse_shard_path(&path), Some((PathBuf::from("models/x-of-y"), 9, 12)));
+    }
+
+    #[test]
+    fn other_names_are_no_shards() {
+        for name in [
+            "model.gguf",
+            "m-00000-of-00002.gguf",
+            "m-00003-of-00002.gguf",
+            "m-1-of-2.gguf",
+            "m-+0001-of-00002.gguf",
+            "-00001-of-00002.gguf",
+            "m-00001-of-00002.bin",
+            "m-00001-of-99999.gguf",
+        ] {
+            assert_eq!(parse_shard_path(Path::new(name)), None, "{name}");
+        }
+    }
+}

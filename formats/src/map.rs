@@ -1,0 +1,77 @@
+//! Read-only memory maps: the one place of this crate with `unsafe`.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+
+use crate::error::{FormatError, Result};
+
+/// A file's bytes, read by the system as they are touched.
+#[derive(Debug)]
+pub struct Mapped {
+    path: PathBuf,
+    // Absent for an empty file, which some systems refuse to map.
+    map: Option<Mmap>,
+}
+
+impl Mapped {
+    /// Maps the whole of `path`, which must be a regular file (or a link to one).
+    ///
+    /// # Errors
+    /// When it is missing, a folder, a pipe or device, or cannot be opened or mapped.
+    pub fn open(path: &Path) -> Result<Self> {
+        // Asked before opening: to open a pipe would wait for its writer.
+        let kind = fs::metadata(path).map_err(|e| FormatError::io(path, "open", e))?;
+        if kind.is_dir() {
+            return Err(FormatError::io(path, "read", io::ErrorKind::IsADirectory.into()));
+        }
+        if !kind.is_file() {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+            return Err(FormatError::io(path, "map", source));
+        }
+        let file = File::open(path).map_err(|e| FormatError::io(path, "open", e))?;
+        let length = file.metadata().map_err(|e| FormatError::io(path, "open", e))?.len();
+        let map =
+            if length == 0 { None } else { Some(map(&file).map_err(|e| FormatError::io(path, "map", e))?) };
+        Ok(Self { path: path.to_owned(), map })
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.map.as_deref().unwrap_or_default()
+    }
+}
+
+#[allow(unsafe_code)]
+fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: the map is private to this process and never written. What remains is that nobody truncates or rewrites
+    // the file while it is mapped; no system can promise that, and every reader that maps model files relies on it.
+    unsafe { Mmap::map(file) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_refused() {
+        let folder = std::env::temp_dir();
+        let message = Mapped::open(&folder).unwrap_err().to_string();
+        assert!(message.contains("cannot read"), "{message}");
+        assert!(message.contains(&*folder.to_string_lossy()), "{message}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_is_refused() {
+        let message = Mapped::open(Path::new("/dev/null")).unwrap_err().to_string();
+        assert!(message.contains("not a regular file"), "{message}");
+    }
+}
