@@ -1,0 +1,215 @@
+//! The engine: options, model and tensors in, one choice per tensor out.
+
+use kquant_kernels::block::BlockType;
+
+use super::mixtures::{ADJUSTMENTS, Adjustment, COMMON, Rule, When};
+use super::order::{layer_of, output_order};
+use super::position::{Position, Seen};
+use super::roles::{PER_LAYER_EMBEDDING, Role, role_of};
+use super::{
+    Choice, FileType, ModelFacts, Options, Reason, RecipeError, TensorFacts, eligible, fallback, overrides,
+    types,
+};
+
+/// A type and where it comes from.
+type Wanted = (&'static BlockType, Reason);
+
+/// Chooses a type for each of `tensors`, which must be all the model has; their order does not matter.
+///
+/// # Errors
+/// When an option has no effect, a tensor would be quantized twice without leave, or a type cannot be written yet.
+pub fn assign(
+    options: &Options,
+    model: &ModelFacts,
+    tensors: &[TensorFacts],
+) -> Result<Vec<Choice>, RecipeError> {
+    check_options(options, model, tensors)?;
+    let choices = choose_all(options, model, tensors)?;
+    check_encodable(tensors, &choices)?;
+    if !options.allow_requantize {
+        check_requantized(tensors, &choices)?;
+    }
+    Ok(choices)
+}
+
+/// The choices by the rules alone, whether or not they can be carried out.
+pub(super) fn choose_all(
+    options: &Options,
+    model: &ModelFacts,
+    tensors: &[TensorFacts],
+) -> Result<Vec<Choice>, RecipeError> {
+    let names: Vec<&str> = tensors.iter().map(|t| t.name).collect();
+    let mut engine = Engine::new(options, model, &names);
+    let mut choices: Vec<(usize, Choice)> = output_order(&names)
+        .into_iter()
+        .filter_map(|i| tensors.get(i).map(|tensor| (i, tensor)))
+        .map(|(i, tensor)| Ok((i, engine.choose(tensor)?)))
+        .collect::<Result<_, RecipeError>>()?;
+    choices.sort_unstable_by_key(|&(i, _)| i);
+    Ok(choices.into_iter().map(|(_, choice)| choice).collect())
+}
+
+fn check_options(options: &Options, model: &ModelFacts, tensors: &[TensorFacts]) -> Result<(), RecipeError> {
+    let chooses = options.output_tensor_type.is_some()
+        || options.token_embedding_type.is_some()
+        || !options.tensor_types.is_empty();
+    if options.file_type.base.is_none() && chooses {
+        return Err(RecipeError::CopyWithTypes);
+    }
+    overrides::check_matches(&options.tensor_types, tensors, |tensor| {
+        eligible::may_convert(&model.arch, options.leave_output_tensor, tensor)
+    })
+}
+
+fn check_encodable(tensors: &[TensorFacts], choices: &[Choice]) -> Result<(), RecipeError> {
+    let stuck = |(tensor, choice): &(&TensorFacts, &Choice)| {
+        choice.block != tensor.source && choice.block.encode.is_none()
+    };
+    tensors.iter().zip(choices).find(stuck).map_or(Ok(()), |(tensor, choice)| {
+        Err(RecipeError::TensorNotYet { tensor: tensor.name.to_owned(), block: choice.block.name })
+    })
+}
+
+fn check_requantized(tensors: &[TensorFacts], choices: &[Choice]) -> Result<(), RecipeError> {
+    let twice =
+        |(tensor, choice): &(&TensorFacts, &Choice)| tensor.source.quantized && choice.block != tensor.source;
+    let mut found = tensors.iter().zip(choices).filter(twice);
+    found.next().map_or(Ok(()), |(tensor, choice)| {
+        Err(RecipeError::Requantize {
+            tensor: tensor.name.to_owned(),
+            from: tensor.source.name,
+            to: choice.block.name,
+            count: 1 + found.count(),
+        })
+    })
+}
+
+struct Engine<'a> {
+    options: &'a Options,
+    file_type: &'static FileType,
+    model: &'a ModelFacts,
+    /// No output projection: the token embedding takes its place.
+    tied: bool,
+    /// Number of value tensors.
+    values: u32,
+    seen: Seen,
+}
+
+impl<'a> Engine<'a> {
+    fn new(options: &'a Options, model: &'a ModelFacts, names: &[&str]) -> Self {
+        let count = |role| names.iter().filter(|name| role_of(&model.arch, name) == role).count();
+        Self {
+            options,
+            file_type: options.file_type,
+            model,
+            tied: count(Role::Output) == 0,
+            values: u32::try_from(count(Role::Value)).unwrap_or(u32::MAX),
+            seen: Seen::default(),
+        }
+    }
+
+    fn choose(&mut self, tensor: &TensorFacts) -> Result<Choice, RecipeError> {
+        let kept = Choice { block: tensor.source, reason: Reason::Kept, fallback: None };
+        let Some(base) = self.file_type.base.map(types::of_table).transpose()? else { return Ok(kept) };
+        if !eligible::may_convert(&self.model.arch, self.options.leave_output_tensor, tensor) {
+            return Ok(kept);
+        }
+        let (wanted, reason) = self.wanted(tensor, base)?;
+        let (block, fallback) = fallback::fit(wanted, tensor.columns())?;
+        Ok(Choice { block, reason, fallback })
+    }
+
+    fn wanted(&mut self, tensor: &TensorFacts, base: &'static BlockType) -> Result<Wanted, RecipeError> {
+        let role = role_of(&self.model.arch, tensor.name);
+        if let Some(block) = self.named_by_user(tensor, role) {
+            return Ok((block, Reason::Override));
+        }
+        if self.options.pure || !base.quantized {
+            return Ok((base, Reason::Base));
+        }
+        match role {
+            Role::Output => self.output(tensor, base),
+            Role::Embedding if self.tied => self.output(tensor, base),
+            Role::Embedding => choose_name(self.file_type.embedding, base),
+            _ => choose_name(self.by_rules(tensor, role, base.name), base),
+        }
+    }
+
+    /// The type that an option names. The options for embeddings and output go before `--tensor-type`, which still
+    /// decides about the per-layer embeddings if it names them.
+    fn named_by_user(&self, tensor: &TensorFacts, role: Role) -> Option<&'static BlockType> {
+        let named = self.options.tensor_types.iter().find(|t| t.matches(tensor.name)).map(|t| t.block);
+        let special = match role {
+            Role::Embedding => self.options.token_embedding_type,
+            Role::Output => self.options.output_tensor_type,
+            _ => None,
+        };
+        if tensor.name == PER_LAYER_EMBEDDING { named.or(special) } else { special.or(named) }
+    }
+
+    /// The type of the output projection, or of the embeddings that serve as one.
+    fn output(&self, tensor: &TensorFacts, base: &'static BlockType) -> Result<Wanted, RecipeError> {
+        if let Some(block) = self.options.output_tensor_type {
+            return Ok((block, Reason::Override));
+        }
+        let odd = self.model.arch == "falcon" || !fallback::fits(base, tensor.columns());
+        choose_name(Some(if odd { "Q8_0" } else { self.file_type.output }), base)
+    }
+
+    /// What the mixture says about a tensor inside a layer; `None` where no rule applies.
+    fn by_rules(&mut self, tensor: &TensorFacts, role: Role, base: &'static str) -> Option<&'static str> {
+        let position = self.position(tensor, role);
+        let applies = |rule: &Rule| {
+            (rule.roles.is_empty() || rule.roles.contains(&role))
+                && rule.when.iter().all(|&when| self.holds(when, tensor, position))
+        };
+        let chosen =
+            COMMON.iter().chain(self.file_type.rules).find(|rule| applies(rule)).map(|rule| rule.then);
+        if !self.file_type.adjusted {
+            return chosen;
+        }
+        let adjust = |name: Option<&'static str>, adjustment: &Adjustment| {
+            let from = adjustment.from.is_empty() || adjustment.from.contains(&name.unwrap_or(base));
+            if from && applies(&adjustment.rule) { Some(adjustment.rule.then) } else { name }
+        };
+        ADJUSTMENTS.iter().fold(chosen, adjust)
+    }
+
+    fn position(&mut self, tensor: &TensorFacts, role: Role) -> Position {
+        let seen = self.seen.next(role);
+        if role == Role::Value {
+            return Position { index: seen, seen, count: self.values };
+        }
+        // With experts there may be several tensors of a role in a layer.
+        let named = if self.model.experts > 1 { layer_of(tensor.name) } else { None };
+        Position { index: named.unwrap_or(seen), seen, count: self.model.layers }
+    }
+
+    fn holds(&self, when: When, tensor: &TensorFacts, position: Position) -> bool {
+        let Position { index, seen, count } = position;
+        match when {
+            When::First(n) => index < n,
+            When::FirstPart(n) => index < count / n,
+            When::SeenFirstPart(n) => seen < count / n,
+            When::MiddlePart => position.middle(),
+            When::MoreBits => position.more_bits(),
+            When::GroupedQueries => self.model.heads_per_value() >= 4,
+            When::ManyExperts => self.model.experts >= 4,
+            When::EightExperts => self.model.experts == 8,
+            When::SeventyB => self.model.is_seventy_b(),
+            When::Falcon => self.model.arch == "falcon",
+            When::Bailing => self.model.arch == "bailingmoe3",
+            When::Importance => self.model.has_importance,
+            When::Stacked => tensor.shape.get(2).is_some_and(|&n| n > 1),
+            When::Not(other) => !self.holds(*other, tensor, position),
+        }
+    }
+}
+
+/// The type called `name`, or the base type.
+fn choose_name(name: Option<&'static str>, base: &'static BlockType) -> Result<Wanted, RecipeError> {
+    match name {
+        Some(name) => Ok((types::of_table(name)?, Reason::Mixture)),
+        None => Ok((base, Reason::Base)),
+    }
+}

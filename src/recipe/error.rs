@@ -1,0 +1,105 @@
+//! Why a recipe cannot be followed.
+
+/// Why a recipe cannot be followed: always the user's to change.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecipeError {
+    /// No file type has this name.
+    #[error("unknown file type {name}; choose one of {available}")]
+    UnknownFileType {
+        /// As given.
+        name: String,
+        /// What there is.
+        available: String,
+    },
+    /// kquant cannot encode the file type's base type yet.
+    #[error("file type {name} cannot be written yet; choose one of {available}")]
+    FileTypeNotYet {
+        /// The file type.
+        name: &'static str,
+        /// What can be written.
+        available: String,
+    },
+    /// No block type has this name.
+    #[error("unknown tensor type {name}; choose one of {available}")]
+    UnknownType {
+        /// As given.
+        name: String,
+        /// What there is.
+        available: String,
+    },
+    /// kquant can decode a block type but not encode it.
+    #[error("tensor type {name} cannot be written yet; choose one of {available}")]
+    TypeNotYet {
+        /// The block type.
+        name: &'static str,
+        /// What can be written.
+        available: String,
+    },
+    /// A rule wants a type that kquant cannot encode yet.
+    #[error(
+        "{tensor}: the recipe wants {block}, which cannot be written yet; give the tensor another type with --tensor-type"
+    )]
+    TensorNotYet {
+        /// The tensor.
+        tensor: String,
+        /// The type that the rule names.
+        block: &'static str,
+    },
+    /// A table of this room names a block type that the kernels do not have.
+    #[error("block type {name} is missing from the table of block types")]
+    NoSuchBlock {
+        /// The block type.
+        name: &'static str,
+    },
+    /// A `--tensor-type` argument without a pattern, an equals sign or a type.
+    #[error("--tensor-type {argument}: write REGEX=TYPE, as in attn_v=q8_0")]
+    MalformedOverride {
+        /// As given.
+        argument: String,
+    },
+    /// A `--tensor-type` pattern that is no regular expression.
+    #[error(
+        "--tensor-type {pattern}: not a valid regular expression (look-around and back-references are not supported): {why}"
+    )]
+    BadPattern {
+        /// The pattern.
+        pattern: String,
+        /// What the parser of regular expressions says.
+        why: String,
+    },
+    /// A `--tensor-type` pattern that has no effect.
+    #[error(
+        "--tensor-type {pattern}: the pattern matches no tensor of the model; `--dry-run` without it lists the names"
+    )]
+    MatchesNothing {
+        /// The pattern.
+        pattern: String,
+    },
+    /// A `--tensor-type` pattern that matches only tensors whose type stays.
+    #[error(
+        "--tensor-type {pattern}: the pattern matches only tensors that are copied as they are, such as {tensor}"
+    )]
+    MatchesOnlyKept {
+        /// The pattern.
+        pattern: String,
+        /// The first tensor that it matches.
+        tensor: String,
+    },
+    /// `COPY` together with options that choose types.
+    #[error("COPY keeps every tensor as it is; drop the tensor type options or choose another file type")]
+    CopyWithTypes,
+    /// A tensor is quantized already.
+    #[error(
+        "{tensor} is {from} already, and going to {to} loses quality twice ({count} such tensors); start from an unquantized model or pass --allow-requantize"
+    )]
+    Requantize {
+        /// The first such tensor.
+        tensor: String,
+        /// Its type.
+        from: &'static str,
+        /// The type it would get.
+        to: &'static str,
+        /// Number of such tensors.
+        count: usize,
+    },
+}

@@ -1,0 +1,35 @@
+//! From the names in the tables to block types.
+
+use kquant_kernels::block::{self, BlockType};
+
+use super::RecipeError;
+
+/// The block type that a table of this room calls `name`.
+pub(super) fn of_table(name: &'static str) -> Result<&'static BlockType, RecipeError> {
+    block::by_name(name).ok_or(RecipeError::NoSuchBlock { name })
+}
+
+/// Whether kquant can write the block type called `name`.
+pub(super) fn can_encode(name: &str) -> bool {
+    block::by_name(name).is_some_and(|t| t.encode.is_some())
+}
+
+/// The block type called `name` by the user, in any case.
+///
+/// # Errors
+/// When there is no such type, or kquant can read it but not write it.
+pub fn block_type(name: &str) -> Result<&'static BlockType, RecipeError> {
+    let found = block::by_name(name)
+        .ok_or_else(|| RecipeError::UnknownType { name: name.to_owned(), available: available() })?;
+    if found.encode.is_some() {
+        Ok(found)
+    } else {
+        Err(RecipeError::TypeNotYet { name: found.name, available: available() })
+    }
+}
+
+/// Names of the block types that kquant can write, for a message.
+pub(super) fn available() -> String {
+    let names: Vec<&str> = block::TYPES.iter().filter(|t| t.encode.is_some()).map(|t| t.name).collect();
+    names.join(", ")
+}
