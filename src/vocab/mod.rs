@@ -1,1 +1,157 @@
-//! To be filled.
+//! Hugging Face tokenizers to GGUF keys.
+//!
+//! | file | what |
+//! |---|---|
+//! | `files` | reads the folder's JSON files |
+//! | `model`, `added`, `tokens` | the BPE model, the tokens added to it, the list of both by id |
+//! | `spm`, `spaces` | SentencePiece BPE with byte fallback (`llama`), from `tokenizer.model` or `tokenizer.json` |
+//! | `bpe`, `pre_tokenizer` | byte-level BPE (`gpt2`) and the name of its pre-tokenizer |
+//! | `special`, `post_processor`, `template` | ids of special tokens, which of them are added, chat templates |
+//!
+//! Keys, types, values and order are those of llama.cpp's converter, except where it makes llama.cpp tokenize
+//! otherwise than Hugging Face does; such places say so.
+
+mod added;
+mod bpe;
+mod error;
+mod files;
+mod model;
+mod post_processor;
+mod pre_tokenizer;
+mod pre_tokenizer_table;
+mod spaces;
+mod special;
+mod spm;
+mod template;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+use std::path::Path;
+
+use kquant_formats::gguf::{Metadata, Value};
+use kquant_formats::sentencepiece::SentencePiece;
+use serde_json::json;
+
+pub use error::VocabError;
+use files::Files;
+use model::Bpe;
+use special::Special;
+
+/// What to read a tokenizer for.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The model's folder.
+    pub folder: &'a Path,
+    /// GGUF's name of the architecture: `llama`, `gpt2`.
+    pub architecture: &'a str,
+    /// Rows of the token embedding; without it, `vocab_size` of `config`.
+    pub vocab_size: Option<u64>,
+    /// `config.json`.
+    pub config: &'a serde_json::Value,
+    /// llama.cpp's name of the pre-tokenizer (`--pre NAME`), where its definition is not known.
+    pub pre: Option<&'a str>,
+}
+
+/// Reads a folder's tokenizer into all `tokenizer.*` keys, in the converter's order.
+///
+/// # Errors
+/// When there is no tokenizer, a file is malformed or contradicts another, the vocabulary is larger than the
+/// embedding, or it is of a kind that kquant or llama.cpp does not have.
+pub fn load(request: &Request) -> Result<Metadata, VocabError> {
+    if let Some(name) = request.pre {
+        pre_tokenizer::check_name(name)?;
+    }
+    let files = Files::read(request.folder)?;
+    let mut out = Metadata::new();
+    if request.architecture == "llama"
+        && let Some(prefix) = files.config("add_prefix_space").and_then(|value| value.as_bool())
+    {
+        out.set(spm::ADD_SPACE_PREFIX, Value::Bool(prefix));
+    }
+    let rows = request.vocab_size.or_else(|| config_rows(request.config));
+    let count = load_tokens(request, &files, rows, &mut out)?;
+    Special::read(&files, request.config, special::ROLES, count).write(&mut out);
+    template::Templates::read(&files)?.write(&mut out);
+    normalizer_flags(&files, &mut out);
+    if request.architecture == "llama" {
+        size_quirks(request, &files, rows, count, &mut out);
+    }
+    Ok(out)
+}
+
+/// `vocab_size` of `config.json`, or of its text part.
+fn config_rows(config: &serde_json::Value) -> Option<u64> {
+    let part = |config: &serde_json::Value| config.get("vocab_size")?.as_u64();
+    part(config).or_else(|| part(config.get("text_config")?))
+}
+
+/// Sets model, tokens and what belongs to them; returns their number. `tokenizer.model` is preferred, as it has the
+/// scores; GPT-2's are always byte-level.
+fn load_tokens(
+    request: &Request,
+    files: &Files,
+    rows: Option<u64>,
+    out: &mut Metadata,
+) -> Result<u64, VocabError> {
+    let byte_level_only = request.architecture == "gpt2";
+    let path = files.folder.join("tokenizer.model");
+    if !byte_level_only && path.is_file() {
+        let model = SentencePiece::open(&path)?;
+        return spm::load_model(&path, &model, files, rows, out);
+    }
+    let Some(file) = &files.tokenizer else {
+        return Err(missing(files, byte_level_only));
+    };
+    let bpe = Bpe::read(file)?;
+    if !byte_level_only && bpe.byte_fallback && !bpe::is_byte_level(file) {
+        spm::load_json(file, &bpe, files, rows, out)
+    } else {
+        bpe::load(file, &bpe, files, rows, request.pre, out)
+    }
+}
+
+fn missing(files: &Files, byte_level_only: bool) -> VocabError {
+    let tekken = files.folder.join("tekken.json");
+    if tekken.is_file() {
+        let instead = "save the tokenizer as tokenizer.json";
+        return VocabError::unsupported(&tekken, "Mistral's own tokenizer format", instead);
+    }
+    let looked_for = if byte_level_only { "tokenizer.json" } else { "tokenizer.model, tokenizer.json" };
+    VocabError::Missing { folder: files.folder.clone(), looked_for }
+}
+
+/// Sets what llama.cpp's normalizer is to do, where `tokenizer.json` says so.
+fn normalizer_flags(files: &Files, out: &mut Metadata) {
+    let Some(file) = &files.tokenizer else { return };
+    let (mut lowercase, mut strip_accents) = (None, None);
+    for step in spaces::steps(file, "normalizer", "normalizers") {
+        match spaces::kind(step) {
+            "Lowercase" => lowercase = Some(true),
+            "StripAccents" => strip_accents = Some(true),
+            _ => {}
+        }
+    }
+    if let Some(value) = lowercase {
+        out.set("tokenizer.ggml.normalizer.lowercase", Value::Bool(value));
+    }
+    if let Some(value) = strip_accents {
+        out.set("tokenizer.ggml.normalizer.strip_accents", Value::Bool(value));
+    }
+}
+
+/// What the converter knows llama models by: the sizes of their vocabularies.
+fn size_quirks(request: &Request, files: &Files, rows: Option<u64>, count: u64, out: &mut Metadata) {
+    match rows {
+        // CodeLlama. Its infill tokens need no keys: llama.cpp finds them by their texts.
+        Some(32016) => {
+            let roles = ["prefix", "suffix", "middle", "eot"];
+            let mut special = Special::read(files, request.config, &roles, count);
+            special.set_id("eot", Some(&json!(32010)), count);
+            special.write(out);
+        }
+        // Small Granite models.
+        Some(49152) => out.set("tokenizer.ggml.add_bos_token", Value::Bool(false)),
+        _ => {}
+    }
+}

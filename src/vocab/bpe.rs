@@ -1,0 +1,120 @@
+//! Byte-level BPE: `tokenizer.ggml.model` = `gpt2`.
+
+use kquant_formats::gguf::{Array, Metadata, Value};
+
+use super::added::{self, Added};
+use super::error::VocabError;
+use super::files::{Files, Json};
+use super::model::{Bpe, Merge};
+use super::pre_tokenizer;
+use super::spaces::{kind, steps};
+use super::tokens::{Kind, Token, Tokens};
+
+/// Sets model, pre-tokenizer, tokens, types and merges; returns the number of tokens.
+pub(super) fn load(
+    file: &Json,
+    bpe: &Bpe,
+    files: &Files,
+    rows: Option<u64>,
+    pre: Option<&str>,
+    out: &mut Metadata,
+) -> Result<u64, VocabError> {
+    let pre = match pre {
+        Some(name) => name,
+        None => pre_tokenizer::find(file, bpe.ignore_merges)?,
+    };
+    let added = added::collect(file, bpe, files)?;
+    let tokens = place(file, bpe, &added, rows)?;
+    let count = tokens.len();
+    out.set("tokenizer.ggml.model", Value::from("gpt2"));
+    out.set("tokenizer.ggml.pre", Value::from(pre));
+    tokens.write(false, out);
+    let merges = bpe.merges.iter().map(merge_line).collect();
+    out.set("tokenizer.ggml.merges", Value::Array(Array::String(merges)));
+    Ok(count)
+}
+
+/// Puts vocabulary and added tokens at their ids; ids in between stay unused.
+fn place(file: &Json, bpe: &Bpe, added: &[Added], rows: Option<u64>) -> Result<Tokens, VocabError> {
+    let end = added.iter().map(|token| token.id.saturating_add(1)).max().unwrap_or(0).max(bpe.end());
+    let rows = rows.unwrap_or(end);
+    if end > rows {
+        return Err(VocabError::TooManyTokens { path: file.path.clone(), tokens: end, rows });
+    }
+    let mut tokens = Tokens::unused(rows, 0.0, &file.path)?;
+    for (id, text) in bpe.by_id() {
+        tokens.put(id, Token { text: text.to_owned(), score: 0.0, kind: Kind::Normal });
+    }
+    let byte_level = decodes_bytes(file);
+    for token in added {
+        tokens.check_free(token, bpe, &file.path)?;
+        let text =
+            if byte_level && !token.normalized { plain(&token.content) } else { token.content.clone() };
+        tokens.put(token.id, Token { text: token.kind().respell(text), score: 0.0, kind: token.kind() });
+    }
+    tokens.check_unique(&file.path)?;
+    Ok(tokens)
+}
+
+/// Whether text is cut into words of byte letters.
+pub(super) fn is_byte_level(file: &Json) -> bool {
+    steps(file, "pre_tokenizer", "pretokenizers").into_iter().any(|step| kind(step) == "ByteLevel")
+}
+
+/// Whether decoding turns byte letters (`Ġ`) back into bytes, in added tokens too.
+fn decodes_bytes(file: &Json) -> bool {
+    steps(file, "decoder", "decoders").into_iter().any(|step| kind(step) == "ByteLevel")
+}
+
+/// An added token as it appears in text. llama.cpp searches the text itself for added tokens, so one that is written
+/// in byte letters is stored decoded, as Hugging Face decodes it: whole, or not at all.
+fn plain(text: &str) -> String {
+    match text.chars().map(byte_of).collect::<Option<Vec<u8>>>() {
+        Some(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        None => text.to_owned(),
+    }
+}
+
+/// The byte that GPT-2's alphabet writes as `letter`: printable Latin-1 stands for itself, the other bytes, in order,
+/// are the letters from U+0100 on.
+fn byte_of(letter: char) -> Option<u8> {
+    let code = u32::from(letter);
+    let byte = match code {
+        0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff => code,
+        0x100..=0x120 => code - 0x100,
+        0x121..=0x142 => code - 0x121 + 0x7f,
+        0x143 => 0xad,
+        _ => return None,
+    };
+    u8::try_from(byte).ok()
+}
+
+/// GGUF separates the halves with a space, so a space inside one is written as its byte letter.
+fn merge_line((left, right): &Merge) -> String {
+    format!("{} {}", left.replace(' ', "Ġ"), right.replace(' ', "Ġ"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{byte_of, merge_line, plain};
+
+    #[test]
+    fn the_alphabet_covers_each_byte_once() {
+        let mut bytes: Vec<u8> = (0..0x200).filter_map(char::from_u32).filter_map(byte_of).collect();
+        bytes.sort_unstable();
+        assert_eq!(bytes, (0..=255).collect::<Vec<u8>>());
+        assert_eq!([byte_of('Ġ'), byte_of('Ċ'), byte_of(' ')], [Some(b' '), Some(b'\n'), None]);
+    }
+
+    #[test]
+    fn added_tokens_are_decoded_whole_or_not_at_all() {
+        assert_eq!(plain("ĠĠ"), "  ");
+        assert_eq!(plain("<|endoftext|>"), "<|endoftext|>");
+        assert_eq!(plain("Ġ "), "Ġ ");
+    }
+
+    #[test]
+    fn spaces_inside_merges_become_byte_letters() {
+        assert_eq!(merge_line(&("a b".into(), "c".into())), "aĠb c");
+    }
+}

@@ -1,0 +1,85 @@
+//! The tokenizer files of a model's folder, read once.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::error::VocabError;
+
+/// A JSON file and where it came from.
+#[derive(Debug)]
+pub(super) struct Json {
+    pub(super) path: PathBuf,
+    pub(super) value: Value,
+}
+
+/// Everything in a folder that describes its tokenizer; files that do not exist are `None`.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) folder: PathBuf,
+    pub(super) tokenizer: Option<Json>,
+    pub(super) tokenizer_config: Option<Json>,
+    pub(super) added_tokens: Option<Json>,
+}
+
+impl Files {
+    /// Reads the JSON files of `folder`.
+    pub(super) fn read(folder: &Path) -> Result<Self, VocabError> {
+        Ok(Self {
+            folder: folder.to_owned(),
+            tokenizer: read_json(folder.join("tokenizer.json"))?,
+            tokenizer_config: read_json(folder.join("tokenizer_config.json"))?,
+            added_tokens: read_json(folder.join("added_tokens.json"))?,
+        })
+    }
+
+    /// Whether `tokenizer_config.json` says anything.
+    pub(super) fn is_configured(&self) -> bool {
+        let object = self.tokenizer_config.as_ref().and_then(|file| file.value.as_object());
+        object.is_some_and(|object| !object.is_empty())
+    }
+
+    /// The value of `key` in `tokenizer_config.json`, if there are both.
+    pub(super) fn config(&self, key: &str) -> Option<&Value> {
+        self.tokenizer_config.as_ref()?.value.get(key)
+    }
+}
+
+/// The bytes of `path`, or `None` if there is no such file.
+pub(super) fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>, VocabError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(VocabError::Io { path: path.to_owned(), source }),
+    }
+}
+
+/// The text of `path`, or `None` if there is no such file.
+pub(super) fn read_text(path: &Path) -> Result<Option<String>, VocabError> {
+    let Some(bytes) = read_bytes(path)? else { return Ok(None) };
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            Err(VocabError::content(path, format!("not UTF-8 at byte {at}")))
+        }
+    }
+}
+
+/// The JSON object in `path`, or `None` if there is no such file.
+pub(super) fn read_json(path: PathBuf) -> Result<Option<Json>, VocabError> {
+    let Some(bytes) = read_bytes(&path)? else { return Ok(None) };
+    match serde_json::from_slice::<Value>(&bytes) {
+        Ok(value) if value.is_object() => Ok(Some(Json { path, value })),
+        Ok(_) => Err(VocabError::content(&path, "holds no JSON object")),
+        Err(error) => {
+            let (line, column) = (error.line(), error.column());
+            let what = error.to_string();
+            // serde_json repeats the position that the path already carries.
+            let what = what.split(" at line ").next().unwrap_or_default().to_owned();
+            Err(VocabError::Json { path, line, column, what })
+        }
+    }
+}

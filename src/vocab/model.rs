@@ -1,0 +1,152 @@
+//! The BPE model inside `tokenizer.json`.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::error::VocabError;
+use super::files::Json;
+
+/// A merge: two pieces that become their concatenation.
+pub(super) type Merge = (String, String);
+
+/// Vocabulary and merges as `tokenizer.json` has them.
+#[derive(Debug)]
+pub(super) struct Bpe {
+    /// Text to id.
+    pub(super) vocab: HashMap<String, u64>,
+    /// In order of rank, the first to be merged first.
+    pub(super) merges: Vec<Merge>,
+    /// Whether characters outside the vocabulary become `<0x..>` byte tokens.
+    pub(super) byte_fallback: bool,
+    /// Whether a word that is a token is taken whole.
+    pub(super) ignore_merges: bool,
+    /// The token for what has no other.
+    pub(super) unknown: Option<String>,
+}
+
+impl Bpe {
+    /// Reads `model`.
+    pub(super) fn read(file: &Json) -> Result<Self, VocabError> {
+        let Some(model) = file.value.get("model") else {
+            return Err(VocabError::content(&file.path, "has no \"model\""));
+        };
+        check_kind(file, model)?;
+        let flag = |key| model.get(key).and_then(Value::as_bool).unwrap_or(false);
+        let bpe = Self {
+            vocab: read_vocab(file, model)?,
+            merges: read_merges(file, model)?,
+            byte_fallback: flag("byte_fallback"),
+            ignore_merges: flag("ignore_merges"),
+            unknown: model.get("unk_token").and_then(Value::as_str).map(str::to_owned),
+        };
+        bpe.check_merges(file)?;
+        Ok(bpe)
+    }
+
+    /// Highest id + 1; 0 when there is no token.
+    pub(super) fn end(&self) -> u64 {
+        self.vocab.values().max().map_or(0, |id| id + 1)
+    }
+
+    /// The vocabulary in order of ids.
+    pub(super) fn by_id(&self) -> Vec<(u64, &str)> {
+        let mut tokens: Vec<_> = self.vocab.iter().map(|(text, &id)| (id, text.as_str())).collect();
+        tokens.sort_unstable();
+        tokens
+    }
+
+    /// Fails when a merge makes no token: Hugging Face refuses such a file, llama.cpp would drop the merge.
+    fn check_merges(&self, file: &Json) -> Result<(), VocabError> {
+        for (rank, (left, right)) in self.merges.iter().enumerate() {
+            let merged = format!("{left}{right}");
+            for piece in [left, right, &merged] {
+                if !self.vocab.contains_key(piece) {
+                    let what = format!("model.merges[{rank}] needs {piece:?}, which is not in model.vocab");
+                    return Err(VocabError::content(&file.path, what));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Only BPE can be carried over. The oldest files (GPT-2's own) have no `type`: vocabulary and merges tell.
+fn check_kind(file: &Json, model: &Value) -> Result<(), VocabError> {
+    const INSTEAD: &str = "BPE is: byte-level, and SentencePiece's with byte fallback";
+    match model.get("type").and_then(Value::as_str) {
+        Some("BPE") => {}
+        None if model.get("merges").is_some() => {}
+        Some("Unigram") => {
+            return Err(VocabError::unsupported(
+                &file.path,
+                "a Unigram vocabulary (planned)",
+                format!("for now {INSTEAD}"),
+            ));
+        }
+        other => {
+            let what = format!("a vocabulary of type {:?}", other.unwrap_or("unknown"));
+            return Err(VocabError::unsupported(&file.path, what, INSTEAD));
+        }
+    }
+    for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
+        if model.get(key).and_then(Value::as_str).is_some_and(|affix| !affix.is_empty()) {
+            return Err(VocabError::unsupported(&file.path, format!("model.{key}"), INSTEAD));
+        }
+    }
+    Ok(())
+}
+
+fn read_vocab(file: &Json, model: &Value) -> Result<HashMap<String, u64>, VocabError> {
+    let Some(entries) = model.get("vocab").and_then(Value::as_object) else {
+        return Err(VocabError::content(&file.path, "model.vocab is no map of text to id"));
+    };
+    let mut owner = HashMap::with_capacity(entries.len());
+    let mut vocab = HashMap::with_capacity(entries.len());
+    for (text, id) in entries {
+        let Some(id) = id.as_u64() else {
+            return Err(VocabError::content(
+                &file.path,
+                format!("model.vocab[{text:?}]: {id} is no token id"),
+            ));
+        };
+        if let Some(first) = owner.insert(id, text) {
+            let what = format!("model.vocab gives id {id} to both {first:?} and {text:?}");
+            return Err(VocabError::content(&file.path, what));
+        }
+        vocab.insert(text.clone(), id);
+    }
+    Ok(vocab)
+}
+
+/// Merges are pairs; before transformers 4.45 they were strings with a space in between.
+fn read_merges(file: &Json, model: &Value) -> Result<Vec<Merge>, VocabError> {
+    let Some(entries) = model.get("merges").and_then(Value::as_array) else {
+        return Err(VocabError::content(&file.path, "model.merges is no list"));
+    };
+    if entries.is_empty() {
+        return Err(VocabError::content(
+            &file.path,
+            "model.merges is empty; llama.cpp cannot load such a vocabulary",
+        ));
+    }
+    let pair = |(rank, entry): (usize, &Value)| {
+        split_merge(entry).ok_or_else(|| {
+            let what = format!("model.merges[{rank}] is no pair and no \"left right\": {entry}");
+            VocabError::content(&file.path, what)
+        })
+    };
+    entries.iter().enumerate().map(pair).collect()
+}
+
+fn split_merge(entry: &Value) -> Option<Merge> {
+    let (left, right) = match entry {
+        Value::String(line) => line.split_once(' ').filter(|(_, right)| !right.contains(' '))?,
+        Value::Array(pair) => match pair.as_slice() {
+            [left, right] => (left.as_str()?, right.as_str()?),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some((left.to_owned(), right.to_owned()))
+}

@@ -1,0 +1,97 @@
+//! The name of llama.cpp's pre-tokenizer, found from the definition in `tokenizer.json`.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use super::error::VocabError;
+use super::files::Json;
+use super::pre_tokenizer_table::{DEFINITIONS, NAMES};
+use super::spaces::{kind, steps};
+
+/// One step of cutting a text into words.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Step {
+    /// Cuts before and after each match of the expression.
+    Split(Cow<'static, str>),
+    /// Cuts around numbers, or around each digit.
+    Digits {
+        /// Each digit by itself.
+        individual: bool,
+    },
+    /// Cuts around runs of punctuation.
+    Punctuation,
+    /// Writes bytes as letters; cuts by GPT-2's expression first, if asked to.
+    ByteLevel {
+        /// Whether it cuts.
+        use_regex: bool,
+    },
+}
+
+/// A definition that llama.cpp has.
+#[derive(Debug)]
+pub(super) struct Definition {
+    /// llama.cpp's name. Where several names behave alike, the best known.
+    pub(super) name: &'static str,
+    /// The steps, expressions as Hugging Face's files spell them, with `\r` and `\n` escaped.
+    pub(super) steps: &'static [Step],
+    /// Whether llama.cpp takes a word whole when it is a token.
+    pub(super) ignore_merges: bool,
+}
+
+/// The name for the definition in `file`. `ignore_merges` decides between names with equal steps; where only one
+/// has them it is taken regardless, as it is still the nearest.
+pub(super) fn find(file: &Json, ignore_merges: bool) -> Result<&'static str, VocabError> {
+    let parsed: Option<Vec<Step>> =
+        steps(file, "pre_tokenizer", "pretokenizers").into_iter().map(parse).collect();
+    let mut equal: Vec<&Definition> = DEFINITIONS.iter().collect();
+    equal.retain(|definition| parsed.as_deref() == Some(definition.steps));
+    let exact = equal.iter().find(|definition| definition.ignore_merges == ignore_merges);
+    match exact.or(equal.first()) {
+        Some(definition) => Ok(definition.name),
+        None => Err(VocabError::UnknownPreTokenizer { path: file.path.clone(), definition: quote(file) }),
+    }
+}
+
+/// Fails unless llama.cpp knows `name`.
+pub(super) fn check_name(name: &str) -> Result<(), VocabError> {
+    if NAMES.contains(&name) { Ok(()) } else { Err(VocabError::UnknownPreName { name: name.to_owned() }) }
+}
+
+/// `None` for a step that no definition has. Defaults are those of the `tokenizers` library.
+fn parse(step: &Value) -> Option<Step> {
+    let flag = |key, default| step.get(key).and_then(Value::as_bool).unwrap_or(default);
+    match kind(step) {
+        "Split" => {
+            let regex = escape_line_ends(step.get("pattern")?.get("Regex")?.as_str()?);
+            let invert = flag("invert", false);
+            match step.get("behavior")?.as_str()? {
+                "Isolated" => Some(Step::Split(regex.into())),
+                // Keeping the matches only is the same where an expression leaves nothing unmatched.
+                "Removed" if invert && regex.ends_with(r"|\s+") => Some(Step::Split(regex.into())),
+                _ => None,
+            }
+        }
+        "Digits" => Some(Step::Digits { individual: flag("individual_digits", false) }),
+        "Punctuation" if step.get("behavior")?.as_str()? == "Contiguous" => Some(Step::Punctuation),
+        "ByteLevel" if !flag("add_prefix_space", true) => {
+            Some(Step::ByteLevel { use_regex: flag("use_regex", true) })
+        }
+        _ => None,
+    }
+}
+
+/// Some files have line ends themselves in their expressions, where others have `\r` and `\n`.
+fn escape_line_ends(regex: &str) -> String {
+    regex.replace('\r', r"\r").replace('\n', r"\n")
+}
+
+/// The definition as JSON, cut to a readable length.
+fn quote(file: &Json) -> String {
+    const LENGTH: usize = 300;
+    let text = file.value.get("pre_tokenizer").unwrap_or(&Value::Null).to_string();
+    match text.char_indices().nth(LENGTH) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or(&text)),
+        None => text,
+    }
+}

@@ -1,0 +1,253 @@
+//! Pre-tokenizers that llama.cpp has: definitions of published tokenizers, and all names.
+//!
+//! Expressions are spelled as in the files of the models; llama.cpp's own adapt them to its engine.
+
+use std::borrow::Cow::Borrowed;
+
+use super::pre_tokenizer::{Definition, Step};
+use Step::{ByteLevel, Digits, Punctuation, Split};
+
+/// Llama 3, cl100k.
+const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Jais 2: Llama 3 with runs of spaces cut at powers of two.
+const JAIS2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1}";
+
+/// Qwen 1.5 to 3: Llama 3 with each digit by itself.
+const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Qwen 3.5: Qwen 2 with marks in words.
+const QWEN35: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Mistral Nemo.
+const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// GPT-4o, o200k.
+const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Digits in threes, counted from the right.
+const TINY_AYA_DIGITS: &str = r"\d{1,3}(?=(?:\d{3})*\b)";
+
+/// Ling.
+const BAILINGMOE: &str = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+";
+
+/// Seed-Coder.
+const SEED_CODER: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// EXAONE MoE.
+const EXAONE_MOE: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+";
+
+/// MiniCPM 5, after numbers were cut out.
+const MINICPM5: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Numbers in threes, counted from the left.
+const UP_TO_THREE_DIGITS: &str = r"\p{N}{1,3}";
+
+/// Chinese and Japanese.
+const DEEPSEEK_V3_CJK: &str = r"[一-龥぀-ゟ゠-ヿ]+";
+
+/// DeepSeek V3, after numbers, Chinese and Japanese were cut out.
+const DEEPSEEK_V3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
+
+/// Spark 2.5, after the same.
+const SPARK: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+"##;
+
+/// Words of cased scripts.
+const DEEPSEEK_LLM_LETTERS: &str = r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+";
+
+/// Punctuation, narrow and wide.
+const DEEPSEEK_LLM_MARKS: &str = r"\s?[!-/:-~！-／：-～‘-‟　-。]+";
+
+/// Chinese, Korean and scripts in between.
+const DEEPSEEK_CJK: &str = r"[一-龥ࠀ-一가-퟿]+";
+
+/// Bytes as letters, after other steps cut the text.
+const BYTES: Step = ByteLevel { use_regex: false };
+/// Bytes as letters, the text cut by GPT-2's expression.
+const GPT2: Step = ByteLevel { use_regex: true };
+const EACH_DIGIT: Step = Digits { individual: true };
+
+/// Definitions by name.
+///
+/// gpt-2, smollm, falcon, llama-bpe, qwen2, spark2_5 and the deepseek ones are whole definitions as published. The
+/// others have the expression that llama.cpp quotes from the model's file, followed by plain byte letters as in every
+/// file of that kind seen; should one be written otherwise, it is not found, never mistaken for another.
+pub(super) static DEFINITIONS: &[Definition] = &[
+    // Also mpt, olmo, jais, phi-2, exaone4 and more.
+    Definition { name: "gpt-2", steps: &[GPT2], ignore_merges: false },
+    // Also starcoder, refact, command-r, codeshell, exaone, minerva-7b, mellum2.
+    Definition { name: "smollm", steps: &[EACH_DIGIT, GPT2], ignore_merges: false },
+    Definition {
+        name: "falcon",
+        steps: &[Punctuation, GPT2, Digits { individual: false }, Split(Borrowed(r"[0-9][0-9][0-9]"))],
+        ignore_merges: false,
+    },
+    // Also falcon3, pixtral, glm4 and more.
+    Definition { name: "llama-bpe", steps: &[Split(Borrowed(LLAMA3)), BYTES], ignore_merges: true },
+    // Also smaug-bpe, chatglm-bpe.
+    Definition { name: "dbrx", steps: &[Split(Borrowed(LLAMA3)), BYTES], ignore_merges: false },
+    Definition { name: "jais-2", steps: &[Split(Borrowed(JAIS2)), BYTES], ignore_merges: false },
+    // Also stablelm2, hunyuan, solar-open, grok-2, megrez, deepseek-r1-qwen and more.
+    Definition { name: "qwen2", steps: &[Split(Borrowed(QWEN2)), BYTES], ignore_merges: false },
+    Definition { name: "qwen35", steps: &[Split(Borrowed(QWEN35)), BYTES], ignore_merges: false },
+    Definition { name: "tekken", steps: &[Split(Borrowed(TEKKEN)), BYTES], ignore_merges: true },
+    // Also llama4, kanana2, minimax-m2, talkie.
+    Definition { name: "gpt-4o", steps: &[Split(Borrowed(GPT4O)), BYTES], ignore_merges: false },
+    // Also cohere2moe.
+    Definition {
+        name: "tiny_aya",
+        steps: &[Split(Borrowed(TINY_AYA_DIGITS)), Split(Borrowed(GPT4O)), BYTES],
+        ignore_merges: false,
+    },
+    // Also llada-moe.
+    Definition { name: "bailingmoe", steps: &[Split(Borrowed(BAILINGMOE)), BYTES], ignore_merges: false },
+    Definition { name: "seed-coder", steps: &[Split(Borrowed(SEED_CODER)), BYTES], ignore_merges: false },
+    Definition { name: "exaone-moe", steps: &[Split(Borrowed(EXAONE_MOE)), BYTES], ignore_merges: false },
+    Definition {
+        name: "minicpm5",
+        steps: &[Split(Borrowed(UP_TO_THREE_DIGITS)), Split(Borrowed(MINICPM5)), BYTES],
+        ignore_merges: true,
+    },
+    // Also hunyuan-dense, joyai-llm, hy_v4.
+    Definition {
+        name: "deepseek-v3",
+        steps: &[
+            Split(Borrowed(UP_TO_THREE_DIGITS)),
+            Split(Borrowed(DEEPSEEK_V3_CJK)),
+            Split(Borrowed(DEEPSEEK_V3)),
+            BYTES,
+        ],
+        ignore_merges: false,
+    },
+    Definition {
+        name: "spark2_5",
+        steps: &[
+            Split(Borrowed(UP_TO_THREE_DIGITS)),
+            Split(Borrowed(DEEPSEEK_V3_CJK)),
+            Split(Borrowed(SPARK)),
+            EACH_DIGIT,
+            BYTES,
+        ],
+        ignore_merges: false,
+    },
+    Definition {
+        name: "deepseek-llm",
+        steps: &[
+            Split(Borrowed(r"[\r\n]")),
+            Split(Borrowed(DEEPSEEK_LLM_LETTERS)),
+            Split(Borrowed(DEEPSEEK_LLM_MARKS)),
+            Split(Borrowed(r"\s+$")),
+            Split(Borrowed(DEEPSEEK_CJK)),
+            EACH_DIGIT,
+            BYTES,
+        ],
+        ignore_merges: false,
+    },
+    Definition {
+        name: "deepseek-coder",
+        steps: &[
+            Split(Borrowed(r"[\r\n]")),
+            Split(Borrowed(r"\s?\p{L}+")),
+            Split(Borrowed(r"\s?\p{P}+")),
+            Split(Borrowed(DEEPSEEK_CJK)),
+            EACH_DIGIT,
+            BYTES,
+        ],
+        ignore_merges: false,
+    },
+];
+
+/// Every name that llama.cpp accepts.
+pub(super) static NAMES: &[&str] = &[
+    "a.x-4.0",
+    "afmoe",
+    "bailingmoe",
+    "bailingmoe2",
+    "bloom",
+    "chameleon",
+    "chatglm-bpe",
+    "codeshell",
+    "cohere2moe",
+    "command-r",
+    "dbrx",
+    "deepseek-coder",
+    "deepseek-llm",
+    "deepseek-r1-qwen",
+    "deepseek-v3",
+    "default",
+    "exaone",
+    "exaone-moe",
+    "exaone4",
+    "f2llmv2",
+    "falcon",
+    "falcon-h1",
+    "falcon3",
+    "gemma4",
+    "gigachat",
+    "glm4",
+    "glm5",
+    "gpt-2",
+    "gpt-4o",
+    "gpt3-finnish",
+    "granite-docling",
+    "granite-embed-multi-311m",
+    "granite-embed-multi-97m",
+    "grok-2",
+    "hunyuan",
+    "hunyuan-dense",
+    "hy_v4",
+    "jais",
+    "jais-2",
+    "jina-de",
+    "jina-es",
+    "jina-v1-en",
+    "jina-v2-code",
+    "jina-v2-de",
+    "jina-v2-es",
+    "jina-v5-nano",
+    "joyai-llm",
+    "kanana2",
+    "kimi-k2",
+    "kormo",
+    "laguna",
+    "lfm2",
+    "llada-moe",
+    "llama-bpe",
+    "llama-v3",
+    "llama3",
+    "llama4",
+    "megrez",
+    "mellum",
+    "mellum2",
+    "midm-2.0",
+    "minerva-7b",
+    "minicpm5",
+    "minimax-m2",
+    "modern-bert",
+    "mpt",
+    "olmo",
+    "phi-2",
+    "pixtral",
+    "poro-chat",
+    "qwen2",
+    "qwen35",
+    "refact",
+    "roberta-bpe",
+    "sarvam-moe",
+    "seed-coder",
+    "smaug-bpe",
+    "smollm",
+    "solar-open",
+    "spark2_5",
+    "stablelm2",
+    "starcoder",
+    "superbpe",
+    "talkie",
+    "tekken",
+    "tiny_aya",
+    "trillion",
+    "ufakzeka",
+    "viking",
+    "whitespace",
+    "youtu",
+];

@@ -1,0 +1,86 @@
+//! How a `tokenizer.json` with SentencePiece's `▁` treats spaces.
+
+use serde_json::Value;
+
+use super::error::VocabError;
+use super::files::Json;
+use super::model::Bpe;
+
+/// SentencePiece's visible space.
+const SPACE: char = '▁';
+
+/// Whether a space is put before the text.
+///
+/// # Errors
+/// When normalizer or pre-tokenizer do more than llama.cpp's SPM tokenizer, which turns spaces into `▁` and may put
+/// one first.
+pub(super) fn prefixes_space(file: &Json, bpe: &Bpe) -> Result<bool, VocabError> {
+    let mut prefix = false;
+    for step in steps(file, "normalizer", "normalizers") {
+        match kind(step) {
+            "Prepend" if is_space(step.get("prepend")) => prefix = true,
+            "Replace" if pattern(step) == Some(" ") && is_space(step.get("content")) => {}
+            _ => return Err(unsupported(file, "normalizer", step)),
+        }
+    }
+    for step in steps(file, "pre_tokenizer", "pretokenizers") {
+        match kind(step) {
+            "Metaspace" if is_space(step.get("replacement")) && !separates_words(step, bpe) => {
+                prefix |= prepends(step);
+            }
+            // Gemma's: a no-op, for no space is left to split at.
+            "Split" if pattern(step) == Some(" ") => {}
+            _ => return Err(unsupported(file, "pre_tokenizer", step)),
+        }
+    }
+    Ok(prefix)
+}
+
+/// The steps under `key`: none, one, or a sequence listed under `list`.
+pub(super) fn steps<'a>(file: &'a Json, key: &str, list: &str) -> Vec<&'a Value> {
+    fn flatten<'a>(step: &'a Value, list: &str, out: &mut Vec<&'a Value>) {
+        match step.get(list).and_then(Value::as_array) {
+            Some(inner) => inner.iter().for_each(|step| flatten(step, list, out)),
+            None => out.push(step),
+        }
+    }
+    let mut out = Vec::new();
+    if let Some(step) = file.value.get(key).filter(|step| !step.is_null()) {
+        flatten(step, list, &mut out);
+    }
+    out
+}
+
+/// A step's `type`.
+pub(super) fn kind(step: &Value) -> &str {
+    step.get("type").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn pattern(step: &Value) -> Option<&str> {
+    step.get("pattern")?.get("String")?.as_str()
+}
+
+fn is_space(text: Option<&Value>) -> bool {
+    text.and_then(Value::as_str).is_some_and(|text| text.chars().eq([SPACE]))
+}
+
+/// Whether cutting at each `▁` keeps apart what SPM could join: only if a token has one after its first character.
+fn separates_words(metaspace: &Value, bpe: &Bpe) -> bool {
+    let split = metaspace.get("split").and_then(Value::as_bool).unwrap_or(true);
+    split && bpe.vocab.keys().any(|text| text.chars().skip(1).any(|letter| letter == SPACE))
+}
+
+fn prepends(metaspace: &Value) -> bool {
+    match metaspace.get("prepend_scheme").and_then(Value::as_str) {
+        Some(scheme) => scheme != "never",
+        None => metaspace.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(true),
+    }
+}
+
+fn unsupported(file: &Json, what: &str, step: &Value) -> VocabError {
+    VocabError::unsupported(
+        &file.path,
+        format!("{what} {step} with byte fallback"),
+        "llama.cpp's SPM tokenizer only turns spaces into ▁; put the model's tokenizer.model into the folder",
+    )
+}

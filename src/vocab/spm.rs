@@ -1,0 +1,143 @@
+//! SentencePiece BPE with byte fallback: `tokenizer.ggml.model` = `llama`.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use kquant_formats::gguf::{Metadata, Value};
+use kquant_formats::sentencepiece::{ModelType, PieceKind, SentencePiece};
+
+use super::added::{self, Added};
+use super::error::VocabError;
+use super::files::{Files, Json};
+use super::model::Bpe;
+use super::spaces;
+use super::tokens::{Kind, Token, Tokens, is_byte};
+
+/// The key that says whether a space is put before the text.
+pub(super) const ADD_SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
+
+/// The converter's score of an embedding row that no file names.
+const UNUSED_SCORE: f32 = -10000.0;
+/// The converter's score of an added token.
+const ADDED_SCORE: f32 = -1000.0;
+
+/// Sets the keys from a parsed `tokenizer.model`; returns the number of tokens.
+///
+/// Added tokens beyond the embedding are left out, as the converter does: many fine-tunes name a padding token that
+/// they gave no row.
+pub(super) fn load_model(
+    path: &Path,
+    model: &SentencePiece,
+    files: &Files,
+    rows: Option<u64>,
+    out: &mut Metadata,
+) -> Result<u64, VocabError> {
+    if model.model != ModelType::Bpe {
+        let what = format!("a SentencePiece model of type {:?} (planned)", model.model);
+        return Err(VocabError::unsupported(path, what, "for now BPE with byte fallback is"));
+    }
+    let end = model.pieces.len() as u64;
+    let mut tokens = unused(end, rows, path)?;
+    for (id, piece) in (0..).zip(&model.pieces) {
+        let token = Token { text: piece.text.clone(), score: piece.score, kind: kind_of(piece.kind) };
+        tokens.put(id, token);
+    }
+    for (content, id) in added::from_plain(files)? {
+        tokens.put(id, Token { text: content, score: ADDED_SCORE, kind: Kind::UserDefined });
+    }
+    for token in added::from_config(files)? {
+        let kind = token.kind();
+        tokens.put(token.id, Token { text: kind.respell(token.content), score: ADDED_SCORE, kind });
+    }
+    write(tokens, model.add_dummy_prefix, path, out)
+}
+
+/// Sets the keys from `tokenizer.json` alone; returns the number of tokens.
+///
+/// Scores come from the merges, because llama.cpp's SPM tokenizer joins the neighbours whose union scores highest
+/// where Hugging Face applies the merge of lowest rank. (The converter writes -1000 for every token here, which makes
+/// llama.cpp join from left to right.)
+pub(super) fn load_json(
+    file: &Json,
+    bpe: &Bpe,
+    files: &Files,
+    rows: Option<u64>,
+    out: &mut Metadata,
+) -> Result<u64, VocabError> {
+    let prefix = spaces::prefixes_space(file, bpe)?;
+    let added = added::collect(file, bpe, files)?;
+    let mut tokens = unused(bpe.end(), rows, &file.path)?;
+    put_vocabulary(bpe, &added, &mut tokens);
+    for token in &added {
+        tokens.check_free(token, bpe, &file.path)?;
+        let kind = token.kind();
+        tokens.put(token.id, Token { text: kind.respell(token.content.clone()), score: ADDED_SCORE, kind });
+    }
+    write(tokens, prefix, &file.path, out)
+}
+
+/// Puts the tokens of `model.vocab` at their ids, scored by the merges.
+fn put_vocabulary(bpe: &Bpe, added: &[Added], tokens: &mut Tokens) {
+    let is_added: HashSet<&str> = added.iter().map(|token| token.content.as_str()).collect();
+    let ranks = rank_of_tokens(bpe);
+    // Tokens that no merge makes (single characters) follow all others, as SentencePiece numbers them.
+    let mut unmerged = ranks.len()..;
+    for (id, text) in bpe.by_id() {
+        let kind = match text {
+            _ if is_byte(text) => Kind::Byte,
+            _ if bpe.unknown.as_deref() == Some(text) => Kind::Unknown,
+            _ => Kind::Normal,
+        };
+        let rank = match ranks.get(text) {
+            _ if kind != Kind::Normal || is_added.contains(text) => 0,
+            Some(rank) => *rank,
+            None => unmerged.next().unwrap_or_default(),
+        };
+        tokens.put(id, Token { text: text.to_owned(), score: 0.0 - rank as f32, kind });
+    }
+}
+
+/// As many unused rows as the embedding has, or as the vocabulary needs.
+fn unused(end: u64, rows: Option<u64>, path: &Path) -> Result<Tokens, VocabError> {
+    let rows = rows.unwrap_or(end);
+    if end > rows {
+        return Err(VocabError::TooManyTokens { path: path.to_owned(), tokens: end, rows });
+    }
+    Tokens::unused(rows, UNUSED_SCORE, path)
+}
+
+/// The order in which merges first make each token.
+fn rank_of_tokens(bpe: &Bpe) -> HashMap<String, usize> {
+    let mut ranks = HashMap::with_capacity(bpe.merges.len());
+    for (left, right) in &bpe.merges {
+        let rank = ranks.len();
+        ranks.entry(format!("{left}{right}")).or_insert(rank);
+    }
+    ranks
+}
+
+fn write(tokens: Tokens, prefix: bool, path: &Path, out: &mut Metadata) -> Result<u64, VocabError> {
+    tokens.check_unique(path)?;
+    tokens.check_bytes(path)?;
+    // llama.cpp's default is true. The converter leaves the key to `tokenizer_config.json`; a model that wants no
+    // prefix and does not say so there would be tokenized wrongly.
+    if !prefix && out.get(ADD_SPACE_PREFIX).is_none() {
+        out.set(ADD_SPACE_PREFIX, Value::Bool(false));
+    }
+    let count = tokens.len();
+    out.set("tokenizer.ggml.model", Value::from("llama"));
+    out.set("tokenizer.ggml.pre", Value::from("default"));
+    tokens.write(true, out);
+    Ok(count)
+}
+
+/// User-defined pieces count as normal ones here, as for the converter.
+fn kind_of(kind: PieceKind) -> Kind {
+    match kind {
+        PieceKind::Normal | PieceKind::UserDefined => Kind::Normal,
+        PieceKind::Unknown => Kind::Unknown,
+        PieceKind::Control => Kind::Control,
+        PieceKind::Unused => Kind::Unused,
+        PieceKind::Byte => Kind::Byte,
+    }
+}

@@ -1,0 +1,201 @@
+//! What is refused, and how it is said.
+
+use serde_json::{Value as Json, json};
+
+use super::sentencepiece::{small_json, small_vocab};
+use super::{Folder, small};
+
+/// Changes the small byte-level tokenizer and returns the error.
+fn broken(change: impl FnOnce(&mut Json)) -> String {
+    let mut tokenizer = small();
+    change(&mut tokenizer);
+    Folder::with_tokenizer("gpt2", &tokenizer).error()
+}
+
+/// Changes the small SentencePiece `tokenizer.json` and returns the error.
+fn broken_spm(change: impl FnOnce(&mut Json)) -> String {
+    let mut tokenizer = small_json();
+    change(&mut tokenizer);
+    Folder::with_tokenizer("llama", &tokenizer).error()
+}
+
+#[test]
+fn no_tokenizer_at_all() {
+    let wanted = |files| {
+        format!(
+            "DIR: no tokenizer found: looked for {files}; copy the model's tokenizer files next to its weights"
+        )
+    };
+    assert_eq!(Folder::empty("llama").error(), wanted("tokenizer.model, tokenizer.json"));
+    assert_eq!(Folder::empty("gpt2").bytes("tokenizer.model", b"").error(), wanted("tokenizer.json"));
+    let tekken = Folder::empty("llama").bytes("tekken.json", b"{}").error();
+    let wanted = "DIR/tekken.json: Mistral's own tokenizer format is not supported; save the tokenizer as tokenizer.json";
+    assert_eq!(tekken, wanted);
+}
+
+#[test]
+fn malformed_json_names_file_and_line() {
+    for name in ["tokenizer.json", "tokenizer_config.json", "added_tokens.json"] {
+        let error = Folder::empty("llama").bytes(name, b"{\n  \"a\": 1,\n  oops\n}").error();
+        let wanted =
+            format!("DIR/{name}:3:3: key must be a string; the file may be cut short: fetch it again");
+        assert_eq!(error, wanted);
+        let error = Folder::empty("llama").bytes(name, b"[1]").error();
+        assert_eq!(error, format!("DIR/{name}: holds no JSON object"));
+    }
+    let folder =
+        Folder::with_tokenizer("gpt2", &small()).json("tokenizer_config.json", &json!({ "legacy": true }));
+    let error = folder.bytes("chat_template.jinja", b"ab\xff").error();
+    assert_eq!(error, "DIR/chat_template.jinja: not UTF-8 at byte 2");
+}
+
+#[test]
+fn a_folder_in_a_files_place() {
+    let error = Folder::empty("llama").bytes("tokenizer.json/x", b"").error();
+    assert!(error.starts_with("DIR/tokenizer.json: "), "{error}");
+}
+
+#[test]
+fn more_tokens_than_rows() {
+    let said = "the model has 4 embedding rows (vocab_size in config.json); the tokenizer and the weights are not of the same model";
+    let rows = json!({ "vocab_size": 4 });
+    let error = Folder::with_tokenizer("gpt2", &small()).config(rows.clone()).error();
+    assert_eq!(error, format!("DIR/tokenizer.json: 5 tokens, but {said}"));
+    let error = Folder::with_tokenizer("llama", &small_json()).config(rows.clone()).error();
+    assert_eq!(error, format!("DIR/tokenizer.json: 264 tokens, but {said}"));
+    let error = Folder::empty("llama").bytes("tokenizer.model", &model(2, &["a", "b", "c", "d", "e"]));
+    assert_eq!(error.config(rows).error(), format!("DIR/tokenizer.model: 5 tokens, but {said}"));
+    let huge = broken(|t| t["added_tokens"][1] = json!({ "id": u64::MAX, "content": "x" }));
+    assert_eq!(
+        huge,
+        "DIR/tokenizer.json: 18446744073709551615 tokens or embedding rows, where 4194304 are the most that kquant takes"
+    );
+}
+
+#[test]
+fn vocabularies_of_other_kinds() {
+    let unigram = broken(|t| t["model"] = json!({ "type": "Unigram", "vocab": [["a", 0.0]] }));
+    let wanted = "DIR/tokenizer.json: a Unigram vocabulary (planned) is not supported; \
+                  for now BPE is: byte-level, and SentencePiece's with byte fallback";
+    assert_eq!(unigram, wanted);
+    let word_piece = broken(|t| t["model"]["type"] = json!("WordPiece"));
+    assert!(
+        word_piece.contains("a vocabulary of type \"WordPiece\" is not supported; BPE is"),
+        "{word_piece}"
+    );
+    let suffix = broken(|t| t["model"]["end_of_word_suffix"] = json!("</w>"));
+    assert!(suffix.contains("model.end_of_word_suffix is not supported"), "{suffix}");
+    let model = Folder::empty("llama").bytes("tokenizer.model", &model(1, &["a"])).error();
+    let wanted = "DIR/tokenizer.model: a SentencePiece model of type Unigram (planned) is not supported; \
+                  for now BPE with byte fallback is";
+    assert_eq!(model, wanted);
+}
+
+#[test]
+fn malformed_vocabularies() {
+    type Change = fn(&mut Json);
+    let cases: [(Change, &str); 12] = [
+        (|t| t["model"] = json!(null), "a vocabulary of type \"unknown\" is not supported"),
+        (|t| t["model"]["vocab"] = json!([]), "model.vocab is no map of text to id"),
+        (|t| t["model"]["vocab"]["a"] = json!(-2), "model.vocab[\"a\"]: -2 is no token id"),
+        (|t| t["model"]["vocab"]["a"] = json!(3), "model.vocab gives id 3 to both \"a\" and \"b\""),
+        (|t| t["model"]["merges"] = json!({}), "model.merges is no list"),
+        (
+            |t| t["model"]["merges"] = json!([]),
+            "model.merges is empty; llama.cpp cannot load such a vocabulary",
+        ),
+        (
+            |t| t["model"]["merges"][0] = json!("a b c"),
+            "model.merges[0] is no pair and no \"left right\": \"a b c\"",
+        ),
+        (
+            |t| t["model"]["merges"][0] = json!(["a"]),
+            "model.merges[0] is no pair and no \"left right\": [\"a\"]",
+        ),
+        (
+            |t| t["model"]["merges"][0] = json!("b a"),
+            "model.merges[0] needs \"ba\", which is not in model.vocab",
+        ),
+        (|t| t["added_tokens"][0]["id"] = json!("x"), "added token without an id: {\"id\":\"x\""),
+        (|t| t["added_tokens"][0]["content"] = json!(7), "added token 0 has no text \"content\""),
+        (
+            |t| t["added_tokens"][0]["id"] = json!(9),
+            "token \"<s>\" has id 0 in model.vocab, but 9 as an added token",
+        ),
+    ];
+    for (change, wanted) in cases {
+        let error = broken(change);
+        assert!(error.starts_with(&format!("DIR/tokenizer.json: {wanted}")), "{error}");
+    }
+}
+
+#[test]
+fn two_tokens_in_one_place_and_one_in_two() {
+    let taken = broken(|t| t["added_tokens"][0]["content"] = json!("<other>"));
+    assert_eq!(taken, "DIR/tokenizer.json: id 0 belongs to \"<s>\" and to the added token \"<other>\"");
+    let twice = broken(|t| {
+        t["added_tokens"] = json!([{ "id": 5, "content": "x" }, { "id": 6, "content": "x" }]);
+    });
+    assert_eq!(twice, "DIR/tokenizer.json: token \"x\" has two ids, 5 and 6; llama.cpp allows one");
+}
+
+#[test]
+fn malformed_added_tokens_in_other_files() {
+    let folder = || Folder::empty("llama").bytes("tokenizer.model", &model(2, &["a"]));
+    let error = folder().json("added_tokens.json", &json!({ "x": "1" })).error();
+    assert_eq!(error, "DIR/added_tokens.json: \"x\": \"1\" is no token id");
+    let config = json!({ "added_tokens_decoder": { "one": { "content": "x" } } });
+    let error = folder().json("tokenizer_config.json", &config).error();
+    assert_eq!(error, "DIR/tokenizer_config.json: added_tokens_decoder: \"one\" is no token id");
+}
+
+#[test]
+fn byte_fallback_without_all_bytes() {
+    let model = Folder::empty("llama").bytes("tokenizer.model", &model(2, &["a", "b"])).error();
+    let wanted = "a SentencePiece vocabulary with 0 of the 256 byte tokens (<0x00> to <0xFF>) is not supported; \
+                  SentencePiece BPE with byte fallback is";
+    assert_eq!(model, format!("DIR/tokenizer.model: {wanted}"));
+    let json = broken_spm(|t| {
+        let mut vocab = small_vocab();
+        vocab.remove("<0x41>");
+        t["model"]["vocab"] = json!(vocab);
+    });
+    assert_eq!(json, format!("DIR/tokenizer.json: {}", wanted.replace("with 0 of", "with 255 of")));
+}
+
+#[test]
+fn spaces_that_spm_cannot_follow() {
+    let nfkc = broken_spm(|t| t["normalizer"] = json!({ "type": "NFKC" }));
+    let wanted = "DIR/tokenizer.json: normalizer {\"type\":\"NFKC\"} with byte fallback is not supported; \
+                  llama.cpp's SPM tokenizer only turns spaces into ▁; put the model's tokenizer.model into the folder";
+    assert_eq!(nfkc, wanted);
+    let digits = broken_spm(|t| t["pre_tokenizer"] = json!({ "type": "Digits" }));
+    assert!(
+        digits.contains("pre_tokenizer {\"type\":\"Digits\"} with byte fallback is not supported"),
+        "{digits}"
+    );
+    // Words are kept apart here, but SPM would join two spaces into a token that is there.
+    let metaspace = broken_spm(|t| {
+        t["pre_tokenizer"] = json!({ "type": "Metaspace", "replacement": "▁" });
+        t["model"]["vocab"]["▁▁"] = json!(264);
+    });
+    assert!(metaspace.contains("pre_tokenizer {\"type\":\"Metaspace\""), "{metaspace}");
+}
+
+#[test]
+fn a_damaged_sentencepiece_model() {
+    let error = Folder::empty("llama").bytes("tokenizer.model", b"\x0a\xff").error();
+    assert!(error.starts_with("DIR/tokenizer.model"), "{error}");
+}
+
+/// A `tokenizer.model` of this type (1 Unigram, 2 BPE) with these pieces.
+fn model(kind: u8, pieces: &[&str]) -> Vec<u8> {
+    let field = |number: u8, body: &[u8]| [&[number << 3 | 2, body.len() as u8], body].concat();
+    let mut out: Vec<u8> = pieces.iter().flat_map(|text| field(1, &field(1, text.as_bytes()))).collect();
+    // trainer_spec: model_type, and no ids of special pieces (-1).
+    let minus_one = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
+    let none = |key: &[u8]| [key, &minus_one].concat();
+    let ids = [none(&[0xc0, 2]), none(&[0xc8, 2]), none(&[0xd0, 2]), none(&[0xd8, 2])].concat();
+    out.extend(field(2, &[&[3 << 3, kind], ids.as_slice()].concat()));
+    out
+}

@@ -1,0 +1,137 @@
+//! The list of tokens: text, score and type of every id.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use kquant_formats::gguf::{Array, Metadata, Value};
+
+use super::added::Added;
+use super::error::VocabError;
+use super::model::Bpe;
+
+/// What a token is for; the numbers are GGUF's (`tokenizer.ggml.token_type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Ordinary text.
+    Normal = 1,
+    /// Stands for what has no token.
+    Unknown = 2,
+    /// Steers the model; never made from text.
+    Control = 3,
+    /// Added by the user: found in the text before anything is merged.
+    UserDefined = 4,
+    /// An embedding row without a token.
+    Unused = 5,
+    /// One raw byte, spelled `<0x0A>`.
+    Byte = 6,
+}
+
+impl Kind {
+    /// An added token's text as llama.cpp searches for it: user-defined tokens are found before spaces become `▁`.
+    pub(super) fn respell(self, text: String) -> String {
+        if self == Self::UserDefined { text.replace('▁', " ") } else { text }
+    }
+}
+
+/// One token.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Token {
+    pub(super) text: String,
+    pub(super) score: f32,
+    pub(super) kind: Kind,
+}
+
+/// Every token, by id.
+#[derive(Debug)]
+pub(super) struct Tokens(Vec<Token>);
+
+/// Most tokens that a vocabulary may have: a few times today's largest. A wrong `vocab_size` shall not fill the memory.
+const LIMIT: u64 = 1 << 22;
+
+impl Tokens {
+    /// `count` unused rows named `[PAD0]`, `[PAD1]`, ...: what the converter leaves where no token is.
+    pub(super) fn unused(count: u64, score: f32, path: &Path) -> Result<Self, VocabError> {
+        if count > LIMIT {
+            return Err(VocabError::content(
+                path,
+                format!("{count} tokens or embedding rows, where {LIMIT} are the most that kquant takes"),
+            ));
+        }
+        let pad = |id| Token { text: format!("[PAD{id}]"), score, kind: Kind::Unused };
+        Ok(Self((0..count).map(pad).collect()))
+    }
+
+    /// Number of ids.
+    pub(super) fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    /// Puts `token` at `id`, which must be below the length.
+    pub(super) fn put(&mut self, id: u64, token: Token) {
+        if let Some(slot) = usize::try_from(id).ok().and_then(|id| self.0.get_mut(id)) {
+            *slot = token;
+        }
+    }
+
+    /// Fails when an added token contradicts the vocabulary: it may repeat an entry, text and id, but not half of it.
+    pub(super) fn check_free(&self, token: &Added, bpe: &Bpe, path: &Path) -> Result<(), VocabError> {
+        let Added { id, content, .. } = token;
+        if let Some(other) = bpe.vocab.get(content).filter(|other| *other != id) {
+            let what = format!("token {content:?} has id {other} in model.vocab, but {id} as an added token");
+            return Err(VocabError::content(path, what));
+        }
+        let slot = usize::try_from(*id).ok().and_then(|id| self.0.get(id));
+        match slot.filter(|slot| slot.kind != Kind::Unused && slot.text != *content) {
+            Some(slot) => {
+                let what = format!("id {id} belongs to {:?} and to the added token {content:?}", slot.text);
+                Err(VocabError::content(path, what))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Fails when two ids have the same text: llama.cpp looks tokens up by text and aborts on such a file.
+    pub(super) fn check_unique(&self, path: &Path) -> Result<(), VocabError> {
+        let mut seen = HashMap::with_capacity(self.0.len());
+        for (id, token) in self.0.iter().enumerate() {
+            if let Some(first) = seen.insert(token.text.as_str(), id) {
+                let what =
+                    format!("token {:?} has two ids, {first} and {id}; llama.cpp allows one", token.text);
+                return Err(VocabError::content(path, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails unless all 256 byte tokens are there: without them llama.cpp's SPM tokenizer throws at the first
+    /// character that is not in the vocabulary.
+    pub(super) fn check_bytes(&self, path: &Path) -> Result<(), VocabError> {
+        let bytes = self.0.iter().filter(|token| token.kind == Kind::Byte).count();
+        if bytes == 256 {
+            return Ok(());
+        }
+        Err(VocabError::unsupported(
+            path,
+            format!("a SentencePiece vocabulary with {bytes} of the 256 byte tokens (<0x00> to <0xFF>)"),
+            "SentencePiece BPE with byte fallback is",
+        ))
+    }
+
+    /// Sets `tokens`, `scores` (if wanted) and `token_type`.
+    pub(super) fn write(self, scores: bool, out: &mut Metadata) {
+        let kinds = self.0.iter().map(|token| token.kind as i32).collect();
+        let values = scores.then(|| self.0.iter().map(|token| token.score).collect());
+        let texts = self.0.into_iter().map(|token| token.text).collect();
+        out.set("tokenizer.ggml.tokens", Value::Array(Array::String(texts)));
+        if let Some(values) = values {
+            out.set("tokenizer.ggml.scores", Value::Array(Array::F32(values)));
+        }
+        out.set("tokenizer.ggml.token_type", Value::Array(Array::I32(kinds)));
+    }
+}
+
+/// Whether `text` spells a byte token, `<0x00>` to `<0xFF>`.
+pub(super) fn is_byte(text: &str) -> bool {
+    let Some(digits) = text.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>')) else { return false };
+    digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+}
