@@ -1,1 +1,83 @@
-//! To be filled.
+//! Model families: from a Hugging Face configuration and tensor list to GGUF's names, keys and sources.
+//!
+//! | file | what |
+//! |---|---|
+//! | `config` | `config.json`, with errors that name the key |
+//! | `mapping` | a family's tensor table and the one walk over it |
+//! | `llama`, `gpt2` | one family each: a table and its keys |
+//! | `rope` | rotary position settings, Llama 3's frequency factors |
+//! | `metadata`, `naming`, `size_label` | the `general.*` keys |
+//!
+//! The next family is one file beside `llama.rs` and one line in `FAMILIES`.
+
+mod config;
+mod error;
+mod gpt2;
+mod keys;
+mod llama;
+mod mapping;
+mod metadata;
+mod naming;
+mod rope;
+mod size_label;
+
+pub use config::{Config, ConfigError};
+pub use error::{ArchError, Mismatch, WrongShape};
+pub use metadata::metadata;
+
+use kquant_formats::gguf::Value;
+
+use crate::checkpoint::Checkpoint;
+use crate::plan::MappedTensor;
+
+/// A model family.
+pub trait Architecture: Sync {
+    /// The class names that `config.json` may give in `architectures`.
+    fn classes(&self) -> &'static [&'static str];
+
+    /// The values of `model_type` that stand in where `architectures` is absent.
+    fn model_types(&self) -> &'static [&'static str];
+
+    /// The family's name in GGUF, the prefix of its keys.
+    fn gguf_name(&self) -> &'static str;
+
+    /// The family's hyper-parameters as GGUF keys with their prefix, in the order llama.cpp's converter writes them.
+    ///
+    /// # Errors
+    /// When the configuration lacks a value, has one of a wrong type, or asks for what the family cannot express.
+    fn keys(&self, config: &Config) -> Result<Vec<(String, Value)>, ArchError>;
+
+    /// Every output tensor, in the order llama.cpp's converter writes them.
+    ///
+    /// # Errors
+    /// As [`Architecture::keys`], and when the checkpoint's names or shapes are not what the configuration says.
+    fn tensors(&self, config: &Config, checkpoint: &dyn Checkpoint) -> Result<Vec<MappedTensor>, ArchError>;
+}
+
+/// The registry.
+static FAMILIES: &[&dyn Architecture] = &[&llama::Llama, &gpt2::Gpt2];
+
+/// One of a family's lists of names.
+type Names = fn(&dyn Architecture) -> &'static [&'static str];
+
+/// The family of the model that `config` describes.
+///
+/// The first entry of `architectures` decides; `model_type` does where there is none.
+///
+/// # Errors
+/// When no family knows the class; the error lists those that are known.
+pub fn find(config: &Config) -> Result<&'static dyn Architecture, ArchError> {
+    let class = config.optional_first_text(&["architectures"])?;
+    let (name, listed): (&str, Names) = match (class, config.optional_text(&["model_type"])?) {
+        (Some(class), _) => (class, |family| family.classes()),
+        (None, Some(model_type)) => (model_type, |family| family.model_types()),
+        (None, None) => return Err(config.missing(&["architectures", "model_type"]).into()),
+    };
+    FAMILIES.iter().copied().find(|family| listed(*family).contains(&name)).ok_or_else(|| {
+        ArchError::UnknownClass {
+            file: config.origin().to_owned(),
+            class: name.to_owned(),
+            known: FAMILIES.iter().flat_map(|family| listed(*family)).copied().collect(),
+        }
+    })
+}

@@ -1,0 +1,209 @@
+//! `config.json` (and `generation_config.json`): typed values, errors that name file and key.
+//!
+//! A key set to `null` counts as absent, which is how transformers writes a default.
+
+use std::path::Path;
+
+use serde_json::{Map, Value as Json};
+
+/// A JSON object with the path that led to it.
+#[derive(Debug, Clone)]
+pub struct Config {
+    origin: String,
+    /// `rope_parameters.` within that object, empty at the top.
+    prefix: String,
+    values: Map<String, Json>,
+}
+
+/// Why a configuration could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read {file}: {source}")]
+    Read {
+        /// The file.
+        file: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not JSON.
+    #[error("{file} is not valid JSON: {source}")]
+    Json {
+        /// The file.
+        file: String,
+        /// What the parser said, with line and column.
+        source: serde_json::Error,
+    },
+    /// A required key is absent or null.
+    #[error("{file}: no value for {keys}; add it as the model's authors published it")]
+    Missing {
+        /// The file.
+        file: String,
+        /// The key, or the alternatives.
+        keys: String,
+    },
+    /// A key has a value that cannot be used.
+    #[error("{file}: `{key}` is {found}, expected {expected}")]
+    Value {
+        /// The file.
+        file: String,
+        /// The key, with the objects that contain it.
+        key: String,
+        /// What would do.
+        expected: &'static str,
+        /// The value as JSON, shortened.
+        found: String,
+    },
+}
+
+impl Config {
+    /// Reads the JSON object in `file`.
+    ///
+    /// # Errors
+    /// When the file cannot be read or does not hold a JSON object.
+    pub fn open(file: &Path) -> Result<Self, ConfigError> {
+        let origin = file.display().to_string();
+        match std::fs::read_to_string(file) {
+            Ok(text) => Self::parse(origin, &text),
+            Err(source) => Err(ConfigError::Read { file: origin, source }),
+        }
+    }
+
+    /// Parses `text`; `origin` is the file name for errors.
+    ///
+    /// # Errors
+    /// When `text` is not a JSON object.
+    pub fn parse(origin: impl Into<String>, text: &str) -> Result<Self, ConfigError> {
+        let origin = origin.into();
+        // Some editors leave a byte order mark, which JSON does not allow.
+        match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
+            Ok(values) => Ok(Self { origin, prefix: String::new(), values }),
+            Err(source) => Err(ConfigError::Json { file: origin, source }),
+        }
+    }
+
+    /// All values, as parsed.
+    pub fn json(&self) -> Json {
+        Json::Object(self.values.clone())
+    }
+
+    /// The file that the values come from.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The positive whole number under the first of `keys` that is set.
+    ///
+    /// # Errors
+    /// When none is set or the value is not a whole number from 1 to 2^32 - 1 (GGUF stores it in 32 bits).
+    pub fn count(&self, keys: &[&str]) -> Result<u32, ConfigError> {
+        self.optional_count(keys)?.ok_or_else(|| self.missing(keys))
+    }
+
+    /// As [`Config::count`], `None` when no key is set.
+    ///
+    /// # Errors
+    /// When the value is not a whole number from 1 to 2^32 - 1.
+    pub fn optional_count(&self, keys: &[&str]) -> Result<Option<u32>, ConfigError> {
+        self.typed(keys, "a whole number from 1 to 4294967295", |json| {
+            json.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0)
+        })
+    }
+
+    /// The number under the first of `keys` that is set.
+    ///
+    /// # Errors
+    /// When none is set or the value is not a number that fits f32.
+    pub fn number(&self, keys: &[&str]) -> Result<f32, ConfigError> {
+        self.optional_number(keys)?.ok_or_else(|| self.missing(keys))
+    }
+
+    /// As [`Config::number`], `None` when no key is set.
+    ///
+    /// # Errors
+    /// When the value is not a number that fits f32.
+    pub fn optional_number(&self, keys: &[&str]) -> Result<Option<f32>, ConfigError> {
+        self.typed(keys, "a number", |json| json.as_f64().map(|n| n as f32).filter(|n| n.is_finite()))
+    }
+
+    /// The signed whole number under the first of `keys` that is set; `50.0` is one too.
+    ///
+    /// # Errors
+    /// When the value is not a whole number of 32 bits.
+    pub fn optional_integer(&self, keys: &[&str]) -> Result<Option<i32>, ConfigError> {
+        self.typed(keys, "a whole number of 32 bits", |json| {
+            let number = json.as_f64().filter(|n| n.fract() == 0.0)?;
+            (number.abs() <= f64::from(i32::MAX)).then_some(number as i32)
+        })
+    }
+
+    /// The boolean under `key`.
+    ///
+    /// # Errors
+    /// When the value is not a boolean.
+    pub fn optional_flag(&self, key: &str) -> Result<Option<bool>, ConfigError> {
+        self.typed(&[key], "true or false", Json::as_bool)
+    }
+
+    /// The string under the first of `keys` that is set.
+    ///
+    /// # Errors
+    /// When the value is not a string.
+    pub fn optional_text(&self, keys: &[&str]) -> Result<Option<&str>, ConfigError> {
+        self.typed(keys, "a string", Json::as_str)
+    }
+
+    /// The first string of the list under the first of `keys` that is set, `None` when the list is empty.
+    ///
+    /// # Errors
+    /// When the value is not a list of strings.
+    pub fn optional_first_text(&self, keys: &[&str]) -> Result<Option<&str>, ConfigError> {
+        self.typed(keys, "a list of strings", |json| {
+            let list = json.as_array()?;
+            list.iter().all(Json::is_string).then(|| list.first().and_then(Json::as_str))
+        })
+        .map(Option::flatten)
+    }
+
+    /// The object under the first of `keys` that is set.
+    ///
+    /// # Errors
+    /// When the value is not an object.
+    pub fn optional_section(&self, keys: &[&str]) -> Result<Option<Config>, ConfigError> {
+        let Some((key, _)) = self.first(keys) else { return Ok(None) };
+        let values = self.typed(&[key], "an object", Json::as_object)?.cloned().unwrap_or_default();
+        Ok(Some(Config { origin: self.origin.clone(), prefix: format!("{}{key}.", self.prefix), values }))
+    }
+
+    /// The error for a value of `key` that is of the right type and still unusable.
+    pub(super) fn unusable(&self, key: &str, expected: &'static str) -> ConfigError {
+        let found = self.values.get(key).map_or_else(|| "absent".to_owned(), Json::to_string);
+        ConfigError::Value {
+            file: self.origin.clone(),
+            key: format!("{}{key}", self.prefix),
+            expected,
+            found: found.chars().take(60).collect(),
+        }
+    }
+
+    /// The error for none of `keys` being set.
+    pub(super) fn missing(&self, keys: &[&str]) -> ConfigError {
+        let keys: Vec<_> = keys.iter().map(|key| format!("`{}{key}`", self.prefix)).collect();
+        ConfigError::Missing { file: self.origin.clone(), keys: keys.join(" or ") }
+    }
+
+    fn first<'k>(&self, keys: &[&'k str]) -> Option<(&'k str, &Json)> {
+        keys.iter()
+            .find_map(|&key| self.values.get(key).filter(|json| !json.is_null()).map(|json| (key, json)))
+    }
+
+    fn typed<'a, T>(
+        &'a self,
+        keys: &[&str],
+        expected: &'static str,
+        read: impl FnOnce(&'a Json) -> Option<T>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some((key, json)) = self.first(keys) else { return Ok(None) };
+        read(json).map(Some).ok_or_else(|| self.unusable(key, expected))
+    }
+}

@@ -1,0 +1,104 @@
+//! Why a checkpoint cannot be mapped.
+
+use std::fmt;
+
+use super::ConfigError;
+
+/// Why a checkpoint cannot be mapped to GGUF.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchError {
+    /// The configuration is unreadable, incomplete or contradictory.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// No family knows the class.
+    #[error("{file}: architecture \"{class}\" is not supported yet; supported: {}", known.join(", "))]
+    UnknownClass {
+        /// The configuration file.
+        file: String,
+        /// The class, or the model type where no class is given.
+        class: String,
+        /// What would be known in its place.
+        known: Vec<&'static str>,
+    },
+    /// The family is known, a feature of this model is not.
+    #[error("{file}: {what} not yet supported for architecture {family}")]
+    Unsupported {
+        /// The configuration file.
+        file: String,
+        /// The feature, with its key, and a verb.
+        what: String,
+        /// GGUF name of the family.
+        family: &'static str,
+    },
+    /// Names or shapes are not those that the configuration implies.
+    #[error(transparent)]
+    Mismatch(Box<Mismatch>),
+}
+
+/// Everything by which a checkpoint differs from what its configuration implies.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mismatch {
+    /// GGUF name of the family.
+    pub family: &'static str,
+    /// Checkpoint tensors that map to nothing.
+    pub unknown: Vec<String>,
+    /// Checkpoint names of the tensors that are not there.
+    pub missing: Vec<String>,
+    /// Checkpoint tensors that map to the same output as another.
+    pub repeated: Vec<String>,
+    /// Tensors of a shape that contradicts the configuration.
+    pub shapes: Vec<WrongShape>,
+}
+
+/// A tensor whose shape contradicts the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrongShape {
+    /// Name in the checkpoint.
+    pub name: String,
+    /// Shape that the configuration implies, outermost dimension first.
+    pub expected: Vec<u64>,
+    /// Shape in the checkpoint, outermost dimension first.
+    pub actual: Vec<u64>,
+}
+
+impl fmt::Display for WrongShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is {:?}, expected {:?}", self.name, self.actual, self.expected)
+    }
+}
+
+impl Mismatch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.unknown.is_empty()
+            && self.missing.is_empty()
+            && self.repeated.is_empty()
+            && self.shapes.is_empty()
+    }
+}
+
+impl std::error::Error for Mismatch {}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the checkpoint is not the {} model that its config.json describes", self.family)?;
+        list(f, "tensors that map to nothing", &self.unknown)?;
+        list(f, "missing tensors", &self.missing)?;
+        list(f, "tensors present under two names", &self.repeated)?;
+        list(f, "tensors of a wrong shape", &self.shapes)
+    }
+}
+
+/// Names shown per list; a wrong class makes hundreds.
+const SHOWN: usize = 8;
+
+fn list(f: &mut fmt::Formatter<'_>, title: &str, items: &[impl fmt::Display]) -> fmt::Result {
+    if items.is_empty() {
+        return Ok(());
+    }
+    let shown: Vec<_> = items.iter().take(SHOWN).map(ToString::to_string).collect();
+    write!(f, "; {title} ({}): {}", items.len(), shown.join(", "))?;
+    match items.len().saturating_sub(SHOWN) {
+        0 => Ok(()),
+        more => write!(f, " and {more} more"),
+    }
+}

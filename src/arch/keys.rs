@@ -1,0 +1,38 @@
+//! A family's keys while they are collected.
+
+use kquant_formats::gguf::Value;
+
+/// Keys under one prefix, in order.
+pub(super) struct Keys {
+    prefix: &'static str,
+    list: Vec<(String, Value)>,
+}
+
+impl Keys {
+    pub(super) fn new(prefix: &'static str) -> Self {
+        Self { prefix, list: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, name: &str, value: Value) {
+        self.list.push((format!("{}.{name}", self.prefix), value));
+    }
+
+    pub(super) fn count(&mut self, name: &str, value: u32) {
+        self.add(name, Value::U32(value));
+    }
+
+    pub(super) fn number(&mut self, name: &str, value: f32) {
+        self.add(name, Value::F32(value));
+    }
+
+    /// Adds the number if there is one.
+    pub(super) fn optional_number(&mut self, name: &str, value: Option<f32>) {
+        if let Some(value) = value {
+            self.number(name, value);
+        }
+    }
+
+    pub(super) fn into_list(self) -> Vec<(String, Value)> {
+        self.list
+    }
+}

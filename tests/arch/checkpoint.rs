@@ -1,0 +1,119 @@
+//! A checkpoint in memory, for tests.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use kquant::checkpoint::{Checkpoint, ReadError, TensorInfo};
+use kquant::plan::{MappedTensor, Rows, Source};
+use safetensors::{Dtype, SafeTensors};
+
+/// Tensors with their values, all in one file.
+#[derive(Default)]
+pub struct Memory {
+    infos: Vec<TensorInfo>,
+    values: Vec<Vec<f32>>,
+}
+
+impl Memory {
+    /// Decodes a safetensors file of BF16 tensors.
+    pub fn from_safetensors(bytes: &[u8]) -> Self {
+        let mut memory = Self::default();
+        let file = SafeTensors::deserialize(bytes).unwrap();
+        for name in file.names().into_iter().collect::<BTreeSet<_>>() {
+            let view = file.tensor(name).unwrap();
+            assert_eq!(view.dtype(), Dtype::BF16);
+            let half = view
+                .data()
+                .chunks_exact(2)
+                .map(|pair| half::bf16::from_le_bytes([pair[0], pair[1]]).to_f32());
+            let shape: Vec<u64> = view.shape().iter().map(|&n| n as u64).collect();
+            memory.push(name, &shape, half.collect());
+        }
+        memory
+    }
+
+    pub fn push(&mut self, name: &str, shape: &[u64], values: Vec<f32>) {
+        assert_eq!(values.len() as u64, shape.iter().product::<u64>());
+        self.infos.push(TensorInfo {
+            name: name.into(),
+            shape: shape.into(),
+            dtype: "BF16",
+            block: None,
+            shard: 0,
+        });
+        self.values.push(values);
+    }
+
+    /// Adds a tensor whose values count up from 0.
+    pub fn push_counting(&mut self, name: &str, shape: &[u64]) {
+        self.push(name, shape, (0..shape.iter().product::<u64>()).map(|i| i as f32).collect());
+    }
+
+    pub fn remove(&mut self, name: &str) {
+        let at = self.find(name).unwrap();
+        self.infos.remove(at);
+        self.values.remove(at);
+    }
+
+    pub fn rename(&mut self, rename: impl Fn(&str) -> String) {
+        for info in &mut self.infos {
+            info.name = rename(&info.name);
+        }
+    }
+
+    /// Changes the shape that is told, not the values.
+    pub fn reshape(&mut self, name: &str, shape: &[u64]) {
+        let at = self.find(name).unwrap();
+        self.infos[at].shape = shape.into();
+    }
+
+    /// Moves the tensor to another file.
+    pub fn set_shard(&mut self, name: &str, shard: usize) {
+        let at = self.find(name).unwrap();
+        self.infos[at].shard = shard;
+    }
+
+    pub fn reverse(&mut self) {
+        self.infos.reverse();
+        self.values.reverse();
+    }
+
+    /// The output tensor's values in storage order.
+    pub fn values_of(&self, tensor: &MappedTensor) -> Vec<f32> {
+        let (index, rows) = match &tensor.source {
+            Source::Values(values) => return values.clone(),
+            Source::Tensor { index, rows } => (*index, rows),
+        };
+        let (values, shape) = (&self.values[index], &self.infos[index].shape);
+        let columns = if shape.len() < 2 { 1 } else { shape[shape.len() - 1] as usize };
+        let count = values.len() / columns;
+        let order: Vec<usize> = match rows {
+            Rows::Same => (0..values.len()).collect(),
+            Rows::Transposed => (0..columns).flat_map(|c| (0..count).map(move |r| r * columns + c)).collect(),
+            Rows::RotaryPairs { heads } => {
+                let width = count / *heads as usize;
+                let row = move |r: usize| r / width * width + (r % width % 2) * (width / 2) + r % width / 2;
+                (0..count).flat_map(|r| (0..columns).map(move |c| row(r) * columns + c)).collect()
+            }
+        };
+        order.into_iter().map(|i| values[i]).collect()
+    }
+}
+
+impl Checkpoint for Memory {
+    fn tensors(&self) -> &[TensorInfo] {
+        &self.infos
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        self.infos.iter().position(|info| info.name == name)
+    }
+
+    fn read(&self, tensor: usize, row: u64, columns: Range<u64>, out: &mut [f32]) -> Result<(), ReadError> {
+        let start = row * self.infos[tensor].columns();
+        out.copy_from_slice(
+            &self.values[tensor][(start + columns.start) as usize..(start + columns.end) as usize],
+        );
+        Ok(())
+    }
+}

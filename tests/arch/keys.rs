@@ -1,0 +1,110 @@
+//! Keys beyond those that the converter's files show.
+
+use kquant::arch;
+use kquant_formats::gguf::Value;
+use serde_json::{Value as Json, json};
+
+use crate::{config_with, load};
+
+/// The llama keys of the small model with changes, those that it has without them left out.
+fn added(changes: Json) -> Vec<(String, Value)> {
+    let keys = |changes: Json| {
+        let config = config_with("llama", changes);
+        arch::find(&config).unwrap().keys(&config).unwrap()
+    };
+    let plain = keys(json!({}));
+    keys(changes).into_iter().filter(|key| !plain.contains(key)).collect()
+}
+
+#[test]
+fn linear_rope_scaling_in_all_its_spellings() {
+    let expected = vec![
+        ("llama.rope.scaling.type".to_owned(), Value::from("linear")),
+        ("llama.rope.scaling.factor".to_owned(), Value::F32(4.0)),
+    ];
+    for changes in [
+        json!({ "rope_scaling": { "type": "linear", "factor": 4.0 } }),
+        json!({ "rope_scaling": { "rope_type": "linear", "factor": 4 } }),
+        json!({ "rope_theta": null, "rope_parameters": { "rope_type": "linear", "factor": 4.0, "rope_theta": 10000 } }),
+    ] {
+        assert_eq!(added(changes.clone()), expected, "{changes}");
+    }
+}
+
+#[test]
+fn yarn_rope_scaling() {
+    let scaling = json!({ "rope_type": "yarn", "factor": 16.0, "original_max_position_embeddings": 32,
+        "beta_fast": 32.0, "beta_slow": 1.0, "attention_factor": 0.5 });
+    let keys = added(json!({ "rope_scaling": scaling }));
+    let expected = [
+        ("llama.rope.scaling.type", Value::from("yarn")),
+        ("llama.rope.scaling.factor", Value::F32(16.0)),
+        ("llama.rope.scaling.original_context_length", Value::U32(32)),
+        ("llama.rope.scaling.yarn_attn_factor", Value::F32(0.5)),
+        ("llama.rope.scaling.yarn_beta_fast", Value::F32(32.0)),
+        ("llama.rope.scaling.yarn_beta_slow", Value::F32(1.0)),
+    ];
+    assert_eq!(keys, expected.map(|(key, value)| (key.to_owned(), value)));
+}
+
+#[test]
+fn values_that_early_checkpoints_leave_out() {
+    // Llama 1 and Code Llama: no head_dim, no key-value heads, no base, the context under another name.
+    let keys = added(json!({ "head_dim": null, "num_key_value_heads": null, "rope_theta": null,
+        "max_position_embeddings": null, "max_sequence_length": 2048 }));
+    let expected =
+        [("llama.context_length", Value::U32(2048)), ("llama.attention.head_count_kv", Value::U32(4))];
+    assert_eq!(keys, expected.map(|(key, value)| (key.to_owned(), value)));
+    assert_eq!(
+        added(json!({ "rope_theta": 1000000 })),
+        [("llama.rope.freq_base".to_owned(), Value::F32(1e6))],
+        "a whole number will do"
+    );
+}
+
+#[test]
+fn gpt2_inner_width_and_context() {
+    let config = config_with("gpt2", json!({ "n_inner": 96, "n_positions": null, "n_ctx": 77 }));
+    let keys = arch::find(&config).unwrap().keys(&config).unwrap();
+    assert!(keys.contains(&("gpt2.feed_forward_length".to_owned(), Value::U32(96))));
+    assert!(keys.contains(&("gpt2.context_length".to_owned(), Value::U32(77))));
+}
+
+#[test]
+fn model_type_stands_in_for_a_missing_class() {
+    for (model, family) in [("llama", "llama"), ("mistral", "llama"), ("gpt2", "gpt2")] {
+        for none in [json!(null), json!([])] {
+            let config = config_with(model, json!({ "architectures": none }));
+            assert_eq!(arch::find(&config).unwrap().gguf_name(), family);
+        }
+    }
+}
+
+#[test]
+fn sampling_recommendations_and_the_published_name() {
+    let config = config_with("llama", json!({ "_name_or_path": "some-org/Nice-Model-152K-Instruct-v0.2" }));
+    let generation = arch::Config::parse(
+        "generation_config.json",
+        r#"{"temperature": 0.6, "top_k": 50.0, "top_p": 1, "repetition_penalty": 1.1, "min_p": null, "do_sample": true}"#,
+    )
+    .unwrap();
+    let family = arch::find(&config).unwrap();
+    let tensors = family.tensors(&config, &load("llama")).unwrap();
+    let metadata = arch::metadata(family, &config, Some(&generation), "snapshot", &tensors).unwrap();
+    let general: Vec<_> = metadata.iter().filter(|(key, _)| key.starts_with("general.")).collect();
+    let expected = [
+        ("general.architecture", Value::from("llama")),
+        ("general.type", "model".into()),
+        ("general.sampling.top_k", Value::I32(50)),
+        ("general.sampling.top_p", Value::F32(1.0)),
+        ("general.sampling.temp", Value::F32(0.6)),
+        ("general.sampling.penalty_repeat", Value::F32(1.1)),
+        ("general.name", "Nice Model 152K Instruct v0.2".into()),
+        ("general.version", "v0.2".into()),
+        ("general.organization", "Some Org".into()),
+        ("general.finetune", "Instruct".into()),
+        ("general.basename", "Nice-Model".into()),
+        ("general.size_label", "152K".into()),
+    ];
+    assert_eq!(general, expected.iter().map(|(key, value)| (*key, value)).collect::<Vec<_>>());
+}
