@@ -7,11 +7,19 @@
 //! | [`vocab`] | Hugging Face tokenizers to GGUF keys |
 //! | [`recipe`] | which type each tensor gets |
 //! | [`plan`] | the complete list of output tensors, as data |
+//! | [`encode`] | rows and statistics to block bytes |
+//! | [`pipeline`] | reads, encodes and writes a plan within a memory budget |
+//! | [`verify`] | hashes and manifests |
+//! | [`quantize`] | the main job, from the first to the last of these |
 
 #![forbid(unsafe_code)]
 
 pub mod arch;
 pub mod checkpoint;
+pub mod encode;
+pub mod pipeline;
 pub mod plan;
+pub mod quantize;
 pub mod recipe;
+pub mod verify;
 pub mod vocab;

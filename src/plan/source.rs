@@ -1,6 +1,8 @@
 //! Where an output tensor's rows come from.
 
 /// How rows of an output tensor follow from a checkpoint tensor `[rows][columns]`.
+///
+/// Under `RotaryPairs` a tensor of one dimension (a bias) counts as `[n][1]`: its elements are what moves.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Rows {
     /// The same rows.

@@ -1,0 +1,144 @@
+//! From a path to a checkpoint: which format it is and what belongs to it.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use kquant_formats::FormatError;
+use kquant_formats::gguf::{Gguf, Metadata};
+use kquant_formats::safetensors::SafeTensors;
+use serde_json::Value as Json;
+
+use super::gguf::{GgufCheckpoint, type_layout};
+use super::safetensors::SafeTensorsCheckpoint;
+use super::{Checkpoint, ReadError};
+
+/// What surrounds the tensors.
+#[derive(Debug)]
+pub enum Origin {
+    /// A Hugging Face checkpoint: its folder holds the configuration and the tokenizer.
+    HuggingFace {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A GGUF: the metadata is in the file.
+    Gguf {
+        /// The first file's metadata.
+        metadata: Metadata,
+    },
+}
+
+/// An opened input.
+pub struct Opened {
+    /// Its tensors.
+    pub checkpoint: Box<dyn Checkpoint>,
+    /// Its metadata, or where that is found.
+    pub origin: Origin,
+    /// The files that hold the tensors, in the order of `TensorInfo::shard`.
+    pub files: Vec<PathBuf>,
+}
+
+/// Why an input could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The path cannot be read.
+    #[error("{path}: cannot open")]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The path holds nothing kquant reads.
+    #[error("{path}: {what}")]
+    NotAModel {
+        /// The path.
+        path: PathBuf,
+        /// What is there, and what to give instead.
+        what: String,
+    },
+    /// The file is malformed.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// A tensor does not fit its scales.
+    #[error("{path}")]
+    Tensor {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What is wrong.
+        source: ReadError,
+    },
+}
+
+/// Opens a Hugging Face folder, a safetensors file (its folder holds the rest) or a GGUF (any file of a split one).
+///
+/// # Errors
+/// [`OpenError`], naming the file and what to do.
+pub fn open(path: &Path) -> Result<Opened, OpenError> {
+    let io = |source| OpenError::Io { path: path.to_owned(), source };
+    if fs::metadata(path).map_err(io)?.is_dir() {
+        refuse_gguf_folder(path)?;
+        return open_safetensors(path, path);
+    }
+    let mut magic = [0; 4];
+    let read = File::open(path).and_then(|mut f| f.read(&mut magic)).map_err(io)?;
+    if read == 4 && (magic == *b"GGUF" || magic == *b"FUGG") {
+        let gguf = Gguf::open(path, type_layout)?;
+        let files = gguf.files().map(|f| f.path().to_owned()).collect();
+        let origin = Origin::Gguf { metadata: gguf.metadata().clone() };
+        return Ok(Opened { checkpoint: Box::new(GgufCheckpoint::new(gguf)), origin, files });
+    }
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) {
+        return Err(OpenError::NotAModel {
+            path: path.to_owned(),
+            what: "does not begin with `GGUF`. The file is damaged or something else; download it again"
+                .into(),
+        });
+    }
+    let folder = match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    };
+    open_safetensors(path, folder)
+}
+
+/// A folder that holds GGUF files and no checkpoint is a common slip: say which files could be meant.
+fn refuse_gguf_folder(folder: &Path) -> Result<(), OpenError> {
+    let io = |source| OpenError::Io { path: folder.to_owned(), source };
+    let mut ggufs = Vec::new();
+    for entry in fs::read_dir(folder).map_err(io)? {
+        let name = entry.map_err(io)?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") {
+            return Ok(());
+        }
+        if name.ends_with(".gguf") {
+            ggufs.push(name);
+        }
+    }
+    if ggufs.is_empty() {
+        return Ok(());
+    }
+    ggufs.sort();
+    ggufs.truncate(5);
+    Err(OpenError::NotAModel {
+        path: folder.to_owned(),
+        what: format!("the folder holds GGUF files and no safetensors; name the file: {}", ggufs.join(", ")),
+    })
+}
+
+fn open_safetensors(path: &Path, folder: &Path) -> Result<Opened, OpenError> {
+    let file = SafeTensors::open(path)?;
+    let files = file.files().iter().map(|f| f.path().to_owned()).collect();
+    let checkpoint = SafeTensorsCheckpoint::new(file, scale_block(folder))
+        .map_err(|source| OpenError::Tensor { path: path.to_owned(), source })?;
+    let origin = Origin::HuggingFace { folder: folder.to_owned() };
+    Ok(Opened { checkpoint: Box::new(checkpoint), origin, files })
+}
+
+/// `quantization_config.weight_block_size` of config.json. A file that is missing or malformed is reported by whoever
+/// needs it; a checkpoint that is only looked at does not.
+fn scale_block(folder: &Path) -> Option<[u64; 2]> {
+    let config: Json = serde_json::from_slice(&fs::read(folder.join("config.json")).ok()?).ok()?;
+    let block = config.get("quantization_config")?.get("weight_block_size")?;
+    Some([block.get(0)?.as_u64()?, block.get(1)?.as_u64()?])
+}

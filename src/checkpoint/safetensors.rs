@@ -1,0 +1,158 @@
+//! A safetensors checkpoint, single or sharded; 8-bit floats are multiplied by their `weight_scale_inv` as they are read.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use kquant_formats::safetensors::{Dtype, SafeTensors};
+use kquant_kernels::block;
+use kquant_kernels::float8::{decode_e4m3, decode_e5m2};
+
+use super::{Checkpoint, ReadError, TensorInfo, row_bytes};
+
+/// Suffix of the tensors that hold the scales of 8-bit weights.
+const SCALE_SUFFIX: &str = "_scale_inv";
+/// Side of the square blocks that share a scale when the configuration does not say.
+const DEFAULT_SCALE_BLOCK: u64 = 128;
+
+/// Scales of one 8-bit tensor: one per block of `rows x columns` weights.
+struct Scales {
+    /// `[grid_rows][grid_columns]`
+    values: Vec<f32>,
+    grid_columns: u64,
+    rows: u64,
+    columns: u64,
+}
+
+/// One tensor that the model sees: its place in the file and, for 8-bit floats, its scales.
+struct Entry {
+    stored: usize,
+    dtype: Dtype,
+    scales: Option<Scales>,
+}
+
+pub(super) struct SafeTensorsCheckpoint {
+    file: SafeTensors,
+    tensors: Vec<TensorInfo>,
+    entries: Vec<Entry>,
+    index: HashMap<String, usize>,
+}
+
+impl SafeTensorsCheckpoint {
+    /// `scale_block` is the configuration's `weight_block_size` (`[rows, columns]`), if it has one.
+    pub(super) fn new(file: SafeTensors, scale_block: Option<[u64; 2]>) -> Result<Self, ReadError> {
+        let names: HashMap<&str, usize> =
+            file.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
+        let is_scale =
+            |name: &str| name.strip_suffix(SCALE_SUFFIX).is_some_and(|weight| names.contains_key(weight));
+        let mut tensors = Vec::new();
+        let mut entries = Vec::new();
+        for (stored, t) in file.tensors().iter().enumerate().filter(|(_, t)| !is_scale(&t.name)) {
+            let scale = names.get(format!("{}{SCALE_SUFFIX}", t.name).as_str());
+            let scales = match scale {
+                Some(&scale) => Some(read_scales(&file, stored, scale, scale_block)?),
+                None => None,
+            };
+            tensors.push(TensorInfo {
+                name: t.name.clone(),
+                shape: t.shape.clone(),
+                dtype: t.dtype.name(),
+                block: if scales.is_some() { None } else { block::by_name(t.dtype.name()) },
+                shard: t.shard,
+            });
+            entries.push(Entry { stored, dtype: t.dtype, scales });
+        }
+        let index = tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
+        Ok(Self { file, tensors, entries, index })
+    }
+}
+
+fn read_scales(
+    file: &SafeTensors,
+    weight: usize,
+    scale: usize,
+    scale_block: Option<[u64; 2]>,
+) -> Result<Scales, ReadError> {
+    let (w, s) = (&file.tensors()[weight], &file.tensors()[scale]);
+    let decode = block::by_name(s.dtype.name()).map(|b| b.decode).ok_or_else(|| {
+        ReadError(format!(
+            "tensor `{}`: scales of type {} are not supported; F32, F16 or BF16 is",
+            s.name,
+            s.dtype.name()
+        ))
+    })?;
+    let mut values = vec![0.0; s.shape.iter().product::<u64>() as usize];
+    decode(file.data(scale), &mut values);
+    let shape_error = |expected: String| {
+        ReadError(format!(
+            "tensor `{}` {:?} does not fit `{}` {:?}: expected {expected}",
+            s.name, s.shape, w.name, w.shape
+        ))
+    };
+    let [rows, columns] = w.shape[..] else {
+        return Err(shape_error("the weight to have two dimensions".into()));
+    };
+    if values.len() == 1 {
+        return Ok(Scales { values, grid_columns: 1, rows: rows.max(1), columns: columns.max(1) });
+    }
+    // One scale per row, or one per square block.
+    let (block_rows, block_columns) = match s.shape[..] {
+        [r] | [r, 1] if r == rows => (1, columns.max(1)),
+        _ => scale_block.map_or((DEFAULT_SCALE_BLOCK, DEFAULT_SCALE_BLOCK), |[r, c]| (r.max(1), c.max(1))),
+    };
+    let grid = [rows.div_ceil(block_rows), columns.div_ceil(block_columns)];
+    if s.shape[..] != grid && s.shape[..] != grid[..1] {
+        return Err(shape_error(format!("{grid:?} for blocks of {block_rows} x {block_columns}")));
+    }
+    Ok(Scales { values, grid_columns: grid[1], rows: block_rows, columns: block_columns })
+}
+
+impl Scales {
+    /// Multiplies `out`, columns `first..` of row `row`, by the scales of its blocks.
+    fn apply(&self, row: u64, first: u64, out: &mut [f32]) {
+        let base = (row / self.rows) * self.grid_columns;
+        for (column, value) in (first..).zip(out) {
+            *value *= self.values[(base + column / self.columns) as usize];
+        }
+    }
+}
+
+impl Checkpoint for SafeTensorsCheckpoint {
+    fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        self.index.get(name).copied()
+    }
+
+    fn read(&self, tensor: usize, row: u64, columns: Range<u64>, out: &mut [f32]) -> Result<(), ReadError> {
+        let (info, entry) = (&self.tensors[tensor], &self.entries[tensor]);
+        let data = self.file.data(entry.stored);
+        let float8: Option<fn(u8) -> f32> = match entry.dtype {
+            Dtype::F8E4M3 => Some(decode_e4m3),
+            Dtype::F8E5M2 => Some(decode_e5m2),
+            _ => None,
+        };
+        if let Some(decode) = float8 {
+            for (value, &code) in out.iter_mut().zip(row_bytes(data, info, (1, 1), row, &columns)?) {
+                *value = decode(code);
+            }
+        } else {
+            let block = block::by_name(info.dtype).ok_or_else(|| {
+                ReadError(format!("tensor `{}`: weights of type {} are not supported", info.name, info.dtype))
+            })?;
+            (block.decode)(row_bytes(data, info, (block.elements, block.bytes), row, &columns)?, out);
+        }
+        if let Some(scales) = &entry.scales {
+            scales.apply(row, columns.start, out);
+        }
+        Ok(())
+    }
+
+    fn stored_rows(&self, tensor: usize, rows: Range<u64>) -> Option<&[u8]> {
+        let info = self.tensors.get(tensor)?;
+        let stride = info.block?.row_bytes(info.columns())?;
+        let data = self.file.data(self.entries[tensor].stored);
+        data.get((rows.start * stride) as usize..(rows.end * stride) as usize)
+    }
+}

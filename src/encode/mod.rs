@@ -1,0 +1,47 @@
+//! Encoders: rows and statistics to block bytes.
+
+mod ggml;
+mod guarded;
+
+use kquant_kernels::block::BlockType;
+
+/// Rows of f32 weights, `[rows][columns]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// The weights, row after row.
+    pub weights: &'a [f32],
+    /// Length of a row.
+    pub columns: usize,
+}
+
+/// A way to encode rows.
+pub trait Encoder: std::fmt::Debug + Sync {
+    /// Name on the command line and in reports.
+    fn name(&self) -> &'static str;
+
+    /// One sentence for the help text.
+    fn about(&self) -> &'static str;
+
+    /// The importance (`[matrices][columns]`) as this encoder uses it; computed once per tensor.
+    fn prepare_importance(&self, importance: &[f32], columns: usize) -> Vec<f32>;
+
+    /// Encodes `rows` into `out`, exactly their bytes in `block`; `importance` is `[columns]`.
+    fn encode(&self, block: &BlockType, rows: Rows<'_>, importance: Option<&[f32]>, out: &mut [u8]);
+}
+
+/// Every encoder; the first is the default.
+pub static ENCODERS: &[&dyn Encoder] = &[&guarded::Guarded, &ggml::Ggml];
+
+/// The encoder called `name`.
+pub fn by_name(name: &str) -> Option<&'static dyn Encoder> {
+    ENCODERS.iter().copied().find(|e| e.name().eq_ignore_ascii_case(name))
+}
+
+/// Columns that share the finest scale of any block type; where all their importance is zero, ggml's searches find no
+/// scale and write zeros.
+pub const FINEST_GROUP: usize = 16;
+
+/// Number of groups of [`FINEST_GROUP`] columns whose importance is all zero.
+pub fn zero_groups(importance: &[f32]) -> usize {
+    importance.chunks(FINEST_GROUP).filter(|group| group.iter().all(|&w| w == 0.0)).count()
+}

@@ -1,0 +1,220 @@
+//! From an input, a recipe and statistics to a plan.
+
+use kquant_formats::FormatError;
+use kquant_formats::gguf::{Metadata, TensorSpec, Value, layout, split};
+use kquant_formats::imatrix::Imatrix;
+use kquant_kernels::block::{self, BlockType, Importance as Use};
+
+use super::keys::output_metadata;
+use super::statistics::{StatisticsError, select};
+use super::{
+    FallbackView, Input, Keep, KeyOverride, MappedTensor, Plan, PlannedFile, PlannedTensor, Rows, Source,
+};
+use crate::checkpoint::{Checkpoint, Opened};
+use crate::pipeline::Importance;
+use crate::recipe::{self, Choice, ModelFacts, RecipeError, TensorFacts};
+
+/// What a plan is made from.
+pub struct Request<'a> {
+    /// The opened input.
+    pub opened: &'a Opened,
+    /// Its tensors and metadata.
+    pub input: &'a Input,
+    /// Types wanted.
+    pub recipe: &'a recipe::Options,
+    /// Importance matrix and the name to record.
+    pub imatrix: Option<(&'a str, &'a Imatrix)>,
+    /// Metadata that the user sets.
+    pub overrides: &'a [KeyOverride],
+    /// Whether the output is split as the input is.
+    pub keep_split: bool,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The types.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// The statistics.
+    #[error(transparent)]
+    Statistics(#[from] StatisticsError),
+    /// The layout of the output.
+    #[error(transparent)]
+    Layout(#[from] FormatError),
+    /// A split that GGUF's keys cannot count.
+    #[error("{0} files are more than a split GGUF can have; leave out --keep-split")]
+    TooManyFiles(usize),
+    /// A tensor that no GGUF type can hold.
+    #[error("tensor `{tensor}` {shape:?}: {what}")]
+    Tensor {
+        /// GGUF name.
+        tensor: String,
+        /// Dimensions, columns first.
+        shape: Vec<u64>,
+        /// Why, and what to do.
+        what: String,
+    },
+}
+
+/// Decides every output tensor's type, importance and place. Reads no tensor data.
+///
+/// # Errors
+/// [`PlanError`], naming the tensor or option.
+pub fn build(request: &Request) -> Result<(Plan, Importance), PlanError> {
+    let checkpoint = request.opened.checkpoint.as_ref();
+    let ordered = output_order(request);
+    let kept: Vec<&BlockType> = ordered.iter().map(|t| kept_type(t, checkpoint)).collect::<Result<_, _>>()?;
+    let facts: Vec<TensorFacts> = ordered
+        .iter()
+        .zip(&kept)
+        .map(|(t, &source)| TensorFacts { name: &t.name, shape: &t.shape, source })
+        .collect();
+    let names: Vec<&str> = facts.iter().map(|t| t.name).collect();
+    let model = ModelFacts::from_metadata(&request.input.metadata, &names, request.imatrix.is_some());
+    let choices = recipe::assign(request.recipe, &model, &facts)?;
+    let file_type = request.recipe.file_type;
+    let required: Vec<bool> =
+        facts.iter().zip(&choices).map(|(t, c)| recipe::needs_importance(file_type, t, c)).collect();
+
+    let typed: Vec<_> = ordered.iter().zip(&choices).map(|(&t, c)| (t, c.block)).collect();
+    let encoded: Vec<bool> = choices.iter().zip(&kept).map(|(c, &kept)| c.block != kept).collect();
+    let (importance, warnings) = select(&typed, &encoded, &required, request.imatrix.map(|(_, m)| m))?;
+
+    let mut tensors = Vec::new();
+    for ((mapped, choice), encoded) in ordered.iter().zip(&choices).zip(encoded) {
+        tensors.push(planned(mapped, choice, encoded, &importance, request)?);
+    }
+    let files = lay_out(&mut tensors, request)?;
+    Ok((Plan { tensors, files, warnings }, importance))
+}
+
+/// The input's tensors in the order in which they are written: llama-quantize's, by shard when the split is kept.
+fn output_order<'a>(request: &Request<'a>) -> Vec<&'a MappedTensor> {
+    let tensors = &request.input.tensors;
+    if request.keep_split {
+        let mut order: Vec<usize> = (0..tensors.len()).collect();
+        order.sort_by_key(|&i| (shard(&tensors[i], request), i));
+        return order.into_iter().map(|i| &tensors[i]).collect();
+    }
+    let names: Vec<&str> = tensors.iter().map(|t| t.name.as_str()).collect();
+    recipe::output_order(&names).into_iter().map(|i| &tensors[i]).collect()
+}
+
+/// File of the input that holds the tensor; computed ones go with the first.
+fn shard(tensor: &MappedTensor, request: &Request) -> usize {
+    match tensor.source {
+        Source::Tensor { index, .. } => request.opened.checkpoint.tensors().get(index).map_or(0, |t| t.shard),
+        Source::Values(_) => 0,
+    }
+}
+
+/// The type that the tensor has when nothing touches it.
+fn kept_type(tensor: &MappedTensor, checkpoint: &dyn Checkpoint) -> Result<&'static BlockType, PlanError> {
+    let name = match (&tensor.source, tensor.keep) {
+        (Source::Values(_), _) | (_, Keep::F32) => "F32",
+        (Source::Tensor { index, .. }, Keep::Source) => {
+            match checkpoint.tensors().get(*index).and_then(|t| t.block) {
+                Some(block) => return Ok(block),
+                // 8-bit floats and their scales have no type of their own in GGUF.
+                None => "BF16",
+            }
+        }
+    };
+    block::by_name(name).ok_or_else(|| tensor_error(tensor, format!("the type table lacks {name}")))
+}
+
+fn tensor_error(tensor: &MappedTensor, what: String) -> PlanError {
+    PlanError::Tensor { tensor: tensor.name.clone(), shape: tensor.shape.clone(), what }
+}
+
+/// One tensor of the plan, its place still open.
+fn planned(
+    mapped: &MappedTensor,
+    choice: &Choice,
+    encoded: bool,
+    importance: &Importance,
+    request: &Request,
+) -> Result<PlannedTensor, PlanError> {
+    let block = choice.block;
+    let columns = mapped.shape.first().copied().unwrap_or(1);
+    let rows = mapped.shape.iter().skip(1).try_fold(1u64, |n, &d| n.checked_mul(d));
+    let bytes = block.row_bytes(columns).zip(rows).and_then(|(row, rows)| row.checked_mul(rows)).ok_or_else(
+        || {
+            tensor_error(
+                mapped,
+                format!("rows of {columns} weights are no whole number of {} blocks", block.name),
+            )
+        },
+    )?;
+    let stored = match &mapped.source {
+        Source::Tensor { index, rows } => request.opened.checkpoint.tensors().get(*index).map(|t| (t, rows)),
+        Source::Values(_) => None,
+    };
+    let copy = stored.is_some_and(|(t, rows)| t.block == Some(block) && *rows == Rows::Same);
+    if !copy && block.encode.is_none() {
+        return Err(tensor_error(
+            mapped,
+            format!("kquant cannot encode {}; choose another type", block.name),
+        ));
+    }
+    Ok(PlannedTensor {
+        name: mapped.name.clone(),
+        shape: mapped.shape.clone(),
+        source: mapped.source.clone(),
+        source_type: stored.map_or("F32", |(t, _)| t.dtype),
+        block,
+        copy,
+        importance: encoded && block.importance != Use::Ignored && importance.contains_key(&mapped.name),
+        fallback: choice
+            .fallback
+            .as_ref()
+            .map(|f| FallbackView { wanted: f.wanted.name, why: f.why.clone() }),
+        file: if request.keep_split { shard(mapped, request) } else { 0 },
+        offset: 0,
+        bytes,
+    })
+}
+
+/// Puts every tensor at its place and makes the headers.
+fn lay_out(tensors: &mut [PlannedTensor], request: &Request) -> Result<Vec<PlannedFile>, PlanError> {
+    let file_type = request.recipe.file_type.id;
+    let metadata = output_metadata(&request.input.metadata, file_type, request.imatrix, request.overrides);
+    let count = tensors.iter().map(|t| t.file + 1).max().unwrap_or(1);
+    let shards = u16::try_from(count).map_err(|_| PlanError::TooManyFiles(count))?;
+    let total = tensors.len();
+    let mut files = Vec::new();
+    for file in 0..count {
+        let mut own: Vec<&mut PlannedTensor> = tensors.iter_mut().filter(|t| t.file == file).collect();
+        let specs: Vec<TensorSpec> = own
+            .iter()
+            .map(|t| TensorSpec {
+                name: t.name.clone(),
+                shape: t.shape.clone(),
+                type_id: t.block.id,
+                bytes: t.bytes,
+            })
+            .collect();
+        let mut keys = if file == 0 { metadata.clone() } else { shard_metadata(&metadata) };
+        if count > 1 {
+            keys.set(split::NO, Value::U16(file as u16));
+            keys.set(split::COUNT, Value::U16(shards));
+            keys.set(split::TENSORS, Value::I32(total as i32));
+        }
+        let placed = layout(&keys, &specs)?;
+        for (tensor, offset) in own.iter_mut().zip(&placed.offsets) {
+            tensor.offset = *offset;
+        }
+        files.push(PlannedFile { header: placed.header, bytes: placed.total });
+    }
+    Ok(files)
+}
+
+/// Keys of the files after the first: only what a reader of that file alone needs.
+fn shard_metadata(first: &Metadata) -> Metadata {
+    let mut keys = Metadata::new();
+    if let Some(alignment) = first.get("general.alignment") {
+        keys.set("general.alignment", alignment.clone());
+    }
+    keys
+}

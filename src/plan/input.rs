@@ -1,0 +1,81 @@
+//! From an opened checkpoint to output tensors and metadata, whatever the format.
+
+use kquant_formats::gguf::Metadata;
+
+use super::{Keep, MappedTensor, Rows, Source};
+use crate::arch::{self, ArchError};
+use crate::checkpoint::{Opened, Origin};
+use crate::vocab::{self, VocabError};
+
+/// What a model brings along before a recipe is applied.
+#[derive(Debug)]
+pub struct Input {
+    /// Metadata in the converter's order: `general.*`, hyper-parameters, vocabulary.
+    pub metadata: Metadata,
+    /// Output tensors without types.
+    pub tensors: Vec<MappedTensor>,
+}
+
+/// Why a model cannot be converted.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// Its configuration or tensors.
+    #[error(transparent)]
+    Arch(#[from] ArchError),
+    /// Its tokenizer.
+    #[error(transparent)]
+    Vocab(#[from] VocabError),
+}
+
+/// Names, shapes and metadata of the output. Reads no tensor data. `pre` overrides the pre-tokenizer's name.
+///
+/// # Errors
+/// [`InputError`] when the architecture, a tensor's shape or the tokenizer is not understood.
+pub fn describe(opened: &Opened, pre: Option<&str>) -> Result<Input, InputError> {
+    let folder = match &opened.origin {
+        Origin::HuggingFace { folder } => folder,
+        Origin::Gguf { metadata } => {
+            return Ok(Input { metadata: metadata.clone(), tensors: same_tensors(opened) });
+        }
+    };
+    let config = arch::Config::open(&folder.join("config.json")).map_err(ArchError::from)?;
+    let family = arch::find(&config)?;
+    let tensors = family.tensors(&config, opened.checkpoint.as_ref())?;
+    let generation = folder.join("generation_config.json");
+    let generation = if generation.exists() {
+        Some(arch::Config::open(&generation).map_err(ArchError::from)?)
+    } else {
+        None
+    };
+    // `.` and `..` are no names.
+    let name = folder.canonicalize().ok().and_then(|f| Some(f.file_name()?.to_string_lossy().into_owned()));
+    let name = name.unwrap_or_default();
+    let mut metadata = arch::metadata(family, &config, generation.as_ref(), &name, &tensors)?;
+    let request = vocab::Request {
+        folder,
+        architecture: family.gguf_name(),
+        vocab_size: tensors
+            .iter()
+            .find(|t| t.name == "token_embd.weight")
+            .and_then(|t| t.shape.get(1).copied()),
+        config: &config.json(),
+        pre,
+    };
+    for (key, value) in vocab::load(&request)?.iter() {
+        metadata.set(key, value.clone());
+    }
+    Ok(Input { metadata, tensors })
+}
+
+/// A GGUF's tensors, each from itself.
+fn same_tensors(opened: &Opened) -> Vec<MappedTensor> {
+    let tensors = opened.checkpoint.tensors().iter().enumerate();
+    tensors
+        .map(|(index, t)| MappedTensor {
+            name: t.name.clone(),
+            shape: t.shape.iter().rev().copied().collect(),
+            source: Source::Tensor { index, rows: Rows::Same },
+            keep: Keep::Source,
+        })
+        .collect()
+}

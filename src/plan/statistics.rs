@@ -1,0 +1,117 @@
+//! Which importance each tensor gets, checked before anything is encoded.
+
+use std::collections::BTreeSet;
+
+use kquant_formats::imatrix::Imatrix;
+use kquant_kernels::block::{BlockType, Importance as Use};
+
+use super::MappedTensor;
+use crate::encode::zero_groups;
+use crate::pipeline::Importance;
+
+/// A tensor's importance does not fit it, or is missing where its type cannot do without.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StatisticsError {
+    /// Wrong length.
+    #[error(
+        "importance matrix: `{tensor}` has {found} values, the tensor {shape:?} needs {expected}. It was made from another model"
+    )]
+    Length {
+        /// GGUF name.
+        tensor: String,
+        /// Its shape, columns first.
+        shape: Vec<u64>,
+        /// Values in the file.
+        found: usize,
+        /// Values wanted: columns times matrices.
+        expected: u64,
+    },
+    /// No entry.
+    #[error(
+        "tensor `{tensor}` becomes {block}, which needs an importance matrix{}. Give one with --imatrix, or choose another type",
+        if *.given { " entry, and the file has none for it" } else { "" }
+    )]
+    Missing {
+        /// GGUF name.
+        tensor: String,
+        /// The type.
+        block: &'static str,
+        /// Whether there is an importance matrix at all.
+        given: bool,
+    },
+}
+
+/// Tensors whose statistics llama-imatrix does not collect as such: token embeddings are looked up, not multiplied.
+fn is_lookup(name: &str) -> bool {
+    name == "token_embd.weight" || name == "per_layer_token_embd.weight"
+}
+
+/// Importance per tensor that is encoded with it, and remarks.
+pub(super) fn select(
+    tensors: &[(&MappedTensor, &'static BlockType)],
+    encoded: &[bool],
+    required: &[bool],
+    imatrix: Option<&Imatrix>,
+) -> Result<(Importance, Vec<String>), StatisticsError> {
+    let mut selected = Importance::new();
+    let (mut uncovered, mut zeros) = (Vec::new(), Vec::new());
+    for (i, &(tensor, block)) in tensors.iter().enumerate() {
+        let entry = imatrix.and_then(|m| m.entries.get(&tensor.name));
+        let expected = tensor.shape.first().unwrap_or(&1) * tensor.shape.get(2).unwrap_or(&1);
+        let values = match entry.map(|e| e.importance()) {
+            Some(v) if v.len() as u64 == expected => Some(v),
+            Some(v) if !is_lookup(&tensor.name) => {
+                return Err(StatisticsError::Length {
+                    tensor: tensor.name.clone(),
+                    shape: tensor.shape.clone(),
+                    found: v.len(),
+                    expected,
+                });
+            }
+            _ => None,
+        };
+        match values {
+            Some(values) => {
+                if encoded[i] && block.importance != Use::Ignored && zero_groups(&values) > 0 {
+                    zeros.push(tensor.name.as_str());
+                }
+                selected.insert(tensor.name.clone(), values);
+            }
+            None if required[i] => {
+                return Err(StatisticsError::Missing {
+                    tensor: tensor.name.clone(),
+                    block: block.name,
+                    given: imatrix.is_some(),
+                });
+            }
+            None if imatrix.is_some() && encoded[i] && block.importance != Use::Ignored => {
+                uncovered.push(tensor.name.as_str());
+            }
+            None => {}
+        }
+    }
+    let mut warnings = Vec::new();
+    if let Some(imatrix) = imatrix {
+        let names: BTreeSet<&str> = tensors.iter().map(|(t, _)| t.name.as_str()).collect();
+        let unknown: Vec<&str> =
+            imatrix.entries.keys().map(String::as_str).filter(|n| !names.contains(n)).collect();
+        warn(&mut warnings, &uncovered, "have no importance and are encoded without");
+        warn(
+            &mut warnings,
+            &zeros,
+            "have columns without any importance: --encoder ggml zeroes weights there, others floor it",
+        );
+        warn(&mut warnings, &unknown, "are in the importance matrix but not in the model");
+    }
+    Ok((selected, warnings))
+}
+
+fn warn(warnings: &mut Vec<String>, tensors: &[&str], what: &str) {
+    const SHOWN: usize = 4;
+    if tensors.is_empty() {
+        return;
+    }
+    let more = if tensors.len() > SHOWN { ", ..." } else { "" };
+    let names = tensors[..tensors.len().min(SHOWN)].join(", ");
+    warnings.push(format!("{} tensors {what}: {names}{more}", tensors.len()));
+}

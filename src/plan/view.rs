@@ -1,0 +1,132 @@
+//! A plan as data to print, store and hash.
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::{Plan, PlannedTensor, Rows, Source};
+use crate::checkpoint::Checkpoint;
+use crate::encode::Encoder;
+use crate::verify::Hex;
+
+/// A type that a row length ruled out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FallbackView {
+    /// The type that the recipe asked for.
+    pub wanted: &'static str,
+    /// Why it cannot be.
+    pub why: String,
+}
+
+/// One output tensor.
+#[derive(Debug, Clone, Serialize)]
+pub struct TensorView<'a> {
+    /// GGUF name.
+    pub name: &'a str,
+    /// Dimensions, columns first.
+    pub shape: &'a [u64],
+    /// Name in the checkpoint.
+    pub source: &'a str,
+    /// Type in the checkpoint.
+    pub source_type: &'a str,
+    /// How its rows are rearranged.
+    pub rows: String,
+    /// Type in the output.
+    #[serde(rename = "type")]
+    pub kind: &'a str,
+    /// Whether importance is used.
+    pub importance: bool,
+    /// Bytes in the output, without padding.
+    pub bytes: u64,
+    /// Bits per weight.
+    pub bits_per_weight: f64,
+    /// Output file.
+    pub file: usize,
+    /// First byte in that file.
+    pub offset: u64,
+    /// The type that was not possible, and why.
+    pub fallback: Option<&'a FallbackView>,
+}
+
+/// A whole plan.
+#[derive(Debug, Clone, Serialize)]
+pub struct PlanView<'a> {
+    /// Name of the encoder.
+    pub encoder: &'a str,
+    /// All output tensors, in file order.
+    pub tensors: Vec<TensorView<'a>>,
+    /// Number of weights.
+    pub weights: u64,
+    /// Bytes of tensor data, without padding.
+    pub tensor_bytes: u64,
+    /// Bytes of all files.
+    pub file_bytes: u64,
+    /// Of all weights.
+    pub bits_per_weight: f64,
+    /// Tensors whose type was not possible.
+    pub fallbacks: usize,
+    /// Share of the weights in such tensors, 0 to 1.
+    pub fallback_weights: f64,
+    /// SHA-256 of each file's metadata.
+    pub metadata_sha256: Vec<String>,
+    /// What a user should know.
+    pub warnings: &'a [String],
+}
+
+impl Plan {
+    /// The plan as data.
+    pub fn view<'a>(&'a self, checkpoint: &'a dyn Checkpoint, encoder: &dyn Encoder) -> PlanView<'a> {
+        let weights: u64 = self.tensors.iter().map(PlannedTensor::weights).sum();
+        let tensor_bytes: u64 = self.tensors.iter().map(|t| t.bytes).sum();
+        let fallen: Vec<_> = self.tensors.iter().filter(|t| t.fallback.is_some()).collect();
+        let fallen_weights: u64 = fallen.iter().map(|t| t.weights()).sum();
+        PlanView {
+            encoder: encoder.name(),
+            tensors: self.tensors.iter().map(|t| tensor_view(t, checkpoint)).collect(),
+            weights,
+            tensor_bytes,
+            file_bytes: self.files.iter().map(|f| f.bytes).sum(),
+            bits_per_weight: bits(tensor_bytes, weights),
+            fallbacks: fallen.len(),
+            fallback_weights: fallen_weights as f64 / weights.max(1) as f64,
+            metadata_sha256: self.files.iter().map(|f| Sha256::digest(&f.header).hex()).collect(),
+            warnings: &self.warnings,
+        }
+    }
+}
+
+impl PlanView<'_> {
+    /// SHA-256 of the plan as JSON: equal plans over equal inputs give equal bytes.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn sha256(&self) -> serde_json::Result<String> {
+        Ok(Sha256::digest(serde_json::to_vec(self)?).hex())
+    }
+}
+
+fn bits(bytes: u64, weights: u64) -> f64 {
+    bytes as f64 * 8.0 / weights.max(1) as f64
+}
+
+fn tensor_view<'a>(t: &'a PlannedTensor, checkpoint: &'a dyn Checkpoint) -> TensorView<'a> {
+    let rows = match &t.source {
+        Source::Tensor { rows: Rows::Same, .. } => "same".to_owned(),
+        Source::Tensor { rows: Rows::RotaryPairs { heads }, .. } => format!("rotary pairs of {heads} heads"),
+        Source::Tensor { rows: Rows::Transposed, .. } => "transposed".to_owned(),
+        Source::Values(_) => "computed".to_owned(),
+    };
+    TensorView {
+        name: &t.name,
+        shape: &t.shape,
+        source: t.source_name(checkpoint),
+        source_type: t.source_type,
+        rows,
+        kind: t.block.name,
+        importance: t.importance,
+        bytes: t.bytes,
+        bits_per_weight: bits(t.bytes, t.weights()),
+        file: t.file,
+        offset: t.offset,
+        fallback: t.fallback.as_ref(),
+    }
+}

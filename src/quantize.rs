@@ -1,0 +1,292 @@
+//! The main job: a checkpoint in, one quantized GGUF out, hashed on the way.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use kquant_formats::FormatError;
+use kquant_formats::imatrix::Imatrix;
+use kquant_formats::partial::PartialFile;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::checkpoint::{self, OpenError, Opened};
+use crate::encode::Encoder;
+use crate::pipeline::{self, Importance, PipelineError, Progress};
+use crate::plan::{self, Input, InputError, KeyOverride, Plan, PlanError};
+use crate::recipe;
+use crate::verify::{Digest, Manifest, SourceFile, file_sha256};
+
+/// What to make of which model.
+pub struct Job {
+    /// A Hugging Face folder, a safetensors file or a GGUF.
+    pub model: PathBuf,
+    /// Types wanted.
+    pub recipe: recipe::Options,
+    /// Importance matrix, GGUF or legacy.
+    pub imatrix: Option<PathBuf>,
+    /// How rows are encoded.
+    pub encoder: &'static dyn Encoder,
+    /// Metadata that the user sets.
+    pub overrides: Vec<KeyOverride>,
+    /// Whether the output is split as the input is.
+    pub keep_split: bool,
+    /// Name of the pre-tokenizer, when it is not recognised.
+    pub pre: Option<String>,
+}
+
+/// How to run a job. Nothing here changes a byte of the output.
+pub struct Resources {
+    /// Bytes of buffers.
+    pub memory: u64,
+    /// Threads; 0 for one per core.
+    pub threads: usize,
+}
+
+/// Where the results go.
+pub struct Outputs {
+    /// The GGUF.
+    pub model: PathBuf,
+    /// The manifest, if one is wanted.
+    pub manifest: Option<PathBuf>,
+    /// Whether existing files are replaced.
+    pub force: bool,
+}
+
+/// A job that has been checked: everything but the tensor data is read.
+pub struct Prepared {
+    job: Job,
+    opened: Opened,
+    importance: Importance,
+    /// What will be written.
+    pub plan: Plan,
+}
+
+/// What a run did.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The files written.
+    pub files: Vec<Digest>,
+    /// Hash of the plan.
+    pub plan_sha256: String,
+    /// Bytes of the input files.
+    pub source_bytes: u64,
+    /// Weights encoded.
+    pub weights: u64,
+    /// Of the tensor data.
+    pub bits_per_weight: f64,
+    /// From the first read to the last rename.
+    #[serde(serialize_with = "seconds")]
+    pub elapsed: Duration,
+}
+
+fn seconds<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(elapsed.as_secs_f64())
+}
+
+/// Why a job failed. Nothing is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum QuantizeError {
+    /// The input cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The input is not understood.
+    #[error("{path}")]
+    Input {
+        /// The input.
+        path: PathBuf,
+        /// What is wrong.
+        source: InputError,
+    },
+    /// There is no plan.
+    #[error("{path}")]
+    Plan {
+        /// The input.
+        path: PathBuf,
+        /// What is wrong.
+        source: PlanError,
+    },
+    /// A file other than the model.
+    #[error(transparent)]
+    File(#[from] FormatError),
+    /// The run.
+    #[error("{path}")]
+    Run {
+        /// The input.
+        path: PathBuf,
+        /// What is wrong.
+        source: PipelineError,
+    },
+    /// An output would destroy an input.
+    #[error("{path}: is part of the input; choose another output")]
+    OutputIsInput {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A source file cannot be hashed for the manifest.
+    #[error("{path}: cannot hash for the manifest")]
+    Hash {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// JSON could not be made.
+    #[error("cannot write as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Opens the input, reads configuration, vocabulary and statistics, decides every type. Takes seconds whatever the size.
+///
+/// # Errors
+/// [`QuantizeError`]: everything that can be known without reading tensor data.
+pub fn prepare(job: Job) -> Result<Prepared, QuantizeError> {
+    let opened = checkpoint::open(&job.model)?;
+    let imatrix = job.imatrix.as_deref().map(Imatrix::open).transpose()?;
+    let input = plan::describe(&opened, job.pre.as_deref())
+        .map_err(|source| QuantizeError::Input { path: job.model.clone(), source })?;
+    let (plan, importance) = plan_job(&job, &opened, &input, imatrix.as_ref())
+        .map_err(|source| QuantizeError::Plan { path: job.model.clone(), source })?;
+    Ok(Prepared { job, opened, importance, plan })
+}
+
+fn plan_job(
+    job: &Job,
+    opened: &Opened,
+    input: &Input,
+    imatrix: Option<&Imatrix>,
+) -> Result<(Plan, Importance), PlanError> {
+    let name = job.imatrix.as_deref().map(|p| p.to_string_lossy().into_owned());
+    plan::build(&plan::Request {
+        opened,
+        input,
+        recipe: &job.recipe,
+        imatrix: name.as_deref().zip(imatrix),
+        overrides: &job.overrides,
+        keep_split: job.keep_split,
+    })
+}
+
+impl Prepared {
+    /// The plan as data, to print or store.
+    pub fn view(&self) -> plan::PlanView<'_> {
+        self.plan.view(self.opened.checkpoint.as_ref(), self.job.encoder)
+    }
+
+    /// Bytes of tensor data to write.
+    pub fn tensor_bytes(&self) -> u64 {
+        self.plan.tensors.iter().map(|t| t.bytes).sum()
+    }
+
+    /// Encodes and writes everything.
+    ///
+    /// # Errors
+    /// [`QuantizeError`]; no output is left behind, and existing ones are as they were.
+    pub fn run(
+        &self,
+        outputs: &Outputs,
+        resources: &Resources,
+        cancel: &AtomicBool,
+        progress: &dyn Progress,
+    ) -> Result<Report, QuantizeError> {
+        let start = Instant::now();
+        let paths = pipeline::output_paths(&outputs.model, self.plan.files.len());
+        self.keep_inputs(paths.iter().chain(&outputs.manifest))?;
+        // Tried before the work, so that a bad path costs nothing.
+        if let Some(path) = &outputs.manifest {
+            drop(PartialFile::create(path, 0, outputs.force)?);
+        }
+        let files = pipeline::run(
+            &self.plan,
+            &pipeline::Job {
+                checkpoint: self.opened.checkpoint.as_ref(),
+                encoder: self.job.encoder,
+                importance: &self.importance,
+                paths: &paths,
+                force: outputs.force,
+                memory: resources.memory,
+                threads: resources.threads,
+                cancel,
+                progress,
+            },
+        )
+        .map_err(|error| match error {
+            // These name their file themselves, and it need not be the input.
+            PipelineError::File(error) => QuantizeError::File(error),
+            source => QuantizeError::Run { path: self.job.model.clone(), source },
+        })?;
+        let view = self.view();
+        let report = Report {
+            plan_sha256: view.sha256()?,
+            source_bytes: self.opened.files.iter().filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum(),
+            weights: view.weights,
+            bits_per_weight: view.bits_per_weight,
+            elapsed: start.elapsed(),
+            files,
+        };
+        if let Some(path) = &outputs.manifest {
+            let text = serde_json::to_string_pretty(&self.manifest(&report)?)? + "\n";
+            let file = PartialFile::create(path, text.len() as u64, outputs.force)?;
+            file.write_at(0, text.as_bytes())?;
+            file.finish()?;
+        }
+        Ok(report)
+    }
+
+    /// Refuses outputs that are input files.
+    fn keep_inputs<'a>(&self, outputs: impl Iterator<Item = &'a PathBuf>) -> Result<(), QuantizeError> {
+        let real = |path: &Path| path.canonicalize().ok();
+        let inputs: Vec<PathBuf> =
+            self.opened.files.iter().chain(&self.job.imatrix).filter_map(|p| real(p)).collect();
+        for path in outputs {
+            if real(path).is_some_and(|p| inputs.contains(&p)) {
+                return Err(QuantizeError::OutputIsInput { path: path.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    fn manifest(&self, report: &Report) -> Result<Manifest, QuantizeError> {
+        let sources: Vec<&PathBuf> = self.opened.files.iter().chain(&self.job.imatrix).collect();
+        let hash = |path: &&PathBuf| match file_sha256(path) {
+            Ok((sha256, bytes)) => Ok(SourceFile { name: file_name(path), bytes, sha256 }),
+            Err(source) => Err(QuantizeError::Hash { path: (*path).clone(), source }),
+        };
+        let job = &self.job;
+        Ok(Manifest {
+            kquant: env!("CARGO_PKG_VERSION").to_owned(),
+            plan_sha256: report.plan_sha256.clone(),
+            options: options(job),
+            sources: sources.par_iter().map(hash).collect::<Result<_, _>>()?,
+            files: report
+                .files
+                .iter()
+                .map(|f| Digest { path: file_name(&f.path).into(), ..f.clone() })
+                .collect(),
+        })
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+}
+
+/// The options that the bytes depend on.
+fn options(job: &Job) -> serde_json::Value {
+    let recipe = &job.recipe;
+    let overrides = job.overrides.iter().map(|o| format!("{}={:?}", o.key, o.value));
+    let tensor_types = recipe.tensor_types.iter().map(|t| format!("{}={}", t.pattern(), t.block.name));
+    serde_json::json!({
+        "type": recipe.file_type.name,
+        "encoder": job.encoder.name(),
+        "pure": recipe.pure,
+        "tensor_types": tensor_types.collect::<Vec<_>>(),
+        "output_tensor_type": recipe.output_tensor_type.map(|t| t.name),
+        "token_embedding_type": recipe.token_embedding_type.map(|t| t.name),
+        "leave_output_tensor": recipe.leave_output_tensor,
+        "allow_requantize": recipe.allow_requantize,
+        "override_kv": overrides.collect::<Vec<_>>(),
+        "keep_split": job.keep_split,
+        "pre": job.pre,
+    })
+}

@@ -1,0 +1,19 @@
+//! Proof that a file is what it should be: hashes of its tensors, data and metadata.
+
+mod digest;
+mod manifest;
+
+pub use digest::{Digest, TensorDigest, digest, file_sha256};
+pub use manifest::{Difference, Expected, Manifest, ManifestError, SourceFile, compare};
+
+/// Lower-case hexadecimal.
+pub(crate) trait Hex {
+    /// The bytes as hexadecimal digits.
+    fn hex(&self) -> String;
+}
+
+impl<T: AsRef<[u8]>> Hex for T {
+    fn hex(&self) -> String {
+        self.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+    }
+}
