@@ -1,4 +1,10 @@
-//! The `kquant` program.
+//! The `kquant` program. Only `cli` prints.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -1,0 +1,44 @@
+//! `kquant hash`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use kquant::verify::digest;
+
+use super::{Outcome, print_json};
+
+/// Print SHA-256 of a GGUF: each tensor, all tensor data, the metadata, the file
+///
+/// Lines `sha256 HEX FILE:TENSOR` and `sha256 HEX FILE` are those of llama.cpp's `gguf-hash --sha256`, which understands
+/// them in turn. `sha256-metadata` covers what gguf-hash does not: keys, tokenizer, names, shapes, types.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  kquant hash model.gguf > model.sha256\n  kquant verify model.gguf --manifest model.sha256"
+)]
+pub(super) struct Args {
+    /// A GGUF; all files of a split one are hashed.
+    file: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let files = digest(&args.file)?;
+    if args.json {
+        print_json(&files)?;
+        return Ok(Outcome::Done);
+    }
+    let mut out = io::stdout().lock();
+    for file in &files {
+        // One file keeps the name as typed, which is what gguf-hash compares.
+        let name = if files.len() == 1 { args.file.display() } else { file.path.display() };
+        for tensor in &file.tensors {
+            writeln!(out, "{:<8}  {}  {name}:{}", "sha256", tensor.sha256, tensor.name)?;
+        }
+        writeln!(out, "{:<8}  {}  {name}", "sha256", file.data_sha256)?;
+        writeln!(out, "sha256-metadata  {}  {name}", file.metadata_sha256)?;
+        writeln!(out, "sha256-file  {}  {name}", file.sha256)?;
+    }
+    Ok(Outcome::Done)
+}

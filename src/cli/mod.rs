@@ -1,0 +1,69 @@
+//! The command line: one file per subcommand, each arguments -> job -> library call -> printing.
+//!
+//! Exit codes: 0 done, 1 a check failed, 2 wrong usage or unusable input.
+
+mod bytes;
+mod hash;
+mod inspect;
+mod progress;
+mod quantize;
+mod table;
+mod verify;
+
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Shrinks language models for laptops and phones: a checkpoint in, one GGUF that stock llama.cpp runs out, with proof.
+#[derive(Debug, Parser)]
+#[command(name = "kquant", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Quantize(Box<quantize::Args>),
+    Hash(hash::Args),
+    Verify(verify::Args),
+    Inspect(inspect::Args),
+}
+
+/// How a command ended without an error.
+enum Outcome {
+    Done,
+    CheckFailed,
+}
+
+/// Parses the arguments, runs the command, prints what went wrong.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Quantize(args) => quantize::run(*args),
+        Command::Hash(args) => hash::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+    };
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::CheckFailed) => ExitCode::from(1),
+        // The reader of a pipe has had enough: not an error.
+        Err(e) if is_broken_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) => {
+            let _ = writeln!(io::stderr(), "error: {e:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+}
+
+/// Writes `value` as indented JSON and a line feed.
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(value)?;
+    writeln!(io::stdout().lock(), "{text}")?;
+    Ok(())
+}
