@@ -25,6 +25,7 @@ use budget::Budget;
 use sink::{Done, Sink};
 use units::Unit;
 
+pub(crate) use read::{first_non_finite, read_rows};
 pub use sink::output_paths;
 
 /// Importance of each tensor's columns, `[matrices][columns]`, by GGUF name.
@@ -123,7 +124,7 @@ pub fn run(plan: &Plan, job: &Job) -> Result<Vec<Digest>, PipelineError> {
         .build()
         .map_err(|e| PipelineError::Threads { threads: job.threads, what: e.to_string() })?;
     let units = units::split(plan, job.memory, pool.current_num_threads()).map_err(|e| {
-        PipelineError::RowTooLarge { tensor: plan.tensors[e.tensor].name.clone(), bytes: e.bytes }
+        PipelineError::RowTooLarge { tensor: plan.tensors[e.tensor].mapped.name.clone(), bytes: e.bytes }
     })?;
     let importance = prepare_importance(plan, job);
     let mut sink = Sink::create(plan, job.paths, job.force)?;
@@ -182,8 +183,8 @@ pub fn run(plan: &Plan, job: &Job) -> Result<Vec<Digest>, PipelineError> {
 /// The importance of each planned tensor that has one, as the encoder wants it.
 fn prepare_importance(plan: &Plan, job: &Job) -> Vec<Option<Vec<f32>>> {
     let prepare = |tensor: &PlannedTensor| {
-        let importance = job.importance.get(&tensor.name).filter(|_| tensor.importance)?;
-        Some(job.encoder.prepare_importance(importance, tensor.columns() as usize))
+        let importance = job.importance.get(&tensor.mapped.name).filter(|_| tensor.importance)?;
+        Some(job.encoder.prepare_importance(importance, tensor.mapped.columns() as usize))
     };
     plan.tensors.iter().map(prepare).collect()
 }
@@ -198,7 +199,7 @@ fn encode_caught(
     let tensor = &plan.tensors[unit.tensor];
     catch_unwind(AssertUnwindSafe(|| encode(job, tensor, importance[unit.tensor].as_deref(), unit)))
         .unwrap_or_else(|_| {
-            Err(PipelineError::Internal { tensor: tensor.name.clone(), rows: unit.rows.clone() })
+            Err(PipelineError::Internal { tensor: tensor.mapped.name.clone(), rows: unit.rows.clone() })
         })
 }
 
@@ -209,14 +210,14 @@ fn encode(
     importance: Option<&[f32]>,
     unit: &Unit,
 ) -> Result<Vec<u8>, PipelineError> {
-    let columns = tensor.columns();
+    let columns = tensor.mapped.columns();
     let rows = unit.rows.end - unit.rows.start;
     let mut weights = vec![0.0; (rows * columns) as usize];
-    read::read_rows(job.checkpoint, tensor, unit.rows.clone(), &mut weights)?;
-    if let Some((row, column, value)) = read::first_non_finite(&weights, columns, unit.rows.start) {
+    read_rows(job.checkpoint, &tensor.mapped, unit.rows.clone(), &mut weights)?;
+    if let Some((row, column, value)) = first_non_finite(&weights, columns, unit.rows.start) {
         return Err(PipelineError::NonFinite {
-            tensor: tensor.name.clone(),
-            source_name: tensor.source_name(job.checkpoint).to_owned(),
+            tensor: tensor.mapped.name.clone(),
+            source_name: tensor.mapped.source_name(job.checkpoint).to_owned(),
             row,
             column,
             value,
@@ -226,9 +227,9 @@ fn encode(
     {
         return Ok(stored.to_vec());
     }
-    let matrix = (unit.rows.start / tensor.rows_per_matrix().max(1)) as usize;
+    let matrix = (unit.rows.start / tensor.mapped.rows_per_matrix().max(1)) as usize;
     let importance = importance.map(|all| &all[matrix * columns as usize..][..columns as usize]);
-    let mut out = vec![0; (tensor.bytes / tensor.rows().max(1) * rows) as usize];
+    let mut out = vec![0; (tensor.bytes / tensor.mapped.rows().max(1) * rows) as usize];
     job.encoder.encode(
         tensor.block,
         Rows { weights: &weights, columns: columns as usize },

@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use crate::checkpoint::{Checkpoint, ReadError};
-use crate::plan::{PlannedTensor, Rows, Source};
+use crate::plan::{MappedTensor, Rows, Source};
 
 /// Fills `out` (`[rows.len()][columns]`) with rows `rows` of the output tensor.
-pub(super) fn read_rows(
+pub(crate) fn read_rows(
     checkpoint: &dyn Checkpoint,
-    tensor: &PlannedTensor,
+    tensor: &MappedTensor,
     rows: Range<u64>,
     out: &mut [f32],
 ) -> Result<(), ReadError> {
@@ -78,7 +78,7 @@ fn read_transposed(
 }
 
 /// Row and column of the first weight that is NaN or infinite; `first_row` is the number of the first row in `weights`.
-pub(super) fn first_non_finite(weights: &[f32], columns: u64, first_row: u64) -> Option<(u64, u64, f32)> {
+pub(crate) fn first_non_finite(weights: &[f32], columns: u64, first_row: u64) -> Option<(u64, u64, f32)> {
     let at = weights.iter().position(|w| !w.is_finite())?;
     Some((first_row + at as u64 / columns, at as u64 % columns, weights[at]))
 }

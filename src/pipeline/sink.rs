@@ -88,7 +88,7 @@ impl<'a> Sink<'a> {
             self.written = 0;
             self.complete += 1;
             file.tensors.push(TensorDigest {
-                name: planned.name.clone(),
+                name: planned.mapped.name.clone(),
                 kind: planned.block.name.to_owned(),
                 bytes: planned.bytes,
                 sha256: self.tensor.finalize_reset().hex(),
@@ -118,7 +118,7 @@ impl<'a> Sink<'a> {
                 let tensor = self.complete;
                 self.append(&encoded)?;
                 bytes += encoded.len() as u64;
-                progress.advance(bytes, &self.plan.tensors[tensor].name);
+                progress.advance(bytes, &self.plan.tensors[tensor].mapped.name);
                 drop(encoded);
                 taken(next);
                 next += 1;

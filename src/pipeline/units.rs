@@ -27,8 +27,8 @@ pub(super) struct RowTooLarge {
 
 /// Bytes of buffers for one row: weights as f32, then encoded.
 fn row_cost(tensor: &PlannedTensor) -> u64 {
-    let rows = tensor.rows().max(1);
-    tensor.columns() * 4 + tensor.bytes.div_ceil(rows)
+    let rows = tensor.mapped.rows().max(1);
+    tensor.mapped.columns() * 4 + tensor.bytes.div_ceil(rows)
 }
 
 /// All units in the order of the output. `memory` is shared by `threads` units at work and as many waiting to be written.
@@ -40,12 +40,12 @@ pub(super) fn split(plan: &Plan, memory: u64, threads: usize) -> Result<Vec<Unit
         if row > memory {
             return Err(RowTooLarge { tensor: index, bytes: row });
         }
-        let per_unit = (share / row).min(LARGEST_UNIT / tensor.columns().max(1)).max(1);
-        let per_matrix = tensor.rows_per_matrix().max(1);
+        let per_unit = (share / row).min(LARGEST_UNIT / tensor.mapped.columns().max(1)).max(1);
+        let per_matrix = tensor.mapped.rows_per_matrix().max(1);
         let mut start = 0;
-        while start < tensor.rows() {
+        while start < tensor.mapped.rows() {
             let matrix_end = (start / per_matrix + 1) * per_matrix;
-            let end = (start + per_unit).min(matrix_end).min(tensor.rows());
+            let end = (start + per_unit).min(matrix_end).min(tensor.mapped.rows());
             units.push(Unit { tensor: index, rows: start..end, cost: row * (end - start) });
             start = end;
         }

@@ -159,9 +159,7 @@ fn planned(
         ));
     }
     Ok(PlannedTensor {
-        name: mapped.name.clone(),
-        shape: mapped.shape.clone(),
-        source: mapped.source.clone(),
+        mapped: mapped.clone(),
         source_type: stored.map_or("F32", |(t, _)| t.dtype),
         block,
         copy,
@@ -189,8 +187,8 @@ fn lay_out(tensors: &mut [PlannedTensor], request: &Request) -> Result<Vec<Plann
         let specs: Vec<TensorSpec> = own
             .iter()
             .map(|t| TensorSpec {
-                name: t.name.clone(),
-                shape: t.shape.clone(),
+                name: t.mapped.name.clone(),
+                shape: t.mapped.shape.clone(),
                 type_id: t.block.id,
                 bytes: t.bytes,
             })

@@ -11,8 +11,6 @@ mod view;
 
 use kquant_kernels::block::BlockType;
 
-use crate::checkpoint::{Checkpoint, TensorInfo};
-
 pub use build::{PlanError, Request, build};
 pub use input::{Input, InputError, describe};
 pub use keys::{KeyOverride, KeyOverrideError};
@@ -22,12 +20,8 @@ pub use view::{FallbackView, PlanView, TensorView};
 /// An output tensor: what it is made of, its type and its place.
 #[derive(Debug, Clone)]
 pub struct PlannedTensor {
-    /// GGUF name.
-    pub name: String,
-    /// Dimensions in GGUF order (`ne`): columns first.
-    pub shape: Vec<u64>,
-    /// What it is made of.
-    pub source: Source,
+    /// Its name, shape and what it is made of.
+    pub mapped: MappedTensor,
     /// Type in the checkpoint, as a name to print.
     pub source_type: &'static str,
     /// Type in the output.
@@ -47,41 +41,11 @@ pub struct PlannedTensor {
 }
 
 impl PlannedTensor {
-    /// Length of a row.
-    pub fn columns(&self) -> u64 {
-        self.shape.first().copied().unwrap_or(1)
-    }
-
-    /// Rows of one matrix: a mixture's tensor holds one matrix per expert.
-    pub fn rows_per_matrix(&self) -> u64 {
-        self.shape.get(1).copied().unwrap_or(1)
-    }
-
-    /// Rows of all matrices.
-    pub fn rows(&self) -> u64 {
-        self.shape.iter().skip(1).product()
-    }
-
-    /// Number of weights.
-    pub fn weights(&self) -> u64 {
-        self.shape.iter().product()
-    }
-
     /// The checkpoint tensor whose bytes are taken over, if they are.
     pub fn copied_from(&self) -> Option<usize> {
-        match self.source {
+        match self.mapped.source {
             Source::Tensor { index, .. } if self.copy => Some(index),
             _ => None,
-        }
-    }
-
-    /// Name of the checkpoint tensor that it is made of; its own where it is computed.
-    pub fn source_name<'a>(&'a self, checkpoint: &'a dyn Checkpoint) -> &'a str {
-        match self.source {
-            Source::Tensor { index, .. } => {
-                checkpoint.tensors().get(index).map_or(&self.name, |t: &TensorInfo| &t.name)
-            }
-            Source::Values(_) => &self.name,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Where an output tensor's rows come from.
 
+use crate::checkpoint::{Checkpoint, TensorInfo};
+
 /// How rows of an output tensor follow from a checkpoint tensor `[rows][columns]`.
 ///
 /// Under `RotaryPairs` a tensor of one dimension (a bias) counts as `[n][1]`: its elements are what moves.
@@ -51,4 +53,36 @@ pub struct MappedTensor {
     pub source: Source,
     /// Its type when it is not quantized.
     pub keep: Keep,
+}
+
+impl MappedTensor {
+    /// Length of a row.
+    pub fn columns(&self) -> u64 {
+        self.shape.first().copied().unwrap_or(1)
+    }
+
+    /// Rows of one matrix: a mixture's tensor holds one matrix per expert.
+    pub fn rows_per_matrix(&self) -> u64 {
+        self.shape.get(1).copied().unwrap_or(1)
+    }
+
+    /// Rows of all matrices.
+    pub fn rows(&self) -> u64 {
+        self.shape.iter().skip(1).product()
+    }
+
+    /// Number of weights.
+    pub fn weights(&self) -> u64 {
+        self.shape.iter().product()
+    }
+
+    /// Name of the checkpoint tensor that it is made of; its own where it is computed.
+    pub fn source_name<'a>(&'a self, checkpoint: &'a dyn Checkpoint) -> &'a str {
+        match self.source {
+            Source::Tensor { index, .. } => {
+                checkpoint.tensors().get(index).map_or(&self.name, |t: &TensorInfo| &t.name)
+            }
+            Source::Values(_) => &self.name,
+        }
+    }
 }

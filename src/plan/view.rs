@@ -75,10 +75,10 @@ pub struct PlanView<'a> {
 impl Plan {
     /// The plan as data.
     pub fn view<'a>(&'a self, checkpoint: &'a dyn Checkpoint, encoder: &dyn Encoder) -> PlanView<'a> {
-        let weights: u64 = self.tensors.iter().map(PlannedTensor::weights).sum();
+        let weights: u64 = self.tensors.iter().map(|t| t.mapped.weights()).sum();
         let tensor_bytes: u64 = self.tensors.iter().map(|t| t.bytes).sum();
         let fallen: Vec<_> = self.tensors.iter().filter(|t| t.fallback.is_some()).collect();
-        let fallen_weights: u64 = fallen.iter().map(|t| t.weights()).sum();
+        let fallen_weights: u64 = fallen.iter().map(|t| t.mapped.weights()).sum();
         PlanView {
             encoder: encoder.name(),
             tensors: self.tensors.iter().map(|t| tensor_view(t, checkpoint)).collect(),
@@ -109,22 +109,22 @@ fn bits(bytes: u64, weights: u64) -> f64 {
 }
 
 fn tensor_view<'a>(t: &'a PlannedTensor, checkpoint: &'a dyn Checkpoint) -> TensorView<'a> {
-    let rows = match &t.source {
+    let rows = match &t.mapped.source {
         Source::Tensor { rows: Rows::Same, .. } => "same".to_owned(),
         Source::Tensor { rows: Rows::RotaryPairs { heads }, .. } => format!("rotary pairs of {heads} heads"),
         Source::Tensor { rows: Rows::Transposed, .. } => "transposed".to_owned(),
         Source::Values(_) => "computed".to_owned(),
     };
     TensorView {
-        name: &t.name,
-        shape: &t.shape,
-        source: t.source_name(checkpoint),
+        name: &t.mapped.name,
+        shape: &t.mapped.shape,
+        source: t.mapped.source_name(checkpoint),
         source_type: t.source_type,
         rows,
         kind: t.block.name,
         importance: t.importance,
         bytes: t.bytes,
-        bits_per_weight: bits(t.bytes, t.weights()),
+        bits_per_weight: bits(t.bytes, t.mapped.weights()),
         file: t.file,
         offset: t.offset,
         fallback: t.fallback.as_ref(),
