@@ -35,7 +35,9 @@ COLUMNS = "tensors hash keys bytes decode logits text".split()
 PROMPT_TOKENS, GENERATED = 120, 32
 PIECE = 3000  # characters
 LOGIT_TOLERANCE = 1e-5  # the bytes are equal, so the logits should be; leaves room for threads that sum in another order
-REFERENCE_TOLERANCE = 2e-3  # transformers against llama.cpp, both in f32
+# Of the largest logit. Recorded logits are not exact (rotary frequencies were rounded to bf16 with the weights), nor is
+# llama.cpp (GELU from a table of f16); a wrong permutation or key costs tens of percent.
+REFERENCE_TOLERANCE = 0.01
 TEXT = """It was a bright morning in late spring when the two brothers set out for the coast. They had packed bread, a
 wheel of cheese and 3 bottles of water; nothing else. "We shall be there by noon," said the elder, who had walked this
 road before (in 1897, to be exact) and did not expect to find it changed. The younger was not so sure. He looked at the
@@ -60,6 +62,7 @@ def source_type(folder):
 
 
 def hash_problem(kquant, path, file):
+    """kquant's hashes against those of the gguf package's view."""
     return difference(file.tensors(), kquant.tensors(path))
 
 
@@ -84,6 +87,7 @@ def decode_problem(kquant, path, file, scratch):
 
 
 def logits_problem(one, two):
+    """[tokens][vocabulary] of both models."""
     if not (np.isfinite(one).all() and np.isfinite(two).all()):
         return "not finite"
     largest = float(np.abs(one - two).max())
@@ -163,9 +167,9 @@ def reference_problem(kquant, folder, scratch):
     kquant.quantize(folder, path, "F32")
     expected = np.fromfile(folder / "logits.f32", "<f4").reshape(record["shape"])
     actual = stock.Model(path, context=len(record["tokens"])).logits(record["tokens"])
-    error = float(np.abs(actual[:, : expected.shape[1]] - expected).max())
-    print(f"{folder.name}: largest difference of a logit {error:.2g}, logits up to {np.abs(expected).max():.2g}")
-    return "" if error <= REFERENCE_TOLERANCE else f"logits differ by {error:g}"
+    error, largest = np.abs(actual - expected).max(), np.abs(expected).max()
+    print(f"{folder.name}: largest difference of a logit {error:.2g}, largest logit {largest:.2g}")
+    return "" if error <= REFERENCE_TOLERANCE * largest else f"logits differ by {error:g}"
 
 
 def importance_of(text):

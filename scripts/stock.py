@@ -4,6 +4,7 @@ import collections
 import ctypes
 import hashlib
 import struct
+from pathlib import Path
 
 import gguf
 import llama_cpp
@@ -100,6 +101,43 @@ def quantize(source, target, file_type, importance=None):
         params.kv_overrides = ctypes.cast(overrides, ctypes.POINTER(llama_cpp.llama_model_kv_override))
     if llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params)):
         raise _failure(f"llama_model_quantize to {file_type}")
+
+
+def _ggml_base():
+    """ggml's own reader of GGUF, with the signatures of what is used of it."""
+    library = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / "libggml-base.so"))
+    pointer, text, size, index = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int64
+
+    class InitParams(ctypes.Structure):
+        _fields_ = [("no_alloc", ctypes.c_bool), ("ctx", pointer)]
+
+    signatures = {
+        "gguf_init_from_file": (pointer, [text, InitParams]), "gguf_free": (None, [pointer]),
+        "gguf_get_n_tensors": (index, [pointer]), "gguf_get_data_offset": (size, [pointer]),
+        "gguf_get_tensor_name": (text, [pointer, index]), "gguf_get_tensor_type": (ctypes.c_int, [pointer, index]),
+        "gguf_get_tensor_offset": (size, [pointer, index]), "gguf_get_tensor_size": (size, [pointer, index]),
+        "ggml_type_name": (text, [ctypes.c_int]),
+    }  # fmt: skip
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library, InitParams(True, None)
+
+
+def tensors(path):
+    """Name -> (type, SHA-256), by ggml's reader: for types that the gguf package does not know."""
+    ggml, params = _ggml_base()
+    file = ggml.gguf_init_from_file(str(path).encode(), params)
+    if not file:
+        raise RuntimeError(f"{path}: ggml cannot read it")
+    data, start, found = Path(path).read_bytes(), ggml.gguf_get_data_offset(file), {}
+    for i in range(ggml.gguf_get_n_tensors(file)):
+        offset = start + ggml.gguf_get_tensor_offset(file, i)
+        kind = ggml.ggml_type_name(ggml.gguf_get_tensor_type(file, i)).decode().upper()
+        digest = hashlib.sha256(data[offset : offset + ggml.gguf_get_tensor_size(file, i)]).hexdigest()
+        found[ggml.gguf_get_tensor_name(file, i).decode()] = (kind, digest)
+    ggml.gguf_free(file)
+    return found
 
 
 class File:
