@@ -142,9 +142,11 @@ def main():
     """Makes the importance matrix, checks the conversion, records the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kquant", required=True, type=Path, help="the program")
-    kquant = Kquant(parser.parse_args().kquant)
-    GOLDEN.mkdir(exist_ok=True)
-    means, path = importance(), GOLDEN / "tiny-llama.imatrix.gguf"
+    parser.add_argument("--out", type=Path, default=GOLDEN, help="folder to write to (default: tests/data/golden)")
+    args = parser.parse_args()
+    kquant = Kquant(args.kquant)
+    args.out.mkdir(exist_ok=True)
+    means, path = importance(), args.out / "tiny-llama.imatrix.gguf"
     write_importance(path, means)
     write_legacy_importance(path.with_suffix(".dat"), means)
     matrix, legacy = stock.Importance(path), stock.Importance(path.with_suffix(".dat"))
@@ -160,7 +162,7 @@ def main():
             "quantize": results(full, FLOATS + FILE_TYPES, None, Path(folder)),
             "quantize_imatrix": results(full, FILE_TYPES + NEEDS_IMPORTANCE, matrix, Path(folder)),
         }
-    (GOLDEN / "tiny-llama.json").write_text(as_json(record))
+    (args.out / "tiny-llama.json").write_text(as_json(record))
     print(f"{len(record['quantize'])} file types, {len(record['quantize_imatrix'])} with importance")
 
 
