@@ -33,7 +33,7 @@ pub(super) struct Args {
     #[arg(short, long, required_unless_present = "dry_run")]
     out: Option<PathBuf>,
     /// File type, as llama-quantize names it: Q4_K_M, Q3_K_S, IQ4_XS, Q8_0, BF16, COPY ...
-    #[arg(short, long = "type", value_name = "TYPE")]
+    #[arg(short = 't', long = "type", value_name = "TYPE")]
     kind: String,
     /// Importance matrix (GGUF or legacy .dat of llama-imatrix).
     #[arg(long, value_name = "FILE")]
