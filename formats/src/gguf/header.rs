@@ -65,7 +65,7 @@ fn read_version(c: &mut Cursor) -> Result<u32> {
         return Err(at.malformed(BIG_ENDIAN.0, BIG_ENDIAN.1));
     }
     if magic != MAGIC {
-        let what = format!("starts with {:?}, not \"GGUF\"", magic.escape_ascii().to_string());
+        let what = format!("starts with \"{}\", not \"GGUF\"", magic.escape_ascii());
         return Err(at.malformed(what, "give a GGUF file"));
     }
     let at = c.clone();
