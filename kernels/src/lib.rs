@@ -4,8 +4,10 @@
 //! |---|---|
 //! | [`block`] | the GGUF block types, one file each: layout, decode, encode. The file is the definition of its type. |
 //! | `search` | the scale searches that the encoders share |
+//! | [`linalg`] | matrix products |
 //! | [`float8`] | the 8-bit floats of checkpoints, which GGUF has no type for |
 
 pub mod block;
 pub mod float8;
+pub mod linalg;
 mod search;

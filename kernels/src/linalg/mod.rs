@@ -1,0 +1,8 @@
+//! Matrix products on slices, single-threaded: the caller splits the work, always at the same rows, so that results do
+//! not depend on how many threads there are.
+
+mod gemm;
+mod view;
+
+pub use gemm::{gemm, linear};
+pub use view::{View, ViewMut};

@@ -1,0 +1,168 @@
+//! Matrices inside slices: any row and column stride, every element inside the slice.
+
+/// A matrix to read: element `(i, j)` is `data[i * row_stride + j * column_stride]`.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) shape: Shape,
+}
+
+/// A matrix to write: as [`View`], and no two elements share a place.
+#[derive(Debug)]
+pub struct ViewMut<'a> {
+    pub(super) data: &'a mut [f32],
+    pub(super) shape: Shape,
+}
+
+/// Rows, columns and their strides, checked against the slice by the views' constructors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) row_stride: usize,
+    pub(super) column_stride: usize,
+}
+
+impl<'a> View<'a> {
+    /// A `[rows][columns]` matrix with the given strides, in elements.
+    ///
+    /// # Panics
+    ///
+    /// When an element is outside `data`.
+    pub fn new(
+        data: &'a [f32],
+        rows: usize,
+        columns: usize,
+        row_stride: usize,
+        column_stride: usize,
+    ) -> Self {
+        let shape = Shape { rows, columns, row_stride, column_stride };
+        shape.check(data.len());
+        Self { data, shape }
+    }
+
+    /// The rows of `data` `[n][columns]`, one after the other.
+    ///
+    /// # Panics
+    ///
+    /// When `data` is no whole number of rows.
+    pub fn row_major(data: &'a [f32], columns: usize) -> Self {
+        Self { data, shape: Shape::row_major(data.len(), columns) }
+    }
+
+    /// The same elements as a `[columns][rows]` matrix.
+    #[must_use]
+    pub fn transposed(self) -> Self {
+        Self { data: self.data, shape: self.shape.transposed() }
+    }
+}
+
+impl<'a> ViewMut<'a> {
+    /// A `[rows][columns]` matrix with the given strides, in elements.
+    ///
+    /// # Panics
+    ///
+    /// When an element is outside `data`, or when the strides let two elements meet.
+    pub fn new(
+        data: &'a mut [f32],
+        rows: usize,
+        columns: usize,
+        row_stride: usize,
+        column_stride: usize,
+    ) -> Self {
+        let shape = Shape { rows, columns, row_stride, column_stride };
+        shape.check(data.len());
+        assert!(shape.is_distinct(), "elements of the matrix share a place: {shape:?}");
+        Self { data, shape }
+    }
+
+    /// The rows of `data` `[n][columns]`, one after the other.
+    ///
+    /// # Panics
+    ///
+    /// When `data` is no whole number of rows.
+    pub fn row_major(data: &'a mut [f32], columns: usize) -> Self {
+        let shape = Shape::row_major(data.len(), columns);
+        Self { data, shape }
+    }
+}
+
+impl Shape {
+    fn row_major(len: usize, columns: usize) -> Self {
+        let rows = len.checked_div(columns).unwrap_or(0);
+        assert!(rows * columns == len, "{len} elements are no whole number of rows of {columns}");
+        Self { rows, columns, row_stride: columns, column_stride: 1 }
+    }
+
+    fn transposed(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+        }
+    }
+
+    /// Checks that every element is inside a slice of `len`, whose offsets all fit isize.
+    fn check(self, len: usize) {
+        let last = |n: usize, stride: usize| n.checked_sub(1).map(|last| last.checked_mul(stride));
+        let inside = match (last(self.rows, self.row_stride), last(self.columns, self.column_stride)) {
+            (None, _) | (_, None) => true,
+            (Some(row), Some(column)) => {
+                row.zip(column).and_then(|(row, column)| row.checked_add(column)).is_some_and(|at| at < len)
+            }
+        };
+        assert!(inside, "matrix {self:?} reaches past its {len} elements");
+    }
+
+    /// Whether one dimension steps over the whole extent of the other. Only after `check`, so nothing overflows.
+    fn is_distinct(self) -> bool {
+        let steps_over = |outer: usize, outer_stride: usize, inner: usize, inner_stride: usize| {
+            (inner == 1 || inner_stride > 0) && (outer == 1 || outer_stride > (inner - 1) * inner_stride)
+        };
+        self.rows == 0
+            || self.columns == 0
+            || steps_over(self.rows, self.row_stride, self.columns, self.column_stride)
+            || steps_over(self.columns, self.column_stride, self.rows, self.row_stride)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_element_must_be_inside() {
+        let data = [0.0; 12];
+        View::new(&data, 3, 4, 4, 1);
+        View::new(&data, 4, 3, 1, 4);
+        View::new(&data, 2, 2, 10, 1);
+        View::new(&data, 0, 5, 100, 100);
+        for (rows, columns, row_stride, column_stride) in
+            [(3, 5, 4, 1), (2, 2, 11, 1), (2, 1, usize::MAX, 1), (3, 3, usize::MAX / 2, usize::MAX / 2)]
+        {
+            let outside =
+                std::panic::catch_unwind(|| View::new(&data, rows, columns, row_stride, column_stride));
+            assert!(outside.is_err(), "{rows} {columns} {row_stride} {column_stride}");
+        }
+    }
+
+    #[test]
+    fn elements_to_write_must_not_meet() {
+        let distinct = |rows, columns, row_stride, column_stride| {
+            Shape { rows, columns, row_stride, column_stride }.is_distinct()
+        };
+        assert!(distinct(3, 4, 4, 1) && distinct(3, 4, 1, 3) && distinct(1, 4, 0, 1) && distinct(1, 1, 0, 0));
+        assert!(distinct(0, 4, 0, 0));
+        assert!(
+            !distinct(3, 4, 3, 1) && !distinct(3, 4, 1, 2) && !distinct(2, 2, 0, 1) && !distinct(2, 2, 1, 0)
+        );
+    }
+
+    #[test]
+    fn a_transposed_view_swaps_shape_and_strides() {
+        let data: [f32; 6] = std::array::from_fn(|i| i as f32);
+        let view = View::row_major(&data, 3).transposed();
+        assert_eq!(view.shape, Shape { rows: 3, columns: 2, row_stride: 1, column_stride: 3 });
+    }
+}
