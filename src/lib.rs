@@ -9,6 +9,7 @@
 //! | [`plan`] | the complete list of output tensors, as data |
 //! | [`encode`] | rows and statistics to block bytes |
 //! | [`pipeline`] | reads, encodes and writes a plan within a memory budget |
+//! | [`evaluate`] | logits to perplexity and KL divergence |
 //! | [`verify`] | hashes and manifests |
 //! | [`quantize`] | the main job, from the first to the last of these |
 
@@ -17,6 +18,7 @@
 pub mod arch;
 pub mod checkpoint;
 pub mod encode;
+pub mod evaluate;
 pub mod pipeline;
 pub mod plan;
 pub mod quantize;

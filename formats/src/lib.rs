@@ -8,6 +8,7 @@
 //! | [`gguf`] | values, metadata, reader, writer, split files |
 //! | [`safetensors`] | checkpoints of one file or many |
 //! | [`imatrix`] | importance matrices, GGUF and legacy |
+//! | [`logits`] | log-probabilities of a text, llama-perplexity's files |
 //! | [`sentencepiece`] | SentencePiece models |
 //! | [`map`] | read-only memory maps |
 //! | [`partial`] | output files that appear only when complete |
@@ -19,6 +20,7 @@ mod cursor;
 pub mod error;
 pub mod gguf;
 pub mod imatrix;
+pub mod logits;
 pub mod map;
 pub mod partial;
 pub mod safetensors;

@@ -1,0 +1,160 @@
+use std::path::Path;
+
+use super::{Layout, MAGIC, MIN_CONTEXT};
+use crate::cursor::{Cursor, Number};
+use crate::error::{DAMAGED, FormatError, Result};
+use crate::map::Mapped;
+
+/// A logits file, mapped: rows are read from the disk when they are asked for.
+#[derive(Debug)]
+pub struct LogitsFile {
+    map: Mapped,
+    layout: Layout,
+    tokens: Vec<u32>,
+    rows_offset: u64,
+}
+
+/// The log-probabilities of all tokens at one position, in 16 bits each.
+#[derive(Debug, Clone, Copy)]
+pub struct LogProbs<'a> {
+    /// Log-probability per step of a code; not negative.
+    pub scale: f32,
+    /// Log-probability of code 0.
+    pub min: f32,
+    /// `[vocabulary]` codes, u16 little-endian.
+    codes: &'a [u8],
+}
+
+impl LogitsFile {
+    /// Maps `path` and checks everything but the rows' numbers.
+    ///
+    /// # Errors
+    /// When it cannot be read, is no logits file, holds impossible numbers or tokens outside its vocabulary, or is not as
+    /// long as its header says.
+    pub fn open(path: &Path) -> Result<Self> {
+        let map = Mapped::open(path)?;
+        let c = &mut Cursor::new(path, map.bytes());
+        if !map.bytes().starts_with(MAGIC) {
+            let what = "is no logits file: it does not begin with `_logits_`";
+            return Err(c.malformed(what, "give a file that `llama-perplexity --kl-divergence-base` wrote"));
+        }
+        c.take(MAGIC.len() as u64, &"the magic")?;
+        let context = read_count(c, "tokens per chunk", MIN_CONTEXT)?;
+        let vocabulary = read_count(c, "size of the vocabulary", 1)?;
+        let chunks = read_count(c, "number of chunks", 1)?;
+        let layout = Layout { context, vocabulary, chunks };
+        check_length(path, map.bytes().len() as u64, layout)?;
+        let tokens = read_tokens(path, c, layout)?;
+        let rows_offset = c.offset();
+        Ok(Self { map, layout, tokens, rows_offset })
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        self.map.path()
+    }
+
+    /// Tokens per chunk.
+    pub fn context(&self) -> usize {
+        self.layout.context as usize
+    }
+
+    /// Number of tokens that each row has a log-probability for.
+    pub fn vocabulary(&self) -> usize {
+        self.layout.vocabulary as usize
+    }
+
+    /// Number of chunks.
+    pub fn chunks(&self) -> usize {
+        self.layout.chunks as usize
+    }
+
+    /// `[chunks][context]`: the text, all below [`vocabulary`](Self::vocabulary). A chunk's first token is not replaced by BOS.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Number of scored positions, and so of rows, in each chunk.
+    pub fn rows_per_chunk(&self) -> usize {
+        self.layout.rows_per_chunk() as usize
+    }
+
+    /// The row of position `context / 2 + row` of a chunk.
+    ///
+    /// # Errors
+    /// When the file has no such row, or its scale and minimum cannot belong to log-probabilities.
+    pub fn row(&self, chunk: usize, row: usize) -> Result<LogProbs<'_>> {
+        if chunk >= self.chunks() || row >= self.rows_per_chunk() {
+            return Err(FormatError::Invalid {
+                what: format!("{}: has no row {row} of chunk {chunk}", self.path().display()),
+                hint: "ask for no more chunks and rows than the file says it holds",
+            });
+        }
+        let index = chunk as u64 * self.layout.rows_per_chunk() + row as u64;
+        let offset = self.rows_offset + index * self.layout.row_bytes();
+        let bytes =
+            usize::try_from(offset).ok().and_then(|at| self.map.bytes().get(at..)).unwrap_or_default();
+        let fault = |what: String| {
+            FormatError::malformed(self.path(), offset, format!("row {row} of chunk {chunk} {what}"), DAMAGED)
+        };
+        let parts = bytes.split_at_checked(4).and_then(|(scale, rest)| {
+            let (min, rest) = rest.split_at_checked(4)?;
+            Some((f32::first(scale)?, f32::first(min)?, rest.get(..2 * self.vocabulary())?))
+        });
+        let (scale, min, codes) = parts.ok_or_else(|| fault("is cut short".into()))?;
+        if !(scale.is_finite() && scale >= 0.0 && min.is_finite()) {
+            return Err(fault(format!("has scale {scale} and minimum {min}")));
+        }
+        Ok(LogProbs { scale, min, codes })
+    }
+}
+
+impl LogProbs<'_> {
+    /// Replaces the content of `out` by the `[vocabulary]` log-probabilities, in f32 arithmetic as llama-perplexity's.
+    pub fn decode_into(&self, out: &mut Vec<f32>) {
+        out.clear();
+        let codes = self.codes.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b));
+        out.extend(codes.map(|code| self.scale * f32::from(code) + self.min));
+    }
+}
+
+fn read_count(c: &mut Cursor, label: &str, least: u64) -> Result<u64> {
+    let at = c.clone();
+    let count: i32 = c.number(&label)?;
+    u64::try_from(count)
+        .ok()
+        .filter(|&n| n >= least)
+        .ok_or_else(|| at.malformed(format!("the {label} is {count}, which is less than {least}"), DAMAGED))
+}
+
+/// The file is as long as its header says, to the byte; checked before anything is allocated.
+fn check_length(path: &Path, length: u64, layout: Layout) -> Result<()> {
+    let total = layout.total_bytes();
+    if total == Some(length) {
+        return Ok(());
+    }
+    let total = total.map_or_else(|| "more bytes than any file has".into(), |n| format!("{n} bytes"));
+    let what = format!(
+        "has {length} bytes, but {} chunks of {} tokens and a vocabulary of {} take {total}",
+        layout.chunks, layout.context, layout.vocabulary
+    );
+    Err(FormatError::malformed(
+        path,
+        None,
+        what,
+        "the run that wrote it may have been stopped: compute it again",
+    ))
+}
+
+fn read_tokens(path: &Path, c: &mut Cursor, layout: Layout) -> Result<Vec<u32>> {
+    let start = c.offset();
+    let tokens: Vec<u32> = c.numbers(layout.tokens(), &"the list of tokens")?;
+    match tokens.iter().position(|&t| u64::from(t) >= layout.vocabulary) {
+        None => Ok(tokens),
+        Some(i) => {
+            let token = tokens.get(i).map_or(0, |t| t.cast_signed());
+            let what = format!("token {i} is {token}, outside the vocabulary of {}", layout.vocabulary);
+            Err(FormatError::malformed(path, start + 4 * i as u64, what, DAMAGED))
+        }
+    }
+}

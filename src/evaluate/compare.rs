@@ -1,0 +1,211 @@
+//! Two rows of logits to the numbers of one token: pure functions, for any thread.
+
+use super::softmax::{BLOCK, Normalizer, exponentials, max, sum};
+use super::{RowError, Side};
+
+/// Log-probabilities of a logits file at or below this are left out, as in llama-perplexity: its codes end there.
+const LOWEST_LOG_PROB: f32 = -16.0;
+
+/// How two models predict one token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenStats {
+    /// Negative log-probability of the token that followed, by the model; in nats.
+    pub nll: f64,
+    /// The same by the base.
+    pub base_nll: f64,
+    /// Divergence of the model from the base, `sum of p_base * (ln p_base - ln p_model)`; in nats. It can be slightly
+    /// negative if the base came from a logits file.
+    pub kl: f64,
+    /// Whether both think the same token the likeliest.
+    pub same_top: bool,
+}
+
+impl TokenStats {
+    /// Probability of the token by the model less that by the base.
+    pub fn delta_p(&self) -> f64 {
+        (-self.nll).exp() - (-self.base_nll).exp()
+    }
+
+    fn checked(self) -> Result<Self, RowError> {
+        if !self.base_nll.is_finite() {
+            return Err(RowError::NotFinite(Side::Base));
+        }
+        // An infinite divergence comes from a logit of minus infinity, where the base has a finite one.
+        if !(self.nll.is_finite() && self.kl.is_finite()) {
+            return Err(RowError::NotFinite(Side::Model));
+        }
+        Ok(self)
+    }
+}
+
+/// Negative log-probability, in nats, of token `target` by `row: [vocabulary]` of logits.
+///
+/// # Errors
+/// When the row has no such token, or holds NaN or infinities.
+pub fn score_row(row: &[f32], target: u32) -> Result<f64, RowError> {
+    let nll = Normalizer::of(row)?.nll(at(row, target)?);
+    if nll.is_finite() { Ok(nll) } else { Err(RowError::NotFinite(Side::Model)) }
+}
+
+/// Compares two rows of logits, `base: [vocabulary]` and `row: [vocabulary]`, at a position that token `target` follows.
+///
+/// Every row is read twice and every logit exponentiated once: with `b` and `r` the distances from the maxima, `B` and `R`
+/// the sums of their exponentials, the divergence is `sum of exp(b) * (b - r) / B - ln B + ln R`.
+///
+/// # Errors
+/// When the lengths differ, no logit belongs to `target`, or a row holds NaN or infinities. Minus infinity (a token that is
+/// ruled out) is taken, unless the model rules out what the base or the text does not.
+pub fn compare_rows(base: &[f32], row: &[f32], target: u32) -> Result<TokenStats, RowError> {
+    check_lengths(base, row)?;
+    let (base_logit, logit) = (at(base, target)?, at(row, target)?);
+    let (base_max, row_max) = (max(base), max(row));
+    let shift = f64::from(base_max) - f64::from(row_max);
+    let (mut base_powers, mut powers, mut terms) = ([0.0; BLOCK], [0.0; BLOCK], [0.0; BLOCK]);
+    let (mut base_sum, mut row_sum, mut weighted) = (0.0, 0.0, 0.0);
+    for (base, row) in base.chunks(BLOCK).zip(row.chunks(BLOCK)) {
+        let base_powers = exponentials(base, base_max, &mut base_powers);
+        base_sum += sum(base_powers);
+        row_sum += sum(exponentials(row, row_max, &mut powers));
+        for (((term, &power), &b), &r) in terms.iter_mut().zip(base_powers).zip(base).zip(row) {
+            let distance = f64::from(b) - f64::from(r) - shift;
+            // Zero times an infinite distance is no divergence.
+            *term = if power > 0.0 { f64::from(power) * distance } else { 0.0 };
+        }
+        weighted += sum(terms.get(..base.len()).unwrap_or(&terms));
+    }
+    let base_norm = Normalizer::new(base_max, base_sum, Side::Base)?;
+    let norm = Normalizer::new(row_max, row_sum, Side::Model)?;
+    let kl = weighted / base_sum - base_norm.log_sum_exp + norm.log_sum_exp;
+    let stats = TokenStats {
+        nll: norm.nll(logit),
+        base_nll: base_norm.nll(base_logit),
+        kl,
+        same_top: first(base, base_max) == first(row, row_max),
+    };
+    // Below zero there is only rounding.
+    stats.checked().map(|stats| TokenStats { kl: kl.max(0.0), ..stats })
+}
+
+/// Compares `row: [vocabulary]` of logits with a row of a logits file, `base: [vocabulary]` log-probabilities, at a position
+/// that token `target` follows.
+///
+/// As in llama-perplexity, the base's probabilities are taken as they are, though rounding keeps their sum from being 1,
+/// and those at or below `exp(-16)` do not count.
+///
+/// # Errors
+/// When the lengths differ, no logit belongs to `target`, or a row holds NaN or infinities.
+pub fn compare_log_probs(base: &[f32], row: &[f32], target: u32) -> Result<TokenStats, RowError> {
+    check_lengths(base, row)?;
+    let (log_prob, logit) = (at(base, target)?, at(row, target)?);
+    let norm = Normalizer::of(row)?;
+    let log_total = f64::from(norm.max) + norm.log_sum_exp;
+    let (mut powers, mut terms) = ([0.0; BLOCK], [0.0; BLOCK]);
+    let mut kl = 0.0;
+    for (base, row) in base.chunks(BLOCK).zip(row.chunks(BLOCK)) {
+        let probabilities = exponentials(base, 0.0, &mut powers);
+        for (((term, &p), &log_p), &r) in terms.iter_mut().zip(probabilities).zip(base).zip(row) {
+            let distance = f64::from(log_p) - (f64::from(r) - log_total);
+            *term = if log_p > LOWEST_LOG_PROB { f64::from(p) * distance } else { 0.0 };
+        }
+        kl += sum(terms.get(..base.len()).unwrap_or(&terms));
+    }
+    let same_top = first(base, max(base)) == first(row, norm.max);
+    TokenStats { nll: norm.nll(logit), base_nll: -f64::from(log_prob), kl, same_top }.checked()
+}
+
+fn check_lengths(base: &[f32], row: &[f32]) -> Result<(), RowError> {
+    if base.len() == row.len() {
+        Ok(())
+    } else {
+        Err(RowError::Vocabulary { model: row.len(), base: base.len() })
+    }
+}
+
+fn at(row: &[f32], token: u32) -> Result<f32, RowError> {
+    let logit = usize::try_from(token).ok().and_then(|i| row.get(i));
+    logit.copied().ok_or(RowError::Token { token, vocabulary: row.len() })
+}
+
+/// Where `value` stands first. Whole blocks are asked before: without an early end, the question takes vectors.
+fn first(row: &[f32], value: f32) -> Option<usize> {
+    let holds = |block: &[f32]| block.iter().fold(false, |found, &v| found | (v == value));
+    let start = BLOCK * row.chunks(BLOCK).position(holds)?;
+    row.get(start..)?.iter().position(|&v| v == value).map(|i| start + i)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: f32 = f32::NEG_INFINITY;
+
+    #[test]
+    fn equal_rows_do_not_diverge() {
+        let row: Vec<f32> = (0..2000).map(|i| (i * 7919 % 2003) as f32 / 97.0).collect();
+        let shifted: Vec<f32> = row.iter().map(|v| v + 64.0).collect();
+        let same = compare_rows(&row, &row, 5).unwrap();
+        assert_eq!((same.kl, same.delta_p(), same.same_top), (0.0, 0.0, true));
+        assert_eq!(same.nll, score_row(&row, 5).unwrap());
+        let stats = compare_rows(&row, &shifted, 5).unwrap();
+        assert!(stats.kl < 1e-6 && stats.delta_p().abs() < 1e-6, "{stats:?}");
+    }
+
+    #[test]
+    fn two_tokens_by_hand() {
+        // p = (3/4, 1/4) against q = (1/2, 1/2): 3/4 ln(3/2) + 1/4 ln(1/2).
+        let base = [3f32.ln(), 0.0];
+        let stats = compare_rows(&base, &[7.0, 7.0], 1).unwrap();
+        let kl = 0.75 * 1.5f64.ln() + 0.25 * 0.5f64.ln();
+        assert!((stats.kl - kl).abs() < 1e-7 && (stats.delta_p() - 0.25).abs() < 1e-7, "{stats:?}");
+        assert!(
+            (stats.nll - 2f64.ln()).abs() < 1e-7 && (stats.base_nll - 4f64.ln()).abs() < 1e-7,
+            "{stats:?}"
+        );
+        let log_probs = [0.75f32.ln(), 0.25f32.ln()];
+        let filed = compare_log_probs(&log_probs, &[7.0, 7.0], 1).unwrap();
+        assert!((filed.kl - kl).abs() < 1e-7 && (filed.base_nll - stats.base_nll).abs() < 1e-7, "{filed:?}");
+    }
+
+    #[test]
+    fn of_equally_likely_tokens_the_first_is_the_top() {
+        assert!(compare_rows(&[1.0, 1.0, 0.0], &[2.0, 1.0, 2.0], 0).unwrap().same_top);
+        assert!(!compare_rows(&[1.0, 1.0, 0.0], &[0.0, 1.0, 1.0], 0).unwrap().same_top);
+        assert!(!compare_log_probs(&[-0.7, -0.7], &[0.0, 1.0], 0).unwrap().same_top);
+        let mut long = vec![0.0; 3 * BLOCK + 7];
+        long[2 * BLOCK + 5] = 1.0;
+        let mut later = long.clone();
+        later[2 * BLOCK + 6] = 1.0;
+        assert!(compare_rows(&long, &later, 0).unwrap().same_top);
+        later[5] = 1.0;
+        assert!(!compare_rows(&long, &later, 0).unwrap().same_top);
+    }
+
+    #[test]
+    fn what_a_file_cannot_tell_does_not_count() {
+        let stats = compare_log_probs(&[0.0, -16.0, NONE], &[0.0, NONE, NONE], 0).unwrap();
+        assert_eq!((stats.kl, stats.nll), (0.0, 0.0));
+    }
+
+    #[test]
+    fn tokens_ruled_out_by_both_do_not_count() {
+        let masked = compare_rows(&[1.0, NONE, 0.5], &[0.5, NONE, 1.0], 0).unwrap();
+        let bare = compare_rows(&[1.0, 0.5], &[0.5, 1.0], 0).unwrap();
+        assert_eq!(masked, bare);
+        let by_model = compare_rows(&[1.0, 0.5], &[1.0, NONE], 0);
+        assert_eq!(by_model, Err(RowError::NotFinite(Side::Model)));
+        let by_base = compare_rows(&[1.0, NONE], &[1.0, 0.5], 1);
+        assert_eq!(by_base, Err(RowError::NotFinite(Side::Base)));
+        assert_eq!(score_row(&[1.0, NONE], 1), Err(RowError::NotFinite(Side::Model)));
+    }
+
+    #[test]
+    fn faults_name_the_side() {
+        let (good, bad) = ([1.0, 2.0], [1.0, f32::NAN]);
+        assert_eq!(compare_rows(&bad, &good, 0), Err(RowError::NotFinite(Side::Base)));
+        assert_eq!(compare_rows(&good, &bad, 0), Err(RowError::NotFinite(Side::Model)));
+        assert_eq!(compare_log_probs(&bad, &good, 1), Err(RowError::NotFinite(Side::Base)));
+        assert_eq!(compare_rows(&good, &good, 2), Err(RowError::Token { token: 2, vocabulary: 2 }));
+        assert_eq!(compare_rows(&good, &[1.0], 0), Err(RowError::Vocabulary { model: 1, base: 2 }));
+        assert_eq!(score_row(&good, u32::MAX), Err(RowError::Token { token: u32::MAX, vocabulary: 2 }));
+    }
+}

@@ -1,0 +1,47 @@
+//! How good a model is: perplexity, and divergence from the model that it was made of.
+//!
+//! Nothing here runs a model; it says what is to be run, and takes the logits as they come, a row at a time.
+//!
+//! 1. [`Chunks`] cuts the tokenized text. The caller runs [`Chunks::tokens`] through the model (or through two), and keeps
+//!    the logits of the positions [`Chunks::scored`]; row by row they predict [`Chunks::targets`].
+//! 2. Each row becomes a few numbers: [`score_row`] for a model alone, [`compare_rows`] with the logits of a base,
+//!    [`compare_log_probs`] with a row of a logits file ([`kquant_formats::logits`]). These are pure and can run on any
+//!    thread; the row can be forgotten then.
+//! 3. The numbers go into [`Perplexity`] or [`Divergence`] in the order of the text: sums of floating-point numbers depend on
+//!    their order, so this, and not the threads, fixes the last bit. Both give running values.
+//! 4. [`Report`] is the result, as JSON or as lines.
+//!
+//! To write a logits file, encode a row with the logarithm that [`Normalizer`] gives:
+//!
+//! ```
+//! use kquant::evaluate::Normalizer;
+//! use kquant_formats::logits::encode_row;
+//!
+//! let logits = [0.5, 1.5, -2.0];
+//! let normalizer = Normalizer::of(&logits)?;
+//! let mut row = Vec::new();
+//! encode_row(&logits, normalizer.log_sum_exp as f32, &mut row)?;
+//! assert_eq!(row.len(), 8 + 2 * 4);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! All definitions are those of llama-perplexity (tools/perplexity in llama.cpp). What differs is the precision: f64 where it
+//! has f32, and no 16-bit logits between the models when both are at hand.
+
+mod chunks;
+mod compare;
+mod divergence;
+mod error;
+mod perplexity;
+mod report;
+mod softmax;
+mod statistics;
+
+pub use chunks::Chunks;
+pub use compare::{TokenStats, compare_log_probs, compare_rows, score_row};
+pub use divergence::{Base, Comparison, DeltaP, Divergence};
+pub use error::{ChunkError, RowError, Side};
+pub use perplexity::Perplexity;
+pub use report::Report;
+pub use softmax::Normalizer;
+pub use statistics::{Distribution, Estimate, Mean};
