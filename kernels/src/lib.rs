@@ -5,9 +5,13 @@
 //! | [`block`] | the GGUF block types, one file each: layout, decode, encode. The file is the definition of its type. |
 //! | `search` | the scale searches that the encoders share |
 //! | [`linalg`] | matrix products |
+//! | [`math`] | norms, rotary positions, attention, activations |
+//! | `isa` | loops compiled once per instruction set |
 //! | [`float8`] | the 8-bit floats of checkpoints, which GGUF has no type for |
 
 pub mod block;
 pub mod float8;
+mod isa;
 pub mod linalg;
+pub mod math;
 mod search;

@@ -1,0 +1,47 @@
+//! The forward pass between its matrix products: norms, rotary positions, attention, activations.
+//!
+//! Single-threaded, on buffers of whole rows. All but [`Heads::attend`], whose products depend on the machine, gives
+//! the same bits on every instruction set: sums run in 16 lanes that are joined in a fixed order.
+
+mod activation;
+mod attention;
+mod elementwise;
+mod exp;
+mod lanes;
+mod norm;
+mod rope;
+mod softmax;
+
+pub use activation::{gelu_erf, gelu_tanh, silu_gate};
+pub use attention::{Heads, Scratch};
+pub use elementwise::{add, add_bias};
+pub use norm::{layer_norm, rms_norm};
+pub use rope::{Pairs, Rope, frequencies};
+pub use softmax::{log_sum_exp, softmax};
+
+#[cfg(test)]
+mod tests {
+    /// `n` numbers in -1..1, other ones for other seeds.
+    pub(super) fn noise(n: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    pub(super) fn bits(x: &[f32]) -> Vec<u32> {
+        x.iter().map(|x| x.to_bits()).collect()
+    }
+
+    /// Compares with exact values: relative error up to `tolerance`, absolute where they are under 1e-3.
+    pub(super) fn assert_close(x: &[f32], exact: impl Fn(usize) -> f64, tolerance: f64) {
+        for (i, &x) in x.iter().enumerate() {
+            let (error, exact) = ((f64::from(x) - exact(i)).abs(), exact(i));
+            assert!(error <= tolerance * exact.abs().max(1e-3), "[{i}]: {x} is not {exact}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Softmax and the logarithm of its denominator.
+
+use super::exp::exp;
+use super::lanes::{map_and_sum, max, sum};
+use crate::isa::per_isa;
+
+per_isa! {
+    /// Replaces the logits `row` `[n]` by their softmax. The sum is in f64; NaN anywhere makes everything NaN, and so do
+    /// logits of which the largest is infinite.
+    pub fn softmax, softmax_on(row: &mut [f32]) {
+        let max = max(row);
+        let scale = (1.0 / map_and_sum(row, |x| exp(x - max))) as f32;
+        for x in row {
+            *x *= scale;
+        }
+    }
+}
+
+per_isa! {
+    /// `ln Σ exp(row)` of the logits `row` `[n]`, summed in f64: the log-probability of entry i is `row[i]` less it.
+    pub fn log_sum_exp, log_sum_exp_on(row: &[f32]) -> f64 {
+        let max = max(row);
+        f64::from(max) + sum(row, |x| exp(x - max)).ln()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::Isa;
+    use crate::math::tests::{bits, noise};
+
+    #[test]
+    fn equals_the_definition() {
+        for n in [1, 2, 16, 17, 1000] {
+            let logits: Vec<f32> = noise(n, 1).iter().map(|x| 20.0 * x).collect();
+            let total: f64 = logits.iter().map(|&x| f64::from(x).exp()).sum();
+            let mut row = logits.clone();
+            softmax(&mut row);
+            for (&p, &x) in row.iter().zip(&logits) {
+                let exact = f64::from(x).exp() / total;
+                // x - max is rounded: half a unit of 40.
+                assert!((f64::from(p) - exact).abs() <= 3e-6 * exact, "{p} {exact}");
+            }
+            assert!((log_sum_exp(&logits) - total.ln()).abs() < 1e-7);
+        }
+    }
+
+    #[test]
+    fn large_logits_do_not_overflow() {
+        let mut row = [1000.0, 999.0, f32::NEG_INFINITY];
+        softmax(&mut row);
+        assert_eq!(row, [0.731_058_6, 0.268_941_43, 0.0]);
+        assert!((log_sum_exp(&[1000.0, 1000.0]) - (1000.0 + f64::ln(2.0))).abs() < 1e-9);
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        let logits: Vec<f32> = noise(1013, 2).iter().map(|x| 30.0 * x).collect();
+        let run = |isa| {
+            let mut row = logits.clone();
+            softmax_on(isa, &mut row);
+            (bits(&row), log_sum_exp_on(isa, &logits).to_bits())
+        };
+        for isa in Isa::available() {
+            assert!(run(isa) == run(Isa::available()[0]), "{isa:?}");
+        }
+    }
+}
