@@ -119,7 +119,7 @@ pub(super) fn write(matrix: &Imatrix, path: &Path, force: bool) -> Result<()> {
 fn metadata(matrix: &Imatrix) -> Result<Metadata> {
     let chunk_size = matrix.chunk_size.ok_or_else(|| FormatError::Invalid {
         what: "a GGUF importance matrix tells its tokens per chunk, which the legacy format does not".into(),
-        hint: "say how many they were, or write the legacy format",
+        hint: "say how many they were with --chunk-size, or write the legacy format",
     })?;
     let mut metadata = Metadata::new();
     metadata.set("general.type", "imatrix".into());
