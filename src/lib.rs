@@ -7,6 +7,7 @@
 //! | [`vocab`] | Hugging Face tokenizers to GGUF keys |
 //! | [`recipe`] | which type each tensor gets |
 //! | [`plan`] | the complete list of output tensors, as data |
+//! | [`calibrate`] | statistics of activations: importance matrices made, merged, described |
 //! | [`encode`] | rows and statistics to block bytes |
 //! | [`pipeline`] | reads, encodes and writes a plan within a memory budget |
 //! | [`evaluate`] | logits to perplexity and KL divergence |
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arch;
+pub mod calibrate;
 pub mod checkpoint;
 pub mod encode;
 pub mod evaluate;

@@ -4,6 +4,7 @@
 
 mod bytes;
 mod hash;
+mod imatrix;
 mod inspect;
 mod progress;
 mod quantize;
@@ -29,6 +30,7 @@ enum Command {
     Hash(hash::Args),
     Verify(verify::Args),
     Inspect(inspect::Args),
+    Imatrix(imatrix::Args),
 }
 
 /// How a command ended without an error.
@@ -44,6 +46,7 @@ pub fn main() -> ExitCode {
         Command::Hash(args) => hash::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Imatrix(args) => imatrix::run(args),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

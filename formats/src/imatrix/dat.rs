@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Entry, Imatrix, check_numbers};
-use crate::cursor::Cursor;
+use super::{Entry, Imatrix, check_numbers, to_bytes};
+use crate::cursor::{Cursor, Number};
 use crate::error::{DAMAGED, FormatError, Result};
+use crate::partial::PartialFile;
 
 // A name's length, one byte of it, calls, length, one value.
 const MIN_ENTRY_BYTES: u64 = 4 + 1 + 4 + 4 + 4;
@@ -68,4 +69,71 @@ fn read_count(c: &mut Cursor, label: &str) -> Result<u64> {
     let at = c.clone();
     let count: i32 = c.number(&label)?;
     u64::try_from(count).map_err(|_| at.malformed(format!("{label} is {count}"), DAMAGED))
+}
+
+pub(super) fn write(matrix: &Imatrix, path: &Path, force: bool) -> Result<()> {
+    let entries: Vec<(&String, &Entry)> =
+        matrix.entries.iter().filter(|(_, e)| e.most_used() > 0.0).collect();
+    let mut start = Vec::new();
+    write_count(&mut start, entries.len(), "the entry count")?;
+    let mut heads = Vec::new();
+    for (name, entry) in &entries {
+        heads.push(head(name, entry, calls(matrix, entry))?);
+    }
+    let mut end = Vec::new();
+    write_count(&mut end, matrix.chunks() as usize, "the chunk count")?;
+    let dataset = matrix.datasets.last().map_or("", String::as_str);
+    write_count(&mut end, dataset.len(), "the length of the dataset's name")?;
+    end.extend_from_slice(dataset.as_bytes());
+
+    let values: usize = entries.iter().map(|(_, entry)| 4 * entry.sums.len()).sum();
+    let total = start.len() + heads.iter().map(Vec::len).sum::<usize>() + values + end.len();
+    let file = PartialFile::create(path, total as u64, force)?;
+    let mut offset = 0;
+    let mut append = |bytes: &[u8]| {
+        file.write_at(offset, bytes)?;
+        offset += bytes.len() as u64;
+        Ok::<_, FormatError>(())
+    };
+    append(&start)?;
+    for ((_, entry), head) in entries.iter().zip(&heads) {
+        append(head)?;
+        append(&values_of(matrix, entry))?;
+    }
+    append(&end)?;
+    file.finish()
+}
+
+/// What stands before the values of an entry: the name and its length, calls, number of values.
+fn head(name: &str, entry: &Entry, calls: f32) -> Result<Vec<u8>> {
+    let mut head = Vec::new();
+    write_count(&mut head, name.len(), "the length of an entry's name")?;
+    head.extend_from_slice(name.as_bytes());
+    write_count(&mut head, calls as usize, &format!("the calls of entry {name:?}"))?;
+    write_count(&mut head, entry.sums.len(), &format!("the length of entry {name:?}"))?;
+    Ok(head)
+}
+
+/// Chunks that went into `entry`, rounded up; what its counts are in already where they come from a legacy file.
+fn calls(matrix: &Imatrix, entry: &Entry) -> f32 {
+    let tokens = matrix.chunk_size.unwrap_or(1).max(1);
+    (f64::from(entry.most_used()) / f64::from(tokens)).ceil() as f32
+}
+
+/// The means of `entry`, times its calls.
+fn values_of(matrix: &Imatrix, entry: &Entry) -> Vec<u8> {
+    if matrix.chunk_size.is_none() && entry.matrices == 1 {
+        return to_bytes(entry.sums.iter().copied());
+    }
+    let calls = calls(matrix, entry);
+    to_bytes(entry.importance().into_iter().map(|mean| mean * calls))
+}
+
+fn write_count(out: &mut Vec<u8>, count: usize, label: &str) -> Result<()> {
+    let count = i32::try_from(count).map_err(|_| FormatError::Invalid {
+        what: format!("{label} is {count}, more than the legacy format can hold"),
+        hint: "write a GGUF",
+    })?;
+    count.append_to(out);
+    Ok(())
 }

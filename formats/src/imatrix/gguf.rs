@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Entry, Imatrix, check_numbers};
+use super::{Entry, Imatrix, check_numbers, to_bytes};
 use crate::cursor::Number;
 use crate::error::{DAMAGED, FormatError, Result};
 use crate::gguf::header::Header;
 use crate::gguf::tensors::{TensorInfo, TypeLayout, resolve};
-use crate::gguf::{Array, Metadata, Value};
+use crate::gguf::{Array, Metadata, TensorSpec, Value, layout};
+use crate::partial::PartialFile;
 
+const SUMS: &str = ".in_sum2";
+const COUNTS: &str = ".counts";
 const DATASETS: &str = "imatrix.datasets";
 const CHUNK_COUNT: &str = "imatrix.chunk_count";
 const CHUNK_SIZE: &str = "imatrix.chunk_size";
@@ -30,9 +33,9 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Imatrix> {
 
     let mut pairs: BTreeMap<&str, Pair> = BTreeMap::new();
     for tensor in &tensors {
-        if let Some(name) = tensor.name.strip_suffix(".in_sum2") {
+        if let Some(name) = tensor.name.strip_suffix(SUMS) {
             pairs.entry(name).or_default().0 = Some(tensor);
-        } else if let Some(name) = tensor.name.strip_suffix(".counts") {
+        } else if let Some(name) = tensor.name.strip_suffix(COUNTS) {
             pairs.entry(name).or_default().1 = Some(tensor);
         }
     }
@@ -92,4 +95,43 @@ fn values(bytes: &[u8], tensor: &TensorInfo) -> Vec<f32> {
         bytes.get(start..start.checked_add(usize::try_from(tensor.bytes).ok()?)?)
     };
     Number::all(range().unwrap_or_default())
+}
+
+pub(super) fn write(matrix: &Imatrix, path: &Path, force: bool) -> Result<()> {
+    let tensors: Vec<(TensorSpec, &[f32])> = matrix
+        .entries
+        .iter()
+        .flat_map(|(name, entry)| {
+            let tensor = |suffix, columns, values| (spec(name, suffix, columns, entry.matrices), values);
+            [tensor(SUMS, entry.columns, &*entry.sums), tensor(COUNTS, 1, &*entry.counts)]
+        })
+        .collect();
+    let specs: Vec<TensorSpec> = tensors.iter().map(|(spec, _)| spec.clone()).collect();
+    let layout = layout(&metadata(matrix)?, &specs)?;
+    let file = PartialFile::create(path, layout.total, force)?;
+    file.write_at(0, &layout.header)?;
+    for ((_, values), &offset) in tensors.iter().zip(&layout.offsets) {
+        file.write_at(offset, &to_bytes(values.iter().copied()))?;
+    }
+    file.finish()
+}
+
+fn metadata(matrix: &Imatrix) -> Result<Metadata> {
+    let chunk_size = matrix.chunk_size.ok_or_else(|| FormatError::Invalid {
+        what: "a GGUF importance matrix tells its tokens per chunk, which the legacy format does not".into(),
+        hint: "say how many they were with --chunk-size, or write the legacy format",
+    })?;
+    let mut metadata = Metadata::new();
+    metadata.set("general.type", "imatrix".into());
+    metadata.set(DATASETS, Value::Array(Array::String(matrix.datasets.clone())));
+    metadata.set(CHUNK_COUNT, Value::U32(matrix.chunks()));
+    metadata.set(CHUNK_SIZE, Value::U32(chunk_size));
+    Ok(metadata)
+}
+
+fn spec(name: &str, suffix: &str, columns: usize, matrices: usize) -> TensorSpec {
+    // ggml writes no trailing dimensions of 1.
+    let mut shape = vec![columns as u64];
+    shape.extend((matrices > 1).then_some(matrices as u64));
+    TensorSpec { name: format!("{name}{suffix}"), shape, type_id: 0, bytes: 4 * (columns * matrices) as u64 }
 }

@@ -6,6 +6,7 @@ mod gguf;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::cursor::Number;
 use crate::error::{FormatError, Result};
 use crate::gguf::header::MAGIC;
 use crate::map::Mapped;
@@ -51,6 +52,65 @@ impl Imatrix {
             dat::parse(path, map.bytes())
         }
     }
+
+    /// Writes the GGUF form, byte for byte as llama-imatrix does; an existing `path` is replaced only if `force` is set.
+    ///
+    /// # Errors
+    /// When the chunk size is unknown, an entry has values that the reader refuses or a name that GGUF cannot hold, or the
+    /// file cannot be written. Nothing is left behind then.
+    pub fn write_gguf(&self, path: &Path, force: bool) -> Result<()> {
+        self.check()?;
+        gguf::write(self, path, force)
+    }
+
+    /// Writes the legacy `.dat` form, byte for byte as llama-imatrix does; an existing `path` is replaced only if `force` is
+    /// set.
+    ///
+    /// The form holds means: matrices lose how often each was used, and those never used get ones. Entries without any
+    /// count and all datasets but the last are left out.
+    ///
+    /// # Errors
+    /// When an entry has values that the reader refuses or that 31 bits cannot count, or the file cannot be written. Nothing
+    /// is left behind then.
+    pub fn write_dat(&self, path: &Path, force: bool) -> Result<()> {
+        self.check()?;
+        dat::write(self, path, force)
+    }
+
+    /// The number of chunks, estimated from the counts where it is not known.
+    fn chunks(&self) -> u32 {
+        self.chunk_count.unwrap_or_else(|| {
+            let most = self.entries.values().map(Entry::most_used).fold(0.0, f32::max);
+            (f64::from(most) / f64::from(self.chunk_size.unwrap_or(1).max(1))) as u32
+        })
+    }
+
+    /// Refuses to write what would be refused when read.
+    fn check(&self) -> Result<()> {
+        let invalid =
+            |what: String| FormatError::Invalid { what, hint: "compute the importance matrix again" };
+        if self.entries.is_empty() {
+            return Err(invalid("an importance matrix without entries cannot be written".into()));
+        }
+        for (name, entry) in &self.entries {
+            let Entry { columns, matrices, sums, counts } = entry;
+            if columns.checked_mul(*matrices) != Some(sums.len())
+                || counts.len() != *matrices
+                || sums.is_empty()
+            {
+                let (sums, counts) = (sums.len(), counts.len());
+                return Err(invalid(format!(
+                    "entry {name:?}: {sums} sums and {counts} counts are not those of {matrices} matrices of {columns} columns"
+                )));
+            }
+            for (what, values) in [("sum", sums), ("count", counts)] {
+                if let Some((i, value)) = first_fault(values) {
+                    return Err(invalid(fault(name, what, i, value)));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Entry {
@@ -62,22 +122,35 @@ impl Entry {
             .flat_map(|(sums, &n)| sums.iter().map(move |&sum| if n > 0.0 { sum / n } else { 1.0 }))
             .collect()
     }
+
+    /// The count of the matrix that was used most.
+    fn most_used(&self) -> f32 {
+        self.counts.iter().copied().fold(0.0, f32::max)
+    }
 }
 
 /// Refuses what cannot be a sum of squares or a count.
 fn check_numbers(path: &Path, offset: u64, name: &str, what: &str, values: &[f32]) -> Result<()> {
-    match values.iter().position(|v| !v.is_finite() || *v < 0.0) {
-        None => Ok(()),
-        Some(i) => {
-            let value = values.get(i).copied().unwrap_or_default();
-            let what =
-                format!("entry {name:?}: {what} {i} is {value}, which squares of activations cannot give");
-            Err(FormatError::malformed(
-                path,
-                offset + 4 * i as u64,
-                what,
-                "compute the importance matrix again",
-            ))
-        }
-    }
+    let Some((i, value)) = first_fault(values) else { return Ok(()) };
+    Err(FormatError::malformed(
+        path,
+        offset + 4 * i as u64,
+        fault(name, what, i, value),
+        "compute the importance matrix again",
+    ))
+}
+
+fn first_fault(values: &[f32]) -> Option<(usize, f32)> {
+    values.iter().copied().enumerate().find(|(_, v)| !v.is_finite() || *v < 0.0)
+}
+
+fn fault(name: &str, what: &str, i: usize, value: f32) -> String {
+    format!("entry {name:?}: {what} {i} is {value}, which squares of activations cannot give")
+}
+
+/// The bytes of `values` on disk.
+fn to_bytes(values: impl IntoIterator<Item = f32>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    values.into_iter().for_each(|v| v.append_to(&mut bytes));
+    bytes
 }

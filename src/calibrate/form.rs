@@ -1,0 +1,62 @@
+//! The two forms of importance matrix files, told apart by their names.
+
+use std::path::{Path, PathBuf};
+
+use kquant_formats::FormatError;
+use kquant_formats::imatrix::Imatrix;
+
+/// How an importance matrix is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// GGUF: sums and counts.
+    Gguf,
+    /// Legacy: means.
+    Dat,
+}
+
+/// The name does not tell the form.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: the name of an importance matrix ends in .gguf, or in .dat for the legacy form; choose one", .0.display())]
+pub struct UnknownForm(PathBuf);
+
+impl Form {
+    /// The form that the extension of `path` stands for.
+    ///
+    /// # Errors
+    /// When it is neither `.gguf` nor `.dat`.
+    pub fn of(path: &Path) -> Result<Self, UnknownForm> {
+        let extension = path.extension().unwrap_or_default();
+        if extension.eq_ignore_ascii_case("gguf") {
+            Ok(Self::Gguf)
+        } else if extension.eq_ignore_ascii_case("dat") {
+            Ok(Self::Dat)
+        } else {
+            Err(UnknownForm(path.to_owned()))
+        }
+    }
+
+    /// Writes `matrix`; an existing `path` is replaced only if `force` is set.
+    ///
+    /// # Errors
+    /// As [`Imatrix::write_gguf`] and [`Imatrix::write_dat`].
+    pub fn write(self, matrix: &Imatrix, path: &Path, force: bool) -> Result<(), FormatError> {
+        match self {
+            Self::Gguf => matrix.write_gguf(path, force),
+            Self::Dat => matrix.write_dat(path, force),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_extension_decides() {
+        assert_eq!(Form::of(Path::new("a/b.gguf")), Ok(Form::Gguf));
+        assert_eq!(Form::of(Path::new("b.imatrix.DAT")), Ok(Form::Dat));
+        for name in ["imatrix", "gguf", "b.gguf.bin"] {
+            assert!(Form::of(Path::new(name)).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The importance matrix: sums of squares of the activations that meet each column of a weight.
+
+use std::collections::BTreeMap;
+
+use kquant_formats::imatrix::{Entry, Imatrix};
+use rayon::prelude::*;
+
+use super::observer::{ObserveError, Observer};
+
+/// Columns that a thread sums at a time: their sums stay in its first cache.
+const BLOCK: usize = 1024;
+
+/// Collects an importance matrix as llama-imatrix defines it.
+///
+/// Squares are exact and summed in f64, row after row, so that sums neither saturate nor depend on how the text was cut into
+/// tiles or on the number of threads.
+#[derive(Debug, Default)]
+pub struct Importance {
+    with_output: bool,
+    sums: BTreeMap<String, Sums>,
+    chunks: u32,
+}
+
+#[derive(Debug)]
+struct Sums {
+    columns: usize,
+    /// `[matrices][columns]`.
+    squares: Vec<f64>,
+    /// `[matrices]`: rows seen.
+    counts: Vec<u64>,
+}
+
+impl Importance {
+    /// Nothing collected yet. Weights of layers (`blk.*`) are observed, the output projection only `with_output`: as
+    /// llama-imatrix and its `--process-output`.
+    pub fn new(with_output: bool) -> Self {
+        Self { with_output, ..Self::default() }
+    }
+
+    /// The matrix, of the text called `dataset` in chunks of `chunk_size` tokens.
+    ///
+    /// # Errors
+    /// When a sum exceeds f32.
+    pub fn into_imatrix(self, dataset: &str, chunk_size: u32) -> Result<Imatrix, ObserveError> {
+        let entries = self.sums.into_iter().map(|(tensor, sums)| {
+            let entry = sums.into_entry(&tensor)?;
+            Ok((tensor, entry))
+        });
+        Ok(Imatrix {
+            entries: entries.collect::<Result<_, _>>()?,
+            datasets: vec![dataset.to_owned()],
+            chunk_count: Some(self.chunks),
+            chunk_size: Some(chunk_size),
+        })
+    }
+
+    fn is_observed(&self, tensor: &str) -> bool {
+        tensor.starts_with("blk.") || (self.with_output && tensor == "output.weight")
+    }
+
+    /// Adds the rows of `x` to matrix `matrix` of `matrices`.
+    fn add(
+        &mut self,
+        tensor: &str,
+        (matrix, matrices): (usize, usize),
+        x: &[f32],
+        columns: usize,
+    ) -> Result<(), ObserveError> {
+        if !self.is_observed(tensor) {
+            return Ok(());
+        }
+        let shape = |found, expected| ObserveError::Shape { tensor: tensor.to_owned(), found, expected };
+        if columns == 0 || !x.len().is_multiple_of(columns) || matrix >= matrices {
+            let found = format!("is {} values for matrix {matrix}", x.len());
+            return Err(shape(found, format!("there are {matrices} matrices of {columns} columns")));
+        }
+        if !self.sums.contains_key(tensor) {
+            self.sums.insert(tensor.to_owned(), Sums::new(columns, matrices));
+        }
+        let Some(sums) = self.sums.get_mut(tensor) else { return Ok(()) };
+        if (sums.columns, sums.counts.len()) != (columns, matrices) {
+            let before = format!("it was {} matrices of {} columns before", sums.counts.len(), sums.columns);
+            return Err(shape(format!("is for {matrices} matrices of {columns} columns"), before));
+        }
+        let expert = (matrices > 1).then_some(matrix);
+        sums.add(matrix, x).map_err(|(row, column, value)| ObserveError::NonFinite {
+            tensor: tensor.to_owned(),
+            expert,
+            row,
+            column,
+            value,
+        })
+    }
+}
+
+impl Observer for Importance {
+    fn linear_input(&mut self, tensor: &str, x: &[f32], columns: usize) -> Result<(), ObserveError> {
+        self.add(tensor, (0, 1), x, columns)
+    }
+
+    fn expert_input(
+        &mut self,
+        tensor: &str,
+        expert: usize,
+        experts: usize,
+        x: &[f32],
+        columns: usize,
+    ) -> Result<(), ObserveError> {
+        self.add(tensor, (expert, experts), x, columns)
+    }
+
+    fn end_of_chunks(&mut self, chunks: usize) {
+        self.chunks = self.chunks.saturating_add(u32::try_from(chunks).unwrap_or(u32::MAX));
+    }
+}
+
+impl Sums {
+    fn new(columns: usize, matrices: usize) -> Self {
+        Self { columns, squares: vec![0.0; columns * matrices], counts: vec![0; matrices] }
+    }
+
+    /// Adds rows to `matrix`; where a value is not finite, gives the number of its row, its column and itself.
+    fn add(&mut self, matrix: usize, x: &[f32]) -> Result<(), (u64, usize, f32)> {
+        let columns = self.columns;
+        let squares = &mut self.squares[matrix * columns..][..columns];
+        squares
+            .par_chunks_mut(BLOCK)
+            .enumerate()
+            .for_each(|(block, sums)| add_squares(sums, x, columns, block * BLOCK));
+        // Squares of finite f32 cannot make an infinite f64 sum.
+        if !squares.iter().all(|sum| sum.is_finite())
+            && let Some(i) = x.iter().position(|v| !v.is_finite())
+        {
+            return Err((self.counts[matrix] + (i / columns) as u64, i % columns, x[i]));
+        }
+        self.counts[matrix] += (x.len() / columns) as u64;
+        Ok(())
+    }
+
+    fn into_entry(self, tensor: &str) -> Result<Entry, ObserveError> {
+        let sums: Vec<f32> = self.squares.iter().map(|&sum| sum as f32).collect();
+        if let Some(column) = sums.iter().position(|sum| !sum.is_finite()) {
+            return Err(ObserveError::Overflow {
+                tensor: tensor.to_owned(),
+                column,
+                sum: self.squares[column],
+            });
+        }
+        let counts = self.counts.iter().map(|&n| n as f32).collect();
+        Ok(Entry { columns: self.columns, matrices: self.counts.len(), sums, counts })
+    }
+}
+
+/// Adds the squares of columns `at..` of `x`, `[rows][columns]`, to `sums`, row after row.
+fn add_squares(sums: &mut [f64], x: &[f32], columns: usize, at: usize) {
+    let square = |v: f32| f64::from(v) * f64::from(v);
+    let n = sums.len();
+    // Four rows for each time that the sums go through memory: twice as fast as row by row.
+    let mut fours = x.chunks_exact(4 * columns);
+    for rows in &mut fours {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|row| &rows[row * columns + at..][..n]);
+        for i in 0..n {
+            sums[i] = sums[i] + square(a[i]) + square(b[i]) + square(c[i]) + square(d[i]);
+        }
+    }
+    for row in fours.remainder().chunks_exact(columns) {
+        for (sum, &v) in sums.iter_mut().zip(&row[at..]) {
+            *sum += square(v);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
