@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`checkpoint`] | opens any input: named tensors, shapes, rows as f32 |
 //! | [`arch`] | model families: Hugging Face names and hyper-parameters to GGUF's |
-//! | [`vocab`] | Hugging Face tokenizers to GGUF keys |
+//! | [`vocab`] | Hugging Face tokenizers to GGUF keys, text to token ids |
 //! | [`recipe`] | which type each tensor gets |
 //! | [`plan`] | the complete list of output tensors, as data |
 //! | [`calibrate`] | statistics of activations: importance matrices made, merged, described |

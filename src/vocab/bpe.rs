@@ -3,6 +3,7 @@
 use kquant_formats::gguf::{Array, Metadata, Value};
 
 use super::added::{self, Added};
+use super::byte_letters::byte_of;
 use super::error::VocabError;
 use super::files::{Files, Json};
 use super::model::{Bpe, Merge};
@@ -35,7 +36,12 @@ pub(super) fn load(
 }
 
 /// Puts vocabulary and added tokens at their ids; ids in between stay unused.
-fn place(file: &Json, bpe: &Bpe, added: &[Added], rows: Option<u64>) -> Result<Tokens, VocabError> {
+pub(super) fn place(
+    file: &Json,
+    bpe: &Bpe,
+    added: &[Added],
+    rows: Option<u64>,
+) -> Result<Tokens, VocabError> {
     let end = added.iter().map(|token| token.id.saturating_add(1)).max().unwrap_or(0).max(bpe.end());
     let rows = rows.unwrap_or(end);
     if end > rows {
@@ -75,20 +81,6 @@ fn plain(text: &str) -> String {
     }
 }
 
-/// The byte that GPT-2's alphabet writes as `letter`: printable Latin-1 stands for itself, the other bytes, in order,
-/// are the letters from U+0100 on.
-fn byte_of(letter: char) -> Option<u8> {
-    let code = u32::from(letter);
-    let byte = match code {
-        0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff => code,
-        0x100..=0x120 => code - 0x100,
-        0x121..=0x142 => code - 0x121 + 0x7f,
-        0x143 => 0xad,
-        _ => return None,
-    };
-    u8::try_from(byte).ok()
-}
-
 /// GGUF separates the halves with a space, so a space inside one is written as its byte letter.
 fn merge_line((left, right): &Merge) -> String {
     format!("{} {}", left.replace(' ', "Ġ"), right.replace(' ', "Ġ"))
@@ -96,15 +88,7 @@ fn merge_line((left, right): &Merge) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{byte_of, merge_line, plain};
-
-    #[test]
-    fn the_alphabet_covers_each_byte_once() {
-        let mut bytes: Vec<u8> = (0..0x200).filter_map(char::from_u32).filter_map(byte_of).collect();
-        bytes.sort_unstable();
-        assert_eq!(bytes, (0..=255).collect::<Vec<u8>>());
-        assert_eq!([byte_of('Ġ'), byte_of('Ċ'), byte_of(' ')], [Some(b' '), Some(b'\n'), None]);
-    }
+    use super::{merge_line, plain};
 
     #[test]
     fn added_tokens_are_decoded_whole_or_not_at_all() {

@@ -1,4 +1,4 @@
-//! Hugging Face tokenizers to GGUF keys.
+//! Hugging Face tokenizers to GGUF keys, and both to token ids.
 //!
 //! | file | what |
 //! |---|---|
@@ -6,13 +6,16 @@
 //! | `model`, `added`, `tokens` | the BPE model, the tokens added to it, the list of both by id |
 //! | `spm`, `spaces` | SentencePiece BPE with byte fallback (`llama`), from `tokenizer.model` or `tokenizer.json` |
 //! | `bpe`, `pre_tokenizer` | byte-level BPE (`gpt2`) and the name of its pre-tokenizer |
+//! | `byte_letters` | how byte-level BPE writes bytes |
 //! | `special`, `post_processor`, `template` | ids of special tokens, which of them are added, chat templates |
+//! | `tokenizer` | text to token ids and back |
 //!
 //! Keys, types, values and order are those of llama.cpp's converter, except where it makes llama.cpp tokenize
 //! otherwise than Hugging Face does; such places say so.
 
 mod added;
 mod bpe;
+mod byte_letters;
 mod error;
 mod files;
 mod model;
@@ -25,6 +28,7 @@ mod spm;
 mod template;
 #[cfg(test)]
 mod tests;
+mod tokenizer;
 mod tokens;
 
 use std::path::Path;
@@ -34,9 +38,10 @@ use kquant_formats::sentencepiece::SentencePiece;
 use serde_json::json;
 
 pub use error::VocabError;
-use files::Files;
+use files::{Files, Json};
 use model::Bpe;
 use special::Special;
+pub use tokenizer::{Tokenizer, TokenizerError};
 
 /// What to read a tokenizer for.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +99,7 @@ fn load_tokens(
     rows: Option<u64>,
     out: &mut Metadata,
 ) -> Result<u64, VocabError> {
-    let byte_level_only = request.architecture == "gpt2";
+    let byte_level_only = is_byte_level_only(request);
     let path = files.folder.join("tokenizer.model");
     if !byte_level_only && path.is_file() {
         let model = SentencePiece::open(&path)?;
@@ -104,11 +109,21 @@ fn load_tokens(
         return Err(missing(files, byte_level_only));
     };
     let bpe = Bpe::read(file)?;
-    if !byte_level_only && bpe.byte_fallback && !bpe::is_byte_level(file) {
+    if is_sentencepiece(request, file, &bpe) {
         spm::load_json(file, &bpe, files, rows, out)
     } else {
         bpe::load(file, &bpe, files, rows, request.pre, out)
     }
+}
+
+/// Whether the architecture has no SentencePiece vocabularies.
+fn is_byte_level_only(request: &Request) -> bool {
+    request.architecture == "gpt2"
+}
+
+/// Whether a `tokenizer.json` holds SentencePiece BPE, not byte-level BPE.
+fn is_sentencepiece(request: &Request, file: &Json, bpe: &Bpe) -> bool {
+    !is_byte_level_only(request) && bpe.byte_fallback && !bpe::is_byte_level(file)
 }
 
 fn missing(files: &Files, byte_level_only: bool) -> VocabError {

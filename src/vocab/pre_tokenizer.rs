@@ -33,6 +33,8 @@ pub(super) enum Step {
 pub(super) struct Definition {
     /// llama.cpp's name. Where several names behave alike, the best known.
     pub(super) name: &'static str,
+    /// Names that llama.cpp treats alike, in cutting words and in `ignore_merges`.
+    pub(super) also: &'static [&'static str],
     /// The steps, expressions as Hugging Face's files spell them, with `\r` and `\n` escaped.
     pub(super) steps: &'static [Step],
     /// Whether llama.cpp takes a word whole when it is a token.
@@ -51,6 +53,11 @@ pub(super) fn find(file: &Json, ignore_merges: bool) -> Result<&'static str, Voc
         Some(definition) => Ok(definition.name),
         None => Err(VocabError::UnknownPreTokenizer { path: file.path.clone(), definition: quote(file) }),
     }
+}
+
+/// The definition that llama.cpp has under `name`; not all of its names are in the table.
+pub(super) fn by_name(name: &str) -> Option<&'static Definition> {
+    DEFINITIONS.iter().find(|definition| definition.name == name || definition.also.contains(&name))
 }
 
 /// Fails unless llama.cpp knows `name`.

@@ -7,6 +7,10 @@ use std::borrow::Cow::Borrowed;
 use super::pre_tokenizer::{Definition, Step};
 use Step::{ByteLevel, Digits, Punctuation, Split};
 
+/// GPT-2: what `ByteLevel` cuts by.
+pub(super) const GPT2_WORDS: &str =
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+
 /// Llama 3, cl100k.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
@@ -73,44 +77,123 @@ const EACH_DIGIT: Step = Digits { individual: true };
 /// others have the expression that llama.cpp quotes from the model's file, followed by plain byte letters as in every
 /// file of that kind seen; should one be written otherwise, it is not found, never mistaken for another.
 pub(super) static DEFINITIONS: &[Definition] = &[
-    // Also mpt, olmo, jais, phi-2, exaone4 and more.
-    Definition { name: "gpt-2", steps: &[GPT2], ignore_merges: false },
-    // Also starcoder, refact, command-r, codeshell, exaone, minerva-7b, mellum2.
-    Definition { name: "smollm", steps: &[EACH_DIGIT, GPT2], ignore_merges: false },
+    Definition {
+        name: "gpt-2",
+        also: &[
+            "a.x-4.0",
+            "exaone4",
+            "gigachat",
+            "granite-docling",
+            "jais",
+            "jina-de",
+            "jina-es",
+            "jina-v1-en",
+            "jina-v2-code",
+            "jina-v2-de",
+            "jina-v2-es",
+            "mellum",
+            "modern-bert",
+            "mpt",
+            "olmo",
+            "phi-2",
+            "roberta-bpe",
+            "trillion",
+        ],
+        steps: &[GPT2],
+        ignore_merges: false,
+    },
+    Definition {
+        name: "smollm",
+        also: &["codeshell", "command-r", "exaone", "mellum2", "minerva-7b", "refact", "starcoder"],
+        steps: &[EACH_DIGIT, GPT2],
+        ignore_merges: false,
+    },
     Definition {
         name: "falcon",
+        also: &[],
         steps: &[Punctuation, GPT2, Digits { individual: false }, Split(Borrowed(r"[0-9][0-9][0-9]"))],
         ignore_merges: false,
     },
-    // Also falcon3, pixtral, glm4 and more.
-    Definition { name: "llama-bpe", steps: &[Split(Borrowed(LLAMA3)), BYTES], ignore_merges: true },
-    // Also smaug-bpe, chatglm-bpe.
-    Definition { name: "dbrx", steps: &[Split(Borrowed(LLAMA3)), BYTES], ignore_merges: false },
-    Definition { name: "jais-2", steps: &[Split(Borrowed(JAIS2)), BYTES], ignore_merges: false },
-    // Also stablelm2, hunyuan, solar-open, grok-2, megrez, deepseek-r1-qwen and more.
-    Definition { name: "qwen2", steps: &[Split(Borrowed(QWEN2)), BYTES], ignore_merges: false },
-    Definition { name: "qwen35", steps: &[Split(Borrowed(QWEN35)), BYTES], ignore_merges: false },
-    Definition { name: "tekken", steps: &[Split(Borrowed(TEKKEN)), BYTES], ignore_merges: true },
-    // Also llama4, kanana2, minimax-m2, talkie.
-    Definition { name: "gpt-4o", steps: &[Split(Borrowed(GPT4O)), BYTES], ignore_merges: false },
-    // Also cohere2moe.
+    Definition {
+        name: "llama-bpe",
+        also: &[
+            "falcon-h1",
+            "falcon3",
+            "glm4",
+            "glm5",
+            "jina-v5-nano",
+            "lfm2",
+            "llama-v3",
+            "llama3",
+            "midm-2.0",
+            "pixtral",
+        ],
+        steps: &[Split(Borrowed(LLAMA3)), BYTES],
+        ignore_merges: true,
+    },
+    Definition {
+        name: "dbrx",
+        also: &["chatglm-bpe", "smaug-bpe"],
+        steps: &[Split(Borrowed(LLAMA3)), BYTES],
+        ignore_merges: false,
+    },
+    Definition { name: "jais-2", also: &[], steps: &[Split(Borrowed(JAIS2)), BYTES], ignore_merges: false },
+    Definition {
+        name: "qwen2",
+        also: &[
+            "deepseek-r1-qwen",
+            "f2llmv2",
+            "grok-2",
+            "hunyuan",
+            "kormo",
+            "megrez",
+            "solar-open",
+            "stablelm2",
+        ],
+        steps: &[Split(Borrowed(QWEN2)), BYTES],
+        ignore_merges: false,
+    },
+    Definition { name: "qwen35", also: &[], steps: &[Split(Borrowed(QWEN35)), BYTES], ignore_merges: false },
+    Definition { name: "tekken", also: &[], steps: &[Split(Borrowed(TEKKEN)), BYTES], ignore_merges: true },
+    Definition {
+        name: "gpt-4o",
+        also: &["kanana2", "llama4", "minimax-m2", "talkie"],
+        steps: &[Split(Borrowed(GPT4O)), BYTES],
+        ignore_merges: false,
+    },
     Definition {
         name: "tiny_aya",
+        also: &["cohere2moe"],
         steps: &[Split(Borrowed(TINY_AYA_DIGITS)), Split(Borrowed(GPT4O)), BYTES],
         ignore_merges: false,
     },
-    // Also llada-moe.
-    Definition { name: "bailingmoe", steps: &[Split(Borrowed(BAILINGMOE)), BYTES], ignore_merges: false },
-    Definition { name: "seed-coder", steps: &[Split(Borrowed(SEED_CODER)), BYTES], ignore_merges: false },
-    Definition { name: "exaone-moe", steps: &[Split(Borrowed(EXAONE_MOE)), BYTES], ignore_merges: false },
+    Definition {
+        name: "bailingmoe",
+        also: &["bailingmoe2", "llada-moe"],
+        steps: &[Split(Borrowed(BAILINGMOE)), BYTES],
+        ignore_merges: false,
+    },
+    Definition {
+        name: "seed-coder",
+        also: &[],
+        steps: &[Split(Borrowed(SEED_CODER)), BYTES],
+        ignore_merges: false,
+    },
+    Definition {
+        name: "exaone-moe",
+        also: &[],
+        steps: &[Split(Borrowed(EXAONE_MOE)), BYTES],
+        ignore_merges: false,
+    },
     Definition {
         name: "minicpm5",
+        also: &[],
         steps: &[Split(Borrowed(UP_TO_THREE_DIGITS)), Split(Borrowed(MINICPM5)), BYTES],
         ignore_merges: true,
     },
-    // Also hunyuan-dense, joyai-llm, hy_v4.
     Definition {
         name: "deepseek-v3",
+        also: &["hunyuan-dense", "hy_v4", "joyai-llm"],
         steps: &[
             Split(Borrowed(UP_TO_THREE_DIGITS)),
             Split(Borrowed(DEEPSEEK_V3_CJK)),
@@ -121,6 +204,7 @@ pub(super) static DEFINITIONS: &[Definition] = &[
     },
     Definition {
         name: "spark2_5",
+        also: &[],
         steps: &[
             Split(Borrowed(UP_TO_THREE_DIGITS)),
             Split(Borrowed(DEEPSEEK_V3_CJK)),
@@ -132,6 +216,7 @@ pub(super) static DEFINITIONS: &[Definition] = &[
     },
     Definition {
         name: "deepseek-llm",
+        also: &[],
         steps: &[
             Split(Borrowed(r"[\r\n]")),
             Split(Borrowed(DEEPSEEK_LLM_LETTERS)),
@@ -145,6 +230,7 @@ pub(super) static DEFINITIONS: &[Definition] = &[
     },
     Definition {
         name: "deepseek-coder",
+        also: &[],
         steps: &[
             Split(Borrowed(r"[\r\n]")),
             Split(Borrowed(r"\s?\p{L}+")),
@@ -152,6 +238,18 @@ pub(super) static DEFINITIONS: &[Definition] = &[
             Split(Borrowed(DEEPSEEK_CJK)),
             EACH_DIGIT,
             BYTES,
+        ],
+        ignore_merges: false,
+    },
+    // What llama.cpp does where `tokenizer.ggml.pre` is missing.
+    Definition {
+        name: "default",
+        also: &[],
+        steps: &[
+            Split(Borrowed(r"[\p{P}$+<=>^~|]+")),
+            GPT2,
+            Digits { individual: false },
+            Split(Borrowed(r"[0-9][0-9][0-9]")),
         ],
         ignore_merges: false,
     },

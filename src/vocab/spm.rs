@@ -11,7 +11,7 @@ use super::error::VocabError;
 use super::files::{Files, Json};
 use super::model::Bpe;
 use super::spaces;
-use super::tokens::{Kind, Token, Tokens, is_byte};
+use super::tokens::{Kind, Token, Tokens, byte_of};
 
 /// The key that says whether a space is put before the text.
 pub(super) const ADD_SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
@@ -66,14 +66,24 @@ pub(super) fn load_json(
 ) -> Result<u64, VocabError> {
     let prefix = spaces::prefixes_space(file, bpe)?;
     let added = added::collect(file, bpe, files)?;
+    write(place(file, bpe, &added, rows)?, prefix, &file.path, out)
+}
+
+/// Puts vocabulary and added tokens at their ids.
+pub(super) fn place(
+    file: &Json,
+    bpe: &Bpe,
+    added: &[Added],
+    rows: Option<u64>,
+) -> Result<Tokens, VocabError> {
     let mut tokens = unused(bpe.end(), rows, &file.path)?;
-    put_vocabulary(bpe, &added, &mut tokens);
-    for token in &added {
+    put_vocabulary(bpe, added, &mut tokens);
+    for token in added {
         tokens.check_free(token, bpe, &file.path)?;
         let kind = token.kind();
         tokens.put(token.id, Token { text: kind.respell(token.content.clone()), score: ADDED_SCORE, kind });
     }
-    write(tokens, prefix, &file.path, out)
+    Ok(tokens)
 }
 
 /// Puts the tokens of `model.vocab` at their ids, scored by the merges.
@@ -84,7 +94,7 @@ fn put_vocabulary(bpe: &Bpe, added: &[Added], tokens: &mut Tokens) {
     let mut unmerged = ranks.len()..;
     for (id, text) in bpe.by_id() {
         let kind = match text {
-            _ if is_byte(text) => Kind::Byte,
+            _ if byte_of(text).is_some() => Kind::Byte,
             _ if bpe.unknown.as_deref() == Some(text) => Kind::Unknown,
             _ => Kind::Normal,
         };

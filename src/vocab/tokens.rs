@@ -27,6 +27,12 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// The kind with GGUF's number; a number that GGUF does not name counts as unused.
+    pub(super) fn from_code(code: i32) -> Self {
+        let kinds = [Self::Normal, Self::Unknown, Self::Control, Self::UserDefined, Self::Byte];
+        kinds.into_iter().find(|kind| *kind as i32 == code).unwrap_or(Self::Unused)
+    }
+
     /// An added token's text as llama.cpp searches for it: user-defined tokens are found before spaces become `▁`.
     pub(super) fn respell(self, text: String) -> String {
         if self == Self::UserDefined { text.replace('▁', " ") } else { text }
@@ -64,6 +70,11 @@ impl Tokens {
     /// Number of ids.
     pub(super) fn len(&self) -> u64 {
         self.0.len() as u64
+    }
+
+    /// Texts and kinds, by id.
+    pub(super) fn into_texts(self) -> (Vec<String>, Vec<Kind>) {
+        self.0.into_iter().map(|token| (token.text, token.kind)).unzip()
     }
 
     /// Puts `token` at `id`, which must be below the length.
@@ -130,8 +141,9 @@ impl Tokens {
     }
 }
 
-/// Whether `text` spells a byte token, `<0x00>` to `<0xFF>`.
-pub(super) fn is_byte(text: &str) -> bool {
-    let Some(digits) = text.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>')) else { return false };
-    digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+/// The byte that `text` spells, `<0x00>` to `<0xFF>`.
+pub(super) fn byte_of(text: &str) -> Option<u8> {
+    let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
+    let spelled = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    if spelled { u8::from_str_radix(digits, 16).ok() } else { None }
 }

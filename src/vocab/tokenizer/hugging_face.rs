@@ -1,0 +1,136 @@
+//! `tokenizer.json` through Hugging Face's `tokenizers` library.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use kquant_formats::gguf::{Metadata, Value};
+use tokenizers::{AddedToken, Tokenizer as Library};
+
+use super::super::added::{self, Added};
+use super::super::files::{Files, Json};
+use super::super::model::Bpe;
+use super::super::special::{ROLES, Special};
+use super::super::tokens::{Kind, Tokens};
+use super::super::{Request, bpe, config_rows, is_sentencepiece, pre_tokenizer, size_quirks, spaces, spm};
+use super::error::TokenizerError;
+use super::keys::{self, Model};
+use super::roles::Roles;
+use super::vocabulary::Vocabulary;
+use super::{Engine, Tokenizer};
+
+/// The library's tokenizer.
+#[derive(Debug)]
+pub(super) struct HuggingFace {
+    path: PathBuf,
+    /// Takes special tokens for text.
+    plain: Library,
+    /// Finds them; made when first asked for, as large vocabularies take tens of megabytes.
+    special: OnceLock<Library>,
+    /// Number of ids that the model has.
+    count: usize,
+}
+
+/// The tokenizer in `file`, with the tokens and roles that the GGUF of the same folder gets.
+pub(super) fn read(request: &Request, files: &Files, file: &Json) -> Result<Tokenizer, TokenizerError> {
+    let model = Bpe::read(file)?;
+    let added = added::collect(file, &model, files)?;
+    let rows = request.vocab_size.or_else(|| config_rows(request.config));
+    let (kind, prefix, tokens) = if is_sentencepiece(request, file, &model) {
+        (Model::Spm, spaces::prefixes_space(file, &model)?, spm::place(file, &model, &added, rows)?)
+    } else {
+        (Model::Bpe, false, bpe::place(file, &model, &added, rows)?)
+    };
+    let keys = role_keys(request, files, file, &model, kind, &tokens);
+    let (texts, kinds) = tokens.into_texts();
+    let mut vocabulary = Vocabulary::new(kind, prefix, texts, kinds);
+    let roles = Roles::read(&keys, kind, &mut vocabulary);
+    let library = HuggingFace::open(file, &added, vocabulary.len())?;
+    Ok(Tokenizer { vocabulary, roles, engine: Engine::HuggingFace(Box::new(library)) })
+}
+
+/// The keys that tell the roles of tokens.
+fn role_keys(
+    request: &Request,
+    files: &Files,
+    file: &Json,
+    model: &Bpe,
+    kind: Model,
+    tokens: &Tokens,
+) -> Metadata {
+    let mut keys = Metadata::new();
+    let count = tokens.len();
+    // An unknown pre-tokenizer is no obstacle here: the library has its definition.
+    let pre = request.pre.or_else(|| pre_tokenizer::find(file, model.ignore_merges).ok());
+    if let Some(pre) = pre.filter(|_| kind == Model::Bpe) {
+        keys.set(keys::PRE, Value::from(pre));
+    }
+    Special::read(files, request.config, ROLES, count).write(&mut keys);
+    if request.architecture == "llama" {
+        let rows = request.vocab_size.or_else(|| config_rows(request.config));
+        size_quirks(request, files, rows, count, &mut keys);
+    }
+    keys
+}
+
+impl HuggingFace {
+    /// Reads `file`; ids of `count` and above have no embedding.
+    fn open(file: &Json, added: &[Added], count: usize) -> Result<Self, TokenizerError> {
+        let failed = |error: tokenizers::Error| TokenizerError::library(&file.path, error);
+        let mut plain = Library::from_file(&file.path).map_err(failed)?;
+        // Leftovers of training or serving would cut the text short or fill it up.
+        plain.with_truncation(None).map_err(failed)?.with_padding(None);
+        let known = plain.get_added_tokens_decoder();
+        let token = |token: &Added| {
+            let control = token.kind() == Kind::Control;
+            match u32::try_from(token.id).ok().and_then(|id| known.get(&id)) {
+                Some(old) => (control && !old.special).then(|| old.clone().special(true)),
+                None => Some(AddedToken::from(token.content.clone(), control).normalized(token.normalized)),
+            }
+        };
+        let missing: Vec<AddedToken> = added.iter().filter_map(token).collect();
+        plain.add_tokens(missing).map_err(failed)?;
+        for token in added {
+            let id = plain.token_to_id(&token.content).map(u64::from);
+            if id != Some(token.id) {
+                let what = format!(
+                    "added token {:?} has id {}, but {id:?} for the library",
+                    token.content, token.id
+                );
+                return Err(TokenizerError::library(&file.path, what));
+            }
+        }
+        plain.set_encode_special_tokens(true);
+        Ok(Self { path: file.path.clone(), plain, special: OnceLock::new(), count })
+    }
+
+    /// Appends the ids of `text`.
+    pub(super) fn encode(
+        &self,
+        text: &str,
+        parse_special: bool,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        let library = if parse_special { self.special() } else { &self.plain };
+        let encoding = library.encode_fast(text, false);
+        let encoding = encoding.map_err(|error| TokenizerError::library(&self.path, error))?;
+        match encoding.get_ids().iter().find(|&&id| id as usize >= self.count) {
+            Some(id) => {
+                let what =
+                    format!("token {id} is in the text, but the model has {} embedding rows", self.count);
+                Err(TokenizerError::library(&self.path, what))
+            }
+            None => {
+                out.extend(encoding.get_ids());
+                Ok(())
+            }
+        }
+    }
+
+    fn special(&self) -> &Library {
+        self.special.get_or_init(|| {
+            let mut library = self.plain.clone();
+            library.set_encode_special_tokens(false);
+            library
+        })
+    }
+}

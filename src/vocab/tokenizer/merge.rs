@@ -1,0 +1,110 @@
+//! Joining neighbours, the best pair first: the loop that both kinds of BPE share.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Position of a symbol; one past all stands for none.
+type Index = usize;
+const NONE: Index = Index::MAX;
+
+/// A stretch of the text that is one symbol so far.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Symbol {
+    /// Offset of its first byte in the text.
+    pub(super) start: usize,
+    /// Number of bytes; 0 once it was joined to its left neighbour.
+    pub(super) len: usize,
+    /// What the caller calls it.
+    pub(super) id: u32,
+    previous: Index,
+    next: Index,
+}
+
+/// What two neighbours become, and when: lower ranks first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Joined {
+    pub(super) rank: u32,
+    pub(super) id: u32,
+}
+
+/// Two neighbours that can be joined. Ordered by rank, then from left to right.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    rank: u32,
+    left: Index,
+    right: Index,
+    /// Bytes of both. Symbols only grow, so a different length tells that one of them was joined meanwhile.
+    len: usize,
+    id: u32,
+}
+
+/// A text as a chain of symbols. Kept between texts for its memory.
+#[derive(Debug, Default)]
+pub(super) struct Chain {
+    symbols: Vec<Symbol>,
+    queue: BinaryHeap<Reverse<Candidate>>,
+}
+
+impl Chain {
+    /// Forgets the text.
+    pub(super) fn clear(&mut self) {
+        self.symbols.clear();
+        self.queue.clear();
+    }
+
+    /// Appends the symbol of the next `len` bytes.
+    pub(super) fn push(&mut self, len: usize, id: u32) {
+        let index = self.symbols.len();
+        let mut symbol = Symbol { start: 0, len, id, previous: NONE, next: NONE };
+        if let Some(last) = self.symbols.last_mut() {
+            last.next = index;
+            symbol.start = last.start + last.len;
+            symbol.previous = index - 1;
+        }
+        self.symbols.push(symbol);
+    }
+
+    /// Joins neighbours until `join` knows none that can be. Takes time n log n for n symbols.
+    pub(super) fn merge(&mut self, join: impl Fn(&Symbol, &Symbol) -> Option<Joined>) {
+        for right in 1..self.symbols.len() {
+            self.propose(right - 1, right, &join);
+        }
+        while let Some(Reverse(best)) = self.queue.pop() {
+            let Some((previous, next)) = self.apply(&best) else { continue };
+            self.propose(previous, best.left, &join);
+            self.propose(best.left, next, &join);
+        }
+    }
+
+    /// The symbols that are left, in order.
+    pub(super) fn symbols(&self) -> impl Iterator<Item = &Symbol> {
+        self.symbols.iter().filter(|symbol| symbol.len > 0)
+    }
+
+    fn propose(&mut self, left: Index, right: Index, join: &impl Fn(&Symbol, &Symbol) -> Option<Joined>) {
+        let (Some(one), Some(other)) = (self.symbols.get(left), self.symbols.get(right)) else { return };
+        if let Some(Joined { rank, id }) = join(one, other) {
+            self.queue.push(Reverse(Candidate { rank, left, right, len: one.len + other.len, id }));
+        }
+    }
+
+    /// Joins the two of `candidate` and returns their neighbours; `None` when they changed since it was proposed.
+    fn apply(&mut self, candidate: &Candidate) -> Option<(Index, Index)> {
+        let right = *self.symbols.get(candidate.right)?;
+        let left = self.symbols.get_mut(candidate.left)?;
+        if left.len == 0 || right.len == 0 || left.len + right.len != candidate.len {
+            return None;
+        }
+        left.len = candidate.len;
+        left.id = candidate.id;
+        left.next = right.next;
+        let previous = left.previous;
+        if let Some(joined) = self.symbols.get_mut(candidate.right) {
+            joined.len = 0;
+        }
+        if let Some(next) = self.symbols.get_mut(right.next) {
+            next.previous = candidate.left;
+        }
+        Some((previous, right.next))
+    }
+}

@@ -1,0 +1,168 @@
+//! Text to token ids and back, from a model's folder or from GGUF keys alone.
+//!
+//! | file | what |
+//! |---|---|
+//! | `vocabulary` | texts, kinds and bytes of the tokens |
+//! | `roles` | which tokens begin and end a text |
+//! | `special` | cuts a text at the tokens that are found before anything is merged |
+//! | `spm`, `bpe`, `merge` | SentencePiece BPE (`llama`) and byte-level BPE (`gpt2`), as llama.cpp does them |
+//! | `pre` | cuts a text into the words within which byte-level BPE merges |
+//! | `hugging_face` | `tokenizer.json` through the `tokenizers` library, the reference for models' folders |
+//!
+//! The two ways share the texts' bytes and the roles, but no step from text to ids, so that each checks the other.
+
+mod bpe;
+mod error;
+mod hugging_face;
+mod keys;
+mod merge;
+mod pre;
+mod roles;
+mod special;
+mod spm;
+#[cfg(test)]
+mod tests;
+mod vocabulary;
+
+use kquant_formats::gguf::Metadata;
+
+use super::Request;
+use super::files::Files;
+use bpe::Bpe;
+pub use error::TokenizerError;
+use hugging_face::HuggingFace;
+use roles::Roles;
+use special::{Fragment, Splitter};
+use spm::Spm;
+use vocabulary::Vocabulary;
+
+/// A model's tokenizer.
+#[derive(Debug)]
+pub struct Tokenizer {
+    vocabulary: Vocabulary,
+    roles: Roles,
+    engine: Engine,
+}
+
+/// What turns text into ids.
+#[derive(Debug)]
+enum Engine {
+    Spm { splitter: Splitter, spm: Spm },
+    Bpe { splitter: Splitter, bpe: Bpe },
+    HuggingFace(Box<HuggingFace>),
+}
+
+impl Tokenizer {
+    /// Reads the tokenizer of a Hugging Face folder: `tokenizer.json` through Hugging Face's own library; a folder
+    /// that has `tokenizer.model` alone is read as the GGUF keys that it becomes.
+    ///
+    /// # Errors
+    /// When there is no tokenizer, or its files are malformed or of a kind that kquant does not have.
+    pub fn from_folder(request: &Request) -> Result<Self, TokenizerError> {
+        let files = Files::read(request.folder)?;
+        match &files.tokenizer {
+            Some(file) => hugging_face::read(request, &files, file),
+            None => Self::from_metadata(&super::load(request)?),
+        }
+    }
+
+    /// Rebuilds the tokenizer from `tokenizer.ggml.*`.
+    ///
+    /// # Errors
+    /// When a key is missing or malformed, or the tokenizer is of a kind that kquant does not have.
+    pub fn from_metadata(metadata: &Metadata) -> Result<Self, TokenizerError> {
+        let model = keys::Model::read(metadata)?;
+        let mut vocabulary = Vocabulary::read(metadata, model)?;
+        let roles = Roles::read(metadata, model, &mut vocabulary);
+        let splitter = Splitter::new(&vocabulary)?;
+        let engine = match model {
+            keys::Model::Spm => Engine::Spm { splitter, spm: Spm::read(metadata, &vocabulary)? },
+            keys::Model::Bpe => Engine::Bpe { splitter, bpe: Bpe::read(metadata, &vocabulary)? },
+        };
+        Ok(Self { vocabulary, roles, engine })
+    }
+
+    /// The ids of `text`, without a BOS or EOS around them. Texts of control tokens such as `</s>` become these
+    /// tokens with `parse_special`, and ordinary text without.
+    ///
+    /// # Errors
+    /// When the vocabulary cannot express the text, or the text defeats the pre-tokenizer's expressions.
+    pub fn encode(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, TokenizerError> {
+        let mut out = Vec::with_capacity(text.len() / 3);
+        match &self.engine {
+            Engine::Spm { splitter, spm } => {
+                // As SentencePiece puts a space before each text, so before what follows a special token.
+                let mut begins = true;
+                for fragment in splitter.split(text, parse_special) {
+                    match fragment {
+                        Fragment::Text(text) => spm.encode(text, begins, &mut out)?,
+                        Fragment::Token(id) => out.push(id),
+                    }
+                    begins = matches!(fragment, Fragment::Token(_));
+                }
+            }
+            Engine::Bpe { splitter, bpe } => {
+                for fragment in splitter.split(text, parse_special) {
+                    match fragment {
+                        Fragment::Text(text) => bpe.encode(text, &mut out)?,
+                        Fragment::Token(id) => out.push(id),
+                    }
+                }
+            }
+            Engine::HuggingFace(library) => library.encode(text, parse_special, &mut out)?,
+        }
+        Ok(out)
+    }
+
+    /// The text of `ids`: the bytes of their pieces, what is not UTF-8 replaced, without the space that encoding
+    /// puts first.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let bytes: Vec<u8> = ids.iter().flat_map(|&id| self.piece(id)).copied().collect();
+        let text = String::from_utf8_lossy(&bytes);
+        match text.strip_prefix(' ') {
+            Some(rest) if self.vocabulary.prefixes_space() => rest.to_owned(),
+            _ => text.into_owned(),
+        }
+    }
+
+    /// The bytes of one token, maybe a part of a character: empty for tokens that are no text (control, unknown,
+    /// unused) and for ids outside the vocabulary.
+    pub fn piece(&self, id: u32) -> &[u8] {
+        self.vocabulary.piece(id)
+    }
+
+    /// Number of ids, those without a token included.
+    pub fn vocab_size(&self) -> usize {
+        self.vocabulary.len()
+    }
+
+    /// The token that begins a text.
+    pub fn bos(&self) -> Option<u32> {
+        self.roles.bos
+    }
+
+    /// The token that ends a text.
+    pub fn eos(&self) -> Option<u32> {
+        self.roles.eos
+    }
+
+    /// The token that ends a turn of a conversation.
+    pub fn eot(&self) -> Option<u32> {
+        self.roles.eot
+    }
+
+    /// The BOS, if the model wants one before each text.
+    pub fn add_bos(&self) -> Option<u32> {
+        self.roles.bos.filter(|_| self.roles.add_bos)
+    }
+
+    /// The EOS, if the model wants one after each text.
+    pub fn add_eos(&self) -> Option<u32> {
+        self.roles.eos.filter(|_| self.roles.add_eos)
+    }
+
+    /// Whether generation stops at `id`.
+    pub fn is_end(&self, id: u32) -> bool {
+        self.roles.ends.contains(&id)
+    }
+}

@@ -1,0 +1,211 @@
+//! Which tokens begin and end a text.
+//!
+//! Keys come first; what they leave open is found by the tokens' texts, as llama.cpp does.
+
+use std::collections::BTreeSet;
+
+use kquant_formats::gguf::Metadata;
+
+use super::super::tokens::Kind;
+use super::keys::{self, Model};
+use super::vocabulary::Vocabulary;
+
+/// Names of pre-tokenizers whose models want a BOS where `add_bos_token` is missing.
+const PRE_WITH_BOS: &[&str] = &[
+    "chameleon",
+    "falcon-h1",
+    "falcon3",
+    "jina-v5-nano",
+    "lfm2",
+    "llama-bpe",
+    "llama-v3",
+    "llama3",
+    "midm-2.0",
+    "pixtral",
+    "tekken",
+];
+
+/// Ends of a turn.
+const TURN_ENDS: &[&str] = &[
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "<｜end▁of▁sentence｜>",
+    "<end_of_utterance>",
+];
+
+/// More ends of generation.
+const OTHER_ENDS: &[&str] = &[
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "</s>",
+    "<|eom_id|>",
+    "[EOS]",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "[e~[",
+];
+
+/// Tokens of a role that has a key of its own, found by their texts where the key is missing.
+struct Named {
+    keys: &'static [&'static str],
+    texts: &'static [&'static str],
+    /// Whether generation stops there.
+    ends: bool,
+}
+
+/// Ends of a message, and what frames the text in fill-in-the-middle tasks.
+const NAMED: &[Named] = &[
+    Named { keys: &["tokenizer.ggml.eom_token_id"], texts: &["<|eom_id|>"], ends: true },
+    Named {
+        keys: &["tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.prefix_token_id"],
+        texts: &[
+            "<|fim_prefix|>",
+            "<fim-prefix>",
+            "<fim_prefix>",
+            "<｜fim▁begin｜>",
+            "<PRE>",
+            "▁<PRE>",
+            "<|code_prefix|>",
+            "<|prefix|>",
+        ],
+        ends: false,
+    },
+    Named {
+        keys: &["tokenizer.ggml.fim_suf_token_id", "tokenizer.ggml.suffix_token_id"],
+        texts: &[
+            "<|fim_suffix|>",
+            "<fim-suffix>",
+            "<fim_suffix>",
+            "<｜fim▁hole｜>",
+            "<SUF>",
+            "▁<SUF>",
+            "<|code_suffix|>",
+            "<|suffix|>",
+        ],
+        ends: false,
+    },
+    Named {
+        keys: &["tokenizer.ggml.fim_mid_token_id", "tokenizer.ggml.middle_token_id"],
+        texts: &[
+            "<|fim_middle|>",
+            "<fim-middle>",
+            "<fim_middle>",
+            "<｜fim▁end｜>",
+            "<MID>",
+            "▁<MID>",
+            "<|code_middle|>",
+            "<|middle|>",
+        ],
+        ends: false,
+    },
+    Named {
+        keys: &["tokenizer.ggml.fim_pad_token_id"],
+        texts: &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"],
+        ends: true,
+    },
+    Named {
+        keys: &["tokenizer.ggml.fim_rep_token_id"],
+        texts: &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"],
+        ends: true,
+    },
+    Named { keys: &["tokenizer.ggml.fim_sep_token_id"], texts: &["<|file_sep|>"], ends: true },
+];
+
+/// Tokens that are text to be shown, whatever the file says (gpt-oss).
+const SHOWN: &[&str] = &["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"];
+
+/// Tokens that begin and end a text.
+#[derive(Debug, Default)]
+pub(super) struct Roles {
+    pub(super) bos: Option<u32>,
+    pub(super) eos: Option<u32>,
+    pub(super) eot: Option<u32>,
+    pub(super) add_bos: bool,
+    pub(super) add_eos: bool,
+    pub(super) ends: BTreeSet<u32>,
+}
+
+impl Roles {
+    /// Reads the keys and searches the texts. Tokens found by their texts become control tokens, whatever kind the
+    /// file gives them.
+    pub(super) fn read(metadata: &Metadata, model: Model, vocabulary: &mut Vocabulary) -> Self {
+        let id = |role, default: Option<u32>| {
+            let count = vocabulary.len();
+            let default = default.filter(|&id| (id as usize) < count);
+            keys::id(metadata, role, count).or(default)
+        };
+        let spm = model == Model::Spm;
+        let mut roles = Self {
+            bos: id("tokenizer.ggml.bos_token_id", spm.then_some(1)),
+            eos: id("tokenizer.ggml.eos_token_id", spm.then_some(2)),
+            eot: id("tokenizer.ggml.eot_token_id", None),
+            add_bos: keys::flag(metadata, "tokenizer.ggml.add_bos_token")
+                .unwrap_or(spm || PRE_WITH_BOS.contains(&keys::pre(metadata))),
+            add_eos: keys::flag(metadata, "tokenizer.ggml.add_eos_token").unwrap_or(false),
+            ends: BTreeSet::new(),
+        };
+        roles.search(metadata, vocabulary);
+        roles.ends.extend([roles.eos, roles.eot].into_iter().flatten());
+        roles.except(vocabulary);
+        roles
+    }
+
+    /// Finds tokens by their texts.
+    fn search(&mut self, metadata: &Metadata, vocabulary: &mut Vocabulary) {
+        let find = |vocabulary: &Vocabulary, texts: &[&str]| -> Vec<u32> {
+            vocabulary.iter().filter(|(_, text)| texts.contains(text)).map(|(id, _)| id).collect()
+        };
+        for named in NAMED {
+            let count = vocabulary.len();
+            let given = named.keys.iter().find_map(|key| keys::id(metadata, key, count));
+            let found = match given {
+                Some(id) => Some(id),
+                None => find(vocabulary, named.texts).first().copied(),
+            };
+            let Some(id) = found else { continue };
+            if given.is_none() {
+                vocabulary.set_kind(id, Kind::Control);
+            }
+            if named.ends {
+                self.ends.insert(id);
+            }
+        }
+        let turn_ends = find(vocabulary, TURN_ENDS);
+        self.eot = self.eot.or(turn_ends.first().copied());
+        for id in turn_ends.into_iter().chain(find(vocabulary, OTHER_ENDS)) {
+            vocabulary.set_kind(id, Kind::Control);
+            self.ends.insert(id);
+        }
+        for id in find(vocabulary, SHOWN) {
+            vocabulary.set_kind(id, Kind::UserDefined);
+        }
+    }
+
+    /// Families in which a token that looks like an end is none.
+    fn except(&mut self, vocabulary: &mut Vocabulary) {
+        let find = |text: &str| vocabulary.iter().find(|(_, known)| *known == text).map(|(id, _)| id);
+        let ends = |text| find(text).filter(|id| self.ends.contains(id));
+        let calls = ends("<|call|>").or(ends("<|calls|>")).is_some();
+        let (end, close) = (ends("<|end|>"), ends("</s>"));
+        let harmony = calls && (ends("<|return|>").is_some() || ends("<|flush|>").is_some());
+        let gemma = ends("<|tool_response>").or(ends("<|plamo:eos|>")).is_some();
+        if let Some(id) = end.filter(|_| harmony) {
+            self.ends.remove(&id);
+            vocabulary.set_kind(id, Kind::UserDefined);
+        }
+        if let Some(id) = close.filter(|_| gemma) {
+            self.ends.remove(&id);
+            vocabulary.set_kind(id, Kind::Normal);
+        }
+    }
+}

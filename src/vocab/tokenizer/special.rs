@@ -1,0 +1,89 @@
+//! Cutting a text at tokens that are found before anything is merged.
+
+use aho_corasick::AhoCorasick;
+
+use super::super::tokens::Kind;
+use super::error::TokenizerError;
+use super::keys;
+use super::vocabulary::Vocabulary;
+
+/// A part of a text.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Fragment<'a> {
+    /// Text between tokens, never empty.
+    Text(&'a str),
+    /// A token.
+    Token(u32),
+}
+
+/// A token to be found.
+#[derive(Debug)]
+struct Special {
+    id: u32,
+    text: String,
+    /// Whether it is found only where special tokens are asked for.
+    control: bool,
+}
+
+/// Finds special tokens.
+#[derive(Debug)]
+pub(super) struct Splitter {
+    /// The longest first.
+    tokens: Vec<Special>,
+    /// Tells in one pass which of `tokens`, by position, are in a text at all.
+    any: AhoCorasick,
+}
+
+impl Splitter {
+    /// Collects control, unknown and user-defined tokens.
+    pub(super) fn new(vocabulary: &Vocabulary) -> Result<Self, TokenizerError> {
+        let special = |(id, text): (u32, &str)| {
+            let control = match vocabulary.kind(id) {
+                Kind::Control | Kind::Unknown => true,
+                Kind::UserDefined => false,
+                Kind::Normal | Kind::Unused | Kind::Byte => return None,
+            };
+            Some(Special { id, text: text.to_owned(), control })
+        };
+        let mut tokens: Vec<Special> = vocabulary.iter().filter_map(special).collect();
+        tokens.sort_by_key(|token| std::cmp::Reverse(token.text.len()));
+        let any = AhoCorasick::new(tokens.iter().map(|token| &token.text))
+            .map_err(|error| TokenizerError::key(keys::TOKENS, error.to_string()))?;
+        Ok(Self { tokens, any })
+    }
+
+    /// Cuts at every occurrence of the longest token, then of the next in what is left, and so on: llama.cpp's
+    /// order, in which an earlier but shorter token loses against a longer one that overlaps it.
+    pub(super) fn split<'a>(&self, text: &'a str, parse_special: bool) -> Vec<Fragment<'a>> {
+        let wanted = |token: &Special| parse_special || !token.control;
+        let mut fragments = Vec::from_iter((!text.is_empty()).then_some(Fragment::Text(text)));
+        if !self.tokens.iter().any(wanted) {
+            return fragments;
+        }
+        let mut seen = vec![false; self.tokens.len()];
+        for found in self.any.find_overlapping_iter(text) {
+            if let Some(seen) = seen.get_mut(found.pattern().as_usize()) {
+                *seen = true;
+            }
+        }
+        for (token, _) in self.tokens.iter().zip(seen).filter(|(token, seen)| *seen && wanted(token)) {
+            fragments = fragments.into_iter().flat_map(|fragment| cut(fragment, token)).collect();
+        }
+        fragments
+    }
+}
+
+/// Cuts one fragment at every occurrence of `token`.
+fn cut<'a>(fragment: Fragment<'a>, token: &Special) -> Vec<Fragment<'a>> {
+    let Fragment::Text(text) = fragment else { return vec![fragment] };
+    let mut out = Vec::new();
+    for (at, part) in text.split(token.text.as_str()).enumerate() {
+        if at > 0 {
+            out.push(Fragment::Token(token.id));
+        }
+        if !part.is_empty() {
+            out.push(Fragment::Text(part));
+        }
+    }
+    out
+}

@@ -1,0 +1,116 @@
+//! Folders of models.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Value as Json, json};
+
+use super::{data, from_folder};
+use crate::vocab::{Request, Tokenizer, TokenizerError};
+
+/// A temporary folder.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("kquant-tokenizer-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn json(self, name: &str, value: &Json) -> Self {
+        fs::write(self.0.join(name), value.to_string()).unwrap();
+        self
+    }
+
+    fn open(&self, rows: Option<u64>) -> Result<Tokenizer, TokenizerError> {
+        let config = json!({});
+        let request =
+            Request { folder: &self.0, architecture: "llama", vocab_size: rows, config: &config, pre: None };
+        Tokenizer::from_folder(&request)
+    }
+}
+
+/// tests/data's byte-level tokenizer, to be changed.
+fn byte_level() -> Json {
+    serde_json::from_slice(&fs::read(data("archs/gpt2/tokenizer.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn tokenizer_model_alone_is_enough() {
+    let folder = Folder::new("model-alone");
+    fs::copy(data("tiny-llama/tokenizer.model"), folder.0.join("tokenizer.model")).unwrap();
+    let (one, other) = (folder.open(None).unwrap(), from_folder("tiny-llama", "llama"));
+    let text = " Alone,  with\tbytes: é😀";
+    assert_eq!(one.encode(text, false).unwrap(), other.encode(text, false).unwrap());
+}
+
+#[test]
+fn an_unknown_pre_tokenizer_is_no_obstacle() {
+    let mut tokenizer = byte_level();
+    tokenizer["pre_tokenizer"] = json!({ "type": "Sequence", "pretokenizers": [
+        { "type": "Split", "pattern": { "Regex": "t" }, "behavior": "Isolated", "invert": false },
+        { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false },
+    ] });
+    let changed = Folder::new("unknown-pre").json("tokenizer.json", &tokenizer).open(None).unwrap();
+    let same = Folder::new("known-pre").json("tokenizer.json", &byte_level()).open(None).unwrap();
+    let encode = |tokenizer: &Tokenizer| tokenizer.encode(" to", false).unwrap();
+    assert_ne!(encode(&changed), encode(&same));
+    assert_eq!(changed.decode(&encode(&changed)), " to");
+}
+
+#[test]
+fn truncation_and_padding_are_not_for_us() {
+    let mut tokenizer = byte_level();
+    tokenizer["truncation"] =
+        json!({ "direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0 });
+    tokenizer["padding"] = json!({ "strategy": { "Fixed": 9 }, "direction": "Right", "pad_to_multiple_of": null,
+        "pad_id": 0, "pad_type_id": 0, "pad_token": "<pad>" });
+    let cut = Folder::new("truncation").json("tokenizer.json", &tokenizer).open(None).unwrap();
+    for text in ["a", "a long text of many tokens"] {
+        assert_eq!(cut.decode(&cut.encode(text, false).unwrap()), text);
+    }
+}
+
+#[test]
+fn control_tokens_not_marked_special_are_text_too() {
+    let mut tokenizer = byte_level();
+    let added = tokenizer["added_tokens"].as_array_mut().unwrap();
+    let token = |id, content: &str| {
+        json!({ "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": false })
+    };
+    added.extend([token(320, "<|user|>"), token(321, "<user>")]);
+    let tokenizer = Folder::new("not-special").json("tokenizer.json", &tokenizer).open(None).unwrap();
+    assert!(tokenizer.encode("<|user|>", false).unwrap().len() > 1);
+    assert_eq!(tokenizer.encode("<|user|>", true).unwrap(), [320]);
+    assert_eq!(tokenizer.encode("<user>", false).unwrap(), [321]);
+}
+
+#[test]
+fn tokens_of_the_configuration_are_added() {
+    let token = json!({ "content": "<extra>", "special": true });
+    let config = json!({ "added_tokens_decoder": { "320": token } });
+    let folder = Folder::new("configured")
+        .json("tokenizer.json", &byte_level())
+        .json("tokenizer_config.json", &config);
+    assert_eq!(folder.open(None).unwrap().encode("<extra>", true).unwrap(), [320]);
+    let elsewhere = json!({ "added_tokens_decoder": { "330": token } });
+    let error =
+        folder.json("tokenizer_config.json", &elsewhere).open(None).expect_err("ids differ").to_string();
+    assert!(error.ends_with("added token \"<extra>\" has id 330, but Some(320) for the library"), "{error}");
+}
+
+#[test]
+fn what_the_library_refuses_names_the_file() {
+    let mut tokenizer = byte_level();
+    tokenizer["decoder"] = json!({ "type": "Nonsense" });
+    let error = Folder::new("refused").json("tokenizer.json", &tokenizer).open(None).expect_err("no decoder");
+    assert!(error.to_string().contains("tokenizer.json: "), "{error}");
+}

@@ -1,0 +1,99 @@
+//! llama.cpp's ids (scripts/refresh_tokens.py) from both sources of the vocabulary.
+
+use std::fs;
+
+use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
+
+use super::{Tokenizer, data, from_folder, from_keys, json};
+
+/// Recorded name, folder in tests/data, architecture.
+const MODELS: [(&str, &str, &str); 3] = [
+    ("tiny-llama", "tiny-llama", "llama"),
+    ("gpt2", "archs/gpt2", "gpt2"),
+    ("gpt2-4m", "tokenizers/gpt2-4m", "gpt2"),
+];
+
+fn each_tokenizer(check: impl Fn(&str, &Tokenizer, &Json)) {
+    for (name, folder, architecture) in MODELS {
+        let golden = json(&format!("tokens/{name}.json"));
+        check(&format!("{name}, folder"), &from_folder(folder, architecture), &golden);
+        check(&format!("{name}, keys"), &from_keys(folder, architecture), &golden);
+    }
+}
+
+/// Ids are recorded in full, or by number and hash.
+fn matches(ids: &[u32], recorded: &Json) -> bool {
+    if recorded.is_array() {
+        return *recorded == Json::from(ids);
+    }
+    let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+    let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    recorded["count"] == ids.len() && recorded["sha256"] == hash
+}
+
+/// Compares with and without special tokens.
+fn check(name: &str, tokenizer: &Tokenizer, text: &str, recorded: &Json) {
+    for (key, parse_special) in [("plain", false), ("special", true)] {
+        let ids = tokenizer.encode(text, parse_special).unwrap();
+        let start: String = text.chars().take(60).collect();
+        assert!(matches(&ids, &recorded[key]), "{name}, {key}, {start:?}: {ids:?} is not {}", recorded[key]);
+    }
+}
+
+#[test]
+fn texts_are_cut_as_llama_cpp_cuts_them() {
+    each_tokenizer(|name, tokenizer, golden| {
+        for (file, recorded) in golden["corpora"].as_object().unwrap() {
+            let text = fs::read_to_string(data(&format!("corpora/{file}"))).unwrap();
+            check(&format!("{name}, {file}"), tokenizer, &text, recorded);
+        }
+    });
+}
+
+#[test]
+fn hard_strings_are_cut_as_llama_cpp_cuts_them() {
+    let strings = json("tokens/strings.json");
+    let strings: Vec<String> = strings.as_array().unwrap().iter().map(expand).collect();
+    each_tokenizer(|name, tokenizer, golden| {
+        let recorded = golden["strings"].as_array().unwrap();
+        assert_eq!(recorded.len(), strings.len());
+        for (text, recorded) in strings.iter().zip(recorded) {
+            check(name, tokenizer, text, recorded);
+        }
+    });
+}
+
+/// A text as itself, or as what to repeat how often.
+fn expand(entry: &Json) -> String {
+    match entry.as_str() {
+        Some(text) => text.to_owned(),
+        None => {
+            let [unit, count] = entry["repeat"].as_array().unwrap().as_slice() else { panic!("{entry}") };
+            unit.as_str().unwrap().repeat(count.as_u64().unwrap() as usize)
+        }
+    }
+}
+
+#[test]
+fn roles_are_llama_cpps() {
+    each_tokenizer(|name, tokenizer, golden| {
+        let roles = &golden["roles"];
+        assert_eq!(roles["tokens"], tokenizer.vocab_size(), "{name}");
+        assert_eq!(roles["bos"], tokenizer.bos().unwrap(), "{name}");
+        assert_eq!(roles["eos"], tokenizer.eos().unwrap(), "{name}");
+        assert_eq!(roles["add_bos"], tokenizer.add_bos().is_some(), "{name}");
+        let ends: Vec<u32> = (0..tokenizer.vocab_size() as u32).filter(|&id| tokenizer.is_end(id)).collect();
+        assert_eq!(roles["ends"], Json::from(ends), "{name}");
+    });
+}
+
+#[test]
+fn both_sources_decode_alike() {
+    for (name, folder, architecture) in MODELS {
+        let (one, other) = (from_folder(folder, architecture), from_keys(folder, architecture));
+        for id in 0..one.vocab_size() as u32 + 2 {
+            assert_eq!(one.piece(id), other.piece(id), "{name}, token {id}");
+        }
+    }
+}
