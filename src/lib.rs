@@ -10,6 +10,7 @@
 //! | [`calibrate`] | statistics of activations: importance matrices made, merged, described |
 //! | [`encode`] | rows and statistics to block bytes |
 //! | [`pipeline`] | reads, encodes and writes a plan within a memory budget |
+//! | [`model`] | the inference loop, layer by layer |
 //! | [`evaluate`] | logits to perplexity and KL divergence |
 //! | [`verify`] | hashes and manifests |
 //! | [`quantize`] | the main job, from the first to the last of these |
@@ -21,8 +22,10 @@ pub mod calibrate;
 pub mod checkpoint;
 pub mod encode;
 pub mod evaluate;
+pub mod model;
 pub mod pipeline;
 pub mod plan;
+pub mod progress;
 pub mod quantize;
 pub mod recipe;
 pub mod verify;

@@ -12,8 +12,9 @@ use serde::Serialize;
 
 use crate::checkpoint::{self, OpenError, Opened};
 use crate::encode::Encoder;
-use crate::pipeline::{self, Importance, PipelineError, Progress};
+use crate::pipeline::{self, Importance, PipelineError};
 use crate::plan::{self, Input, InputError, KeyOverride, Plan, PlanError};
+use crate::progress::Progress;
 use crate::recipe;
 use crate::verify::{Digest, Manifest, SourceFile, file_sha256};
 
@@ -23,8 +24,8 @@ pub struct Job {
     pub model: PathBuf,
     /// Types wanted.
     pub recipe: recipe::Options,
-    /// Importance matrix, GGUF or legacy.
-    pub imatrix: Option<PathBuf>,
+    /// Where importance comes from.
+    pub statistics: Statistics,
     /// How rows are encoded.
     pub encoder: &'static dyn Encoder,
     /// Metadata that the user sets.
@@ -33,6 +34,31 @@ pub struct Job {
     pub keep_split: bool,
     /// Name of the pre-tokenizer, when it is not recognised.
     pub pre: Option<String>,
+}
+
+/// Where importance comes from.
+pub enum Statistics {
+    /// From nowhere: all columns matter alike.
+    None,
+    /// From an importance matrix, GGUF or legacy.
+    File(PathBuf),
+    /// From a text that the model has just been run over.
+    Collected {
+        /// The text.
+        text: PathBuf,
+        /// What it gave.
+        matrix: Imatrix,
+    },
+}
+
+impl Statistics {
+    /// The file that the importance comes from.
+    fn path(&self) -> Option<&PathBuf> {
+        match self {
+            Self::None => None,
+            Self::File(path) | Self::Collected { text: path, .. } => Some(path),
+        }
+    }
 }
 
 /// How to run a job. Nothing here changes a byte of the output.
@@ -142,10 +168,17 @@ pub enum QuantizeError {
 /// [`QuantizeError`]: everything that can be known without reading tensor data.
 pub fn prepare(job: Job) -> Result<Prepared, QuantizeError> {
     let opened = checkpoint::open(&job.model)?;
-    let imatrix = job.imatrix.as_deref().map(Imatrix::open).transpose()?;
+    let read = match &job.statistics {
+        Statistics::File(path) => Some(Imatrix::open(path)?),
+        _ => None,
+    };
+    let imatrix = match &job.statistics {
+        Statistics::Collected { matrix, .. } => Some(matrix),
+        _ => read.as_ref(),
+    };
     let input = plan::describe(&opened, job.pre.as_deref())
         .map_err(|source| QuantizeError::Input { path: job.model.clone(), source })?;
-    let (plan, importance) = plan_job(&job, &opened, &input, imatrix.as_ref())
+    let (plan, importance) = plan_job(&job, &opened, &input, imatrix)
         .map_err(|source| QuantizeError::Plan { path: job.model.clone(), source })?;
     Ok(Prepared { job, opened, importance, plan })
 }
@@ -156,7 +189,7 @@ fn plan_job(
     input: &Input,
     imatrix: Option<&Imatrix>,
 ) -> Result<(Plan, Importance), PlanError> {
-    let name = job.imatrix.as_deref().map(|p| p.to_string_lossy().into_owned());
+    let name = job.statistics.path().map(|p| p.to_string_lossy().into_owned());
     plan::build(&plan::Request {
         opened,
         input,
@@ -237,7 +270,7 @@ impl Prepared {
     fn keep_inputs<'a>(&self, outputs: impl Iterator<Item = &'a PathBuf>) -> Result<(), QuantizeError> {
         let real = |path: &Path| path.canonicalize().ok();
         let inputs: Vec<PathBuf> =
-            self.opened.files.iter().chain(&self.job.imatrix).filter_map(|p| real(p)).collect();
+            self.opened.files.iter().chain(self.job.statistics.path()).filter_map(|p| real(p)).collect();
         for path in outputs {
             if real(path).is_some_and(|p| inputs.contains(&p)) {
                 return Err(QuantizeError::OutputIsInput { path: path.clone() });
@@ -247,7 +280,7 @@ impl Prepared {
     }
 
     fn manifest(&self, report: &Report) -> Result<Manifest, QuantizeError> {
-        let sources: Vec<&PathBuf> = self.opened.files.iter().chain(&self.job.imatrix).collect();
+        let sources: Vec<&PathBuf> = self.opened.files.iter().chain(self.job.statistics.path()).collect();
         let hash = |path: &&PathBuf| match file_sha256(path) {
             Ok((sha256, bytes)) => Ok(SourceFile { name: file_name(path), bytes, sha256 }),
             Err(source) => Err(QuantizeError::Hash { path: (*path).clone(), source }),

@@ -3,11 +3,14 @@
 //! Exit codes: 0 done, 1 a check failed, 2 wrong usage or unusable input.
 
 mod bytes;
+mod calibrate;
 mod hash;
 mod imatrix;
 mod inspect;
+mod perplexity;
 mod progress;
 mod quantize;
+mod running;
 mod table;
 mod verify;
 
@@ -30,6 +33,8 @@ enum Command {
     Hash(hash::Args),
     Verify(verify::Args),
     Inspect(inspect::Args),
+    Perplexity(perplexity::Args),
+    Calibrate(calibrate::Args),
     Imatrix(imatrix::Args),
 }
 
@@ -46,6 +51,8 @@ pub fn main() -> ExitCode {
         Command::Hash(args) => hash::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Perplexity(args) => perplexity::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args),
         Command::Imatrix(args) => imatrix::run(args),
     };
     match result {

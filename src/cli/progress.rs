@@ -1,75 +1,116 @@
 //! Progress on the terminal: a bar where there is one, a line now and then where not.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use kquant::pipeline::Progress;
+use kquant::progress::Progress;
 
 use super::bytes;
 
 /// Between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// Shows how far the output has come, on standard error.
-pub(super) enum Display {
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Bytes: shown as sizes.
+    Bytes,
+    /// Tokens through layers: only their share of the whole means something.
+    Work,
+}
+
+/// Shows how far a run has come, on standard error.
+pub(super) struct Display {
+    total: u64,
+    unit: Unit,
+    start: Instant,
+    /// Shown behind the figures, instead of what is being worked on.
+    note: Mutex<Option<String>>,
+    shown: Shown,
+}
+
+enum Shown {
     Bar(ProgressBar),
-    Lines { total: u64, start: Instant, last: Mutex<Instant> },
-    Quiet,
+    Lines(Mutex<Instant>),
+    Nothing,
 }
 
 impl Display {
-    /// A display for `total` bytes.
-    pub(super) fn new(total: u64, quiet: bool) -> Self {
-        if quiet {
-            return Display::Quiet;
+    /// A display for `total` units.
+    pub(super) fn new(total: u64, unit: Unit, quiet: bool) -> Self {
+        let start = Instant::now();
+        let shown = if quiet {
+            Shown::Nothing
+        } else if io::stderr().is_terminal() {
+            Shown::Bar(bar(total, unit))
+        } else {
+            Shown::Lines(Mutex::new(start))
+        };
+        Self { total, unit, start, note: Mutex::new(None), shown }
+    }
+
+    /// Shows `note` from now on.
+    pub(super) fn note(&self, note: String) {
+        if let Shown::Bar(bar) = &self.shown {
+            bar.set_message(note.clone());
         }
-        if !io::stderr().is_terminal() {
-            let now = Instant::now();
-            return Display::Lines { total, start: now, last: Mutex::new(now) };
-        }
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-        let template = "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  ETA {eta}  {msg}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        Display::Bar(bar)
+        *self.note.lock().unwrap_or_else(PoisonError::into_inner) = Some(note);
     }
 
     /// Takes the bar away.
     pub(super) fn finish(&self) {
-        if let Display::Bar(bar) = self {
+        if let Shown::Bar(bar) = &self.shown {
             bar.finish_and_clear();
         }
     }
+
+    fn line(&self, done: u64, what: &str) -> String {
+        let rate = done as f64 / self.start.elapsed().as_secs_f64();
+        let left = (self.total - done.min(self.total)) as f64 / rate;
+        let share = done as f64 * 100.0 / self.total.max(1) as f64;
+        let sizes = match self.unit {
+            Unit::Bytes => format!(
+                "{} of {}  {}/s  ",
+                bytes::show(done),
+                bytes::show(self.total),
+                bytes::show(rate as u64)
+            ),
+            Unit::Work => String::new(),
+        };
+        format!("{share:3.0} %  {sizes}ETA {left:.0} s  {what}")
+    }
+}
+
+fn bar(total: u64, unit: Unit) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+    let template = match unit {
+        Unit::Bytes => "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  ETA {eta}  {msg}",
+        Unit::Work => "{bar:30} {percent} %  ETA {eta}  {msg}",
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
 }
 
 impl Progress for Display {
-    fn advance(&self, done: u64, tensor: &str) {
-        match self {
-            Display::Quiet => {}
-            Display::Bar(bar) => {
+    fn advance(&self, done: u64, what: &str) {
+        let note = self.note.lock().unwrap_or_else(PoisonError::into_inner);
+        let what = note.as_deref().unwrap_or(what);
+        match &self.shown {
+            Shown::Nothing => {}
+            Shown::Bar(bar) => {
                 bar.set_position(done);
-                bar.set_message(tensor.to_owned());
+                bar.set_message(what.to_owned());
             }
-            Display::Lines { total, start, last } => {
-                let Ok(mut last) = last.lock() else { return };
-                if last.elapsed() < LINE_EVERY || done == 0 {
-                    return;
+            Shown::Lines(last) => {
+                let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+                if last.elapsed() >= LINE_EVERY && done > 0 {
+                    *last = Instant::now();
+                    let _ = writeln!(io::stderr(), "{}", self.line(done, what));
                 }
-                *last = Instant::now();
-                let elapsed = start.elapsed().as_secs_f64();
-                let rate = done as f64 / elapsed;
-                let left = (total - done.min(*total)) as f64 / rate;
-                let _ = writeln!(
-                    io::stderr(),
-                    "{:3.0} %  {} of {}  {}/s  ETA {left:.0} s  {tensor}",
-                    done as f64 * 100.0 / (*total).max(1) as f64,
-                    bytes::show(done),
-                    bytes::show(*total),
-                    bytes::show(rate as u64),
-                );
             }
         }
     }

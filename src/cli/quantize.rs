@@ -1,23 +1,26 @@
 //! `kquant quantize`.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use kquant::encode::{self, Encoder};
+use kquant::evaluate::{self, Reference, Run};
+use kquant::model::Model;
 use kquant::plan::{KeyOverride, PlanView};
-use kquant::quantize::{Job, Outputs, Prepared, Report, Resources, prepare};
+use kquant::quantize::{Job, Outputs, Prepared, Report, Resources, Statistics, prepare};
 use kquant::recipe;
 
-use super::progress::Display;
+use super::calibrate::importance;
+use super::progress::{Display, Unit};
+use super::running::{Means, TextArgs, cancel_on_signal};
 use super::{Outcome, bytes, print_json, table};
 
 const EXAMPLES: &str = "\
 Examples:
   kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --type Q4_K_M
   kquant quantize model-f16.gguf -o model.gguf --type Q3_K_S --imatrix imatrix.gguf
+  kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --type Q3_K_S --calibrate calibration.txt --verify wiki.test.raw --max-kl 0.05
   kquant quantize Llama-3.2-1B/ --type Q4_K_M --dry-run
   kquant quantize model/ -o out.gguf --type Q4_K_M --tensor-type 'ffn_down=Q6_K' --output-tensor-type Q8_0";
 
@@ -36,8 +39,11 @@ pub(super) struct Args {
     #[arg(short = 't', long = "type", value_name = "TYPE")]
     kind: String,
     /// Importance matrix (GGUF or legacy .dat of llama-imatrix).
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "calibrate")]
     imatrix: Option<PathBuf>,
+    /// Run this text through the model first, and weight errors by what it uses.
+    #[arg(long, value_name = "TEXT")]
+    calibrate: Option<PathBuf>,
     #[arg(long, value_name = "NAME", default_value = encode::ENCODERS[0].name(), value_parser = encoder, help = encoder_help())]
     encoder: &'static dyn Encoder,
 
@@ -66,9 +72,6 @@ pub(super) struct Args {
     /// Set metadata; TYPE is int, float, bool or str; repeatable.
     #[arg(long, value_name = "KEY=TYPE:VALUE", help_heading = "Output")]
     override_kv: Vec<KeyOverride>,
-    /// Name of the pre-tokenizer, where it is not recognised.
-    #[arg(long, value_name = "NAME", help_heading = "Output")]
-    pre: Option<String>,
     /// Write as many files as the input has.
     #[arg(long, help_heading = "Output")]
     keep_split: bool,
@@ -78,6 +81,15 @@ pub(super) struct Args {
     /// Write hashes of sources, tensors and files, options and plan as JSON.
     #[arg(long, value_name = "M", help_heading = "Output")]
     manifest: Option<PathBuf>,
+
+    /// Afterwards score result and source on this text: perplexity and KL divergence.
+    #[arg(long, value_name = "TEXT", help_heading = "Proof")]
+    verify: Option<PathBuf>,
+    /// Exit with code 1 if the mean KL divergence is more than this; the output is kept.
+    #[arg(long, value_name = "X", requires = "verify", help_heading = "Proof")]
+    max_kl: Option<f64>,
+    #[command(flatten, next_help_heading = "Texts")]
+    text_args: TextArgs,
 
     /// Show what would be written, and stop.
     #[arg(long, help_heading = "Running")]
@@ -123,12 +135,71 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         warn(&view)?;
     }
     let report = execute(&args, &prepared)?;
+    let proof = args.verify.as_deref().map(|text| verify(&args, &report, text)).transpose()?;
     if args.json {
-        print_json(&report)?;
+        print_json(&Printed { written: &report, proof: proof.as_ref() })?;
     } else if !args.quiet {
         print_report(&report)?;
+        if let Some(proof) = &proof {
+            write!(io::stdout(), "{}", proof.text())?;
+        }
     }
-    Ok(Outcome::Done)
+    check_divergence(&args, proof.as_ref())
+}
+
+/// What `--json` prints after a run.
+#[derive(serde::Serialize)]
+struct Printed<'a> {
+    #[serde(flatten)]
+    written: &'a Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proof: Option<&'a evaluate::Report>,
+}
+
+/// Importance as the arguments ask for it; `--calibrate` runs the model now.
+fn statistics(args: &Args) -> anyhow::Result<Statistics> {
+    let Some(text) = &args.calibrate else {
+        return Ok(args.imatrix.clone().map_or(Statistics::None, Statistics::File));
+    };
+    let model = Model::open(&args.model, args.text_args.pre.as_deref())?;
+    let chunks = args.text_args.chunks(&model, text)?;
+    let means = means(args);
+    let matrix = means.run(|| importance(&model, &chunks, text, false, &means))??;
+    Ok(Statistics::Collected { text: text.clone(), matrix })
+}
+
+fn means(args: &Args) -> Means {
+    Means { memory: args.memory, threads: args.threads, quiet: args.quiet }
+}
+
+/// Scores what was written against what it was made of.
+fn verify(args: &Args, report: &Report, text: &Path) -> anyhow::Result<evaluate::Report> {
+    let out = report.files.first().context("nothing was written")?;
+    let source = Model::open(&args.model, args.text_args.pre.as_deref())?;
+    let result = Model::open(&out.path, None)?;
+    let chunks = args.text_args.chunks(&source, text)?;
+    let means = means(args);
+    let cancel = cancel_on_signal()?;
+    let total = evaluate::work(&source, &chunks) + evaluate::work(&result, &chunks);
+    let display = Display::new(total, Unit::Work, args.quiet);
+    let run = Run { memory: means.memory, cancel, progress: &display };
+    let reference = Reference::Model(&source);
+    let proof =
+        means.run(|| evaluate::evaluate(&result, Some(&reference), &chunks, None, &run, &mut |_| {}))?;
+    display.finish();
+    Ok(proof?)
+}
+
+fn check_divergence(args: &Args, proof: Option<&evaluate::Report>) -> anyhow::Result<Outcome> {
+    let kl = proof.and_then(|p| p.comparison.as_ref()).map(|c| c.kl.mean);
+    match (kl, args.max_kl) {
+        // Not `kl > limit`: a divergence that is no number is no pass.
+        (Some(kl), Some(limit)) if !(kl <= limit) => {
+            writeln!(io::stderr(), "check failed: mean KL divergence {kl:.6} is more than --max-kl {limit}")?;
+            Ok(Outcome::CheckFailed)
+        }
+        _ => Ok(Outcome::Done),
+    }
 }
 
 /// Arguments to a job: names become types, files are read.
@@ -153,23 +224,21 @@ fn job(args: &Args) -> anyhow::Result<Job> {
             leave_output_tensor: args.leave_output_tensor,
             allow_requantize: args.allow_requantize,
         },
-        imatrix: args.imatrix.clone(),
+        statistics: statistics(args)?,
         encoder: args.encoder,
         overrides: args.override_kv.clone(),
         keep_split: args.keep_split,
-        pre: args.pre.clone(),
+        pre: args.text_args.pre.clone(),
     })
 }
 
 fn execute(args: &Args, prepared: &Prepared) -> anyhow::Result<Report> {
     let out = args.out.clone().context("no output: give -o OUT.gguf")?;
-    let cancel = Arc::new(AtomicBool::new(false));
-    let on_signal = Arc::clone(&cancel);
-    ctrlc::set_handler(move || on_signal.store(true, Ordering::Relaxed)).context("cannot catch Ctrl-C")?;
-    let display = Display::new(prepared.tensor_bytes(), args.quiet);
+    let cancel = cancel_on_signal()?;
+    let display = Display::new(prepared.tensor_bytes(), Unit::Bytes, args.quiet);
     let outputs = Outputs { model: out, manifest: args.manifest.clone(), force: args.force };
     let resources = Resources { memory: args.memory, threads: args.threads };
-    let report = prepared.run(&outputs, &resources, &cancel, &display);
+    let report = prepared.run(&outputs, &resources, cancel, &display);
     display.finish();
     Ok(report?)
 }

@@ -34,6 +34,7 @@ mod divergence;
 mod error;
 mod perplexity;
 mod report;
+mod run;
 mod softmax;
 mod statistics;
 
@@ -43,5 +44,6 @@ pub use divergence::{Base, Comparison, DeltaP, Divergence};
 pub use error::{ChunkError, RowError, Side};
 pub use perplexity::Perplexity;
 pub use report::Report;
+pub use run::{EvaluateError, Reference, Run, Running, evaluate, work};
 pub use softmax::Normalizer;
 pub use statistics::{Distribution, Estimate, Mean};

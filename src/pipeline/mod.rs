@@ -20,6 +20,7 @@ use kquant_formats::FormatError;
 use crate::checkpoint::{Checkpoint, ReadError};
 use crate::encode::{Encoder, Rows};
 use crate::plan::{Plan, PlannedTensor};
+use crate::progress::Progress;
 use crate::verify::Digest;
 use budget::Budget;
 use sink::{Done, Sink};
@@ -30,12 +31,6 @@ pub use sink::output_paths;
 
 /// Importance of each tensor's columns, `[matrices][columns]`, by GGUF name.
 pub type Importance = BTreeMap<String, Vec<f32>>;
-
-/// Told how far the output has come.
-pub trait Progress: Sync {
-    /// `bytes` of tensor data are written; the last belongs to `tensor`.
-    fn advance(&self, bytes: u64, tensor: &str);
-}
 
 /// What a run needs besides its plan.
 pub struct Job<'a> {

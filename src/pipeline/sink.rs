@@ -8,8 +8,9 @@ use kquant_formats::gguf::split::shard_path;
 use kquant_formats::partial::PartialFile;
 use sha2::{Digest, Sha256};
 
-use super::{PipelineError, Progress};
+use super::PipelineError;
 use crate::plan::Plan;
+use crate::progress::Progress;
 use crate::verify::{Digest as FileDigest, Hex, TensorDigest};
 
 /// What a unit became.

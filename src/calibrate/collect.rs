@@ -1,0 +1,44 @@
+//! Runs a model over a text and lets an observer see every linear layer's input.
+
+use super::Observer;
+use crate::evaluate::{Chunks, Run};
+use crate::model::{Model, ModelError, Pass, chunks_per_block};
+
+/// Name of the output projection, as observers know it.
+const OUTPUT: &str = "output.weight";
+
+/// Units of work, as [`Run::progress`] is told them: tokens times layers.
+pub fn work(model: &Model, chunks: &Chunks) -> u64 {
+    (chunks.tokens().len() * model.hyper.layers) as u64
+}
+
+/// Shows `observer` what enters every linear layer for every token of `chunks`, in groups of chunks that fit `run.memory`.
+/// The output projection's input is computed only if `with_output`.
+///
+/// # Errors
+/// When the model cannot be run or the observer objects.
+pub fn collect(
+    model: &Model,
+    chunks: &Chunks,
+    observer: &mut dyn Observer,
+    with_output: bool,
+    run: &Run,
+) -> Result<(), ModelError> {
+    let context = chunks.context();
+    let pass = Pass { context, memory: run.memory, cancel: run.cancel, progress: run.progress };
+    let head = if with_output { Some(model.head(0)?) } else { None };
+    let at_once = model.chunks_at_once(&pass)?;
+    let mut done = 0;
+    for tokens in chunks.tokens().chunks(at_once * context) {
+        let hidden = model.hidden(tokens, &pass, Some(observer), done)?;
+        if let Some(head) = &head {
+            for first in (0..tokens.len()).step_by(chunks_per_block(context) * context) {
+                let rows = (chunks_per_block(context) * context).min(tokens.len() - first);
+                observer.linear_input(OUTPUT, &head.normed(hidden.rows(first, rows)), model.hyper.hidden)?;
+            }
+        }
+        observer.end_of_chunks(tokens.len() / context);
+        done += (tokens.len() * model.hyper.layers) as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! `kquant perplexity`.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use kquant::evaluate::{Chunks, Reference, Report, Run, Running, evaluate, work};
+use kquant::model::Model;
+use kquant_formats::logits::{LogitsFile, LogitsWriter};
+
+use super::Outcome;
+use super::progress::{Display, Unit};
+use super::running::{Means, TextArgs, cancel_on_signal};
+
+/// Score a model on a text: perplexity, and divergence from the model it was made of
+///
+/// Perplexity is llama-perplexity's: the second half of each chunk is scored. With --base, both models run over the same
+/// chunks and are compared in full precision.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kquant perplexity model-q4_k_m.gguf --text wiki.test.raw
+  kquant perplexity model-q4_k_m.gguf --text wiki.test.raw --base Llama-3.2-1B/ --chunks 100 --json result.json
+  kquant perplexity Llama-3.2-1B/ --text wiki.test.raw --save-logits base.logits")]
+pub(super) struct Args {
+    /// A Hugging Face folder, a safetensors file or a GGUF.
+    model: PathBuf,
+    /// Text to score, UTF-8; not needed where --base is a logits file, which has its own.
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+    /// Compare with this model, or with a logits file that llama-perplexity or --save-logits wrote.
+    #[arg(long, value_name = "MODEL|LOGITS")]
+    base: Option<PathBuf>,
+    /// Write the model's log-probabilities in llama-perplexity's format (16 bits each).
+    #[arg(long, value_name = "FILE")]
+    save_logits: Option<PathBuf>,
+    /// Replace existing files.
+    #[arg(long)]
+    force: bool,
+    /// Write the result as JSON; `-` for standard output.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    text_args: TextArgs,
+    #[command(flatten)]
+    means: Means,
+}
+
+/// What `--base` names.
+enum Base {
+    Model(Model),
+    Logits(LogitsFile),
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let model = Model::open(&args.model, args.text_args.pre.as_deref())?;
+    let base = args.base.as_deref().map(|path| open_base(path, &model, args)).transpose()?;
+    let chunks = match (&base, &args.text) {
+        (Some(Base::Logits(file)), text) => recorded(file, text.as_deref(), &model, args)?,
+        (_, Some(text)) => args.text_args.chunks(&model, text)?,
+        (_, None) => bail!("no text to score: give --text FILE"),
+    };
+    let report = args.means.run(|| score(args, &model, base.as_ref(), &chunks))??;
+    let mut out = io::stdout().lock();
+    match &args.json {
+        Some(path) if path.as_os_str() == "-" => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
+        json => {
+            write!(out, "{}", report.text())?;
+            if let Some(path) = json {
+                let text = serde_json::to_string_pretty(&report)? + "\n";
+                fs::write(path, text).with_context(|| format!("{}: cannot write", path.display()))?;
+            }
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn open_base(path: &Path, model: &Model, args: &Args) -> anyhow::Result<Base> {
+    let mut magic = [0; 8];
+    let is_logits = path.is_file()
+        && File::open(path).and_then(|mut f| f.read_exact(&mut magic)).is_ok()
+        && &magic == b"_logits_";
+    if is_logits {
+        return Ok(Base::Logits(LogitsFile::open(path)?));
+    }
+    let base = Model::open(path, args.text_args.pre.as_deref())?;
+    model.check_same_vocabulary(&base)?;
+    Ok(Base::Model(base))
+}
+
+/// The chunks that a logits file was made of; a text given as well must be the same.
+fn recorded(file: &LogitsFile, text: Option<&Path>, model: &Model, args: &Args) -> anyhow::Result<Chunks> {
+    let name = file.path().display();
+    if file.vocabulary() != model.vocab_size() {
+        bail!(
+            "{name}: made with a vocabulary of {} tokens, the model has {}; give the logits of its own base",
+            file.vocabulary(),
+            model.vocab_size()
+        );
+    }
+    if let Some(context) = args.text_args.context.filter(|&c| c != file.context()) {
+        bail!("{name}: made with --context {}, not {context}", file.context());
+    }
+    let tokenizer = model.tokenizer()?;
+    let chunks =
+        Chunks::recorded(file.tokens().to_vec(), file.context(), args.text_args.chunks, tokenizer.add_bos())
+            .with_context(|| name.to_string())?;
+    if let Some(text) = text {
+        let given = args.text_args.chunks(model, text)?;
+        let common = given.text().len().min(chunks.text().len());
+        if given.context() != chunks.context() || given.text()[..common] != chunks.text()[..common] {
+            bail!("{name}: made of another text than {}; leave out --text to use its own", text.display());
+        }
+    }
+    Ok(chunks)
+}
+
+fn score(args: &Args, model: &Model, base: Option<&Base>, chunks: &Chunks) -> anyhow::Result<Report> {
+    let cancel = cancel_on_signal()?;
+    let reference = base.map(|base| match base {
+        Base::Model(model) => Reference::Model(model),
+        Base::Logits(file) => Reference::Logits(file),
+    });
+    let mut writer = match &args.save_logits {
+        Some(path) => {
+            let (context, vocab) = (chunks.context(), model.vocab_size());
+            Some(LogitsWriter::create(path, context, vocab, chunks.text(), args.force)?)
+        }
+        None => None,
+    };
+    let total = work(model, chunks)
+        + match base {
+            Some(Base::Model(base)) => work(base, chunks),
+            _ => 0,
+        };
+    let display = Display::new(total, Unit::Work, args.means.quiet);
+    let run = Run { memory: args.means.memory, cancel, progress: &display };
+    let report =
+        evaluate(model, reference.as_ref(), chunks, writer.as_mut(), &run, &mut |running: Running| {
+            let kl = running.kl.map_or_else(String::new, |kl| format!(", KL {kl:.5}"));
+            display.note(format!(
+                "chunk {} of {}: {:.4}{kl}",
+                running.chunks,
+                chunks.len(),
+                running.perplexity
+            ));
+        });
+    display.finish();
+    let report = report?;
+    if let Some(writer) = writer {
+        writer.finish()?;
+    }
+    Ok(report)
+}

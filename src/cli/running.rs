@@ -1,0 +1,83 @@
+//! What the commands that run a model share: its text, its threads, Ctrl-C.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::Context;
+use kquant::evaluate::Chunks;
+use kquant::model::Model;
+
+use super::bytes;
+
+/// How much of which text, with which means.
+#[derive(Debug, clap::Args)]
+pub(super) struct TextArgs {
+    /// Tokens per chunk; by default 512, or the model's context if that is shorter.
+    #[arg(long, short, value_name = "N")]
+    pub context: Option<usize>,
+    /// Chunks of the text to use; by default all.
+    #[arg(long, value_name = "N")]
+    pub chunks: Option<usize>,
+    /// Name of the pre-tokenizer, where it is not recognised.
+    #[arg(long, value_name = "NAME")]
+    pub pre: Option<String>,
+}
+
+/// What a run may use.
+#[derive(Debug, clap::Args)]
+pub(super) struct Means {
+    /// Weights, hidden states and buffers; longer texts are run in parts.
+    #[arg(long, value_name = "BYTES", default_value = "4G", value_parser = bytes::parse)]
+    pub memory: u64,
+    /// Threads; by default one per core.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub threads: usize,
+    /// No progress.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+impl Means {
+    /// Runs `f` on the threads asked for.
+    pub(super) fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(self.threads)
+            .build()
+            .context("cannot start threads")?;
+        Ok(pool.install(f))
+    }
+}
+
+/// Set by Ctrl-C.
+static CANCEL: AtomicBool = AtomicBool::new(false);
+
+/// A flag that Ctrl-C sets, from the first call on.
+pub(super) fn cancel_on_signal() -> anyhow::Result<&'static AtomicBool> {
+    static CAUGHT: Mutex<bool> = Mutex::new(false);
+    let mut caught = CAUGHT.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*caught {
+        ctrlc::set_handler(|| CANCEL.store(true, Ordering::Relaxed)).context("cannot catch Ctrl-C")?;
+        *caught = true;
+    }
+    Ok(&CANCEL)
+}
+
+impl TextArgs {
+    /// The text of `path`, tokenized by `model` and cut.
+    pub(super) fn chunks(&self, model: &Model, path: &Path) -> anyhow::Result<Chunks> {
+        let text =
+            std::fs::read(path).with_context(|| format!("{}: cannot read the text", path.display()))?;
+        let text =
+            String::from_utf8(text).with_context(|| format!("{}: the text is not UTF-8", path.display()))?;
+        let tokenizer = model.tokenizer()?;
+        let bos = tokenizer.add_bos();
+        let mut tokens: Vec<u32> = bos.into_iter().collect();
+        tokens.extend(tokenizer.encode(&text, false)?);
+        let context = self.context.unwrap_or_else(|| model.hyper.context.min(DEFAULT_CONTEXT));
+        Chunks::new(tokens, context, self.chunks, bos).with_context(|| path.display().to_string())
+    }
+}
+
+/// llama-perplexity's default.
+const DEFAULT_CONTEXT: usize = 512;

@@ -1,0 +1,71 @@
+//! How rows are cut for threads: by the text alone, never by the number of threads.
+
+use rayon::prelude::*;
+
+/// Rows that one task takes through a linear map: enough to spread the cost of packing the weights.
+pub(super) const BLOCK_ROWS: usize = 512;
+
+/// Chunks of `context` tokens that make up at least one block.
+pub fn chunks_per_block(context: usize) -> usize {
+    (BLOCK_ROWS / context).max(1)
+}
+
+/// Row ranges of a tile of `rows` rows: whole chunks where they are short, equal parts of a chunk where they are long.
+fn cut(rows: usize, context: usize) -> Vec<usize> {
+    let unit = chunks_per_block(context) * context;
+    let parts = unit.div_ceil(BLOCK_ROWS);
+    let part = unit.div_ceil(parts);
+    let mut lengths = Vec::new();
+    let mut done = 0;
+    while done < rows {
+        let in_unit = done % unit;
+        let length = part.min(unit - in_unit).min(rows - done);
+        lengths.push(length);
+        done += length;
+    }
+    lengths
+}
+
+/// Calls `f` with matching blocks of `x` (`[rows][x_width]`) and `y` (`[rows][y_width]`), in parallel.
+pub(super) fn for_blocks(
+    context: usize,
+    (x, x_width): (&[f32], usize),
+    (y, y_width): (&mut [f32], usize),
+    f: impl Fn(&[f32], &mut [f32]) + Sync,
+) {
+    let mut pairs = Vec::new();
+    let (mut x, mut y) = (x, y);
+    for rows in cut(x.len() / x_width, context) {
+        let (x_block, x_rest) = x.split_at(rows * x_width);
+        let (y_block, y_rest) = y.split_at_mut(rows * y_width);
+        pairs.push((x_block, y_block));
+        (x, y) = (x_rest, y_rest);
+    }
+    pairs.into_par_iter().for_each(|(x, y)| f(x, y));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_cover_the_rows_and_respect_chunks() {
+        assert_eq!(cut(1024, 256), [512, 512]);
+        assert_eq!(cut(600, 200), [400, 200]);
+        assert_eq!(cut(2600, 1300), [434, 434, 432, 434, 434, 432]);
+        assert_eq!(cut(512, 512), [512]);
+        assert_eq!(cut(7, 256), [7]);
+    }
+
+    #[test]
+    fn blocks_match() {
+        let x: Vec<f32> = (0..600).map(|i| i as f32).collect();
+        let mut y = vec![0.0; 1200];
+        for_blocks(200, (&x, 1), (&mut y, 2), |x, y| {
+            for (x, y) in x.iter().zip(y.chunks_exact_mut(2)) {
+                y.fill(*x);
+            }
+        });
+        assert!(y.chunks_exact(2).zip(&x).all(|(y, x)| y == [*x, *x]));
+    }
+}

@@ -1,0 +1,129 @@
+//! The pass over all layers for a group of chunks.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kquant_kernels::math::{Pairs, Rope, frequencies};
+
+use super::blocks::{BLOCK_ROWS, chunks_per_block};
+use super::tile::{Layer, Tile};
+use super::{Model, ModelError, ROPE_FACTORS};
+use crate::calibrate::Observer;
+use crate::progress::Progress;
+
+/// Hidden states after the last layer, before the final norm, in tiles of whole chunks.
+pub struct Hidden {
+    /// Each `[tokens][hidden]`.
+    tiles: Vec<Vec<f32>>,
+    hidden: usize,
+}
+
+impl Hidden {
+    /// States of rows `first..first + rows`, counted over all chunks; the range lies in one chunk.
+    pub fn rows(&self, first: usize, rows: usize) -> &[f32] {
+        let mut at = first * self.hidden;
+        for tile in &self.tiles {
+            if at < tile.len() {
+                return &tile[at..at + rows * self.hidden];
+            }
+            at -= tile.len();
+        }
+        &[]
+    }
+}
+
+/// How a model is run over a text. Nothing here changes a bit of the result.
+pub struct Pass<'a> {
+    /// Tokens per chunk; chunks do not see each other.
+    pub context: usize,
+    /// Bytes for a layer, the hidden states and the buffers.
+    pub memory: u64,
+    /// Set from outside to stop early.
+    pub cancel: &'a AtomicBool,
+    /// Told the number of layers x tokens done since the start of the run.
+    pub progress: &'a dyn Progress,
+}
+
+impl Model {
+    /// Number of chunks that fit `pass.memory` at a time beside one layer.
+    ///
+    /// # Errors
+    /// When not even one block of chunks fits.
+    pub fn chunks_at_once(&self, pass: &Pass) -> Result<usize, ModelError> {
+        if pass.context > self.hyper.context {
+            return Err(ModelError::Context { asked: pass.context, longest: self.hyper.context });
+        }
+        let unit = chunks_per_block(pass.context);
+        let unit_bytes = (unit * pass.context * self.hyper.hidden * 4) as u64;
+        let fixed = self.layer_bytes() + (self.tile_chunks(pass) * pass.context) as u64 * self.token_bytes();
+        match pass.memory.checked_sub(fixed).map(|left| left / unit_bytes) {
+            Some(units) if units > 0 => Ok(units as usize * unit),
+            _ => Err(ModelError::Memory { needed: fixed + unit_bytes }),
+        }
+    }
+
+    /// Bytes of a tile's buffers per token: all slots at their widths.
+    fn token_bytes(&self) -> u64 {
+        let widest = |suffix: &str| {
+            let of = |t: &&crate::plan::MappedTensor| t.name.ends_with(suffix);
+            self.input.tensors.iter().filter(of).map(|t| t.rows()).max().unwrap_or(0)
+        };
+        let feed_forward = 2 * widest("ffn_up.weight");
+        let attention = 4 * (self.hyper.heads + self.hyper.kv_heads) * self.hyper.head;
+        4 * (feed_forward + (attention + 3 * self.hyper.hidden) as u64)
+    }
+
+    /// Chunks of a tile: a few blocks for every thread, within a quarter of the memory.
+    fn tile_chunks(&self, pass: &Pass) -> usize {
+        let unit = chunks_per_block(pass.context);
+        let wanted = (4 * rayon::current_num_threads() * BLOCK_ROWS / (unit * pass.context)).max(1);
+        let affordable = pass.memory / 4 / (self.token_bytes() * (unit * pass.context) as u64).max(1);
+        unit * wanted.min(affordable.max(1) as usize)
+    }
+
+    /// Runs `tokens` (`[chunks][context]`) through all layers; `observer` sees what enters each linear map.
+    ///
+    /// # Errors
+    /// When weights cannot be read, an activation overflows, the observer objects, or the run is cancelled.
+    pub fn hidden(
+        &self,
+        tokens: &[u32],
+        pass: &Pass,
+        mut observer: Option<&mut dyn Observer>,
+        done_before: u64,
+    ) -> Result<Hidden, ModelError> {
+        let tile_tokens = self.tile_chunks(pass) * pass.context;
+        let mut tiles = tokens
+            .chunks(tile_tokens)
+            .map(|tokens| self.embed(tokens, 0, pass.context))
+            .collect::<Result<Vec<_>, _>>()?;
+        let rope = self.rope(pass.context)?;
+        let mut tile = Tile::new(pass.context);
+        let mut done = done_before;
+        for number in 0..self.hyper.layers {
+            let weights = self.layer_weights(number)?;
+            let layer = Layer { hyper: &self.hyper, number, rope: &rope };
+            for (i, stream) in tiles.iter_mut().enumerate() {
+                if pass.cancel.load(Ordering::Relaxed) {
+                    return Err(ModelError::Interrupted);
+                }
+                let tokens = stream.len() / self.hyper.hidden;
+                tile.set_stream(std::mem::take(stream), self.hyper.hidden, i * tile_tokens);
+                let ran = tile.run(self.family.layer, &weights, &layer, &mut observer);
+                *stream = tile.take_stream();
+                ran?;
+                done += tokens as u64;
+                pass.progress.advance(done, &format!("layer {number}"));
+            }
+        }
+        Ok(Hidden { tiles, hidden: self.hyper.hidden })
+    }
+
+    /// Rotations for positions `0..positions`.
+    pub(super) fn rope(&self, positions: usize) -> Result<Rope, ModelError> {
+        let factors = self.find(ROPE_FACTORS).map(|t| self.values(t)).transpose()?;
+        let h = &self.hyper;
+        let scale = 1.0 / f64::from(h.rope_scale);
+        let angles = frequencies(f64::from(h.rope_base), h.rotary, factors.as_deref().unwrap_or(&[]), scale);
+        Ok(Rope::new(&angles, positions, Pairs::Adjacent))
+    }
+}

@@ -1,0 +1,87 @@
+//! Hidden states to logits: the final norm and the output projection, in slices of the vocabulary.
+
+use kquant_kernels::linalg;
+use rayon::prelude::*;
+
+use super::tile::apply_norm;
+use super::weights::Norm;
+use super::{EMBEDDING, FINAL_NORM, Model, ModelError, OUTPUT};
+
+/// Outputs of one task.
+const SLICE: usize = 2048;
+
+/// The output projection, held in f32 where memory allows and decoded slice by slice where not.
+pub struct Head<'a> {
+    model: &'a Model,
+    norm: Norm,
+    tensor: &'static str,
+    /// `[vocab][hidden]`
+    held: Option<Vec<f32>>,
+}
+
+/// Logits of some rows, in slices.
+pub struct Logits {
+    /// Each `[rows][slice]`.
+    slices: Vec<Vec<f32>>,
+    vocab: usize,
+}
+
+impl Model {
+    /// Prepares the projection; its weights are held if they take no more than `memory` bytes.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn head(&self, memory: u64) -> Result<Head<'_>, ModelError> {
+        let name = if self.find(OUTPUT).is_some() { OUTPUT } else { EMBEDDING };
+        let tensor = self.tensor(name)?;
+        let held = if tensor.weights() * 4 <= memory { Some(self.values(tensor)?) } else { None };
+        Ok(Head { model: self, norm: self.norm(FINAL_NORM)?, tensor: name, held })
+    }
+}
+
+impl Head<'_> {
+    /// What enters the projection: the final norm of `hidden` (`[rows][hidden]`).
+    pub fn normed(&self, hidden: &[f32]) -> Vec<f32> {
+        let mut normed = vec![0.0; hidden.len()];
+        let hyper = &self.model.hyper;
+        apply_norm(self.model.family.final_norm, &self.norm, hyper.epsilon, hidden, &mut normed);
+        normed
+    }
+
+    /// Logits for what [`Head::normed`] gave.
+    ///
+    /// # Errors
+    /// When weights cannot be read.
+    pub fn logits(&self, normed: &[f32]) -> Result<Logits, ModelError> {
+        let (hidden, vocab) = (self.model.hyper.hidden, self.model.vocab);
+        let rows = normed.len() / hidden;
+        let slices = (0..vocab.div_ceil(SLICE)).into_par_iter().map(|slice| {
+            let outputs = SLICE.min(vocab - slice * SLICE);
+            let mut out = vec![0.0; rows * outputs];
+            let decoded;
+            let weight = match &self.held {
+                Some(held) => &held[slice * SLICE * hidden..][..outputs * hidden],
+                None => {
+                    let mut values = vec![0.0; outputs * hidden];
+                    self.model.rows(self.model.tensor(self.tensor)?, (slice * SLICE) as u64, &mut values)?;
+                    decoded = values;
+                    &decoded
+                }
+            };
+            linalg::linear(&mut out, normed, weight, hidden, outputs);
+            Ok(out)
+        });
+        Ok(Logits { slices: slices.collect::<Result<_, ModelError>>()?, vocab })
+    }
+}
+
+impl Logits {
+    /// Copies the logits of row `row` to `out` (`[vocab]`).
+    pub fn row(&self, row: usize, out: &mut Vec<f32>) {
+        out.clear();
+        for (i, slice) in self.slices.iter().enumerate() {
+            let width = SLICE.min(self.vocab - i * SLICE);
+            out.extend_from_slice(&slice[row * width..][..width]);
+        }
+    }
+}

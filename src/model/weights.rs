@@ -1,0 +1,110 @@
+//! A layer's weights, decoded to f32.
+
+use rayon::prelude::*;
+
+use super::graph::Op;
+use super::{Model, ModelError};
+use crate::pipeline::{first_non_finite, read_rows};
+use crate::plan::MappedTensor;
+
+/// Weights that one task decodes.
+const DECODE_STEP: usize = 1 << 18;
+
+/// A linear map.
+#[derive(Debug)]
+pub(super) struct Matrix {
+    /// `[outputs][inputs]`
+    pub weight: Vec<f32>,
+    /// `[outputs]`
+    pub bias: Option<Vec<f32>>,
+    pub inputs: usize,
+    pub outputs: usize,
+}
+
+/// Weight and bias of a norm, `[hidden]` each.
+#[derive(Debug)]
+pub(super) struct Norm {
+    pub weight: Vec<f32>,
+    pub bias: Option<Vec<f32>>,
+}
+
+/// What one operation needs.
+#[derive(Debug)]
+pub(super) enum Weights {
+    Norm(Norm),
+    Linear(Matrix),
+    None,
+}
+
+impl Model {
+    /// Decodes the weights of layer `layer`, one entry per operation.
+    pub(super) fn layer_weights(&self, layer: usize) -> Result<Vec<Weights>, ModelError> {
+        let name = |name: &str| format!("blk.{layer}.{name}");
+        self.family
+            .layer
+            .iter()
+            .map(|op| match op {
+                Op::Norm { name: n, .. } => self.norm(&name(n)).map(Weights::Norm),
+                Op::Linear { name: n, .. } => self.matrix(&name(n)).map(Weights::Linear),
+                _ => Ok(Weights::None),
+            })
+            .collect()
+    }
+
+    /// The norm `name.weight`, `name.bias`.
+    pub(super) fn norm(&self, name: &str) -> Result<Norm, ModelError> {
+        let weight = self.values(self.tensor(&format!("{name}.weight"))?)?;
+        Ok(Norm { weight, bias: self.bias(name)? })
+    }
+
+    /// The linear map `name.weight`, `name.bias`.
+    pub(super) fn matrix(&self, name: &str) -> Result<Matrix, ModelError> {
+        let tensor = self.tensor(&format!("{name}.weight"))?;
+        let (inputs, outputs) = (tensor.columns() as usize, tensor.rows() as usize);
+        Ok(Matrix { weight: self.values(tensor)?, bias: self.bias(name)?, inputs, outputs })
+    }
+
+    fn bias(&self, name: &str) -> Result<Option<Vec<f32>>, ModelError> {
+        self.find(&format!("{name}.bias")).map(|t| self.values(t)).transpose()
+    }
+
+    /// All of a tensor, decoded in parallel.
+    pub(super) fn values(&self, tensor: &MappedTensor) -> Result<Vec<f32>, ModelError> {
+        let mut values = vec![0.0; tensor.weights() as usize];
+        self.rows(tensor, 0, &mut values)?;
+        Ok(values)
+    }
+
+    /// Rows of a tensor from `first` on, as many as `out` (`[rows][columns]`) holds.
+    ///
+    /// # Errors
+    /// When a weight is NaN or infinite.
+    pub(super) fn rows(&self, tensor: &MappedTensor, first: u64, out: &mut [f32]) -> Result<(), ModelError> {
+        let columns = tensor.columns() as usize;
+        let step = (DECODE_STEP / columns).max(1);
+        out.par_chunks_mut(step * columns).enumerate().try_for_each(|(i, out)| {
+            let start = first + (i * step) as u64;
+            let end = start + (out.len() / columns) as u64;
+            read_rows(self.opened.checkpoint.as_ref(), tensor, start..end, out)
+                .map_err(|e| ModelError::Read { what: e.to_string() })?;
+            match first_non_finite(out, columns as u64, start) {
+                None => Ok(()),
+                Some((row, column, value)) => {
+                    Err(ModelError::Weight { tensor: tensor.name.clone(), row, column, value })
+                }
+            }
+        })
+    }
+
+    /// Bytes of the largest layer in f32.
+    pub(super) fn layer_bytes(&self) -> u64 {
+        let layer_of = |name: &str| name.strip_prefix("blk.")?.split_once('.')?.0.parse::<usize>().ok();
+        let mut bytes = vec![0; self.hyper.layers];
+        for tensor in &self.input.tensors {
+            if let Some(sum) = layer_of(&tensor.name).and_then(|l| bytes.get_mut(l)) {
+                *sum += tensor.weights() * 4;
+            }
+        }
+        bytes.into_iter().max().unwrap_or(0)
+    }
+}

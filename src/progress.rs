@@ -1,0 +1,14 @@
+//! How far a long run has come, and how to stop it.
+
+/// Told about progress by whatever runs long; the command line shows it.
+pub trait Progress: Sync {
+    /// `done` units of work are behind; the last of them belong to `what`.
+    fn advance(&self, done: u64, what: &str);
+}
+
+/// Shows nothing.
+pub struct Silent;
+
+impl Progress for Silent {
+    fn advance(&self, _done: u64, _what: &str) {}
+}
