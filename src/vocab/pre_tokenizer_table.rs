@@ -248,7 +248,7 @@ pub(super) static DEFINITIONS: &[Definition] = &[
         steps: &[
             Split(Borrowed(r"[\p{P}$+<=>^~|]+")),
             GPT2,
-            Digits { individual: false },
+            Split(Borrowed(r"\p{N}+")),
             Split(Borrowed(r"[0-9][0-9][0-9]")),
         ],
         ignore_merges: false,

@@ -29,7 +29,7 @@ fn request<T>(folder: &str, architecture: &str, with: impl FnOnce(&Request) -> T
 
 /// The tokenizer of a folder, through Hugging Face's library.
 fn from_folder(folder: &str, architecture: &str) -> Tokenizer {
-    request(folder, architecture, |request| Tokenizer::from_folder(request)).unwrap()
+    request(folder, architecture, Tokenizer::from_folder).unwrap()
 }
 
 /// The keys that a folder becomes.
