@@ -1,10 +1,14 @@
-//! The pieces of the forward pass, one thread: `cargo bench -p kquant-kernels --bench linalg`. Throughput of products
+//! The pieces of the forward pass, on one thread: `cargo bench -p kquant-kernels --bench linalg`. Throughput of products
 //! counts two operations per multiply-add ("elements" per second are FLOP/s).
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use kquant_kernels::block::by_name;
 use kquant_kernels::linalg::linear;
+use kquant_kernels::math::{
+    Heads, Pairs, Rope, Scratch, frequencies, gelu_tanh, rms_norm, silu_gate, softmax,
+};
 
 const TOKENS: usize = 512;
 
@@ -25,5 +29,48 @@ fn products(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, products);
+fn attention(c: &mut Criterion) {
+    let shape = Heads { heads: 16, kv_heads: 16, dim: 64, scale: 0.125 };
+    let width = shape.heads * shape.dim;
+    let (q, k, v) = (noise(TOKENS * width), noise(TOKENS * width), noise(TOKENS * width));
+    let (mut out, mut scratch) = (vec![0.0; TOKENS * width], Scratch::default());
+    let mut group = c.benchmark_group("attention");
+    // Two products with half of the keys, on average.
+    group.throughput(Throughput::Elements((2 * TOKENS * (TOKENS + 1) * width) as u64));
+    group.bench_function("512 tokens, 16 heads of 64", |b| {
+        b.iter(|| shape.attend(black_box(&mut out), black_box(&q), &k, &v, &mut scratch));
+    });
+}
+
+fn rows(c: &mut Criterion) {
+    const N: usize = 1024;
+    let (x, weight) = (noise(TOKENS * N), noise(N));
+    let mut out = x.clone();
+    let mut group = c.benchmark_group("rows of 1024");
+    group.throughput(Throughput::Elements((TOKENS * N) as u64));
+    group.bench_function("rms_norm", |b| {
+        b.iter(|| rms_norm(black_box(&mut out), black_box(&x), &weight, 1e-5))
+    });
+    group.bench_function("softmax", |b| b.iter(|| black_box(&mut out).chunks_exact_mut(N).for_each(softmax)));
+    group.bench_function("silu_gate", |b| b.iter(|| silu_gate(black_box(&mut out), black_box(&x))));
+    group.bench_function("gelu_tanh", |b| b.iter(|| gelu_tanh(black_box(&mut out))));
+    let rope = Rope::new(&frequencies(1e4, 64, &[], 1.0), TOKENS, Pairs::Adjacent);
+    group.bench_function("rope", |b| b.iter(|| rope.rotate(black_box(&mut out), N / 64, 64, 0)));
+}
+
+fn decoders(c: &mut Criterion) {
+    const WEIGHTS: usize = 1 << 18;
+    let weights = noise(WEIGHTS);
+    let mut out = vec![0.0; WEIGHTS];
+    let mut group = c.benchmark_group("decode");
+    group.throughput(Throughput::Elements(WEIGHTS as u64));
+    for name in ["F16", "BF16", "Q8_0", "Q4_K", "Q6_K"] {
+        let Some((ty, encode)) = by_name(name).and_then(|ty| Some((ty, ty.encode?))) else { continue };
+        let mut bytes = vec![0; WEIGHTS / ty.elements * ty.bytes];
+        encode(&weights, None, &mut bytes);
+        group.bench_function(name, |b| b.iter(|| (ty.decode)(black_box(&bytes), black_box(&mut out))));
+    }
+}
+
+criterion_group!(benches, products, attention, rows, decoders);
 criterion_main!(benches);
