@@ -4,6 +4,7 @@
 
 mod bytes;
 mod calibrate;
+mod generate;
 mod hash;
 mod imatrix;
 mod inspect;
@@ -36,6 +37,7 @@ enum Command {
     Perplexity(perplexity::Args),
     Calibrate(calibrate::Args),
     Imatrix(imatrix::Args),
+    Generate(generate::Args),
 }
 
 /// How a command ended without an error.
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Imatrix(args) => imatrix::run(args),
+        Command::Generate(args) => generate::run(&args),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kquant_kernels::math::{Pairs, Rope, frequencies};
 
 use super::blocks::{BLOCK_ROWS, chunks_per_block};
-use super::tile::{Layer, Tile};
+use super::tile::{Attend, Layer, Tile};
 use super::{Model, ModelError, ROPE_FACTORS};
 use crate::calibrate::Observer;
 use crate::progress::Progress;
@@ -108,7 +108,7 @@ impl Model {
                 }
                 let tokens = stream.len() / self.hyper.hidden;
                 tile.set_stream(std::mem::take(stream), self.hyper.hidden, i * tile_tokens);
-                let ran = tile.run(self.family.layer, &weights, &layer, &mut observer);
+                let ran = tile.run(self.family.layer, &weights, &layer, &mut Attend::Chunks, &mut observer);
                 *stream = tile.take_stream();
                 ran?;
                 done += tokens as u64;

@@ -17,6 +17,7 @@ mod forward;
 pub mod graph;
 mod head;
 mod hyper;
+mod session;
 mod tile;
 mod weights;
 
@@ -35,6 +36,7 @@ pub use blocks::chunks_per_block;
 pub use forward::{Hidden, Pass};
 pub use head::{Head, Logits};
 pub use hyper::Hyper;
+pub use session::{Sampler, Session};
 
 /// Why a model cannot be run.
 #[derive(Debug, thiserror::Error)]

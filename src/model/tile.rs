@@ -29,6 +29,30 @@ pub(super) struct Layer<'a> {
     pub rope: &'a Rope,
 }
 
+/// Keys and values of one layer, `[tokens][kv_heads * head]` each.
+#[derive(Debug, Default)]
+pub(super) struct Cache {
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+/// What queries see.
+pub(super) enum Attend<'a> {
+    /// Their own chunk, which starts at position 0.
+    Chunks,
+    /// All that is in the cache and themselves, from position `start` on.
+    Cached { start: usize, cache: &'a mut Cache },
+}
+
+impl Attend<'_> {
+    fn start(&self) -> usize {
+        match self {
+            Self::Chunks => 0,
+            Self::Cached { start, .. } => *start,
+        }
+    }
+}
+
 impl Tile {
     pub(super) fn new(context: usize) -> Self {
         Self { buffers: Default::default(), tokens: 0, context, first: 0 }
@@ -56,6 +80,7 @@ impl Tile {
         ops: &[Op],
         weights: &[Weights],
         layer: &Layer,
+        attend: &mut Attend,
         observer: &mut Option<&mut dyn Observer>,
     ) -> Result<(), ModelError> {
         for (op, weights) in ops.iter().zip(weights) {
@@ -80,9 +105,9 @@ impl Tile {
                     });
                     self.check(output, &tensor)?;
                 }
-                (&Op::Rope { slot }, _) => self.rope(slot, layer),
+                (&Op::Rope { slot }, _) => self.rope(slot, layer, attend.start()),
                 (Op::Split, _) => self.split(layer.hyper),
-                (Op::Attention, _) => self.attention(layer.hyper),
+                (Op::Attention, _) => self.attention(layer.hyper, attend),
                 (Op::SiluGate, _) => {
                     self.with_output(Slot::Gate, |tile, gate| {
                         let width = gate.len() / tile.tokens;
@@ -119,10 +144,10 @@ impl Tile {
         self.buffers[slot as usize] = out;
     }
 
-    fn rope(&mut self, slot: Slot, layer: &Layer) {
+    fn rope(&mut self, slot: Slot, layer: &Layer, start: usize) {
         let width = self.width(slot);
         let chunks = self.buffers[slot as usize].par_chunks_mut(self.context * width);
-        chunks.for_each(|chunk| layer.rope.rotate(chunk, width / layer.hyper.head, layer.hyper.head, 0));
+        chunks.for_each(|chunk| layer.rope.rotate(chunk, width / layer.hyper.head, layer.hyper.head, start));
     }
 
     fn split(&mut self, hyper: &Hyper) {
@@ -137,12 +162,18 @@ impl Tile {
         self.buffers[Slot::Fused as usize] = fused;
     }
 
-    fn attention(&mut self, hyper: &Hyper) {
+    fn attention(&mut self, hyper: &Hyper, attend: &mut Attend) {
         let heads = hyper.attention();
         let (q_width, kv_width) = (hyper.heads * hyper.head, hyper.kv_heads * hyper.head);
         let context = self.context;
         self.with_output(Slot::Attended, |tile, out| {
             out.resize(tile.tokens * q_width, 0.0);
+            if let Attend::Cached { cache, .. } = attend {
+                cache.keys.extend_from_slice(&tile.buffers[Slot::Key as usize]);
+                cache.values.extend_from_slice(&tile.buffers[Slot::Value as usize]);
+                let q = &tile.buffers[Slot::Query as usize];
+                return heads.attend(out, q, &cache.keys, &cache.values, &mut Scratch::default());
+            }
             let chunk = |slot: Slot, width: usize| tile.buffers[slot as usize].par_chunks(context * width);
             out.par_chunks_mut(context * q_width)
                 .zip(chunk(Slot::Query, q_width))
