@@ -49,7 +49,7 @@ pub(super) struct Args {
 
 /// What `--base` names.
 enum Base {
-    Model(Model),
+    Model(Box<Model>),
     Logits(LogitsFile),
 }
 
@@ -86,7 +86,7 @@ fn open_base(path: &Path, model: &Model, args: &Args) -> anyhow::Result<Base> {
     }
     let base = Model::open(path, args.text_args.pre.as_deref())?;
     model.check_same_vocabulary(&base)?;
-    Ok(Base::Model(base))
+    Ok(Base::Model(Box::new(base)))
 }
 
 /// The chunks that a logits file was made of; a text given as well must be the same.

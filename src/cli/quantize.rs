@@ -193,8 +193,8 @@ fn verify(args: &Args, report: &Report, text: &Path) -> anyhow::Result<evaluate:
 fn check_divergence(args: &Args, proof: Option<&evaluate::Report>) -> anyhow::Result<Outcome> {
     let kl = proof.and_then(|p| p.comparison.as_ref()).map(|c| c.kl.mean);
     match (kl, args.max_kl) {
-        // Not `kl > limit`: a divergence that is no number is no pass.
-        (Some(kl), Some(limit)) if !(kl <= limit) => {
+        // A divergence that is no number is no pass either.
+        (Some(kl), Some(limit)) if kl > limit || kl.is_nan() => {
             writeln!(io::stderr(), "check failed: mean KL divergence {kl:.6} is more than --max-kl {limit}")?;
             Ok(Outcome::CheckFailed)
         }

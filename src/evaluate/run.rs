@@ -51,7 +51,7 @@ pub enum EvaluateError {
         /// Which.
         path: std::path::PathBuf,
         /// What is wrong.
-        source: ModelError,
+        source: Box<ModelError>,
     },
     /// A row of logits.
     #[error("chunk {chunk}, position {position}")]
@@ -107,7 +107,7 @@ impl<'a> Side<'a> {
 }
 
 fn model_error(model: &Model, source: ModelError) -> EvaluateError {
-    EvaluateError::Model { path: model.path.clone(), source }
+    EvaluateError::Model { path: model.path.clone(), source: Box::new(source) }
 }
 
 /// Scores `model` on `chunks`, against `reference` if there is one. `record` takes the logits for exchange; `running` is
@@ -123,67 +123,110 @@ pub fn evaluate(
     run: &Run,
     running: &mut dyn FnMut(Running),
 ) -> Result<Report, EvaluateError> {
-    let base = match reference {
-        Some(Reference::Model(base)) => Some(*base),
-        _ => None,
-    };
-    let sides = if base.is_some() { 2 } else { 1 };
-    let context = chunks.context();
-    // A half for layers and hidden states, a quarter for output projections; the rest is for logits.
-    let pass = Pass { context, memory: run.memory / 2, cancel: run.cancel, progress: run.progress };
-    let side = Side::new(model, run.memory / 4 / sides)?;
-    let base = base.map(|m| Side::new(m, run.memory / 4 / sides)).transpose()?;
-    let mut at_once = model.chunks_at_once(&pass).map_err(|e| model_error(model, e))?;
-    if let Some(base) = &base {
-        at_once = at_once.min(base.model.chunks_at_once(&pass).map_err(|e| model_error(base.model, e))?);
-    }
-    let unit = chunks_per_block(context);
-    let at_once = (at_once / sides as usize / unit).max(1) * unit;
-
-    let mut scores = Scores::default();
-    let mut done = 0;
+    let mut evaluation = Evaluation::new(model, reference, chunks, run)?;
+    let at_once = evaluation.chunks_at_once()?;
     for first in (0..chunks.len()).step_by(at_once) {
-        let group = at_once.min(chunks.len() - first);
-        let tokens = &chunks.tokens()[first * context..(first + group) * context];
-        let group_work = |m: &Model| (tokens.len() * (m.hyper.layers + 1)) as u64;
-        let base_hidden = match &base {
-            Some(base) => {
-                let hidden = base.hidden(tokens, &pass, done)?;
-                done += group_work(base.model);
-                Some((base, hidden))
-            }
-            None => None,
+        let count = at_once.min(chunks.len() - first);
+        evaluation.group(first, count, record.as_deref_mut(), running)?;
+    }
+    Ok(evaluation.scores.report(chunks))
+}
+
+/// A run under way.
+struct Evaluation<'a> {
+    side: Side<'a>,
+    base: Option<Side<'a>>,
+    file: Option<&'a LogitsFile>,
+    chunks: &'a Chunks,
+    pass: Pass<'a>,
+    scores: Scores,
+    /// Work done, for the progress.
+    done: u64,
+}
+
+impl<'a> Evaluation<'a> {
+    fn new(
+        model: &'a Model,
+        reference: Option<&Reference<'a>>,
+        chunks: &'a Chunks,
+        run: &Run<'a>,
+    ) -> Result<Self, EvaluateError> {
+        let (base, file) = match reference {
+            Some(Reference::Model(base)) => (Some(*base), None),
+            Some(Reference::Logits(file)) => (None, Some(*file)),
+            None => (None, None),
         };
-        let hidden = side.hidden(tokens, &pass, done)?;
-        done += group_work(model);
-        for start in (0..group).step_by(unit) {
-            let count = unit.min(group - start);
-            let logits = side.logits(&hidden, chunks, start, count)?;
-            let base_logits = base_hidden
-                .as_ref()
-                .map(|(base, hidden)| base.logits(hidden, chunks, start, count))
-                .transpose()?;
-            let source = match (&base_logits, reference) {
-                (Some(logits), _) => Against::Model(logits),
-                (None, Some(Reference::Logits(file))) => Against::File(file),
-                _ => Against::Nothing,
+        // A half for layers and hidden states, a quarter for output projections; the rest is for logits.
+        let memory = run.memory / 2;
+        let head = run.memory / 4 / if base.is_some() { 2 } else { 1 };
+        Ok(Self {
+            side: Side::new(model, head)?,
+            base: base.map(|m| Side::new(m, head)).transpose()?,
+            file,
+            chunks,
+            pass: Pass { context: chunks.context(), memory, cancel: run.cancel, progress: run.progress },
+            scores: Scores::default(),
+            done: 0,
+        })
+    }
+
+    /// Chunks whose hidden states, of both sides, are held at a time.
+    fn chunks_at_once(&self) -> Result<usize, EvaluateError> {
+        let fits =
+            |side: &Side| side.model.chunks_at_once(&self.pass).map_err(|e| model_error(side.model, e));
+        let unit = chunks_per_block(self.chunks.context());
+        let at_once = match &self.base {
+            Some(base) => fits(&self.side)?.min(fits(base)?) / 2,
+            None => fits(&self.side)?,
+        };
+        Ok((at_once / unit).max(1) * unit)
+    }
+
+    /// Runs and scores `count` chunks from `first` on.
+    fn group(
+        &mut self,
+        first: usize,
+        count: usize,
+        mut record: Option<&mut LogitsWriter>,
+        running: &mut dyn FnMut(Running),
+    ) -> Result<(), EvaluateError> {
+        let chunks = self.chunks;
+        let context = chunks.context();
+        let tokens = &chunks.tokens()[first * context..(first + count) * context];
+        let group_work = |side: &Side| (tokens.len() * (side.model.hyper.layers + 1)) as u64;
+        let mut base_hidden = None;
+        if let Some(base) = &self.base {
+            base_hidden = Some(base.hidden(tokens, &self.pass, self.done)?);
+            self.done += group_work(base);
+        }
+        let hidden = self.side.hidden(tokens, &self.pass, self.done)?;
+        self.done += group_work(&self.side);
+        let unit = chunks_per_block(context);
+        for start in (0..count).step_by(unit) {
+            let some = unit.min(count - start);
+            let logits = self.side.logits(&hidden, chunks, start, some)?;
+            let base_logits = match (&self.base, &base_hidden) {
+                (Some(base), Some(hidden)) => Some(base.logits(hidden, chunks, start, some)?),
+                _ => None,
             };
-            for chunk in 0..count {
-                let rows = Rows {
-                    logits: &logits,
-                    first: chunk * chunks.scored().len(),
-                    chunk: first + start + chunk,
-                };
-                rows.score(&source, chunks, &mut scores)?;
+            let against = match (&base_logits, self.file) {
+                (Some(logits), _) => Against::Model(logits),
+                (None, Some(file)) => Against::File(file),
+                (None, None) => Against::Nothing,
+            };
+            for i in 0..some {
+                let rows =
+                    Rows { logits: &logits, first: i * chunks.scored().len(), chunk: first + start + i };
+                rows.score(&against, chunks, &mut self.scores)?;
                 if let Some(writer) = record.as_deref_mut() {
                     rows.write(chunks, writer)?;
                 }
-                running(scores.running(rows.chunk + 1));
+                running(self.scores.running(rows.chunk + 1));
             }
         }
-        run.progress.advance(done, "logits");
+        self.pass.progress.advance(self.done, "logits");
+        Ok(())
     }
-    Ok(scores.report(chunks))
 }
 
 /// Where the base's rows come from.
