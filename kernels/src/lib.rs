@@ -7,6 +7,7 @@
 //! | [`linalg`] | matrix products |
 //! | [`math`] | norms, rotary positions, attention, activations |
 //! | `isa` | loops compiled once per instruction set |
+//! | [`rounding`] | activations as stock llama.cpp rounds them |
 //! | [`float8`] | the 8-bit floats of checkpoints, which GGUF has no type for |
 
 pub mod block;
@@ -14,4 +15,5 @@ pub mod float8;
 mod isa;
 pub mod linalg;
 pub mod math;
+pub mod rounding;
 mod search;

@@ -41,6 +41,9 @@ pub(super) struct Args {
     /// Write the result as JSON; `-` for standard output.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Round MODEL's activations as llama.cpp does (8 bits for quantized weights); the base stays exact.
+    #[arg(long)]
+    round_activations: bool,
     #[command(flatten)]
     text_args: TextArgs,
     #[command(flatten)]
@@ -54,7 +57,10 @@ enum Base {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let model = Model::open(&args.model, args.text_args.pre.as_deref())?;
+    let mut model = Model::open(&args.model, args.text_args.pre.as_deref())?;
+    if args.round_activations {
+        model.round_activations();
+    }
     let base = args.base.as_deref().map(|path| open_base(path, &model, args)).transpose()?;
     let chunks = match (&base, &args.text) {
         (Some(Base::Logits(file)), text) => recorded(file, text.as_deref(), &model, args)?,

@@ -4,7 +4,7 @@ use kquant_kernels::linalg;
 use rayon::prelude::*;
 
 use super::tile::apply_norm;
-use super::weights::Norm;
+use super::weights::{Norm, rounded};
 use super::{EMBEDDING, FINAL_NORM, Model, ModelError, OUTPUT};
 
 /// Outputs of one task.
@@ -54,6 +54,8 @@ impl Head<'_> {
     /// When weights cannot be read.
     pub fn logits(&self, normed: &[f32]) -> Result<Logits, ModelError> {
         let (hidden, vocab) = (self.model.hyper.hidden, self.model.vocab);
+        let rounding = self.model.rounding(self.model.tensor(self.tensor)?);
+        let normed = &*rounded(rounding, normed, hidden);
         let rows = normed.len() / hidden;
         let slices = (0..vocab.div_ceil(SLICE)).into_par_iter().map(|slice| {
             let outputs = SLICE.min(vocab - slice * SLICE);

@@ -168,6 +168,7 @@ pub struct Model {
     index: HashMap<String, usize>,
     vocab: usize,
     pre: Option<String>,
+    rounds: bool,
 }
 
 impl Model {
@@ -194,10 +195,17 @@ impl Model {
             index,
             vocab: 0,
             pre: pre.map(str::to_owned),
+            rounds: false,
         };
         model.vocab = model.tensor(EMBEDDING)?.rows() as usize;
         model.check_shapes()?;
         Ok(model)
+    }
+
+    /// Rounds what enters each linear layer as stock llama.cpp does, to 8 bits for quantized weights: predicts what a
+    /// phone computes, where exact arithmetic judges the weights alone.
+    pub fn round_activations(&mut self) {
+        self.rounds = true;
     }
 
     /// Metadata as GGUF keys, the vocabulary included.

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::blocks::for_blocks;
 use super::graph::{NormKind, Op, SLOTS, Slot};
-use super::weights::{Matrix, Norm, Weights};
+use super::weights::{Matrix, Norm, Weights, rounded};
 use super::{Hyper, ModelError};
 use crate::calibrate::Observer;
 
@@ -101,7 +101,8 @@ impl Tile {
                         observer.linear_input(&tensor, &self.buffers[input as usize], matrix.inputs)?;
                     }
                     self.with_output(output, |tile, out| {
-                        apply_matrix(matrix, tile.context, &tile.buffers[input as usize], out);
+                        let x = rounded(matrix.rounding, &tile.buffers[input as usize], matrix.inputs);
+                        apply_matrix(matrix, tile.context, &x, out);
                     });
                     self.check(output, &tensor)?;
                 }

@@ -1,11 +1,14 @@
 //! A layer's weights, decoded to f32.
 
+use std::borrow::Cow;
+
+use kquant_kernels::rounding::Rounding;
 use rayon::prelude::*;
 
 use super::graph::Op;
 use super::{Model, ModelError};
 use crate::pipeline::{first_non_finite, read_rows};
-use crate::plan::MappedTensor;
+use crate::plan::{MappedTensor, Source};
 
 /// Weights that one task decodes.
 const DECODE_STEP: usize = 1 << 18;
@@ -19,6 +22,8 @@ pub(super) struct Matrix {
     pub bias: Option<Vec<f32>>,
     pub inputs: usize,
     pub outputs: usize,
+    /// What its inputs are rounded to before the product.
+    pub rounding: Rounding,
 }
 
 /// Weight and bias of a norm, `[hidden]` each.
@@ -61,7 +66,17 @@ impl Model {
     pub(super) fn matrix(&self, name: &str) -> Result<Matrix, ModelError> {
         let tensor = self.tensor(&format!("{name}.weight"))?;
         let (inputs, outputs) = (tensor.columns() as usize, tensor.rows() as usize);
-        Ok(Matrix { weight: self.values(tensor)?, bias: self.bias(name)?, inputs, outputs })
+        let rounding = self.rounding(tensor);
+        Ok(Matrix { weight: self.values(tensor)?, bias: self.bias(name)?, inputs, outputs, rounding })
+    }
+
+    /// What activations that meet `tensor` are rounded to.
+    pub(super) fn rounding(&self, tensor: &MappedTensor) -> Rounding {
+        let stored = match tensor.source {
+            Source::Tensor { index, .. } if self.rounds => self.opened.checkpoint.tensors().get(index),
+            _ => None,
+        };
+        stored.and_then(|t| t.block).map_or(Rounding::Exact, Rounding::of)
     }
 
     fn bias(&self, name: &str) -> Result<Option<Vec<f32>>, ModelError> {
@@ -107,4 +122,14 @@ impl Model {
         }
         bytes.into_iter().max().unwrap_or(0)
     }
+}
+
+/// `x` rounded as `rounding` says, in parallel.
+pub(super) fn rounded(rounding: Rounding, x: &[f32], columns: usize) -> Cow<'_, [f32]> {
+    if rounding == Rounding::Exact {
+        return Cow::Borrowed(x);
+    }
+    let mut x = x.to_vec();
+    x.par_chunks_mut(columns).for_each(|row| rounding.apply(row));
+    Cow::Owned(x)
 }

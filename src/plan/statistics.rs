@@ -46,6 +46,11 @@ fn is_lookup(name: &str) -> bool {
     name == "token_embd.weight" || name == "per_layer_token_embd.weight"
 }
 
+/// Tensors that importance matrices seldom have: nobody needs telling.
+fn is_uncollected(name: &str) -> bool {
+    is_lookup(name) || name == "output.weight"
+}
+
 /// Importance per tensor that is encoded with it, and remarks.
 pub(super) fn select(
     tensors: &[(&MappedTensor, &'static BlockType)],
@@ -84,7 +89,11 @@ pub(super) fn select(
                     given: imatrix.is_some(),
                 });
             }
-            None if imatrix.is_some() && encoded[i] && block.importance != Use::Ignored => {
+            None if imatrix.is_some()
+                && encoded[i]
+                && block.importance != Use::Ignored
+                && !is_uncollected(&tensor.name) =>
+            {
                 uncovered.push(tensor.name.as_str());
             }
             None => {}
