@@ -27,7 +27,7 @@ pub fn collect(
     let context = chunks.context();
     let pass = Pass { context, memory: run.memory, cancel: run.cancel, progress: run.progress };
     let head = if with_output { Some(model.head(0)?) } else { None };
-    let at_once = model.chunks_at_once(&pass)?;
+    let at_once = model.chunks_at_once(&pass, 1)?;
     let mut done = 0;
     for tokens in chunks.tokens().chunks(at_once * context) {
         let hidden = model.hidden(tokens, &pass, Some(observer), done)?;

@@ -172,14 +172,22 @@ impl<'a> Evaluation<'a> {
 
     /// Chunks whose hidden states, of both sides, are held at a time.
     fn chunks_at_once(&self) -> Result<usize, EvaluateError> {
-        let fits =
-            |side: &Side| side.model.chunks_at_once(&self.pass).map_err(|e| model_error(side.model, e));
-        let unit = chunks_per_block(self.chunks.context());
-        let at_once = match &self.base {
-            Some(base) => fits(&self.side)?.min(fits(base)?) / 2,
-            None => fits(&self.side)?,
+        let models = if self.base.is_some() { 2 } else { 1 };
+        let fits = |side: &Side| {
+            side.model.chunks_at_once(&self.pass, models).map_err(|error| {
+                let error = match error {
+                    // The pass has half of the memory.
+                    ModelError::Memory { needed } => ModelError::Memory { needed: 2 * needed },
+                    other => other,
+                };
+                model_error(side.model, error)
+            })
         };
-        Ok((at_once / unit).max(1) * unit)
+        let at_once = fits(&self.side)?;
+        Ok(match &self.base {
+            Some(base) => at_once.min(fits(base)?),
+            None => at_once,
+        })
     }
 
     /// Runs and scores `count` chunks from `first` on.

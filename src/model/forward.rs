@@ -44,16 +44,16 @@ pub struct Pass<'a> {
 }
 
 impl Model {
-    /// Number of chunks that fit `pass.memory` at a time beside one layer.
+    /// Number of chunks that fit `pass.memory` at a time beside one layer, where the hidden states of `models` models are held.
     ///
     /// # Errors
     /// When not even one block of chunks fits.
-    pub fn chunks_at_once(&self, pass: &Pass) -> Result<usize, ModelError> {
+    pub fn chunks_at_once(&self, pass: &Pass, models: u64) -> Result<usize, ModelError> {
         if pass.context > self.hyper.context {
             return Err(ModelError::Context { asked: pass.context, longest: self.hyper.context });
         }
         let unit = chunks_per_block(pass.context);
-        let unit_bytes = (unit * pass.context * self.hyper.hidden * 4) as u64;
+        let unit_bytes = models * (unit * pass.context * self.hyper.hidden * 4) as u64;
         let fixed = self.layer_bytes() + (self.tile_chunks(pass) * pass.context) as u64 * self.token_bytes();
         match pass.memory.checked_sub(fixed).map(|left| left / unit_bytes) {
             Some(units) if units > 0 => Ok(units as usize * unit),
@@ -72,11 +72,13 @@ impl Model {
         4 * (feed_forward + (attention + 3 * self.hyper.hidden) as u64)
     }
 
-    /// Chunks of a tile: a few blocks for every thread, within a quarter of the memory.
+    /// Chunks of a tile: a few blocks for every thread, within half of the memory that a layer leaves. One block at least,
+    /// so that more memory never asks for more than it brings.
     fn tile_chunks(&self, pass: &Pass) -> usize {
         let unit = chunks_per_block(pass.context);
         let wanted = (4 * rayon::current_num_threads() * BLOCK_ROWS / (unit * pass.context)).max(1);
-        let affordable = pass.memory / 4 / (self.token_bytes() * (unit * pass.context) as u64).max(1);
+        let left = pass.memory.saturating_sub(self.layer_bytes());
+        let affordable = left / 2 / (self.token_bytes() * (unit * pass.context) as u64).max(1);
         unit * wanted.min(affordable.max(1) as usize)
     }
 
