@@ -1,6 +1,6 @@
 //! `kquant perplexity`.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -8,10 +8,11 @@ use anyhow::{Context, bail};
 use kquant::evaluate::{Chunks, Reference, Report, Run, Running, evaluate, work};
 use kquant::model::Model;
 use kquant_formats::logits::{LogitsFile, LogitsWriter};
+use kquant_formats::partial::PartialFile;
 
-use super::Outcome;
 use super::progress::{Display, Unit};
 use super::running::{Means, TextArgs, cancel_on_signal};
+use super::{Outcome, print_json};
 
 /// Score a model on a text: perplexity, and divergence from the model it was made of
 ///
@@ -57,6 +58,11 @@ enum Base {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let json = args.json.as_deref().filter(|path| path.as_os_str() != "-");
+    // Tried before the work, so that a bad path costs nothing.
+    if let Some(path) = json {
+        drop(PartialFile::create(path, 0, args.force)?);
+    }
     let mut model = Model::open(&args.model, args.text_args.pre.as_deref())?;
     if args.round_activations {
         model.round_activations();
@@ -68,16 +74,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         (_, None) => bail!("no text to score: give --text FILE"),
     };
     let report = args.means.run(|| score(args, &model, base.as_ref(), &chunks))??;
-    let mut out = io::stdout().lock();
-    match &args.json {
-        Some(path) if path.as_os_str() == "-" => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
-        json => {
-            write!(out, "{}", report.text())?;
-            if let Some(path) = json {
-                let text = serde_json::to_string_pretty(&report)? + "\n";
-                fs::write(path, text).with_context(|| format!("{}: cannot write", path.display()))?;
-            }
-        }
+    if args.json.is_some() && json.is_none() {
+        print_json(&report)?;
+        return Ok(Outcome::Done);
+    }
+    write!(io::stdout(), "{}", report.text())?;
+    if let Some(path) = json {
+        let text = serde_json::to_string_pretty(&report)? + "\n";
+        let file = PartialFile::create(path, text.len() as u64, args.force)?;
+        file.write_at(0, text.as_bytes())?;
+        file.finish()?;
     }
     Ok(Outcome::Done)
 }
@@ -113,9 +119,10 @@ fn recorded(file: &LogitsFile, text: Option<&Path>, model: &Model, args: &Args) 
         Chunks::recorded(file.tokens().to_vec(), file.context(), args.text_args.chunks, tokenizer.add_bos())
             .with_context(|| name.to_string())?;
     if let Some(text) = text {
-        let given = args.text_args.chunks(model, text)?;
+        let given =
+            TextArgs { context: Some(file.context()), ..args.text_args.clone() }.chunks(model, text)?;
         let common = given.text().len().min(chunks.text().len());
-        if given.context() != chunks.context() || given.text()[..common] != chunks.text()[..common] {
+        if given.text()[..common] != chunks.text()[..common] {
             bail!("{name}: made of another text than {}; leave out --text to use its own", text.display());
         }
     }

@@ -1,15 +1,17 @@
 //! `kquant quantize`.
 
+use std::cmp::Ordering;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use kquant::encode::{self, Encoder};
-use kquant::evaluate::{self, Reference, Run};
+use kquant::evaluate::{self, Chunks, Reference, Run};
 use kquant::model::Model;
 use kquant::plan::{KeyOverride, PlanView};
 use kquant::quantize::{Job, Outputs, Prepared, Report, Resources, Statistics, prepare};
 use kquant::recipe;
+use kquant_formats::partial::PartialFile;
 
 use super::calibrate::importance;
 use super::progress::{Display, Unit};
@@ -121,6 +123,13 @@ fn encoder_help() -> String {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
+    // Read before the work, so that a bad text or path costs nothing.
+    let judge = args.verify.as_deref().map(|text| Judge::new(&args, text)).transpose()?;
+    if let (Some(out), Some(_)) = (&args.out, &args.calibrate)
+        && !(args.dry_run || args.keep_split)
+    {
+        drop(PartialFile::create(out, 0, args.force)?);
+    }
     let prepared = prepare(job(&args)?)?;
     let view = prepared.view();
     if args.dry_run {
@@ -135,7 +144,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         warn(&view)?;
     }
     let report = execute(&args, &prepared)?;
-    let proof = args.verify.as_deref().map(|text| verify(&args, &report, text)).transpose()?;
+    let proof = judge.map(|judge| judge.verify(&args, &report)).transpose()?;
     if args.json {
         print_json(&Printed { written: &report, proof: proof.as_ref() })?;
     } else if !args.quiet {
@@ -172,29 +181,42 @@ fn means(args: &Args) -> Means {
     Means { memory: args.memory, threads: args.threads, quiet: args.quiet }
 }
 
-/// Scores what was written against what it was made of.
-fn verify(args: &Args, report: &Report, text: &Path) -> anyhow::Result<evaluate::Report> {
-    let out = report.files.first().context("nothing was written")?;
-    let source = Model::open(&args.model, args.text_args.pre.as_deref())?;
-    let result = Model::open(&out.path, None)?;
-    let chunks = args.text_args.chunks(&source, text)?;
-    let means = means(args);
-    let cancel = cancel_on_signal()?;
-    let total = evaluate::work(&source, &chunks) + evaluate::work(&result, &chunks);
-    let display = Display::new(total, Unit::Work, args.quiet);
-    let run = Run { memory: means.memory, cancel, progress: &display };
-    let reference = Reference::Model(&source);
-    let proof =
-        means.run(|| evaluate::evaluate(&result, Some(&reference), &chunks, None, &run, &mut |_| {}))?;
-    display.finish();
-    Ok(proof?)
+/// What the result is scored against, and on what.
+struct Judge {
+    source: Model,
+    chunks: Chunks,
+}
+
+impl Judge {
+    fn new(args: &Args, text: &Path) -> anyhow::Result<Self> {
+        let source = Model::open(&args.model, args.text_args.pre.as_deref())?;
+        let chunks = args.text_args.chunks(&source, text)?;
+        Ok(Self { source, chunks })
+    }
+
+    /// Scores what was written against what it was made of.
+    fn verify(&self, args: &Args, report: &Report) -> anyhow::Result<evaluate::Report> {
+        let Self { source, chunks } = self;
+        let out = report.files.first().context("nothing was written")?;
+        let result = Model::open(&out.path, None)?;
+        let means = means(args);
+        let cancel = cancel_on_signal()?;
+        let total = evaluate::work(source, chunks) + evaluate::work(&result, chunks);
+        let display = Display::new(total, Unit::Work, args.quiet);
+        let run = Run { memory: means.memory, cancel, progress: &display };
+        let reference = Reference::Model(source);
+        let proof =
+            means.run(|| evaluate::evaluate(&result, Some(&reference), chunks, None, &run, &mut |_| {}))?;
+        display.finish();
+        Ok(proof?)
+    }
 }
 
 fn check_divergence(args: &Args, proof: Option<&evaluate::Report>) -> anyhow::Result<Outcome> {
     let kl = proof.and_then(|p| p.comparison.as_ref()).map(|c| c.kl.mean);
     match (kl, args.max_kl) {
-        // A divergence that is no number is no pass either.
-        (Some(kl), Some(limit)) if kl > limit || kl.is_nan() => {
+        // A divergence or limit that is no number is no pass either.
+        (Some(kl), Some(limit)) if kl.partial_cmp(&limit).is_none_or(Ordering::is_gt) => {
             writeln!(io::stderr(), "check failed: mean KL divergence {kl:.6} is more than --max-kl {limit}")?;
             Ok(Outcome::CheckFailed)
         }

@@ -6,12 +6,12 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
 use kquant::evaluate::Chunks;
-use kquant::model::Model;
+use kquant::model::{Model, ModelError};
 
 use super::bytes;
 
 /// How much of which text, with which means.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct TextArgs {
     /// Tokens per chunk; by default 512, or the model's context if that is shorter.
     #[arg(long, short, value_name = "N")]
@@ -74,7 +74,11 @@ impl TextArgs {
         let bos = tokenizer.add_bos();
         let mut tokens: Vec<u32> = bos.into_iter().collect();
         tokens.extend(tokenizer.encode(&text, false)?);
-        let context = self.context.unwrap_or_else(|| model.hyper.context.min(DEFAULT_CONTEXT));
+        let longest = model.hyper.context;
+        let context = self.context.unwrap_or(longest.min(DEFAULT_CONTEXT));
+        if context > longest {
+            return Err(ModelError::Context { asked: context, longest }.into());
+        }
         Chunks::new(tokens, context, self.chunks, bos).with_context(|| path.display().to_string())
     }
 }
