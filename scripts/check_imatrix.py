@@ -11,10 +11,11 @@ entry is missing or extra, or if a column's mean square differs by more than the
 import argparse
 import math
 import struct
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from program import Kquant, Tally
 
 CONTEXT = 256
 CHUNKS = {"gguf": 100, "dat": 20}
@@ -89,53 +90,53 @@ def read_dat(data):
 
 
 def compare(ours, golden, limit):
-    """Prints the worst column of the worst entry; whether all is well."""
+    """Prints the worst column of the worst entry; returns what is wrong."""
     (our_chunks, ours), (chunks, golden) = ours, golden
-    good = True
+    problems = []
     if our_chunks != chunks:
-        print(f"    {our_chunks} chunks, llama-imatrix has {chunks}")
-        good = False
+        problems.append(f"{our_chunks} chunks, llama-imatrix has {chunks}")
     for name in sorted(ours.keys() ^ golden.keys()):
-        print(f"    {name}: {'extra' if name in ours else 'missing'}")
-        good = False
+        problems.append(f"{name}: {'extra' if name in ours else 'missing'}")
     worst = (0.0, "no column differs")
     for name in sorted(ours.keys() & golden.keys()):
         if len(ours[name]) != len(golden[name]):
-            print(f"    {name}: {len(ours[name])} columns, llama-imatrix has {len(golden[name])}")
-            good = False
+            problems.append(f"{name}: {len(ours[name])} columns, llama-imatrix has {len(golden[name])}")
             continue
         for column, (a, b) in enumerate(zip(ours[name], golden[name])):
             difference = abs(a - b) / b if b else (math.inf if a else 0.0)
             if math.isnan(difference):
                 difference = math.inf
             worst = max(worst, (difference, f"{name}, column {column}: {a:.8g}, llama-imatrix has {b:.8g}"))
-    print(f"    largest relative difference {worst[0]:.2e} (limit {limit:.0e}): {worst[1]}")
-    return good and worst[0] <= limit
+    told = f"largest relative difference {worst[0]:.2e} (limit {limit:.0e}): {worst[1]}"
+    print(f"    {told}")
+    if worst[0] > limit:
+        problems.append(told)
+    return "; ".join(problems)
+
+
+def problem(kquant, shared, reference, out, limit):
+    """Collects what `reference` has, and compares."""
+    name, form = reference.name.split(".imatrix.")
+    text = shared / "corpora/calibration-small.txt"
+    cut = ["--context", CONTEXT, "--chunks", CHUNKS[form]]
+    kquant.run("calibrate", shared / "models" / name, "--text", text, "-o", out, *cut, "--quiet")
+    read = {"gguf": read_gguf, "dat": read_dat}[form]
+    return compare(read(out.read_bytes()), read(reference.read_bytes()), limit)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kquant", required=True, help="the program")
+    parser.add_argument("--kquant", required=True, type=Path, help="the program")
     parser.add_argument("--shared", required=True, type=Path, help="folder with models, corpora and golden data")
     parser.add_argument("--limit", type=float, default=1e-3, help="largest relative difference of a column")
     args = parser.parse_args()
-    text = args.shared / "corpora/calibration-small.txt"
-    good, compared = True, 0
-    for reference in sorted((args.shared / "golden/models").glob("*.imatrix.*")):
-        name, form = reference.name.split(".imatrix.")
-        print(f"{name}, {form}, {CHUNKS[form]} chunks")
-        with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / f"imatrix.{form}"
-            command = [args.kquant, "calibrate", args.shared / "models" / name, "--text", text, "-o", out]
-            command += ["--context", str(CONTEXT), "--chunks", str(CHUNKS[form]), "--quiet"]
-            subprocess.run([str(c) for c in command], check=True)
-            read = {"gguf": read_gguf, "dat": read_dat}[form]
-            good &= compare(read(out.read_bytes()), read(reference.read_bytes()), args.limit)
-            compared += 1
-    if not compared:
-        sys.exit(f"{args.shared}/golden/models: no importance matrices there")
-    sys.exit(0 if good else 1)
+    kquant, tally = Kquant(args.kquant), Tally()
+    with tempfile.TemporaryDirectory(prefix="kquant-imatrix-") as folder:
+        for reference in sorted((args.shared / "golden/models").glob("*.imatrix.*")):
+            out = Path(folder) / reference.name
+            tally.row(reference.name, problem, kquant, args.shared, reference, out, args.limit)
+    return tally.close()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
