@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kquant_kernels::block::by_name;
-use kquant_kernels::linalg::linear;
+use kquant_kernels::linalg::{PackedWeights, linear, linear_packed};
 use kquant_kernels::math::{
     Heads, Pairs, Rope, Scratch, frequencies, gelu_tanh, rms_norm, silu_gate, softmax,
 };
@@ -17,15 +17,32 @@ fn noise(len: usize) -> Vec<f32> {
     (0..len).map(|i| (i * 7919 % 20011) as f32 / 10006.0 - 1.0).collect()
 }
 
+const LAYERS: [(usize, usize); 3] = [(1024, 1024), (1024, 3072), (3072, 1024)];
+
 fn products(c: &mut Criterion) {
     let mut group = c.benchmark_group("linear");
-    for (inputs, outputs) in [(1024, 1024), (1024, 3072), (3072, 1024)] {
+    for (inputs, outputs) in LAYERS {
         let (x, w) = (noise(TOKENS * inputs), noise(outputs * inputs));
         let mut y = vec![0.0; TOKENS * outputs];
         group.throughput(Throughput::Elements((2 * TOKENS * inputs * outputs) as u64));
         group.bench_function(format!("{TOKENS}x{inputs}x{outputs}"), |b| {
             b.iter(|| linear(black_box(&mut y), black_box(&x), black_box(&w), inputs, outputs));
         });
+    }
+}
+
+fn packed_products(c: &mut Criterion) {
+    let mut group = c.benchmark_group("linear_packed");
+    for tokens in [TOKENS, 1] {
+        for (inputs, outputs) in LAYERS {
+            let x = noise(tokens * inputs);
+            let w = PackedWeights::new(&noise(outputs * inputs), inputs, outputs);
+            let mut y = vec![0.0; tokens * outputs];
+            group.throughput(Throughput::Elements((2 * tokens * inputs * outputs) as u64));
+            group.bench_function(format!("{tokens}x{inputs}x{outputs}"), |b| {
+                b.iter(|| linear_packed(black_box(&mut y), black_box(&x), black_box(&w)));
+            });
+        }
     }
 }
 
@@ -72,5 +89,5 @@ fn decoders(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, products, attention, rows, decoders);
+criterion_group!(benches, products, packed_products, attention, rows, decoders);
 criterion_main!(benches);

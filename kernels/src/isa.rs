@@ -1,7 +1,8 @@
 //! Which instruction set the loops run on.
 //!
 //! A loop is written once, in plain Rust, and compiled once per instruction set. Rust neither reorders float operations
-//! nor fuses a multiplication with an addition, so all versions give the same bits; they differ in speed alone.
+//! nor fuses a multiplication with an addition unless asked to (`mul_add`, which rounds once on every machine), so all
+//! versions give the same bits; they differ in speed alone.
 
 /// An instruction set that this machine has: only detection makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,10 +12,10 @@ pub(crate) struct Isa(Level);
 pub(crate) enum Level {
     /// What the target guarantees.
     Baseline,
-    /// 256-bit vectors.
+    /// 256-bit vectors, fused multiply-add.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// 512-bit vectors.
+    /// 512-bit vectors, fused multiply-add.
     #[cfg(target_arch = "x86_64")]
     Avx512,
 }
@@ -32,7 +33,7 @@ impl Isa {
             {
                 return Self(Level::Avx512);
             }
-            if is_x86_feature_detected!("avx2") {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
                 return Self(Level::Avx2);
             }
         }
@@ -79,7 +80,7 @@ macro_rules! per_isa {
             fn generic($($arg: $type),*) $(-> $out)? $body
 
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2")]
+            #[target_feature(enable = "avx2,fma")]
             fn avx2($($arg: $type),*) $(-> $out)? {
                 generic($($arg),*)
             }

@@ -1,6 +1,6 @@
 //! Hidden states to logits: the final norm and the output projection, in slices of the vocabulary.
 
-use kquant_kernels::linalg;
+use kquant_kernels::linalg::{PackedWeights, linear_packed};
 use rayon::prelude::*;
 
 use super::tile::apply_norm;
@@ -15,8 +15,8 @@ pub struct Head<'a> {
     model: &'a Model,
     norm: Norm,
     tensor: &'static str,
-    /// `[vocab][hidden]`
-    held: Option<Vec<f32>>,
+    /// One per slice.
+    held: Option<Vec<PackedWeights>>,
 }
 
 /// Logits of some rows, in slices.
@@ -34,12 +34,23 @@ impl Model {
     pub fn head(&self, memory: u64) -> Result<Head<'_>, ModelError> {
         let name = if self.find(OUTPUT).is_some() { OUTPUT } else { EMBEDDING };
         let tensor = self.tensor(name)?;
-        let held = if tensor.weights() * 4 <= memory { Some(self.values(tensor)?) } else { None };
-        Ok(Head { model: self, norm: self.norm(FINAL_NORM)?, tensor: name, held })
+        let mut head = Head { model: self, norm: self.norm(FINAL_NORM)?, tensor: name, held: None };
+        if tensor.weights() * 4 <= memory {
+            let slices = 0..self.vocab.div_ceil(SLICE);
+            head.held = Some(slices.map(|slice| head.slice(slice)).collect::<Result<_, _>>()?);
+        }
+        Ok(head)
     }
 }
 
 impl Head<'_> {
+    /// The weights of slice `slice`.
+    fn slice(&self, slice: usize) -> Result<PackedWeights, ModelError> {
+        let first = slice * SLICE;
+        let last = self.model.vocab.min(first + SLICE);
+        self.model.packed(self.model.tensor(self.tensor)?, first as u64..last as u64)
+    }
+
     /// What enters the projection: the final norm of `hidden` (`[rows][hidden]`).
     pub fn normed(&self, hidden: &[f32]) -> Vec<f32> {
         let mut normed = vec![0.0; hidden.len()];
@@ -58,19 +69,16 @@ impl Head<'_> {
         let normed = &*rounded(rounding, normed, hidden);
         let rows = normed.len() / hidden;
         let slices = (0..vocab.div_ceil(SLICE)).into_par_iter().map(|slice| {
-            let outputs = SLICE.min(vocab - slice * SLICE);
-            let mut out = vec![0.0; rows * outputs];
             let decoded;
             let weight = match &self.held {
-                Some(held) => &held[slice * SLICE * hidden..][..outputs * hidden],
+                Some(held) => &held[slice],
                 None => {
-                    let mut values = vec![0.0; outputs * hidden];
-                    self.model.rows(self.model.tensor(self.tensor)?, (slice * SLICE) as u64, &mut values)?;
-                    decoded = values;
+                    decoded = self.slice(slice)?;
                     &decoded
                 }
             };
-            linalg::linear(&mut out, normed, weight, hidden, outputs);
+            let mut out = vec![0.0; rows * weight.outputs()];
+            linear_packed(&mut out, normed, weight);
             Ok(out)
         });
         Ok(Logits { slices: slices.collect::<Result<_, ModelError>>()?, vocab })

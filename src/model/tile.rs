@@ -98,10 +98,15 @@ impl Tile {
                 (&Op::Linear { input, output, name }, Weights::Linear(matrix)) => {
                     let tensor = format!("blk.{}.{name}.weight", layer.number);
                     if let Some(observer) = observer {
-                        observer.linear_input(&tensor, &self.buffers[input as usize], matrix.inputs)?;
+                        observer.linear_input(
+                            &tensor,
+                            &self.buffers[input as usize],
+                            matrix.weight.inputs(),
+                        )?;
                     }
                     self.with_output(output, |tile, out| {
-                        let x = rounded(matrix.rounding, &tile.buffers[input as usize], matrix.inputs);
+                        let x =
+                            rounded(matrix.rounding, &tile.buffers[input as usize], matrix.weight.inputs());
                         apply_matrix(matrix, tile.context, &x, out);
                     });
                     self.check(output, &tensor)?;
@@ -210,10 +215,10 @@ pub(super) fn apply_norm(kind: NormKind, norm: &Norm, epsilon: f32, x: &[f32], o
 
 /// `out = x * weight' + bias`: x `[rows][inputs]`, out `[rows][outputs]`.
 pub(super) fn apply_matrix(matrix: &Matrix, context: usize, x: &[f32], out: &mut Vec<f32>) {
-    let Matrix { inputs, outputs, .. } = *matrix;
+    let (inputs, outputs) = (matrix.weight.inputs(), matrix.weight.outputs());
     out.resize(x.len() / inputs * outputs, 0.0);
     for_blocks(context, (x, inputs), (out, outputs), |x, out| {
-        linalg::linear(out, x, &matrix.weight, inputs, outputs);
+        linalg::linear_packed(out, x, &matrix.weight);
         if let Some(bias) = &matrix.bias {
             math::add_bias(out, bias);
         }

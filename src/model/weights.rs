@@ -1,7 +1,9 @@
 //! A layer's weights, decoded to f32.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
+use kquant_kernels::linalg::{PANEL, PackedWeights, pack};
 use kquant_kernels::rounding::Rounding;
 use rayon::prelude::*;
 
@@ -16,12 +18,9 @@ const DECODE_STEP: usize = 1 << 18;
 /// A linear map.
 #[derive(Debug)]
 pub(super) struct Matrix {
-    /// `[outputs][inputs]`
-    pub weight: Vec<f32>,
+    pub weight: PackedWeights,
     /// `[outputs]`
     pub bias: Option<Vec<f32>>,
-    pub inputs: usize,
-    pub outputs: usize,
     /// What its inputs are rounded to before the product.
     pub rounding: Rounding,
 }
@@ -65,9 +64,8 @@ impl Model {
     /// The linear map `name.weight`, `name.bias`.
     pub(super) fn matrix(&self, name: &str) -> Result<Matrix, ModelError> {
         let tensor = self.tensor(&format!("{name}.weight"))?;
-        let (inputs, outputs) = (tensor.columns() as usize, tensor.rows() as usize);
-        let rounding = self.rounding(tensor);
-        Ok(Matrix { weight: self.values(tensor)?, bias: self.bias(name)?, inputs, outputs, rounding })
+        let weight = self.packed(tensor, 0..tensor.rows())?;
+        Ok(Matrix { weight, bias: self.bias(name)?, rounding: self.rounding(tensor) })
     }
 
     /// What activations that meet `tensor` are rounded to.
@@ -88,6 +86,26 @@ impl Model {
         let mut values = vec![0.0; tensor.weights() as usize];
         self.rows(tensor, 0, &mut values)?;
         Ok(values)
+    }
+
+    /// Rows of a tensor, decoded and packed in parallel.
+    pub(super) fn packed(
+        &self,
+        tensor: &MappedTensor,
+        rows: Range<u64>,
+    ) -> Result<PackedWeights, ModelError> {
+        let (columns, outputs) = (tensor.columns() as usize, (rows.end - rows.start) as usize);
+        let mut packed = PackedWeights::zeroed(columns, outputs);
+        let step = (DECODE_STEP / (PANEL * columns)).max(1) * PANEL;
+        let parts = packed.panels_mut().par_chunks_mut(step / PANEL * columns).enumerate();
+        parts.try_for_each(|(i, panels)| -> Result<(), ModelError> {
+            let first = i * step;
+            let mut values = vec![0.0; step.min(outputs - first) * columns];
+            self.rows(tensor, rows.start + first as u64, &mut values)?;
+            pack(panels, &values, columns);
+            Ok(())
+        })?;
+        Ok(packed)
     }
 
     /// Rows of a tensor from `first` on, as many as `out` (`[rows][columns]`) holds.

@@ -2,7 +2,9 @@
 //! not depend on how many threads there are.
 
 mod gemm;
+mod packed;
 mod view;
 
 pub use gemm::{gemm, linear};
+pub use packed::{PANEL, PackedWeights, linear_packed, pack};
 pub use view::{View, ViewMut};
