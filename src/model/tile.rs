@@ -12,6 +12,9 @@ use super::weights::{Matrix, Norm, Weights, rounded};
 use super::{Hyper, ModelError};
 use crate::calibrate::Observer;
 
+/// Activations checked at a time.
+const CHECKED: usize = 1 << 12;
+
 /// Buffers of whole chunks, `[tokens][width]` each. They keep their memory from layer to layer.
 pub(super) struct Tile {
     buffers: [Vec<f32>; SLOTS],
@@ -194,7 +197,11 @@ impl Tile {
     /// Overflow is found where it happens.
     fn check(&self, slot: Slot, tensor: &str) -> Result<(), ModelError> {
         let values = &self.buffers[slot as usize];
-        match values.par_iter().position_first(|v| !v.is_finite()) {
+        // Blocks are asked as a whole: without an early end, the question takes vectors.
+        let bad = |block: &[f32]| block.iter().fold(false, |bad, v| bad | !v.is_finite());
+        let block = values.par_chunks(CHECKED).position_first(bad);
+        let first = |block| (block * CHECKED..values.len()).find(|&at| !values[at].is_finite());
+        match block.and_then(first) {
             None => Ok(()),
             Some(at) => Err(ModelError::Activation {
                 tensor: tensor.to_owned(),
