@@ -59,7 +59,7 @@ fn assert_close(case: &str, ours: &[f32], theirs: &[f32]) {
     }
 }
 
-/// Copies the llama `from` (a GGUF in F32) to `to`, with its rotary frequencies rounded to bf16 by way of `rope_freqs.weight`.
+/// Copies the llama `from`, a GGUF in F32, to `to`; `rope_freqs.weight` there rounds its rotary frequencies to bf16.
 fn round_frequencies(from: &Path, to: &Path) {
     let hyper = Model::open(from, None).unwrap().hyper;
     let gguf = Gguf::open(from, type_layout).unwrap();

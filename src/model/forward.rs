@@ -44,7 +44,7 @@ pub struct Pass<'a> {
 }
 
 impl Model {
-    /// Number of chunks that fit `pass.memory` at a time beside one layer, where the hidden states of `models` models are held.
+    /// Number of chunks that fit `pass.memory` at a time beside one layer, where hidden states of `models` models are held.
     ///
     /// # Errors
     /// When not even one block of chunks fits.
