@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kquant_kernels::block::by_name;
-use kquant_kernels::linalg::{PackedWeights, linear, linear_packed};
+use kquant_kernels::linalg::{PackedWeights, View, ViewMut, gemm, linear_packed};
 use kquant_kernels::math::{
     Heads, Pairs, Rope, Scratch, frequencies, gelu_tanh, rms_norm, silu_gate, softmax,
 };
@@ -20,13 +20,17 @@ fn noise(len: usize) -> Vec<f32> {
 const LAYERS: [(usize, usize); 3] = [(1024, 1024), (1024, 3072), (3072, 1024)];
 
 fn products(c: &mut Criterion) {
-    let mut group = c.benchmark_group("linear");
+    let mut group = c.benchmark_group("gemm");
     for (inputs, outputs) in LAYERS {
         let (x, w) = (noise(TOKENS * inputs), noise(outputs * inputs));
         let mut y = vec![0.0; TOKENS * outputs];
         group.throughput(Throughput::Elements((2 * TOKENS * inputs * outputs) as u64));
         group.bench_function(format!("{TOKENS}x{inputs}x{outputs}"), |b| {
-            b.iter(|| linear(black_box(&mut y), black_box(&x), black_box(&w), inputs, outputs));
+            b.iter(|| {
+                let y = ViewMut::row_major(black_box(&mut y), outputs);
+                let (x, w) = (View::row_major(black_box(&x), inputs), View::row_major(black_box(&w), inputs));
+                gemm(y, x, w.transposed(), 1.0, 0.0);
+            });
         });
     }
 }

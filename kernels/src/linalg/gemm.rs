@@ -51,16 +51,6 @@ pub fn gemm(out: ViewMut, a: View, b: View, alpha: f32, beta: f32) {
     }
 }
 
-/// The linear layer without bias, `y = x · wᵀ`: `x` `[rows][inputs]`, `w` `[outputs][inputs]`, `y` `[rows][outputs]`.
-///
-/// # Panics
-///
-/// When the lengths do not fit.
-pub fn linear(y: &mut [f32], x: &[f32], w: &[f32], inputs: usize, outputs: usize) {
-    let y = ViewMut::row_major(y, outputs);
-    gemm(y, View::row_major(x, inputs), View::row_major(w, inputs).transposed(), 1.0, 0.0);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,8 +69,14 @@ mod tests {
         y
     }
 
+    /// `y = x · wᵀ`
+    fn linear(y: &mut [f32], x: &[f32], w: &[f32], inputs: usize, outputs: usize) {
+        let y = ViewMut::row_major(y, outputs);
+        gemm(y, View::row_major(x, inputs), View::row_major(w, inputs).transposed(), 1.0, 0.0);
+    }
+
     #[test]
-    fn the_linear_layer_is_exact_on_integers() {
+    fn products_are_exact_on_integers() {
         for (rows, inputs, outputs) in [
             (1, 1, 1),
             (1, 33, 7),

@@ -5,6 +5,6 @@ mod gemm;
 mod packed;
 mod view;
 
-pub use gemm::{gemm, linear};
+pub use gemm::gemm;
 pub use packed::{PANEL, PackedWeights, linear_packed, pack};
 pub use view::{View, ViewMut};
