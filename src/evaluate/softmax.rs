@@ -1,7 +1,5 @@
 //! The one place where logits are exponentiated.
 
-use kquant_kernels::math;
-
 use super::{RowError, Side};
 
 /// Elements worked on at a time: their exponentials stay in the innermost cache.
@@ -59,7 +57,7 @@ pub(super) fn max(row: &[f32]) -> f32 {
 
 /// `exp(x - shift)` of at most [`BLOCK`] numbers.
 pub(super) fn exponentials<'a>(block: &[f32], shift: f32, out: &'a mut [f32; BLOCK]) -> &'a [f32] {
-    math::exponentials(block, shift, out);
+    out.iter_mut().zip(block).for_each(|(y, x)| *y = (x - shift).exp());
     out.get(..block.len()).unwrap_or(out)
 }
 

@@ -17,7 +17,7 @@ pub use attention::{Heads, Scratch};
 pub use elementwise::{add, add_bias};
 pub use norm::{layer_norm, rms_norm};
 pub use rope::{Pairs, Rope, frequencies};
-pub use softmax::{exponentials, log_sum_exp, softmax};
+pub use softmax::{log_sum_exp, softmax};
 
 #[cfg(test)]
 mod tests {

@@ -24,15 +24,6 @@ per_isa! {
     }
 }
 
-per_isa! {
-    /// `out = exp(row - shift)`, as far as both reach.
-    pub fn exponentials, exponentials_on(row: &[f32], shift: f32, out: &mut [f32]) {
-        for (out, x) in out.iter_mut().zip(row) {
-            *out = exp(x - shift);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,14 +47,6 @@ mod tests {
     }
 
     #[test]
-    fn exponentials_keep_what_is_special() {
-        let mut out = [7.0; 5];
-        exponentials(&[2.5, 3.5, f32::NEG_INFINITY, f32::NAN], 2.5, &mut out);
-        assert_eq!(out[..3], [1.0, std::f32::consts::E, 0.0]);
-        assert!(out[3].is_nan() && out[4] == 7.0);
-    }
-
-    #[test]
     fn large_logits_do_not_overflow() {
         let mut row = [1000.0, 999.0, f32::NEG_INFINITY];
         softmax(&mut row);
@@ -77,9 +60,7 @@ mod tests {
         let run = |isa| {
             let mut row = logits.clone();
             softmax_on(isa, &mut row);
-            let mut powers = vec![0.0; logits.len()];
-            exponentials_on(isa, &logits, 3.5, &mut powers);
-            (bits(&row), bits(&powers), log_sum_exp_on(isa, &logits).to_bits())
+            (bits(&row), log_sum_exp_on(isa, &logits).to_bits())
         };
         for isa in Isa::available() {
             assert!(run(isa) == run(Isa::available()[0]), "{isa:?}");
