@@ -55,7 +55,7 @@ pub(super) fn max(row: &[f32]) -> f32 {
     lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
 }
 
-/// `exp(x - shift)` of at most [`BLOCK`] numbers.
+/// `exp(x - shift)` of at most [`BLOCK`] numbers; libm's, on whose last bit the bytes of a logits file depend.
 pub(super) fn exponentials<'a>(block: &[f32], shift: f32, out: &'a mut [f32; BLOCK]) -> &'a [f32] {
     out.iter_mut().zip(block).for_each(|(y, x)| *y = (x - shift).exp());
     out.get(..block.len()).unwrap_or(out)
