@@ -5,7 +5,9 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kquant_kernels::block::by_name;
-use kquant_kernels::linalg::{PackedWeights, View, ViewMut, gemm, linear_packed};
+use kquant_kernels::linalg::{
+    PackedBf16, PackedWeights, View, ViewMut, gemm, linear_packed, linear_packed_bf16, mirror, syrk,
+};
 use kquant_kernels::math::{
     Heads, Pairs, Rope, Scratch, frequencies, gelu_tanh, rms_norm, silu_gate, softmax,
 };
@@ -21,30 +23,60 @@ const LAYERS: [(usize, usize); 3] = [(1024, 1024), (1024, 3072), (3072, 1024)];
 
 fn products(c: &mut Criterion) {
     let mut group = c.benchmark_group("gemm");
-    for (inputs, outputs) in LAYERS {
-        let (x, w) = (noise(TOKENS * inputs), noise(outputs * inputs));
-        let mut y = vec![0.0; TOKENS * outputs];
-        group.throughput(Throughput::Elements((2 * TOKENS * inputs * outputs) as u64));
-        group.bench_function(format!("{TOKENS}x{inputs}x{outputs}"), |b| {
+    let mut product = |name: String, (m, n, k): (usize, usize, usize), a: View, b: View| {
+        let mut out = vec![0.0; m * n];
+        group.throughput(Throughput::Elements((2 * m * n * k) as u64));
+        group.bench_function(name, |bench| {
+            bench.iter(|| {
+                gemm(ViewMut::row_major(black_box(&mut out), n), black_box(a), black_box(b), 1.0, 0.0)
+            });
+        });
+    };
+    let shapes = LAYERS.map(|(inputs, outputs)| (TOKENS, outputs, inputs));
+    for (m, n, k) in
+        shapes.into_iter().chain([(256, 256, 512), (64, 256, 128), (128, 512, 64), (128, 64, 512)])
+    {
+        let (a, b) = (noise(m * k), noise(n * k));
+        let (rows, columns) = (View::row_major(&a, k), View::row_major(&a, m).transposed());
+        let (b_rows, b_columns) = (View::row_major(&b, n), View::row_major(&b, k).transposed());
+        product(format!("a · b {m}x{n}x{k}"), (m, n, k), rows, b_rows);
+        product(format!("a · b' {m}x{n}x{k}"), (m, n, k), rows, b_columns);
+        product(format!("a' · b {m}x{n}x{k}"), (m, n, k), columns, b_rows);
+    }
+}
+
+/// Throughput counts what `gemm` would have to do for the elements on and right of the diagonal.
+fn symmetric_products(c: &mut Criterion) {
+    let mut group = c.benchmark_group("syrk");
+    for (n, k) in [(1024, 1024), (1024, 4096), (256, 512)] {
+        let x = noise(k * n);
+        let mut out = vec![0.0; n * n];
+        group.throughput(Throughput::Elements((n * (n + 1) * k) as u64));
+        group.bench_function(format!("{n}x{n}x{k}"), |b| {
             b.iter(|| {
-                let y = ViewMut::row_major(black_box(&mut y), outputs);
-                let (x, w) = (View::row_major(black_box(&x), inputs), View::row_major(black_box(&w), inputs));
-                gemm(y, x, w.transposed(), 1.0, 0.0);
+                syrk(ViewMut::row_major(black_box(&mut out), n), View::row_major(black_box(&x), n), 1.0, 1.0)
             });
         });
     }
+    let mut square = noise(1024 * 1024);
+    group.throughput(Throughput::Elements(1024 * 1024));
+    group.bench_function("mirror 1024", |b| b.iter(|| mirror(black_box(&mut square), 1024)));
 }
 
 fn packed_products(c: &mut Criterion) {
     let mut group = c.benchmark_group("linear_packed");
     for tokens in [TOKENS, 1] {
         for (inputs, outputs) in LAYERS {
-            let x = noise(tokens * inputs);
-            let w = PackedWeights::new(&noise(outputs * inputs), inputs, outputs);
+            let (x, w) = (noise(tokens * inputs), noise(outputs * inputs));
+            let (exact, bf16) =
+                (PackedWeights::new(&w, inputs, outputs), PackedBf16::new(&w, inputs, outputs));
             let mut y = vec![0.0; tokens * outputs];
             group.throughput(Throughput::Elements((2 * tokens * inputs * outputs) as u64));
-            group.bench_function(format!("{tokens}x{inputs}x{outputs}"), |b| {
-                b.iter(|| linear_packed(black_box(&mut y), black_box(&x), black_box(&w)));
+            group.bench_function(format!("f32 {tokens}x{inputs}x{outputs}"), |b| {
+                b.iter(|| linear_packed(black_box(&mut y), black_box(&x), black_box(&exact)));
+            });
+            group.bench_function(format!("bf16 {tokens}x{inputs}x{outputs}"), |b| {
+                b.iter(|| linear_packed_bf16(black_box(&mut y), black_box(&x), black_box(&bf16)));
             });
         }
     }
@@ -93,5 +125,5 @@ fn decoders(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, products, packed_products, attention, rows, decoders);
+criterion_group!(benches, products, symmetric_products, packed_products, attention, rows, decoders);
 criterion_main!(benches);

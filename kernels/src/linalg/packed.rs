@@ -1,21 +1,13 @@
 //! The linear layer on weights that are packed once and used many times.
 //!
-//! Every element of the result is one chain of fused multiply-adds over the inputs in their order, in f32. So it depends
-//! on neither the number of rows, nor how work is cut, nor the instruction set. What was tried: `NOTES.md`.
+//! The sums are those of [`gemm`](super::gemm): one chain per element.
 
-use crate::isa::{Isa, Level};
+use std::ops::Range;
 
-/// Outputs of one panel.
-pub const PANEL: usize = 32;
-
-/// Rows of the largest tile: with a panel's two vectors each they fill most of AVX-512's registers.
-const TILE: usize = 12;
-
-/// Inputs of one block: a block of a panel and of a tile stay in the L2 cache.
-const INPUTS: usize = 1280;
-
-/// Rows of one block, whole tiles: bounds the memory of their copy.
-const ROWS: usize = 43 * TILE;
+use super::PANEL;
+use super::product::{F32, Panels, Product};
+use super::view::{View, ViewMut};
+use crate::isa::Isa;
 
 /// Weights of a linear layer in panels, `[outputs / 32][inputs][32]`, the last one padded with zeros.
 #[derive(Debug, Clone)]
@@ -65,20 +57,12 @@ impl PackedWeights {
 ///
 /// When there are more rows than the panels take.
 pub fn pack(panels: &mut [[f32; PANEL]], rows: &[f32], inputs: usize) {
-    /// Columns at a time: they stay in the L1 cache while the rows are spread over them.
-    const COLUMNS: usize = 64;
     if inputs == 0 {
         return;
     }
     assert!(rows.len() <= panels.len() * PANEL, "{} weights exceed {} columns", rows.len(), panels.len());
     for (panel, rows) in panels.chunks_exact_mut(inputs).zip(rows.chunks(PANEL * inputs)) {
-        for (i, columns) in panel.chunks_mut(COLUMNS).enumerate() {
-            for (r, row) in rows.chunks_exact(inputs).enumerate() {
-                for (column, &weight) in columns.iter_mut().zip(&row[i * COLUMNS..]) {
-                    column[r] = weight;
-                }
-            }
-        }
+        View::row_major(rows, inputs).interleave(0, 0, panel);
     }
 }
 
@@ -93,169 +77,46 @@ pub fn linear_packed(y: &mut [f32], x: &[f32], w: &PackedWeights) {
 
 fn linear_packed_on(isa: Isa, y: &mut [f32], x: &[f32], w: &PackedWeights) {
     let (inputs, outputs) = (w.inputs, w.outputs);
-    y.fill(0.0);
+    check(y, x, inputs, outputs);
     if inputs == 0 || outputs == 0 {
-        return;
+        return y.fill(0.0);
     }
-    let rows = x.len() / inputs;
+    let (arithmetic, a) = (F32 { isa, alpha: 1.0 }, View::row_major(x, inputs));
+    Product { arithmetic, a, b: w, beta: 0.0, upper: false }.write(ViewMut::row_major(y, outputs));
+}
+
+/// Checks that `y` has a row of `outputs` for each row of `inputs` of `x`.
+pub(super) fn check(y: &[f32], x: &[f32], inputs: usize, outputs: usize) {
+    let rows = x.len().checked_div(inputs).unwrap_or(0);
     assert!(
-        x.len() == rows * inputs && y.len() == rows * outputs,
+        x.len() == rows * inputs && (inputs == 0 || y.len() == rows * outputs),
         "{} outputs are not {outputs} for each row of {inputs} of {}",
         y.len(),
         x.len()
     );
-    let mut copy = Vec::new();
-    for (x, y) in x.chunks(ROWS * inputs).zip(y.chunks_mut(ROWS * outputs)) {
-        for first in (0..inputs).step_by(INPUTS) {
-            let block = Block { isa, w, first, inputs: INPUTS.min(inputs - first) };
-            let (x_rest, y_rest) = block.run::<TILE>(x, y, &mut copy);
-            let (x_rest, y_rest) = block.run::<4>(x_rest, y_rest, &mut copy);
-            block.run::<1>(x_rest, y_rest, &mut copy);
-        }
-    }
 }
 
-/// The inputs `first..first + inputs` of all outputs.
-struct Block<'a> {
-    isa: Isa,
-    w: &'a PackedWeights,
-    first: usize,
-    inputs: usize,
-}
-
-impl Block<'_> {
-    /// Adds the block's products to as many rows of `y` as are whole tiles of `M`, and returns the rows that are left.
-    /// `copy` is memory for the rows of `x`, as `[tiles][inputs][M]`.
-    fn run<'x, 'y, const M: usize>(
-        &self,
-        x: &'x [f32],
-        y: &'y mut [f32],
-        copy: &mut Vec<f32>,
-    ) -> (&'x [f32], &'y mut [f32]) {
-        let (inputs, outputs) = (self.w.inputs, self.w.outputs);
-        let tiles = x.len() / (M * inputs);
-        let (x, x_rest) = x.split_at(tiles * M * inputs);
-        let (y, y_rest) = y.split_at_mut(tiles * M * outputs);
-        copy.clear();
-        copy.resize(tiles * M * self.inputs, 0.0);
-        let (copy, _) = copy.as_chunks_mut::<M>();
-        for (tile, x) in copy.chunks_exact_mut(self.inputs).zip(x.chunks_exact(M * inputs)) {
-            for (r, row) in x.chunks_exact(inputs).enumerate() {
-                for (column, &x) in tile.iter_mut().zip(&row[self.first..]) {
-                    column[r] = x;
-                }
-            }
-        }
-        for (p, panel) in self.w.columns.chunks_exact(inputs).enumerate() {
-            let panel = &panel[self.first..][..self.inputs];
-            let at = p * PANEL;
-            let width = PANEL.min(outputs - at);
-            for (tile, y) in copy.chunks_exact(self.inputs).zip(y.chunks_exact_mut(M * outputs)) {
-                let mut sums = [[0.0; PANEL]; M];
-                for (sums, y) in sums.iter_mut().zip(y.chunks_exact(outputs)) {
-                    sums[..width].copy_from_slice(&y[at..at + width]);
-                }
-                tile_on(self.isa, tile, panel, &mut sums);
-                for (sums, y) in sums.iter().zip(y.chunks_exact_mut(outputs)) {
-                    y[at..at + width].copy_from_slice(&sums[..width]);
-                }
-            }
-        }
-        (x_rest, y_rest)
-    }
-}
-
-/// `sums += x' · w`, with the tile's shape fit to the registers there are.
-fn tile_on<const M: usize>(isa: Isa, x: &[[f32; M]], w: &[[f32; PANEL]], sums: &mut [[f32; PANEL]; M]) {
-    /// 12 x 32 sums are 24 vectors of 32. Apart from [`part`], whose ranges cost this shape half its speed.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn avx512<const M: usize>(x: &[[f32; M]], w: &[[f32; PANEL]], sums: &mut [[f32; PANEL]; M]) {
-        let mut kept = *sums;
-        for (x, w) in x.iter().zip(w) {
-            for r in 0..M {
-                for l in 0..PANEL {
-                    kept[r][l] = x[r].mul_add(w[l], kept[r][l]);
-                }
-            }
-        }
-        *sums = kept;
-    }
-
-    /// 6 x 16 sums are 12 vectors of 16.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma")]
-    fn avx2<const M: usize>(x: &[[f32; M]], w: &[[f32; PANEL]], sums: &mut [[f32; PANEL]; M]) {
-        parts(x, w, sums);
-    }
-
-    match isa.level() {
-        Level::Baseline => parts(x, w, sums),
-        // SAFETY: an `Isa` of this level exists only where its instructions were detected.
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => unsafe { avx2(x, w, sums) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => unsafe { avx512(x, w, sums) },
-    }
-}
-
-/// [`part`] by [`part`], for machines with few registers.
-#[inline(always)]
-fn parts<const M: usize>(x: &[[f32; M]], w: &[[f32; PANEL]], sums: &mut [[f32; PANEL]; M]) {
-    const LANES: usize = 16;
-    for lane in (0..PANEL).step_by(LANES) {
-        if M.is_multiple_of(6) {
-            (0..M).step_by(6).for_each(|row| part::<M, 6, LANES>(x, w, sums, row, lane));
-        } else if M.is_multiple_of(4) {
-            (0..M).step_by(4).for_each(|row| part::<M, 4, LANES>(x, w, sums, row, lane));
-        } else {
-            (0..M).for_each(|row| part::<M, 1, LANES>(x, w, sums, row, lane));
-        }
-    }
-}
-
-/// The `R` rows from `row` on and the `L` outputs from `lane` on of a tile: plain arrays, which the compiler keeps in
-/// vector registers.
-#[inline(always)]
-fn part<const M: usize, const R: usize, const L: usize>(
-    x: &[[f32; M]],
-    w: &[[f32; PANEL]],
-    sums: &mut [[f32; PANEL]; M],
-    row: usize,
-    lane: usize,
-) {
-    let mut part: [[f32; L]; R] = std::array::from_fn(|r| std::array::from_fn(|l| sums[row + r][lane + l]));
-    for (x, w) in x.iter().zip(w) {
-        let (x, w) = (&x[row..row + R], &w[lane..lane + L]);
-        for r in 0..R {
-            for l in 0..L {
-                part[r][l] = x[r].mul_add(w[l], part[r][l]);
-            }
-        }
-    }
-    for (r, part) in part.iter().enumerate() {
-        sums[row + r][lane..lane + L].copy_from_slice(part);
+impl Panels<f32> for PackedWeights {
+    fn panel<'a>(
+        &'a self,
+        panel: usize,
+        inputs: Range<usize>,
+        _: &'a mut Vec<[f32; PANEL]>,
+    ) -> &'a [[f32; PANEL]] {
+        &self.columns[panel * self.inputs..][inputs]
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Numbers in -1..1 whose sums round.
-    fn noise(len: usize, seed: usize) -> Vec<f32> {
-        (0..len).map(|i| ((i + seed) * 7919 % 20011) as f32 / 10006.0 - 1.0).collect()
-    }
+    use crate::linalg::product::{INPUTS, ROWS};
+    use crate::linalg::tests::{bits, noise};
 
     /// The definition.
     fn naive(x: &[f32], w: &[f32], inputs: usize) -> Vec<u32> {
         let chain = |x: &[f32], w: &[f32]| x.iter().zip(w).fold(0.0f32, |sum, (x, w)| x.mul_add(*w, sum));
         x.chunks(inputs).flat_map(|x| w.chunks(inputs).map(move |w| chain(x, w).to_bits())).collect()
-    }
-
-    fn bits(y: &[f32]) -> Vec<u32> {
-        y.iter().map(|y| y.to_bits()).collect()
     }
 
     #[test]

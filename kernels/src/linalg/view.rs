@@ -2,8 +2,8 @@
 
 /// A matrix to read: element `(i, j)` is `data[i * row_stride + j * column_stride]`.
 #[derive(Debug, Clone, Copy)]
-pub struct View<'a> {
-    pub(super) data: &'a [f32],
+pub struct View<'a, T = f32> {
+    pub(super) data: &'a [T],
     pub(super) shape: Shape,
 }
 
@@ -23,19 +23,13 @@ pub(super) struct Shape {
     pub(super) column_stride: usize,
 }
 
-impl<'a> View<'a> {
+impl<'a, T: Copy + Default> View<'a, T> {
     /// A `[rows][columns]` matrix with the given strides, in elements.
     ///
     /// # Panics
     ///
     /// When an element is outside `data`.
-    pub fn new(
-        data: &'a [f32],
-        rows: usize,
-        columns: usize,
-        row_stride: usize,
-        column_stride: usize,
-    ) -> Self {
+    pub fn new(data: &'a [T], rows: usize, columns: usize, row_stride: usize, column_stride: usize) -> Self {
         let shape = Shape { rows, columns, row_stride, column_stride };
         shape.check(data.len());
         Self { data, shape }
@@ -46,7 +40,7 @@ impl<'a> View<'a> {
     /// # Panics
     ///
     /// When `data` is no whole number of rows.
-    pub fn row_major(data: &'a [f32], columns: usize) -> Self {
+    pub fn row_major(data: &'a [T], columns: usize) -> Self {
         Self { data, shape: Shape::row_major(data.len(), columns) }
     }
 
@@ -54,6 +48,39 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn transposed(self) -> Self {
         Self { data: self.data, shape: self.shape.transposed() }
+    }
+
+    /// The first `rows` rows.
+    pub(super) fn first_rows(mut self, rows: usize) -> Self {
+        self.shape.rows = self.shape.rows.min(rows);
+        self
+    }
+
+    /// Copies rows `row..row + W` of as many columns from `column` on as `out` `[columns][W]` has, column after column; 0
+    /// where there are no such rows.
+    pub(super) fn interleave<const W: usize>(&self, row: usize, column: usize, out: &mut [[T; W]]) {
+        let Shape { rows, row_stride, column_stride, .. } = self.shape;
+        let rows = W.min(rows - row);
+        if out.is_empty() || rows == 0 {
+            return;
+        }
+        let data = &self.data[row * row_stride + column * column_stride..];
+        if rows < W {
+            out.fill([T::default(); W]);
+        }
+        if row_stride == 1 {
+            for (k, out) in out.iter_mut().enumerate() {
+                out[..rows].copy_from_slice(&data[k * column_stride..][..rows]);
+            }
+        } else if column_stride == 1 {
+            transpose(data, row_stride, rows, out);
+        } else {
+            for (k, out) in out.iter_mut().enumerate() {
+                for (r, out) in out[..rows].iter_mut().enumerate() {
+                    *out = data[k * column_stride + r * row_stride];
+                }
+            }
+        }
     }
 }
 
@@ -85,6 +112,60 @@ impl<'a> ViewMut<'a> {
         let shape = Shape::row_major(data.len(), columns);
         Self { data, shape }
     }
+
+    /// Copies the elements of row `row` from `column` on to `out`.
+    pub(super) fn read(&self, row: usize, column: usize, out: &mut [f32]) {
+        let (at, step) = (self.shape.at(row, column), self.shape.column_stride);
+        if step == 1 {
+            out.copy_from_slice(&self.data[at..at + out.len()]);
+        } else {
+            out.iter_mut().enumerate().for_each(|(i, out)| *out = self.data[at + i * step]);
+        }
+    }
+
+    /// Replaces the elements of row `row` from `column` on by `values`.
+    pub(super) fn write(&mut self, row: usize, column: usize, values: &[f32]) {
+        if values.is_empty() {
+            return;
+        }
+        let (at, step) = (self.shape.at(row, column), self.shape.column_stride);
+        if step == 1 {
+            self.data[at..at + values.len()].copy_from_slice(values);
+        } else {
+            values.iter().enumerate().for_each(|(i, &value)| self.data[at + i * step] = value);
+        }
+    }
+}
+
+/// `out[k][r] = data[r * stride + k]` for `r` up to `rows`.
+fn transpose<T: Copy, const W: usize>(data: &[T], stride: usize, rows: usize, out: &mut [[T; W]]) {
+    /// Columns at a time: they stay in the L1 cache while the rows are spread over them.
+    const COLUMNS: usize = 64;
+    for (c, out) in out.chunks_mut(COLUMNS).enumerate() {
+        let columns = out.len();
+        let row = |r: usize| &data[r * stride + c * COLUMNS..][..columns];
+        let fours = rows - rows % 4;
+        for r in (0..fours).step_by(4) {
+            let rows = [0, 1, 2, 3].map(|i| row(r + i).as_chunks::<4>());
+            let (blocks, rest) = out.as_chunks_mut::<4>();
+            for (k, out) in blocks.iter_mut().enumerate() {
+                let block = transposed_block(rows.map(|(blocks, _)| blocks[k]));
+                out.iter_mut().zip(block).for_each(|(out, block)| out[r..r + 4].copy_from_slice(&block));
+            }
+            for (k, out) in rest.iter_mut().enumerate() {
+                out[r..r + 4].copy_from_slice(&rows.map(|(_, rest)| rest[k]));
+            }
+        }
+        for r in fours..rows {
+            out.iter_mut().zip(row(r)).for_each(|(out, &value)| out[r] = value);
+        }
+    }
+}
+
+/// `out[k][r] = rows[r][k]`.
+#[inline(always)]
+fn transposed_block<T: Copy>(rows: [[T; 4]; 4]) -> [[T; 4]; 4] {
+    std::array::from_fn(|k| std::array::from_fn(|r| rows[r][k]))
 }
 
 impl Shape {
@@ -92,6 +173,11 @@ impl Shape {
         let rows = len.checked_div(columns).unwrap_or(0);
         assert!(rows * columns == len, "{len} elements are no whole number of rows of {columns}");
         Self { rows, columns, row_stride: columns, column_stride: 1 }
+    }
+
+    /// Place of element `(row, column)`.
+    fn at(self, row: usize, column: usize) -> usize {
+        row * self.row_stride + column * self.column_stride
     }
 
     fn transposed(self) -> Self {

@@ -1,7 +1,8 @@
 //! Causal attention with grouped queries.
 
-use super::softmax::softmax;
-use crate::linalg::{View, ViewMut, gemm};
+use super::softmax::softmax_on;
+use crate::isa::Isa;
+use crate::linalg::{View, ViewMut, gemm_on};
 
 /// Queries scored at a time. A block sees the keys up to its last query: the smaller, the fewer are scored in vain; the
 /// larger, the better the products run.
@@ -35,6 +36,10 @@ impl Heads {
     ///
     /// When the lengths do not fit or there are more queries than keys.
     pub fn attend(&self, out: &mut [f32], q: &[f32], k: &[f32], v: &[f32], scratch: &mut Scratch) {
+        self.attend_on(Isa::best(), out, q, [k, v], scratch);
+    }
+
+    fn attend_on(&self, isa: Isa, out: &mut [f32], q: &[f32], [k, v]: [&[f32]; 2], scratch: &mut Scratch) {
         let (width, kv_width) = (self.heads * self.dim, self.kv_heads * self.dim);
         if width == 0 || q.is_empty() {
             return;
@@ -55,7 +60,7 @@ impl Heads {
             let rows = first * width..(first + queries) * width;
             for head in 0..self.heads {
                 let kv_head = head * self.kv_heads / self.heads;
-                let block = Block { queries, seen, dim: self.dim, width, kv_width };
+                let block = Block { isa, queries, seen, dim: self.dim, width, kv_width };
                 let at = kv_head * self.dim;
                 let (q, out) =
                     (&q[rows.clone()][head * self.dim..], &mut out[rows.clone()][head * self.dim..]);
@@ -67,6 +72,7 @@ impl Heads {
 
 /// Consecutive queries of one head and the keys that the last of them sees.
 struct Block {
+    isa: Isa,
     queries: usize,
     seen: usize,
     dim: usize,
@@ -78,25 +84,25 @@ struct Block {
 
 impl Block {
     fn attend(&self, out: &mut [f32], q: &[f32], k: &[f32], v: &[f32], scale: f32, scores: &mut Vec<f32>) {
-        let &Self { queries, seen, dim, width, kv_width } = self;
+        let &Self { isa, queries, seen, dim, width, kv_width } = self;
         scores.resize(queries * seen, 0.0);
         let q = View::new(q, queries, dim, width, 1);
         let k = View::new(k, seen, dim, kv_width, 1);
-        gemm(ViewMut::row_major(scores, seen), q, k.transposed(), scale, 0.0);
+        gemm_on(isa, ViewMut::row_major(scores, seen), q, k.transposed(), scale, 0.0);
         for (i, row) in scores.chunks_exact_mut(seen).enumerate() {
             let (past, future) = row.split_at_mut(seen - queries + i + 1);
-            softmax(past);
+            softmax_on(isa, past);
             future.fill(0.0);
         }
         let out = ViewMut::new(out, queries, dim, width, 1);
-        gemm(out, View::row_major(scores, seen), View::new(v, seen, dim, kv_width, 1), 1.0, 0.0);
+        gemm_on(isa, out, View::row_major(scores, seen), View::new(v, seen, dim, kv_width, 1), 1.0, 0.0);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::math::tests::noise;
+    use crate::math::tests::{bits, noise};
 
     /// Attention of one query, by its definition, in f64.
     fn query(shape: &Heads, q: &[f32], k: &[f32], v: &[f32], seen: usize, head: usize) -> Vec<f64> {
@@ -140,6 +146,22 @@ mod tests {
         check(shape, 1, 300);
         check(Heads { kv_heads: 4, ..shape }, BLOCK + 5, BLOCK + 9);
         check(Heads { kv_heads: 1, ..shape }, 2 * BLOCK, 2 * BLOCK);
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        let shape = Heads { heads: 6, kv_heads: 2, dim: 12, scale: 0.3 };
+        let (tokens, keys) = (BLOCK + 7, BLOCK + 40);
+        let q = noise(tokens * 6 * 12, 1);
+        let (k, v) = (noise(keys * 2 * 12, 2), noise(keys * 2 * 12, 3));
+        let run = |isa| {
+            let mut out = vec![0.0; q.len()];
+            shape.attend_on(isa, &mut out, &q, [&k, &v], &mut Scratch::default());
+            bits(&out)
+        };
+        for isa in Isa::available() {
+            assert!(run(isa) == run(Isa::available()[0]), "{isa:?}");
+        }
     }
 
     #[test]

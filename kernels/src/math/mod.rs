@@ -1,7 +1,7 @@
 //! The forward pass between its matrix products: norms, rotary positions, attention, activations.
 //!
-//! Single-threaded, on buffers of whole rows. All but [`Heads::attend`], whose products depend on the machine, gives
-//! the same bits on every instruction set: sums run in 16 lanes that are joined in a fixed order.
+//! Single-threaded, on buffers of whole rows. The same bits on every instruction set: sums run in 16 lanes that are joined
+//! in a fixed order, products as [`linalg`](crate::linalg) defines them.
 
 mod activation;
 mod attention;
