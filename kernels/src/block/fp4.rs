@@ -5,6 +5,30 @@
 /// Twice the value of each code, so that all are whole. Code 8, which would be -0, counts as 0.
 const DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
+/// [`DOUBLED`], ascending.
+pub(super) const LEVELS: [f32; 15] =
+    [-12.0, -8.0, -6.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0];
+/// The level of code 0.
+const ZERO: u8 = 7;
+
+/// The numbers of levels `[2n]` that `bytes` `[n]` hold; code 8 reads as 0.
+pub(super) fn read_levels(bytes: &[u8], levels: &mut [u8]) {
+    let level = |code: u8| if code < 8 { ZERO + code } else { ZERO - (code - 8) };
+    let (low, high) = levels.split_at_mut(bytes.len());
+    for ((byte, low), high) in bytes.iter().zip(low).zip(high) {
+        (*low, *high) = (level(byte & 15), level(byte >> 4));
+    }
+}
+
+/// The bytes `[n]` of the numbers of levels `[2n]`.
+pub(super) fn write_levels(levels: &[u8], bytes: &mut [u8]) {
+    let code = |level: u8| if level < ZERO { 8 + (ZERO - level) } else { level - ZERO };
+    let (low, high) = levels.split_at(bytes.len());
+    for ((byte, &low), &high) in bytes.iter_mut().zip(low).zip(high) {
+        *byte = code(low) | code(high) << 4;
+    }
+}
+
 /// The weights `[2n]` of `codes` `[n]`, where `half_scale` is half the value of a 1.
 pub(super) fn decode(codes: &[u8], half_scale: f32, weights: &mut [f32]) {
     let (low, high) = weights.split_at_mut(codes.len());

@@ -9,9 +9,10 @@
 //! `weight = d * VALUES[code]`
 
 use super::codes::{pack, read_f16, unpack, write_f16};
-use super::layout::{decode_blocks, inverse};
+use super::layout::{decode_blocks, floats, inverse};
 use super::row::{blocks, encode_row};
 use super::{BlockType, Importance};
+use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
 use crate::search::table::{fit_scale, nearest};
 use crate::search::weights::{importance_weights, squares, sum_of_squares};
 
@@ -21,6 +22,7 @@ const BYTES: usize = 18;
 /// What the codes stand for (`kvalues_iq4nl`); IQ4_XS has the same.
 pub(super) const VALUES: [i8; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+pub(super) const LEVELS: [f32; 16] = floats(VALUES);
 
 pub(super) static TYPE: BlockType = BlockType {
     name: "IQ4_NL",
@@ -33,11 +35,32 @@ pub(super) static TYPE: BlockType = BlockType {
     importance: Importance::Optional,
 };
 
+pub(crate) static LATTICE: Lattice = Lattice {
+    block: &TYPE,
+    superblock: ELEMENTS,
+    group: ELEMENTS,
+    levels: &LEVELS,
+    scales: 1..=1,
+    offsets: 0..=0,
+    float: Float::F16,
+    layout: Layout { read: read_fields, write: write_fields },
+};
+
 fn decode(bytes: &[u8], out: &mut [f32]) {
     decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut [f32; ELEMENTS]| {
         let d = read_f16(block);
         *out = unpack::<4, 16, ELEMENTS>(&block[2..]).map(|code| d * f32::from(VALUES[usize::from(code)]));
     });
+}
+
+fn read_fields(block: &[u8], fields: FieldsMut<'_>) {
+    fields.d[0] = read_f16(block);
+    fields.codes.copy_from_slice(&unpack::<4, 16, ELEMENTS>(&block[2..]));
+}
+
+fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
+    write_f16(fields.d[0], block);
+    pack::<4, 16>(fields.codes, 0, &mut block[2..]);
 }
 
 fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {

@@ -11,10 +11,11 @@
 //! `weight = d * (scale - 32) * VALUES[code]`
 
 use super::codes::{pack, read_f16, unpack, write_f16};
-use super::iq4_nl::{VALUES, nearest_codes};
+use super::iq4_nl::{LEVELS, VALUES, nearest_codes};
 use super::layout::{decode_blocks, inverse};
 use super::row::{encode_row, superblocks};
 use super::{BlockType, Importance};
+use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
 use crate::search::rounding::nearest_int;
 use crate::search::signed_extreme;
 use crate::search::table::fit_scale;
@@ -43,18 +44,52 @@ pub(super) static TYPE: BlockType = BlockType {
     importance: Importance::Optional,
 };
 
+pub(crate) static LATTICE: Lattice = Lattice {
+    block: &TYPE,
+    superblock: ELEMENTS,
+    group: GROUP,
+    levels: &LEVELS,
+    scales: -32..=31,
+    offsets: 0..=0,
+    float: Float::F16,
+    layout: Layout { read: read_fields, write: write_fields },
+};
+
 fn decode(bytes: &[u8], out: &mut [f32]) {
     decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut [f32; ELEMENTS]| {
         let d = read_f16(block);
-        let high = unpack::<2, 1, GROUPS>(&block[SCALES_HIGH]);
-        let low = unpack::<4, 1, GROUPS>(&block[SCALES_LOW]);
+        let scales = scale_multiples(block);
         let codes = unpack::<4, 16, ELEMENTS>(&block[CODES]);
         for (i, out) in out.iter_mut().enumerate() {
-            let g = i / GROUP;
-            let scale = d * (i32::from(low[g] | high[g] << 4) - SCALE_ZERO) as f32;
+            let scale = d * f32::from(scales[i / GROUP]);
             *out = scale * f32::from(VALUES[usize::from(codes[i])]);
         }
     });
+}
+
+/// The scales as multiples of `d`.
+fn scale_multiples(block: &[u8]) -> [i16; GROUPS] {
+    let high = unpack::<2, 1, GROUPS>(&block[SCALES_HIGH]);
+    let low = unpack::<4, 1, GROUPS>(&block[SCALES_LOW]);
+    std::array::from_fn(|g| i16::from(low[g] | high[g] << 4) - SCALE_ZERO as i16)
+}
+
+fn read_fields(block: &[u8], fields: FieldsMut<'_>) {
+    fields.d[0] = read_f16(block);
+    fields.scales.copy_from_slice(&scale_multiples(block));
+    fields.codes.copy_from_slice(&unpack::<4, 16, ELEMENTS>(&block[CODES]));
+}
+
+fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
+    write_f16(fields.d[0], block);
+    pack_scales(&std::array::from_fn(|g| fields.scales[g].into()), block);
+    pack::<4, 16>(fields.codes, 0, &mut block[CODES]);
+}
+
+fn pack_scales(multiples: &[i32; GROUPS], block: &mut [u8]) {
+    let codes = multiples.map(|multiple| (multiple + SCALE_ZERO) as u8);
+    pack::<2, 1>(&codes, 4, &mut block[SCALES_HIGH]);
+    pack::<4, 1>(&codes, 0, &mut block[SCALES_LOW]);
 }
 
 type Superblock = [[f32; GROUP]; GROUPS];
@@ -75,10 +110,8 @@ fn write_block(x: &Superblock, weights: &Superblock, out: &mut [u8; BYTES]) {
     let d = -signed_extreme(&scales) / SCALE_ZERO as f32;
     let inverse = inverse(d);
     let multiples = scales.map(|scale| nearest_int(inverse * scale).clamp(-SCALE_ZERO, SCALE_ZERO - 1));
-    let scale_codes = multiples.map(|multiple| (multiple + SCALE_ZERO) as u8);
     write_f16(d, out);
-    pack::<2, 1>(&scale_codes, 4, &mut out[SCALES_HIGH]);
-    pack::<4, 1>(&scale_codes, 0, &mut out[SCALES_LOW]);
+    pack_scales(&multiples, out);
     let codes: [_; GROUPS] = std::array::from_fn(|g| nearest_codes(&x[g], d * multiples[g] as f32));
     pack::<4, 16>(codes.as_flattened(), 0, &mut out[CODES]);
 }

@@ -50,6 +50,28 @@ pub(super) fn inverse(scale: f32) -> f32 {
     if scale == 0.0 { 0.0 } else { 1.0 / scale }
 }
 
+/// The integers from `first` up, as levels.
+pub(super) const fn integers<const N: usize>(first: i32) -> [f32; N] {
+    let mut levels = [0.0; N];
+    let mut i = 0;
+    while i < N {
+        levels[i] = (first + i as i32) as f32;
+        i += 1;
+    }
+    levels
+}
+
+/// A table of integers, as levels.
+pub(super) const fn floats<const N: usize>(table: [i8; N]) -> [f32; N] {
+    let mut levels = [0.0; N];
+    let mut i = 0;
+    while i < N {
+        levels[i] = table[i] as f32;
+        i += 1;
+    }
+    levels
+}
+
 #[cfg(test)]
 mod tests {
     use super::{from_f16, to_f16};

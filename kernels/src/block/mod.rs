@@ -42,6 +42,8 @@ mod six_bit_header;
 mod tq1_0;
 mod tq2_0;
 
+use crate::lattice::Lattice;
+
 /// What an encoder does with an importance vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Importance {
@@ -143,6 +145,24 @@ pub static TYPES: &[&BlockType] = &[
     &nvfp4::TYPE,
     &q1_0::TYPE,
     &q2_0::TYPE,
+];
+
+/// The types that are lattices.
+pub(crate) static LATTICES: &[&Lattice] = &[
+    &q4_0::LATTICE,
+    &q4_1::LATTICE,
+    &q5_0::LATTICE,
+    &q5_1::LATTICE,
+    &q8_0::LATTICE,
+    &q2_k::LATTICE,
+    &q3_k::LATTICE,
+    &q4_k::LATTICE,
+    &q5_k::LATTICE,
+    &q6_k::LATTICE,
+    &iq4_nl::LATTICE,
+    &iq4_xs::LATTICE,
+    &mxfp4::LATTICE,
+    &nvfp4::LATTICE,
 ];
 
 /// The type with ggml's id `id`.

@@ -10,6 +10,7 @@
 
 use super::layout::{abs_max, decode_blocks, encode_blocks};
 use super::{BlockType, Importance, fp4};
+use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
 
 const ELEMENTS: usize = 32;
 const BYTES: usize = 17;
@@ -25,9 +26,30 @@ pub(super) static TYPE: BlockType = BlockType {
     importance: Importance::Ignored,
 };
 
+pub(crate) static LATTICE: Lattice = Lattice {
+    block: &TYPE,
+    superblock: ELEMENTS,
+    group: ELEMENTS,
+    levels: &fp4::LEVELS,
+    scales: 1..=1,
+    offsets: 0..=0,
+    float: Float::E8M0,
+    layout: Layout { read: read_fields, write: write_fields },
+};
+
 fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
     let [exponent, codes @ ..] = block;
     fp4::decode(codes, half_scale(*exponent), weights);
+}
+
+fn read_fields(block: &[u8], fields: FieldsMut<'_>) {
+    fields.d[0] = half_scale(block[0]);
+    fp4::read_levels(&block[1..], fields.codes);
+}
+
+fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
+    block[0] = exponent(fields.d[0]);
+    fp4::write_levels(fields.codes, &mut block[1..]);
 }
 
 fn encode_block(weights: &[f32; ELEMENTS], block: &mut [u8; BYTES]) {
@@ -42,6 +64,12 @@ fn encode_block(weights: &[f32; ELEMENTS], block: &mut [u8; BYTES]) {
 fn half_scale(exponent: u8) -> f32 {
     let exponent = u32::from(exponent);
     f32::from_bits(if exponent < 2 { 0x0020_0000 << exponent } else { (exponent - 1) << 23 })
+}
+
+/// The exponent of which `half` is [`half_scale`].
+fn exponent(half: f32) -> u8 {
+    let bits = half.to_bits() >> 21;
+    if bits < 4 { (bits >> 1) as u8 } else { (bits >> 2) as u8 + 1 }
 }
 
 /// `floor(log2f(x))` of a positive finite x, in which the logarithm is rounded to f32: just below a power of two it is
@@ -62,7 +90,14 @@ fn floor_log2(x: f32) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use super::floor_log2;
+    use super::{exponent, floor_log2, half_scale};
+
+    #[test]
+    fn every_exponent_survives() {
+        for e in 0..=255 {
+            assert_eq!(exponent(half_scale(e)), e);
+        }
+    }
 
     #[test]
     fn logarithm_of_powers_of_two() {

@@ -10,10 +10,12 @@
 
 use super::layout::{abs_max, decode_blocks, encode_blocks};
 use super::{BlockType, Importance, fp4};
+use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
 
 const ELEMENTS: usize = 64;
 const BYTES: usize = 36;
 const GROUPS: usize = 4;
+const GROUP: usize = 16;
 /// The largest E2M1 value.
 const LARGEST_CODE: f32 = 6.0;
 /// UE4M3 of the largest scale, 448; one more would be NaN.
@@ -34,11 +36,43 @@ pub(super) static TYPE: BlockType = BlockType {
     importance: Importance::Ignored,
 };
 
+pub(crate) static LATTICE: Lattice = Lattice {
+    block: &TYPE,
+    superblock: GROUP,
+    group: GROUP,
+    levels: &fp4::LEVELS,
+    scales: 1..=1,
+    offsets: 0..=0,
+    float: Float::Ue4m3,
+    layout: Layout { read: read_fields, write: write_fields },
+};
+
 fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
     let (scales, codes) = block.split_at(GROUPS);
     let groups = codes.chunks(8).zip(weights.chunks_mut(16));
     for (scale, (codes, weights)) in scales.iter().zip(groups) {
         fp4::decode(codes, half_scale(*scale), weights);
+    }
+}
+
+/// Bits that count for nothing do not survive: the top bit of a scale, a scale of NaN, codes of -0.
+fn read_fields(block: &[u8], fields: FieldsMut<'_>) {
+    let (scales, codes) = block.split_at(GROUPS);
+    for (d, &scale) in fields.d.iter_mut().zip(scales) {
+        *d = half_scale(scale);
+    }
+    for (levels, codes) in fields.codes.chunks_mut(GROUP).zip(codes.chunks(GROUP / 2)) {
+        fp4::read_levels(codes, levels);
+    }
+}
+
+fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
+    let (scales, codes) = block.split_at_mut(GROUPS);
+    for (scale, &d) in scales.iter_mut().zip(fields.d) {
+        *scale = number(d);
+    }
+    for (levels, codes) in fields.codes.chunks(GROUP).zip(codes.chunks_mut(GROUP / 2)) {
+        fp4::write_levels(levels, codes);
     }
 }
 
@@ -62,6 +96,15 @@ fn half_scale(scale: u8) -> f32 {
     }
 }
 
+/// The number of which `half` is [`half_scale`].
+fn number(half: f32) -> u8 {
+    if half < SMALLEST_NORMAL / 2.0 {
+        (half * 1024.0) as u8
+    } else {
+        ((half.to_bits() >> 20) - ((127 - 8) << 3)) as u8
+    }
+}
+
 /// The UE4M3 number nearest to `x`, halves up, as ggml rounds: never from the subnormal to the normal numbers, and from
 /// 256 on (or what rounds to it) always to the largest.
 fn to_ue4m3(x: f32) -> u8 {
@@ -75,7 +118,14 @@ fn to_ue4m3(x: f32) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use super::{half_scale, to_ue4m3};
+    use super::{half_scale, number, to_ue4m3};
+
+    #[test]
+    fn every_scale_survives() {
+        for scale in 0..=0x7e {
+            assert_eq!(number(half_scale(scale)), scale);
+        }
+    }
 
     #[test]
     fn scales_that_are_representable_survive() {

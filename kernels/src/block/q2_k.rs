@@ -12,9 +12,10 @@
 
 use super::affine_superblock::{Coded, Fits, Groups, fit_plain, fit_weighted};
 use super::codes::{pack, read_f16, unpack, write_f16};
-use super::layout::decode_blocks;
+use super::layout::{decode_blocks, integers};
 use super::row::{encode_row, superblocks};
 use super::{BlockType, Importance};
+use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
 use crate::search::affine::{self, Grid, Loss};
 use crate::search::weights::mean_square;
 
@@ -31,6 +32,7 @@ const DMIN: usize = 82;
 /// The largest code, and the largest scale or offset.
 const CODE_TOP: u8 = 3;
 const TOP: u8 = 15;
+const LEVELS: [f32; 4] = integers(0);
 const PLAIN_GRID: Grid = Grid { first: -0.5, step: 0.1, last: 15 };
 
 pub(super) static TYPE: BlockType = BlockType {
@@ -42,6 +44,17 @@ pub(super) static TYPE: BlockType = BlockType {
     decode,
     encode: Some(encode),
     importance: Importance::Optional,
+};
+
+pub(crate) static LATTICE: Lattice = Lattice {
+    block: &TYPE,
+    superblock: ELEMENTS,
+    group: GROUP,
+    levels: &LEVELS,
+    scales: 0..=15,
+    offsets: 0..=15,
+    float: Float::F16,
+    layout: Layout { read: read_fields, write: write_fields },
 };
 
 fn decode(bytes: &[u8], out: &mut [f32]) {
@@ -58,6 +71,25 @@ fn decode(bytes: &[u8], out: &mut [f32]) {
 fn group_scales(block: &[u8; BYTES]) -> impl Iterator<Item = (f32, f32)> {
     let (d, dmin) = (read_f16(&block[D..]), read_f16(&block[DMIN..]));
     block[SCALES].iter().map(move |scale| (d * f32::from(scale & 15), dmin * f32::from(scale >> 4)))
+}
+
+fn read_fields(block: &[u8], fields: FieldsMut<'_>) {
+    (fields.d[0], fields.dmin[0]) = (read_f16(&block[D..]), read_f16(&block[DMIN..]));
+    let pairs = fields.scales.iter_mut().zip(fields.offsets);
+    for (byte, (scale, offset)) in block[SCALES].iter().zip(pairs) {
+        (*scale, *offset) = (i16::from(byte & 15), i16::from(byte >> 4));
+    }
+    fields.codes.copy_from_slice(&unpack::<2, 32, ELEMENTS>(&block[CODES]));
+}
+
+fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
+    let pairs = fields.scales.iter().zip(fields.offsets);
+    for (byte, (&scale, &offset)) in block[SCALES].iter_mut().zip(pairs) {
+        *byte = scale as u8 | (offset as u8) << 4;
+    }
+    write_f16(fields.d[0], &mut block[D..]);
+    write_f16(fields.dmin[0], &mut block[DMIN..]);
+    pack::<2, 32>(fields.codes, 0, &mut block[CODES]);
 }
 
 fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {

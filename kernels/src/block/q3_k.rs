@@ -12,9 +12,10 @@
 //! `weight = d * (scale - 32) * (code - 4)`
 
 use super::codes::{pack, read_f16, unpack, write_f16};
-use super::layout::decode_blocks;
+use super::layout::{decode_blocks, integers};
 use super::row::{encode_row, superblocks};
 use super::{BlockType, Importance};
+use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
 use crate::search::rounding::nearest_int;
 use crate::search::weights::{importance_weights, total, twice_mean_square};
 use crate::search::{Fit, descent, signed_extreme, symmetric};
@@ -33,6 +34,7 @@ const D: usize = 108;
 /// The code of weight zero, and the scale code of zero.
 const ZERO: i32 = 4;
 const SCALE_ZERO: i32 = 32;
+const LEVELS: [f32; 8] = integers(-ZERO);
 
 pub(super) static TYPE: BlockType = BlockType {
     name: "Q3_K",
@@ -45,23 +47,67 @@ pub(super) static TYPE: BlockType = BlockType {
     importance: Importance::Optional,
 };
 
+pub(crate) static LATTICE: Lattice = Lattice {
+    block: &TYPE,
+    superblock: ELEMENTS,
+    group: GROUP,
+    levels: &LEVELS,
+    scales: -32..=31,
+    offsets: 0..=0,
+    float: Float::F16,
+    layout: Layout { read: read_fields, write: write_fields },
+};
+
 fn decode(bytes: &[u8], out: &mut [f32]) {
     decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut [f32; ELEMENTS]| {
-        let high = unpack::<1, 32, ELEMENTS>(&block[HIGH_BITS]);
-        let low = unpack::<2, 32, ELEMENTS>(&block[CODES]);
+        let codes = unpack_codes(block);
         let scales = group_scales(block);
         for (i, out) in out.iter_mut().enumerate() {
-            *out = scales[i / GROUP] * (i32::from(low[i] | high[i] << 2) - ZERO) as f32;
+            *out = scales[i / GROUP] * (i32::from(codes[i]) - ZERO) as f32;
         }
     });
 }
 
+fn unpack_codes(block: &[u8]) -> [u8; ELEMENTS] {
+    let high = unpack::<1, 32, ELEMENTS>(&block[HIGH_BITS]);
+    let low = unpack::<2, 32, ELEMENTS>(&block[CODES]);
+    std::array::from_fn(|i| low[i] | high[i] << 2)
+}
+
 /// What each group's codes are multiplied by.
-fn group_scales(block: &[u8; BYTES]) -> [f32; GROUPS] {
+fn group_scales(block: &[u8]) -> [f32; GROUPS] {
     let d = read_f16(&block[D..]);
+    scale_multiples(block).map(|multiple| d * f32::from(multiple))
+}
+
+/// The scales as multiples of `d`.
+fn scale_multiples(block: &[u8]) -> [i16; GROUPS] {
     let low = unpack::<4, 8, GROUPS>(&block[SCALES_LOW]);
     let high = unpack::<2, 4, GROUPS>(&block[SCALES_HIGH]);
-    std::array::from_fn(|g| d * (i32::from(low[g] | high[g] << 4) - SCALE_ZERO) as f32)
+    std::array::from_fn(|g| i16::from(low[g] | high[g] << 4) - SCALE_ZERO as i16)
+}
+
+fn read_fields(block: &[u8], fields: FieldsMut<'_>) {
+    fields.d[0] = read_f16(&block[D..]);
+    fields.scales.copy_from_slice(&scale_multiples(block));
+    fields.codes.copy_from_slice(&unpack_codes(block));
+}
+
+fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
+    write_f16(fields.d[0], &mut block[D..]);
+    let scale_codes: [u8; GROUPS] = std::array::from_fn(|g| (fields.scales[g] + SCALE_ZERO as i16) as u8);
+    pack_scales(&scale_codes, block);
+    pack_codes(fields.codes, block);
+}
+
+fn pack_scales(codes: &[u8; GROUPS], block: &mut [u8]) {
+    pack::<4, 8>(codes, 0, &mut block[SCALES_LOW]);
+    pack::<2, 4>(codes, 4, &mut block[SCALES_HIGH]);
+}
+
+fn pack_codes(codes: &[u8], block: &mut [u8]) {
+    pack::<2, 32>(codes, 0, &mut block[CODES]);
+    pack::<1, 32>(codes, 2, &mut block[HIGH_BITS]);
 }
 
 fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
@@ -100,12 +146,10 @@ fn by_extreme(scales: &[f32; GROUPS]) -> Fit<GROUPS> {
 /// of its fit.
 fn write_block(x: &Superblock, groups: &[Fit<GROUP>; GROUPS], scales: &Fit<GROUPS>, out: &mut [u8; BYTES]) {
     write_f16(scales.scale, &mut out[D..]);
-    pack::<4, 8>(&scales.codes, 0, &mut out[SCALES_LOW]);
-    pack::<2, 4>(&scales.codes, 4, &mut out[SCALES_HIGH]);
+    pack_scales(&scales.codes, out);
     let mut codes = groups.each_ref().map(|group| group.codes);
     for ((x, codes), scale) in x.iter().zip(&mut codes).zip(group_scales(out)) {
         symmetric::round(x, scale, ZERO, codes);
     }
-    pack::<2, 32>(codes.as_flattened(), 0, &mut out[CODES]);
-    pack::<1, 32>(codes.as_flattened(), 2, &mut out[HIGH_BITS]);
+    pack_codes(codes.as_flattened(), out);
 }

@@ -8,9 +8,10 @@
 //! `weight = d * (code - 8)`
 
 use super::codes::{pack, read_f16, unpack, write_f16};
-use super::layout::{decode_blocks, inverse};
+use super::layout::{decode_blocks, integers, inverse};
 use super::row::{blocks, encode_row};
 use super::{BlockType, Importance};
+use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
 use crate::search::rounding::truncate_to_byte;
 use crate::search::weights::{importance_weights, mean_square};
 use crate::search::{signed_extreme, symmetric};
@@ -19,6 +20,7 @@ const ELEMENTS: usize = 32;
 const BYTES: usize = 18;
 /// The code of weight zero.
 const ZERO: i32 = 8;
+const LEVELS: [f32; 16] = integers(-ZERO);
 
 pub(super) static TYPE: BlockType = BlockType {
     name: "Q4_0",
@@ -31,11 +33,32 @@ pub(super) static TYPE: BlockType = BlockType {
     importance: Importance::Optional,
 };
 
+pub(crate) static LATTICE: Lattice = Lattice {
+    block: &TYPE,
+    superblock: ELEMENTS,
+    group: ELEMENTS,
+    levels: &LEVELS,
+    scales: 1..=1,
+    offsets: 0..=0,
+    float: Float::F16,
+    layout: Layout { read: read_fields, write: write_fields },
+};
+
 fn decode(bytes: &[u8], out: &mut [f32]) {
     decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut [f32; ELEMENTS]| {
         let d = read_f16(block);
         *out = unpack::<4, 16, ELEMENTS>(&block[2..]).map(|code| (i32::from(code) - ZERO) as f32 * d);
     });
+}
+
+fn read_fields(block: &[u8], fields: FieldsMut<'_>) {
+    fields.d[0] = read_f16(block);
+    fields.codes.copy_from_slice(&unpack::<4, 16, ELEMENTS>(&block[2..]));
+}
+
+fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
+    write_f16(fields.d[0], block);
+    pack::<4, 16>(fields.codes, 0, &mut block[2..]);
 }
 
 fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {

@@ -9,9 +9,10 @@
 //! `weight = d * code + m`
 
 use super::codes::{pack, read_f16, unpack, write_f16};
-use super::layout::{decode_blocks, inverse};
+use super::layout::{decode_blocks, integers, inverse};
 use super::row::{blocks, encode_row};
 use super::{BlockType, Importance};
+use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
 use crate::search::affine::{self, Grid, Loss};
 use crate::search::rounding::truncate_to_byte;
 use crate::search::weights::{importance_weights, mean_square, range};
@@ -19,6 +20,7 @@ use crate::search::weights::{importance_weights, mean_square, range};
 const ELEMENTS: usize = 32;
 const BYTES: usize = 20;
 const TOP: u8 = 15;
+const LEVELS: [f32; 16] = integers(0);
 
 pub(super) static TYPE: BlockType = BlockType {
     name: "Q4_1",
@@ -31,11 +33,34 @@ pub(super) static TYPE: BlockType = BlockType {
     importance: Importance::Optional,
 };
 
+pub(crate) static LATTICE: Lattice = Lattice {
+    block: &TYPE,
+    superblock: ELEMENTS,
+    group: ELEMENTS,
+    levels: &LEVELS,
+    scales: 1..=1,
+    offsets: 1..=1,
+    float: Float::F16,
+    layout: Layout { read: read_fields, write: write_fields },
+};
+
 fn decode(bytes: &[u8], out: &mut [f32]) {
     decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut [f32; ELEMENTS]| {
         let (d, m) = (read_f16(block), read_f16(&block[2..]));
         *out = unpack::<4, 16, ELEMENTS>(&block[4..]).map(|code| f32::from(code) * d + m);
     });
+}
+
+fn read_fields(block: &[u8], fields: FieldsMut<'_>) {
+    fields.d[0] = read_f16(block);
+    fields.dmin[0] = -read_f16(&block[2..]);
+    fields.codes.copy_from_slice(&unpack::<4, 16, ELEMENTS>(&block[4..]));
+}
+
+fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
+    write_f16(fields.d[0], block);
+    write_f16(-fields.dmin[0], &mut block[2..]);
+    pack::<4, 16>(fields.codes, 0, &mut block[4..]);
 }
 
 fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {

@@ -10,10 +10,11 @@
 
 use super::affine_superblock::{Coded, Fits, Groups, fit_plain, fit_weighted};
 use super::codes::{pack, unpack};
-use super::layout::decode_blocks;
+use super::layout::{decode_blocks, integers};
 use super::row::{encode_row, superblocks};
 use super::six_bit_header::{self as header, GROUP, GROUPS};
 use super::{BlockType, Importance};
+use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
 use crate::search::affine::{self, Grid, Loss};
 use crate::search::weights::{magnitude_weights, twice_mean_square};
 
@@ -22,6 +23,7 @@ const BYTES: usize = 144;
 const CODES: std::ops::Range<usize> = header::BYTES..BYTES;
 
 const CODE_TOP: u8 = 15;
+const LEVELS: [f32; 16] = integers(0);
 const PLAIN_GRID: Grid = Grid { first: -1.0, step: 0.1, last: 20 };
 
 pub(super) static TYPE: BlockType = BlockType {
@@ -35,11 +37,32 @@ pub(super) static TYPE: BlockType = BlockType {
     importance: Importance::Optional,
 };
 
+pub(crate) static LATTICE: Lattice = Lattice {
+    block: &TYPE,
+    superblock: ELEMENTS,
+    group: GROUP,
+    levels: &LEVELS,
+    scales: 0..=63,
+    offsets: 0..=63,
+    float: Float::F16,
+    layout: Layout { read: read_fields, write: write_fields },
+};
+
 fn decode(bytes: &[u8], out: &mut [f32]) {
     decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut [f32; ELEMENTS]| {
         let codes = unpack::<4, 32, ELEMENTS>(&block[CODES]);
         header::read(block).decode(&codes, out);
     });
+}
+
+fn read_fields(block: &[u8], fields: FieldsMut<'_>) {
+    fields.codes.copy_from_slice(&unpack::<4, 32, ELEMENTS>(&block[CODES]));
+    header::read_fields(block, fields);
+}
+
+fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
+    header::write_fields(fields, block);
+    pack::<4, 32>(fields.codes, 0, &mut block[CODES]);
 }
 
 fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {

@@ -9,9 +9,10 @@
 //! `weight = d * (code - 16)`
 
 use super::codes::{pack, read_f16, unpack, write_f16};
-use super::layout::{decode_blocks, inverse};
+use super::layout::{decode_blocks, integers, inverse};
 use super::row::{blocks, encode_row};
 use super::{BlockType, Importance};
+use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
 use crate::search::rounding::truncate_to_byte;
 use crate::search::weights::{importance_weights, mean_square};
 use crate::search::{signed_extreme, symmetric};
@@ -20,6 +21,7 @@ const ELEMENTS: usize = 32;
 const BYTES: usize = 22;
 /// The code of weight zero.
 const ZERO: i32 = 16;
+const LEVELS: [f32; 32] = integers(-ZERO);
 
 pub(super) static TYPE: BlockType = BlockType {
     name: "Q5_0",
@@ -32,11 +34,32 @@ pub(super) static TYPE: BlockType = BlockType {
     importance: Importance::Optional,
 };
 
+pub(crate) static LATTICE: Lattice = Lattice {
+    block: &TYPE,
+    superblock: ELEMENTS,
+    group: ELEMENTS,
+    levels: &LEVELS,
+    scales: 1..=1,
+    offsets: 0..=0,
+    float: Float::F16,
+    layout: Layout { read: read_fields, write: write_fields },
+};
+
 fn decode(bytes: &[u8], out: &mut [f32]) {
     decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut [f32; ELEMENTS]| {
         let d = read_f16(block);
         *out = unpack_codes(&block[2..]).map(|code| (i32::from(code) - ZERO) as f32 * d);
     });
+}
+
+fn read_fields(block: &[u8], fields: FieldsMut<'_>) {
+    fields.d[0] = read_f16(block);
+    fields.codes.copy_from_slice(&unpack_codes(&block[2..]));
+}
+
+fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
+    write_f16(fields.d[0], block);
+    pack_codes(fields.codes, &mut block[2..]);
 }
 
 fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
@@ -61,7 +84,7 @@ fn write_block(d: f32, codes: &[u8; ELEMENTS], out: &mut [u8; BYTES]) {
 }
 
 /// The fields `qh` and `qs` of 5-bit codes; Q5_1 has the same.
-pub(super) fn pack_codes(codes: &[u8; ELEMENTS], out: &mut [u8]) {
+pub(super) fn pack_codes(codes: &[u8], out: &mut [u8]) {
     let (qh, qs) = out.split_at_mut(4);
     pack::<1, 1>(codes, 4, qh);
     pack::<4, 16>(codes, 0, qs);

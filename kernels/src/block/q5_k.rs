@@ -11,10 +11,11 @@
 
 use super::affine_superblock::{Coded, Fits, Groups, fit_plain, fit_weighted};
 use super::codes::{pack, unpack};
-use super::layout::decode_blocks;
+use super::layout::{decode_blocks, integers};
 use super::row::{encode_row, superblocks};
 use super::six_bit_header::{self as header, GROUP, GROUPS};
 use super::{BlockType, Importance};
+use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
 use crate::search::affine::{self, Grid, Loss};
 use crate::search::weights::{magnitude_weights, twice_mean_square};
 
@@ -24,6 +25,7 @@ const HIGH_BITS: std::ops::Range<usize> = header::BYTES..48;
 const CODES: std::ops::Range<usize> = 48..BYTES;
 
 const CODE_TOP: u8 = 31;
+const LEVELS: [f32; 32] = integers(0);
 const PLAIN_GRID: Grid = Grid { first: -0.5, step: 0.1, last: 15 };
 
 pub(super) static TYPE: BlockType = BlockType {
@@ -37,13 +39,42 @@ pub(super) static TYPE: BlockType = BlockType {
     importance: Importance::Optional,
 };
 
+pub(crate) static LATTICE: Lattice = Lattice {
+    block: &TYPE,
+    superblock: ELEMENTS,
+    group: GROUP,
+    levels: &LEVELS,
+    scales: 0..=63,
+    offsets: 0..=63,
+    float: Float::F16,
+    layout: Layout { read: read_fields, write: write_fields },
+};
+
 fn decode(bytes: &[u8], out: &mut [f32]) {
     decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut [f32; ELEMENTS]| {
-        let high = unpack::<1, 32, ELEMENTS>(&block[HIGH_BITS]);
-        let low = unpack::<4, 32, ELEMENTS>(&block[CODES]);
-        let codes = std::array::from_fn(|i| low[i] | high[i] << 4);
-        header::read(block).decode(&codes, out);
+        header::read(block).decode(&unpack_codes(block), out);
     });
+}
+
+fn unpack_codes(block: &[u8]) -> [u8; ELEMENTS] {
+    let high = unpack::<1, 32, ELEMENTS>(&block[HIGH_BITS]);
+    let low = unpack::<4, 32, ELEMENTS>(&block[CODES]);
+    std::array::from_fn(|i| low[i] | high[i] << 4)
+}
+
+fn read_fields(block: &[u8], fields: FieldsMut<'_>) {
+    fields.codes.copy_from_slice(&unpack_codes(block));
+    header::read_fields(block, fields);
+}
+
+fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
+    header::write_fields(fields, block);
+    pack_codes(fields.codes, block);
+}
+
+fn pack_codes(codes: &[u8], block: &mut [u8]) {
+    pack::<4, 32>(codes, 0, &mut block[CODES]);
+    pack::<1, 32>(codes, 4, &mut block[HIGH_BITS]);
 }
 
 fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
@@ -70,6 +101,5 @@ fn write_block(
     let header = header::write(coded, out);
     let mut codes = fits.codes;
     header.round(x, CODE_TOP, &mut codes);
-    pack::<4, 32>(codes.as_flattened(), 0, &mut out[CODES]);
-    pack::<1, 32>(codes.as_flattened(), 4, &mut out[HIGH_BITS]);
+    pack_codes(codes.as_flattened(), out);
 }

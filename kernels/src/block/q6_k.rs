@@ -11,9 +11,10 @@
 //! `weight = d * scale * (code - 32)`
 
 use super::codes::{pack, read_f16, unpack, write_f16};
-use super::layout::decode_blocks;
+use super::layout::{decode_blocks, integers};
 use super::row::{encode_row, superblocks};
 use super::{BlockType, Importance};
+use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
 use crate::search::rounding::nearest_int;
 use crate::search::weights::squares;
 use crate::search::{Fit, ZERO_GROUP, signed_extreme, symmetric};
@@ -30,6 +31,7 @@ const D: usize = 208;
 
 /// The code of weight zero.
 const ZERO: i32 = 32;
+const LEVELS: [f32; 64] = integers(-ZERO);
 /// The scale code that the scale of largest magnitude gets, and the largest one.
 const SCALE_EXTREME: f32 = -128.0;
 const SCALE_TOP: i32 = 127;
@@ -45,15 +47,31 @@ pub(super) static TYPE: BlockType = BlockType {
     importance: Importance::Optional,
 };
 
+pub(crate) static LATTICE: Lattice = Lattice {
+    block: &TYPE,
+    superblock: ELEMENTS,
+    group: GROUP,
+    levels: &LEVELS,
+    scales: -128..=127,
+    offsets: 0..=0,
+    float: Float::F16,
+    layout: Layout { read: read_fields, write: write_fields },
+};
+
 fn decode(bytes: &[u8], out: &mut [f32]) {
     decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut [f32; ELEMENTS]| {
-        let low = unpack::<4, 64, ELEMENTS>(&block[CODES]);
-        let high = unpack::<2, 32, ELEMENTS>(&block[HIGH_BITS]);
+        let codes = unpack_codes(block);
         let scales = group_scales(block);
         for (i, out) in out.iter_mut().enumerate() {
-            *out = scales[i / GROUP] * (i32::from(low[i] | high[i] << 4) - ZERO) as f32;
+            *out = scales[i / GROUP] * (i32::from(codes[i]) - ZERO) as f32;
         }
     });
+}
+
+fn unpack_codes(block: &[u8]) -> [u8; ELEMENTS] {
+    let low = unpack::<4, 64, ELEMENTS>(&block[CODES]);
+    let high = unpack::<2, 32, ELEMENTS>(&block[HIGH_BITS]);
+    std::array::from_fn(|i| low[i] | high[i] << 4)
 }
 
 /// What each group's codes are multiplied by.
@@ -61,6 +79,27 @@ fn group_scales(block: &[u8; BYTES]) -> [f32; GROUPS] {
     let d = read_f16(&block[D..]);
     let scales = &block[SCALES];
     std::array::from_fn(|g| d * f32::from(scales[g] as i8))
+}
+
+fn read_fields(block: &[u8], fields: FieldsMut<'_>) {
+    fields.d[0] = read_f16(&block[D..]);
+    for (scale, byte) in fields.scales.iter_mut().zip(&block[SCALES]) {
+        *scale = i16::from(byte.cast_signed());
+    }
+    fields.codes.copy_from_slice(&unpack_codes(block));
+}
+
+fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
+    write_f16(fields.d[0], &mut block[D..]);
+    for (byte, &scale) in block[SCALES].iter_mut().zip(fields.scales) {
+        *byte = scale as u8;
+    }
+    pack_codes(fields.codes, block);
+}
+
+fn pack_codes(codes: &[u8], block: &mut [u8]) {
+    pack::<4, 64>(codes, 0, &mut block[CODES]);
+    pack::<2, 32>(codes, 4, &mut block[HIGH_BITS]);
 }
 
 fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
@@ -96,6 +135,5 @@ fn write_block(x: &Superblock, groups: &[Fit<GROUP>; GROUPS], out: &mut [u8; BYT
     for ((x, codes), scale) in x.iter().zip(&mut codes).zip(group_scales(out)) {
         symmetric::round(x, scale, ZERO, codes);
     }
-    pack::<4, 64>(codes.as_flattened(), 0, &mut out[CODES]);
-    pack::<2, 32>(codes.as_flattened(), 4, &mut out[HIGH_BITS]);
+    pack_codes(codes.as_flattened(), out);
 }

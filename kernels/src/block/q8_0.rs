@@ -8,14 +8,17 @@
 //! `weight = d * code`
 
 use super::codes::{read_f16, write_f16};
-use super::layout::{abs_max, decode_blocks, encode_blocks, inverse};
+use super::layout::{abs_max, decode_blocks, encode_blocks, integers, inverse};
 use super::{BlockType, Importance};
+use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
 use crate::search::rounding::truncate_to_byte;
 
 const ELEMENTS: usize = 32;
 const BYTES: usize = 34;
 /// The code of the weight of largest magnitude.
 const TOP: f32 = 127.0;
+/// Without -128, which the products of some runtimes get wrong.
+const LEVELS: [f32; 255] = integers(-127);
 
 pub(super) static TYPE: BlockType = BlockType {
     name: "Q8_0",
@@ -28,6 +31,17 @@ pub(super) static TYPE: BlockType = BlockType {
     importance: Importance::Ignored,
 };
 
+pub(crate) static LATTICE: Lattice = Lattice {
+    block: &TYPE,
+    superblock: ELEMENTS,
+    group: ELEMENTS,
+    levels: &LEVELS,
+    scales: 1..=1,
+    offsets: 0..=0,
+    float: Float::F16,
+    layout: Layout { read: read_fields, write: write_fields },
+};
+
 fn decode(bytes: &[u8], out: &mut [f32]) {
     decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut [f32; ELEMENTS]| {
         let d = read_f16(block);
@@ -35,6 +49,21 @@ fn decode(bytes: &[u8], out: &mut [f32]) {
             *out = f32::from(code as i8) * d;
         }
     });
+}
+
+/// A code of -128 reads as -127: nothing here writes it.
+fn read_fields(block: &[u8], fields: FieldsMut<'_>) {
+    fields.d[0] = read_f16(block);
+    for (code, &byte) in fields.codes.iter_mut().zip(&block[2..]) {
+        *code = (i16::from(byte.cast_signed()) + TOP as i16).max(0) as u8;
+    }
+}
+
+fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
+    write_f16(fields.d[0], block);
+    for (byte, &code) in block[2..].iter_mut().zip(fields.codes) {
+        *byte = code.wrapping_sub(TOP as u8);
+    }
 }
 
 fn encode(row: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {

@@ -10,6 +10,7 @@
 
 use super::affine_superblock::{Coded, Groups};
 use super::codes::{read_f16, write_f16};
+use crate::lattice::{Fields, FieldsMut};
 use crate::search::affine;
 
 /// Groups of a superblock.
@@ -59,6 +60,22 @@ pub(super) fn read(block: &[u8]) -> Header {
         scales: scales.map(|code| d * f32::from(code)),
         offsets: offsets.map(|code| dmin * f32::from(code)),
     }
+}
+
+/// The fields of the header at the start of `block`.
+pub(super) fn read_fields(block: &[u8], fields: FieldsMut<'_>) {
+    (fields.d[0], fields.dmin[0]) = (read_f16(&block[D..]), read_f16(&block[DMIN..]));
+    let (scales, offsets) = unpack(&block[SCALES]);
+    fields.scales.copy_from_slice(&scales.map(i16::from));
+    fields.offsets.copy_from_slice(&offsets.map(i16::from));
+}
+
+/// Writes them.
+pub(super) fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
+    write_f16(fields.d[0], &mut block[D..]);
+    write_f16(fields.dmin[0], &mut block[DMIN..]);
+    let bytes = |codes: &[i16]| std::array::from_fn(|g| codes[g] as u8);
+    pack(&bytes(fields.scales), &bytes(fields.offsets), &mut block[SCALES]);
 }
 
 /// Writes the header at the start of `block` and gives it as decoding will see it.

@@ -1,0 +1,108 @@
+//! A row as scales, offsets and codes, and the share of one block in it.
+
+use super::Lattice;
+
+/// One row of weights, coded.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Coded {
+    /// `[superblocks]`, members of the type's [`Float`](super::Float).
+    pub d: Vec<f32>,
+    /// `[superblocks]`; zeros for types without offsets.
+    pub dmin: Vec<f32>,
+    /// `[groups]`, legal ones.
+    pub scales: Vec<i16>,
+    /// `[groups]`, legal ones; zeros for types without offsets.
+    pub offsets: Vec<i16>,
+    /// `[columns]`, numbers of levels.
+    pub codes: Vec<u8>,
+}
+
+/// The numbers of one block.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fields<'a> {
+    pub(crate) d: &'a [f32],
+    pub(crate) dmin: &'a [f32],
+    pub(crate) scales: &'a [i16],
+    pub(crate) offsets: &'a [i16],
+    pub(crate) codes: &'a [u8],
+}
+
+/// The numbers of one block, to be read into.
+#[derive(Debug)]
+pub(crate) struct FieldsMut<'a> {
+    pub(crate) d: &'a mut [f32],
+    pub(crate) dmin: &'a mut [f32],
+    pub(crate) scales: &'a mut [i16],
+    pub(crate) offsets: &'a mut [i16],
+    pub(crate) codes: &'a mut [u8],
+}
+
+impl Coded {
+    /// A row of zeros.
+    ///
+    /// # Panics
+    ///
+    /// When `columns` are no whole number of blocks.
+    pub fn zeros(lattice: &Lattice, columns: usize) -> Self {
+        assert!(
+            columns.is_multiple_of(lattice.block.elements),
+            "{columns} columns of {}",
+            lattice.block.name
+        );
+        let (superblocks, groups) = (columns / lattice.superblock, columns / lattice.group);
+        let zero = lattice.levels.partition_point(|&level| level < 0.0);
+        Self {
+            d: vec![lattice.float.member(0); superblocks],
+            dmin: vec![0.0; superblocks],
+            scales: vec![0.clamp(*lattice.scales.start(), *lattice.scales.end()); groups],
+            offsets: vec![0.clamp(*lattice.offsets.start(), *lattice.offsets.end()); groups],
+            codes: vec![zero as u8; columns],
+        }
+    }
+
+    /// The weight of column `j`, as the type's decoder computes it.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such column in this row of `lattice`.
+    pub fn value(&self, lattice: &Lattice, j: usize) -> f32 {
+        let (scale, offset) = self.line(lattice, j / lattice.group);
+        scale * lattice.levels[usize::from(self.codes[j])] - offset
+    }
+
+    /// What the levels of group `g` are multiplied by and what is then subtracted.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such group in this row of `lattice`.
+    pub fn line(&self, lattice: &Lattice, g: usize) -> (f32, f32) {
+        let s = g * lattice.group / lattice.superblock;
+        (self.d[s] * f32::from(self.scales[g]), self.dmin[s] * f32::from(self.offsets[g]))
+    }
+
+    /// The numbers of block `index`.
+    pub(crate) fn block(&self, lattice: &Lattice, index: usize) -> Fields<'_> {
+        let elements = lattice.block.elements;
+        let (d, groups) = (elements / lattice.superblock, elements / lattice.group);
+        Fields {
+            d: &self.d[index * d..][..d],
+            dmin: &self.dmin[index * d..][..d],
+            scales: &self.scales[index * groups..][..groups],
+            offsets: &self.offsets[index * groups..][..groups],
+            codes: &self.codes[index * elements..][..elements],
+        }
+    }
+
+    /// The numbers of block `index`.
+    pub(crate) fn block_mut(&mut self, lattice: &Lattice, index: usize) -> FieldsMut<'_> {
+        let elements = lattice.block.elements;
+        let (d, groups) = (elements / lattice.superblock, elements / lattice.group);
+        FieldsMut {
+            d: &mut self.d[index * d..][..d],
+            dmin: &mut self.dmin[index * d..][..d],
+            scales: &mut self.scales[index * groups..][..groups],
+            offsets: &mut self.offsets[index * groups..][..groups],
+            codes: &mut self.codes[index * elements..][..elements],
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The line of one group before scales and offsets are coded: a grid of 48 candidates, each refitted.
+
+use super::levels::{LANES, Levels};
+use super::lines::{Group, Lines, Offset, lanes, least};
+
+/// Candidates, in sets of lanes.
+const SETS: usize = 3;
+/// Further refits of the best candidates.
+const REFITS: usize = 2;
+
+/// A line.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Fit {
+    pub(super) scale: f32,
+    pub(super) offset: f32,
+}
+
+/// What the grid has to know of the levels.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends {
+    pub(super) low: f32,
+    pub(super) high: f32,
+    /// How many levels there are.
+    pub(super) count: f32,
+}
+
+/// The best line of a group found.
+#[inline(always)]
+pub(super) fn fit(group: Group<'_>, levels: impl Levels, ends: Ends, offset: Offset) -> Fit {
+    let mut best = Lines::splat(0.0, 0.0);
+    let mut losses = [f32::INFINITY; LANES];
+    for set in 0..SETS {
+        let mut lines = match offset {
+            Offset::None => symmetric(group.x, ends, set),
+            _ => affine(group.x, ends, set, offset),
+        };
+        let refitted = lines.refit(group, levels, offset);
+        best.keep_better(&mut losses, &lines, &refitted);
+    }
+    for _ in 0..REFITS {
+        let mut lines = best;
+        let refitted = lines.refit(group, levels, offset);
+        best.keep_better(&mut losses, &lines, &refitted);
+    }
+    let l = least(&losses);
+    Fit { scale: best.scale[l], offset: best.offset[l] }
+}
+
+/// Scales that put the extreme weight near the lowest level (even candidates) or the highest (odd ones).
+#[inline(always)]
+fn symmetric(x: &[f32], Ends { low, high, count }: Ends, set: usize) -> Lines {
+    let extreme = crate::search::signed_extreme(x);
+    // A step or so to either side, more towards clipping.
+    let width = 0.22 / count;
+    let scale = lanes(|l| {
+        let candidate = set * LANES + l;
+        let end = if candidate.is_multiple_of(2) { low } else { high };
+        let stretch = 1.0 + width * ((candidate / 2) as f32 - 8.0);
+        extreme / (end * stretch)
+    });
+    Lines { scale, offset: [0.0; LANES] }
+}
+
+/// Scales that divide the range of the weights into about as many steps as there are; what sticks out is above, on
+/// both sides or below.
+#[inline(always)]
+fn affine(x: &[f32], Ends { low, high, .. }: Ends, set: usize, kind: Offset) -> Lines {
+    let (mut least, most) = crate::search::weights::range(x);
+    if kind == Offset::NotNegative {
+        least = least.min(0.0);
+    }
+    let shift = [0.0, 0.5, 1.0][set];
+    let extra = |l: usize| -0.9 + 0.16 * l as f32;
+    let scale = lanes(|l| (most - least).max(0.0) / (high - low + extra(l)));
+    let offset = lanes(|l| -least - shift * extra(l) * scale[l]);
+    let lowest = if kind == Offset::NotNegative { 0.0 } else { f32::NEG_INFINITY };
+    Lines { scale, offset: lanes(|l| offset[l].max(lowest)) }
+}

@@ -1,0 +1,140 @@
+//! Rounding to levels, 16 numbers at once.
+
+/// Numbers worked on at once, whatever the width of the vectors: lanes never meet but in sums of fixed order.
+pub(super) const LANES: usize = 16;
+/// One number per lane.
+pub(super) type Lanes = [f32; LANES];
+
+/// 1.5 * 2^23: adding and subtracting it rounds to the nearest integer, ties to even, below 2^22.
+const MAGIC: f32 = 12_582_912.0;
+/// Levels of the longest table.
+const TABLE: usize = 16;
+
+/// A set of levels.
+pub(super) trait Levels: Copy {
+    /// Replaces every number by the nearest level; the lowest for NaN.
+    fn round(self, x: &mut Lanes);
+
+    /// The number of a level.
+    fn code(self, level: f32) -> u8;
+}
+
+/// Consecutive integers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Integers {
+    pub(super) low: f32,
+    pub(super) high: f32,
+}
+
+impl Levels for Integers {
+    #[inline(always)]
+    fn round(self, x: &mut Lanes) {
+        for x in x {
+            let above = if *x > self.low { *x } else { self.low };
+            let within = if above < self.high { above } else { self.high };
+            *x = (within + MAGIC) - MAGIC;
+        }
+    }
+
+    #[inline(always)]
+    fn code(self, level: f32) -> u8 {
+        (level - self.low) as u8
+    }
+}
+
+/// Up to 16 integers, ascending.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Table {
+    low: f32,
+    /// Half way between neighbours; infinite past the last.
+    thresholds: [f32; TABLE - 1],
+    /// From a level to the next.
+    steps: [f32; TABLE - 1],
+}
+
+impl Table {
+    fn new(levels: &[f32]) -> Self {
+        let mut table =
+            Self { low: levels[0], thresholds: [f32::INFINITY; TABLE - 1], steps: [0.0; TABLE - 1] };
+        let slots = table.thresholds.iter_mut().zip(&mut table.steps);
+        for (pair, (threshold, step)) in levels.windows(2).zip(slots) {
+            *threshold = 0.5 * (pair[0] + pair[1]);
+            *step = pair[1] - pair[0];
+        }
+        table
+    }
+}
+
+impl Levels for Table {
+    #[inline(always)]
+    fn round(self, x: &mut Lanes) {
+        // Sums of small integers: exact.
+        let mut level = [self.low; LANES];
+        for (&threshold, &step) in self.thresholds.iter().zip(&self.steps) {
+            for (level, &x) in level.iter_mut().zip(&*x) {
+                *level += if x > threshold { step } else { 0.0 };
+            }
+        }
+        *x = level;
+    }
+
+    #[inline(always)]
+    fn code(self, level: f32) -> u8 {
+        self.thresholds.iter().map(|&threshold| u8::from(level > threshold)).sum()
+    }
+}
+
+/// Either kind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum AnyLevels {
+    Integers(Integers),
+    Table(Table),
+}
+
+impl AnyLevels {
+    /// The levels of a lattice.
+    pub(super) fn new(levels: &[f32]) -> Self {
+        if levels.windows(2).all(|pair| pair[1] - pair[0] == 1.0) {
+            Self::Integers(Integers { low: levels[0], high: levels[levels.len() - 1] })
+        } else {
+            Self::Table(Table::new(levels))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lattice::Lattice;
+
+    fn nearest_by_trying(levels: &[f32], x: f32) -> f32 {
+        levels.iter().fold(
+            f32::INFINITY,
+            |best, &level| if (level - x).abs() < (best - x).abs() { level } else { best },
+        )
+    }
+
+    fn check(levels: &[f32], rounder: impl Levels) {
+        for k in -3000..3000 {
+            let x = k as f32 * 0.0501;
+            let mut lanes = [x; LANES];
+            rounder.round(&mut lanes);
+            assert_eq!(lanes, [nearest_by_trying(levels, x); LANES], "{x}");
+            assert_eq!(levels[usize::from(rounder.code(lanes[3]))], lanes[3]);
+        }
+        let mut ends = [f32::NEG_INFINITY; LANES];
+        (ends[1], ends[2]) = (f32::INFINITY, f32::NAN);
+        rounder.round(&mut ends);
+        assert_eq!(ends[..3], [levels[0], levels[levels.len() - 1], levels[0]]);
+    }
+
+    #[test]
+    fn rounding_agrees_with_trying_all_levels() {
+        for lattice in crate::block::TYPES.iter().filter_map(|ty| Lattice::of(ty)) {
+            match AnyLevels::new(lattice.levels) {
+                AnyLevels::Integers(levels) => check(lattice.levels, levels),
+                AnyLevels::Table(levels) => check(lattice.levels, levels),
+            }
+        }
+    }
+}

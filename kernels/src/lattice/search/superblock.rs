@@ -1,0 +1,219 @@
+//! Scales and offsets of one superblock: start from the fits of the groups, then descend.
+
+use super::grid::{self, Ends};
+use super::levels::{Integers, LANES, Lanes, Levels};
+use super::lines::{Group, Lines, Offset, lanes, least};
+use crate::lattice::{Float, Lattice};
+
+/// Groups of the largest superblock.
+const GROUPS: usize = 16;
+/// Starts of the descent: so many of the candidates for `d`.
+const STARTS: usize = 2;
+
+/// The weights of a superblock, its members scaled by a power of two such that the largest is about 1.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Superblock<'a> {
+    pub(super) lattice: &'a Lattice,
+    /// `[superblock]`
+    pub(super) x: &'a [f32],
+    /// `[superblock]`: what their squared errors count.
+    pub(super) weights: &'a [f32],
+    /// What the weights were divided by.
+    pub(super) unit: f32,
+}
+
+/// What decides a superblock: codes follow by rounding. `d` and `dmin` are in units of the scaled weights.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Scales {
+    pub(super) d: f32,
+    pub(super) dmin: f32,
+    /// The first of them count, one per group.
+    pub(super) scales: [i16; GROUPS],
+    pub(super) offsets: [i16; GROUPS],
+}
+
+impl Scales {
+    /// The line of group `g`.
+    #[inline(always)]
+    pub(super) fn line(&self, g: usize) -> (f32, f32) {
+        (self.d * f32::from(self.scales[g]), self.dmin * f32::from(self.offsets[g]))
+    }
+}
+
+impl<'a> Superblock<'a> {
+    /// The best scales found.
+    #[inline(always)]
+    pub(super) fn search(self, levels: impl Levels) -> Scales {
+        if self.single() {
+            return self.descend(self.start_single(levels), levels).0;
+        }
+        let fits = self.fits(levels);
+        let (units, mut losses) = self.candidates(fits.map(|fit| fit.scale), self.scales());
+        let mut best = (Scales::default(), f32::INFINITY);
+        for start in 0..STARTS {
+            let l = least(&losses);
+            losses[l] = f32::INFINITY;
+            let found = self.descend(self.start(&fits, units[l], levels), levels);
+            if start == 0 || found.1 < best.1 {
+                best = found;
+            }
+        }
+        best.0
+    }
+
+    /// The codes `[superblock]` nearest to the weights under `scales`.
+    #[inline(always)]
+    pub(super) fn codes(self, scales: &Scales, levels: impl Levels, codes: &mut [u8]) {
+        for (g, codes) in codes.chunks_exact_mut(self.lattice.group).enumerate() {
+            let line = scales.line(g);
+            let group = self.group(g);
+            for (x, codes) in group.x.chunks_exact(LANES).zip(codes.chunks_exact_mut(LANES)) {
+                let rounded = rounded(x, line, levels);
+                for (code, level) in codes.iter_mut().zip(rounded) {
+                    *code = levels.code(level);
+                }
+            }
+        }
+    }
+
+    pub(super) fn groups(self) -> usize {
+        self.lattice.superblock / self.lattice.group
+    }
+
+    #[inline(always)]
+    pub(super) fn group(self, g: usize) -> Group<'a> {
+        let n = self.lattice.group;
+        Group { x: &self.x[g * n..][..n], weights: &self.weights[g * n..][..n] }
+    }
+
+    /// The lowest and the highest legal scale.
+    pub(super) fn scales(self) -> (i16, i16) {
+        (*self.lattice.scales.start(), *self.lattice.scales.end())
+    }
+
+    /// The lowest and the highest legal offset.
+    pub(super) fn offsets(self) -> (i16, i16) {
+        (*self.lattice.offsets.start(), *self.lattice.offsets.end())
+    }
+
+    /// Whether `d` is the only scale.
+    pub(super) fn single(self) -> bool {
+        self.lattice.scales == (1..=1)
+    }
+
+    pub(super) fn offset(self) -> Offset {
+        match self.offsets() {
+            (0, 0) => Offset::None,
+            (1, 1) => Offset::Free,
+            _ => Offset::NotNegative,
+        }
+    }
+
+    #[inline(always)]
+    fn nearest(self, d: f32) -> f32 {
+        self.lattice.float.nearest(d * self.unit) / self.unit
+    }
+
+    /// The member that stands `steps` above the one nearest to `d`.
+    #[inline(always)]
+    pub(super) fn step(self, d: f32, steps: i32) -> f32 {
+        let float = self.lattice.float;
+        float.member(float.nearest_index(d * self.unit) + steps) / self.unit
+    }
+
+    fn ends(self) -> Ends {
+        let levels = self.lattice.levels;
+        Ends { low: levels[0], high: levels[levels.len() - 1], count: levels.len() as f32 }
+    }
+
+    #[inline(always)]
+    fn fits(self, levels: impl Levels) -> [grid::Fit; GROUPS] {
+        let mut fits = [grid::Fit::default(); GROUPS];
+        for (g, fit) in fits.iter_mut().enumerate().take(self.groups()) {
+            *fit = grid::fit(self.group(g), levels, self.ends(), self.offset());
+        }
+        fits
+    }
+
+    /// Where one group is the superblock.
+    #[inline(always)]
+    fn start_single(self, levels: impl Levels) -> Scales {
+        let fit = if self.lattice.float == Float::F16 {
+            self.fits(levels)[0]
+        } else {
+            let largest = crate::search::signed_extreme(self.x).abs();
+            grid::Fit { scale: largest / self.ends().high, offset: 0.0 }
+        };
+        Scales {
+            d: self.nearest(fit.scale),
+            dmin: if self.offset() == Offset::None { 0.0 } else { self.nearest(fit.offset) },
+            scales: [1; GROUPS],
+            offsets: [*self.lattice.offsets.start(); GROUPS],
+        }
+    }
+
+    /// Candidates for `d` or `dmin`, and how badly their multiples meet the scales or offsets of the groups.
+    #[inline(always)]
+    fn candidates(self, values: [f32; GROUPS], (low, high): (i16, i16)) -> (Lanes, Lanes) {
+        let values = &values[..self.groups()];
+        let extreme = crate::search::signed_extreme(values);
+        let (low, high) = (f32::from(low), f32::from(high));
+        let units = lanes(|l| {
+            let end = match low < 0.0 {
+                true if l.is_multiple_of(2) => low - 0.5 + 0.25 * (l / 2) as f32,
+                true => high + 0.5 - 0.25 * (l / 2) as f32,
+                false => high + 0.5 - 0.2 * l as f32,
+            };
+            self.nearest(extreme / end)
+        });
+        let mut totals = [0.0; GROUPS];
+        for (g, total) in totals.iter_mut().enumerate().take(self.groups()) {
+            *total = self.group(g).weights.iter().sum();
+        }
+        let group = Group { x: values, weights: &totals[..self.groups()] };
+        let losses = Lines { scale: units, offset: [0.0; LANES] }.losses(group, Integers { low, high });
+        (units, losses)
+    }
+
+    /// The multiples of `unit` nearest to `values`.
+    #[inline(always)]
+    fn multiples(self, mut values: [f32; GROUPS], unit: f32, (low, high): (i16, i16)) -> [i16; GROUPS] {
+        let inverse = if unit == 0.0 { 0.0 } else { 1.0 / unit };
+        values.iter_mut().for_each(|value| *value *= inverse);
+        Integers { low: f32::from(low), high: f32::from(high) }.round(&mut values);
+        values.map(|value| value as i16)
+    }
+
+    /// Codes scales and offsets of the fits, the scales as multiples of `d`.
+    #[inline(always)]
+    fn start(self, fits: &[grid::Fit; GROUPS], d: f32, levels: impl Levels) -> Scales {
+        let scales = self.multiples(fits.map(|fit| fit.scale), d, self.scales());
+        let mut start = Scales { d, dmin: 0.0, scales, offsets: [0; GROUPS] };
+        if self.offset() == Offset::None {
+            return start;
+        }
+        let mut offsets = [0.0; GROUPS];
+        for g in 0..self.groups() {
+            // The scale is no longer that of the fit: offsets about half a step to either side.
+            let (scale, _) = start.line(g);
+            let line = Lines {
+                scale: [scale; LANES],
+                offset: lanes(|l| (fits[g].offset + scale * (0.125 * (l as f32 - 8.0))).max(0.0)),
+            };
+            offsets[g] = line.offset[least(&line.losses(self.group(g), levels))];
+        }
+        let (units, losses) = self.candidates(offsets, self.offsets());
+        start.dmin = units[least(&losses)];
+        start.offsets = self.multiples(offsets, start.dmin, self.offsets());
+        start
+    }
+}
+
+/// The nearest levels of 16 weights under a line.
+#[inline(always)]
+pub(super) fn rounded(x: &[f32], (scale, offset): (f32, f32), levels: impl Levels) -> Lanes {
+    let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+    let mut level = lanes(|l| (x[l] + offset) * inverse);
+    levels.round(&mut level);
+    level
+}
