@@ -3,7 +3,9 @@
 //! | folder | what |
 //! |---|---|
 //! | [`block`] | the GGUF block types, one file each: layout, decode, encode. The file is the definition of its type. |
+//! | [`lattice`] | block types as calibrated encoders see them, and the encoders that are not ggml's |
 //! | `search` | the scale searches that the encoders share |
+//! | [`gptq`] | the inner loops of the encoder that minimises the loss under a full Hessian |
 //! | [`linalg`] | matrix products |
 //! | [`math`] | norms, rotary positions, attention, activations |
 //! | `isa` | loops compiled once per instruction set |
@@ -12,7 +14,9 @@
 
 pub mod block;
 pub mod float8;
+pub mod gptq;
 mod isa;
+pub mod lattice;
 pub mod linalg;
 pub mod math;
 pub mod rounding;

@@ -1,0 +1,278 @@
+//! The floats and integer scales of a superblock, fitted to the loss `e H e'` with the codes as they are.
+
+use super::coding::value;
+use super::level::{Levels, with_levels};
+use super::product::sum_of_products;
+use super::{Grid, LANES, Lanes, STEP, Tiles};
+use crate::isa::per_isa;
+use crate::lattice::{Float, Lattice};
+
+/// One superblock of 32 rows, S columns in groups.
+#[derive(Debug)]
+pub struct Superblock<'a> {
+    /// Its block on the Hessian's diagonal, `[S][S]`.
+    pub h: &'a Tiles,
+    /// Sums of `h` over the columns of each group, `[S][groups]`: see [`group_sums`].
+    pub sums: &'a Tiles,
+    /// `e H` at its columns, `[S]`; kept up to date.
+    pub gradient: &'a mut [Lanes],
+    /// `[S]`
+    pub codes: &'a [[u8; LANES]],
+    /// The scale of the scales.
+    pub d: &'a mut Lanes,
+    /// The scale of the offsets.
+    pub dmin: &'a mut Lanes,
+    /// `[groups]`
+    pub scales: &'a mut [Lanes],
+    /// `[groups]`
+    pub offsets: &'a mut [Lanes],
+}
+
+/// Sums over the columns of each group, `[columns][columns / group]`, of a block of `columns` rows and columns that
+/// begins at `h[0]`, with rows of `stride`.
+///
+/// # Panics
+///
+/// When `h` is too short.
+pub fn group_sums(h: &[f32], stride: usize, columns: usize, group: usize) -> Tiles {
+    let rows = (0..columns).flat_map(|i| h[i * stride..][..columns].chunks_exact(group));
+    let sums: Vec<f32> = rows.map(|h| h.iter().sum()).collect();
+    Tiles::new(&sums, columns / group, columns, columns / group)
+}
+
+per_isa! {
+    /// Moves `d` and `dmin` to the numbers of the type next to the least-squares answer, where that lowers the loss;
+    /// returns by how much the loss changed.
+    ///
+    /// With `a` and `c` what one unit of `d` and of `dmin` adds to the row:
+    /// `[aHa' aHc'; aHc' cHc'] [δd; δdmin] = -[ag'; cg']`.
+    pub fn refit, refit_on(lattice: &Lattice, block: &mut Superblock) -> Lanes {
+        let a = with_levels!(lattice.levels, levels => per_unit(levels, lattice.group, block));
+        let has_offsets = *lattice.offsets.end() > 0;
+        let mut ha = vec![[0.0; LANES]; a.len()];
+        block.h.add_product(0, &a, &mut ha);
+        let (aa, ag) = (sum_of_products(&a, &ha), sum_of_products(&a, block.gradient));
+        let mut hc = vec![[0.0; LANES]; if has_offsets { a.len() } else { 0 }];
+        let [mut ac, mut cc, mut cg] = [[0.0; LANES]; 3];
+        if has_offsets {
+            let negated: Vec<Lanes> = block.offsets.iter().map(|x| x.map(|x| -x)).collect();
+            block.sums.add_product(0, &negated, &mut hc);
+            ac = sum_of_products(&a, &hc);
+            cc = by_group(&negated, &hc, lattice.group);
+            cg = by_group(&negated, block.gradient, lattice.group);
+        }
+        let [mut by_d, mut by_dmin, mut gain] = [[0.0; LANES]; 3];
+        for l in 0..LANES {
+            let loss = Quadratic {
+                aa: aa[l].into(), ac: ac[l].into(), cc: cc[l].into(), ag: ag[l].into(), cg: cg[l].into(),
+            };
+            let (d, dmin, change) = loss.best_floats(lattice.float, has_offsets, block.d[l], block.dmin[l]);
+            (by_d[l], by_dmin[l], gain[l]) = (d - block.d[l], dmin - block.dmin[l], change);
+            (block.d[l], block.dmin[l]) = (d, dmin);
+        }
+        add_scaled(block.gradient, &ha, &by_d);
+        add_scaled(&mut block.gradient[..hc.len()], &hc, &by_dmin);
+        gain
+    }
+}
+
+per_isa! {
+    /// Steps the integer scale, then the integer offset of each group to where the loss is least, clamped to the legal
+    /// ones; returns by how much the loss changed.
+    pub fn rescale, rescale_on(lattice: &Lattice, block: &mut Superblock) -> Lanes {
+        let levels: Vec<Lanes> = with_levels!(lattice.levels, levels => {
+            block.codes.iter().map(|codes| levels.of(codes)).collect()
+        });
+        let mut gain = [0.0; LANES];
+        for g in 0..block.scales.len() {
+            if lattice.scales.start() < lattice.scales.end() {
+                step_scale(lattice, block, g, &levels[g * lattice.group..][..lattice.group], &mut gain);
+            }
+            if lattice.offsets.start() < lattice.offsets.end() {
+                step_offset(lattice, block, g, &mut gain);
+            }
+        }
+        gain
+    }
+}
+
+per_isa! {
+    /// What the superblock decodes to, to the bit: `out` `[S]`.
+    pub fn values, values_on(lattice: &Lattice, block: &Superblock, out: &mut [Lanes]) {
+        let product = |float: &Lanes, x: &Lanes| std::array::from_fn(|l| float[l] * x[l]);
+        let grid = Grid {
+            step: block.scales.iter().map(|x| product(block.d, x)).collect(),
+            inverse: Vec::new(),
+            minimum: block.offsets.iter().map(|x| product(block.dmin, x)).collect(),
+        };
+        with_levels!(lattice.levels, levels => {
+            for (j, (codes, out)) in block.codes.iter().zip(out).enumerate() {
+                *out = value(&levels.of(codes), &grid, j / lattice.group);
+            }
+        });
+    }
+}
+
+/// What one unit of `d` adds to each column.
+#[inline(always)]
+fn per_unit(levels: impl Levels, group: usize, block: &Superblock) -> Vec<Lanes> {
+    let mut a = vec![[0.0; LANES]; block.codes.len()];
+    for (j, (a, codes)) in a.iter_mut().zip(block.codes).enumerate() {
+        let (level, scale) = (levels.of(codes), &block.scales[j / group]);
+        for l in 0..LANES {
+            a[l] = level[l] * scale[l];
+        }
+    }
+    a
+}
+
+/// `Σ_j a_u b_j`, u the group of j.
+#[inline(always)]
+fn by_group(a: &[Lanes], b: &[Lanes], group: usize) -> Lanes {
+    let mut total = [0.0; LANES];
+    for (a, b) in a.iter().zip(b.chunks_exact(group)) {
+        let sum = sum(b);
+        for l in 0..LANES {
+            total[l] = a[l].mul_add(sum[l], total[l]);
+        }
+    }
+    total
+}
+
+#[inline(always)]
+fn sum(x: &[Lanes]) -> Lanes {
+    let mut sum = [0.0; LANES];
+    for x in x {
+        for l in 0..LANES {
+            sum[l] += x[l];
+        }
+    }
+    sum
+}
+
+#[inline(always)]
+fn add_scaled(x: &mut [Lanes], y: &[Lanes], scale: &Lanes) {
+    for (x, y) in x.iter_mut().zip(y) {
+        for l in 0..LANES {
+            x[l] = scale[l].mul_add(y[l], x[l]);
+        }
+    }
+}
+
+/// One step of the scale of group `g`, whose codes stand for `levels`.
+#[inline(always)]
+fn step_scale(lattice: &Lattice, block: &mut Superblock, g: usize, levels: &[Lanes], gain: &mut Lanes) {
+    let (group, first) = (lattice.group, g * lattice.group);
+    let mut a = vec![[0.0; LANES]; group];
+    add_scaled(&mut a, levels, block.d);
+    let mut curvature = [0.0; LANES];
+    for (step, a_step) in a.chunks_exact(STEP).enumerate() {
+        let mut ha = [[0.0; LANES]; STEP];
+        block.h.add_step(first / STEP + step, first..first + group, &a, &mut ha);
+        let part = sum_of_products(a_step, &ha);
+        curvature.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+    }
+    let slope = sum_of_products(&a, &block.gradient[first..][..group]);
+    let step = integer_step(&lattice.scales, &mut block.scales[g], &slope, &curvature, gain);
+    for a in &mut a {
+        for l in 0..LANES {
+            a[l] *= step[l];
+        }
+    }
+    block.h.add_product(first, &a, block.gradient);
+}
+
+/// One step of the offset of group `g`.
+#[inline(always)]
+fn step_offset(lattice: &Lattice, block: &mut Superblock, g: usize, gain: &mut Lanes) {
+    let (group, first) = (lattice.group, g * lattice.group);
+    let total: f32 = (first..first + group).map(|i| block.sums.at(i, g)).sum();
+    let sum = sum(&block.gradient[first..][..group]);
+    let [mut curvature, mut slope] = [[0.0; LANES]; 2];
+    for l in 0..LANES {
+        curvature[l] = block.dmin[l] * block.dmin[l] * total;
+        slope[l] = -block.dmin[l] * sum[l];
+    }
+    let step = integer_step(&lattice.offsets, &mut block.offsets[g], &slope, &curvature, gain);
+    let mut moved = [0.0; LANES];
+    for l in 0..LANES {
+        moved[l] = -block.dmin[l] * step[l];
+    }
+    block.sums.add_product(g, &[moved], block.gradient);
+}
+
+/// Moves integers to the nearest legal ones to the minimum of `2 slope x + curvature x²`, where that is lower; returns
+/// the steps.
+#[inline(always)]
+fn integer_step(
+    legal: &std::ops::RangeInclusive<i16>,
+    integers: &mut Lanes,
+    slope: &Lanes,
+    curvature: &Lanes,
+    gain: &mut Lanes,
+) -> Lanes {
+    let (low, high) = (f32::from(*legal.start()), f32::from(*legal.end()));
+    let mut steps = [0.0; LANES];
+    for l in 0..LANES {
+        // No curvature: no step, as 0/0 fails every comparison and x/0 is stopped by the gain.
+        let wanted = (integers[l] - slope[l] / curvature[l]).round().clamp(low, high);
+        let step = wanted - integers[l];
+        let change = step * curvature[l].mul_add(step, 2.0 * slope[l]);
+        if curvature[l] > 0.0 && change < 0.0 {
+            steps[l] = step;
+            integers[l] = wanted;
+            gain[l] += change;
+        }
+    }
+    steps
+}
+
+/// How the loss depends on `d` and `dmin`: `2 x·ag + 2 y·cg + x²·aa + 2 xy·ac + y²·cc` for steps x, y.
+struct Quadratic {
+    aa: f64,
+    ac: f64,
+    cc: f64,
+    ag: f64,
+    cg: f64,
+}
+
+impl Quadratic {
+    fn at(&self, x: f64, y: f64) -> f64 {
+        x * (2.0 * self.ag + x * self.aa + 2.0 * y * self.ac) + y * (2.0 * self.cg + y * self.cc)
+    }
+
+    /// The steps to the minimum; along one axis where both are nearly parallel.
+    fn minimum(&self, has_offsets: bool) -> (f64, f64) {
+        let determinant = self.aa * self.cc - self.ac * self.ac;
+        if has_offsets && determinant > 1e-6 * self.aa * self.cc {
+            let x = (self.ac * self.cg - self.cc * self.ag) / determinant;
+            let y = (self.ac * self.ag - self.aa * self.cg) / determinant;
+            (x, y)
+        } else if self.aa > 0.0 {
+            (-self.ag / self.aa, 0.0)
+        } else if self.cc > 0.0 {
+            (0.0, -self.cg / self.cc)
+        } else {
+            (0.0, 0.0)
+        }
+    }
+
+    /// The numbers next to the minimum where the loss is least and by how much it changes there; the present ones
+    /// where none is better.
+    fn best_floats(&self, float: Float, has_offsets: bool, d: f32, dmin: f32) -> (f32, f32, f32) {
+        let (x, y) = self.minimum(has_offsets);
+        let around = |present: f32, step: f64| float.neighbours((f64::from(present) + step) as f32);
+        let minima = if has_offsets { around(dmin, y) } else { [dmin; 3] };
+        let mut best = (d, dmin, 0.0);
+        for d_new in around(d, x) {
+            for &dmin_new in if has_offsets { &minima[..] } else { &minima[..1] } {
+                let step = |new: f32, old: f32| f64::from(new) - f64::from(old);
+                let change = self.at(step(d_new, d), step(dmin_new, dmin)) as f32;
+                if change < best.2 {
+                    best = (d_new, dmin_new, change);
+                }
+            }
+        }
+        best
+    }
+}
