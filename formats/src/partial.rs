@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{FormatError, Result};
+use crate::scratch::write_all_at;
 
 /// A file of known size under construction; threads may write to it at once.
 #[derive(Debug)]
@@ -133,25 +134,6 @@ fn lock(file: &File, partial: &Path) -> Result<()> {
         // Some file systems know no locks: there, nothing keeps two runs apart, but one alone must work.
         Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
     }
-}
-
-#[cfg(unix)]
-fn write_all_at(file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, data, offset)
-}
-
-#[cfg(windows)]
-fn write_all_at(file: &File, mut offset: u64, mut data: &[u8]) -> io::Result<()> {
-    use std::os::windows::fs::FileExt;
-    while !data.is_empty() {
-        let written = file.seek_write(data, offset)?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        data = data.get(written..).unwrap_or_default();
-        offset += written as u64;
-    }
-    Ok(())
 }
 
 #[cfg(unix)]

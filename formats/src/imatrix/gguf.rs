@@ -1,4 +1,5 @@
 //! The GGUF format: for each tensor, `NAME.in_sum2` (`[columns, matrices]`) and `NAME.counts` (`[1, matrices]`), both F32.
+//! Other tensors, as those of [`crate::hessian`], are passed over.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,12 +8,13 @@ use super::{Entry, Imatrix, check_numbers, to_bytes};
 use crate::cursor::Number;
 use crate::error::{DAMAGED, FormatError, Result};
 use crate::gguf::header::Header;
-use crate::gguf::tensors::{TensorInfo, TypeLayout, resolve};
+use crate::gguf::tensors::{TensorInfo, resolve};
 use crate::gguf::{Array, Metadata, TensorSpec, Value, layout};
+use crate::hessian::{F32, float_types};
 use crate::partial::PartialFile;
 
-const SUMS: &str = ".in_sum2";
-const COUNTS: &str = ".counts";
+pub(crate) const SUMS: &str = ".in_sum2";
+pub(crate) const COUNTS: &str = ".counts";
 const DATASETS: &str = "imatrix.datasets";
 const CHUNK_COUNT: &str = "imatrix.chunk_count";
 const CHUNK_SIZE: &str = "imatrix.chunk_size";
@@ -29,7 +31,7 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Imatrix> {
     let Some(Value::Array(Array::String(datasets))) = metadata.get(DATASETS) else {
         return Err(no_imatrix(path, DATASETS, "array of strings"));
     };
-    let (tensors, _) = resolve(path, bytes.len() as u64, header, f32_only, 0)?;
+    let (tensors, _) = resolve(path, bytes.len() as u64, header, float_types, 0)?;
 
     let mut pairs: BTreeMap<&str, Pair> = BTreeMap::new();
     for tensor in &tensors {
@@ -55,10 +57,6 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Imatrix> {
     Ok(Imatrix { entries, datasets: datasets.clone(), chunk_count, chunk_size })
 }
 
-fn f32_only(id: u32) -> Option<TypeLayout> {
-    (id == 0).then_some(TypeLayout { name: "F32", elements: 1, bytes: 4 })
-}
-
 fn number(path: &Path, metadata: &Metadata, key: &'static str) -> Result<u32> {
     match metadata.get(key) {
         Some(Value::U32(v)) => Ok(*v),
@@ -76,6 +74,9 @@ fn read_entry(path: &Path, bytes: &[u8], name: &str, pair: Pair) -> Result<Entry
     let (Some(sums_at), Some(counts_at)) = pair else {
         return Err(fault("it has only one of .in_sum2 and .counts".into()));
     };
+    if [sums_at.type_id, counts_at.type_id] != [F32; 2] {
+        return Err(fault("its sums and counts are not F32".into()));
+    }
     let sums = values(bytes, sums_at);
     let counts: Vec<f32> = values(bytes, counts_at);
     let (matrices, total) = (counts.len(), sums.len());
@@ -107,7 +108,7 @@ pub(super) fn write(matrix: &Imatrix, path: &Path, force: bool) -> Result<()> {
         })
         .collect();
     let specs: Vec<TensorSpec> = tensors.iter().map(|(spec, _)| spec.clone()).collect();
-    let layout = layout(&metadata(matrix)?, &specs)?;
+    let layout = layout(&metadata_of(matrix)?, &specs)?;
     let file = PartialFile::create(path, layout.total, force)?;
     file.write_at(0, &layout.header)?;
     for ((_, values), &offset) in tensors.iter().zip(&layout.offsets) {
@@ -116,22 +117,32 @@ pub(super) fn write(matrix: &Imatrix, path: &Path, force: bool) -> Result<()> {
     file.finish()
 }
 
-fn metadata(matrix: &Imatrix) -> Result<Metadata> {
+fn metadata_of(matrix: &Imatrix) -> Result<Metadata> {
     let chunk_size = matrix.chunk_size.ok_or_else(|| FormatError::Invalid {
         what: "a GGUF importance matrix tells its tokens per chunk, which the legacy format does not".into(),
         hint: "say how many they were with --chunk-size, or write the legacy format",
     })?;
+    Ok(metadata(&matrix.datasets, matrix.chunks(), chunk_size))
+}
+
+/// The keys of an importance matrix.
+pub(crate) fn metadata(datasets: &[String], chunk_count: u32, chunk_size: u32) -> Metadata {
     let mut metadata = Metadata::new();
     metadata.set("general.type", "imatrix".into());
-    metadata.set(DATASETS, Value::Array(Array::String(matrix.datasets.clone())));
-    metadata.set(CHUNK_COUNT, Value::U32(matrix.chunks()));
+    metadata.set(DATASETS, Value::Array(Array::String(datasets.to_vec())));
+    metadata.set(CHUNK_COUNT, Value::U32(chunk_count));
     metadata.set(CHUNK_SIZE, Value::U32(chunk_size));
-    Ok(metadata)
+    metadata
 }
 
 fn spec(name: &str, suffix: &str, columns: usize, matrices: usize) -> TensorSpec {
     // ggml writes no trailing dimensions of 1.
     let mut shape = vec![columns as u64];
     shape.extend((matrices > 1).then_some(matrices as u64));
-    TensorSpec { name: format!("{name}{suffix}"), shape, type_id: 0, bytes: 4 * (columns * matrices) as u64 }
+    TensorSpec {
+        name: format!("{name}{suffix}"),
+        shape,
+        type_id: F32,
+        bytes: 4 * (columns * matrices) as u64,
+    }
 }

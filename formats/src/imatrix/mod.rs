@@ -3,6 +3,8 @@
 mod dat;
 mod gguf;
 
+pub(crate) use gguf::{COUNTS, SUMS, metadata};
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -87,30 +89,32 @@ impl Imatrix {
 
     /// Refuses to write what would be refused when read.
     fn check(&self) -> Result<()> {
-        let invalid =
-            |what: String| FormatError::Invalid { what, hint: "compute the importance matrix again" };
         if self.entries.is_empty() {
-            return Err(invalid("an importance matrix without entries cannot be written".into()));
+            return Err(FormatError::Invalid {
+                what: "an importance matrix without entries cannot be written".into(),
+                hint: "compute the importance matrix again",
+            });
         }
-        for (name, entry) in &self.entries {
-            let Entry { columns, matrices, sums, counts } = entry;
-            if columns.checked_mul(*matrices) != Some(sums.len())
-                || counts.len() != *matrices
-                || sums.is_empty()
-            {
-                let (sums, counts) = (sums.len(), counts.len());
-                return Err(invalid(format!(
-                    "entry {name:?}: {sums} sums and {counts} counts are not those of {matrices} matrices of {columns} columns"
-                )));
-            }
-            for (what, values) in [("sum", sums), ("count", counts)] {
-                if let Some((i, value)) = first_fault(values) {
-                    return Err(invalid(fault(name, what, i, value)));
-                }
-            }
-        }
-        Ok(())
+        self.entries.iter().try_for_each(|(name, entry)| check_entry(name, entry))
     }
+}
+
+/// Refuses an entry that would be refused when read.
+pub(crate) fn check_entry(name: &str, entry: &Entry) -> Result<()> {
+    let invalid = |what: String| FormatError::Invalid { what, hint: "compute the importance matrix again" };
+    let Entry { columns, matrices, sums, counts } = entry;
+    if columns.checked_mul(*matrices) != Some(sums.len()) || counts.len() != *matrices || sums.is_empty() {
+        let (sums, counts) = (sums.len(), counts.len());
+        return Err(invalid(format!(
+            "entry {name:?}: {sums} sums and {counts} counts are not those of {matrices} matrices of {columns} columns"
+        )));
+    }
+    for (what, values) in [("sum", sums), ("count", counts)] {
+        if let Some((i, value)) = first_fault(values) {
+            return Err(invalid(fault(name, what, i, value)));
+        }
+    }
+    Ok(())
 }
 
 impl Entry {

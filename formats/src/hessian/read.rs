@@ -1,0 +1,346 @@
+//! Statistics files read: all but the large sums checked when opened, those when they are read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::{
+    BLOCK_TOKENS, BLOCKS, BlockRange, Blocks, Cut, Description, F64, GROUPS, Group, HELD_OUT_EVERY, Half,
+    SQUARES, TEXTS, TOKENS, VERSION, VERSION_KEY, float_types, packed_row,
+};
+use crate::cursor::Number;
+use crate::error::{DAMAGED, FormatError, Result};
+use crate::gguf::header::{Header, MAGIC};
+use crate::gguf::tensors::{TensorInfo, resolve};
+use crate::gguf::{Array, Metadata, Value};
+use crate::imatrix::Imatrix;
+use crate::map::Mapped;
+
+/// Values read at a time.
+const PIECE: usize = 1 << 16;
+
+const AGAIN: &str = "compute the statistics again";
+
+/// An open statistics file; sums are read from it group by group.
+#[derive(Debug)]
+pub struct HessianFile {
+    map: Mapped,
+    description: Description,
+    importance: Imatrix,
+    places: Vec<Places>,
+}
+
+/// Where a group's sums are.
+#[derive(Debug)]
+struct Places {
+    squares: TensorInfo,
+    /// Tokens of the halves.
+    tokens: [u64; 2],
+    outer: [TensorInfo; 2],
+}
+
+impl HessianFile {
+    /// Whether `path` says of itself that it is one.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is a GGUF that breaks the format's rules.
+    pub fn is_at(path: &Path) -> Result<bool> {
+        let map = Mapped::open(path)?;
+        if !map.bytes().starts_with(&MAGIC) {
+            return Ok(false);
+        }
+        Ok(Header::parse(path, map.bytes())?.metadata.get(VERSION_KEY).is_some())
+    }
+
+    /// Opens `path`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, breaks a rule of GGUF, is no statistics file or one of a later version, or its groups,
+    /// shapes, counts or ranges contradict each other.
+    pub fn open(path: &Path) -> Result<Self> {
+        let map = Mapped::open(path)?;
+        let mut header = Header::parse(path, map.bytes())?;
+        let keys = Keys { path, metadata: std::mem::take(&mut header.metadata) };
+        keys.check_version()?;
+        let importance = Imatrix::open(path)?;
+        let cut = keys.cut(&importance)?;
+        let groups = keys.groups(&importance)?;
+        let (tensors, _) = resolve(path, map.bytes().len() as u64, header, float_types, 0)?;
+        let tensors: BTreeMap<&str, &TensorInfo> = tensors.iter().map(|t| (t.name.as_str(), t)).collect();
+        let finder = Finder { path, bytes: map.bytes(), tensors };
+        let places = groups.iter().map(|group| finder.places(group, &importance));
+        let places = places.collect::<Result<_>>()?;
+        let description = Description {
+            datasets: importance.datasets.clone(),
+            chunks: importance.chunk_count.unwrap_or_default(),
+            cut,
+            blocks: keys.blocks()?,
+            groups,
+        };
+        Ok(Self { map, description, importance, places })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        self.map.path()
+    }
+
+    /// What it is of.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// The importance matrix in it.
+    pub fn importance(&self) -> &Imatrix {
+        &self.importance
+    }
+
+    /// Number of the group that `tensor` belongs to.
+    pub fn group_of(&self, tensor: &str) -> Option<usize> {
+        self.description.groups.iter().position(|g| g.tensors.iter().any(|name| name == tensor))
+    }
+
+    /// Tokens in half `half` of group number `group`; 0 if there is no such group.
+    pub fn tokens(&self, group: usize, half: Half) -> u64 {
+        self.places.get(group).map_or(0, |places| places.tokens[half as usize])
+    }
+
+    /// Exact sums of squares of group number `group`: `[columns]` rounded to f64, `[columns]` what rounding left.
+    ///
+    /// # Errors
+    /// When there is no such group, or a value is none that squares can give.
+    pub fn squares(&self, group: usize) -> Result<[Vec<f64>; 2]> {
+        let (found, places) = self.group(group)?;
+        let mut all: Vec<f64> = Number::all(self.bytes(&places.squares));
+        let fault = |v: &f64, i: usize| !v.is_finite() || (i < found.columns && *v < 0.0);
+        if let Some(i) = (0..all.len()).find(|&i| fault(&all[i], i)) {
+            let what = format!("exact sum {i} is {}, which squares of activations cannot give", all[i]);
+            return Err(self.fault(found, &places.squares, i, &what));
+        }
+        let low = all.split_off(found.columns.min(all.len()));
+        Ok([all, low])
+    }
+
+    /// Adds half `half` of the outer products of group number `group` to `sums`, packed upper triangle.
+    ///
+    /// # Errors
+    /// When there is no such group or `sums` is not of its size, or a value is not finite, or one of the diagonal negative.
+    pub fn add_outer(&self, group: usize, half: Half, sums: &mut [f64]) -> Result<()> {
+        let (found, places) = self.group(group)?;
+        let place = &places.outer[half as usize];
+        if sums.len() != found.packed() {
+            let what =
+                format!("group {:?} has {} outer products, not {}", found.name(), found.packed(), sums.len());
+            return Err(FormatError::Invalid { what, hint: AGAIN });
+        }
+        let pieces = self.bytes(place).chunks(PIECE * f64::BYTES as usize).zip(sums.chunks_mut(PIECE));
+        for (piece, (bytes, sums)) in pieces.enumerate() {
+            let mut finite = true;
+            for (bytes, sum) in bytes.as_chunks().0.iter().zip(sums.iter_mut()) {
+                let value = f64::from_le_bytes(*bytes);
+                finite &= value.is_finite();
+                *sum += value;
+            }
+            if !finite {
+                let values: Vec<f64> = Number::all(bytes);
+                let at = values.iter().position(|v| !v.is_finite()).unwrap_or_default();
+                let what = format!("outer product {} is {}", piece * PIECE + at, values[at]);
+                return Err(self.fault(found, place, piece * PIECE + at, &what));
+            }
+        }
+        for row in 0..found.columns {
+            let at = packed_row(found.columns, row).start;
+            let value = f64::first(self.bytes(place).get(at * f64::BYTES as usize..).unwrap_or_default());
+            if let Some(value) = value.filter(|v| *v < 0.0) {
+                let what = format!("the square of column {row} is {value}, which activations cannot give");
+                return Err(self.fault(found, place, at, &what));
+            }
+        }
+        Ok(())
+    }
+
+    fn group(&self, group: usize) -> Result<(&Group, &Places)> {
+        let found = self.description.groups.get(group).zip(self.places.get(group));
+        found.ok_or_else(|| FormatError::Invalid {
+            what: format!("there is no group number {group}"),
+            hint: AGAIN,
+        })
+    }
+
+    fn bytes(&self, tensor: &TensorInfo) -> &[u8] {
+        data(self.map.bytes(), tensor)
+    }
+
+    fn fault(&self, group: &Group, tensor: &TensorInfo, at: usize, what: &str) -> FormatError {
+        let offset = tensor.offset + at as u64 * f64::BYTES;
+        FormatError::malformed(self.path(), offset, format!("group {:?}: {what}", group.name()), AGAIN)
+    }
+}
+
+fn data<'a>(bytes: &'a [u8], tensor: &TensorInfo) -> &'a [u8] {
+    let range = || {
+        let start = usize::try_from(tensor.offset).ok()?;
+        bytes.get(start..start.checked_add(usize::try_from(tensor.bytes).ok()?)?)
+    };
+    range().unwrap_or_default()
+}
+
+/// The keys of a file.
+struct Keys<'a> {
+    path: &'a Path,
+    metadata: Metadata,
+}
+
+impl Keys<'_> {
+    fn malformed(&self, what: impl Into<String>) -> FormatError {
+        FormatError::malformed(self.path, None, what, DAMAGED)
+    }
+
+    fn check_version(&self) -> Result<()> {
+        match self.metadata.get(VERSION_KEY) {
+            Some(Value::U32(VERSION)) => Ok(()),
+            Some(Value::U32(version)) => {
+                let what = format!("is a statistics file of version {version}; version {VERSION} is known");
+                Err(FormatError::malformed(
+                    self.path,
+                    None,
+                    what,
+                    "update kquant, or compute the statistics again",
+                ))
+            }
+            _ => {
+                let what =
+                    format!("holds no outer products of activations: the key {VERSION_KEY} (u32) is missing");
+                Err(FormatError::malformed(self.path, None, what, "make it with kquant calibrate --hessian"))
+            }
+        }
+    }
+
+    fn number(&self, key: &str) -> Result<u32> {
+        match self.metadata.get(key) {
+            Some(Value::U32(v)) => Ok(*v),
+            _ => Err(self.malformed(format!("the key {key} (u32) is missing"))),
+        }
+    }
+
+    fn strings(&self, key: &str) -> Result<&[String]> {
+        match self.metadata.get(key) {
+            Some(Value::Array(Array::String(v))) => Ok(v),
+            // What an empty array is of, writers cannot always tell.
+            Some(Value::Array(v)) if v.is_empty() => Ok(&[]),
+            _ => Err(self.malformed(format!("the key {key} (array of strings) is missing"))),
+        }
+    }
+
+    fn cut(&self, importance: &Imatrix) -> Result<Cut> {
+        let context = importance.chunk_size.unwrap_or_default();
+        let (block_tokens, held_out_every) = (self.number(BLOCK_TOKENS)?, self.number(HELD_OUT_EVERY)?);
+        if context == 0 || block_tokens == 0 || !block_tokens.is_multiple_of(context) {
+            let what = format!("blocks of {block_tokens} tokens are no whole chunks of {context}");
+            return Err(self.malformed(what));
+        }
+        if held_out_every < 2 {
+            return Err(
+                self.malformed(format!("{HELD_OUT_EVERY} is {held_out_every}; nothing would be left"))
+            );
+        }
+        Ok(Cut { context, block_tokens, held_out_every })
+    }
+
+    /// Every tensor of the importance matrix in one group.
+    fn groups(&self, importance: &Imatrix) -> Result<Vec<Group>> {
+        let mut seen = BTreeSet::new();
+        let mut groups = Vec::new();
+        for names in self.strings(GROUPS)? {
+            let tensors: Vec<String> = names.split(' ').map(str::to_owned).collect();
+            let mut columns = None;
+            for name in &tensors {
+                let entry = importance.entries.get(name).filter(|e| e.matrices == 1);
+                let entry = entry
+                    .ok_or_else(|| self.malformed(format!("no entry of one matrix for tensor {name:?}")))?;
+                if *columns.get_or_insert(entry.columns) != entry.columns {
+                    return Err(
+                        self.malformed(format!("the tensors of group {names:?} differ in their columns"))
+                    );
+                }
+                if !seen.insert(name.clone()) {
+                    return Err(self.malformed(format!("tensor {name:?} is in two groups")));
+                }
+            }
+            groups.push(Group { tensors, columns: columns.unwrap_or_default() });
+        }
+        match importance.entries.keys().find(|name| !seen.contains(*name)) {
+            Some(name) => Err(self.malformed(format!("tensor {name:?} is in no group"))),
+            None => Ok(groups),
+        }
+    }
+
+    fn blocks(&self) -> Result<Blocks> {
+        let texts = self.strings(TEXTS)?;
+        if let Some(odd) = texts.iter().find(|t| t.len() != 64 || !t.bytes().all(|b| b.is_ascii_hexdigit())) {
+            return Err(self.malformed(format!("{odd:?} is no SHA-256 of a text")));
+        }
+        let ranges = match self.metadata.get(BLOCKS) {
+            Some(Value::Array(Array::U64(v))) if v.len().is_multiple_of(3) => v,
+            _ => {
+                return Err(
+                    self.malformed(format!("the key {BLOCKS} (array of u64, three a range) is missing"))
+                );
+            }
+        };
+        let mut blocks = Blocks::default();
+        for range in ranges.chunks_exact(3) {
+            let text = usize::try_from(range[0]).ok().and_then(|i| texts.get(i));
+            let (Some(text), true) = (text, range[1] < range[2]) else {
+                return Err(
+                    self.malformed(format!("{BLOCKS} has the range {range:?} of {} texts", texts.len()))
+                );
+            };
+            let added = blocks.add(&Blocks::of(text, BlockRange { first: range[1], end: range[2] }));
+            added.map_err(|overlap| self.malformed(format!("{BLOCKS}: {overlap}")))?;
+        }
+        Ok(blocks)
+    }
+}
+
+/// Looks up the tensors of groups.
+struct Finder<'a> {
+    path: &'a Path,
+    bytes: &'a [u8],
+    tensors: BTreeMap<&'a str, &'a TensorInfo>,
+}
+
+impl Finder<'_> {
+    fn places(&self, group: &Group, importance: &Imatrix) -> Result<Places> {
+        let n = group.columns as u64;
+        let triangle = n.checked_add(1).and_then(|next| n.checked_mul(next)).map(|twice| twice / 2);
+        let fault = |what: String| FormatError::malformed(self.path, None, what, DAMAGED);
+        let triangle = triangle.ok_or_else(|| fault(format!("group {:?} has {n} columns", group.name())))?;
+        let counts: Vec<f64> = Number::all(data(self.bytes, &self.find(group, TOKENS, 2)?));
+        let whole = |n: &f64| (0.0..=2f64.powi(53)).contains(n) && n.fract() == 0.0;
+        let all: f64 = counts.iter().sum();
+        let expected = importance.entries.get(group.name()).and_then(|e| e.counts.first().copied());
+        if !counts.iter().all(whole) || expected != Some(all as f32) {
+            let what = format!("{counts:?} tokens of outer products and {expected:?} of squares");
+            return Err(fault(format!("group {:?}: {what}", group.name())));
+        }
+        let outer = |half: Half| self.find(group, half.suffix(), triangle);
+        Ok(Places {
+            squares: self.find(group, SQUARES, n.saturating_mul(2))?,
+            tokens: [counts[0] as u64, counts[1] as u64],
+            outer: [outer(Half::Train)?, outer(Half::HeldOut)?],
+        })
+    }
+
+    /// A tensor of `values` F64.
+    fn find(&self, group: &Group, suffix: &str, values: u64) -> Result<TensorInfo> {
+        let name = format!("{}{suffix}", group.name());
+        let fault = |what: String| FormatError::malformed(self.path, None, what, DAMAGED);
+        let tensor = self.tensors.get(&*name);
+        let tensor = tensor.ok_or_else(|| fault(format!("the tensor {name:?} is missing")))?;
+        if tensor.type_id != F64 || values.checked_mul(f64::BYTES) != Some(tensor.bytes) {
+            let what = format!("the tensor {name:?} has {} bytes of type {}", tensor.bytes, tensor.type_id);
+            return Err(fault(format!("{what}, expected are {values} values of F64")));
+        }
+        Ok((*tensor).clone())
+    }
+}

@@ -1,0 +1,363 @@
+//! Statistics files written and read, and what must be refused.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::path::Path;
+
+use common::{Scratch, check_error, check_memory, data};
+use kquant_formats::FormatError;
+use kquant_formats::gguf::{Array, Metadata, TensorSpec, Value, layout};
+use kquant_formats::hessian::{
+    BlockRange, Blocks, Cut, Description, Group, GroupSums, Half, HessianFile, HessianWriter, packed,
+    packed_row,
+};
+use kquant_formats::imatrix::{Entry, Imatrix};
+use proptest::prelude::*;
+
+const TEXT: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+fn group(tensors: &[&str], columns: usize) -> Group {
+    Group { tensors: tensors.iter().map(|&t| t.to_owned()).collect(), columns }
+}
+
+fn description() -> Description {
+    Description {
+        datasets: vec!["text".into()],
+        chunks: 20,
+        cut: Cut { context: 64, block_tokens: 512, held_out_every: 8 },
+        blocks: Blocks::of(TEXT, BlockRange { first: 6, end: 9 }),
+        groups: vec![group(&["q", "k"], 3), group(&["o"], 2)],
+    }
+}
+
+fn entry(sums: &[f32], count: f32) -> Entry {
+    Entry { columns: sums.len(), matrices: 1, sums: sums.to_vec(), counts: vec![count] }
+}
+
+fn write(path: &Path) -> Result<(), FormatError> {
+    let mut writer = HessianWriter::create(path, &description(), false)?;
+    let (q, o) = (entry(&[1.0, 4.0, 9.0], 1280.0), entry(&[2.0, 0.0], 1280.0));
+    writer.write_outer(1, Half::HeldOut, &[0.5, -0.25, 8.0])?;
+    writer
+        .write_sums(1, &GroupSums { entry: &o, high: &[2.0, 0.0], low: &[1e-17, 0.0], tokens: [768, 512] })?;
+    writer.write_outer(1, Half::Train, &[1.5, 0.25, 0.0])?;
+    writer.write_outer(0, Half::Train, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?;
+    writer.write_outer(0, Half::HeldOut, &[0.0; 6])?;
+    writer
+        .write_sums(0, &GroupSums { entry: &q, high: &[1.0, 4.0, 9.0], low: &[0.0; 3], tokens: [1280, 0] })?;
+    writer.finish()
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("statistics.gguf");
+    write(&path).unwrap();
+    assert!(HessianFile::is_at(&path).unwrap());
+    let file = HessianFile::open(&path).unwrap();
+    assert_eq!(file.description(), &description());
+    assert_eq!(["k", "o", "v"].map(|name| file.group_of(name)), [Some(0), Some(1), None]);
+    assert_eq!(file.squares(1).unwrap(), [[2.0, 0.0], [1e-17, 0.0]]);
+    assert_eq!(Half::ALL.map(|half| file.tokens(1, half)), [768, 512]);
+    let mut sums = [10.0; 3];
+    file.add_outer(1, Half::HeldOut, &mut sums).unwrap();
+    assert_eq!(sums, [10.5, 9.75, 18.0]);
+    let mut sums = [0.0; 6];
+    file.add_outer(0, Half::Train, &mut sums).unwrap();
+    assert_eq!(sums, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    assert!(
+        file.add_outer(0, Half::Train, &mut [0.0; 5]).is_err()
+            && file.add_outer(2, Half::Train, &mut []).is_err()
+    );
+
+    // For readers of importance matrices it is one.
+    let matrix = Imatrix::open(&path).unwrap();
+    assert_eq!(&matrix, file.importance());
+    assert_eq!(matrix.entries.keys().collect::<Vec<_>>(), ["k", "o", "q"]);
+    assert_eq!((matrix.entries["k"].clone(), matrix.chunk_size), (entry(&[1.0, 4.0, 9.0], 1280.0), Some(64)));
+}
+
+#[test]
+fn rows_of_the_triangle_follow_each_other() {
+    for n in [1, 2, 7, 64] {
+        let mut next = 0;
+        for row in 0..n {
+            assert_eq!(packed_row(n, row), next..next + n - row);
+            next += n - row;
+        }
+        assert_eq!(next, packed(n));
+    }
+}
+
+/// Writes sums of the first group of [`description`].
+fn q(writer: &mut HessianWriter, sums: &[f32], high: [f64; 3]) -> Result<(), FormatError> {
+    let entry = entry(sums, 1.0);
+    writer.write_sums(0, &GroupSums { entry: &entry, high: &high, low: &[0.0; 3], tokens: [1, 0] })
+}
+
+#[test]
+fn nothing_is_left_of_what_cannot_be_written() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("statistics.gguf");
+    let tried = |change: fn(&mut Description), act: fn(&mut HessianWriter) -> Result<(), FormatError>| {
+        let mut description = description();
+        change(&mut description);
+        let mut writer = HessianWriter::create(&path, &description, false)?;
+        act(&mut writer)?;
+        writer.finish()
+    };
+    let same: fn(&mut Description) = |_| {};
+    for (case, result, fragment) in [
+        (
+            "incomplete",
+            tried(same, |w| q(w, &[1.0; 3], [1.0; 3])),
+            "5 parts of statistics were never written",
+        ),
+        ("shape", tried(same, |w| q(w, &[1.0; 2], [1.0; 3])), "group \"q\" has 3 columns"),
+        ("infinite sum", tried(same, |w| q(w, &[f32::INFINITY; 3], [1.0; 3])), "sum 0 is inf"),
+        ("NaN sum", tried(same, |w| q(w, &[1.0; 3], [f64::NAN; 3])), "an exact sum is not finite"),
+        (
+            "triangle",
+            tried(same, |w| w.write_outer(0, Half::Train, &[0.0; 9])),
+            "has 6 outer products, not 9",
+        ),
+        (
+            "NaN",
+            tried(same, |w| w.write_outer(0, Half::Train, &[f64::NAN; 6])),
+            "an outer product is not finite",
+        ),
+        ("no such group", tried(same, |w| w.write_outer(2, Half::Train, &[])), "no group number 2"),
+        ("no groups", tried(|d| d.groups.clear(), |_| Ok(())), "no tensors to collect statistics of"),
+        ("space", tried(|d| d.groups[1].tensors[0] = "a b".into(), |_| Ok(())), "\"a b\" holds a space"),
+        ("twice", tried(|d| d.groups[1].tensors[0] = "q".into(), |_| Ok(())), "are called \"q.in_sum2\""),
+    ] {
+        let message = result.unwrap_err().to_string();
+        assert!(message.contains(fragment), "{case}: {message}");
+        assert!(scratch.names().is_empty(), "{case}: {:?}", scratch.names());
+    }
+}
+
+/// A file put together by hand: tensors of F32 (4 bytes a value) and F64.
+#[derive(Clone)]
+struct Parts {
+    metadata: Metadata,
+    tensors: Vec<(String, Vec<u64>, u32, Vec<f64>)>,
+}
+
+impl Parts {
+    fn new() -> Self {
+        let mut metadata = Metadata::new();
+        let strings = |all: &[&str]| Value::Array(Array::String(all.iter().map(|&s| s.to_owned()).collect()));
+        for (key, value) in [
+            ("imatrix.datasets", strings(&["text"])),
+            ("imatrix.chunk_count", Value::U32(20)),
+            ("imatrix.chunk_size", Value::U32(64)),
+            ("kquant.hessian.version", Value::U32(1)),
+            ("kquant.hessian.block_tokens", Value::U32(512)),
+            ("kquant.hessian.held_out_every", Value::U32(8)),
+            ("kquant.hessian.groups", strings(&["q k"])),
+            ("kquant.hessian.texts", strings(&[TEXT])),
+            ("kquant.hessian.blocks", Value::Array(Array::U64(vec![0, 6, 9]))),
+        ] {
+            metadata.set(key, value);
+        }
+        let mut parts = Self { metadata, tensors: Vec::new() };
+        for name in ["q", "k"] {
+            parts.tensor(&format!("{name}.in_sum2"), &[2], 0, &[1.0, 2.0]);
+            parts.tensor(&format!("{name}.counts"), &[1], 0, &[5.0]);
+        }
+        parts.tensor("q.in_sum2_exact", &[2, 2], 28, &[1.0, 2.0, 0.0, 0.0]);
+        parts.tensor("q.in_outer.tokens", &[2], 28, &[3.0, 2.0]);
+        parts.tensor("q.in_outer.train", &[3], 28, &[1.0, -1.0, 2.0]);
+        parts.tensor("q.in_outer.held_out", &[3], 28, &[0.0, 0.0, 0.0]);
+        parts
+    }
+
+    /// Adds a tensor or replaces it.
+    fn tensor(&mut self, name: &str, shape: &[u64], type_id: u32, values: &[f64]) {
+        let tensor = (name.to_owned(), shape.to_vec(), type_id, values.to_vec());
+        match self.tensors.iter_mut().find(|t| t.0 == name) {
+            Some(old) => *old = tensor,
+            None => self.tensors.push(tensor),
+        }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let size = |type_id: u32| if type_id == 0 { 4 } else { 8 };
+        let spec = |(name, shape, type_id, values): &(String, Vec<u64>, u32, Vec<f64>)| TensorSpec {
+            name: name.clone(),
+            shape: shape.clone(),
+            type_id: *type_id,
+            bytes: size(*type_id) * values.len() as u64,
+        };
+        let placed = layout(&self.metadata, &self.tensors.iter().map(spec).collect::<Vec<_>>()).unwrap();
+        let mut bytes = placed.header;
+        bytes.resize(placed.total as usize, 0);
+        for ((_, _, type_id, values), offset) in self.tensors.iter().zip(placed.offsets) {
+            let as_bytes = |v: &f64| {
+                if *type_id == 0 { (*v as f32).to_le_bytes().to_vec() } else { v.to_le_bytes().to_vec() }
+            };
+            let data: Vec<u8> = values.iter().flat_map(as_bytes).collect();
+            bytes[offset as usize..][..data.len()].copy_from_slice(&data);
+        }
+        bytes
+    }
+}
+
+fn with_key(key: &str, value: Value) -> Vec<u8> {
+    let mut parts = Parts::new();
+    parts.metadata.set(key, value);
+    parts.bytes()
+}
+
+fn without_key(key: &str) -> Vec<u8> {
+    let mut parts = Parts::new();
+    parts.metadata.remove(key);
+    parts.bytes()
+}
+
+fn with_tensor(name: &str, shape: &[u64], type_id: u32, values: &[f64]) -> Vec<u8> {
+    let mut parts = Parts::new();
+    parts.tensor(name, shape, type_id, values);
+    parts.bytes()
+}
+
+fn strings(all: &[&str]) -> Value {
+    Value::Array(Array::String(all.iter().map(|&s| s.to_owned()).collect()))
+}
+
+fn cases() -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    let groups = |all: &[&str]| with_key("kquant.hessian.groups", strings(all));
+    let blocks = |all: &[u64]| with_key("kquant.hessian.blocks", Value::Array(Array::U64(all.to_vec())));
+    let number = |key: &str, value| with_key(key, Value::U32(value));
+    let mut lacking = Parts::new();
+    lacking.tensors.retain(|t| t.0 != "q.in_outer.train");
+    vec![
+        ("no version", without_key("kquant.hessian.version"), "holds no outer products of activations"),
+        (
+            "version",
+            number("kquant.hessian.version", 2),
+            "is a statistics file of version 2; version 1 is known",
+        ),
+        ("no importance", without_key("imatrix.datasets"), "is no importance matrix"),
+        ("no blocks of tokens", without_key("kquant.hessian.block_tokens"), "block_tokens (u32) is missing"),
+        (
+            "ragged blocks",
+            number("kquant.hessian.block_tokens", 500),
+            "blocks of 500 tokens are no whole chunks of 64",
+        ),
+        ("empty blocks", number("kquant.hessian.block_tokens", 0), "blocks of 0 tokens"),
+        ("empty chunks", number("imatrix.chunk_size", 0), "no whole chunks of 0"),
+        ("all held out", number("kquant.hessian.held_out_every", 1), "held_out_every is 1"),
+        (
+            "no groups",
+            without_key("kquant.hessian.groups"),
+            "kquant.hessian.groups (array of strings) is missing",
+        ),
+        ("an unknown tensor", groups(&["q k v"]), "no entry of one matrix for tensor \"v\""),
+        ("two spaces", groups(&["q  k"]), "no entry of one matrix for tensor \"\""),
+        ("twice in a group", groups(&["q k q"]), "tensor \"q\" is in two groups"),
+        ("twice", groups(&["q k", "q"]), "tensor \"q\" is in two groups"),
+        ("left out", groups(&["q"]), "tensor \"k\" is in no group"),
+        ("columns", with_tensor("k.in_sum2", &[3], 0, &[1.0; 3]), "\"q k\" differ in their columns"),
+        ("no text", with_key("kquant.hessian.texts", strings(&["book"])), "\"book\" is no SHA-256 of a text"),
+        (
+            "no ranges",
+            without_key("kquant.hessian.blocks"),
+            "kquant.hessian.blocks (array of u64, three a range)",
+        ),
+        ("ragged ranges", blocks(&[0, 6]), "kquant.hessian.blocks (array of u64, three a range)"),
+        ("range of no text", blocks(&[1, 6, 9]), "the range [1, 6, 9] of 1 texts"),
+        ("empty range", blocks(&[0, 6, 6]), "the range [0, 6, 6]"),
+        ("absurd range", blocks(&[u64::MAX, 0, u64::MAX]), "of 1 texts"),
+        ("overlap", blocks(&[0, 6, 9, 0, 0, 7]), "blocks 6 to 6 of the text with SHA-256 0123"),
+        ("no outer products", lacking.bytes(), "the tensor \"q.in_outer.train\" is missing"),
+        (
+            "no triangle",
+            with_tensor("q.in_outer.train", &[4], 28, &[0.0; 4]),
+            "\"q.in_outer.train\" has 32 bytes of type 28, expected are 3 values of F64",
+        ),
+        ("F32", with_tensor("q.in_outer.train", &[6], 0, &[0.0; 6]), "has 24 bytes of type 0"),
+        ("squares", with_tensor("q.in_sum2_exact", &[3], 28, &[0.0; 3]), "\"q.in_sum2_exact\" has 24 bytes"),
+        (
+            "sums as F64",
+            with_tensor("q.in_sum2", &[1], 28, &[0.0]),
+            "entry \"q\": its sums and counts are not F32",
+        ),
+        (
+            "count",
+            with_tensor("q.in_outer.tokens", &[2], 28, &[3.0, 3.0]),
+            "[3.0, 3.0] tokens of outer products",
+        ),
+        ("fraction", with_tensor("q.in_outer.tokens", &[2], 28, &[2.5, 2.5]), "[2.5, 2.5] tokens"),
+        ("negative", with_tensor("q.in_outer.tokens", &[2], 28, &[7.0, -2.0]), "[7.0, -2.0] tokens"),
+        ("NaN", with_tensor("q.in_outer.tokens", &[2], 28, &[f64::NAN, 0.0]), "[NaN, 0.0] tokens"),
+        ("truncated", Parts::new().bytes()[..900].to_vec(), "of a file of 900"),
+    ]
+}
+
+#[test]
+fn malformed_files_are_refused() {
+    let scratch = Scratch::new();
+    HessianFile::open(&scratch.file("good.gguf", &Parts::new().bytes())).unwrap();
+    for (case, bytes, fragment) in cases() {
+        let path = scratch.file("statistics.gguf", &bytes);
+        check_error(case, HessianFile::open(&path), &path, fragment);
+    }
+    check_memory();
+}
+
+/// Large sums are looked at only when they are read.
+#[test]
+fn malformed_sums_are_refused() {
+    let scratch = Scratch::new();
+    for (case, values, fragment) in [
+        ("NaN", [1.0, f64::NAN, 1.0], "group \"q\": outer product 1 is NaN"),
+        ("infinity", [1.0, 0.0, f64::INFINITY], "group \"q\": outer product 2 is inf"),
+        ("negative square", [1.0, -1.0, -0.5], "group \"q\": the square of column 1 is -0.5"),
+    ] {
+        let bytes = with_tensor("q.in_outer.held_out", &[3], 28, &values);
+        let path = scratch.file("statistics.gguf", &bytes);
+        let file = HessianFile::open(&path).unwrap();
+        file.add_outer(0, Half::Train, &mut [0.0; 3]).unwrap();
+        check_error(case, file.add_outer(0, Half::HeldOut, &mut [0.0; 3]), &path, fragment);
+    }
+    for (case, value) in [("NaN", f64::NAN), ("negative", -1.0)] {
+        let bytes = with_tensor("q.in_sum2_exact", &[2, 2], 28, &[1.0, value, 0.0, 0.0]);
+        let path = scratch.file("statistics.gguf", &bytes);
+        check_error(case, HessianFile::open(&path).unwrap().squares(0), &path, "group \"q\": exact sum 1 is");
+    }
+}
+
+#[test]
+fn importance_matrices_and_others_are_told_apart() {
+    let scratch = Scratch::new();
+    for name in ["experts.imatrix.gguf", "experts.imatrix.dat"] {
+        assert!(!HessianFile::is_at(&data(name)).unwrap(), "{name}");
+    }
+    assert!(!HessianFile::is_at(&scratch.file("empty", b"")).unwrap());
+    let path = data("experts.imatrix.gguf");
+    check_error("plain", HessianFile::open(&path), &path, "make it with kquant calibrate --hessian");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_corrupted_byte_panics(at in 0..Parts::new().bytes().len(), byte: u8, length in 0usize..1100) {
+        let whole = Parts::new().bytes();
+        let scratch = Scratch::new();
+        let cut = whole[..length.min(whole.len())].to_vec();
+        let mut changed = whole;
+        changed[at] = byte;
+        for bytes in [cut, changed] {
+            let Ok(file) = HessianFile::open(&scratch.file("statistics.gguf", &bytes)) else { continue };
+            for (i, group) in file.description().groups.iter().enumerate() {
+                let mut sums = vec![0.0; group.packed()];
+                let _ = (file.squares(i), file.add_outer(i, Half::Train, &mut sums));
+                prop_assert!(file.tokens(i, Half::Train) <= 1 << 53);
+            }
+        }
+    }
+}
