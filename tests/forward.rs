@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 
 use half::bf16;
 use kquant::checkpoint::type_layout;
-use kquant::model::{Model, Pass};
+use kquant::model::{Model, Pass, Products};
 use kquant::progress::Silent;
 use kquant_formats::gguf::{Gguf, TensorSpec, layout};
 use serde_json::Value as Json;
@@ -142,6 +142,26 @@ fn mistral_with_wide_heads() {
 #[test]
 fn gpt2() {
     equals_transformers("gpt2");
+}
+
+#[test]
+fn bf16_products_are_close_and_hold_for_any_cut() {
+    for name in ["llama", "gpt2"] {
+        let folder = data("archs").join(name);
+        let (tokens, _) = expected(&folder);
+        let mut model = Model::open(&folder, None).unwrap();
+        let exact = logits(&model, &tokens, tokens.len(), u64::MAX);
+        model.compute_in(Products::Bf16);
+        let ours = logits(&model, &tokens, tokens.len(), u64::MAX);
+        let rms =
+            |x: &mut dyn Iterator<Item = f32>| (x.map(|v| v * v).sum::<f32>() / exact.len() as f32).sqrt();
+        let error = rms(&mut ours.iter().zip(&exact).map(|(a, b)| a - b)) / rms(&mut exact.iter().copied());
+        // A few roundings to 8 bits, each of up to 2^-9.
+        assert!((1e-4..2e-2).contains(&error), "{name}: {error}");
+        assert!(logits(&model, &tokens, tokens.len(), 0) == ours, "{name}: weights not held");
+        let twice: Vec<u32> = tokens.iter().chain(&tokens).copied().collect();
+        assert!(logits(&model, &twice, tokens.len(), 0) == [&*ours, &*ours].concat(), "{name}: two chunks");
+    }
 }
 
 #[test]

@@ -72,6 +72,16 @@ impl Chunks {
         Ok(Self { context, tokens, text })
     }
 
+    /// Some of the chunks, those outside left out.
+    #[must_use]
+    pub fn some(&self, chunks: Range<usize>) -> Self {
+        let tokens = |all: &[u32]| {
+            let end = chunks.end.saturating_mul(self.context).min(all.len());
+            all[chunks.start.saturating_mul(self.context).min(end)..end].to_vec()
+        };
+        Self { context: self.context, tokens: tokens(&self.tokens), text: tokens(&self.text) }
+    }
+
     /// Tokens per chunk.
     pub fn context(&self) -> usize {
         self.context

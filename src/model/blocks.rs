@@ -10,9 +10,14 @@ pub fn chunks_per_block(context: usize) -> usize {
     (BLOCK_ROWS / context).max(1)
 }
 
+/// Tokens of a block of text: what is summed in one go, and the unit of [`crate::calibrate::Part`].
+pub fn block_tokens(context: usize) -> usize {
+    chunks_per_block(context) * context
+}
+
 /// Row ranges of a tile of `rows` rows: whole chunks where they are short, equal parts of a chunk where they are long.
 fn cut(rows: usize, context: usize) -> Vec<usize> {
-    let unit = chunks_per_block(context) * context;
+    let unit = block_tokens(context);
     let parts = unit.div_ceil(BLOCK_ROWS);
     let part = unit.div_ceil(parts);
     let mut lengths = Vec::new();

@@ -15,22 +15,35 @@ impl Model {
         position: usize,
         context: usize,
     ) -> Result<Vec<f32>, ModelError> {
+        self.embed_by(tokens, position, context, |token, out| self.embedding_row(token, out))
+    }
+
+    /// [`embed`](Self::embed) with rows that `row` gives.
+    pub(crate) fn embed_by(
+        &self,
+        tokens: &[u32],
+        position: usize,
+        context: usize,
+        row: impl Fn(u32, &mut [f32]) -> Result<(), ModelError> + Sync,
+    ) -> Result<Vec<f32>, ModelError> {
         let hidden = self.hyper.hidden;
-        let embedding = self.tensor(EMBEDDING)?;
         if let Some(&token) = tokens.iter().find(|&&t| t as usize >= self.vocab) {
             return Err(ModelError::Token { token, vocab: self.vocab });
         }
         let mut stream = vec![0.0; tokens.len() * hidden];
-        stream.par_chunks_mut(hidden).zip(tokens).try_for_each(|(out, &token)| {
-            let row = u64::from(token);
-            read_rows(self.opened.checkpoint.as_ref(), embedding, row..row + 1, out)
-                .map_err(|e| ModelError::Read { what: e.to_string() })
-        })?;
+        stream.par_chunks_mut(hidden).zip(tokens).try_for_each(|(out, &token)| row(token, out))?;
         if self.family.learned_positions {
             let mut table = vec![0.0; context * hidden];
             self.rows(self.tensor(POSITIONS)?, position as u64, &mut table)?;
             stream.par_chunks_mut(context * hidden).for_each(|chunk| math::add(chunk, &table[..chunk.len()]));
         }
         Ok(stream)
+    }
+
+    /// The row of the embedding for `token`.
+    pub(crate) fn embedding_row(&self, token: u32, out: &mut [f32]) -> Result<(), ModelError> {
+        let row = u64::from(token);
+        read_rows(self.opened.checkpoint.as_ref(), self.tensor(EMBEDDING)?, row..row + 1, out)
+            .map_err(|e| ModelError::Read { what: e.to_string() })
     }
 }

@@ -62,14 +62,15 @@ impl Model {
     }
 
     /// Bytes of a tile's buffers per token: all slots at their widths.
-    fn token_bytes(&self) -> u64 {
-        let widest = |suffix: &str| {
-            let of = |t: &&crate::plan::MappedTensor| t.name.ends_with(suffix);
-            self.input.tensors.iter().filter(of).map(|t| t.rows()).max().unwrap_or(0)
-        };
-        let feed_forward = 2 * widest("ffn_up.weight");
+    pub(super) fn token_bytes(&self) -> u64 {
         let attention = 4 * (self.hyper.heads + self.hyper.kv_heads) * self.hyper.head;
-        4 * (feed_forward + (attention + 3 * self.hyper.hidden) as u64)
+        4 * (2 * self.feed_forward() + attention + 3 * self.hyper.hidden) as u64
+    }
+
+    /// Largest width of a feed-forward network.
+    pub(super) fn feed_forward(&self) -> usize {
+        let up = self.input.tensors.iter().filter(|t| t.name.ends_with("ffn_up.weight"));
+        up.map(|t| t.rows() as usize).max().unwrap_or(0)
     }
 
     /// Chunks of a tile: a few blocks for every thread, within half of the memory that a layer leaves. One block at least,
@@ -115,6 +116,9 @@ impl Model {
                 ran?;
                 done += tokens as u64;
                 pass.progress.advance(done, &format!("layer {number}"));
+            }
+            if let Some(observer) = &mut observer {
+                observer.end_of_layer()?;
             }
         }
         Ok(Hidden { tiles, hidden: self.hyper.hidden })

@@ -1,8 +1,8 @@
 //! Hidden states to logits: the final norm and the output projection, in slices of the vocabulary.
 
-use kquant_kernels::linalg::{PackedWeights, linear_packed};
 use rayon::prelude::*;
 
+use super::products::Packed;
 use super::tile::apply_norm;
 use super::weights::{Norm, rounded};
 use super::{EMBEDDING, FINAL_NORM, Model, ModelError, OUTPUT};
@@ -10,13 +10,13 @@ use super::{EMBEDDING, FINAL_NORM, Model, ModelError, OUTPUT};
 /// Outputs of one task.
 const SLICE: usize = 2048;
 
-/// The output projection, held in f32 where memory allows and decoded slice by slice where not.
+/// The output projection, held packed where memory allows and decoded slice by slice where not.
 pub struct Head<'a> {
     model: &'a Model,
     norm: Norm,
     tensor: &'static str,
     /// One per slice.
-    held: Option<Vec<PackedWeights>>,
+    held: Option<Vec<Packed>>,
 }
 
 /// Logits of some rows, in slices.
@@ -35,7 +35,7 @@ impl Model {
         let name = if self.find(OUTPUT).is_some() { OUTPUT } else { EMBEDDING };
         let tensor = self.tensor(name)?;
         let mut head = Head { model: self, norm: self.norm(FINAL_NORM)?, tensor: name, held: None };
-        if tensor.weights() * 4 <= memory {
+        if tensor.weights() * self.products.weight_bytes() <= memory {
             let slices = 0..self.vocab.div_ceil(SLICE);
             head.held = Some(slices.map(|slice| head.slice(slice)).collect::<Result<_, _>>()?);
         }
@@ -45,7 +45,7 @@ impl Model {
 
 impl Head<'_> {
     /// The weights of slice `slice`.
-    fn slice(&self, slice: usize) -> Result<PackedWeights, ModelError> {
+    fn slice(&self, slice: usize) -> Result<Packed, ModelError> {
         let first = slice * SLICE;
         let last = self.model.vocab.min(first + SLICE);
         self.model.packed(self.model.tensor(self.tensor)?, first as u64..last as u64)
@@ -78,7 +78,7 @@ impl Head<'_> {
                 }
             };
             let mut out = vec![0.0; rows * weight.outputs()];
-            linear_packed(&mut out, normed, weight);
+            weight.apply(&mut out, normed);
             Ok(out)
         });
         Ok(Logits { slices: slices.collect::<Result<_, ModelError>>()?, vocab })

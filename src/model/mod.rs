@@ -1,23 +1,26 @@
 //! The inference loop, layer by layer: a layer's weights are read and decoded once and applied to every chunk of text.
 //!
 //! It serves evaluation and calibration, which need all layers applied to all tokens, not a token at a time. Peak memory
-//! is one layer in f32, the residual stream of the chunks at hand and the buffers of one tile of them.
+//! is one packed layer, the residual stream of the chunks at hand and the buffers of one tile of them.
 //!
 //! ```text
 //! tokens -> embed -> [ layer 0: tile 0, tile 1, ... ] -> [ layer 1: ... ] -> ... -> hidden states -> head -> logits
 //! ```
 //!
-//! Arithmetic is f32. Work is cut into blocks whose bounds depend on the text alone, so that no bit depends on the number
-//! of threads or the memory.
+//! Arithmetic is f32, but for the products of linear maps, where [`Products`] leaves a choice. Work is cut into blocks
+//! whose bounds depend on the text alone, so that no bit depends on the number of threads or the memory.
 
 mod blocks;
 mod embed;
 pub mod families;
 mod forward;
 pub mod graph;
+mod groups;
 mod head;
 mod hyper;
+mod products;
 mod session;
+pub(crate) mod stages;
 mod tile;
 mod weights;
 
@@ -32,10 +35,12 @@ use crate::vocab::{self, Tokenizer, TokenizerError};
 use families::Family;
 use graph::{Op, Slot};
 
-pub use blocks::chunks_per_block;
+pub use blocks::{block_tokens, chunks_per_block};
 pub use forward::{Hidden, Pass};
+pub use groups::LinearGroup;
 pub use head::{Head, Logits};
 pub use hyper::Hyper;
+pub use products::Products;
 pub use session::{Sampler, Session};
 
 /// Why a model cannot be run.
@@ -169,6 +174,7 @@ pub struct Model {
     vocab: usize,
     pre: Option<String>,
     rounds: bool,
+    products: Products,
 }
 
 impl Model {
@@ -196,6 +202,7 @@ impl Model {
             vocab: 0,
             pre: pre.map(str::to_owned),
             rounds: false,
+            products: Products::default(),
         };
         model.vocab = model.tensor(EMBEDDING)?.rows() as usize;
         model.check_shapes()?;
@@ -206,6 +213,16 @@ impl Model {
     /// phone computes, where exact arithmetic judges the weights alone.
     pub fn round_activations(&mut self) {
         self.rounds = true;
+    }
+
+    /// Computes the products of linear maps in `products`; f32 otherwise.
+    pub fn compute_in(&mut self, products: Products) {
+        self.products = products;
+    }
+
+    /// What products of linear maps are computed in.
+    pub fn products(&self) -> Products {
+        self.products
     }
 
     /// Metadata as GGUF keys, the vocabulary included.
@@ -261,7 +278,7 @@ impl Model {
         self.vocab
     }
 
-    fn find(&self, name: &str) -> Option<&MappedTensor> {
+    pub(crate) fn find(&self, name: &str) -> Option<&MappedTensor> {
         self.index.get(name).map(|&i| &self.input.tensors[i])
     }
 
@@ -338,8 +355,9 @@ impl Model {
     }
 }
 
-const EMBEDDING: &str = "token_embd.weight";
+pub(crate) const EMBEDDING: &str = "token_embd.weight";
 const POSITIONS: &str = "position_embd.weight";
-const OUTPUT: &str = "output.weight";
+/// The output projection; also what observers know it by where it is tied to the embedding.
+pub const OUTPUT: &str = "output.weight";
 const FINAL_NORM: &str = "output_norm";
 const ROPE_FACTORS: &str = "rope_freqs.weight";

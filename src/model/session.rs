@@ -21,7 +21,7 @@ impl Model {
     /// # Errors
     /// When weights cannot be read.
     pub fn session(&self, memory: u64) -> Result<Session<'_>, ModelError> {
-        let all: u64 = self.input.tensors.iter().map(|t| t.weights() * 4).sum();
+        let all: u64 = self.input.tensors.iter().map(|t| t.weights() * self.products.weight_bytes()).sum();
         let held = if all <= memory {
             (0..self.hyper.layers).map(|layer| self.layer_weights(layer)).collect::<Result<_, _>>()?
         } else {

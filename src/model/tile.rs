@@ -2,15 +2,19 @@
 
 use std::mem;
 
-use kquant_kernels::linalg;
 use kquant_kernels::math::{self, Rope, Scratch};
 use rayon::prelude::*;
 
 use super::blocks::for_blocks;
+use super::graph::weight_name;
 use super::graph::{NormKind, Op, SLOTS, Slot};
+use super::groups::LinearGroup;
 use super::weights::{Matrix, Norm, Weights, rounded};
 use super::{Hyper, ModelError};
 use crate::calibrate::Observer;
+
+/// Rows that get their bias at a time.
+const BIASED: usize = 64;
 
 /// Activations checked at a time.
 const CHECKED: usize = 1 << 12;
@@ -63,14 +67,26 @@ impl Tile {
 
     /// Takes the residual stream of the tile that starts at token `first`: `[tokens][hidden]`.
     pub(super) fn set_stream(&mut self, stream: Vec<f32>, hidden: usize, first: usize) {
-        self.tokens = stream.len() / hidden;
-        self.first = first;
-        self.buffers[Slot::Stream as usize] = stream;
+        self.set(&[Slot::Stream], vec![stream], hidden, first);
     }
 
     /// Gives the residual stream back.
     pub(super) fn take_stream(&mut self) -> Vec<f32> {
         mem::take(&mut self.buffers[Slot::Stream as usize])
+    }
+
+    /// Takes the contents of `slots`, the stream among them, of the tile that starts at token `first`.
+    pub(super) fn set(&mut self, slots: &[Slot], state: Vec<Vec<f32>>, hidden: usize, first: usize) {
+        for (&slot, values) in slots.iter().zip(state) {
+            self.buffers[slot as usize] = values;
+        }
+        self.tokens = self.buffers[Slot::Stream as usize].len() / hidden;
+        self.first = first;
+    }
+
+    /// Gives the contents of `slots` back.
+    pub(super) fn take(&mut self, slots: &[Slot]) -> Vec<Vec<f32>> {
+        slots.iter().map(|&slot| mem::take(&mut self.buffers[slot as usize])).collect()
     }
 
     fn width(&self, slot: Slot) -> usize {
@@ -86,7 +102,7 @@ impl Tile {
         attend: &mut Attend,
         observer: &mut Option<&mut dyn Observer>,
     ) -> Result<(), ModelError> {
-        for (op, weights) in ops.iter().zip(weights) {
+        for (at, (op, weights)) in ops.iter().zip(weights).enumerate() {
             match (op, weights) {
                 (&Op::Norm { input, output, kind, .. }, Weights::Norm(norm)) => {
                     self.with_output(output, |tile, out| {
@@ -99,13 +115,14 @@ impl Tile {
                     });
                 }
                 (&Op::Linear { input, output, name }, Weights::Linear(matrix)) => {
-                    let tensor = format!("blk.{}.{name}.weight", layer.number);
+                    let tensor = weight_name(layer.number, name);
                     if let Some(observer) = observer {
-                        observer.linear_input(
-                            &tensor,
-                            &self.buffers[input as usize],
-                            matrix.weight.inputs(),
-                        )?;
+                        let group = LinearGroup::names(ops, at, layer.number);
+                        let names: Vec<&str> = group.iter().map(String::as_str).collect();
+                        if !names.is_empty() {
+                            let x = &self.buffers[input as usize];
+                            observer.linear_input(&names, x, matrix.weight.inputs())?;
+                        }
                     }
                     self.with_output(output, |tile, out| {
                         let x =
@@ -221,13 +238,16 @@ pub(super) fn apply_norm(kind: NormKind, norm: &Norm, epsilon: f32, x: &[f32], o
 }
 
 /// `out = x * weight' + bias`: x `[rows][inputs]`, out `[rows][outputs]`.
-pub(super) fn apply_matrix(matrix: &Matrix, context: usize, x: &[f32], out: &mut Vec<f32>) {
+fn apply_matrix(matrix: &Matrix, context: usize, x: &[f32], out: &mut Vec<f32>) {
+    apply_linear(matrix, context, x, out);
+    if let Some(bias) = &matrix.bias {
+        out.par_chunks_mut(bias.len() * BIASED).for_each(|out| math::add_bias(out, bias));
+    }
+}
+
+/// [`apply_matrix`] without the bias.
+pub(super) fn apply_linear(matrix: &Matrix, context: usize, x: &[f32], out: &mut Vec<f32>) {
     let (inputs, outputs) = (matrix.weight.inputs(), matrix.weight.outputs());
     out.resize(x.len() / inputs * outputs, 0.0);
-    for_blocks(context, (x, inputs), (out, outputs), |x, out| {
-        linalg::linear_packed(out, x, &matrix.weight);
-        if let Some(bias) = &matrix.bias {
-            math::add_bias(out, bias);
-        }
-    });
+    for_blocks(context, (x, inputs), (out, outputs), |x, out| matrix.weight.apply(out, x));
 }

@@ -1,24 +1,22 @@
-//! A layer's weights, decoded to f32.
+//! A layer's weights, decoded to f32 or bf16.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-use kquant_kernels::linalg::{PANEL, PackedWeights, pack};
 use kquant_kernels::rounding::Rounding;
 use rayon::prelude::*;
 
 use super::graph::Op;
+use super::products::{DECODE_STEP, Packed};
+use super::stages::Replaced;
 use super::{Model, ModelError};
 use crate::pipeline::{first_non_finite, read_rows};
 use crate::plan::{MappedTensor, Source};
 
-/// Weights that one task decodes.
-const DECODE_STEP: usize = 1 << 18;
-
 /// A linear map.
 #[derive(Debug)]
 pub(super) struct Matrix {
-    pub weight: PackedWeights,
+    pub weight: Packed,
     /// `[outputs]`
     pub bias: Option<Vec<f32>>,
     /// What its inputs are rounded to before the product.
@@ -43,16 +41,22 @@ pub(super) enum Weights {
 impl Model {
     /// Decodes the weights of layer `layer`, one entry per operation.
     pub(super) fn layer_weights(&self, layer: usize) -> Result<Vec<Weights>, ModelError> {
+        self.family.layer.iter().map(|op| self.weights_of(layer, op, None)).collect()
+    }
+
+    /// Decodes what operation `op` of layer `layer` needs; linear maps as `replaced` has them.
+    pub(super) fn weights_of(
+        &self,
+        layer: usize,
+        op: &Op,
+        replaced: Option<&dyn Replaced>,
+    ) -> Result<Weights, ModelError> {
         let name = |name: &str| format!("blk.{layer}.{name}");
-        self.family
-            .layer
-            .iter()
-            .map(|op| match op {
-                Op::Norm { name: n, .. } => self.norm(&name(n)).map(Weights::Norm),
-                Op::Linear { name: n, .. } => self.matrix(&name(n)).map(Weights::Linear),
-                _ => Ok(Weights::None),
-            })
-            .collect()
+        match op {
+            Op::Norm { name: n, .. } => self.norm(&name(n)).map(Weights::Norm),
+            Op::Linear { name: n, .. } => self.matrix(&name(n), replaced).map(Weights::Linear),
+            _ => Ok(Weights::None),
+        }
     }
 
     /// The norm `name.weight`, `name.bias`.
@@ -62,9 +66,12 @@ impl Model {
     }
 
     /// The linear map `name.weight`, `name.bias`.
-    pub(super) fn matrix(&self, name: &str) -> Result<Matrix, ModelError> {
+    fn matrix(&self, name: &str, replaced: Option<&dyn Replaced>) -> Result<Matrix, ModelError> {
         let tensor = self.tensor(&format!("{name}.weight"))?;
-        let weight = self.packed(tensor, 0..tensor.rows())?;
+        let weight = self.packed_by(tensor, tensor.rows(), |first, out| {
+            let other = replaced.and_then(|r| r.rows(&tensor.name, first, out));
+            other.unwrap_or_else(|| self.rows(tensor, first, out))
+        })?;
         Ok(Matrix { weight, bias: self.bias(name)?, rounding: self.rounding(tensor) })
     }
 
@@ -82,30 +89,25 @@ impl Model {
     }
 
     /// All of a tensor, decoded in parallel.
-    pub(super) fn values(&self, tensor: &MappedTensor) -> Result<Vec<f32>, ModelError> {
+    pub(crate) fn values(&self, tensor: &MappedTensor) -> Result<Vec<f32>, ModelError> {
         let mut values = vec![0.0; tensor.weights() as usize];
         self.rows(tensor, 0, &mut values)?;
         Ok(values)
     }
 
     /// Rows of a tensor, decoded and packed in parallel.
-    pub(super) fn packed(
+    pub(super) fn packed(&self, tensor: &MappedTensor, rows: Range<u64>) -> Result<Packed, ModelError> {
+        self.packed_by(tensor, rows.end - rows.start, |first, out| self.rows(tensor, rows.start + first, out))
+    }
+
+    /// `outputs` rows as long as those of `tensor`, packed in parallel; `read` fills a buffer with rows from one on.
+    fn packed_by(
         &self,
         tensor: &MappedTensor,
-        rows: Range<u64>,
-    ) -> Result<PackedWeights, ModelError> {
-        let (columns, outputs) = (tensor.columns() as usize, (rows.end - rows.start) as usize);
-        let mut packed = PackedWeights::zeroed(columns, outputs);
-        let step = (DECODE_STEP / (PANEL * columns)).max(1) * PANEL;
-        let parts = packed.panels_mut().par_chunks_mut(step / PANEL * columns).enumerate();
-        parts.try_for_each(|(i, panels)| -> Result<(), ModelError> {
-            let first = i * step;
-            let mut values = vec![0.0; step.min(outputs - first) * columns];
-            self.rows(tensor, rows.start + first as u64, &mut values)?;
-            pack(panels, &values, columns);
-            Ok(())
-        })?;
-        Ok(packed)
+        outputs: u64,
+        read: impl Fn(u64, &mut [f32]) -> Result<(), ModelError> + Sync,
+    ) -> Result<Packed, ModelError> {
+        Packed::read(self.products, (tensor.columns() as usize, outputs as usize), read)
     }
 
     /// Rows of a tensor from `first` on, as many as `out` (`[rows][columns]`) holds.
@@ -129,13 +131,13 @@ impl Model {
         })
     }
 
-    /// Bytes of the largest layer in f32.
+    /// Bytes of the largest layer, packed.
     pub(super) fn layer_bytes(&self) -> u64 {
         let layer_of = |name: &str| name.strip_prefix("blk.")?.split_once('.')?.0.parse::<usize>().ok();
         let mut bytes = vec![0; self.hyper.layers];
         for tensor in &self.input.tensors {
             if let Some(sum) = layer_of(&tensor.name).and_then(|l| bytes.get_mut(l)) {
-                *sum += tensor.weights() * 4;
+                *sum += tensor.weights() * self.products.weight_bytes();
             }
         }
         bytes.into_iter().max().unwrap_or(0)

@@ -1,0 +1,43 @@
+//! Linear maps that share an input, and with it all statistics of what enters them.
+
+use super::graph::{self, Op};
+use super::{Model, ModelError, OUTPUT};
+
+/// Linear maps of one input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinearGroup {
+    /// GGUF names of their weights, in the order of the pass.
+    pub tensors: Vec<String>,
+    /// Columns of each.
+    pub columns: usize,
+}
+
+impl LinearGroup {
+    /// Names of the weights of the group that starts at `ops[at]` of layer `layer`; empty where none starts.
+    pub(super) fn names(ops: &[Op], at: usize, layer: usize) -> Vec<String> {
+        let starting = graph::linear_groups(ops).into_iter().find(|group| group.ops.start == at);
+        starting.map(|group| group.tensors(ops, layer)).unwrap_or_default()
+    }
+}
+
+impl Model {
+    /// The groups of layer `layer`, in the order in which an observer sees their inputs.
+    ///
+    /// # Errors
+    /// When a tensor is missing.
+    pub fn linear_groups(&self, layer: usize) -> Result<Vec<LinearGroup>, ModelError> {
+        let ops = self.family.layer;
+        let groups = graph::linear_groups(ops);
+        let with_columns = groups.iter().map(|group| {
+            let tensors = group.tensors(ops, layer);
+            let columns = self.tensor(&tensors[0])?.columns() as usize;
+            Ok(LinearGroup { tensors, columns })
+        });
+        with_columns.collect()
+    }
+
+    /// The output projection, a group of its own.
+    pub fn output_group(&self) -> LinearGroup {
+        LinearGroup { tensors: vec![OUTPUT.to_owned()], columns: self.hyper.hidden }
+    }
+}

@@ -1,0 +1,178 @@
+//! A layer run in stages that end where linear maps read their input: for those that look at inputs and change weights
+//! between the stages.
+
+use std::ops::Range;
+
+use kquant_kernels::math::Rope;
+
+use super::blocks::{BLOCK_ROWS, chunks_per_block};
+use super::graph::{Group, Op, Slot, linear_groups, live};
+use super::tile::{Attend, Layer, Tile, apply_linear};
+use super::weights::Weights;
+use super::{Model, ModelError};
+
+/// Weights that stand in for a model's own.
+pub(crate) trait Replaced: Sync {
+    /// Fills `out` with rows of `tensor` from `first` on; `None` where the model's own are to be used.
+    fn rows(&self, tensor: &str, first: u64, out: &mut [f32]) -> Option<Result<(), ModelError>>;
+}
+
+/// A stretch of a layer's operations.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    ops: Range<usize>,
+    /// Slots that hold something before it.
+    entry: Vec<Slot>,
+    /// Slots that hold something after it.
+    exit: Vec<Slot>,
+    /// The linear maps that come next; none at the end of the layer.
+    pub group: Option<Group>,
+}
+
+/// What is held of some tokens between stages: one buffer, `[tokens][width]`, per slot.
+pub(crate) type State = Vec<Vec<f32>>;
+
+/// Weights of a stage's operations.
+pub(crate) struct StageWeights(Vec<Weights>);
+
+impl StageWeights {
+    /// Number of weights of linear maps.
+    pub(crate) fn weights(&self) -> usize {
+        let linear = |weights: &Weights| match weights {
+            Weights::Linear(matrix) => matrix.weight.inputs() * matrix.weight.outputs(),
+            _ => 0,
+        };
+        self.0.iter().map(linear).sum()
+    }
+}
+
+/// Runs stages of a model's layers.
+pub(crate) struct Stages<'a> {
+    model: &'a Model,
+    rope: Rope,
+    context: usize,
+    /// Those of every layer, in order.
+    pub stages: Vec<Stage>,
+}
+
+impl Stage {
+    /// What the coming group reads, `[tokens][columns]`; empty at the end of a layer.
+    pub(crate) fn input<'s>(&self, state: &'s State) -> &'s [f32] {
+        self.group.as_ref().map_or(&[], |group| self.slot(group.input, state))
+    }
+
+    /// The residual stream, `[tokens][hidden]`.
+    pub(crate) fn stream<'s>(&self, state: &'s State) -> &'s [f32] {
+        self.slot(Slot::Stream, state)
+    }
+
+    fn slot<'s>(&self, slot: Slot, state: &'s State) -> &'s [f32] {
+        self.exit.iter().position(|&s| s == slot).and_then(|i| state.get(i)).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Cuts a layer where its groups of linear maps begin.
+fn cut(layer: &[Op]) -> Vec<Stage> {
+    let groups = linear_groups(layer);
+    let starts = groups.iter().map(|g| g.ops.start).chain([layer.len()]);
+    let mut from = 0;
+    let mut stages = Vec::new();
+    for (at, group) in starts.zip(groups.iter().cloned().map(Some).chain([None])) {
+        let entry = if from == 0 { vec![Slot::Stream] } else { live(layer, from) };
+        stages.push(Stage { ops: from..at, entry, exit: live(layer, at), group });
+        from = at;
+    }
+    stages
+}
+
+impl Model {
+    /// Number of groups of linear maps in a layer.
+    pub(crate) fn groups_per_layer(&self) -> usize {
+        linear_groups(self.family.layer).len()
+    }
+
+    /// Columns of the widest linear map.
+    pub fn widest_input(&self) -> usize {
+        let layers = self.input.tensors.iter().filter(|t| t.name.starts_with("blk.") && t.shape.len() > 1);
+        layers.map(|t| t.columns() as usize).max().unwrap_or(0)
+    }
+
+    /// The stages of this model's layers, over chunks of `context` tokens.
+    pub(crate) fn stages(&self, context: usize) -> Result<Stages<'_>, ModelError> {
+        Ok(Stages { model: self, rope: self.rope(context)?, context, stages: cut(self.family.layer) })
+    }
+}
+
+impl Stages<'_> {
+    /// Decodes the weights of one stage of layer `layer`.
+    pub(crate) fn weights(
+        &self,
+        layer: usize,
+        stage: &Stage,
+        replaced: Option<&dyn Replaced>,
+    ) -> Result<StageWeights, ModelError> {
+        self.decode(layer, &stage.ops, replaced)
+    }
+
+    fn decode(
+        &self,
+        layer: usize,
+        ops: &Range<usize>,
+        replaced: Option<&dyn Replaced>,
+    ) -> Result<StageWeights, ModelError> {
+        let ops = self.model.family.layer.get(ops.clone()).unwrap_or_default();
+        let weights = ops.iter().map(|op| self.model.weights_of(layer, op, replaced));
+        weights.collect::<Result<_, _>>().map(StageWeights)
+    }
+
+    /// GGUF names of the weights of `group` in layer `layer`.
+    pub(crate) fn tensors(&self, layer: usize, group: &Group) -> Vec<String> {
+        group.tensors(self.model.family.layer, layer)
+    }
+
+    /// The weights of `group` in layer `layer`, to be applied to whatever it might read.
+    pub(crate) fn linear(&self, layer: usize, group: &Group) -> Result<StageWeights, ModelError> {
+        self.decode(layer, &group.ops, None)
+    }
+
+    /// `x · W'` for the only weight W of a group, without its bias: `x` `[tokens][columns]`, the result `[tokens][rows]`.
+    pub(crate) fn apply(&self, weights: &StageWeights, x: &[f32]) -> Vec<f32> {
+        let mut out = Vec::new();
+        if let Some(Weights::Linear(matrix)) = weights.0.first() {
+            apply_linear(matrix, self.context, x, &mut out);
+        }
+        out
+    }
+
+    /// Tokens of a block of text, and of a tile of blocks whose buffers fit `memory`: at least one block.
+    pub(crate) fn block_and_tile(&self, memory: u64) -> (usize, usize) {
+        let block = chunks_per_block(self.context) * self.context;
+        let wanted = (4 * rayon::current_num_threads() * BLOCK_ROWS).div_ceil(block);
+        let affordable = memory / (self.model.token_bytes() * block as u64).max(1);
+        (block, block * wanted.min(affordable as usize).max(1))
+    }
+
+    /// Takes `state`, of whole chunks from token `first` on, through a stage.
+    pub(crate) fn run(
+        &self,
+        layer: usize,
+        stage: &Stage,
+        weights: &StageWeights,
+        first: usize,
+        state: State,
+    ) -> Result<State, ModelError> {
+        let mut tile = Tile::new(self.context);
+        tile.set(&stage.entry, state, self.model.hyper.hidden, first);
+        let layer = Layer { hyper: &self.model.hyper, number: layer, rope: &self.rope };
+        let ops = self.model.family.layer.get(stage.ops.clone()).unwrap_or_default();
+        tile.run(ops, &weights.0, &layer, &mut Attend::Chunks, &mut None)?;
+        Ok(tile.take(&stage.exit))
+    }
+
+    /// Largest number of values per token that lives between two stages.
+    pub(crate) fn widest_state(&self) -> usize {
+        let model = self.model;
+        let width = |slot: &Slot| model.width(*slot).unwrap_or_else(|| model.feed_forward());
+        self.stages.iter().map(|s| s.exit.iter().map(width).sum()).max().unwrap_or(0)
+    }
+}
