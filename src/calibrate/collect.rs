@@ -2,10 +2,7 @@
 
 use super::Observer;
 use crate::evaluate::{Chunks, Run};
-use crate::model::{Model, ModelError, Pass, chunks_per_block};
-
-/// Name of the output projection, as observers know it.
-const OUTPUT: &str = "output.weight";
+use crate::model::{Model, ModelError, OUTPUT, Pass, block_tokens};
 
 /// Units of work, as [`Run::progress`] is told them: tokens times layers.
 pub fn work(model: &Model, chunks: &Chunks) -> u64 {
@@ -32,9 +29,13 @@ pub fn collect(
     for tokens in chunks.tokens().chunks(at_once * context) {
         let hidden = model.hidden(tokens, &pass, Some(observer), done)?;
         if let Some(head) = &head {
-            for first in (0..tokens.len()).step_by(chunks_per_block(context) * context) {
-                let rows = (chunks_per_block(context) * context).min(tokens.len() - first);
-                observer.linear_input(OUTPUT, &head.normed(hidden.rows(first, rows)), model.hyper.hidden)?;
+            for first in (0..tokens.len()).step_by(block_tokens(context)) {
+                let rows = block_tokens(context).min(tokens.len() - first);
+                observer.linear_input(
+                    &[OUTPUT],
+                    &head.normed(hidden.rows(first, rows)),
+                    model.hyper.hidden,
+                )?;
             }
         }
         observer.end_of_chunks(tokens.len() / context);

@@ -5,36 +5,43 @@ use std::collections::BTreeMap;
 use kquant_formats::imatrix::{Entry, Imatrix};
 use rayon::prelude::*;
 
+use super::exact::{self, ExactSums};
 use super::observer::{ObserveError, Observer};
+use crate::model::block_tokens;
 
 /// Columns that a thread sums at a time: their sums stay in its first cache.
 const BLOCK: usize = 1024;
 
 /// Collects an importance matrix as llama-imatrix defines it.
 ///
-/// Squares are exact and summed in f64, row after row, so that sums neither saturate nor depend on how the text was cut into
-/// tiles or on the number of threads.
-#[derive(Debug, Default)]
+/// Squares are exact. Those of a block of text are summed in f64, row after row, and the sums of blocks are added without
+/// loss, so that nothing saturates and nothing depends on how the text was cut into tiles and parts or on the number of threads.
+#[derive(Debug)]
 pub struct Importance {
     with_output: bool,
+    /// Rows of a block of text.
+    block: usize,
+    /// By the first tensor of each group.
     sums: BTreeMap<String, Sums>,
     chunks: u32,
 }
 
+/// What was seen of one group of tensors.
 #[derive(Debug)]
-struct Sums {
+pub(super) struct Sums {
+    tensors: Vec<String>,
     columns: usize,
     /// `[matrices][columns]`.
-    squares: Vec<f64>,
+    pub(super) squares: ExactSums,
     /// `[matrices]`: rows seen.
-    counts: Vec<u64>,
+    pub(super) counts: Vec<u64>,
 }
 
 impl Importance {
-    /// Nothing collected yet. Weights of layers (`blk.*`) are observed, the output projection only `with_output`: as
-    /// llama-imatrix and its `--process-output`.
-    pub fn new(with_output: bool) -> Self {
-        Self { with_output, ..Self::default() }
+    /// Nothing collected yet, of chunks of `context` tokens. Weights of layers (`blk.*`) are observed, the output projection
+    /// only `with_output`: as llama-imatrix and its `--process-output`.
+    pub fn new(context: usize, with_output: bool) -> Self {
+        Self { with_output, block: block_tokens(context), sums: BTreeMap::new(), chunks: 0 }
     }
 
     /// The matrix, of the text called `dataset` in chunks of `chunk_size` tokens.
@@ -42,30 +49,33 @@ impl Importance {
     /// # Errors
     /// When a sum exceeds f32.
     pub fn into_imatrix(self, dataset: &str, chunk_size: u32) -> Result<Imatrix, ObserveError> {
-        let entries = self.sums.into_iter().map(|(tensor, sums)| {
-            let entry = sums.into_entry(&tensor)?;
-            Ok((tensor, entry))
-        });
-        Ok(Imatrix {
-            entries: entries.collect::<Result<_, _>>()?,
-            datasets: vec![dataset.to_owned()],
-            chunk_count: Some(self.chunks),
-            chunk_size: Some(chunk_size),
-        })
+        let mut entries = BTreeMap::new();
+        for (first, sums) in self.sums {
+            let entry = sums.entry(&first)?;
+            entries.extend(sums.tensors.into_iter().map(|tensor| (tensor, entry.clone())));
+        }
+        let (chunk_count, chunk_size) = (Some(self.chunks), Some(chunk_size));
+        Ok(Imatrix { entries, datasets: vec![dataset.to_owned()], chunk_count, chunk_size })
+    }
+
+    /// Takes out what was seen of the group whose first tensor is `first`.
+    pub(super) fn take(&mut self, first: &str) -> Option<Sums> {
+        self.sums.remove(first)
     }
 
     fn is_observed(&self, tensor: &str) -> bool {
         tensor.starts_with("blk.") || (self.with_output && tensor == "output.weight")
     }
 
-    /// Adds the rows of `x` to matrix `matrix` of `matrices`.
+    /// Adds the rows of `x` to matrix `matrix` of `matrices` of each of `tensors`.
     fn add(
         &mut self,
-        tensor: &str,
+        tensors: &[&str],
         (matrix, matrices): (usize, usize),
         x: &[f32],
         columns: usize,
     ) -> Result<(), ObserveError> {
+        let Some(&tensor) = tensors.first() else { return Ok(()) };
         if !self.is_observed(tensor) {
             return Ok(());
         }
@@ -75,7 +85,8 @@ impl Importance {
             return Err(shape(found, format!("there are {matrices} matrices of {columns} columns")));
         }
         if !self.sums.contains_key(tensor) {
-            self.sums.insert(tensor.to_owned(), Sums::new(columns, matrices));
+            let names = tensors.iter().map(|&name| name.to_owned()).collect();
+            self.sums.insert(tensor.to_owned(), Sums::new(names, columns, matrices));
         }
         let Some(sums) = self.sums.get_mut(tensor) else { return Ok(()) };
         if (sums.columns, sums.counts.len()) != (columns, matrices) {
@@ -83,7 +94,7 @@ impl Importance {
             return Err(shape(format!("is for {matrices} matrices of {columns} columns"), before));
         }
         let expert = (matrices > 1).then_some(matrix);
-        sums.add(matrix, x).map_err(|(row, column, value)| ObserveError::NonFinite {
+        sums.add(matrix, x, self.block).map_err(|(row, column, value)| ObserveError::NonFinite {
             tensor: tensor.to_owned(),
             expert,
             row,
@@ -94,8 +105,8 @@ impl Importance {
 }
 
 impl Observer for Importance {
-    fn linear_input(&mut self, tensor: &str, x: &[f32], columns: usize) -> Result<(), ObserveError> {
-        self.add(tensor, (0, 1), x, columns)
+    fn linear_input(&mut self, tensors: &[&str], x: &[f32], columns: usize) -> Result<(), ObserveError> {
+        self.add(tensors, (0, 1), x, columns)
     }
 
     fn expert_input(
@@ -106,7 +117,7 @@ impl Observer for Importance {
         x: &[f32],
         columns: usize,
     ) -> Result<(), ObserveError> {
-        self.add(tensor, (expert, experts), x, columns)
+        self.add(&[tensor], (expert, experts), x, columns)
     }
 
     fn end_of_chunks(&mut self, chunks: usize) {
@@ -115,20 +126,29 @@ impl Observer for Importance {
 }
 
 impl Sums {
-    fn new(columns: usize, matrices: usize) -> Self {
-        Self { columns, squares: vec![0.0; columns * matrices], counts: vec![0; matrices] }
+    fn new(tensors: Vec<String>, columns: usize, matrices: usize) -> Self {
+        Self { tensors, columns, squares: ExactSums::zeros(columns * matrices), counts: vec![0; matrices] }
     }
 
-    /// Adds rows to `matrix`; where a value is not finite, gives the number of its row, its column and itself.
-    fn add(&mut self, matrix: usize, x: &[f32]) -> Result<(), (u64, usize, f32)> {
+    /// Adds rows, in blocks of `block`, to `matrix`; where a value is not finite, gives the number of its row, its column and
+    /// itself.
+    fn add(&mut self, matrix: usize, x: &[f32], block: usize) -> Result<(), (u64, usize, f32)> {
         let columns = self.columns;
-        let squares = &mut self.squares[matrix * columns..][..columns];
-        squares
-            .par_chunks_mut(BLOCK)
-            .enumerate()
-            .for_each(|(block, sums)| add_squares(sums, x, columns, block * BLOCK));
+        let high = &mut self.squares.high[matrix * columns..][..columns];
+        let low = &mut self.squares.low[matrix * columns..][..columns];
+        let parts = high.par_chunks_mut(BLOCK).zip(low.par_chunks_mut(BLOCK)).enumerate();
+        parts.for_each_init(Vec::new, |sums, (part, (high, low))| {
+            for rows in x.chunks(block * columns) {
+                sums.clear();
+                sums.resize(high.len(), 0.0);
+                add_squares(sums, rows, columns, part * BLOCK);
+                for ((high, low), &sum) in high.iter_mut().zip(low.iter_mut()).zip(&*sums) {
+                    exact::add(high, low, sum);
+                }
+            }
+        });
         // Squares of finite f32 cannot make an infinite f64 sum.
-        if !squares.iter().all(|sum| sum.is_finite())
+        if !high.iter().all(|sum| sum.is_finite())
             && let Some(i) = x.iter().position(|v| !v.is_finite())
         {
             return Err((self.counts[matrix] + (i / columns) as u64, i % columns, x[i]));
@@ -137,14 +157,15 @@ impl Sums {
         Ok(())
     }
 
-    fn into_entry(self, tensor: &str) -> Result<Entry, ObserveError> {
-        let sums: Vec<f32> = self.squares.iter().map(|&sum| sum as f32).collect();
+    /// The entry of each tensor; `tensor` is named in errors.
+    ///
+    /// # Errors
+    /// When a sum exceeds f32.
+    pub(super) fn entry(&self, tensor: &str) -> Result<Entry, ObserveError> {
+        let sums: Vec<f32> = self.squares.high.iter().map(|&sum| sum as f32).collect();
         if let Some(column) = sums.iter().position(|sum| !sum.is_finite()) {
-            return Err(ObserveError::Overflow {
-                tensor: tensor.to_owned(),
-                column,
-                sum: self.squares[column],
-            });
+            let sum = self.squares.high[column];
+            return Err(ObserveError::Overflow { tensor: tensor.to_owned(), column, sum });
         }
         let counts = self.counts.iter().map(|&n| n as f32).collect();
         Ok(Entry { columns: self.columns, matrices: self.counts.len(), sums, counts })

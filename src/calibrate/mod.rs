@@ -1,18 +1,32 @@
 //! Calibration: statistics of the activations that a text causes.
 //!
-//! The forward pass calls an [`Observer`]; [`Importance`] is the one that makes importance matrices, which [`merge`] adds up
-//! and [`Statistics`] describe.
+//! The forward pass calls an [`Observer`]. [`Importance`] is the one that makes importance matrices, which [`merge`] adds up
+//! and [`Statistics`] describe; [`gather`] makes statistics files, which have Hessians besides, [`merge_hessians`] adds them
+//! up and [`HessianFile`] reads them.
 
 mod collect;
+mod exact;
 mod form;
+mod gather;
+mod hessian_file;
+mod hessians;
 mod importance;
 mod merge;
+mod merge_hessians;
 mod observer;
+mod outer;
+mod part;
 mod statistics;
 
 pub use collect::{collect, work};
 pub use form::{Form, UnknownForm};
+pub(crate) use gather::HELD_OUT_EVERY;
+pub use gather::{GatherError, Text, gather};
+pub use hessian_file::{GroupHessians, HessianFile};
 pub use importance::Importance;
+pub use kquant_formats::hessian::Half;
 pub use merge::{MergeError, Merged, merge};
+pub use merge_hessians::{HessianMergeError, merge_hessians};
 pub use observer::{ObserveError, Observer};
+pub use part::{Part, PartError};
 pub use statistics::{Coverage, EntryStatistics, LayerShare, Statistics};

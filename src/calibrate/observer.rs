@@ -1,17 +1,22 @@
 //! The hook in the forward pass.
 
+use kquant_formats::FormatError;
+
 /// Sees what the forward pass computes: the activations that enter the linear layers.
 ///
-/// Calls come in a fixed order whatever the number of threads. Rows come in the order of the tokens; how many come at once
-/// depends on the memory allowed, so a statistic must not depend on it.
+/// Calls come in a fixed order whatever the number of threads. Rows come in the order of the tokens, in whole blocks of text
+/// ([`crate::model::block_tokens`]; the last of the text may be shorter); how many blocks come at once depends on the memory
+/// allowed, so a statistic must not depend on it.
 pub trait Observer: Send {
-    /// `x`, `[rows][columns]`, is about to be multiplied with the weight whose GGUF name is `tensor`; one row per token.
+    /// `x`, `[rows][columns]`, is about to be multiplied with the weights whose GGUF names are `tensors`, at least one; one row
+    /// per token. The same names come together every time.
     ///
     /// # Errors
     /// When the activations are of no use; the pass should stop.
-    fn linear_input(&mut self, tensor: &str, x: &[f32], columns: usize) -> Result<(), ObserveError>;
+    fn linear_input(&mut self, tensors: &[&str], x: &[f32], columns: usize) -> Result<(), ObserveError>;
 
-    /// `x`, `[rows][columns]`, are the rows that are routed to expert number `expert` of the `experts` that `tensor` holds.
+    /// `x`, `[rows][columns]`, are the rows of one block of text that are routed to expert number `expert` of the `experts`
+    /// that `tensor` holds.
     ///
     /// # Errors
     /// When the activations are of no use; the pass should stop.
@@ -24,12 +29,20 @@ pub trait Observer: Send {
         columns: usize,
     ) -> Result<(), ObserveError>;
 
+    /// The chunks at hand have passed one more layer.
+    ///
+    /// # Errors
+    /// When what was collected cannot be kept; the pass should stop.
+    fn end_of_layer(&mut self) -> Result<(), ObserveError> {
+        Ok(())
+    }
+
     /// `chunks` more chunks of the text have passed all layers.
     fn end_of_chunks(&mut self, chunks: usize);
 }
 
 /// Why activations cannot be used.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ObserveError {
     /// NaN or infinite.
     #[error(
@@ -75,6 +88,9 @@ pub enum ObserveError {
         /// The sum.
         sum: f64,
     },
+    /// What was collected cannot be written.
+    #[error(transparent)]
+    Write(#[from] FormatError),
 }
 
 struct Expert(Option<usize>);

@@ -3,24 +3,27 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use kquant::calibrate::{Form, Importance, collect, work};
+use kquant::calibrate::{Form, Half, HessianFile, Importance, Part, Text, collect, gather, work};
 use kquant::evaluate::{Chunks, Run};
 use kquant::model::Model;
 use kquant_formats::imatrix::Imatrix;
 
 use super::Outcome;
 use super::progress::{Display, Unit};
-use super::running::{Means, TextArgs, cancel_on_signal};
+use super::running::{Means, TextArgs, cancel_on_signal, read_text};
 
 /// Make an importance matrix: run a text through a model and sum the squares of what enters each linear layer
 ///
 /// The result is llama-imatrix's, in its GGUF form or, for a name that ends in .dat, its legacy form. Sums are exact, so that long
-/// texts do not saturate them.
+/// texts do not saturate them. With --hessian the file holds the outer products of each layer's inputs as well.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   kquant calibrate Llama-3.2-1B/ --text calibration.txt -o imatrix.gguf
-  kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --type Q3_K_M --imatrix imatrix.gguf")]
+  kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --type Q3_K_M --imatrix imatrix.gguf
+  kquant calibrate Llama-3.2-1B/ --text calibration.txt --hessian -o statistics.gguf
+  kquant calibrate Llama-3.2-1B/ --text calibration.txt --hessian --part 1/4 -o part-1.gguf
+  kquant imatrix merge part-1.gguf part-2.gguf part-3.gguf part-4.gguf -o statistics.gguf")]
 pub(super) struct Args {
     /// A Hugging Face folder, a safetensors file or a GGUF.
     model: PathBuf,
@@ -30,6 +33,12 @@ pub(super) struct Args {
     /// The importance matrix to write: .gguf or .dat.
     #[arg(long, short)]
     out: PathBuf,
+    /// Collect outer products too, for encoders that use the full Hessian; needs a name that ends in .gguf.
+    #[arg(long)]
+    hessian: bool,
+    /// Use only part I of N of the text; the files of all parts add up to that of the whole.
+    #[arg(long, value_name = "I/N", default_value = "1/1", hide_default_value = true)]
+    part: Part,
     /// Collect for the output projection as well.
     #[arg(long)]
     output_tensor: bool,
@@ -44,24 +53,56 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let form = Form::of(&args.out)?;
+    if args.hessian && form == Form::Dat {
+        anyhow::bail!("{}: the legacy form cannot hold Hessians; end the name in .gguf", args.out.display());
+    }
     // Tried before the work, so that a bad path costs nothing.
     drop(kquant_formats::partial::PartialFile::create(&args.out, 0, args.force)?);
-    let model = Model::open(&args.model, args.text_args.pre.as_deref())?;
+    let model = args.text_args.open(&args.model)?;
     let chunks = args.text_args.chunks(&model, &args.text)?;
-    let matrix =
-        args.means.run(|| importance(&model, &chunks, &args.text, args.output_tensor, &args.means))??;
-    form.write(&matrix, &args.out, args.force)?;
+    let told = args.means.run(|| {
+        if args.hessian { statistics(args, &model, &chunks) } else { matrix(args, form, &model, &chunks) }
+    })??;
     if !args.means.quiet {
-        writeln!(
-            io::stdout(),
-            "{}: {} tensors, {} chunks of {} tokens",
-            args.out.display(),
-            matrix.entries.len(),
-            chunks.len(),
-            chunks.context()
-        )?;
+        writeln!(io::stdout(), "{}: {told}", args.out.display())?;
     }
     Ok(Outcome::Done)
+}
+
+/// Writes an importance matrix and says what it is of.
+fn matrix(args: &Args, form: Form, model: &Model, chunks: &Chunks) -> anyhow::Result<String> {
+    let (_, chunks) = args.part.cut(chunks)?;
+    let matrix = importance(model, &chunks, &args.text, args.output_tensor, &args.means)?;
+    form.write(&matrix, &args.out, args.force)?;
+    let (tensors, context) = (matrix.entries.len(), chunks.context());
+    Ok(format!("{tensors} tensors, {} chunks of {context} tokens", chunks.len()))
+}
+
+/// Writes a statistics file and says what it is of.
+fn statistics(args: &Args, model: &Model, chunks: &Chunks) -> anyhow::Result<String> {
+    let content = read_text(&args.text)?;
+    let text =
+        Text { name: &args.text.to_string_lossy(), bytes: content.as_bytes(), chunks, part: args.part };
+    let cancel = cancel_on_signal()?;
+    let display = Display::new(work(model, &args.part.cut(chunks)?.1), Unit::Work, args.means.quiet);
+    let run = Run { memory: args.means.memory, cancel, progress: &display };
+    let gathered = gather(model, &text, (&args.out, args.force), args.output_tensor, &run);
+    display.finish();
+    gathered?;
+    Ok(summary(&HessianFile::open(&args.out)?))
+}
+
+/// One line on a statistics file.
+pub(super) fn summary(file: &HessianFile) -> String {
+    let of = file.description();
+    let tensors: usize = of.groups.iter().map(|g| g.tensors.len()).sum();
+    let (groups, chunks, context) = (of.groups.len(), of.chunks, of.cut.context);
+    let tokens = |half: Half| file.groups().map(|g| g.tokens(half)).max().unwrap_or_default();
+    let [train, held_out] = Half::ALL.map(tokens);
+    format!(
+        "{tensors} tensors, Hessians of {groups} inputs, {chunks} chunks of {context} tokens, {train} tokens to train and \
+         {held_out} held out"
+    )
 }
 
 /// The importance matrix of `model` on `chunks` of the text `name`.
@@ -75,7 +116,7 @@ pub(super) fn importance(
     let cancel = cancel_on_signal()?;
     let display = Display::new(work(model, chunks), Unit::Work, means.quiet);
     let run = Run { memory: means.memory, cancel, progress: &display };
-    let mut importance = Importance::new(with_output);
+    let mut importance = Importance::new(chunks.context(), with_output);
     let collected = collect(model, chunks, &mut importance, with_output, &run);
     display.finish();
     collected?;

@@ -4,10 +4,14 @@ use std::cmp::Reverse;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use kquant::calibrate::{EntryStatistics, Form, Merged, Statistics, merge};
+use anyhow::bail;
+use kquant::calibrate::{EntryStatistics, Form, Merged, Statistics, merge, merge_hessians};
 use kquant_formats::FormatError;
+use kquant_formats::hessian;
 use kquant_formats::imatrix::Imatrix;
 
+use super::hessians::{self, Shown};
+use super::running::cancel_on_signal;
 use super::{Outcome, print_json, table};
 
 /// Layers named as those with the most importance.
@@ -17,7 +21,8 @@ const MERGE_EXAMPLES: &str = "\
 Examples:
   kquant imatrix merge -o both.gguf prose.gguf code.gguf
   kquant imatrix merge -o new.gguf old.dat --chunk-size 512
-  kquant imatrix merge -o old.dat new.gguf";
+  kquant imatrix merge -o old.dat new.gguf
+  kquant imatrix merge -o statistics.gguf part-1.gguf part-2.gguf";
 
 const SHOW_EXAMPLES: &str = "\
 Examples:
@@ -40,7 +45,8 @@ enum Command {
 
 /// Add up importance matrices; one alone is converted
 ///
-/// Takes GGUF and legacy .dat files, of llama-imatrix too. The order of the files changes no byte of the output.
+/// Takes GGUF and legacy .dat files, of llama-imatrix too, or statistics files with Hessians. The order of the files changes no
+/// byte of the output.
 #[derive(Debug, clap::Args)]
 #[command(after_help = MERGE_EXAMPLES)]
 struct MergeArgs {
@@ -100,6 +106,11 @@ fn run_merge(args: MergeArgs) -> anyhow::Result<Outcome> {
     if !args.force && args.out.symlink_metadata().is_ok() {
         return Err(FormatError::Exists(args.out).into());
     }
+    let with: Vec<bool> =
+        args.files.iter().map(|path| hessian::HessianFile::is_at(path)).collect::<Result<_, _>>()?;
+    if with.contains(&true) {
+        return merge_statistics(&args, form, &with);
+    }
     let open = |path: PathBuf| {
         let matrix = Imatrix::open(&path)?;
         Ok((path, matrix))
@@ -111,6 +122,24 @@ fn run_merge(args: MergeArgs) -> anyhow::Result<Outcome> {
     }
     form.write(&matrix, &args.out, args.force)?;
     writeln!(io::stdout(), "{}: {}", args.out.display(), summary(&matrix))?;
+    Ok(Outcome::Done)
+}
+
+/// Adds up statistics files; `with` tells which of the files are such.
+fn merge_statistics(args: &MergeArgs, form: Form, with: &[bool]) -> anyhow::Result<Outcome> {
+    if let (Some(one), Some(none)) = (with.iter().position(|&w| w), with.iter().position(|&w| !w)) {
+        let [one, none] = [one, none].map(|i| args.files[i].display());
+        bail!("{none} has no Hessians, {one} has: they cannot be added up; calibrate again with --hessian");
+    }
+    if form == Form::Dat {
+        bail!("{}: the legacy form cannot hold Hessians; end the name in .gguf", args.out.display());
+    }
+    if args.chunk_size.is_some() {
+        bail!("--chunk-size is for importance matrices alone; files with Hessians say what theirs is");
+    }
+    merge_hessians(&args.files, (&args.out, args.force), cancel_on_signal()?)?;
+    let file = kquant::calibrate::HessianFile::open(&args.out)?;
+    writeln!(io::stdout(), "{}: {}", args.out.display(), super::calibrate::summary(&file))?;
     Ok(Outcome::Done)
 }
 
@@ -130,10 +159,14 @@ fn run_show(args: &ShowArgs) -> anyhow::Result<Outcome> {
     let matrix = Imatrix::open(&args.file)?;
     let mut statistics = Statistics::of(&matrix);
     sort(&mut statistics.entries, args.sort);
+    let hessians = hessians::read(&args.file)?;
     if args.json {
-        print_json(&statistics)?;
+        print_json(&Shown { statistics: &statistics, hessians })?;
     } else {
         print_text(&format!("{}: {}", args.file.display(), summary(&matrix)), &statistics)?;
+        if let Some(hessians) = hessians {
+            hessians.print()?;
+        }
     }
     Ok(Outcome::Done)
 }

@@ -11,7 +11,7 @@ use kquant_formats::logits::{LogitsFile, LogitsWriter};
 use kquant_formats::partial::PartialFile;
 
 use super::progress::{Display, Unit};
-use super::running::{Means, TextArgs, cancel_on_signal};
+use super::running::{Means, ProductsArg, TextArgs, cancel_on_signal};
 use super::{Outcome, print_json};
 
 /// Score a model on a text: perplexity, and divergence from the model it was made of
@@ -63,8 +63,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     if let Some(path) = json {
         drop(PartialFile::create(path, 0, args.force)?);
     }
-    let mut model = Model::open(&args.model, args.text_args.pre.as_deref())?;
+    let mut model = args.text_args.open(&args.model)?;
     if args.round_activations {
+        if args.text_args.products == Some(ProductsArg::Bf16) {
+            bail!(
+                "--round-activations predicts llama.cpp's products; bf16 would round them again: leave one out"
+            );
+        }
         model.round_activations();
     }
     let base = args.base.as_deref().map(|path| open_base(path, &model, args)).transpose()?;
@@ -96,7 +101,7 @@ fn open_base(path: &Path, model: &Model, args: &Args) -> anyhow::Result<Base> {
     if is_logits {
         return Ok(Base::Logits(LogitsFile::open(path)?));
     }
-    let base = Model::open(path, args.text_args.pre.as_deref())?;
+    let base = args.text_args.open(path)?;
     model.check_same_vocabulary(&base)?;
     Ok(Base::Model(Box::new(base)))
 }

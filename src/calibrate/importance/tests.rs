@@ -20,8 +20,8 @@ fn collected(importance: Importance) -> Imatrix {
 fn sums_are_those_of_f64_in_token_order() {
     let (rows, columns) = (37, 2 * BLOCK + 5);
     let x = activations(rows, columns);
-    let mut importance = Importance::new(false);
-    importance.linear_input(NAME, &x, columns).unwrap();
+    let mut importance = Importance::new(8, false);
+    importance.linear_input(&[NAME], &x, columns).unwrap();
     importance.end_of_chunks(4);
     let matrix = collected(importance);
     let entry = &matrix.entries[NAME];
@@ -37,36 +37,66 @@ fn sums_are_those_of_f64_in_token_order() {
 
 #[test]
 fn tiles_and_threads_change_no_bit() {
-    let (rows, columns) = (60, BLOCK + 3);
+    let block = block_tokens(8);
+    let (rows, columns) = (4 * block + 60, BLOCK + 3);
     let x = activations(rows, columns);
     let sums = |tile: usize, threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let mut importance = Importance::new(false);
+        let mut importance = Importance::new(8, false);
         pool.install(|| {
-            x.chunks(tile * columns).for_each(|x| importance.linear_input(NAME, x, columns).unwrap());
+            x.chunks(tile * columns).for_each(|x| importance.linear_input(&[NAME], x, columns).unwrap());
         });
-        importance.sums.remove(NAME).unwrap().squares
+        importance.take(NAME).unwrap().squares
     };
     let whole = sums(rows, 1);
-    for (tile, threads) in [(1, 1), (7, 2), (32, 3), (rows, 4)] {
+    for (tile, threads) in [(block, 1), (2 * block, 2), (3 * block, 3), (rows, 4)] {
         assert!(sums(tile, threads) == whole, "{tile} rows, {threads} threads");
     }
+}
+
+/// What starts at the bounds of blocks can be summed apart.
+#[test]
+fn parts_add_up_to_the_whole() {
+    let block = block_tokens(8);
+    let columns = 19;
+    let x = activations(5 * block + 8, columns);
+    let sums = |x: &[f32]| {
+        let mut importance = Importance::new(8, false);
+        importance.linear_input(&[NAME], x, columns).unwrap();
+        importance.take(NAME).unwrap().squares
+    };
+    for at in [block, 3 * block] {
+        let (a, b) = x.split_at(at * columns);
+        let mut total = sums(b);
+        total.add(&sums(a));
+        assert_eq!(total, sums(&x), "cut at {at}");
+    }
+}
+
+#[test]
+fn tensors_of_one_input_share_its_sums() {
+    let names = ["blk.0.attn_q.weight", "blk.0.attn_k.weight"];
+    let mut importance = Importance::new(8, false);
+    importance.linear_input(&names, &[1.0, 2.0], 2).unwrap();
+    let matrix = collected(importance);
+    assert_eq!(matrix.entries.len(), 2);
+    assert!(names.iter().all(|name| matrix.entries[*name].sums == [1.0, 4.0]));
 }
 
 /// 2^24 ones: an f32 sum stays at 2^24 whatever is added then.
 #[test]
 fn sums_do_not_saturate() {
-    let mut importance = Importance::new(false);
-    importance.linear_input(NAME, &[4096.0], 1).unwrap();
+    let mut importance = Importance::new(8, false);
+    importance.linear_input(&[NAME], &[4096.0], 1).unwrap();
     for _ in 0..4 {
-        importance.linear_input(NAME, &[1.0; 1000], 1).unwrap();
+        importance.linear_input(&[NAME], &[1.0; 1000], 1).unwrap();
     }
     assert_eq!(collected(importance).entries[NAME].sums, [16_777_216.0 + 4000.0]);
 }
 
 #[test]
 fn experts_have_sums_and_counts_of_their_own() {
-    let mut importance = Importance::new(false);
+    let mut importance = Importance::new(8, false);
     importance.expert_input(NAME, 2, 3, &[1.0, 2.0, 3.0, 4.0], 2).unwrap();
     importance.expert_input(NAME, 0, 3, &[5.0, 6.0], 2).unwrap();
     importance.expert_input(NAME, 1, 3, &[], 2).unwrap();
@@ -81,9 +111,9 @@ fn only_layers_are_observed_and_the_output_if_asked() {
     for (with_output, expected) in
         [(false, &["blk.7.attn_q.weight"][..]), (true, &["blk.7.attn_q.weight", "output.weight"])]
     {
-        let mut importance = Importance::new(with_output);
+        let mut importance = Importance::new(8, with_output);
         for name in ["blk.7.attn_q.weight", "output.weight", "token_embd.weight"] {
-            importance.linear_input(name, &[1.0], 1).unwrap();
+            importance.linear_input(&[name], &[1.0], 1).unwrap();
         }
         assert!(collected(importance).entries.keys().eq(expected));
     }
@@ -91,23 +121,23 @@ fn only_layers_are_observed_and_the_output_if_asked() {
 
 #[test]
 fn bad_activations_are_named() {
-    let mut importance = Importance::new(false);
-    importance.linear_input(NAME, &[1.0; 6], 2).unwrap();
-    let error = importance.linear_input(NAME, &[1.0, 1.0, 1.0, f32::NAN], 2).unwrap_err().to_string();
+    let mut importance = Importance::new(8, false);
+    importance.linear_input(&[NAME], &[1.0; 6], 2).unwrap();
+    let error = importance.linear_input(&[NAME], &[1.0, 1.0, 1.0, f32::NAN], 2).unwrap_err().to_string();
     assert!(error.contains(&format!("`{NAME}`: its input number 4 has NaN in column 1")), "{error}");
     let error = importance.expert_input("blk.1.x", 3, 4, &[-f32::INFINITY], 1).unwrap_err().to_string();
     assert!(error.contains("`blk.1.x`, expert 3: its input number 0 has -inf in column 0"), "{error}");
-    let error = importance.linear_input(NAME, &[1.0; 3], 3).unwrap_err().to_string();
+    let error = importance.linear_input(&[NAME], &[1.0; 3], 3).unwrap_err().to_string();
     assert!(error.contains("of 2 columns before"), "{error}");
-    assert!(importance.linear_input("blk.2.x", &[1.0; 3], 2).is_err());
-    assert!(importance.linear_input("blk.2.x", &[], 0).is_err());
+    assert!(importance.linear_input(&["blk.2.x"], &[1.0; 3], 2).is_err());
+    assert!(importance.linear_input(&["blk.2.x"], &[], 0).is_err());
     assert!(importance.expert_input("blk.2.x", 4, 4, &[], 1).is_err());
 }
 
 #[test]
 fn a_sum_too_large_for_the_file_is_refused() {
-    let mut importance = Importance::new(false);
-    importance.linear_input(NAME, &[1.0, 3e19], 2).unwrap();
+    let mut importance = Importance::new(8, false);
+    importance.linear_input(&[NAME], &[1.0, 3e19], 2).unwrap();
     let error = importance.into_imatrix("text", 8).unwrap_err().to_string();
     assert!(error.contains("column 1 is 9") && error.contains(NAME), "{error}");
 }

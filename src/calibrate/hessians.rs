@@ -1,0 +1,128 @@
+//! Hessians of layer-wise quantization: mean outer products of what enters each group of linear maps.
+//!
+//! The loss of rounding a row by `e` is `e H e'`, `H = X'X / T` (GPTQ, Frantar et al. 2022, [arXiv:2210.17323]). The sums are
+//! collected in two halves by blocks of text, one to fit and one to judge by, and written to a statistics file.
+//!
+//! [arXiv:2210.17323]: https://arxiv.org/abs/2210.17323
+
+use std::collections::BTreeMap;
+
+use kquant_formats::hessian::{Cut, GroupSums, Half, HessianWriter, packed};
+
+use super::Importance;
+use super::observer::{ObserveError, Observer};
+use super::outer::add_outer;
+use crate::model::LinearGroup;
+
+/// Collects the outer products of every group, and importance with them, into a statistics file.
+#[derive(Debug)]
+pub(super) struct Hessians {
+    importance: Importance,
+    /// Number of each group, by its first tensor.
+    numbers: BTreeMap<String, usize>,
+    /// Sums that are not written yet, by the number of their group.
+    held: BTreeMap<usize, Outer>,
+    writer: HessianWriter,
+    cut: Cut,
+    /// Number of the first block of text that is seen.
+    first_block: u64,
+    layer_by_layer: bool,
+}
+
+/// The outer products of one group so far.
+#[derive(Debug)]
+struct Outer {
+    /// Of both halves: packed upper triangles.
+    sums: [Vec<f64>; 2],
+    /// Tokens of both halves.
+    tokens: [u64; 2],
+    /// Blocks of text seen.
+    blocks: u64,
+}
+
+impl Hessians {
+    /// Nothing collected yet of `groups`, those of `writer`. The text at hand starts at block `first_block`.
+    ///
+    /// With `layer_by_layer` all of the text passes a layer at once, whose sums can be written then and need not be held.
+    pub(super) fn new(
+        groups: &[LinearGroup],
+        writer: HessianWriter,
+        cut: Cut,
+        first_block: u64,
+        layer_by_layer: bool,
+    ) -> Self {
+        let named = groups.iter().enumerate().filter_map(|(i, g)| Some((g.tensors.first()?.clone(), i)));
+        Self {
+            importance: Importance::new(cut.context as usize, true),
+            numbers: named.collect(),
+            held: BTreeMap::new(),
+            writer,
+            cut,
+            first_block,
+            layer_by_layer,
+        }
+    }
+
+    /// Writes what is held and gives the file its name.
+    pub(super) fn finish(mut self) -> Result<(), ObserveError> {
+        self.write_held()?;
+        Ok(self.writer.finish()?)
+    }
+
+    fn write_held(&mut self) -> Result<(), ObserveError> {
+        for (name, &number) in &self.numbers {
+            let Some(outer) = self.held.remove(&number) else { continue };
+            let Some(sums) = self.importance.take(name) else { continue };
+            let entry = sums.entry(name)?;
+            let [high, low] = [&*sums.squares.high, &*sums.squares.low];
+            self.writer.write_sums(number, &GroupSums { entry: &entry, high, low, tokens: outer.tokens })?;
+            for half in Half::ALL {
+                self.writer.write_outer(number, half, &outer.sums[half as usize])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Observer for Hessians {
+    fn linear_input(&mut self, tensors: &[&str], x: &[f32], columns: usize) -> Result<(), ObserveError> {
+        // This first: it finds what is not finite.
+        self.importance.linear_input(tensors, x, columns)?;
+        let first = tensors.first().copied().unwrap_or_default();
+        let Some(&number) = self.numbers.get(first) else { return Err(unexpected(first, "comes")) };
+        let empty =
+            || Outer { sums: [(); 2].map(|()| vec![0.0; packed(columns)]), tokens: [0; 2], blocks: 0 };
+        let outer = self.held.entry(number).or_insert_with(empty);
+        for x in x.chunks(self.cut.block_tokens as usize * columns) {
+            let half = self.cut.half(self.first_block + outer.blocks) as usize;
+            add_outer(&mut outer.sums[half], x, columns);
+            outer.tokens[half] += (x.len() / columns) as u64;
+            outer.blocks += 1;
+        }
+        Ok(())
+    }
+
+    fn expert_input(
+        &mut self,
+        tensor: &str,
+        expert: usize,
+        _experts: usize,
+        _x: &[f32],
+        _columns: usize,
+    ) -> Result<(), ObserveError> {
+        Err(unexpected(tensor, &format!("is of expert {expert}")))
+    }
+
+    fn end_of_layer(&mut self) -> Result<(), ObserveError> {
+        if self.layer_by_layer { self.write_held() } else { Ok(()) }
+    }
+
+    fn end_of_chunks(&mut self, chunks: usize) {
+        self.importance.end_of_chunks(chunks);
+    }
+}
+
+fn unexpected(tensor: &str, found: &str) -> ObserveError {
+    let expected = "Hessians are collected of the dense layers that the architecture lists".to_owned();
+    ObserveError::Shape { tensor: tensor.to_owned(), found: found.to_owned(), expected }
+}

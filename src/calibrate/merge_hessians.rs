@@ -1,0 +1,156 @@
+//! Several statistics files added up to one.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kquant_formats::FormatError;
+use kquant_formats::hessian::{Blocks, Description, GroupSums, Half, HessianFile, HessianWriter, Overlap};
+use kquant_formats::imatrix::Entry;
+
+use super::exact::ExactSums;
+
+/// Why statistics files cannot be added up.
+#[derive(Debug, thiserror::Error)]
+pub enum HessianMergeError {
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The texts were cut differently.
+    #[error(
+        "{} has chunks of {} tokens, {} of {}, or other blocks: such statistics cannot be added up; calibrate again with the \
+         same --context",
+        .first.0.display(), .first.1, .second.0.display(), .second.1
+    )]
+    Cut {
+        /// A file and its tokens per chunk.
+        first: (PathBuf, u32),
+        /// Another.
+        second: (PathBuf, u32),
+    },
+    /// A group that is not everywhere, or not of the same shape.
+    #[error(
+        "{} does not have the same tensors as {}: `{group}` is not alike in both. They are of different models, or one was \
+         made without --output-tensor",
+        .file.display(), .other.display()
+    )]
+    Groups {
+        /// Name of the group.
+        group: String,
+        /// A file.
+        file: PathBuf,
+        /// One that it does not fit.
+        other: PathBuf,
+    },
+    /// A part of a text is in two files.
+    #[error("{}: {overlap}; give each part once", .file.display())]
+    Twice {
+        /// The file.
+        file: PathBuf,
+        /// What is in another, too.
+        overlap: Overlap,
+    },
+    /// Stopped from outside.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Adds up the statistics files `paths` and writes the sum to `out`; an existing file is replaced only if `force` is set. The
+/// order of the paths changes no byte. Returns what the sum is of.
+///
+/// # Errors
+/// [`HessianMergeError`]; nothing is left behind then.
+pub fn merge_hessians(
+    paths: &[PathBuf],
+    (out, force): (&Path, bool),
+    cancel: &AtomicBool,
+) -> Result<Description, HessianMergeError> {
+    let mut files = paths.iter().map(|path| HessianFile::open(path)).collect::<Result<Vec<_>, _>>()?;
+    files.sort_by(|a, b| place(a).cmp(&place(b)));
+    let description = describe_sum(&files)?;
+    let mut writer = HessianWriter::create(out, &description, force)?;
+    for (number, group) in description.groups.iter().enumerate() {
+        write_sums(&mut writer, &files, number, group.columns)?;
+        for half in Half::ALL {
+            let mut sums = vec![0.0; group.packed()];
+            for file in &files {
+                if cancel.load(Ordering::Relaxed) {
+                    return Err(HessianMergeError::Interrupted);
+                }
+                file.add_outer(number, half, &mut sums)?;
+            }
+            writer.write_outer(number, half, &sums)?;
+        }
+    }
+    writer.finish()?;
+    Ok(description)
+}
+
+/// By what files are sorted: no two that can be added have the same.
+fn place(file: &HessianFile) -> Option<(&str, u64)> {
+    let (text, ranges) = file.description().blocks.by_text().iter().next()?;
+    Some((text, ranges.first()?.first))
+}
+
+fn describe_sum(files: &[HessianFile]) -> Result<Description, HessianMergeError> {
+    let mut blocks = Blocks::default();
+    let (mut chunks, mut datasets) = (0u32, Vec::new());
+    for file in files {
+        check_alike(&files[0], file)?;
+        let of = file.description();
+        let twice = |overlap| HessianMergeError::Twice { file: file.path().to_owned(), overlap };
+        blocks.add(&of.blocks).map_err(twice)?;
+        chunks = chunks.saturating_add(of.chunks);
+        datasets.extend(of.datasets.iter().cloned());
+    }
+    datasets.sort_unstable();
+    datasets.dedup();
+    let cut = files.first().map(|f| f.description().cut);
+    let none =
+        || FormatError::Invalid { what: "there is no file to add up".into(), hint: "give one at least" };
+    let groups = files.first().map(|f| f.description().groups.clone()).unwrap_or_default();
+    Ok(Description { datasets, chunks, cut: cut.ok_or_else(none)?, blocks, groups })
+}
+
+fn check_alike(first: &HessianFile, other: &HessianFile) -> Result<(), HessianMergeError> {
+    let (a, b) = (first.description(), other.description());
+    if a.cut != b.cut {
+        let of = |file: &HessianFile| (file.path().to_owned(), file.description().cut.context);
+        return Err(HessianMergeError::Cut { first: of(first), second: of(other) });
+    }
+    let lacks = |file: &Description, group| !file.groups.contains(group);
+    let odd = a.groups.iter().find(|g| lacks(b, g)).or_else(|| b.groups.iter().find(|g| lacks(a, g)));
+    let odd = odd.or_else(|| a.groups.iter().zip(&b.groups).find(|(a, b)| a != b).map(|(a, _)| a));
+    match odd {
+        None => Ok(()),
+        Some(group) => Err(HessianMergeError::Groups {
+            group: group.name().to_owned(),
+            file: other.path().to_owned(),
+            other: first.path().to_owned(),
+        }),
+    }
+}
+
+/// Adds up what group `number` has besides its outer products.
+fn write_sums(
+    writer: &mut HessianWriter,
+    files: &[HessianFile],
+    number: usize,
+    columns: usize,
+) -> Result<(), FormatError> {
+    let mut squares = ExactSums::zeros(columns);
+    let mut tokens = [0; 2];
+    for file in files {
+        let [high, low] = file.squares(number)?;
+        squares.add(&ExactSums { high, low });
+        for half in Half::ALL {
+            tokens[half as usize] += file.tokens(number, half);
+        }
+    }
+    let entry = Entry {
+        columns,
+        matrices: 1,
+        sums: squares.high.iter().map(|&sum| sum as f32).collect(),
+        counts: vec![(tokens[0] + tokens[1]) as f32],
+    };
+    writer.write_sums(number, &GroupSums { entry: &entry, high: &squares.high, low: &squares.low, tokens })
+}
