@@ -184,6 +184,16 @@ fn an_unknown_architecture_is_quantized_all_the_same() {
     }
 }
 
+/// Writes an importance matrix for one tensor of 256 columns.
+fn write_imatrix(path: &Path, name: &str, values: &[f32]) {
+    let mut bytes = 1i32.to_le_bytes().to_vec();
+    bytes.extend((name.len() as i32).to_le_bytes());
+    bytes.extend(name.as_bytes());
+    bytes.extend([1i32.to_le_bytes(), 256i32.to_le_bytes()].concat());
+    values.iter().for_each(|v| bytes.extend(v.to_le_bytes()));
+    fs::write(path, bytes).unwrap();
+}
+
 #[test]
 fn importance_changes_the_bytes_and_is_recorded() {
     let scratch = Scratch::new("importance");
@@ -193,12 +203,7 @@ fn importance_changes_the_bytes_and_is_recorded() {
     let name = "blk.0.ffn_up.weight";
     let mut values: Vec<f32> = noise(5, 256).iter().map(|v| v * v + 1e-3).collect();
     values[64..128].fill(0.0);
-    let mut bytes = 1i32.to_le_bytes().to_vec();
-    bytes.extend((name.len() as i32).to_le_bytes());
-    bytes.extend(name.as_bytes());
-    bytes.extend([1i32.to_le_bytes(), 256i32.to_le_bytes()].concat());
-    values.iter().for_each(|v| bytes.extend(v.to_le_bytes()));
-    fs::write(&imatrix, bytes).unwrap();
+    write_imatrix(&imatrix, name, &values);
     let with = |encoder: &str, out: &Path| {
         let options =
             ["--imatrix", imatrix.to_str().unwrap(), "--encoder", encoder, "--tensor-type", "ffn_up=Q6_K"];
@@ -228,6 +233,43 @@ fn importance_changes_the_bytes_and_is_recorded() {
     let metadata = Gguf::open(&ggml, type_layout).unwrap().metadata().clone();
     assert_eq!(metadata.get("quantize.imatrix.entries_count"), Some(&Value::U32(1)));
     assert_eq!(metadata.get("quantize.imatrix.file").and_then(Value::as_str), imatrix.to_str());
+}
+
+/// The squared error of tensor `name` of the micro model, made of `noise(seed)`, each column counting `importance`.
+fn weighted_error(path: &Path, name: &str, seed: u64, importance: &[f32]) -> f64 {
+    let (id, bytes) = &tensors(path)[name];
+    let mut decoded = vec![0.0; (HIDDEN * HIDDEN) as usize];
+    (block::by_id(*id).unwrap().decode)(bytes, &mut decoded);
+    let original = noise(seed, decoded.len()).into_iter().map(|v| half::bf16::from_f32(v).to_f32());
+    let errors = decoded.iter().zip(original).map(|(&y, x)| f64::from(y - x) * f64::from(y - x));
+    errors.zip(importance.iter().cycle()).map(|(error, &a)| error * f64::from(a)).sum()
+}
+
+#[test]
+fn search_lowers_the_weighted_error_with_and_without_importance() {
+    let scratch = Scratch::new("search");
+    let folder = scratch.path("model");
+    write_folder(&folder, &micro_llama());
+    let imatrix = scratch.path("imatrix.dat");
+    let name = "blk.0.ffn_up.weight";
+    let importance: Vec<f32> = noise(5, 256).iter().map(|v| v * v + 1e-3).collect();
+    write_imatrix(&imatrix, name, &importance);
+    let options = ["--imatrix", imatrix.to_str().unwrap()];
+    for (i, (kind, options)) in
+        [("Q4_K_S", &options[..]), ("Q4_K_S", &[]), ("Q3_K_S", &options[..]), ("Q3_K_S", &[]), ("Q8_0", &[])]
+            .into_iter()
+            .enumerate()
+    {
+        let importance = if options.is_empty() { &[1.0; 256] } else { importance.as_slice() };
+        let error = |encoder: &str, more: &[&str]| {
+            let out = scratch.path(&format!("{i}-{encoder}.gguf"));
+            ok(quantize(&folder, &out, kind, &[options, &["--encoder", encoder, "--force"], more].concat()));
+            (weighted_error(&out, name, 11, importance), file_sha256(&out))
+        };
+        let (guarded, search) = (error("guarded", &[]), error("search", &["--threads", "1"]));
+        assert!(search.0 < 0.99 * guarded.0, "{kind}: {} against {}", search.0, guarded.0);
+        assert_eq!(error("search", &["--threads", "3", "--memory", "64K"]).1, search.1, "{kind}");
+    }
 }
 
 #[test]

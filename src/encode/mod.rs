@@ -1,7 +1,10 @@
 //! Encoders: rows and statistics to block bytes.
 
 mod ggml;
+pub mod gptq;
+mod gptq_encoder;
 mod guarded;
+mod search;
 
 use kquant_kernels::block::BlockType;
 
@@ -22,6 +25,12 @@ pub trait Encoder: std::fmt::Debug + Sync {
     /// One sentence for the help text.
     fn about(&self) -> &'static str;
 
+    /// Whether weights of layers are rounded with feedback, which takes the Hessians of their inputs. What is left is encoded as
+    /// the rest of this trait says.
+    fn wants_hessians(&self) -> bool {
+        false
+    }
+
     /// The importance (`[matrices][columns]`) as this encoder uses it; computed once per tensor.
     fn prepare_importance(&self, importance: &[f32], columns: usize) -> Vec<f32>;
 
@@ -30,7 +39,8 @@ pub trait Encoder: std::fmt::Debug + Sync {
 }
 
 /// Every encoder; the first is the default.
-pub static ENCODERS: &[&dyn Encoder] = &[&guarded::Guarded, &ggml::Ggml];
+pub static ENCODERS: &[&dyn Encoder] =
+    &[&guarded::Guarded, &search::Search, &gptq_encoder::Gptq, &ggml::Ggml];
 
 /// The encoder called `name`.
 pub fn by_name(name: &str) -> Option<&'static dyn Encoder> {

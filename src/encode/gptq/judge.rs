@@ -1,0 +1,73 @@
+//! Losses on the statistics that decide: held-out ones when there are any.
+
+use kquant_kernels::gptq::{LANES, Lanes, dot};
+use kquant_kernels::linalg::{View, ViewMut, gemm};
+
+use super::tile::{BATCH, strip};
+use super::{Feedback, Hessian};
+
+/// What rows are judged by.
+#[derive(Clone, Copy)]
+pub(super) struct Judge<'a> {
+    /// `[n][n]`
+    hessian: &'a [f32],
+    /// What of its diagonal does not count.
+    added: Option<&'a [f32]>,
+}
+
+impl<'a> Judge<'a> {
+    /// The held-out Hessian, else the training one without its damping.
+    pub(super) fn new(feedback: &'a Feedback, held_out: Option<&'a Hessian>) -> Self {
+        match held_out {
+            Some(held_out) => Self { hessian: &held_out.mean, added: None },
+            None => Self { hessian: &feedback.hessian, added: Some(&feedback.added) },
+        }
+    }
+
+    /// `e H e'` of every row, by strip; `errors` is `[n][strips]`.
+    pub(super) fn losses(&self, errors: &[Lanes], strips: usize) -> Vec<[f64; LANES]> {
+        let n = errors.len() / strips;
+        let mut losses = vec![[0.0; LANES]; strips];
+        let mut product = vec![[0.0; LANES]; BATCH.min(n) * strips];
+        for first in (0..n).step_by(BATCH) {
+            let end = n.min(first + BATCH);
+            let product = &mut product[..(end - first) * strips];
+            // H is symmetric: what is right of the diagonal's block counts twice.
+            let row = &self.hessian[first * n..];
+            let block = &errors[first * strips..end * strips];
+            multiply(product, &row[end.min(n - 1)..], n, &errors[end * strips..], strips, 2.0, 0.0);
+            multiply(product, &row[first..], n, block, strips, 1.0, 1.0);
+            for (s, losses) in losses.iter_mut().enumerate() {
+                let errors = strip(block, strips, s);
+                let sum = dot(&errors, &strip(product, strips, s));
+                losses.iter_mut().zip(sum).for_each(|(loss, x)| *loss += f64::from(x));
+                for (error, &added) in errors.iter().zip(self.added.unwrap_or(&[]).iter().skip(first)) {
+                    for l in 0..LANES {
+                        losses[l] -= f64::from(added) * f64::from(error[l]) * f64::from(error[l]);
+                    }
+                }
+            }
+        }
+        losses
+    }
+}
+
+/// `out = alpha * h · errors + beta * out`, with `h` in rows of `stride`, `errors` and `out` `[..][strips]`.
+fn multiply(
+    out: &mut [Lanes],
+    h: &[f32],
+    stride: usize,
+    errors: &[Lanes],
+    strips: usize,
+    alpha: f32,
+    beta: f32,
+) {
+    let (rows, columns, lanes) = (out.len() / strips, errors.len() / strips, strips * LANES);
+    gemm(
+        ViewMut::row_major(out.as_flattened_mut(), lanes),
+        View::new(h, rows, columns, stride, 1),
+        View::row_major(errors.as_flattened(), lanes),
+        alpha,
+        beta,
+    );
+}

@@ -1,0 +1,43 @@
+//! Calibrated encoding: codes, scales and offsets that minimise `e H e'` row by row, with H the full Hessian of a
+//! tensor's inputs.
+//!
+//! | file | what |
+//! |---|---|
+//! | `hessian` | the statistics that come in |
+//! | `feedback` | their damped factors, `H' = U D U'`, and solutions of `x H' = y` |
+//! | `rounding` | sequential rounding with error feedback (LDLQ, arXiv 2307.13304) |
+//! | `start` | the codes of the diagonal search, which rows start from |
+//! | `sweep` | scales and codes improved block by block |
+//! | `judge` | losses on the statistics that decide |
+//! | `tile` | rows side by side |
+//!
+//! A GGUF decoder does not care in which order the encoder rounded: scales are fixed first, and columns are rounded in
+//! order of falling activation.
+
+use kquant_kernels::block::BlockType;
+use kquant_kernels::lattice::Lattice;
+
+mod factor;
+mod feedback;
+mod hessian;
+mod judge;
+mod options;
+mod rounding;
+mod run;
+mod start;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod tile;
+
+pub use feedback::{Damping, Feedback, FeedbackError};
+pub use hessian::Hessian;
+pub use options::{Options, Start};
+pub use run::{Losses, encode};
+
+/// The lattice of `block`, if feedback is of use there: neither for types so fine that it brings nothing (Q8_0) nor for
+/// scales that are not f16.
+pub fn lattice_for(block: &BlockType) -> Option<&'static Lattice> {
+    const WITHOUT: [&str; 3] = ["Q8_0", "MXFP4", "NVFP4"];
+    Lattice::of(block).filter(|_| !WITHOUT.contains(&block.name))
+}

@@ -1,0 +1,203 @@
+//! The encoder: starts, passes, rounds, and the choice among what they gave.
+
+use kquant_kernels::gptq::{Coding, LANES};
+use kquant_kernels::lattice::Lattice;
+use rayon::prelude::*;
+
+use super::judge::Judge;
+use super::start::Weights;
+use super::tile::{Shared, Strip, Tile, set_strip, strips_for, to_strip};
+use super::{Feedback, Hessian, Options};
+
+/// Sums over rows of `e H e'` on the statistics that decide: the held-out ones, else those of training.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Losses {
+    /// How many rows.
+    pub rows: u64,
+    /// Of the first start's codes, before any feedback.
+    pub search: f64,
+    /// Of what was written.
+    pub result: f64,
+    /// Of the type's own encoder and of the first start, over every eighth row.
+    sampled: [f64; 2],
+}
+
+/// Every so many rows the type's own encoder is run, to compare with.
+const SAMPLED: usize = 8;
+
+impl Losses {
+    /// Adds those of other rows.
+    pub fn add(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.search += other.search;
+        self.result += other.result;
+        self.sampled.iter_mut().zip(other.sampled).for_each(|(sum, x)| *sum += x);
+    }
+
+    /// Of the type's own encoder, estimated from every eighth row; not a number if the search left no error there.
+    pub fn ggml(&self) -> f64 {
+        let [ggml, search] = self.sampled;
+        self.search * (ggml / search)
+    }
+}
+
+/// Encodes `targets` `[rows][n]` into `out`, the rows' blocks one after the other, and says what was lost.
+///
+/// Rows are independent: their bytes depend neither on each other nor on the number of threads. On the statistics that
+/// decide no row is worse than the codes of its first start.
+///
+/// # Panics
+///
+/// When the lengths do not fit: n columns in `feedback`, `held_out` and whole blocks; rows in `targets` and `out`.
+pub fn encode(
+    feedback: &Feedback,
+    held_out: Option<&Hessian>,
+    lattice: &'static Lattice,
+    targets: &[f32],
+    options: &Options,
+    out: &mut [u8],
+) -> Losses {
+    let n = feedback.columns;
+    let row_bytes = n / lattice.block.elements * lattice.block.bytes;
+    let rows = targets.len() / n;
+    assert!(n.is_multiple_of(lattice.block.elements), "rows of {n} are no whole blocks");
+    assert!(
+        targets.len() == rows * n && out.len() == rows * row_bytes,
+        "{} bytes for {rows} rows",
+        out.len()
+    );
+    assert!(held_out.is_none_or(|h| h.mean.len() == n * n), "the held-out Hessian has other columns");
+    let job = Job {
+        shared: Shared::new(feedback, lattice),
+        weights: Weights::new(feedback),
+        judge: Judge::new(feedback, held_out),
+        options,
+    };
+    let strips = strips_for(rows);
+    let tiles = targets.par_chunks(strips * LANES * n).zip(out.par_chunks_mut(strips * LANES * row_bytes));
+    let losses: Vec<Vec<Losses>> = tiles.map(|(targets, out)| job.encode_tile(targets, out)).collect();
+    let mut total = Losses::default();
+    losses.iter().flatten().for_each(|row| total.add(row));
+    total
+}
+
+struct Job<'a> {
+    shared: Shared<'a>,
+    weights: Weights<'a>,
+    judge: Judge<'a>,
+    options: &'a Options,
+}
+
+/// The best rows so far, as judged.
+struct Best {
+    /// By strip.
+    codings: Vec<Coding>,
+    /// By strip.
+    losses: Vec<[f64; LANES]>,
+}
+
+impl Job<'_> {
+    /// Encodes one tile's rows and returns their losses, row by row.
+    fn encode_tile(&self, targets: &[f32], out: &mut [u8]) -> Vec<Losses> {
+        let (mut tile, first) = self.start(targets);
+        let mut best = Best { losses: first.clone(), codings: tile.codings() };
+        for (i, &start) in self.options.starts.iter().enumerate() {
+            if i > 0 {
+                tile.try_grids(&self.weights.search(self.shared.lattice, start, targets));
+            } else {
+                tile.round_again();
+            }
+        }
+        for _ in 0..self.options.passes {
+            tile.fit_scales();
+            tile.round_again();
+        }
+        // Judging costs as much as rounding.
+        if self.options.rounds == 0 {
+            self.offer(&tile, &mut best);
+        }
+        for _ in 0..self.options.rounds {
+            tile.fit_scales();
+            for _ in 0..self.options.sweeps {
+                tile.improve_codes();
+            }
+            self.offer(&tile, &mut best);
+        }
+        let row_bytes = out.len() / (targets.len() / self.shared.feedback.columns);
+        for (r, out) in out.chunks_exact_mut(row_bytes).enumerate() {
+            self.shared.lattice.write(&best.codings[r / LANES].row(r % LANES), out);
+        }
+        self.report(targets, &first, &best.losses)
+    }
+
+    /// The rows as the first start codes them, and their losses as judged. What the first rounding makes of them is taken
+    /// whatever they lose under the damped Hessian.
+    fn start(&self, targets: &[f32]) -> (Tile<'_>, Vec<[f64; LANES]>) {
+        let (n, lattice) = (self.shared.feedback.columns, self.shared.lattice);
+        let first = self.options.starts.first().copied().unwrap_or(super::Start::Importance);
+        let codings = self.weights.search(lattice, first, targets);
+        let strips: Vec<Strip> = targets
+            .chunks(LANES * n)
+            .zip(codings)
+            .map(|(rows, coding)| Strip { targets: to_strip(rows, n), coding, loss: [f64::INFINITY; LANES] })
+            .collect();
+        let mut tile = Tile { shared: &self.shared, errors: vec![[0.0; LANES]; n * strips.len()], strips };
+        let count = tile.strips.len();
+        for (s, strip) in tile.strips.iter().enumerate() {
+            set_strip(&mut tile.errors, count, s, &strip.errors(lattice));
+        }
+        let judged = self.judge.losses(&tile.errors, count);
+        (tile, judged)
+    }
+
+    /// Keeps the rows that are judged better than before.
+    fn offer(&self, tile: &Tile, best: &mut Best) {
+        let losses = self.judge.losses(&tile.errors, tile.strips.len());
+        for (s, strip) in tile.strips.iter().enumerate() {
+            let better: [bool; LANES] = std::array::from_fn(|l| losses[s][l] < best.losses[s][l]);
+            best.codings[s].take(&strip.coding, &better);
+            for l in (0..LANES).filter(|&l| better[l]) {
+                best.losses[s][l] = losses[s][l];
+            }
+        }
+    }
+
+    fn report(&self, targets: &[f32], first: &[[f64; LANES]], result: &[[f64; LANES]]) -> Vec<Losses> {
+        let n = self.shared.feedback.columns;
+        let at = |losses: &[[f64; LANES]], r: usize| losses[r / LANES][r % LANES];
+        let ggml = self.ggml_losses(targets);
+        let row = |r: usize| {
+            let search = at(first, r);
+            let sampled = match &ggml {
+                Some(ggml) if r.is_multiple_of(SAMPLED) => [at(ggml, r / SAMPLED), search],
+                _ => [0.0; 2],
+            };
+            Losses { rows: 1, search, result: at(result, r), sampled }
+        };
+        (0..targets.len() / n).map(row).collect()
+    }
+
+    /// Losses of the type's own encoder on every eighth row, side by side, by strip; none if it has no encoder.
+    fn ggml_losses(&self, targets: &[f32]) -> Option<Vec<[f64; LANES]>> {
+        let (n, block) = (self.shared.feedback.columns, self.shared.lattice.block);
+        let encode = block.encode?;
+        let strips = (targets.len() / n).div_ceil(SAMPLED * LANES);
+        let mut errors = vec![[0.0; LANES]; n * strips];
+        let (mut bytes, mut decoded) = (vec![0; n / block.elements * block.bytes], vec![0.0; n]);
+        for (r, row) in targets.chunks_exact(n).step_by(SAMPLED).enumerate() {
+            encode(row, Some(&self.shared.feedback.importance), &mut bytes);
+            (block.decode)(&bytes, &mut decoded);
+            let lane = errors[r / LANES..].iter_mut().step_by(strips);
+            for ((error, decoded), weight) in lane.zip(&decoded).zip(row) {
+                error[r % LANES] = decoded - weight;
+            }
+        }
+        Some(self.judge.losses(&errors, strips))
+    }
+}
+
+impl Tile<'_> {
+    fn codings(&self) -> Vec<Coding> {
+        self.strips.iter().map(|strip| strip.coding.clone()).collect()
+    }
+}

@@ -1,0 +1,40 @@
+//! Where rows start from: the codes of the search for scales.
+
+use kquant_kernels::gptq::{Coding, LANES};
+use kquant_kernels::lattice::{self, Lattice, Magnitude, SearchOptions};
+
+use super::{Feedback, Start};
+
+/// What a start weights the error of a column with.
+pub(super) struct Weights<'a> {
+    importance: &'a [f32],
+    pivots: Vec<f32>,
+}
+
+impl<'a> Weights<'a> {
+    pub(super) fn new(feedback: &'a Feedback) -> Self {
+        let mut pivots = vec![0.0; feedback.columns];
+        for (&j, &pivot) in feedback.order.iter().zip(&feedback.pivots) {
+            pivots[j] = pivot;
+        }
+        Self { importance: &feedback.importance, pivots }
+    }
+
+    /// Codes `targets` `[rows][n]`, any number of rows, as strips of 32.
+    pub(super) fn search(&self, lattice: &Lattice, start: Start, targets: &[f32]) -> Vec<Coding> {
+        let n = self.importance.len();
+        let (weights, magnitude) = match start {
+            Start::Importance => (self.importance, Magnitude::Ignored),
+            Start::Magnitude => (self.importance, Magnitude::Everywhere),
+            Start::Pivot => (&self.pivots[..], Magnitude::Ignored),
+            Start::PivotMagnitude => (&self.pivots[..], Magnitude::Everywhere),
+        };
+        // What rounding makes of the codes is far better than either; ggml's would cost most of the time.
+        let options = SearchOptions { magnitude, beside_ggml: false };
+        let search = |row: &[f32]| lattice::search(lattice, row, Some(weights), options);
+        let strips = targets.chunks(LANES * n);
+        strips
+            .map(|rows| Coding::of_rows(lattice, n, &rows.chunks_exact(n).map(search).collect::<Vec<_>>()))
+            .collect()
+    }
+}

@@ -1,0 +1,32 @@
+//! The encoder that rounds with feedback, as the pipeline sees it: what gets no feedback is searched.
+
+use kquant_kernels::block::BlockType;
+
+use super::search::Search;
+use super::{Encoder, Rows};
+
+/// Feedback for the layers, search for the rest.
+#[derive(Debug)]
+pub(super) struct Gptq;
+
+impl Encoder for Gptq {
+    fn name(&self) -> &'static str {
+        "gptq"
+    }
+
+    fn about(&self) -> &'static str {
+        "rounds with feedback, so that later weights make up for the errors of earlier ones; needs a text or a statistics file"
+    }
+
+    fn wants_hessians(&self) -> bool {
+        true
+    }
+
+    fn prepare_importance(&self, importance: &[f32], columns: usize) -> Vec<f32> {
+        Search.prepare_importance(importance, columns)
+    }
+
+    fn encode(&self, block: &BlockType, rows: Rows<'_>, importance: Option<&[f32]>, out: &mut [u8]) {
+        Search.encode(block, rows, importance, out);
+    }
+}

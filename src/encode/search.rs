@@ -1,0 +1,35 @@
+//! Scales and codes searched for the least error that the importance weighs.
+
+use kquant_kernels::block::BlockType;
+use kquant_kernels::lattice::{Lattice, SearchOptions, search};
+
+use super::ggml::encode_rows;
+use super::guarded::Guarded;
+use super::{Encoder, Rows};
+
+/// Of every superblock the searched one or `guarded`'s, whichever has less weighted error; types that are no lattices
+/// are encoded as by `guarded`.
+#[derive(Debug)]
+pub(super) struct Search;
+
+impl Encoder for Search {
+    fn name(&self) -> &'static str {
+        "search"
+    }
+
+    fn about(&self) -> &'static str {
+        "the least weighted squared error found, never above guarded's"
+    }
+
+    fn prepare_importance(&self, importance: &[f32], columns: usize) -> Vec<f32> {
+        Guarded.prepare_importance(importance, columns)
+    }
+
+    fn encode(&self, block: &BlockType, rows: Rows<'_>, importance: Option<&[f32]>, out: &mut [u8]) {
+        let Some(lattice) = Lattice::of(block) else { return encode_rows(block, rows, importance, out) };
+        let bytes = rows.columns / block.elements * block.bytes;
+        for (row, out) in rows.weights.chunks_exact(rows.columns).zip(out.chunks_exact_mut(bytes)) {
+            lattice.write(&search(lattice, row, importance, SearchOptions::default()), out);
+        }
+    }
+}
