@@ -8,6 +8,7 @@
 //! | [`recipe`] | which type each tensor gets |
 //! | [`plan`] | the complete list of output tensors, as data |
 //! | [`calibrate`] | statistics of activations: importance matrices made, merged, described |
+//! | [`calibrated`] | encoding layer by layer, with feedback from a text |
 //! | [`encode`] | rows and statistics to block bytes |
 //! | [`pipeline`] | reads, encodes and writes a plan within a memory budget |
 //! | [`model`] | the inference loop, layer by layer |
@@ -19,6 +20,7 @@
 
 pub mod arch;
 pub mod calibrate;
+pub mod calibrated;
 pub mod checkpoint;
 pub mod encode;
 pub mod evaluate;

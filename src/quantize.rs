@@ -10,6 +10,7 @@ use kquant_formats::partial::PartialFile;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::calibrated::{Calibrated, CalibratedError, Calibration};
 use crate::checkpoint::{self, OpenError, Opened};
 use crate::encode::Encoder;
 use crate::pipeline::{self, Importance, PipelineError};
@@ -49,6 +50,8 @@ pub enum Statistics {
         /// What it gave.
         matrix: Imatrix,
     },
+    /// Hessians: the layers are encoded with feedback.
+    Calibration(Box<Calibration>),
 }
 
 impl Statistics {
@@ -57,6 +60,15 @@ impl Statistics {
         match self {
             Self::None => None,
             Self::File(path) | Self::Collected { text: path, .. } => Some(path),
+            Self::Calibration(calibration) => Some(calibration.path()),
+        }
+    }
+
+    /// The calibration to run, if there is one.
+    pub fn calibration(&self) -> Option<&Calibration> {
+        match self {
+            Self::Calibration(calibration) => Some(calibration),
+            _ => None,
         }
     }
 }
@@ -143,6 +155,14 @@ pub enum QuantizeError {
         /// What is wrong.
         source: PipelineError,
     },
+    /// Encoding with feedback.
+    #[error("{path}")]
+    Calibrated {
+        /// The input.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<CalibratedError>,
+    },
     /// An output would destroy an input.
     #[error("{path}: is part of the input; choose another output")]
     OutputIsInput {
@@ -174,6 +194,7 @@ pub fn prepare(job: Job) -> Result<Prepared, QuantizeError> {
     };
     let imatrix = match &job.statistics {
         Statistics::Collected { matrix, .. } => Some(matrix),
+        Statistics::Calibration(calibration) => calibration.importance(),
         _ => read.as_ref(),
     };
     let input = plan::describe(&opened, job.pre.as_deref())
@@ -190,11 +211,13 @@ fn plan_job(
     imatrix: Option<&Imatrix>,
 ) -> Result<(Plan, Importance), PlanError> {
     let name = job.statistics.path().map(|p| p.to_string_lossy().into_owned());
+    let provenance = job.statistics.calibration().map(Calibration::provenance);
     plan::build(&plan::Request {
         opened,
         input,
         recipe: &job.recipe,
         imatrix: name.as_deref().zip(imatrix),
+        calibration: provenance.as_ref(),
         overrides: &job.overrides,
         keep_split: job.keep_split,
     })
@@ -211,12 +234,34 @@ impl Prepared {
         self.plan.tensors.iter().map(|t| t.bytes).sum()
     }
 
+    /// The calibration that [`Prepared::calibrate`] will run, if the job has one.
+    pub fn calibration(&self) -> Option<&Calibration> {
+        self.job.statistics.calibration()
+    }
+
+    /// Encodes what is encoded with feedback from a text; to be given to [`Prepared::run`].
+    ///
+    /// # Errors
+    /// [`QuantizeError::Calibrated`].
+    pub fn calibrate(
+        &self,
+        memory: u64,
+        cancel: &AtomicBool,
+        progress: &dyn Progress,
+    ) -> Result<Option<Calibrated>, QuantizeError> {
+        let Some(calibration) = self.calibration() else { return Ok(None) };
+        calibration.run(&self.plan, self.job.encoder, memory, cancel, progress).map(Some).map_err(|source| {
+            QuantizeError::Calibrated { path: self.job.model.clone(), source: Box::new(source) }
+        })
+    }
+
     /// Encodes and writes everything.
     ///
     /// # Errors
     /// [`QuantizeError`]; no output is left behind, and existing ones are as they were.
     pub fn run(
         &self,
+        calibrated: Option<&Calibrated>,
         outputs: &Outputs,
         resources: &Resources,
         cancel: &AtomicBool,
@@ -235,6 +280,7 @@ impl Prepared {
                 checkpoint: self.opened.checkpoint.as_ref(),
                 encoder: self.job.encoder,
                 importance: &self.importance,
+                stash: calibrated.map(|c| &c.stash),
                 paths: &paths,
                 force: outputs.force,
                 memory: resources.memory,
@@ -312,6 +358,7 @@ fn options(job: &Job) -> serde_json::Value {
     serde_json::json!({
         "type": recipe.file_type.name,
         "encoder": job.encoder.name(),
+        "calibration": job.statistics.calibration().map(Calibration::provenance),
         "pure": recipe.pure,
         "tensor_types": tensor_types.collect::<Vec<_>>(),
         "output_tensor_type": recipe.output_tensor_type.map(|t| t.name),

@@ -17,6 +17,7 @@ use std::sync::mpsc;
 
 use kquant_formats::FormatError;
 
+use crate::calibrated::Stash;
 use crate::checkpoint::{Checkpoint, ReadError};
 use crate::encode::{Encoder, Rows};
 use crate::plan::{Plan, PlannedTensor};
@@ -40,6 +41,8 @@ pub struct Job<'a> {
     pub encoder: &'static dyn Encoder,
     /// Statistics for the encoder.
     pub importance: &'a Importance,
+    /// Tensors that are encoded already.
+    pub stash: Option<&'a Stash>,
     /// One path per planned file.
     pub paths: &'a [PathBuf],
     /// Whether existing files are replaced.
@@ -205,6 +208,9 @@ fn encode(
     importance: Option<&[f32]>,
     unit: &Unit,
 ) -> Result<Vec<u8>, PipelineError> {
+    if let Some(encoded) = job.stash.and_then(|s| s.rows(&tensor.mapped.name, unit.rows.clone())) {
+        return Ok(encoded?);
+    }
     let columns = tensor.mapped.columns();
     let rows = unit.rows.end - unit.rows.start;
     let mut weights = vec![0.0; (rows * columns) as usize];

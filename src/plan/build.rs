@@ -5,11 +5,12 @@ use kquant_formats::gguf::{Metadata, TensorSpec, Value, layout, split};
 use kquant_formats::imatrix::Imatrix;
 use kquant_kernels::block::{self, BlockType, Importance as Use};
 
-use super::keys::output_metadata;
+use super::keys::{apply_overrides, output_metadata};
 use super::statistics::{StatisticsError, select};
 use super::{
     FallbackView, Input, Keep, KeyOverride, MappedTensor, Plan, PlannedFile, PlannedTensor, Rows, Source,
 };
+use crate::calibrated::Provenance;
 use crate::checkpoint::{Checkpoint, Opened};
 use crate::pipeline::Importance;
 use crate::recipe::{self, Choice, ModelFacts, RecipeError, TensorFacts};
@@ -24,6 +25,8 @@ pub struct Request<'a> {
     pub recipe: &'a recipe::Options,
     /// Importance matrix and the name to record.
     pub imatrix: Option<(&'a str, &'a Imatrix)>,
+    /// The text that layers will be calibrated with.
+    pub calibration: Option<&'a Provenance>,
     /// Metadata that the user sets.
     pub overrides: &'a [KeyOverride],
     /// Whether the output is split as the input is.
@@ -71,11 +74,19 @@ pub fn build(request: &Request) -> Result<(Plan, Importance), PlanError> {
         .map(|(t, &source)| TensorFacts { name: &t.name, shape: &t.shape, source })
         .collect();
     let names: Vec<&str> = facts.iter().map(|t| t.name).collect();
-    let model = ModelFacts::from_metadata(&request.input.metadata, &names, request.imatrix.is_some());
+    let calibrated = request.calibration.is_some();
+    let has_importance = request.imatrix.is_some() || calibrated;
+    let model = ModelFacts::from_metadata(&request.input.metadata, &names, has_importance);
     let choices = recipe::assign(request.recipe, &model, &facts)?;
     let file_type = request.recipe.file_type;
     let required: Vec<bool> =
         facts.iter().zip(&choices).map(|(t, c)| recipe::needs_importance(file_type, t, c)).collect();
+    // What a calibration will see needs no importance matrix.
+    let required: Vec<bool> = required
+        .iter()
+        .zip(&facts)
+        .map(|(&required, t)| required && !(calibrated && t.name.starts_with("blk.")))
+        .collect();
 
     let typed: Vec<_> = ordered.iter().zip(&choices).map(|(&t, c)| (t, c.block)).collect();
     let encoded: Vec<bool> = choices.iter().zip(&kept).map(|(c, &kept)| c.block != kept).collect();
@@ -177,7 +188,11 @@ fn planned(
 /// Puts every tensor at its place and makes the headers.
 fn lay_out(tensors: &mut [PlannedTensor], request: &Request) -> Result<Vec<PlannedFile>, PlanError> {
     let file_type = request.recipe.file_type.id;
-    let metadata = output_metadata(&request.input.metadata, file_type, request.imatrix, request.overrides);
+    let mut metadata = output_metadata(&request.input.metadata, file_type, request.imatrix);
+    if let Some(calibration) = request.calibration {
+        calibration.record(&mut metadata);
+    }
+    apply_overrides(&mut metadata, request.overrides);
     let count = tensors.iter().map(|t| t.file + 1).max().unwrap_or(1);
     let shards = u16::try_from(count).map_err(|_| PlanError::TooManyFiles(count))?;
     let total = tensors.len();

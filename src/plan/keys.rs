@@ -90,7 +90,6 @@ pub(super) fn output_metadata(
     input: &Metadata,
     file_type: Option<u32>,
     importance: Option<(&str, &Imatrix)>,
-    overrides: &[KeyOverride],
 ) -> Metadata {
     let mut metadata = input.clone();
     for key in [split::NO, split::COUNT, split::TENSORS] {
@@ -114,11 +113,15 @@ pub(super) fn output_metadata(
             append("quantize.imatrix.chunks_count", Value::U32(chunks));
         }
     }
+    metadata
+}
+
+/// Sets what the user sets.
+pub(super) fn apply_overrides(metadata: &mut Metadata, overrides: &[KeyOverride]) {
     for over in overrides {
         let value = with_width_of(over.value.clone(), metadata.get(&over.key));
         metadata.set(over.key.as_str(), value);
     }
-    metadata
 }
 
 #[cfg(test)]
@@ -146,7 +149,8 @@ mod tests {
         input.set("x", Value::U64(1));
         input.set("y", Value::from("last"));
         let overrides = ["x=int:9".parse().unwrap(), "z=int:1".parse().unwrap()];
-        let output = output_metadata(&input, Some(15), None, &overrides);
+        let mut output = output_metadata(&input, Some(15), None);
+        apply_overrides(&mut output, &overrides);
         let keys: Vec<_> = output.iter().map(|(k, v)| (k, v.as_u64())).collect();
         assert_eq!(
             keys,

@@ -1,0 +1,216 @@
+//! What a text says about one input of linear maps, and weights encoded with it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use kquant_formats::FormatError;
+use kquant_kernels::lattice::Lattice;
+use rayon::prelude::*;
+
+use super::moments::{Means, Moments, is_held_out};
+use super::report::{Report, Steps, TensorReport};
+use super::target::correct;
+use super::{CalibratedError, Stash};
+use crate::encode::gptq::{self, Damping, Feedback, FeedbackError, Losses};
+use crate::encode::{Encoder, Rows};
+use crate::model::ModelError;
+use crate::plan::PlannedTensor;
+
+/// Rows encoded between two looks at the cancel flag.
+const SLAB: usize = 1024;
+
+/// Moments of the text that trains and of the text that judges.
+pub(super) struct Halves {
+    train: Moments,
+    held_out: Moments,
+}
+
+impl Halves {
+    /// Nothing yet, of inputs of `columns` columns and losses of `lost`.
+    pub(super) fn new(columns: usize, lost: usize) -> Self {
+        Self { train: Moments::new(columns, lost), held_out: Moments::new(columns, lost) }
+    }
+
+    /// Columns of the input.
+    pub(super) fn columns(&self) -> usize {
+        self.train.columns()
+    }
+
+    /// Operations that a token takes.
+    pub(super) fn operations(&self) -> f64 {
+        let (n, k) = (self.train.columns() as f64, self.train.lost() as f64);
+        n * n + 2.0 * k * n
+    }
+
+    /// The means of both.
+    pub(super) fn means(self) -> (Option<Means>, Option<Means>) {
+        (self.train.means(), self.held_out.means())
+    }
+
+    /// Adds tokens from `first` of `total` on, each block of `block` tokens to its half.
+    pub(super) fn add(&mut self, (first, total): (usize, usize), block: usize, x: &[f32], lost: &[f32]) {
+        let blocks = total.div_ceil(block);
+        let parts = x.chunks(block * self.train.columns()).zip(lost.chunks(block * self.train.lost()));
+        for (i, (x, lost)) in parts.enumerate() {
+            let held_out = is_held_out(first / block + i, blocks);
+            let half = if held_out { &mut self.held_out } else { &mut self.train };
+            half.add(x, lost);
+        }
+    }
+}
+
+/// One input of linear maps, as means over the tokens.
+pub(super) struct Input {
+    feedback: Feedback,
+    /// Mean squares, `[columns]`.
+    importance: Vec<f32>,
+    /// `lost' x`, see [`Means`].
+    cross: Option<Vec<f32>>,
+    /// Tokens that these come from.
+    tokens: u64,
+    held_out: Option<Means>,
+}
+
+/// How weights are encoded.
+pub(super) struct Method<'a> {
+    pub encoder: &'static dyn Encoder,
+    pub options: &'a gptq::Options,
+    pub cancel: &'a AtomicBool,
+}
+
+/// A weight, encoded.
+#[derive(Default)]
+pub(super) struct Encoded {
+    /// Its bytes; none for plain numbers, which need no statistics and are left to the pipeline.
+    bytes: Option<Vec<u8>>,
+    /// What feedback did, where it was used.
+    report: Option<TensorReport>,
+}
+
+impl Encoded {
+    /// Puts bytes and report where they belong.
+    pub(super) fn keep(
+        self,
+        tensor: &PlannedTensor,
+        stash: &mut Stash,
+        report: &mut Report,
+    ) -> Result<(), FormatError> {
+        report.tensors.extend(self.report);
+        let columns = tensor.mapped.columns() as usize;
+        self.bytes.map_or(Ok(()), |bytes| stash.insert(&tensor.mapped.name, tensor.block, columns, bytes))
+    }
+}
+
+impl Input {
+    /// Operations that [`Input::new`] takes for `columns` columns.
+    pub(super) fn factor_operations(columns: usize) -> f64 {
+        (columns as f64).powi(3) / 3.0
+    }
+
+    /// Factors what trains, for the weights `names`. `None` where the input is always zero: there is nothing to learn, and the
+    /// pipeline will encode these weights as if all columns mattered alike.
+    ///
+    /// # Errors
+    /// When it has no factors.
+    pub(super) fn new(
+        train: Means,
+        held_out: Option<Means>,
+        names: &[String],
+    ) -> Result<Option<Self>, CalibratedError> {
+        let Means { hessian, cross } = train;
+        let (importance, tokens) = (hessian.diagonal(), hessian.tokens);
+        let damping = Damping::for_tokens(hessian.columns, tokens);
+        match Feedback::new(hessian, damping) {
+            Ok(feedback) => Ok(Some(Self { feedback, importance, cross, tokens, held_out })),
+            Err(FeedbackError::Inactive) => Ok(None),
+            Err(source) => {
+                Err(CalibratedError::Factor { tensor: names.first().cloned().unwrap_or_default(), source })
+            }
+        }
+    }
+
+    /// Tokens that only judged.
+    pub(super) fn held_out_tokens(&self) -> u64 {
+        self.held_out.as_ref().map_or(0, |h| h.hessian.tokens)
+    }
+
+    /// Encodes `weights` (`[rows][columns]`) as `tensor` asks, with feedback if its type has use for it. Known losses are differences of inputs, or else of outputs.
+    pub(super) fn encode(
+        &self,
+        tensor: &PlannedTensor,
+        mut weights: Vec<f32>,
+        of_inputs: bool,
+        method: &Method,
+        steps: &mut Steps,
+    ) -> Result<Encoded, ModelError> {
+        if !tensor.block.quantized {
+            return Ok(Encoded::default());
+        }
+        let mut bytes = vec![0; tensor.bytes as usize];
+        let Some(lattice) = gptq::lattice_for(tensor.block) else {
+            self.encode_plainly(tensor, &weights, method.encoder, &mut bytes);
+            return Ok(Encoded { bytes: Some(bytes), report: None });
+        };
+        let start = Instant::now();
+        let correct = |cross: &Vec<f32>| {
+            correct(&mut weights, &self.feedback, cross, self.held_out.as_ref(), of_inputs)
+        };
+        let correction = self.cross.as_ref().map_or(0.0, correct);
+        let (rows, n) = (tensor.mapped.rows(), self.feedback.columns());
+        let squares = rows as f64 * (n as f64).powi(2);
+        if self.cross.is_some() {
+            steps.targets.add(start, squares * if of_inputs { 4.0 } else { 2.0 });
+        }
+        let start = Instant::now();
+        let losses = self.round(lattice, &weights, method, &mut bytes)?;
+        steps.rounding.add(start, method.options.operations(rows, n));
+        let report = self.report(tensor, correction, &losses);
+        Ok(Encoded { bytes: Some(bytes), report: Some(report) })
+    }
+
+    /// Rounds `targets` with feedback, slab by slab.
+    fn round(
+        &self,
+        lattice: &'static Lattice,
+        targets: &[f32],
+        method: &Method,
+        out: &mut [u8],
+    ) -> Result<Losses, ModelError> {
+        let columns = self.feedback.columns();
+        let row_bytes = columns / lattice.block.elements * lattice.block.bytes;
+        let held_out = self.held_out.as_ref().map(|h| &h.hessian);
+        let mut losses = Losses::default();
+        for (targets, out) in targets.chunks(SLAB * columns).zip(out.chunks_mut(SLAB * row_bytes)) {
+            if method.cancel.load(Ordering::Relaxed) {
+                return Err(ModelError::Interrupted);
+            }
+            losses.add(&gptq::encode(&self.feedback, held_out, lattice, targets, method.options, out));
+        }
+        Ok(losses)
+    }
+
+    fn encode_plainly(&self, tensor: &PlannedTensor, weights: &[f32], encoder: &dyn Encoder, out: &mut [u8]) {
+        let columns = self.feedback.columns();
+        let importance = encoder.prepare_importance(&self.importance, columns);
+        let row_bytes = columns / tensor.block.elements * tensor.block.bytes;
+        weights.par_chunks(columns).zip(out.par_chunks_mut(row_bytes)).for_each(|(weights, out)| {
+            encoder.encode(tensor.block, Rows { weights, columns }, Some(&importance), out);
+        });
+    }
+
+    fn report(&self, tensor: &PlannedTensor, correction: f32, losses: &Losses) -> TensorReport {
+        let columns = self.feedback.columns();
+        TensorReport {
+            name: tensor.mapped.name.clone(),
+            kind: tensor.block.name,
+            rows: losses.rows,
+            columns,
+            tokens_per_column: self.tokens as f64 / columns as f64,
+            damping: self.feedback.damping().mean,
+            correction,
+            ggml: losses.ggml(),
+            search: losses.search,
+            written: losses.result,
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Calibrated encoding: tensors encoded before they are written, with what a text says about their inputs.
+//!
+//! [`Sequential`] goes through the model layer by layer with two streams, the original's and that of the weights encoded so
+//! far, so that each group of linear maps repairs what the ones before it lost. [`OneShot`] runs no text: it takes the
+//! Hessians of the original model from a file. The result is a [`Stash`] that the pipeline writes from.
+
+mod error;
+mod input;
+mod job;
+mod moments;
+mod one_shot;
+mod pass;
+mod provenance;
+mod report;
+mod sequential;
+mod stash;
+mod streams;
+mod target;
+
+pub use error::CalibratedError;
+pub use job::{Calibrated, Calibration, Source};
+pub use one_shot::OneShot;
+pub use provenance::Provenance;
+pub use report::{Report, TensorReport};
+pub use sequential::Sequential;
+pub use stash::Stash;

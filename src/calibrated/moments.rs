@@ -1,0 +1,141 @@
+//! What the tokens say about one input of linear maps: second moments of the quantized stream, and its cross moments with
+//! what quantization has lost so far.
+
+use kquant_kernels::linalg::{View, ViewMut, gemm};
+use rayon::prelude::*;
+
+use crate::calibrate::HELD_OUT_EVERY;
+use crate::encode::gptq::Hessian;
+
+/// Whether block `block` of `blocks` blocks of text is held out: the last of every eight, or the last of fewer.
+pub(super) fn is_held_out(block: usize, blocks: usize) -> bool {
+    let every = (HELD_OUT_EVERY as usize).min(blocks);
+    every > 1 && block % every == every - 1
+}
+
+/// Sums over some tokens.
+#[derive(Debug)]
+pub(super) struct Moments {
+    tokens: u64,
+    columns: usize,
+    lost: usize,
+    /// `[n][n]`: `x'x` on and above the diagonal.
+    outer: Vec<f32>,
+    /// `[k][n]`: `lost' x`, where `lost` is `[tokens][k]`.
+    cross: Vec<f32>,
+}
+
+/// Means over some tokens.
+#[derive(Debug)]
+pub(super) struct Means {
+    /// `x'x`.
+    pub hessian: Hessian,
+    /// `[k][n]`: `lost' x`, where `lost` is `[tokens][k]`; absent where nothing is known of losses.
+    pub cross: Option<Vec<f32>>,
+}
+
+impl Moments {
+    /// Of inputs of `columns` columns, and losses of `lost`.
+    pub(super) fn new(columns: usize, lost: usize) -> Self {
+        let zeros = |rows: usize| vec![0.0; rows * columns];
+        Self { tokens: 0, columns, lost, outer: zeros(columns), cross: zeros(lost) }
+    }
+
+    /// Columns of the inputs.
+    pub(super) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Width of the losses.
+    pub(super) fn lost(&self) -> usize {
+        self.lost
+    }
+
+    /// Adds tokens: their inputs `x` `[tokens][columns]` and what was lost `[tokens][lost]`.
+    ///
+    /// Every element is one chain of sums over the tokens in their order, so it does not matter how they are cut.
+    pub(super) fn add(&mut self, x: &[f32], lost: &[f32]) {
+        let (n, k) = (self.columns, self.lost);
+        let tokens = x.len() / n;
+        let panel = panel(n);
+        self.outer.par_chunks_mut(panel * n).enumerate().for_each(|(i, rows)| {
+            let (first, count) = (i * panel, rows.len() / n);
+            let right = View::new(&x[first..], tokens, n - first, n, 1);
+            let left = View::new(&x[first..], tokens, count, n, 1).transposed();
+            gemm(ViewMut::new(&mut rows[first..], count, n - first, n, 1), left, right, 1.0, 1.0);
+        });
+        self.cross.par_chunks_mut(panel * n).enumerate().for_each(|(i, rows)| {
+            let (first, count) = (i * panel, rows.len() / n);
+            let left = View::new(&lost[first..], tokens, count, k, 1).transposed();
+            gemm(ViewMut::row_major(rows, n), left, View::row_major(x, n), 1.0, 1.0);
+        });
+        self.tokens += tokens as u64;
+    }
+
+    /// The means; none of no tokens.
+    pub(super) fn means(mut self) -> Option<Means> {
+        let n = self.columns;
+        if self.tokens == 0 {
+            return None;
+        }
+        for row in 0..n {
+            for column in 0..row {
+                self.outer[row * n + column] = self.outer[column * n + row];
+            }
+        }
+        let tokens = self.tokens as f32;
+        self.outer.par_iter_mut().chain(self.cross.par_iter_mut()).for_each(|v| *v /= tokens);
+        let hessian = Hessian { columns: n, mean: self.outer, tokens: self.tokens };
+        Some(Means { hessian, cross: Some(self.cross) })
+    }
+}
+
+/// Rows that one task sums: enough tasks for the threads, enough work in each. Changes no bit.
+fn panel(columns: usize) -> usize {
+    (columns / 8).next_multiple_of(32).clamp(32, 512)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(len: usize, seed: u64) -> Vec<f32> {
+        (0..len as u64).map(|i| ((i + seed) * 7919 % 2003) as f32 / 1001.0 - 1.0).collect()
+    }
+
+    #[test]
+    fn moments_are_means_of_products_however_the_tokens_are_cut() {
+        let (tokens, n, k) = (70, 96, 40);
+        let (x, lost) = (noise(tokens * n, 1), noise(tokens * k, 2));
+        let summed = |cuts: &[usize]| {
+            let mut moments = Moments::new(n, k);
+            let mut from = 0;
+            for &to in cuts {
+                moments.add(&x[from * n..to * n], &lost[from * k..to * k]);
+                from = to;
+            }
+            let means = moments.means().unwrap();
+            (means.hessian.mean, means.cross.unwrap())
+        };
+        let (outer, crossed) = summed(&[70]);
+        for (i, j) in [(0, 0), (3, 90), (90, 3), (50, 51)] {
+            let exact: f64 = (0..tokens).map(|t| f64::from(x[t * n + i]) * f64::from(x[t * n + j])).sum();
+            assert!((f64::from(outer[i * n + j]) - exact / tokens as f64).abs() < 1e-5);
+        }
+        let exact: f64 = (0..tokens).map(|t| f64::from(lost[t * k + 39]) * f64::from(x[t * n + 7])).sum();
+        assert!((f64::from(crossed[39 * n + 7]) - exact / tokens as f64).abs() < 1e-5);
+        let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let parts = summed(&[1, 20, 21, 70]);
+        assert!(bits(&parts.0) == bits(&outer) && bits(&parts.1) == bits(&crossed));
+        assert!(Moments::new(n, k).means().is_none());
+    }
+
+    #[test]
+    fn one_block_of_eight_is_held_out() {
+        let held = |blocks: usize| (0..blocks).filter(|&b| is_held_out(b, blocks)).collect::<Vec<_>>();
+        assert_eq!(held(1), [0; 0]);
+        assert_eq!(held(2), [1]);
+        assert_eq!(held(5), [4]);
+        assert_eq!(held(17), [7, 15]);
+    }
+}

@@ -1,0 +1,119 @@
+//! Encoding with Hessians of the original model, read from a statistics file: no text is run, and one file serves all types.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use kquant_formats::hessian::Half;
+
+use super::input::{Input, Method};
+use super::moments::Means;
+use super::report::Report;
+use super::{CalibratedError, Stash};
+use crate::calibrate::{GroupHessians, HessianFile};
+use crate::encode::{Encoder, gptq};
+use crate::model::{Model, ModelError};
+use crate::plan::{Plan, PlannedTensor};
+use crate::progress::Progress;
+
+/// A run to come.
+pub struct OneShot<'a> {
+    /// The original.
+    pub model: &'a Model,
+    /// What its tensors become.
+    pub plan: &'a Plan,
+    /// The statistics.
+    pub file: &'a HessianFile,
+    /// Encodes what gets no feedback.
+    pub encoder: &'static dyn Encoder,
+    /// How the others are rounded.
+    pub options: &'a gptq::Options,
+    /// Bytes for weights, Hessians and encoded tensors.
+    pub memory: u64,
+    /// Set from outside to stop early.
+    pub cancel: &'a AtomicBool,
+    /// Told of work done, in the unit of [`OneShot::work`].
+    pub progress: &'a dyn Progress,
+}
+
+impl OneShot<'_> {
+    /// Units of work: weights of the tensors that the file knows.
+    pub fn work(model: &Model, file: &HessianFile) -> u64 {
+        let tensors = file.groups().flat_map(|group| group.tensors());
+        tensors.filter_map(|name| model.find(name)).map(|t| t.weights()).sum()
+    }
+
+    /// Encodes every tensor that the file knows.
+    ///
+    /// # Errors
+    /// When the file is of another model or cannot be used, memory is too little, or the run is cancelled.
+    pub fn run(&self) -> Result<(Stash, Report), CalibratedError> {
+        let planned: BTreeMap<&str, &PlannedTensor> =
+            self.plan.tensors.iter().map(|t| (t.mapped.name.as_str(), t)).collect();
+        let needed = self.check(&planned)?;
+        let mut stash = Stash::new((self.memory - needed) / 2);
+        let mut report = Report::default();
+        let mut done = 0;
+        for group in self.file.groups() {
+            let tensors: Vec<_> =
+                group.tensors().iter().filter_map(|name| planned.get(name.as_str())).collect();
+            if let Some(input) = self.input(&group, &mut report)? {
+                for tensor in tensors.iter().filter(|t| !t.copy) {
+                    self.encode(tensor, &input, &mut stash, &mut report)?;
+                }
+            }
+            done += tensors.iter().map(|t| t.mapped.weights()).sum::<u64>();
+            self.progress.advance(done, group.tensors().first().map_or("", String::as_str));
+        }
+        Ok((stash, report))
+    }
+
+    /// Checks shapes before any work, and returns the bytes that the largest group takes.
+    fn check(&self, planned: &BTreeMap<&str, &PlannedTensor>) -> Result<u64, CalibratedError> {
+        let mut largest = 0;
+        for group in self.file.groups() {
+            let columns = group.columns() as u64;
+            for tensor in group.tensors().iter().filter_map(|name| planned.get(name.as_str())) {
+                if tensor.mapped.columns() != columns {
+                    return Err(CalibratedError::Columns {
+                        tensor: tensor.mapped.name.clone(),
+                        found: columns,
+                        expected: tensor.mapped.columns(),
+                    });
+                }
+                let floats = 6 * columns * columns + 4 * tensor.mapped.weights();
+                largest = largest.max(4 * floats);
+            }
+        }
+        if largest > self.memory {
+            return Err(CalibratedError::Memory { what: "the largest tensor".into(), needed: largest });
+        }
+        Ok(largest)
+    }
+
+    /// The statistics of one input, factored; `None` where there are none.
+    fn input(&self, group: &GroupHessians, report: &mut Report) -> Result<Option<Input>, CalibratedError> {
+        let start = Instant::now();
+        let means =
+            |half| Ok::<_, CalibratedError>(group.read(half)?.map(|hessian| Means { hessian, cross: None }));
+        let (train, held_out) = (means(Half::Train)?, means(Half::HeldOut)?);
+        report.held_out_tokens = report.held_out_tokens.max(group.tokens(Half::HeldOut));
+        report.tokens = report.tokens.max(group.tokens(Half::Train) + report.held_out_tokens);
+        let input = train.map_or(Ok(None), |train| Input::new(train, held_out, group.tensors()));
+        report.steps.factors.add(start, Input::factor_operations(group.columns()));
+        input
+    }
+
+    fn encode(
+        &self,
+        tensor: &PlannedTensor,
+        input: &Input,
+        stash: &mut Stash,
+        report: &mut Report,
+    ) -> Result<(), CalibratedError> {
+        let method = Method { encoder: self.encoder, options: self.options, cancel: self.cancel };
+        let weights = self.model.values(&tensor.mapped)?;
+        let encoded: Result<_, ModelError> = input.encode(tensor, weights, true, &method, &mut report.steps);
+        Ok(encoded?.keep(tensor, stash, report)?)
+    }
+}

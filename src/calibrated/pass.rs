@@ -1,0 +1,182 @@
+//! A sequential pass under way.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use super::input::{Halves, Input, Method};
+use super::report::Report;
+use super::sequential::Sequential;
+use super::streams::{Side, Streams};
+use super::{CalibratedError, Stash};
+use crate::encode::Rows;
+use crate::model::stages::{Stage, StageWeights, Stages, State};
+use crate::model::{EMBEDDING, ModelError, OUTPUT};
+use crate::plan::PlannedTensor;
+
+pub(super) struct Pass<'a> {
+    pub job: &'a Sequential<'a>,
+    pub stages: &'a Stages<'a>,
+    pub tensors: BTreeMap<&'a str, &'a PlannedTensor>,
+    pub streams: Streams,
+    /// Tokens of a block of text.
+    pub block: usize,
+    /// Tokens of a tile.
+    pub tile: usize,
+    pub stash: Stash,
+    pub report: Report,
+    /// Units of work.
+    pub done: u64,
+}
+
+impl Pass<'_> {
+    /// From the embedding to the output.
+    pub(super) fn run(mut self) -> Result<(Stash, Report), CalibratedError> {
+        self.embed()?;
+        for layer in 0..self.job.model.hyper.layers {
+            for stage in &self.stages.stages {
+                let halves = self.advance(layer, stage)?;
+                if let (Some(group), Some(halves)) = (&stage.group, halves) {
+                    let names = self.stages.tensors(layer, group);
+                    self.encode(&names, halves, !group.residual)?;
+                    self.progress(self.job.chunks.tokens().len(), &format!("layer {layer}, weights"));
+                }
+            }
+        }
+        if self.job.with_output && self.tensors.contains_key(OUTPUT) {
+            let halves = self.output_moments()?;
+            self.encode(&[OUTPUT.to_owned()], halves, true)?;
+        }
+        Ok((self.stash, self.report))
+    }
+
+    /// Fills both streams: rows of the embedding as they are, and as they will be written.
+    fn embed(&mut self) -> Result<(), CalibratedError> {
+        let (model, context) = (self.job.model, self.job.chunks.context());
+        let coded = self.tensors.get(EMBEDDING).copied().filter(|t| !t.copy);
+        let encoder = self.job.encoder;
+        for (i, tokens) in self.job.chunks.tokens().chunks(self.tile).enumerate() {
+            let original =
+                model.embed_by(tokens, 0, context, |token, out| model.embedding_row(token, out))?;
+            let quantized = model.embed_by(tokens, 0, context, |token, out| {
+                model.embedding_row(token, out)?;
+                if let Some(tensor) = coded {
+                    let columns = out.len();
+                    let mut bytes = vec![0; columns / tensor.block.elements * tensor.block.bytes];
+                    encoder.encode(tensor.block, Rows { weights: out, columns }, None, &mut bytes);
+                    (tensor.block.decode)(&bytes, out);
+                }
+                Ok(())
+            })?;
+            self.streams.put(i, Side::Original, vec![original])?;
+            self.streams.put(i, Side::Quantized, vec![quantized])?;
+        }
+        Ok(())
+    }
+
+    /// Takes both streams through a stage; gives the moments of the coming group's input, if one comes.
+    fn advance(&mut self, layer: usize, stage: &Stage) -> Result<Option<Halves>, CalibratedError> {
+        let start = Instant::now();
+        let summed = self.report.steps.moments.seconds;
+        let original = self.stages.weights(layer, stage, None)?;
+        let quantized = self.stages.weights(layer, stage, Some(&self.stash))?;
+        let residual = stage.group.as_ref().filter(|g| g.residual);
+        let next = residual.map(|group| self.stages.linear(layer, group)).transpose()?;
+        let mut halves = None;
+        for tile in 0..self.streams.len() {
+            self.check_cancelled()?;
+            let first = tile * self.tile;
+            let f = self.streams.take(tile, Side::Original)?;
+            let f = self.stages.run(layer, stage, &original, first, f)?;
+            let q = self.streams.take(tile, Side::Quantized)?;
+            let q = self.stages.run(layer, stage, &quantized, first, q)?;
+            if stage.group.is_some() {
+                let lost = self.lost(stage, next.as_ref(), &f, &q);
+                self.add(&mut halves, tile, stage.input(&q), &lost);
+            }
+            self.streams.put(tile, Side::Original, f)?;
+            self.streams.put(tile, Side::Quantized, q)?;
+            self.progress(self.tokens(tile), &format!("layer {layer}, streams"));
+        }
+        let weights = original.weights() + next.as_ref().map_or(0, StageWeights::weights) / 2;
+        let tokens = self.job.chunks.tokens().len();
+        let forward = &mut self.report.steps.forward;
+        forward.add(start, 4.0 * weights as f64 * tokens as f64);
+        forward.seconds -= self.report.steps.moments.seconds - summed;
+        Ok(halves)
+    }
+
+    /// What the quantized stream has lost where the coming group reads: of the input or, where the output goes right into
+    /// the stream, of the stream after it, were `next`, the group's own weights, kept.
+    fn lost(&self, stage: &Stage, next: Option<&StageWeights>, f: &State, q: &State) -> Vec<f32> {
+        let lost = difference(stage.input(f), stage.input(q));
+        let Some(next) = next else { return lost };
+        let mut lost = self.stages.apply(next, &lost);
+        let streams = stage.stream(f).par_iter().zip(stage.stream(q));
+        lost.par_iter_mut().zip(streams).for_each(|(lost, (f, q))| *lost += f - q);
+        lost
+    }
+
+    /// Adds a tile's inputs and losses to the moments.
+    fn add(&mut self, halves: &mut Option<Halves>, tile: usize, x: &[f32], lost: &[f32]) {
+        let start = Instant::now();
+        let tokens = self.tokens(tile);
+        let halves = halves.get_or_insert_with(|| Halves::new(x.len() / tokens, lost.len() / tokens));
+        let total = self.job.chunks.tokens().len();
+        halves.add((tile * self.tile, total), self.block, x, lost);
+        self.report.steps.moments.add(start, tokens as f64 * halves.operations());
+    }
+
+    /// Moments of the final norm's output.
+    fn output_moments(&mut self) -> Result<Halves, CalibratedError> {
+        let head = self.job.model.head(0)?;
+        let mut halves = None;
+        for tile in 0..self.streams.len() {
+            self.check_cancelled()?;
+            let [f, q] = [Side::Original, Side::Quantized].map(|side| self.streams.take(tile, side));
+            let [f, q] = [head.normed(&f?.concat()), head.normed(&q?.concat())];
+            self.add(&mut halves, tile, &q, &difference(&f, &q));
+        }
+        Ok(halves.unwrap_or_else(|| Halves::new(0, 0)))
+    }
+
+    /// Tokens of tile `tile`.
+    fn tokens(&self, tile: usize) -> usize {
+        (self.job.chunks.tokens().len() - tile * self.tile).min(self.tile)
+    }
+
+    fn progress(&mut self, work: usize, what: &str) {
+        self.done += work as u64;
+        self.job.progress.advance(self.done, what);
+    }
+
+    fn check_cancelled(&self) -> Result<(), ModelError> {
+        if self.job.cancel.load(Ordering::Relaxed) { Err(ModelError::Interrupted) } else { Ok(()) }
+    }
+
+    /// Encodes the weights that read one input.
+    fn encode(&mut self, names: &[String], halves: Halves, of_inputs: bool) -> Result<(), CalibratedError> {
+        let start = Instant::now();
+        let columns = halves.columns();
+        let (Some(train), held_out) = halves.means() else { return Ok(()) };
+        let input = Input::new(train, held_out, names)?;
+        self.report.steps.factors.add(start, Input::factor_operations(columns));
+        let Some(input) = input else { return Ok(()) };
+        self.report.held_out_tokens = input.held_out_tokens();
+        let method = Method { encoder: self.job.encoder, options: self.job.options, cancel: self.job.cancel };
+        for name in names {
+            let Some(&tensor) = self.tensors.get(name.as_str()).filter(|t| !t.copy) else { continue };
+            let weights = self.job.model.values(&tensor.mapped)?;
+            let encoded = input.encode(tensor, weights, of_inputs, &method, &mut self.report.steps)?;
+            encoded.keep(tensor, &mut self.stash, &mut self.report)?;
+        }
+        Ok(())
+    }
+}
+
+/// `a - b`
+fn difference(a: &[f32], b: &[f32]) -> Vec<f32> {
+    a.par_iter().zip(b).map(|(a, b)| a - b).collect()
+}

@@ -1,0 +1,133 @@
+//! Tensors that are encoded before their turn to be written: in memory up to a limit, past it in a temporary file.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use kquant_formats::FormatError;
+use kquant_formats::scratch::Scratch;
+use kquant_kernels::block::BlockType;
+
+use crate::model::ModelError;
+use crate::model::stages::Replaced;
+
+/// Encoded tensors by GGUF name.
+#[derive(Debug)]
+pub struct Stash {
+    tensors: BTreeMap<String, Stored>,
+    /// Bytes that may still be held in memory.
+    room: u64,
+    scratch: Option<Scratch>,
+}
+
+#[derive(Debug)]
+struct Stored {
+    block: &'static BlockType,
+    columns: usize,
+    row_bytes: usize,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Memory(Vec<u8>),
+    /// From this byte of the temporary file on.
+    File(u64),
+}
+
+impl Stash {
+    /// An empty one that holds up to `memory` bytes in memory.
+    pub fn new(memory: u64) -> Self {
+        Self { tensors: BTreeMap::new(), room: memory, scratch: None }
+    }
+
+    /// Keeps `bytes`, rows of `columns` weights encoded as `block`, under `name`.
+    ///
+    /// # Errors
+    /// When there is no room for them.
+    pub fn insert(
+        &mut self,
+        name: &str,
+        block: &'static BlockType,
+        columns: usize,
+        bytes: Vec<u8>,
+    ) -> Result<(), FormatError> {
+        let row_bytes = columns / block.elements * block.bytes;
+        let size = bytes.len() as u64;
+        let place = if size <= self.room {
+            self.room -= size;
+            Place::Memory(bytes)
+        } else {
+            let scratch = match &mut self.scratch {
+                Some(scratch) => scratch,
+                none => none.insert(Scratch::new()?),
+            };
+            let at = scratch.reserve(size);
+            scratch.write_at(at, &bytes)?;
+            Place::File(at)
+        };
+        self.tensors.insert(name.to_owned(), Stored { block, columns, row_bytes, place });
+        Ok(())
+    }
+
+    /// Whether `name` is there.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// Rows `rows` of `name` as encoded; `None` when it is not there.
+    ///
+    /// # Errors
+    /// When the temporary file cannot be read.
+    pub fn rows(&self, name: &str, rows: Range<u64>) -> Option<Result<Vec<u8>, FormatError>> {
+        let stored = self.tensors.get(name)?;
+        let (from, len) =
+            (rows.start as usize * stored.row_bytes, (rows.end - rows.start) as usize * stored.row_bytes);
+        match &stored.place {
+            Place::Memory(bytes) => bytes.get(from..from + len).map(|rows| Ok(rows.to_vec())),
+            Place::File(at) => {
+                let mut bytes = vec![0; len];
+                let read = self.scratch.as_ref()?.read_at(at + from as u64, &mut bytes);
+                Some(read.map(|()| bytes))
+            }
+        }
+    }
+}
+
+impl Replaced for Stash {
+    fn rows(&self, tensor: &str, first: u64, out: &mut [f32]) -> Option<Result<(), ModelError>> {
+        let stored = self.tensors.get(tensor)?;
+        let rows = (out.len() / stored.columns) as u64;
+        let bytes = Self::rows(self, tensor, first..first + rows)?;
+        Some(match bytes {
+            Ok(bytes) => {
+                (stored.block.decode)(&bytes, out);
+                Ok(())
+            }
+            Err(error) => Err(ModelError::Read { what: error.to_string() }),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kquant_kernels::block::by_name;
+
+    #[test]
+    fn rows_come_back_from_memory_and_from_the_file() {
+        let block = by_name("Q8_0").unwrap();
+        let mut stash = Stash::new(100);
+        let bytes = |seed: u8| -> Vec<u8> { (0..68u8).map(|i| i.wrapping_mul(3) ^ seed).collect() };
+        stash.insert("a", block, 32, bytes(1)).unwrap();
+        stash.insert("b", block, 32, bytes(2)).unwrap();
+        assert!(stash.scratch.is_some());
+        for (name, seed) in [("a", 1), ("b", 2)] {
+            assert_eq!(stash.rows(name, 1..2).unwrap().unwrap(), bytes(seed)[34..]);
+            let (mut decoded, mut expected) = ([0.0; 32], [0.0; 32]);
+            Replaced::rows(&stash, name, 0, &mut decoded).unwrap().unwrap();
+            (block.decode)(&bytes(seed)[..34], &mut expected);
+            assert_eq!(decoded.map(f32::to_bits), expected.map(f32::to_bits));
+        }
+        assert!(stash.rows("c", 0..1).is_none() && !stash.contains("c"));
+    }
+}

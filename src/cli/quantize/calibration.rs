@@ -1,0 +1,98 @@
+//! Encoding with feedback, and what is told of it.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use kquant::calibrated::{Calibrated, Calibration, Report};
+use kquant::quantize::Prepared;
+use kquant_formats::partial::PartialFile;
+
+use super::{Args, means};
+use crate::cli::progress::{Display, Unit};
+use crate::cli::table;
+
+/// Encodes with feedback, if the job says so, and tells what came of it.
+pub(super) fn calibrate(
+    args: &Args,
+    prepared: &Prepared,
+    cancel: &AtomicBool,
+) -> anyhow::Result<Option<Calibrated>> {
+    let Some(calibration) = prepared.calibration() else { return Ok(None) };
+    if !args.quiet {
+        warn(calibration)?;
+    }
+    let display = Display::new(calibration.work(), Unit::Work, args.quiet);
+    let calibrated = means(args).run(|| prepared.calibrate(args.memory, cancel, &display))?;
+    display.finish();
+    let calibrated = calibrated?;
+    if let Some(calibrated) = &calibrated {
+        if let Some(path) = &args.report {
+            write(&calibrated.report, path, args.force)?;
+        }
+        if !args.quiet && !args.json {
+            print(&calibrated.report)?;
+        }
+    }
+    Ok(calibrated)
+}
+
+/// Tokens per column below which feedback fits noise.
+const FEW: f64 = 4.0;
+
+/// Warns of a text that is short for the model, before the work.
+fn warn(calibration: &Calibration) -> io::Result<()> {
+    let (columns, tokens) = (calibration.model.widest_input(), calibration.tokens());
+    let ratio = tokens as f64 / columns.max(1) as f64;
+    if ratio < FEW {
+        writeln!(
+            io::stderr(),
+            "warning: {tokens} tokens are {ratio:.1} for each of up to {columns} columns; with fewer than {FEW} feedback \
+             fits noise. Give at least {} tokens of text",
+            columns * FEW as usize
+        )?;
+    }
+    Ok(())
+}
+
+/// Writes the report as JSON.
+fn write(report: &Report, path: &Path, force: bool) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(report)? + "\n";
+    let file = PartialFile::create(path, text.len() as u64, force)?;
+    file.write_at(0, text.as_bytes())?;
+    Ok(file.finish()?)
+}
+
+/// A line for each tensor, and totals.
+fn print(report: &Report) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let head = ["tensor", "type", "tokens/column", "correction", "ggml", "search", "written", "/ ggml"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for t in &report.tensors {
+        rows.push(vec![
+            t.name.clone(),
+            t.kind.to_owned(),
+            format!("{:.0}", t.tokens_per_column),
+            format!("{:.2}", t.correction),
+            format!("{:.4e}", t.ggml),
+            format!("{:.4e}", t.search),
+            format!("{:.4e}", t.written),
+            format!("{:.3}", t.written / t.ggml),
+        ]);
+    }
+    table::write(&mut out, &rows, &[2, 3, 4, 5, 6, 7])?;
+    for (name, step) in report.steps.named() {
+        let rate = step.operations / step.seconds.max(1e-9) / 1e9;
+        writeln!(out, "{name:<8} {:8.1} s {rate:8.1} GFLOP/s", step.seconds)?;
+    }
+    writeln!(
+        out,
+        "error on held-out text, relative to ggml's encoder with this importance: search {:.3}, written {:.3} \
+         ({} tensors, {} tokens, {} of them held out)",
+        report.ratio(|t| t.search),
+        report.ratio(|t| t.written),
+        report.tensors.len(),
+        report.tokens,
+        report.held_out_tokens
+    )
+}

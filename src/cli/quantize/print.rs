@@ -1,0 +1,80 @@
+//! What `quantize` prints.
+
+use std::io::{self, Write};
+
+use kquant::plan::PlanView;
+use kquant::quantize::Report;
+
+use crate::cli::{bytes, table};
+
+/// What the user should know before a long run: warnings and tensors that do not get the type they should.
+pub(super) fn warn(view: &PlanView) -> io::Result<()> {
+    let mut err = io::stderr().lock();
+    for warning in view.warnings {
+        writeln!(err, "warning: {warning}")?;
+    }
+    if view.fallbacks > 0 {
+        writeln!(
+            err,
+            "warning: {} of {} tensors ({:.1} % of the weights) cannot have the type of the recipe; see --dry-run",
+            view.fallbacks,
+            view.tensors.len(),
+            view.fallback_weights * 100.0
+        )?;
+    }
+    Ok(())
+}
+
+/// The plan, a line for each tensor.
+pub(super) fn plan(view: &PlanView) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let mut rows = vec![["tensor", "shape", "from", "to", "bytes", "bpw", ""].map(str::to_owned).to_vec()];
+    for t in &view.tensors {
+        let shape: Vec<String> = t.shape.iter().map(u64::to_string).collect();
+        let mut note = t.fallback.map_or_else(String::new, |f| format!("not {}: {}", f.wanted, f.why));
+        if t.importance {
+            note.insert_str(0, if note.is_empty() { "importance" } else { "importance; " });
+        }
+        rows.push(vec![
+            t.name.to_owned(),
+            shape.join(" x "),
+            t.source_type.to_owned(),
+            t.kind.to_owned(),
+            t.bytes.to_string(),
+            format!("{:.4}", t.bits_per_weight),
+            note,
+        ]);
+    }
+    table::write(&mut out, &rows, &[1, 4, 5])?;
+    writeln!(
+        out,
+        "\n{} tensors, {} weights, {} ({:.4} bits per weight), file {}",
+        view.tensors.len(),
+        view.weights,
+        bytes::show(view.tensor_bytes),
+        view.bits_per_weight,
+        bytes::show(view.file_bytes)
+    )?;
+    out.flush()?;
+    warn(view)
+}
+
+/// What was written.
+pub(super) fn report(report: &Report) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let total: u64 = report.files.iter().map(|f| f.bytes).sum();
+    let elapsed = report.elapsed.as_secs_f64();
+    for file in &report.files {
+        writeln!(out, "{}: {}", file.path.display(), bytes::show(file.bytes))?;
+        writeln!(out, "  sha256 {}", file.sha256)?;
+    }
+    writeln!(
+        out,
+        "{} -> {}, {:.3} bits per weight, {:.1} s, {:.1} M weights/s",
+        bytes::show(report.source_bytes),
+        bytes::show(total),
+        report.bits_per_weight,
+        elapsed,
+        report.weights as f64 / elapsed / 1e6
+    )
+}

@@ -1,0 +1,90 @@
+//! Which encoder and which statistics `quantize` uses.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use kquant::calibrate::HessianFile;
+use kquant::calibrated::{Calibration, Source};
+use kquant::encode::{self, Encoder, gptq};
+use kquant::model::Products;
+use kquant::quantize::Statistics;
+use kquant::verify::file_sha256;
+
+use super::{Args, means};
+use crate::cli::calibrate::importance;
+
+/// The encoder called `name`.
+pub(super) fn encoder(name: &str) -> Result<&'static dyn Encoder, String> {
+    encode::by_name(name).ok_or_else(|| {
+        let names: Vec<_> = encode::ENCODERS.iter().map(|e| e.name()).collect();
+        format!("choose from {}", names.join(", "))
+    })
+}
+
+/// The help text of `--encoder`.
+pub(super) fn encoder_help() -> String {
+    let list: Vec<_> = encode::ENCODERS.iter().map(|e| format!("{}: {}", e.name(), e.about())).collect();
+    format!("How weights are rounded; by default {}. {}", DEFAULTS, list.join("; "))
+}
+
+/// As [`Args::encoder`] chooses.
+const DEFAULTS: &str = "gptq with --calibrate or Hessians, else guarded";
+
+impl Args {
+    /// The encoder asked for, or the best for the statistics at hand.
+    pub(super) fn encoder(&self) -> anyhow::Result<&'static dyn Encoder> {
+        let name = match (&self.calibrate, &self.imatrix) {
+            (Some(_), _) => "gptq",
+            (None, Some(path)) if has_hessians(path)? => "gptq",
+            // `search` has less weighted error, but not always the better model: see the README.
+            _ => "guarded",
+        };
+        let encoder = self.encoder.or_else(|| encode::by_name(name)).context("no encoder")?;
+        if encoder.wants_hessians() && self.calibrate.is_none() && self.imatrix.is_none() {
+            bail!(
+                "--encoder {} needs a text: give --calibrate TEXT, or choose --encoder search",
+                encoder.name()
+            );
+        }
+        Ok(encoder)
+    }
+}
+
+/// Whether the importance matrix `path` is a whole statistics file. What cannot be read is told of when it is opened.
+fn has_hessians(path: &Path) -> anyhow::Result<bool> {
+    Ok(path.is_file() && kquant_formats::hessian::HessianFile::is_at(path)?)
+}
+
+/// Statistics as the arguments ask for them; where only importance is wanted of a text, the model is run now.
+pub(super) fn statistics(args: &Args, encoder: &dyn Encoder) -> anyhow::Result<Statistics> {
+    let source = match (&args.calibrate, &args.imatrix) {
+        (None, None) => return Ok(Statistics::None),
+        (None, Some(path)) if encoder.wants_hessians() => {
+            let file = HessianFile::open(path).with_context(|| {
+                format!("--encoder {} needs Hessians, of `kquant calibrate --hessian`", encoder.name())
+            })?;
+            let model = args.text_args.open(&args.model)?;
+            (model, Source::Statistics { path: path.clone(), file })
+        }
+        (None, Some(path)) => return Ok(Statistics::File(path.clone())),
+        (Some(text), _) => {
+            let mut model = args.text_args.open(&args.model)?;
+            let chunks = args.text_args.chunks(&model, text)?;
+            if !encoder.wants_hessians() {
+                let means = means(args);
+                let matrix =
+                    means.run(|| importance(&model, &chunks, text, args.output_tensor, &means))??;
+                return Ok(Statistics::Collected { text: text.clone(), matrix });
+            }
+            if args.text_args.products.is_none() {
+                model.compute_in(Products::Bf16);
+            }
+            let (sha256, _) = file_sha256(text).with_context(|| text.display().to_string())?;
+            (model, Source::Text { path: text.clone(), sha256, chunks })
+        }
+    };
+    let (model, source) = source;
+    let options = gptq::Options { rounds: args.rounds, ..gptq::Options::default() };
+    let calibration = Calibration { model, source, options, with_output: args.output_tensor };
+    Ok(Statistics::Calibration(Box::new(calibration)))
+}
