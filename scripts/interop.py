@@ -10,8 +10,9 @@ llama_model_quantize make two.gguf. Columns of the table:
   decode   the numpy decoders of the gguf package give the weights that kquant decodes, exactly
   logits   llama.cpp loads both; logits of a text are finite and equal
   text     llama.cpp goes on with the same 32 tokens
-Then for each model: token ids of llama.cpp and of the `tokenizers` package on real text and on odd lines; and for each
-reference folder (a checkpoint with recorded logits), logits of llama.cpp against the recorded ones.
+Then for each model: token ids of kquant, from the folder's vocabulary and from the GGUF's, and of the `tokenizers` package
+against those of llama.cpp, on corpora and on hard strings; and for each reference folder (a checkpoint with recorded logits),
+logits of llama.cpp against the recorded ones.
 Needs the packages of requirements.txt.
 """
 
@@ -26,14 +27,12 @@ import numpy as np
 import tokenizers
 
 import stock
-from program import Kquant, Tally, difference
+from program import DATA, Kquant, Tally, difference, hard_strings
 
-ROOT = Path(__file__).resolve().parent.parent
 FILE_TYPES = "F32 BF16 Q8_0 Q6_K Q5_K_M Q4_K_M Q4_0 Q3_K_S Q2_K IQ4_XS".split()
 FLOATS = ("F32", "F16", "BF16")  # an importance matrix changes nothing
 COLUMNS = "tensors hash keys bytes decode logits text".split()
 PROMPT_TOKENS, GENERATED = 120, 32
-PIECE = 3000  # characters
 LOGIT_TOLERANCE = 1e-5  # the bytes are equal, so the logits should be; leaves room for threads that sum in another order
 # Of the largest logit. Recorded logits are not exact (rotary frequencies were rounded to bf16 with the weights), nor is
 # llama.cpp (GELU from a table of f16); a wrong permutation or key costs tens of percent.
@@ -46,12 +45,6 @@ clouds, which were gathering over the hills, and thought of the long way back.
     def area(width, height):
         return width * height  # in square metres
 """
-ODD_LINES = [
-    "", " ", "  ", "a", " a", "a ", "   three spaces", "tab\tand\ttab", "line\nfeed\n\n\nand\r\nmore\r",
-    "naïve café, Ærøskøbing, straße, ŽLUŤOUČKÝ kůň", "Привет, мир! Ελληνικά. עברית العربية", "東京は日本の首都です。 한국어",
-    "🙂🙃 👩‍👩‍👧 🇫🇷 e\u0301", "don't I'll WE'VE it's I'M", "12345678901234567890 1,000.50 3.14159e-10", "x" * 300,
-    "snake_case camelCase kebab-case a/b\\c ==> !!! ??? ... ---", "\u00a0no-break\u2003em\u200bzero\ufeffbom", "\u2581 and ▁▁",
-]  # fmt: skip
 
 
 def source_type(folder):
@@ -139,26 +132,47 @@ def check_file_types(kquant, folder, kinds, importance, text, scratch, tally):
             print(f"{name:<32} {' '.join(f'{word:<7}' for word in words)} {generated[:30]!r}", flush=True)
 
 
-def pieces(text):
-    """The text in parts of some KB, and the odd lines."""
-    return [text[i : i + PIECE] for i in range(0, len(text), PIECE)] + ODD_LINES
+def written_strings(scratch):
+    """The hard strings, a file for each."""
+    paths = []
+    for number, text in enumerate(hard_strings()):
+        paths.append(scratch / f"{number}.txt")
+        paths[-1].write_text(text, newline="")
+    return paths
 
 
-def tokens_problem(kquant, folder, text, scratch):
-    """Counts the pieces that llama.cpp and the tokenizers package cut differently."""
-    path = scratch / "vocabulary.gguf"
-    kquant.quantize(folder, path, "Q8_0")
-    model = stock.Model(path, vocabulary_only=True)
-    reference = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-    wrong, count = [], 0
-    for piece in pieces(text):
-        expected, actual = reference.encode(piece, add_special_tokens=False).ids, model.tokens(piece)
-        count += len(expected)
-        if expected != actual:
-            at = next((i for i, (e, a) in enumerate(zip(expected, actual)) if e != a), min(len(expected), len(actual)))
-            wrong.append(f"{piece[:20]!r} from token {at}: {expected[at : at + 3]} / {actual[at : at + 3]}")
-    print(f"{folder.name}: {len(pieces(text))} pieces, {count} tokens, {len(wrong)} mismatches")
-    return f"{len(wrong)} pieces: {'; '.join(wrong[:3])}" if wrong else ""
+def ids_problem(paths, expected, actual):
+    """Counts the texts that two tokenizers cut differently."""
+    wrong = []
+    for path, one, two in zip(paths, expected, actual, strict=True):
+        if one != two:
+            at = next((i for i, (a, b) in enumerate(zip(one, two)) if a != b), min(len(one), len(two)))
+            wrong.append(f"{read(path)[:20]!r} from token {at}: {one[at : at + 3]} / {two[at : at + 3]}")
+    return f"{len(wrong)} texts: {'; '.join(wrong[:3])}" if wrong else ""
+
+
+def read(path):
+    """The text, its line ends as they are."""
+    return path.read_bytes().decode()
+
+
+def check_tokens(kquant, folder, corpora, scratch, tally):
+    """kquant's ids, from the folder and from the GGUF, against llama.cpp's; and where control tokens are read as such, those
+    of the tokenizers package, which always does."""
+    full, strings = scratch / "full.gguf", written_strings(scratch)
+    kquant.quantize(folder, full, "F32")
+    peer = stock.Model(full, vocabulary_only=True)
+    library = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    for special, paths in [(False, [*corpora, *strings]), (True, strings)]:
+        texts, more = [read(path) for path in paths], ["--special"] if special else []
+        ways = {f"kquant, {source.name}": kquant.tokens(source, paths, *more) for source in (folder, full)}
+        if special:
+            ways["tokenizers"] = [library.encode(text, add_special_tokens=False).ids for text in texts]
+        expected = [peer.tokens(text, special) for text in texts]
+        for way, actual in ways.items():
+            name = f"{folder.name} tokens{' +special' if special else ''}: {way}"
+            word = tally.check(name, ids_problem(paths, expected, actual))
+            print(f"{name:<60} {len(texts)} texts, {sum(map(len, expected))} tokens {word}", flush=True)
 
 
 def reference_problem(kquant, folder, scratch):
@@ -184,12 +198,14 @@ def arguments():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kquant", required=True, type=Path, help="the program")
-    parser.add_argument("--models", nargs="+", type=Path, default=[ROOT / "tests/data/tiny-llama"], metavar="DIR",
+    parser.add_argument("--models", nargs="+", type=Path, default=[DATA / "tiny-llama"], metavar="DIR",
                         help="Hugging Face folders (default: tests/data/tiny-llama)")  # fmt: skip
     parser.add_argument("--types", nargs="+", default=FILE_TYPES, metavar="TYPE", help="default: " + " ".join(FILE_TYPES))
     parser.add_argument("--imatrix", nargs="+", default=[], type=importance_of, metavar="NAME=FILE",
                         help="importance matrix of the model folder NAME")  # fmt: skip
-    parser.add_argument("--text", type=Path, help="text to tokenize and to go on with (default: a paragraph)")
+    parser.add_argument("--text", type=Path, help="text to go on with (default: a paragraph)")
+    parser.add_argument("--corpora", nargs="+", type=Path, default=sorted(DATA.glob("corpora/*.txt")), metavar="FILE",
+                        help="texts to tokenize (default: those of tests/data)")  # fmt: skip
     parser.add_argument("--references", nargs="+", default=[], type=Path, metavar="DIR",
                         help="model folders with expected.json (tokens) and logits.f32")  # fmt: skip
     return parser.parse_args()
@@ -207,7 +223,7 @@ def main():
             matrix = dict(args.imatrix).get(model.name)
             check_file_types(kquant, model, args.types, matrix, text, scratch, tally)
         for model in args.models:
-            tally.row(f"{model.name} tokens", tokens_problem, kquant, model, text, scratch)
+            check_tokens(kquant, model, args.corpora, scratch, tally)
         for model in args.references:
             tally.row(f"{model.name} logits", reference_problem, kquant, model, scratch)
     return tally.close()

@@ -3,19 +3,19 @@
 
 Needs the PyPI package llama-cpp-python. Usage: scripts/refresh_tokens.py NAME=MODEL.gguf ..., with models that
 `kquant quantize --type F32` made from tests/data/tiny-llama, tests/data/archs/gpt2 and, with any weights,
-tests/data/tokenizers/gpt2-4m. The texts are those of tests/data/corpora and tests/data/tokens/strings.json, in which
-{"repeat": [TEXT, COUNT]} is a long one. Ids of control tokens in the text: "plain" without, "special" with.
+tests/data/tokenizers/gpt2-4m. The texts are those of tests/data/corpora and tests/data/tokens/strings.json. Ids of control
+tokens in the text: "plain" without, "special" with.
 """
 
 import hashlib
 import json
 import struct
 import sys
-from pathlib import Path
 
 import llama_cpp
 
-DATA = Path(__file__).resolve().parent.parent / "tests" / "data"
+from program import DATA, hard_strings
+
 MOST_IDS = 64
 
 
@@ -34,21 +34,13 @@ def compact(ids):
     return digest(ids) if len(ids) > MOST_IDS else ids
 
 
-def expand(entry):
-    if isinstance(entry, dict):
-        unit, count = entry["repeat"]
-        return unit * count
-    return entry
-
-
 def record(vocab):
     both = {"plain": False, "special": True}
     corpora = {}
     for path in sorted((DATA / "corpora").glob("*.txt")):
         corpora[path.name] = {name: digest(tokenize(vocab, path.read_bytes(), flag)) for name, flag in both.items()}
     strings = []
-    for entry in json.loads((DATA / "tokens" / "strings.json").read_text()):
-        text = expand(entry).encode()
+    for text in map(str.encode, hard_strings()):
         strings.append({name: compact(tokenize(vocab, text, flag)) for name, flag in both.items()})
     roles = {
         "bos": llama_cpp.llama_vocab_bos(vocab), "eos": llama_cpp.llama_vocab_eos(vocab),

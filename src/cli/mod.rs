@@ -6,6 +6,7 @@ mod bytes;
 mod calibrate;
 mod generate;
 mod hash;
+mod hessians;
 mod imatrix;
 mod inspect;
 mod perplexity;
@@ -13,6 +14,7 @@ mod progress;
 mod quantize;
 mod running;
 mod table;
+mod tokenize;
 mod verify;
 
 use std::io::{self, ErrorKind, Write};
@@ -38,6 +40,7 @@ enum Command {
     Calibrate(calibrate::Args),
     Imatrix(imatrix::Args),
     Generate(generate::Args),
+    Tokenize(tokenize::Args),
 }
 
 /// How a command ended without an error.
@@ -57,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Imatrix(args) => imatrix::run(args),
         Command::Generate(args) => generate::run(&args),
+        Command::Tokenize(args) => tokenize::run(&args),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
