@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares the importance matrices of `kquant calibrate` with those of llama-imatrix, column by column.
 
-Usage: scripts/check_imatrix.py --kquant PATH --shared DIR [--limit FRACTION]
+Usage: scripts/check_imatrix.py --kquant PATH --shared DIR [--limit FRACTION] [--products f32|bf16]
 
 DIR holds models/NAME (checkpoints), corpora/calibration-small.txt and golden/models/NAME.imatrix.{gguf,dat}, which
 llama-imatrix made from it: chunks of 256 tokens, 100 of them in the GGUF, 20 in the legacy file. Exit code 1 if an
@@ -114,14 +114,16 @@ def compare(ours, golden, limit):
     return "; ".join(problems)
 
 
-def problem(kquant, shared, reference, out, limit):
+def problem(kquant, reference, out, args):
     """Collects what `reference` has, and compares."""
     name, form = reference.name.split(".imatrix.")
+    shared = args.shared
     text = shared / "corpora/calibration-small.txt"
     cut = ["--context", CONTEXT, "--chunks", CHUNKS[form]]
-    kquant.run("calibrate", shared / "models" / name, "--text", text, "-o", out, *cut, "--quiet")
+    kquant.run("calibrate", shared / "models" / name, "--text", text, "-o", out, *cut, "--products", args.products,
+               "--quiet")
     read = {"gguf": read_gguf, "dat": read_dat}[form]
-    return compare(read(out.read_bytes()), read(reference.read_bytes()), limit)
+    return compare(read(out.read_bytes()), read(reference.read_bytes()), args.limit)
 
 
 def main():
@@ -129,12 +131,13 @@ def main():
     parser.add_argument("--kquant", required=True, type=Path, help="the program")
     parser.add_argument("--shared", required=True, type=Path, help="folder with models, corpora and golden data")
     parser.add_argument("--limit", type=float, default=1e-3, help="largest relative difference of a column")
+    parser.add_argument("--products", default="f32", help="what kquant multiplies in")
     args = parser.parse_args()
     kquant, tally = Kquant(args.kquant), Tally()
     with tempfile.TemporaryDirectory(prefix="kquant-imatrix-") as folder:
         for reference in sorted((args.shared / "golden/models").glob("*.imatrix.*")):
             out = Path(folder) / reference.name
-            tally.row(reference.name, problem, kquant, args.shared, reference, out, args.limit)
+            tally.row(reference.name, problem, kquant, reference, out, args)
     return tally.close()
 
 

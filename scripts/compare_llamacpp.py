@@ -6,7 +6,7 @@ that of llama_decode alone, with the model loaded and warm, n_batch 2048, n_ubat
 with the logits of all tokens beside `kquant perplexity`, with none beside `kquant calibrate` (llama-imatrix is not in
 llama-cpp-python; besides the same pass it sums squares). Both have the same number of threads and take turns; the table has
 medians. On a busy machine compare the tokens per CPU second; waiting threads of llama.cpp spin, so its CPU time is too
-long then. Linux only; about 3 GB of disk.
+long then: compare with --threads 1. kquant runs twice, with --products f32 and bf16. Linux only; about 3 GB of disk.
 """
 
 import argparse
@@ -19,11 +19,12 @@ import time
 from pathlib import Path
 
 import synthetic
-from program import Kquant
+from program import DATA, Kquant
 
 MODEL = synthetic.Llama(hidden=1536, ffn=4096, layers=22, heads=12, kv_heads=4, vocab=32000, context=512, tied=False)
-TEXT = Path(__file__).resolve().parent.parent / "tests" / "data" / "corpora" / "calibration-small.txt"
+TEXT = DATA / "corpora" / "calibration-small.txt"
 TYPES = ("F16", "Q4_K_M")
+PRODUCTS = ("f32", "bf16")
 CHUNKS_AT_ONCE = 4
 MB = 1_000_000
 
@@ -110,8 +111,8 @@ class Runs:
 
 
 def measure(kquant, file, task, args):
-    """Runs one task alternately; returns llama.cpp's and kquant's runs and llama.cpp's words on the system."""
-    peer, ours = Runs("llama.cpp"), Runs("kquant")
+    """Runs one task alternately; returns llama.cpp's runs, kquant's, and llama.cpp's words on the system."""
+    peer, ours = Runs("llama.cpp"), {products: Runs(f"kquant, {products}") for products in PRODUCTS}
     common = ["--text", TEXT, "--chunks", args.chunks, "--threads", args.threads, "--quiet"]
     command = [kquant.path, task, file, *common]
     if task == "calibrate":
@@ -121,29 +122,38 @@ def measure(kquant, file, task, args):
         decoded = synthetic.watched(itself + (["--all-logits"] if task == "perplexity" else []))
         result = json.loads(decoded.stdout)
         peer.add(result["seconds"], result["cpu"], decoded)
-        done = synthetic.watched(command)
-        ours.add(done.seconds, done.cpu, done)
-        print(f"{task} {file.name} {run + 1}/{args.runs}: llama.cpp {result['seconds']:.1f} s (and {result['load']:.1f} s to load), "
-              f"kquant {done.seconds:.1f} s", file=sys.stderr, flush=True)  # fmt: skip
-    return peer, ours, result["system"]
+        print(f"{task} {file.name} {run + 1}/{args.runs}: llama.cpp {result['seconds']:.1f} s (and {result['load']:.1f} s to load)",
+              file=sys.stderr, flush=True)  # fmt: skip
+        for products, runs in ours.items():
+            done = synthetic.watched([*command, "--products", products])
+            runs.add(done.seconds, done.cpu, done)
+            print(f"    kquant, {products}: {done.seconds:.1f} s", file=sys.stderr, flush=True)
+    return peer, list(ours.values()), result["system"]
+
+
+def make(kquant, file, file_type):
+    """Writes the model to `file`, under another name until it is complete."""
+    source, partial = file.parent / "model", file.with_suffix(".made.gguf")
+    if not source.exists():
+        source.mkdir()
+        MODEL.write(source)
+    kquant.quantize(source, partial, file_type)
+    partial.rename(file)
 
 
 def compare(kquant, scratch, args):
     """Makes the models, measures everything, prints the table."""
-    source = scratch / "model"
-    source.mkdir()
-    MODEL.write(source)
     tokens = args.chunks * MODEL.context
     parameters = sum(map(synthetic.weights, MODEL.tensors().values()))
     rows = []
     for file_type in TYPES:
         file = scratch / f"{file_type}.gguf"
-        kquant.quantize(source, file, file_type)
+        if not file.exists():
+            make(kquant, file, file_type)
         for task in ("perplexity", "calibrate"):
             peer, ours, system = measure(kquant, file, task, args)
             label = f"{task}, {file_type}"
-            rows += [ours.row(label, tokens, peer), peer.row(label, tokens, peer)]
-        file.unlink()
+            rows += [runs.row(label, tokens, peer) for runs in [peer, *ours]]
     print(f"{parameters / 1e6:.0f} M parameters, {args.chunks} chunks of {MODEL.context}, {args.threads} threads, "
           f"medians of {args.runs}\n")  # fmt: skip
     print("| task | program | tokens/s | tokens per CPU second | ratio | ratio by CPU | peak MB | of it anonymous |")
@@ -161,6 +171,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2, help="threads of both")
     parser.add_argument("--quick", action="store_true", help="one run over 4 chunks")
     parser.add_argument("--dir", type=Path, help="where to put the files (default: the system's temporary folder)")
+    parser.add_argument("--models", type=Path, help="an existing folder to leave the models in, and to find them in again")
     parser.add_argument("--decode", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--all-logits", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -171,6 +182,9 @@ def main():
         return
     if not args.kquant:
         parser.error("--kquant PATH is needed")
+    if args.models:
+        compare(Kquant(args.kquant), args.models, args)
+        return
     with tempfile.TemporaryDirectory(prefix="kquant-compare-", dir=args.dir) as scratch:
         compare(Kquant(args.kquant), Path(scratch), args)
 

@@ -1,8 +1,10 @@
-"""What the scripts share: running kquant, and counting what passed."""
+"""What the scripts share: running kquant, counting what passed, the texts of the tests."""
 
 import json
 import subprocess
 from pathlib import Path
+
+DATA = Path(__file__).resolve().parent.parent / "tests" / "data"
 
 
 class Kquant:
@@ -29,6 +31,18 @@ class Kquant:
     def tensors(self, gguf):
         """Name -> (type, SHA-256) of every tensor, as `kquant hash` sees the file."""
         return tensors_of(json.loads(self.run("hash", gguf, "--json")))
+
+
+    def tokens(self, model, paths, *more):
+        """Token ids of the texts in the files, a list for each."""
+        texts = [word for path in paths for word in ("--text", path)]
+        return [json.loads(line) for line in self.run("tokenize", model, *texts, *more).splitlines()]
+
+
+def hard_strings():
+    """The texts of tests/data/tokens/strings.json, in which {"repeat": [TEXT, COUNT]} is a long one."""
+    entries = json.loads((DATA / "tokens" / "strings.json").read_text())
+    return [e if isinstance(e, str) else e["repeat"][0] * e["repeat"][1] for e in entries]
 
 
 def tensors_of(files):

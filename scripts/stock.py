@@ -164,17 +164,30 @@ class File:
 class Model:
     """A model that llama.cpp has loaded; on the CPU, alone with its text."""
 
-    def __init__(self, path, vocabulary_only=False, context=256):
+    def __init__(self, path, vocabulary_only=False, context=256, exact_cache=False, threads=2):
+        """`exact_cache` keeps keys and values in f32, not f16."""
         llama_cpp.llama_log_set(_keep, None)
-        options = {"n_ctx": context, "n_batch": context, "logits_all": True, "n_threads": 2, "n_gpu_layers": 0, "verbose": False}
+        options = {"n_ctx": context, "n_batch": context, "logits_all": True, "n_gpu_layers": 0, "verbose": False}
+        options |= {"n_threads": threads, "n_threads_batch": threads}
+        if exact_cache:
+            options |= {"type_k": llama_cpp.GGML_TYPE_F32, "type_v": llama_cpp.GGML_TYPE_F32}
         try:
             self.llama = llama_cpp.Llama(str(path), vocab_only=vocabulary_only, **options)
         except ValueError as error:
             raise _failure(str(error)) from error
 
-    def tokens(self, text):
-        """Ids of `text`, nothing added, nothing in it special."""
-        return self.llama.tokenize(text.encode(), add_bos=False, special=False) if text else []
+    def tokens(self, text, special=False):
+        """Ids of `text`, nothing added; texts of control tokens become these tokens with `special`."""
+        return self.llama.tokenize(text.encode(), add_bos=False, special=special) if text else []
+
+    def chunks(self, text, most):
+        """At most `most` lists of as many tokens as the context holds, as llama-perplexity cuts a text: with a BOS at the
+        start and, later, in place of each chunk's first token, where the vocabulary wants one."""
+        vocabulary, size = llama_cpp.llama_model_get_vocab(self.llama.model), self.llama.n_ctx()
+        bos = [llama_cpp.llama_vocab_bos(vocabulary)] if llama_cpp.llama_vocab_get_add_bos(vocabulary) else []
+        tokens = bos + self.tokens(text)
+        starts = range(0, min(len(tokens) // size, most) * size, size)
+        return [bos + tokens[start + len(bos) : start + size] for start in starts]
 
     def text(self, tokens):
         """The reverse."""

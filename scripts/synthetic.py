@@ -11,9 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from program import DATA
+
 SAMPLE_EVERY = 0.003  # seconds
 PATTERN_WEIGHTS = 1_000_003  # a prime, so that no two rows begin alike
-TOKENIZER = Path(__file__).resolve().parent.parent / "tests" / "data" / "tiny-llama"
+TOKENIZER = DATA / "tiny-llama"
 
 
 @dataclasses.dataclass(frozen=True)
