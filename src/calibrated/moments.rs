@@ -1,7 +1,7 @@
 //! What the tokens say about one input of linear maps: second moments of the quantized stream, and its cross moments with
 //! what quantization has lost so far.
 
-use kquant_kernels::linalg::{View, ViewMut, gemm};
+use kquant_kernels::linalg::{View, ViewMut, gemm, mirror, syrk};
 use rayon::prelude::*;
 
 use crate::calibrate::HELD_OUT_EVERY;
@@ -60,9 +60,8 @@ impl Moments {
         let panel = panel(n);
         self.outer.par_chunks_mut(panel * n).enumerate().for_each(|(i, rows)| {
             let (first, count) = (i * panel, rows.len() / n);
-            let right = View::new(&x[first..], tokens, n - first, n, 1);
-            let left = View::new(&x[first..], tokens, count, n, 1).transposed();
-            gemm(ViewMut::new(&mut rows[first..], count, n - first, n, 1), left, right, 1.0, 1.0);
+            let rows = ViewMut::new(&mut rows[first..], count, n - first, n, 1);
+            syrk(rows, View::new(&x[first..], tokens, n - first, n, 1), 1.0, 1.0);
         });
         self.cross.par_chunks_mut(panel * n).enumerate().for_each(|(i, rows)| {
             let (first, count) = (i * panel, rows.len() / n);
@@ -78,11 +77,7 @@ impl Moments {
         if self.tokens == 0 {
             return None;
         }
-        for row in 0..n {
-            for column in 0..row {
-                self.outer[row * n + column] = self.outer[column * n + row];
-            }
-        }
+        mirror(&mut self.outer, n);
         let tokens = self.tokens as f32;
         self.outer.par_iter_mut().chain(self.cross.par_iter_mut()).for_each(|v| *v /= tokens);
         let hessian = Hessian { columns: n, mean: self.outer, tokens: self.tokens };
