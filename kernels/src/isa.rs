@@ -1,17 +1,22 @@
 //! Which instruction set the loops run on.
 //!
-//! A loop is written once, in plain Rust, and compiled once per instruction set. Rust neither reorders float operations
-//! nor fuses a multiplication with an addition unless asked to (`mul_add`, which rounds once on every machine), so all
-//! versions give the same bits; they differ in speed alone.
+//! A loop is written once and compiled once per instruction set. Rust neither reorders float operations nor fuses a
+//! multiplication with an addition unless asked to (`mul_add`, which rounds once on every machine), so all versions give
+//! the same bits; they differ in speed alone.
+
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// An instruction set that this machine has: only detection makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Isa(Level);
+pub struct Isa(Level);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// What the target guarantees.
-    Baseline,
+    /// What the target guarantees, one number at a time.
+    Scalar,
+    /// 128-bit vectors, which every aarch64 has.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     /// 256-bit vectors, fused multiply-add.
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -20,10 +25,25 @@ pub(crate) enum Level {
     Avx512,
 }
 
+/// Every name that some machine knows, slowest first.
+pub const NAMES: &[&str] = &["scalar", "neon", "avx2", "avx512"];
+
+/// The place in [`Isa::available`] of the one that was forced, from 1; 0 for none.
+static FORCED: AtomicU8 = AtomicU8::new(0);
+
 impl Isa {
+    /// The one in use: what [`Isa::force`] was called on last, else the fastest.
+    #[inline]
+    pub fn current() -> Self {
+        match FORCED.load(Ordering::Relaxed) {
+            0 => Self::best(),
+            place => Self::available()[usize::from(place) - 1],
+        }
+    }
+
     /// The fastest one.
     #[inline]
-    pub(crate) fn best() -> Self {
+    pub fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx512f")
@@ -36,31 +56,60 @@ impl Isa {
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
                 return Self(Level::Avx2);
             }
+            Self(Level::Scalar)
         }
-        Self(Level::Baseline)
+        #[cfg(target_arch = "aarch64")]
+        {
+            Self(Level::Neon)
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        {
+            Self(Level::Scalar)
+        }
+    }
+
+    /// All of them, slowest first.
+    pub fn available() -> Vec<Self> {
+        let mut all = vec![Self(Level::Scalar)];
+        let best = Self::best();
+        #[cfg(target_arch = "x86_64")]
+        if best.0 == Level::Avx512 {
+            all.push(Self(Level::Avx2));
+        }
+        if best.0 != Level::Scalar {
+            all.push(best);
+        }
+        all
+    }
+
+    /// The one called `name`, if this machine has it.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::available().into_iter().find(|isa| isa.name() == name)
+    }
+
+    /// Its name, one of [`NAMES`].
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Level::Scalar => "scalar",
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => "neon",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => "avx512",
+        }
+    }
+
+    /// Makes this the one in use, for the whole process. The results stay the same; for comparing speeds.
+    pub fn force(self) {
+        let place = Self::available().iter().position(|&isa| isa == self).map_or(0, |place| place as u8 + 1);
+        FORCED.store(place, Ordering::Relaxed);
     }
 
     /// Which one this is.
     #[inline]
     pub(crate) fn level(self) -> Level {
         self.0
-    }
-
-    /// All of them, for tests that compare them.
-    #[cfg(test)]
-    pub(crate) fn available() -> Vec<Self> {
-        let mut all = vec![Self(Level::Baseline)];
-        #[cfg(target_arch = "x86_64")]
-        {
-            let best = Self::best();
-            if best.0 != Level::Baseline {
-                all.push(Self(Level::Avx2));
-            }
-            if best.0 == Level::Avx512 {
-                all.push(best);
-            }
-        }
-        all
     }
 }
 
@@ -72,7 +121,7 @@ macro_rules! per_isa {
     ($(#[$meta:meta])* $vis:vis fn $name:ident, $on:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
         $(#[$meta])*
         $vis fn $name($($arg: $type),*) $(-> $out)? {
-            $on($crate::isa::Isa::best(), $($arg),*)
+            $on($crate::isa::Isa::current(), $($arg),*)
         }
 
         pub(crate) fn $on(isa: $crate::isa::Isa, $($arg: $type),*) $(-> $out)? {
@@ -92,7 +141,10 @@ macro_rules! per_isa {
             }
 
             match isa.level() {
-                $crate::isa::Level::Baseline => generic($($arg),*),
+                $crate::isa::Level::Scalar => generic($($arg),*),
+                // Without it the target would be another one, so plain code has it already.
+                #[cfg(target_arch = "aarch64")]
+                $crate::isa::Level::Neon => generic($($arg),*),
                 // SAFETY: an `Isa` of this level exists only where its instructions were detected.
                 #[cfg(target_arch = "x86_64")]
                 $crate::isa::Level::Avx2 => unsafe { avx2($($arg),*) },
@@ -104,3 +156,18 @@ macro_rules! per_isa {
     };
 }
 pub(crate) use per_isa;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_one_is_found_by_its_name() {
+        for isa in Isa::available() {
+            assert_eq!(Isa::by_name(isa.name()), Some(isa));
+            assert!(NAMES.contains(&isa.name()));
+        }
+        assert_eq!(Isa::by_name("mmx"), None);
+        assert_eq!(Isa::available().last(), Some(&Isa::best()));
+    }
+}

@@ -8,14 +8,14 @@
 //! | [`gptq`] | the inner loops of the encoder that minimises the loss under a full Hessian |
 //! | [`linalg`] | matrix products |
 //! | [`math`] | norms, rotary positions, attention, activations |
-//! | `isa` | loops compiled once per instruction set |
+//! | [`isa`] | loops compiled once per instruction set |
 //! | [`rounding`] | activations as stock llama.cpp rounds them |
 //! | [`float8`] | the 8-bit floats of checkpoints, which GGUF has no type for |
 
 pub mod block;
 pub mod float8;
 pub mod gptq;
-mod isa;
+pub mod isa;
 pub mod lattice;
 pub mod linalg;
 pub mod math;

@@ -21,6 +21,7 @@ use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use kquant_kernels::isa::{self, Isa};
 
 /// Shrinks language models for laptops and phones: a checkpoint in, one GGUF that stock llama.cpp runs out, with proof.
 #[derive(Debug, Parser)]
@@ -28,6 +29,19 @@ use clap::{Parser, Subcommand};
 struct Cli {
     #[command(subcommand)]
     command: Command,
+
+    /// Use this instruction set instead of the fastest that the machine has; the results are the same.
+    #[arg(long, global = true, value_name = "NAME", value_parser = isa, help_heading = "Machine")]
+    isa: Option<Isa>,
+}
+
+/// An instruction set that this machine has.
+fn isa(name: &str) -> Result<Isa, String> {
+    Isa::by_name(&name.to_lowercase()).ok_or_else(|| {
+        let available: Vec<_> = Isa::available().into_iter().map(Isa::name).collect();
+        let what = if isa::NAMES.contains(&name) { "this machine lacks it" } else { "there is none of this name" };
+        format!("{what}; it has {}", available.join(", "))
+    })
 }
 
 #[derive(Debug, Subcommand)]
@@ -51,7 +65,11 @@ enum Outcome {
 
 /// Parses the arguments, runs the command, prints what went wrong.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli = Cli::parse();
+    if let Some(isa) = cli.isa {
+        isa.force();
+    }
+    let result = match cli.command {
         Command::Quantize(args) => quantize::run(*args),
         Command::Hash(args) => hash::run(&args),
         Command::Verify(args) => verify::run(&args),

@@ -14,7 +14,7 @@ use crate::isa::Isa;
 ///
 /// When the shapes do not fit.
 pub fn gemm(out: ViewMut, a: View, b: View, alpha: f32, beta: f32) {
-    gemm_on(Isa::best(), out, a, b, alpha, beta);
+    gemm_on(Isa::current(), out, a, b, alpha, beta);
 }
 
 pub(crate) fn gemm_on(isa: Isa, out: ViewMut, a: View, b: View, alpha: f32, beta: f32) {
@@ -39,7 +39,7 @@ pub(crate) fn gemm_on(isa: Isa, out: ViewMut, a: View, b: View, alpha: f32, beta
 ///
 /// When the shapes do not fit.
 pub fn syrk(out: ViewMut, x: View, alpha: f32, beta: f32) {
-    syrk_on(Isa::best(), out, x, alpha, beta);
+    syrk_on(Isa::current(), out, x, alpha, beta);
 }
 
 fn syrk_on(isa: Isa, out: ViewMut, x: View, alpha: f32, beta: f32) {

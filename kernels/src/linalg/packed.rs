@@ -72,7 +72,7 @@ pub fn pack(panels: &mut [[f32; PANEL]], rows: &[f32], inputs: usize) {
 ///
 /// When the lengths do not fit.
 pub fn linear_packed(y: &mut [f32], x: &[f32], w: &PackedWeights) {
-    linear_packed_on(Isa::best(), y, x, w);
+    linear_packed_on(Isa::current(), y, x, w);
 }
 
 fn linear_packed_on(isa: Isa, y: &mut [f32], x: &[f32], w: &PackedWeights) {

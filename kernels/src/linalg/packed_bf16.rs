@@ -102,7 +102,7 @@ pub fn pack_bf16(panels: &mut [[u32; PANEL]], rows: &[f32], inputs: usize) {
 ///
 /// When the lengths do not fit.
 pub fn linear_packed_bf16(y: &mut [f32], x: &[f32], w: &PackedBf16) {
-    linear_packed_bf16_on(Bf16::best(), y, x, w);
+    linear_packed_bf16_on(Bf16::current(), y, x, w);
 }
 
 fn linear_packed_bf16_on(arithmetic: Bf16, y: &mut [f32], x: &[f32], w: &PackedBf16) {

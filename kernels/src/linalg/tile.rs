@@ -37,7 +37,9 @@ pub(crate) fn tile_on<const M: usize>(
     }
 
     match isa.level() {
-        Level::Baseline => parts(a, b, sums),
+        Level::Scalar => parts(a, b, sums),
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => parts(a, b, sums),
         // SAFETY: an `Isa` of this level exists only where its instructions were detected.
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => unsafe { avx2(a, b, sums) },

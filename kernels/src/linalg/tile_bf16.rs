@@ -3,7 +3,7 @@
 use super::PANEL;
 use super::product::Arithmetic;
 use super::tile::tile_on;
-use crate::isa::Isa;
+use crate::isa::{Isa, Level};
 
 /// Products of bf16 with sums in f32; only detection makes one with the instruction.
 #[derive(Debug, Clone, Copy)]
@@ -19,20 +19,24 @@ enum Means {
 }
 
 impl Bf16 {
-    /// The fastest one.
-    pub(super) fn best() -> Self {
+    /// The fastest one that the instruction set in use allows.
+    pub(super) fn current() -> Self {
+        Self::of(Isa::current())
+    }
+
+    fn of(isa: Isa) -> Self {
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16") {
+        if isa.level() == Level::Avx512 && is_x86_feature_detected!("avx512bf16") {
             return Self(Means::Instruction);
         }
-        Self(Means::Fma(Isa::best()))
+        Self(Means::Fma(isa))
     }
 
     /// All of them, for tests that compare them.
     #[cfg(test)]
     pub(super) fn available() -> Vec<Self> {
         let widened = Isa::available().into_iter().map(|isa| Self(Means::Fma(isa)));
-        widened.chain([Self::best()]).collect()
+        widened.chain([Self::of(Isa::best())]).collect()
     }
 }
 

@@ -36,7 +36,7 @@ impl Heads {
     ///
     /// When the lengths do not fit or there are more queries than keys.
     pub fn attend(&self, out: &mut [f32], q: &[f32], k: &[f32], v: &[f32], scratch: &mut Scratch) {
-        self.attend_on(Isa::best(), out, q, [k, v], scratch);
+        self.attend_on(Isa::current(), out, q, [k, v], scratch);
     }
 
     fn attend_on(&self, isa: Isa, out: &mut [f32], q: &[f32], [k, v]: [&[f32]; 2], scratch: &mut Scratch) {

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use kquant::plan::PlanView;
 use kquant::quantize::Report;
+use kquant_kernels::isa::Isa;
 
 use crate::cli::{bytes, table};
 
@@ -70,11 +71,12 @@ pub(super) fn report(report: &Report) -> io::Result<()> {
     }
     writeln!(
         out,
-        "{} -> {}, {:.3} bits per weight, {:.1} s, {:.1} M weights/s",
+        "{} -> {}, {:.3} bits per weight, {:.1} s, {:.1} M weights/s ({})",
         bytes::show(report.source_bytes),
         bytes::show(total),
         report.bits_per_weight,
         elapsed,
-        report.weights as f64 / elapsed / 1e6
+        report.weights as f64 / elapsed / 1e6,
+        Isa::current().name()
     )
 }
