@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use kquant::checkpoint::type_layout;
 use kquant_formats::gguf::{Gguf, Metadata, TensorSpec, Value, layout};
 use kquant_kernels::block;
+use kquant_kernels::isa::Isa;
 use serde_json::{Value as Json, json};
 use support::{
     HIDDEN, Scratch, Tensor, data, kquant, micro_llama, noise, ok, quantize, stderr, write_folder,
@@ -178,7 +179,7 @@ fn an_unknown_architecture_is_quantized_all_the_same() {
         let columns = if kind == "Q6_K" { 256 } else { values[name].len() };
         let row_bytes = columns / block.elements * block.bytes;
         for (row, out) in values[name].chunks(columns).zip(expected.chunks_mut(row_bytes)) {
-            block.encode.unwrap()(row, None, out);
+            block.encode.unwrap()(Isa::best(), row, None, out);
         }
         assert_eq!(*bytes, expected, "{name}");
     }

@@ -5,6 +5,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kquant_kernels::block::by_name;
+use kquant_kernels::isa::Isa;
 use kquant_kernels::linalg::{
     PackedBf16, PackedWeights, View, ViewMut, gemm, linear_packed, linear_packed_bf16, mirror, syrk,
 };
@@ -120,7 +121,7 @@ fn decoders(c: &mut Criterion) {
     for name in ["F16", "BF16", "Q8_0", "Q4_K", "Q6_K"] {
         let Some((ty, encode)) = by_name(name).and_then(|ty| Some((ty, ty.encode?))) else { continue };
         let mut bytes = vec![0; WEIGHTS / ty.elements * ty.bytes];
-        encode(&weights, None, &mut bytes);
+        encode(Isa::best(), &weights, None, &mut bytes);
         group.bench_function(name, |b| b.iter(|| (ty.decode)(black_box(&bytes), black_box(&mut out))));
     }
 }

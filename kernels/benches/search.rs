@@ -5,6 +5,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kquant_kernels::block::by_name;
+use kquant_kernels::isa::Isa;
 use kquant_kernels::lattice::{Lattice, SearchOptions, search};
 
 const COLUMNS: usize = 4096;
@@ -23,7 +24,7 @@ fn encoders(c: &mut Criterion) {
         let Some((ty, encode, lattice)) = found else { continue };
         let mut bytes = vec![0; COLUMNS / ty.elements * ty.bytes];
         group.bench_function(format!("{name} ggml"), |b| {
-            b.iter(|| encode(black_box(&row), Some(&importance), black_box(&mut bytes)));
+            b.iter(|| encode(Isa::best(), black_box(&row), Some(&importance), black_box(&mut bytes)));
         });
         for (what, beside_ggml) in [("search", true), ("search alone", false)] {
             let options = SearchOptions { beside_ggml, ..Default::default() };

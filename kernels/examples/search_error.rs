@@ -7,6 +7,7 @@
 use std::time::Instant;
 
 use kquant_kernels::block::TYPES;
+use kquant_kernels::isa::Isa;
 use kquant_kernels::lattice::{Coded, Lattice, SearchOptions, column_weights, search};
 
 const COLUMNS: usize = 1024;
@@ -103,7 +104,7 @@ fn main() -> std::io::Result<()> {
             let compare = |importance: Option<&[f32]>| {
                 let (theirs, ggml_speed) = timed(rows, |row| {
                     let mut bytes = vec![0; COLUMNS / lattice.block.elements * lattice.block.bytes];
-                    ggml(row, importance, &mut bytes);
+                    ggml(Isa::best(), row, importance, &mut bytes);
                     lattice.read(&bytes, COLUMNS)
                 });
                 let (ours, speed) =

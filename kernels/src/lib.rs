@@ -8,6 +8,7 @@
 //! | [`gptq`] | the inner loops of the encoder that minimises the loss under a full Hessian |
 //! | [`linalg`] | matrix products |
 //! | [`math`] | norms, rotary positions, attention, activations |
+//! | `lanes` | numbers side by side, for the searches |
 //! | [`isa`] | loops compiled once per instruction set |
 //! | [`rounding`] | activations as stock llama.cpp rounds them |
 //! | [`float8`] | the 8-bit floats of checkpoints, which GGUF has no type for |
@@ -16,6 +17,7 @@ pub mod block;
 pub mod float8;
 pub mod gptq;
 pub mod isa;
+mod lanes;
 pub mod lattice;
 pub mod linalg;
 pub mod math;

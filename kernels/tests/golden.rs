@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use kquant_kernels::block::{self, BlockType, Importance};
+use kquant_kernels::isa::Isa;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -97,7 +98,7 @@ fn check_decode(name: &str) {
     assert!(files > 0, "nothing is recorded of {name}");
 }
 
-/// The encoder writes the recorded bytes for every row, without and with importance.
+/// On every instruction set the encoder writes the recorded bytes for every row, without and with importance.
 fn check_encode(name: &str) {
     let golden = Golden::load();
     let ty = block_type(name);
@@ -107,13 +108,17 @@ fn check_encode(name: &str) {
     let weighted = if ty.importance == Importance::Ignored { plain.clone() } else { weighted };
     let weighted = weighted.unwrap_or_else(|| panic!("no weighted bytes of {name} are recorded"));
     match plain {
-        Some(plain) => compare_rows(&golden, ty, None, &plain),
+        Some(plain) => {
+            Isa::available().into_iter().for_each(|isa| compare_rows(isa, &golden, ty, None, &plain))
+        }
         None => assert_eq!(ty.importance, Importance::Required, "no plain bytes of {name} are recorded"),
     }
-    compare_rows(&golden, ty, Some(&golden.importance), &weighted);
+    for isa in Isa::available() {
+        compare_rows(isa, &golden, ty, Some(&golden.importance), &weighted);
+    }
 }
 
-fn compare_rows(golden: &Golden, ty: &BlockType, importance: Option<&[f32]>, expected: &[u8]) {
+fn compare_rows(isa: Isa, golden: &Golden, ty: &BlockType, importance: Option<&[f32]>, expected: &[u8]) {
     let encode = ty.encode.unwrap_or_else(|| panic!("{} has no encoder", ty.name));
     let way = if importance.is_some() { "weighted" } else { "plain" };
     let row_bytes = golden.row_bytes(ty);
@@ -123,7 +128,7 @@ fn compare_rows(golden: &Golden, ty: &BlockType, importance: Option<&[f32]>, exp
     for ((weights, expected), row_name) in rows {
         // Filled, so that a byte the encoder leaves alone shows.
         let mut bytes = vec![0xa5; row_bytes];
-        encode(weights, importance, &mut bytes);
+        encode(isa, weights, importance, &mut bytes);
         let mut blocks = bytes.chunks(ty.bytes).zip(expected.chunks(ty.bytes));
         if let Some(block) = blocks.position(|(ours, theirs)| ours != theirs) {
             let at = block * ty.bytes..(block + 1) * ty.bytes;
@@ -136,7 +141,7 @@ fn compare_rows(golden: &Golden, ty: &BlockType, importance: Option<&[f32]>, exp
     }
     assert!(
         differing.is_empty(),
-        "{} {way}: {} of {} rows differ\n{}",
+        "{} {way} {isa:?}: {} of {} rows differ\n{}",
         ty.name,
         differing.len(),
         golden.row_names.len(),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use kquant_kernels::block::{self, BlockType, Importance};
+use kquant_kernels::isa::Isa;
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -17,7 +18,7 @@ fn types() -> impl Iterator<Item = &'static BlockType> {
 
 fn encode(ty: &BlockType, row: &[f32], importance: Option<&[f32]>) -> Vec<u8> {
     let mut bytes = vec![0xa5; ty.row_bytes(row.len() as u64).unwrap() as usize];
-    (ty.encode.unwrap())(row, importance, &mut bytes);
+    (ty.encode.unwrap())(Isa::best(), row, importance, &mut bytes);
     bytes
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use kquant_kernels::block::{self, BlockType, TYPES};
+use kquant_kernels::isa::Isa;
 use kquant_kernels::lattice::{Coded, Lattice};
 use proptest::prelude::*;
 
@@ -19,7 +20,7 @@ fn lattices() -> impl Iterator<Item = &'static Lattice> {
 
 fn encode(ty: &BlockType, row: &[f32], importance: Option<&[f32]>) -> Vec<u8> {
     let mut bytes = vec![0xa5; ty.row_bytes(row.len() as u64).unwrap() as usize];
-    (ty.encode.unwrap())(row, importance, &mut bytes);
+    (ty.encode.unwrap())(Isa::best(), row, importance, &mut bytes);
     bytes
 }
 

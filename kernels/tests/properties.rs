@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use kquant_kernels::block::{self, BlockType, Importance, TYPES};
+use kquant_kernels::isa::Isa;
 use proptest::prelude::*;
 
 /// A row of any type is a whole number of the largest blocks.
@@ -23,6 +24,12 @@ fn decode_over(ty: &BlockType, bytes: &[u8], before: f32) -> Vec<u32> {
 /// Weights of usual sizes, runs of zeros, and any bit pattern at all.
 fn weight() -> impl Strategy<Value = f32> {
     prop_oneof![4 => -3.0_f32..3.0, 1 => Just(0.0), 1 => any::<u32>().prop_map(f32::from_bits)]
+}
+
+/// Weights of usual sizes, and any that are finite.
+fn finite() -> impl Strategy<Value = f32> {
+    let any = any::<u32>().prop_map(f32::from_bits).prop_filter("finite", |x| x.is_finite());
+    prop_oneof![16 => -3.0_f32..3.0, 1 => Just(0.0), 1 => -1e-30_f32..1e-30, 1 => any]
 }
 
 proptest! {
@@ -62,10 +69,43 @@ proptest! {
                 }
                 let [over_zeros, over_ones] = [0x00, 0xff].map(|before| {
                     let mut bytes = vec![before; row_bytes(ty)];
-                    encode(&row, importance, &mut bytes);
+                    encode(Isa::best(), &row, importance, &mut bytes);
                     bytes
                 });
                 prop_assert_eq!(over_zeros, over_ones, "{} leaves bytes unwritten", ty.name);
+            }
+        }
+    }
+
+    /// Rows of every length around those that fill the lanes, with whole blocks of zeros and of equal weights between.
+    #[test]
+    fn every_instruction_set_writes_the_same_bytes(
+        superblocks in 1_usize..20,
+        weights in prop::collection::vec(finite(), 1024),
+        importance in prop::collection::vec(prop_oneof![8 => 0.0_f32..10.0, 1 => Just(0.0)], 1024),
+        levels in prop::collection::vec(prop_oneof![4 => Just(None), 1 => Just(Some(0.0)), 1 => Just(Some(-0.7))], 40),
+    ) {
+        let columns = 256 * superblocks;
+        let row: Vec<f32> = (0..columns).map(|i| levels[i / 128].unwrap_or(weights[i * 7 % 1024])).collect();
+        let importance: Vec<f32> = (0..columns).map(|i| importance[i * 5 % 1024]).collect();
+        for ty in TYPES {
+            let Some(encode) = ty.encode else { continue };
+            for importance in [None, Some(importance.as_slice())] {
+                if importance.is_none() && ty.importance == Importance::Required {
+                    continue;
+                }
+                let encoded = |isa: Isa| {
+                    let mut bytes = vec![0; ty.row_bytes(columns as u64).unwrap() as usize];
+                    encode(isa, &row, importance, &mut bytes);
+                    bytes
+                };
+                let all = Isa::available();
+                let expected = encoded(all[0]);
+                for &isa in &all[1..] {
+                    let bytes = encoded(isa);
+                    let differs = bytes.chunks(ty.bytes).zip(expected.chunks(ty.bytes)).position(|(a, b)| a != b);
+                    prop_assert_eq!(differs, None, "{} {:?}, importance {}", ty.name, isa, importance.is_some());
+                }
             }
         }
     }
@@ -78,7 +118,7 @@ proptest! {
             let mut weights = vec![0.0; COLUMNS];
             (ty.decode)(bytes, &mut weights);
             let mut again = vec![0; bytes.len()];
-            ty.encode.unwrap()(&weights, None, &mut again);
+            ty.encode.unwrap()(Isa::best(), &weights, None, &mut again);
             let fields = bytes.chunks(ty.bytes).zip(again.chunks(ty.bytes)).zip(&weights);
             for ((field, again), weight) in fields {
                 prop_assert!(field == again || weight.is_nan(), "{name}: {field:?} became {again:?}");

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use kquant_kernels::block::TYPES;
+use kquant_kernels::isa::Isa;
 use kquant_kernels::lattice::{Coded, Lattice, Magnitude, SearchOptions, column_weights, search};
 use proptest::prelude::*;
 
@@ -21,7 +22,7 @@ fn decode(lattice: &Lattice, coded: &Coded) -> Vec<f32> {
 
 fn ggml(lattice: &Lattice, row: &[f32], importance: Option<&[f32]>) -> Coded {
     let mut bytes = vec![0; lattice.block.row_bytes(row.len() as u64).unwrap() as usize];
-    (lattice.block.encode.unwrap())(row, importance, &mut bytes);
+    (lattice.block.encode.unwrap())(Isa::best(), row, importance, &mut bytes);
     lattice.read(&bytes, row.len())
 }
 

@@ -39,7 +39,8 @@ struct Cli {
 fn isa(name: &str) -> Result<Isa, String> {
     Isa::by_name(&name.to_lowercase()).ok_or_else(|| {
         let available: Vec<_> = Isa::available().into_iter().map(Isa::name).collect();
-        let what = if isa::NAMES.contains(&name) { "this machine lacks it" } else { "there is none of this name" };
+        let what =
+            if isa::NAMES.contains(&name) { "this machine lacks it" } else { "there is none of this name" };
         format!("{what}; it has {}", available.join(", "))
     })
 }

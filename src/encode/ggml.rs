@@ -1,6 +1,7 @@
 //! The reference: byte for byte what llama-quantize writes on x86-64.
 
 use kquant_kernels::block::BlockType;
+use kquant_kernels::isa::Isa;
 
 use super::{Encoder, Rows};
 
@@ -29,9 +30,10 @@ impl Encoder for Ggml {
 /// Encodes row by row. A type without encoder never gets here: the plan refuses it.
 pub(super) fn encode_rows(block: &BlockType, rows: Rows<'_>, importance: Option<&[f32]>, out: &mut [u8]) {
     let bytes = rows.columns / block.elements * block.bytes;
+    let isa = Isa::current();
     if let Some(encode) = block.encode {
         for (row, out) in rows.weights.chunks_exact(rows.columns).zip(out.chunks_exact_mut(bytes)) {
-            encode(row, importance, out);
+            encode(isa, row, importance, out);
         }
     }
 }

@@ -3,83 +3,192 @@
 //!
 //! `weight = d * scale * code - dmin * offset`
 
-use crate::search::affine::{self, AffineFit, Grid, Loss};
+use super::row::{AT_ONCE, EncodeBlocks, turns};
+use crate::lanes::{Lanes, from_slice, to_slice, transposed};
+use crate::search::affine::{self, Grid, Loss, Steps};
+use crate::search::nonnegative;
 use crate::search::rounding::nearest_int;
-use crate::search::weights::{importance_weights, total};
-use crate::search::{Fit, nonnegative};
+use crate::search::weights::{importance_weights, sums_of_squares, total};
 
 /// The groups of one superblock.
 pub(super) type Groups<const G: usize, const N: usize> = [[f32; N]; G];
 
-/// The fits of the groups, before their scales and offsets are coded.
-pub(super) struct Fits<const G: usize, const N: usize> {
-    scales: [f32; G],
-    offsets: [f32; G],
-    pub(super) codes: [[u8; N]; G],
+/// What sets the types apart.
+pub(super) trait AffineSuperblock<const G: usize, const N: usize, const BYTES: usize> {
+    /// The largest code.
+    const CODE_TOP: u8;
+    /// The largest scale or offset.
+    const TOP: u8;
+    /// The search without importance.
+    const PLAIN_GRID: Grid;
+    const PLAIN_LOSS: Loss;
+    /// Scales and offsets are bounded by this before they are stored, without and with importance. A degenerate fit can
+    /// be above [`TOP`](Self::TOP), and ggml does not bound it everywhere.
+    const PLAIN_BOUND: u8;
+    const WEIGHTED_BOUND: u8;
+    /// Mean squares of a superblock that make up its variance.
+    const VARIANCE: f32;
+
+    /// The weights of a group without importance.
+    fn plain_weights<V: Lanes>(x: &[V; N]) -> [V; N];
+
+    /// Stores scales and offsets, and the weights rounded once more, with scales and offsets as stored; a group of scale 0
+    /// has the codes of its fit.
+    fn write(x: &Groups<G, N>, fits: &Fits<G>, coded: &Coded<G>, out: &mut [u8; BYTES]);
 }
 
-/// Scales and offsets of all groups, coded.
-pub(super) struct Coded<const G: usize> {
-    /// Of the scales; codes from a degenerate fit can be above the top code.
-    pub(super) scales: Fit<G>,
-    /// Of the offsets.
-    pub(super) offsets: Fit<G>,
+/// Where the codes of a superblock's fits come from.
+pub(super) struct Fits<const G: usize> {
+    inverses: [f32; G],
+    minimums: [f32; G],
 }
 
-impl<const G: usize> Coded<G> {
-    /// With no code above `top`.
-    pub(super) fn bounded(self, top: u8) -> Self {
-        let bound = |fit: Fit<G>| Fit { codes: fit.codes.map(|code| code.min(top)), ..fit };
-        Self { scales: bound(self.scales), offsets: bound(self.offsets) }
+impl<const G: usize> Fits<G> {
+    #[inline(always)]
+    pub(super) fn steps(&self, group: usize) -> Steps<f32> {
+        Steps { inverse: self.inverses[group], minimum: self.minimums[group] }
     }
 }
 
-impl<const G: usize, const N: usize> Fits<G, N> {
-    fn collect(groups: &[AffineFit<N>; G]) -> Self {
-        Self {
-            scales: groups.each_ref().map(|fit| fit.scale),
-            offsets: groups.each_ref().map(|fit| fit.offset),
-            codes: groups.each_ref().map(|fit| fit.codes),
+/// Integers times one scale.
+#[derive(Clone, Copy)]
+pub(super) struct Multiples<const G: usize> {
+    pub(super) unit: f32,
+    pub(super) codes: [u8; G],
+}
+
+/// Scales and offsets of all groups of a superblock, coded.
+pub(super) struct Coded<const G: usize> {
+    pub(super) scales: Multiples<G>,
+    pub(super) offsets: Multiples<G>,
+}
+
+impl<T, const G: usize, const N: usize, const BYTES: usize> EncodeBlocks<Groups<G, N>, BYTES> for T
+where
+    T: AffineSuperblock<G, N, BYTES>,
+{
+    /// The largest scale and the largest offset get the top code.
+    #[inline(always)]
+    fn plain<V: Lanes>(x: &[Groups<G, N>], out: &mut [[u8; BYTES]]) {
+        let mut batch = Batch::new();
+        let groups = x.as_flattened();
+        for first in turns::<V>(groups.len()) {
+            let x = transposed::<V, N>(&groups[first..]);
+            let fit = affine::fit(&x, &T::plain_weights(&x), T::CODE_TOP, &T::PLAIN_GRID, T::PLAIN_LOSS);
+            batch.put(first, fit);
+        }
+        for (s, (x, out)) in x.iter().zip(out).enumerate() {
+            let coded = Coded {
+                scales: by_maximum(&batch.scales[s], T::TOP, T::PLAIN_BOUND),
+                offsets: by_maximum(&batch.offsets[s], T::TOP, T::PLAIN_BOUND),
+            };
+            T::write(x, &batch.fits(s), &coded, out);
+        }
+    }
+
+    /// Scales and offsets are coded by a search in which a group counts what its elements count.
+    #[inline(always)]
+    fn weighted<V: Lanes>(x: &[Groups<G, N>], importance: &[Groups<G, N>], out: &mut [[u8; BYTES]]) {
+        let mut batch = Batch::new();
+        let variances = variances::<T, G, N, BYTES>(x);
+        let (groups, importance) = (x.as_flattened(), importance.as_flattened());
+        let mut totals = [[0.0; G]; AT_ONCE];
+        for first in turns::<V>(groups.len()) {
+            let x = transposed::<V, N>(&groups[first..]);
+            let variance = from_slice(&variances.as_flattened()[first..]);
+            let weights = importance_weights(&x, &transposed(&importance[first..]), variance);
+            batch.put(first, affine::fit(&x, &weights, T::CODE_TOP, &Grid::WEIGHTED, Loss::Squared));
+            to_slice(total(&weights), &mut totals.as_flattened_mut()[first..]);
+        }
+        let count = x.len();
+        let scales = by_search::<V, G>(&batch.scales[..count], &totals, T::TOP, T::WEIGHTED_BOUND);
+        let offsets = by_search::<V, G>(&batch.offsets[..count], &totals, T::TOP, T::WEIGHTED_BOUND);
+        for (s, (x, out)) in x.iter().zip(out).enumerate() {
+            T::write(x, &batch.fits(s), &Coded { scales: scales[s], offsets: offsets[s] }, out);
         }
     }
 }
 
-/// Fits and codes without importance: every group by `fit`; the largest scale and the largest offset get `top`.
-pub(super) fn fit_plain<const G: usize, const N: usize>(
-    x: &Groups<G, N>,
-    top: u8,
-    fit: impl Fn(&[f32; N]) -> AffineFit<N>,
-) -> (Fits<G, N>, Coded<G>) {
-    let fits = Fits::collect(&x.each_ref().map(fit));
-    let coded = Coded { scales: by_maximum(&fits.scales, top), offsets: by_maximum(&fits.offsets, top) };
-    (fits, coded)
+/// The variance of each superblock, for each of its groups.
+#[inline(always)]
+fn variances<T, const G: usize, const N: usize, const BYTES: usize>(x: &[Groups<G, N>]) -> [[f32; G]; AT_ONCE]
+where
+    T: AffineSuperblock<G, N, BYTES>,
+{
+    let mut sums = [0.0; AT_ONCE];
+    sums_of_squares(x, &mut sums);
+    sums.map(|sum| [T::VARIANCE * sum / (G * N) as f32; G])
 }
 
-/// Fits and codes with importance: element codes up to `code_top`, scales and offsets up to `top`, the latter by a
-/// search in which a group counts what its elements count.
-pub(super) fn fit_weighted<const G: usize, const N: usize>(
-    x: &Groups<G, N>,
-    importance: &Groups<G, N>,
-    variance: f32,
-    code_top: u8,
-    top: u8,
-) -> (Fits<G, N>, Coded<G>) {
-    let weights: Groups<G, N> = std::array::from_fn(|g| importance_weights(&x[g], &importance[g], variance));
-    let fits = Fits::collect(&std::array::from_fn(|g| {
-        affine::fit(&x[g], &weights[g], code_top, &Grid::WEIGHTED, Loss::Squared)
-    }));
-    let totals = weights.each_ref().map(|group| total(group));
-    let coded = Coded {
-        scales: nonnegative::fit(&fits.scales, &totals, top),
-        offsets: nonnegative::fit(&fits.offsets, &totals, top),
-    };
-    (fits, coded)
+/// The fits of the groups of up to [`AT_ONCE`] superblocks.
+struct Batch<const G: usize> {
+    scales: [[f32; G]; AT_ONCE],
+    offsets: [[f32; G]; AT_ONCE],
+    inverses: [[f32; G]; AT_ONCE],
+    minimums: [[f32; G]; AT_ONCE],
+}
+
+impl<const G: usize> Batch<G> {
+    #[inline(always)]
+    fn new() -> Self {
+        let zeros = [[0.0; G]; AT_ONCE];
+        Self { scales: zeros, offsets: zeros, inverses: zeros, minimums: zeros }
+    }
+
+    /// Keeps the fits of the groups from number `first` on.
+    #[inline(always)]
+    fn put<V: Lanes>(&mut self, first: usize, fit: affine::AffineFit<V>) {
+        to_slice(fit.scale, &mut self.scales.as_flattened_mut()[first..]);
+        to_slice(fit.offset, &mut self.offsets.as_flattened_mut()[first..]);
+        to_slice(fit.steps.inverse, &mut self.inverses.as_flattened_mut()[first..]);
+        to_slice(fit.steps.minimum, &mut self.minimums.as_flattened_mut()[first..]);
+    }
+
+    #[inline(always)]
+    fn fits(&self, superblock: usize) -> Fits<G> {
+        Fits { inverses: self.inverses[superblock], minimums: self.minimums[superblock] }
+    }
 }
 
 /// Codes of which the largest value gets `top`; all zero when none is positive.
-fn by_maximum<const G: usize>(values: &[f32; G], top: u8) -> Fit<G> {
-    let largest = values.iter().fold(0.0, |largest: f32, &v| if v > largest { v } else { largest });
+#[inline(always)]
+fn by_maximum<const G: usize>(values: &[f32; G], top: u8, bound: u8) -> Multiples<G> {
+    let mut largest = 0.0f32;
+    for &v in values {
+        largest = if v > largest { v } else { largest };
+    }
     let top = f32::from(top);
     let inverse = if largest > 0.0 { top / largest } else { 0.0 };
-    Fit { scale: largest / top, codes: values.map(|v| nearest_int(inverse * v) as u8) }
+    let mut codes = [0; G];
+    for (code, &v) in codes.iter_mut().zip(values) {
+        *code = (nearest_int(inverse * v) as u8).min(bound);
+    }
+    Multiples { unit: largest / top, codes }
+}
+
+/// Codes by [`nonnegative::fit`] of several superblocks.
+#[inline(always)]
+fn by_search<V: Lanes, const G: usize>(
+    values: &[[f32; G]],
+    totals: &[[f32; G]],
+    top: u8,
+    bound: u8,
+) -> [Multiples<G>; AT_ONCE] {
+    let mut all = [Multiples { unit: 0.0, codes: [0; G] }; AT_ONCE];
+    for first in turns::<V>(values.len()) {
+        let fit = nonnegative::fit::<V, G>(&transposed(&values[first..]), &transposed(&totals[first..]), top);
+        let mut units = [0.0; AT_ONCE];
+        to_slice(fit.scale, &mut units);
+        for (multiples, unit) in all[first..].iter_mut().zip(units).take(V::LANES) {
+            multiples.unit = unit;
+        }
+        for g in 0..G {
+            let mut codes = [0.0; AT_ONCE];
+            to_slice(fit.codes[g], &mut codes);
+            for (multiples, code) in all[first..].iter_mut().zip(codes).take(V::LANES) {
+                multiples.codes[g] = (code as u8).min(bound);
+            }
+        }
+    }
+    all
 }

@@ -9,7 +9,7 @@ use super::layout::{from_f16, to_f16};
 /// legacy types and k-quants lie in this way, with one run length or another; the 6-bit scales of Q4_K alone do not.
 ///
 /// `codes` `[n]`, `out` `[n * BITS / 8]`.
-#[inline]
+#[inline(always)]
 pub(super) fn pack<const BITS: usize, const RUN: usize>(codes: &[u8], shift: u32, out: &mut [u8]) {
     let mask = (1u8 << BITS) - 1;
     for (codes, run) in codes.chunks_exact(RUN * (8 / BITS)).zip(out.chunks_exact_mut(RUN)) {
@@ -23,7 +23,7 @@ pub(super) fn pack<const BITS: usize, const RUN: usize>(codes: &[u8], shift: u32
 }
 
 /// The codes that [`pack`] packed: `bytes` `[n * BITS / 8]`.
-#[inline]
+#[inline(always)]
 pub(super) fn unpack<const BITS: usize, const RUN: usize, const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mask = (1u8 << BITS) - 1;
     let mut codes = [0; N];
@@ -38,13 +38,13 @@ pub(super) fn unpack<const BITS: usize, const RUN: usize, const N: usize>(bytes:
 }
 
 /// The f16 at the start of `bytes`, as f32.
-#[inline]
+#[inline(always)]
 pub(super) fn read_f16(bytes: &[u8]) -> f32 {
     from_f16([bytes[0], bytes[1]])
 }
 
 /// Stores the f16 nearest to `value`, ties to even, at the start of `bytes`.
-#[inline]
+#[inline(always)]
 pub(super) fn write_f16(value: f32, bytes: &mut [u8]) {
     bytes[..2].copy_from_slice(&to_f16(value));
 }

@@ -10,10 +10,11 @@
 
 use super::codes::{pack, read_f16, unpack, write_f16};
 use super::layout::{decode_blocks, floats, inverse};
-use super::row::{blocks, encode_row};
+use super::row::{AT_ONCE, EncodeBlocks, blocks, encode_row, turns};
 use super::{BlockType, Importance};
+use crate::lanes::{Lanes, in_lanes, to_slice, transposed};
 use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
-use crate::search::table::{fit_scale, nearest};
+use crate::search::table::{Table, fit_scale};
 use crate::search::weights::{importance_weights, squares, sum_of_squares};
 
 const ELEMENTS: usize = 32;
@@ -22,6 +23,7 @@ const BYTES: usize = 18;
 /// What the codes stand for (`kvalues_iq4nl`); IQ4_XS has the same.
 pub(super) const VALUES: [i8; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+pub(super) static TABLE: Table = Table::new(VALUES);
 pub(super) const LEVELS: [f32; 16] = floats(VALUES);
 
 pub(super) static TYPE: BlockType = BlockType {
@@ -63,22 +65,53 @@ fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
     pack::<4, 16>(fields.codes, 0, &mut block[2..]);
 }
 
-fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
-    let plain = |x: &_, out: &mut _| write_block(x, &squares(x), out);
-    encode_row(row, importance, out, blocks, plain, |x, importance, out| {
-        let variance = sum_of_squares(x) * (2.0 / ELEMENTS as f32);
-        write_block(x, &importance_weights(x, importance, variance), out);
-    });
+in_lanes! {
+    fn encode<V>(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        encode_row::<V, Iq4Nl, _, BYTES>(blocks::<ELEMENTS>(row), importance.map(blocks), out);
+    }
 }
 
-fn write_block(x: &[f32; ELEMENTS], weights: &[f32; ELEMENTS], out: &mut [u8; BYTES]) {
-    let scale = fit_scale(x, weights, &VALUES);
-    write_f16(scale, out);
-    pack::<4, 16>(&nearest_codes(x, scale), 0, &mut out[2..]);
+struct Iq4Nl;
+
+impl EncodeBlocks<[f32; ELEMENTS], BYTES> for Iq4Nl {
+    #[inline(always)]
+    fn plain<V: Lanes>(x: &[[f32; ELEMENTS]], out: &mut [[u8; BYTES]]) {
+        let mut scales = [0.0; AT_ONCE];
+        for first in turns::<V>(x.len()) {
+            let x = transposed::<V, ELEMENTS>(&x[first..]);
+            to_slice(fit_scale(&x, &squares(&x), &TABLE), &mut scales[first..]);
+        }
+        write_blocks(x, &scales, out);
+    }
+
+    #[inline(always)]
+    fn weighted<V: Lanes>(x: &[[f32; ELEMENTS]], importance: &[[f32; ELEMENTS]], out: &mut [[u8; BYTES]]) {
+        let mut scales = [0.0; AT_ONCE];
+        for first in turns::<V>(x.len()) {
+            let x = transposed::<V, ELEMENTS>(&x[first..]);
+            let variance = sum_of_squares(&x) * V::splat(2.0 / ELEMENTS as f32);
+            let weights = importance_weights(&x, &transposed(&importance[first..]), variance);
+            to_slice(fit_scale(&x, &weights, &TABLE), &mut scales[first..]);
+        }
+        write_blocks(x, &scales, out);
+    }
+}
+
+#[inline(always)]
+fn write_blocks(x: &[[f32; ELEMENTS]], scales: &[f32; AT_ONCE], out: &mut [[u8; BYTES]]) {
+    for ((x, out), &scale) in x.iter().zip(out).zip(scales) {
+        write_f16(scale, out);
+        pack::<4, 16>(&nearest_codes(x, scale), 0, &mut out[2..]);
+    }
 }
 
 /// The codes whose values are nearest under `scale`.
+#[inline(always)]
 pub(super) fn nearest_codes(x: &[f32; 32], scale: f32) -> [u8; 32] {
     let inverse = inverse(scale);
-    x.map(|v| nearest(&VALUES, inverse * v) as u8)
+    let mut codes = [0; 32];
+    for (code, &v) in codes.iter_mut().zip(x) {
+        *code = TABLE.nearest(inverse * v);
+    }
+    codes
 }

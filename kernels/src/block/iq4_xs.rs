@@ -11,15 +11,16 @@
 //! `weight = d * (scale - 32) * VALUES[code]`
 
 use super::codes::{pack, read_f16, unpack, write_f16};
-use super::iq4_nl::{LEVELS, VALUES, nearest_codes};
+use super::iq4_nl::{LEVELS, TABLE, VALUES, nearest_codes};
 use super::layout::{decode_blocks, inverse};
-use super::row::{encode_row, superblocks};
+use super::row::{AT_ONCE, EncodeBlocks, encode_row, superblocks, turns};
 use super::{BlockType, Importance};
+use crate::lanes::{Lanes, from_slice, in_lanes, to_slice, transposed};
 use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
 use crate::search::rounding::nearest_int;
 use crate::search::signed_extreme;
 use crate::search::table::fit_scale;
-use crate::search::weights::{importance_weights, squares, sum_of_squares};
+use crate::search::weights::{importance_weights, squares, sums_of_squares};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 136;
@@ -86,6 +87,7 @@ fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
     pack::<4, 16>(fields.codes, 0, &mut block[CODES]);
 }
 
+#[inline(always)]
 fn pack_scales(multiples: &[i32; GROUPS], block: &mut [u8]) {
     let codes = multiples.map(|multiple| (multiple + SCALE_ZERO) as u8);
     pack::<2, 1>(&codes, 4, &mut block[SCALES_HIGH]);
@@ -94,24 +96,57 @@ fn pack_scales(multiples: &[i32; GROUPS], block: &mut [u8]) {
 
 type Superblock = [[f32; GROUP]; GROUPS];
 
-fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
-    let plain = |x: &Superblock, out: &mut _| write_block(x, &x.each_ref().map(squares), out);
-    encode_row(row, importance, out, superblocks, plain, |x, importance, out| {
-        let variance = sum_of_squares(x.as_flattened()) * (2.0 / ELEMENTS as f32);
-        let weights = std::array::from_fn(|g| importance_weights(&x[g], &importance[g], variance));
-        write_block(x, &weights, out);
-    });
+in_lanes! {
+    fn encode<V>(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        encode_row::<V, Iq4Xs, _, BYTES>(superblocks::<GROUPS, GROUP>(row), importance.map(superblocks), out);
+    }
+}
+
+struct Iq4Xs;
+
+impl EncodeBlocks<Superblock, BYTES> for Iq4Xs {
+    #[inline(always)]
+    fn plain<V: Lanes>(x: &[Superblock], out: &mut [[u8; BYTES]]) {
+        let groups = x.as_flattened();
+        let mut scales = [[0.0; GROUPS]; AT_ONCE];
+        for first in turns::<V>(groups.len()) {
+            let x = transposed::<V, GROUP>(&groups[first..]);
+            to_slice(fit_scale(&x, &squares(&x), &TABLE), &mut scales.as_flattened_mut()[first..]);
+        }
+        write_blocks(x, &scales, out);
+    }
+
+    #[inline(always)]
+    fn weighted<V: Lanes>(x: &[Superblock], importance: &[Superblock], out: &mut [[u8; BYTES]]) {
+        let mut sums = [0.0; AT_ONCE];
+        sums_of_squares(x, &mut sums);
+        let variances = sums.map(|sum| [sum * (2.0 / ELEMENTS as f32); GROUPS]);
+        let (groups, importance) = (x.as_flattened(), importance.as_flattened());
+        let mut scales = [[0.0; GROUPS]; AT_ONCE];
+        for first in turns::<V>(groups.len()) {
+            let x = transposed::<V, GROUP>(&groups[first..]);
+            let variance = from_slice(&variances.as_flattened()[first..]);
+            let weights = importance_weights(&x, &transposed(&importance[first..]), variance);
+            to_slice(fit_scale(&x, &weights, &TABLE), &mut scales.as_flattened_mut()[first..]);
+        }
+        write_blocks(x, &scales, out);
+    }
 }
 
 /// The scale of largest magnitude becomes scale code 0; codes are picked under the coded scales, but under `d`
 /// before it is rounded to f16.
-fn write_block(x: &Superblock, weights: &Superblock, out: &mut [u8; BYTES]) {
-    let scales: [f32; GROUPS] = std::array::from_fn(|g| fit_scale(&x[g], &weights[g], &VALUES));
-    let d = -signed_extreme(&scales) / SCALE_ZERO as f32;
-    let inverse = inverse(d);
-    let multiples = scales.map(|scale| nearest_int(inverse * scale).clamp(-SCALE_ZERO, SCALE_ZERO - 1));
-    write_f16(d, out);
-    pack_scales(&multiples, out);
-    let codes: [_; GROUPS] = std::array::from_fn(|g| nearest_codes(&x[g], d * multiples[g] as f32));
-    pack::<4, 16>(codes.as_flattened(), 0, &mut out[CODES]);
+#[inline(always)]
+fn write_blocks(x: &[Superblock], scales: &[[f32; GROUPS]; AT_ONCE], out: &mut [[u8; BYTES]]) {
+    for ((x, out), scales) in x.iter().zip(out).zip(scales) {
+        let d = -signed_extreme(scales) / SCALE_ZERO as f32;
+        let inverse = inverse(d);
+        let multiples = scales.map(|scale| nearest_int(inverse * scale).clamp(-SCALE_ZERO, SCALE_ZERO - 1));
+        write_f16(d, out);
+        pack_scales(&multiples, out);
+        let mut codes = [[0; GROUP]; GROUPS];
+        for (g, codes) in codes.iter_mut().enumerate() {
+            *codes = nearest_codes(&x[g], d * multiples[g] as f32);
+        }
+        pack::<4, 16>(codes.as_flattened(), 0, &mut out[CODES]);
+    }
 }

@@ -2,7 +2,11 @@
 
 use half::f16;
 
+/// All bits of an f32 but its sign.
+const MAGNITUDE: u32 = 0x7fff_ffff;
+
 /// Applies `decode` to every whole block of `bytes` and the weights it stands for in `out`.
+#[inline(always)]
 pub(super) fn decode_blocks<const BYTES: usize, const ELEMENTS: usize>(
     bytes: &[u8],
     out: &mut [f32],
@@ -16,6 +20,7 @@ pub(super) fn decode_blocks<const BYTES: usize, const ELEMENTS: usize>(
 }
 
 /// Applies `encode` to every block's worth of weights in `row` and the block it becomes in `out`.
+#[inline(always)]
 pub(super) fn encode_blocks<const ELEMENTS: usize, const BYTES: usize>(
     row: &[f32],
     out: &mut [u8],
@@ -29,11 +34,13 @@ pub(super) fn encode_blocks<const ELEMENTS: usize, const BYTES: usize>(
 }
 
 /// The number that the two bytes of a half-precision field hold.
+#[inline(always)]
 pub(super) fn from_f16(bytes: [u8; 2]) -> f32 {
     f16::from_le_bytes(bytes).to_f32()
 }
 
 /// The half-precision field nearest to `x` (ties to even, infinity past the range), as ggml writes it.
+#[inline(always)]
 pub(super) fn to_f16(x: f32) -> [u8; 2] {
     // ggml drops the payload of a NaN, `half` keeps it.
     let x = if x.is_nan() { f32::NAN.copysign(x) } else { x };
@@ -41,11 +48,34 @@ pub(super) fn to_f16(x: f32) -> [u8; 2] {
 }
 
 /// The largest magnitude among `weights`.
+#[inline(always)]
 pub(super) fn abs_max(weights: &[f32]) -> f32 {
-    weights.iter().fold(0.0, |max, w| w.abs().max(max))
+    let mut most = 0;
+    for weight in weights {
+        // As integers magnitudes have the same order, and the compiler may reorder the maxima.
+        most = most.max(weight.to_bits() & MAGNITUDE);
+    }
+    f32::from_bits(most)
+}
+
+/// The element of largest magnitude of a block, with its sign: as [`crate::search::signed_extreme`] but fast on one block.
+#[inline(always)]
+pub(super) fn signed_extreme(weights: &[f32]) -> f32 {
+    let most = abs_max(weights);
+    let (mut above, mut below) = (false, false);
+    for &weight in weights {
+        above |= weight == most;
+        below |= weight == -most;
+    }
+    match (above, below) {
+        (true, true) => crate::search::signed_extreme(weights),
+        (false, true) => -most,
+        _ => most,
+    }
 }
 
 /// `1 / scale`, and 0 for a scale of 0. Infinite for a scale so small that its inverse is past the range of f32.
+#[inline(always)]
 pub(super) fn inverse(scale: f32) -> f32 {
     if scale == 0.0 { 0.0 } else { 1.0 / scale }
 }

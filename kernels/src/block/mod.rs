@@ -41,7 +41,9 @@ mod row;
 mod six_bit_header;
 mod tq1_0;
 mod tq2_0;
+mod weighted_blocks;
 
+use crate::isa::Isa;
 use crate::lattice::Lattice;
 
 /// What an encoder does with an importance vector.
@@ -59,9 +61,9 @@ pub enum Importance {
 /// block of either is left alone.
 pub type Decode = fn(bytes: &[u8], out: &mut [f32]);
 
-/// Encodes one row: `row` holds the weights `[columns]`, `importance` (when given) `[columns]`,
-/// `out` exactly the row's bytes.
-pub type Encode = fn(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]);
+/// Encodes one row on an instruction set, which changes the speed alone: `row` holds the weights `[columns]`, `importance`
+/// (when given) `[columns]`, `out` exactly the row's bytes.
+pub type Encode = fn(isa: Isa, row: &[f32], importance: Option<&[f32]>, out: &mut [u8]);
 
 /// One block type: a row of the table.
 #[derive(Debug)]

@@ -32,7 +32,7 @@ pub(super) static TYPE: BlockType = BlockType {
     bytes: BYTES,
     quantized: true,
     decode: |bytes, out| decode_blocks(bytes, out, decode_block),
-    encode: Some(|row, _, out| encode_blocks(row, out, encode_block)),
+    encode: Some(|_, row, _, out| encode_blocks(row, out, encode_block)),
     importance: Importance::Ignored,
 };
 

@@ -14,18 +14,18 @@ pub(super) static F32: BlockType = plain(
     0,
     4,
     |bytes, out| decode(bytes, out, f32::from_le_bytes),
-    Some(|row, _, out| encode(row, out, f32::to_le_bytes)),
+    Some(|_, row, _, out| encode(row, out, f32::to_le_bytes)),
 );
 
 pub(super) static F16: BlockType =
-    plain("F16", 1, 2, decode_f16, Some(|row, _, out| encode(row, out, to_f16)));
+    plain("F16", 1, 2, decode_f16, Some(|_, row, _, out| encode(row, out, to_f16)));
 
 pub(super) static BF16: BlockType = plain(
     "BF16",
     30,
     2,
     |bytes, out| decode(bytes, out, |x| bf16::from_le_bytes(x).to_f32()),
-    Some(|row, _, out| encode(row, out, |x| bf16::from_f32(x).to_le_bytes())),
+    Some(|_, row, _, out| encode(row, out, |x| bf16::from_f32(x).to_le_bytes())),
 );
 
 pub(super) static F64: BlockType =

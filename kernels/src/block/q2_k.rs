@@ -10,14 +10,15 @@
 //!
 //! `weight = d * scale * code - dmin * offset`
 
-use super::affine_superblock::{Coded, Fits, Groups, fit_plain, fit_weighted};
+use super::affine_superblock::{AffineSuperblock, Coded, Fits, Groups};
 use super::codes::{pack, read_f16, unpack, write_f16};
 use super::layout::{decode_blocks, integers};
 use super::row::{encode_row, superblocks};
 use super::{BlockType, Importance};
+use crate::lanes::{Lanes, in_lanes};
 use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
 use crate::search::affine::{self, Grid, Loss};
-use crate::search::weights::mean_square;
+use crate::search::weights::magnitudes;
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 84;
@@ -33,7 +34,6 @@ const DMIN: usize = 82;
 const CODE_TOP: u8 = 3;
 const TOP: u8 = 15;
 const LEVELS: [f32; 4] = integers(0);
-const PLAIN_GRID: Grid = Grid { first: -0.5, step: 0.1, last: 15 };
 
 pub(super) static TYPE: BlockType = BlockType {
     name: "Q2_K",
@@ -60,17 +60,22 @@ pub(crate) static LATTICE: Lattice = Lattice {
 fn decode(bytes: &[u8], out: &mut [f32]) {
     decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut [f32; ELEMENTS]| {
         let codes = unpack::<2, 32, ELEMENTS>(&block[CODES]);
-        let groups = out.as_chunks_mut::<GROUP>().0.iter_mut().zip(codes.as_chunks::<GROUP>().0);
-        for ((out, codes), (scale, offset)) in groups.zip(group_scales(block)) {
-            *out = codes.map(|code| scale * f32::from(code) - offset);
+        let (scales, offsets) = group_scales(block);
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = scales[i / GROUP] * f32::from(codes[i]) - offsets[i / GROUP];
         }
     });
 }
 
 /// What each group's codes are multiplied by and what is then subtracted.
-fn group_scales(block: &[u8; BYTES]) -> impl Iterator<Item = (f32, f32)> {
+#[inline(always)]
+fn group_scales(block: &[u8; BYTES]) -> ([f32; GROUPS], [f32; GROUPS]) {
     let (d, dmin) = (read_f16(&block[D..]), read_f16(&block[DMIN..]));
-    block[SCALES].iter().map(move |scale| (d * f32::from(scale & 15), dmin * f32::from(scale >> 4)))
+    let (mut scales, mut offsets) = ([0.0; GROUPS], [0.0; GROUPS]);
+    for (g, byte) in block[SCALES].iter().enumerate() {
+        (scales[g], offsets[g]) = (d * f32::from(byte & 15), dmin * f32::from(byte >> 4));
+    }
+    (scales, offsets)
 }
 
 fn read_fields(block: &[u8], fields: FieldsMut<'_>) {
@@ -92,36 +97,41 @@ fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
     pack::<2, 32>(fields.codes, 0, &mut block[CODES]);
 }
 
-fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
-    encode_row(row, importance, out, superblocks, encode_plain, |x, importance, out| {
-        let variance = mean_square(x.as_flattened());
-        let (fits, coded) = fit_weighted(x, importance, variance, CODE_TOP, TOP);
-        write_block(x, fits, &coded, out);
-    });
+in_lanes! {
+    fn encode<V>(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        encode_row::<V, Q2K, _, BYTES>(superblocks::<GROUPS, GROUP>(row), importance.map(superblocks), out);
+    }
 }
 
-fn encode_plain(x: &Groups<GROUPS, GROUP>, out: &mut [u8; BYTES]) {
-    let (fits, coded) = fit_plain(x, TOP, |group| {
-        affine::fit(group, &group.map(f32::abs), CODE_TOP, &PLAIN_GRID, Loss::Absolute)
-    });
-    write_block(x, fits, &coded, out);
-}
+struct Q2K;
 
-fn write_block(
-    x: &Groups<GROUPS, GROUP>,
-    fits: Fits<GROUPS, GROUP>,
-    coded: &Coded<GROUPS>,
-    out: &mut [u8; BYTES],
-) {
-    let pairs = coded.scales.codes.iter().zip(&coded.offsets.codes);
-    for (byte, (scale, offset)) in out[SCALES].iter_mut().zip(pairs) {
-        *byte = scale | offset << 4;
+impl AffineSuperblock<GROUPS, GROUP, BYTES> for Q2K {
+    const CODE_TOP: u8 = CODE_TOP;
+    const TOP: u8 = TOP;
+    const PLAIN_GRID: Grid = Grid { first: -0.5, step: 0.1, last: 15 };
+    const PLAIN_LOSS: Loss = Loss::Absolute;
+    const PLAIN_BOUND: u8 = u8::MAX;
+    const WEIGHTED_BOUND: u8 = u8::MAX;
+    const VARIANCE: f32 = 1.0;
+
+    #[inline(always)]
+    fn plain_weights<V: Lanes>(x: &[V; GROUP]) -> [V; GROUP] {
+        magnitudes(x)
     }
-    write_f16(coded.scales.scale, &mut out[D..]);
-    write_f16(coded.offsets.scale, &mut out[DMIN..]);
-    let mut codes = fits.codes;
-    for ((x, codes), (scale, offset)) in x.iter().zip(&mut codes).zip(group_scales(out)) {
-        affine::round(x, scale, offset, CODE_TOP, codes);
+
+    #[inline(always)]
+    fn write(x: &Groups<GROUPS, GROUP>, fits: &Fits<GROUPS>, coded: &Coded<GROUPS>, out: &mut [u8; BYTES]) {
+        let pairs = coded.scales.codes.iter().zip(&coded.offsets.codes);
+        for (byte, (scale, offset)) in out[SCALES].iter_mut().zip(pairs) {
+            *byte = scale | offset << 4;
+        }
+        write_f16(coded.scales.unit, &mut out[D..]);
+        write_f16(coded.offsets.unit, &mut out[DMIN..]);
+        let (scales, offsets) = group_scales(out);
+        let mut codes = [[0; GROUP]; GROUPS];
+        for (g, codes) in codes.iter_mut().enumerate() {
+            *codes = affine::round(&x[g], scales[g], offsets[g], fits.steps(g), CODE_TOP);
+        }
+        pack::<2, 32>(codes.as_flattened(), 0, &mut out[CODES]);
     }
-    pack::<2, 32>(codes.as_flattened(), 0, &mut out[CODES]);
 }

@@ -13,12 +13,12 @@
 
 use super::codes::{pack, read_f16, unpack, write_f16};
 use super::layout::{decode_blocks, integers};
-use super::row::{encode_row, superblocks};
+use super::row::{AT_ONCE, EncodeBlocks, encode_row, superblocks, turns};
 use super::{BlockType, Importance};
+use crate::lanes::{Lanes, from_slice, in_lanes, to_slice, transposed};
 use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
-use crate::search::rounding::nearest_int;
-use crate::search::weights::{importance_weights, total, twice_mean_square};
-use crate::search::{Fit, descent, signed_extreme, symmetric};
+use crate::search::weights::{importance_weights, sums_of_squares, total};
+use crate::search::{descent, signed_extreme, symmetric};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 110;
@@ -68,6 +68,7 @@ fn decode(bytes: &[u8], out: &mut [f32]) {
     });
 }
 
+#[inline(always)]
 fn unpack_codes(block: &[u8]) -> [u8; ELEMENTS] {
     let high = unpack::<1, 32, ELEMENTS>(&block[HIGH_BITS]);
     let low = unpack::<2, 32, ELEMENTS>(&block[CODES]);
@@ -75,12 +76,14 @@ fn unpack_codes(block: &[u8]) -> [u8; ELEMENTS] {
 }
 
 /// What each group's codes are multiplied by.
+#[inline(always)]
 fn group_scales(block: &[u8]) -> [f32; GROUPS] {
     let d = read_f16(&block[D..]);
     scale_multiples(block).map(|multiple| d * f32::from(multiple))
 }
 
 /// The scales as multiples of `d`.
+#[inline(always)]
 fn scale_multiples(block: &[u8]) -> [i16; GROUPS] {
     let low = unpack::<4, 8, GROUPS>(&block[SCALES_LOW]);
     let high = unpack::<2, 4, GROUPS>(&block[SCALES_HIGH]);
@@ -100,56 +103,104 @@ fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
     pack_codes(fields.codes, block);
 }
 
+#[inline(always)]
 fn pack_scales(codes: &[u8; GROUPS], block: &mut [u8]) {
     pack::<4, 8>(codes, 0, &mut block[SCALES_LOW]);
     pack::<2, 4>(codes, 4, &mut block[SCALES_HIGH]);
 }
 
+#[inline(always)]
 fn pack_codes(codes: &[u8], block: &mut [u8]) {
     pack::<2, 32>(codes, 0, &mut block[CODES]);
     pack::<1, 32>(codes, 2, &mut block[HIGH_BITS]);
 }
 
-fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
-    encode_row(row, importance, out, superblocks, encode_plain, encode_weighted);
+in_lanes! {
+    fn encode<V>(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        encode_row::<V, Q3K, _, BYTES>(superblocks::<GROUPS, GROUP>(row), importance.map(superblocks), out);
+    }
 }
 
 type Superblock = [[f32; GROUP]; GROUPS];
 
-fn encode_plain(x: &Superblock, out: &mut [u8; BYTES]) {
-    let groups = x.each_ref().map(|group| descent::fit(group, ZERO));
-    let scales = by_extreme(&groups.each_ref().map(|group| group.scale));
-    write_block(x, &groups, &scales, out);
+struct Q3K;
+
+impl EncodeBlocks<Superblock, BYTES> for Q3K {
+    #[inline(always)]
+    fn plain<V: Lanes>(x: &[Superblock], out: &mut [[u8; BYTES]]) {
+        let groups = x.as_flattened();
+        let mut scales = [[0.0; GROUPS]; AT_ONCE];
+        for first in turns::<V>(groups.len()) {
+            let fit = descent::fit::<V, GROUP>(&transposed(&groups[first..]), ZERO);
+            to_slice(fit.scale, &mut scales.as_flattened_mut()[first..]);
+        }
+        for ((x, out), scales) in x.iter().zip(out).zip(&scales) {
+            let (d, codes) = by_extreme(scales);
+            // Seldom needed, so made again then, one group alone.
+            write_block(x, d, &codes, out, |g| {
+                descent::fit(&x[g], ZERO).codes.map(|code| (code as i32 + ZERO) as u8)
+            });
+        }
+    }
+
+    #[inline(always)]
+    fn weighted<V: Lanes>(x: &[Superblock], importance: &[Superblock], out: &mut [[u8; BYTES]]) {
+        let mut sums = [0.0; AT_ONCE];
+        sums_of_squares(x, &mut sums);
+        let variances = sums.map(|sum| [2.0 * sum / ELEMENTS as f32; GROUPS]);
+        let (groups, importance) = (x.as_flattened(), importance.as_flattened());
+        let mut scales = [[0.0; GROUPS]; AT_ONCE];
+        let (mut inverses, mut totals) = (scales, scales);
+        for first in turns::<V>(groups.len()) {
+            let x = transposed::<V, GROUP>(&groups[first..]);
+            let variance = from_slice(&variances.as_flattened()[first..]);
+            let weights = importance_weights(&x, &transposed(&importance[first..]), variance);
+            let fit = symmetric::fit(&x, &weights, ZERO);
+            to_slice(fit.scale, &mut scales.as_flattened_mut()[first..]);
+            to_slice(fit.inverse, &mut inverses.as_flattened_mut()[first..]);
+            to_slice(total(&weights), &mut totals.as_flattened_mut()[first..]);
+        }
+        let (mut units, mut unit_inverses) = ([0.0; AT_ONCE], [0.0; AT_ONCE]);
+        for first in turns::<V>(x.len()) {
+            let (scales, totals) = (transposed::<V, GROUPS>(&scales[first..]), transposed(&totals[first..]));
+            let fit = symmetric::fit(&scales, &totals, SCALE_ZERO);
+            to_slice(fit.scale, &mut units[first..]);
+            to_slice(fit.inverse, &mut unit_inverses[first..]);
+        }
+        for (s, (x, out)) in x.iter().zip(out).enumerate() {
+            let codes = symmetric::codes(&scales[s], unit_inverses[s], SCALE_ZERO);
+            write_block(x, units[s], &codes, out, |g| symmetric::codes(&x[g], inverses[s][g], ZERO));
+        }
+    }
 }
 
-fn encode_weighted(x: &Superblock, importance: &Superblock, out: &mut [u8; BYTES]) {
-    let variance = twice_mean_square(x.as_flattened());
-    let weights: Superblock = std::array::from_fn(|g| importance_weights(&x[g], &importance[g], variance));
-    let groups = std::array::from_fn(|g| symmetric::fit(&x[g], &weights[g], ZERO));
-    let totals = weights.each_ref().map(|group| total(group));
-    let scales = symmetric::fit(&groups.each_ref().map(|group| group.scale), &totals, SCALE_ZERO);
-    write_block(x, &groups, &scales, out);
-}
-
-/// Scale codes of which the extreme one is 0; all 0 when all scales are zero.
-fn by_extreme(scales: &[f32; GROUPS]) -> Fit<GROUPS> {
+/// A scale of scales, and codes of which the extreme one is 0; all 0 when all scales are zero.
+#[inline(always)]
+fn by_extreme(scales: &[f32; GROUPS]) -> (f32, [u8; GROUPS]) {
     let extreme = signed_extreme(scales);
     if extreme == 0.0 {
-        return Fit::ZERO;
+        return (0.0, [0; GROUPS]);
     }
     let inverse = -SCALE_ZERO as f32 / extreme;
-    let code = |scale: f32| nearest_int(inverse * scale).clamp(-SCALE_ZERO, SCALE_ZERO - 1);
-    Fit { scale: 1.0 / inverse, codes: scales.map(|scale| (code(scale) + SCALE_ZERO) as u8) }
+    (1.0 / inverse, symmetric::codes(scales, inverse, SCALE_ZERO))
 }
 
-/// Stores the scales and rounds the weights once more, with the scales as stored; a group of scale 0 keeps the codes
-/// of its fit.
-fn write_block(x: &Superblock, groups: &[Fit<GROUP>; GROUPS], scales: &Fit<GROUPS>, out: &mut [u8; BYTES]) {
-    write_f16(scales.scale, &mut out[D..]);
-    pack_scales(&scales.codes, out);
-    let mut codes = groups.each_ref().map(|group| group.codes);
-    for ((x, codes), scale) in x.iter().zip(&mut codes).zip(group_scales(out)) {
-        symmetric::round(x, scale, ZERO, codes);
+/// Stores the scales and rounds the weights once more, with the scales as stored; a group of scale 0 has the codes of its
+/// fit.
+#[inline(always)]
+fn write_block(
+    x: &Superblock,
+    d: f32,
+    scales: &[u8; GROUPS],
+    out: &mut [u8; BYTES],
+    fitted: impl Fn(usize) -> [u8; GROUP],
+) {
+    write_f16(d, &mut out[D..]);
+    pack_scales(scales, out);
+    let scales = group_scales(out);
+    let mut codes = [[0; GROUP]; GROUPS];
+    for (g, codes) in codes.iter_mut().enumerate() {
+        *codes = symmetric::round(&x[g], scales[g], ZERO, || fitted(g));
     }
     pack_codes(codes.as_flattened(), out);
 }

@@ -8,13 +8,12 @@
 //! `weight = d * (code - 8)`
 
 use super::codes::{pack, read_f16, unpack, write_f16};
-use super::layout::{decode_blocks, integers, inverse};
-use super::row::{blocks, encode_row};
+use super::layout::{decode_blocks, encode_blocks, integers, inverse, signed_extreme};
+use super::weighted_blocks::{SymmetricBlock, symmetric};
 use super::{BlockType, Importance};
+use crate::lanes::in_lanes;
 use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
-use crate::search::rounding::truncate_to_byte;
-use crate::search::weights::{importance_weights, mean_square};
-use crate::search::{signed_extreme, symmetric};
+use crate::search::rounding::low_byte;
 
 const ELEMENTS: usize = 32;
 const BYTES: usize = 18;
@@ -61,23 +60,35 @@ fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
     pack::<4, 16>(fields.codes, 0, &mut block[2..]);
 }
 
-fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
-    let variance = mean_square(row);
-    encode_row(row, importance, out, blocks, encode_plain, |x, importance, out| {
-        let fit = symmetric::fit(x, &importance_weights(x, importance, variance), ZERO);
-        write_block(fit.scale, &fit.codes, out);
-    });
+in_lanes! {
+    fn encode<V>(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        match importance {
+            None => encode_blocks(row, out, encode_plain),
+            Some(importance) => symmetric::<V, Q40, BYTES>(row, importance, out),
+        }
+    }
 }
 
 /// The weight of largest magnitude becomes code 0, the rest is rounded.
+#[inline(always)]
 fn encode_plain(x: &[f32; ELEMENTS], out: &mut [u8; BYTES]) {
     let d = signed_extreme(x) / -(ZERO as f32);
     let inverse = inverse(d);
-    let codes = x.map(|v| truncate_to_byte(v * inverse + 8.5).min(15));
-    write_block(d, &codes, out);
+    let mut codes = [0; ELEMENTS];
+    for (code, &v) in codes.iter_mut().zip(x) {
+        *code = low_byte((v * inverse + 8.5).trunc()).min(15);
+    }
+    Q40::write(d, &codes, out);
 }
 
-fn write_block(d: f32, codes: &[u8; ELEMENTS], out: &mut [u8; BYTES]) {
-    write_f16(d, out);
-    pack::<4, 16>(codes, 0, &mut out[2..]);
+struct Q40;
+
+impl SymmetricBlock<BYTES> for Q40 {
+    const HALF: i32 = ZERO;
+
+    #[inline(always)]
+    fn write(scale: f32, codes: &[u8; ELEMENTS], out: &mut [u8; BYTES]) {
+        write_f16(scale, out);
+        pack::<4, 16>(codes, 0, &mut out[2..]);
+    }
 }

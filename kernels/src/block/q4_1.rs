@@ -9,13 +9,13 @@
 //! `weight = d * code + m`
 
 use super::codes::{pack, read_f16, unpack, write_f16};
-use super::layout::{decode_blocks, integers, inverse};
-use super::row::{blocks, encode_row};
+use super::layout::{decode_blocks, encode_blocks, integers, inverse};
+use super::weighted_blocks::{AffineBlock, affine};
 use super::{BlockType, Importance};
+use crate::lanes::in_lanes;
 use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
-use crate::search::affine::{self, Grid, Loss};
-use crate::search::rounding::truncate_to_byte;
-use crate::search::weights::{importance_weights, mean_square, range};
+use crate::search::rounding::low_byte;
+use crate::search::weights::range;
 
 const ELEMENTS: usize = 32;
 const BYTES: usize = 20;
@@ -63,26 +63,37 @@ fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
     pack::<4, 16>(fields.codes, 0, &mut block[4..]);
 }
 
-fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
-    let variance = mean_square(row);
-    encode_row(row, importance, out, blocks, encode_plain, |x, importance, out| {
-        let weights = importance_weights(x, importance, variance);
-        let fit = affine::fit(x, &weights, TOP, &Grid::WEIGHTED, Loss::Squared);
-        write_block(fit.scale, -fit.offset, &fit.codes, out);
-    });
+in_lanes! {
+    fn encode<V>(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        match importance {
+            None => encode_blocks(row, out, encode_plain),
+            Some(importance) => affine::<V, Q41, BYTES>(row, importance, out),
+        }
+    }
 }
 
 /// The least weight becomes code 0, the largest the top one, the rest is rounded.
+#[inline(always)]
 fn encode_plain(x: &[f32; ELEMENTS], out: &mut [u8; BYTES]) {
     let (low, high) = range(x);
     let d = (high - low) / f32::from(TOP);
     let inverse = inverse(d);
-    let codes = x.map(|v| truncate_to_byte((v - low) * inverse + 0.5).min(TOP));
-    write_block(d, low, &codes, out);
+    let mut codes = [0; ELEMENTS];
+    for (code, &v) in codes.iter_mut().zip(x) {
+        *code = low_byte(((v - low) * inverse + 0.5).trunc()).min(TOP);
+    }
+    Q41::write(d, low, &codes, out);
 }
 
-fn write_block(d: f32, m: f32, codes: &[u8; ELEMENTS], out: &mut [u8; BYTES]) {
-    write_f16(d, out);
-    write_f16(m, &mut out[2..]);
-    pack::<4, 16>(codes, 0, &mut out[4..]);
+struct Q41;
+
+impl AffineBlock<BYTES> for Q41 {
+    const TOP: u8 = TOP;
+
+    #[inline(always)]
+    fn write(scale: f32, minimum: f32, codes: &[u8; ELEMENTS], out: &mut [u8; BYTES]) {
+        write_f16(scale, out);
+        write_f16(minimum, &mut out[2..]);
+        pack::<4, 16>(codes, 0, &mut out[4..]);
+    }
 }

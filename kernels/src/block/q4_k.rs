@@ -8,15 +8,16 @@
 //!
 //! `weight = d * scale * code - dmin * offset`
 
-use super::affine_superblock::{Coded, Fits, Groups, fit_plain, fit_weighted};
+use super::affine_superblock::{AffineSuperblock, Coded, Fits, Groups};
 use super::codes::{pack, unpack};
 use super::layout::{decode_blocks, integers};
 use super::row::{encode_row, superblocks};
 use super::six_bit_header::{self as header, GROUP, GROUPS};
 use super::{BlockType, Importance};
+use crate::lanes::{Lanes, in_lanes};
 use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
-use crate::search::affine::{self, Grid, Loss};
-use crate::search::weights::{magnitude_weights, twice_mean_square};
+use crate::search::affine::{Grid, Loss};
+use crate::search::weights::magnitude_weights;
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 144;
@@ -24,7 +25,6 @@ const CODES: std::ops::Range<usize> = header::BYTES..BYTES;
 
 const CODE_TOP: u8 = 15;
 const LEVELS: [f32; 16] = integers(0);
-const PLAIN_GRID: Grid = Grid { first: -1.0, step: 0.1, last: 20 };
 
 pub(super) static TYPE: BlockType = BlockType {
     name: "Q4_K",
@@ -65,31 +65,32 @@ fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
     pack::<4, 32>(fields.codes, 0, &mut block[CODES]);
 }
 
-fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
-    encode_row(row, importance, out, superblocks, encode_plain, |x, importance, out| {
-        let variance = twice_mean_square(x.as_flattened());
-        let (fits, coded) = fit_weighted(x, importance, variance, CODE_TOP, header::TOP);
-        // Not bounded, unlike without importance and in Q5_K: where few weights count, a fit can have a negative
-        // scale, and ggml lets its code spill into the neighbouring bits.
-        write_block(x, fits, &coded, out);
-    });
+in_lanes! {
+    fn encode<V>(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        encode_row::<V, Q4K, _, BYTES>(superblocks::<GROUPS, GROUP>(row), importance.map(superblocks), out);
+    }
 }
 
-fn encode_plain(x: &Groups<GROUPS, GROUP>, out: &mut [u8; BYTES]) {
-    let (fits, coded) = fit_plain(x, header::TOP, |group| {
-        affine::fit(group, &magnitude_weights(group), CODE_TOP, &PLAIN_GRID, Loss::Squared)
-    });
-    write_block(x, fits, &coded.bounded(header::TOP), out);
-}
+struct Q4K;
 
-fn write_block(
-    x: &Groups<GROUPS, GROUP>,
-    fits: Fits<GROUPS, GROUP>,
-    coded: &Coded<GROUPS>,
-    out: &mut [u8; BYTES],
-) {
-    let header = header::write(coded, out);
-    let mut codes = fits.codes;
-    header.round(x, CODE_TOP, &mut codes);
-    pack::<4, 32>(codes.as_flattened(), 0, &mut out[CODES]);
+impl AffineSuperblock<GROUPS, GROUP, BYTES> for Q4K {
+    const CODE_TOP: u8 = CODE_TOP;
+    const TOP: u8 = header::TOP;
+    const PLAIN_GRID: Grid = Grid { first: -1.0, step: 0.1, last: 20 };
+    const PLAIN_LOSS: Loss = Loss::Squared;
+    const PLAIN_BOUND: u8 = header::TOP;
+    // Where few weights count, a fit can have a negative scale, and ggml lets its code spill into the neighbouring bits.
+    const WEIGHTED_BOUND: u8 = u8::MAX;
+    const VARIANCE: f32 = 2.0;
+
+    #[inline(always)]
+    fn plain_weights<V: Lanes>(x: &[V; GROUP]) -> [V; GROUP] {
+        magnitude_weights(x)
+    }
+
+    #[inline(always)]
+    fn write(x: &Groups<GROUPS, GROUP>, fits: &Fits<GROUPS>, coded: &Coded<GROUPS>, out: &mut [u8; BYTES]) {
+        let header = header::write(coded, out);
+        pack::<4, 32>(header.round(x, fits, CODE_TOP).as_flattened(), 0, &mut out[CODES]);
+    }
 }

@@ -9,13 +9,12 @@
 //! `weight = d * (code - 16)`
 
 use super::codes::{pack, read_f16, unpack, write_f16};
-use super::layout::{decode_blocks, integers, inverse};
-use super::row::{blocks, encode_row};
+use super::layout::{decode_blocks, encode_blocks, integers, inverse, signed_extreme};
+use super::weighted_blocks::{SymmetricBlock, symmetric};
 use super::{BlockType, Importance};
+use crate::lanes::in_lanes;
 use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
-use crate::search::rounding::truncate_to_byte;
-use crate::search::weights::{importance_weights, mean_square};
-use crate::search::{signed_extreme, symmetric};
+use crate::search::rounding::low_byte;
 
 const ELEMENTS: usize = 32;
 const BYTES: usize = 22;
@@ -62,35 +61,59 @@ fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
     pack_codes(fields.codes, &mut block[2..]);
 }
 
-fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
-    let variance = mean_square(row);
-    encode_row(row, importance, out, blocks, encode_plain, |x, importance, out| {
-        let fit = symmetric::fit(x, &importance_weights(x, importance, variance), ZERO);
-        write_block(fit.scale, &fit.codes, out);
-    });
+in_lanes! {
+    fn encode<V>(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        match importance {
+            None => encode_blocks(row, out, encode_plain),
+            Some(importance) => symmetric::<V, Q50, BYTES>(row, importance, out),
+        }
+    }
 }
 
 /// The weight of largest magnitude becomes code 0, the rest is rounded.
+#[inline(always)]
 fn encode_plain(x: &[f32; ELEMENTS], out: &mut [u8; BYTES]) {
     let d = signed_extreme(x) / -(ZERO as f32);
     let inverse = inverse(d);
-    let codes = x.map(|v| truncate_to_byte(v * inverse + 16.5).min(31));
-    write_block(d, &codes, out);
+    let mut codes = [0; ELEMENTS];
+    for (code, &v) in codes.iter_mut().zip(x) {
+        *code = low_byte((v * inverse + 16.5).trunc()).min(31);
+    }
+    Q50::write(d, &codes, out);
 }
 
-fn write_block(d: f32, codes: &[u8; ELEMENTS], out: &mut [u8; BYTES]) {
-    write_f16(d, out);
-    pack_codes(codes, &mut out[2..]);
+struct Q50;
+
+impl SymmetricBlock<BYTES> for Q50 {
+    const HALF: i32 = ZERO;
+
+    #[inline(always)]
+    fn write(scale: f32, codes: &[u8; ELEMENTS], out: &mut [u8; BYTES]) {
+        write_f16(scale, out);
+        pack_codes(codes, &mut out[2..]);
+    }
 }
 
 /// The fields `qh` and `qs` of 5-bit codes; Q5_1 has the same.
+#[inline(always)]
 pub(super) fn pack_codes(codes: &[u8], out: &mut [u8]) {
     let (qh, qs) = out.split_at_mut(4);
-    pack::<1, 1>(codes, 4, qh);
+    for (codes, byte) in codes.as_chunks().0.iter().zip(qh) {
+        *byte = fifth_bits(*codes);
+    }
     pack::<4, 16>(codes, 0, qs);
 }
 
+/// Bit 4 of each code, the first one lowest.
+#[inline(always)]
+fn fifth_bits(codes: [u8; 8]) -> u8 {
+    // The product moves the bits of the eight bytes next to each other, in its highest byte.
+    let bits = u64::from_le_bytes(codes) >> 4 & 0x0101_0101_0101_0101;
+    (bits.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8
+}
+
 /// The codes in the fields `qh` and `qs`.
+#[inline(always)]
 pub(super) fn unpack_codes(bytes: &[u8]) -> [u8; ELEMENTS] {
     let (qh, qs) = bytes.split_at(4);
     let (high, low) = (unpack::<1, 1, ELEMENTS>(qh), unpack::<4, 16, ELEMENTS>(qs));

@@ -12,12 +12,13 @@
 
 use super::codes::{pack, read_f16, unpack, write_f16};
 use super::layout::{decode_blocks, integers};
-use super::row::{encode_row, superblocks};
+use super::row::{AT_ONCE, EncodeBlocks, encode_row, superblocks, turns};
 use super::{BlockType, Importance};
+use crate::lanes::{Lanes, in_lanes, to_slice, transposed};
 use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
 use crate::search::rounding::nearest_int;
 use crate::search::weights::squares;
-use crate::search::{Fit, ZERO_GROUP, signed_extreme, symmetric};
+use crate::search::{ZERO_GROUP, signed_extreme, symmetric};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 210;
@@ -68,6 +69,7 @@ fn decode(bytes: &[u8], out: &mut [f32]) {
     });
 }
 
+#[inline(always)]
 fn unpack_codes(block: &[u8]) -> [u8; ELEMENTS] {
     let low = unpack::<4, 64, ELEMENTS>(&block[CODES]);
     let high = unpack::<2, 32, ELEMENTS>(&block[HIGH_BITS]);
@@ -75,6 +77,7 @@ fn unpack_codes(block: &[u8]) -> [u8; ELEMENTS] {
 }
 
 /// What each group's codes are multiplied by.
+#[inline(always)]
 fn group_scales(block: &[u8; BYTES]) -> [f32; GROUPS] {
     let d = read_f16(&block[D..]);
     let scales = &block[SCALES];
@@ -97,31 +100,77 @@ fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
     pack_codes(fields.codes, block);
 }
 
+#[inline(always)]
 fn pack_codes(codes: &[u8], block: &mut [u8]) {
     pack::<4, 64>(codes, 0, &mut block[CODES]);
     pack::<2, 32>(codes, 4, &mut block[HIGH_BITS]);
 }
 
-fn encode(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
-    encode_row(row, importance, out, superblocks, encode_plain, encode_weighted);
+in_lanes! {
+    fn encode<V>(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        encode_row::<V, Q6K, _, BYTES>(superblocks::<GROUPS, GROUP>(row), importance.map(superblocks), out);
+    }
 }
 
 type Superblock = [[f32; GROUP]; GROUPS];
 
-fn encode_plain(x: &Superblock, out: &mut [u8; BYTES]) {
-    write_block(x, &x.each_ref().map(|group| symmetric::fit(group, &squares(group), ZERO)), out);
+struct Q6K;
+
+impl EncodeBlocks<Superblock, BYTES> for Q6K {
+    #[inline(always)]
+    fn plain<V: Lanes>(x: &[Superblock], out: &mut [[u8; BYTES]]) {
+        let (groups, mut fits) = (x.as_flattened(), Fits::new());
+        for first in turns::<V>(groups.len()) {
+            let x = transposed::<V, GROUP>(&groups[first..]);
+            fits.put(first, symmetric::fit(&x, &squares(&x), ZERO));
+        }
+        fits.write(x, out);
+    }
+
+    /// Weighted by the importance alone: unlike in the other types the size of a weight does not count.
+    #[inline(always)]
+    fn weighted<V: Lanes>(x: &[Superblock], importance: &[Superblock], out: &mut [[u8; BYTES]]) {
+        let (groups, importance, mut fits) = (x.as_flattened(), importance.as_flattened(), Fits::new());
+        for first in turns::<V>(groups.len()) {
+            let x = transposed::<V, GROUP>(&groups[first..]);
+            fits.put(first, symmetric::fit(&x, &transposed(&importance[first..]), ZERO));
+        }
+        fits.write(x, out);
+    }
 }
 
-/// Weighted by the importance alone: unlike in the other types the size of a weight does not count.
-fn encode_weighted(x: &Superblock, importance: &Superblock, out: &mut [u8; BYTES]) {
-    write_block(x, &std::array::from_fn(|g| symmetric::fit(&x[g], &importance[g], ZERO)), out);
+/// The fits of the groups of up to [`AT_ONCE`] superblocks.
+struct Fits {
+    scales: [[f32; GROUPS]; AT_ONCE],
+    inverses: [[f32; GROUPS]; AT_ONCE],
 }
 
-/// Codes the scales of the groups and rounds the weights once more, with the scales as stored; a group of scale 0
-/// keeps the codes of its fit.
-fn write_block(x: &Superblock, groups: &[Fit<GROUP>; GROUPS], out: &mut [u8; BYTES]) {
-    let scales = groups.each_ref().map(|group| group.scale);
-    let extreme = signed_extreme(&scales);
+impl Fits {
+    #[inline(always)]
+    fn new() -> Self {
+        Self { scales: [[0.0; GROUPS]; AT_ONCE], inverses: [[0.0; GROUPS]; AT_ONCE] }
+    }
+
+    /// Keeps the fits of the groups from number `first` on.
+    #[inline(always)]
+    fn put<V: Lanes>(&mut self, first: usize, fit: symmetric::SymmetricFit<V>) {
+        to_slice(fit.scale, &mut self.scales.as_flattened_mut()[first..]);
+        to_slice(fit.inverse, &mut self.inverses.as_flattened_mut()[first..]);
+    }
+
+    #[inline(always)]
+    fn write(&self, x: &[Superblock], out: &mut [[u8; BYTES]]) {
+        for (s, (x, out)) in x.iter().zip(out).enumerate() {
+            write_block(x, &self.scales[s], &self.inverses[s], out);
+        }
+    }
+}
+
+/// Codes the scales of the groups and rounds the weights once more, with the scales as stored; a group of scale 0 has the
+/// codes of its fit.
+#[inline(always)]
+fn write_block(x: &Superblock, scales: &[f32; GROUPS], inverses: &[f32; GROUPS], out: &mut [u8; BYTES]) {
+    let extreme = signed_extreme(scales);
     if extreme.abs() < ZERO_GROUP {
         out.fill(0);
         return;
@@ -131,9 +180,10 @@ fn write_block(x: &Superblock, groups: &[Fit<GROUP>; GROUPS], out: &mut [u8; BYT
     for (code, scale) in out[SCALES].iter_mut().zip(scales) {
         *code = nearest_int(inverse * scale).min(SCALE_TOP) as u8;
     }
-    let mut codes = groups.each_ref().map(|group| group.codes);
-    for ((x, codes), scale) in x.iter().zip(&mut codes).zip(group_scales(out)) {
-        symmetric::round(x, scale, ZERO, codes);
+    let scales = group_scales(out);
+    let mut codes = [[0; GROUP]; GROUPS];
+    for (g, codes) in codes.iter_mut().enumerate() {
+        *codes = symmetric::round(&x[g], scales[g], ZERO, || symmetric::codes(&x[g], inverses[g], ZERO));
     }
     pack_codes(codes.as_flattened(), out);
 }

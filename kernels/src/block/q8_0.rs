@@ -10,8 +10,9 @@
 use super::codes::{read_f16, write_f16};
 use super::layout::{abs_max, decode_blocks, encode_blocks, integers, inverse};
 use super::{BlockType, Importance};
+use crate::lanes::in_lanes;
 use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
-use crate::search::rounding::truncate_to_byte;
+use crate::search::rounding::low_byte;
 
 const ELEMENTS: usize = 32;
 const BYTES: usize = 34;
@@ -66,13 +67,19 @@ fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
     }
 }
 
-fn encode(row: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
-    encode_blocks(row, out, |x: &[f32; ELEMENTS], out: &mut [u8; BYTES]| {
-        let d = abs_max(x) / TOP;
-        let inverse = inverse(d);
-        write_f16(d, out);
-        for (code, v) in out[2..].iter_mut().zip(x) {
-            *code = truncate_to_byte((v * inverse).round());
-        }
-    });
+in_lanes! {
+    fn encode<V>(row: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
+        // The weights of a block side by side: there is no search.
+        encode_blocks(row, out, encode_block);
+    }
+}
+
+#[inline(always)]
+fn encode_block(x: &[f32; ELEMENTS], out: &mut [u8; BYTES]) {
+    let d = abs_max(x) / TOP;
+    let inverse = inverse(d);
+    write_f16(d, out);
+    for (code, v) in out[2..].iter_mut().zip(x) {
+        *code = low_byte((v * inverse).round());
+    }
 }

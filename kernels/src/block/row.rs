@@ -1,29 +1,59 @@
-//! A row cut into blocks, for the encoders that take an importance vector.
+//! A row cut into blocks, for the encoders that search.
 
-/// Runs the encoder of one block, `plain` or `weighted`, over a row; `split` cuts weights and importance into blocks.
-pub(super) fn encode_row<'a, Block: 'a, const BYTES: usize>(
-    row: &'a [f32],
-    importance: Option<&'a [f32]>,
+use crate::lanes::{Lanes, MOST};
+
+/// Blocks that an encoder gets at once: one for every lane of the widest vector.
+pub(super) const AT_ONCE: usize = MOST;
+
+/// The encoder of a type, for up to [`AT_ONCE`] blocks. A trait and not two functions in arguments: the compiler would not
+/// compile those with their caller, for its instruction set.
+pub(super) trait EncodeBlocks<Block, const BYTES: usize> {
+    /// Without importance.
+    fn plain<V: Lanes>(x: &[Block], out: &mut [[u8; BYTES]]);
+
+    /// With the importance of each weight.
+    fn weighted<V: Lanes>(x: &[Block], importance: &[Block], out: &mut [[u8; BYTES]]);
+}
+
+/// Encodes a row, cut into blocks, as the type `T`.
+#[inline(always)]
+pub(super) fn encode_row<V, T, Block, const BYTES: usize>(
+    x: &[Block],
+    importance: Option<&[Block]>,
     out: &mut [u8],
-    split: impl Fn(&'a [f32]) -> &'a [Block],
-    plain: impl Fn(&Block, &mut [u8; BYTES]),
-    weighted: impl Fn(&Block, &Block, &mut [u8; BYTES]),
-) {
-    let blocks = split(row).iter().zip(out.as_chunks_mut().0);
+) where
+    V: Lanes,
+    T: EncodeBlocks<Block, BYTES>,
+{
+    let blocks = x.chunks(AT_ONCE).zip(out.as_chunks_mut().0.chunks_mut(AT_ONCE));
     match importance {
-        None => blocks.for_each(|(x, out)| plain(x, out)),
+        None => {
+            for (x, out) in blocks {
+                T::plain::<V>(x, out);
+            }
+        }
         Some(importance) => {
-            blocks.zip(split(importance)).for_each(|((x, out), importance)| weighted(x, importance, out));
+            for ((x, out), importance) in blocks.zip(importance.chunks(AT_ONCE)) {
+                T::weighted::<V>(x, importance, out);
+            }
         }
     }
 }
 
 /// A row cut into blocks of `N` weights.
+#[inline(always)]
 pub(super) fn blocks<const N: usize>(row: &[f32]) -> &[[f32; N]] {
     row.as_chunks().0
 }
 
 /// A row cut into superblocks of `G` groups of `N` weights.
+#[inline(always)]
 pub(super) fn superblocks<const G: usize, const N: usize>(row: &[f32]) -> &[[[f32; N]; G]] {
     row.as_chunks().0.as_chunks().0
+}
+
+/// The numbers of the first group of each turn, when as many groups as there are lanes take turns.
+#[inline(always)]
+pub(super) fn turns<V: Lanes>(groups: usize) -> impl Iterator<Item = usize> {
+    (0..groups).step_by(V::LANES)
 }

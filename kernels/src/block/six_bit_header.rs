@@ -8,7 +8,7 @@
 //! | 8..12 | | offsets 0..4 in the low 6 bits; above them bits 4 and 5 of offsets 4..8 |
 //! | 12..16 | | low 4 bits of scales 4..8 (low) and of offsets 4..8 (high) |
 
-use super::affine_superblock::{Coded, Groups};
+use super::affine_superblock::{Coded, Fits, Groups};
 use super::codes::{read_f16, write_f16};
 use crate::lattice::{Fields, FieldsMut};
 use crate::search::affine;
@@ -36,6 +36,7 @@ pub(super) struct Header {
 
 impl Header {
     /// Decodes the superblock's codes.
+    #[inline(always)]
     pub(super) fn decode(&self, codes: &[u8; ELEMENTS], out: &mut [f32; ELEMENTS]) {
         let groups = out.as_chunks_mut::<GROUP>().0.iter_mut().zip(codes.as_chunks::<GROUP>().0);
         for ((out, codes), (scale, offset)) in groups.zip(self.scales.iter().zip(&self.offsets)) {
@@ -43,16 +44,24 @@ impl Header {
         }
     }
 
-    /// Rounds the superblock's weights to codes up to `top`; a group of scale 0 keeps its `codes`.
-    pub(super) fn round(&self, x: &Groups<GROUPS, GROUP>, top: u8, codes: &mut [[u8; GROUP]; GROUPS]) {
-        let scales = self.scales.iter().zip(&self.offsets);
-        for ((x, codes), (&scale, &offset)) in x.iter().zip(codes).zip(scales) {
-            affine::round(x, scale, offset, top, codes);
+    /// Rounds the superblock's weights to codes up to `top`; a group of scale 0 gets the codes of its fit.
+    #[inline(always)]
+    pub(super) fn round(
+        &self,
+        x: &Groups<GROUPS, GROUP>,
+        fits: &Fits<GROUPS>,
+        top: u8,
+    ) -> [[u8; GROUP]; GROUPS] {
+        let mut codes = [[0; GROUP]; GROUPS];
+        for (g, codes) in codes.iter_mut().enumerate() {
+            *codes = affine::round(&x[g], self.scales[g], self.offsets[g], fits.steps(g), top);
         }
+        codes
     }
 }
 
 /// Reads the header at the start of `block`.
+#[inline(always)]
 pub(super) fn read(block: &[u8]) -> Header {
     let (d, dmin) = (read_f16(&block[D..]), read_f16(&block[DMIN..]));
     let (scales, offsets) = unpack(&block[SCALES]);
@@ -79,14 +88,16 @@ pub(super) fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
 }
 
 /// Writes the header at the start of `block` and gives it as decoding will see it.
+#[inline(always)]
 pub(super) fn write(coded: &Coded<GROUPS>, block: &mut [u8]) -> Header {
-    write_f16(coded.scales.scale, &mut block[D..]);
-    write_f16(coded.offsets.scale, &mut block[DMIN..]);
+    write_f16(coded.scales.unit, &mut block[D..]);
+    write_f16(coded.offsets.unit, &mut block[DMIN..]);
     pack(&coded.scales.codes, &coded.offsets.codes, &mut block[SCALES]);
     read(block)
 }
 
 /// Packs 8 scales and 8 offsets into 12 bytes. Codes above [`TOP`] spill into the high bits of their byte.
+#[inline(always)]
 fn pack(scales: &[u8; GROUPS], offsets: &[u8; GROUPS], bytes: &mut [u8]) {
     for j in 0..4 {
         let (scale, offset) = (scales[j + 4], offsets[j + 4]);
@@ -97,6 +108,7 @@ fn pack(scales: &[u8; GROUPS], offsets: &[u8; GROUPS], bytes: &mut [u8]) {
 }
 
 /// The 8 scales and 8 offsets in 12 bytes.
+#[inline(always)]
 fn unpack(bytes: &[u8]) -> ([u8; GROUPS], [u8; GROUPS]) {
     let (mut scales, mut offsets) = ([0; GROUPS], [0; GROUPS]);
     for j in 0..4 {

@@ -1,6 +1,7 @@
 //! Codes with scale and minimum (ggml's `make_qkx2_quants`; `make_qkx3_quants` given weights is the same function).
 
 use super::rounding::nearest_int;
+use crate::lanes::Lanes;
 
 /// The candidate scales: the range of the group, from the best minimum so far to the largest element, is divided into
 /// `top + first + step * i` steps, `i` from 0 to `last`.
@@ -29,8 +30,8 @@ pub(crate) enum Loss {
 }
 
 impl Loss {
-    #[inline]
-    fn of(self, deviation: f32) -> f32 {
+    #[inline(always)]
+    fn of<V: Lanes>(self, deviation: V) -> V {
         match self {
             Self::Squared => deviation * deviation,
             Self::Absolute => deviation.abs(),
@@ -40,127 +41,195 @@ impl Loss {
 
 /// Codes with scale and offset: an element is `scale * code - offset`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct AffineFit<const N: usize> {
+pub(crate) struct AffineFit<V> {
     /// What a code is multiplied by.
-    pub(crate) scale: f32,
+    pub(crate) scale: V,
     /// Minus the minimum of the fit; not negative.
-    pub(crate) offset: f32,
-    /// The codes as the block stores them.
-    pub(crate) codes: [u8; N],
+    pub(crate) offset: V,
+    /// How its codes come about; see [`codes`].
+    pub(crate) steps: Steps<V>,
+}
+
+/// Where the codes of a fit come from: an element's code is `inverse * (x - minimum)`, rounded and bounded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Steps<V> {
+    pub(crate) inverse: V,
+    pub(crate) minimum: V,
+}
+
+impl<V: Lanes> Steps<V> {
+    /// `count` of them from `minimum` to `high`.
+    #[inline(always)]
+    fn new(count: f32, minimum: V, high: V) -> Self {
+        Self { inverse: V::splat(count) / (high - minimum), minimum }
+    }
+
+    #[inline(always)]
+    fn select(mask: V::Mask, yes: Self, no: Self) -> Self {
+        Self {
+            inverse: V::select(mask, yes.inverse, no.inverse),
+            minimum: V::select(mask, yes.minimum, no.minimum),
+        }
+    }
+
+    /// Codes stay floats: they are small integers, exact, and every use multiplies them.
+    #[inline(always)]
+    fn code(self, x: V, top: u8) -> V {
+        (self.inverse * (x - self.minimum)).nearest_int(0, i32::from(top))
+    }
+}
+
+/// The codes of a fit of `x`, as the block stores them.
+#[inline(always)]
+pub(crate) fn codes<const N: usize>(x: &[f32; N], steps: Steps<f32>, top: u8) -> [u8; N] {
+    x.map(|v| steps.code(v, top) as u8)
 }
 
 /// Finds scale, offset and codes that make `Σ weights·loss(scale·code - offset - x)` small, codes in `0..=top`.
 ///
 /// Starts from the range of the elements and zero; each scale of the grid rounds the elements, and a weighted
 /// least-squares line through (code, x) gives that candidate's scale and offset.
-pub(crate) fn fit<const N: usize>(
-    x: &[f32; N],
-    weights: &[f32; N],
+#[inline(always)]
+pub(crate) fn fit<V: Lanes, const N: usize>(
+    x: &[V; N],
+    weights: &[V; N],
     top: u8,
     grid: &Grid,
     loss: Loss,
-) -> AffineFit<N> {
+) -> AffineFit<V> {
     let elements = Elements::new(x, weights);
     let (low, high) = (elements.low, elements.high);
-    if high <= low {
-        return AffineFit { scale: 0.0, offset: -low, codes: [0; N] };
-    }
-    let top = f32::from(top);
-    // Codes stay floats: they are small integers, exact, and every use multiplies them.
-    let round = |steps: f32, minimum: f32| {
-        let inverse = steps / (high - minimum);
-        x.map(|v| nearest_int(inverse * (v - minimum)).clamp(0, top as i32) as f32)
-    };
+    let zero = V::splat(0.0);
+    let flat = !low.less(high);
+    let most = f32::from(top);
 
-    let mut best = Line { scale: 1.0 / (top / (high - low)), minimum: low };
-    let mut codes = round(top, low);
+    let mut best = Line { scale: V::splat(1.0) / (V::splat(most) / (high - low)), minimum: low };
+    let mut chosen = Steps::new(most, low, high);
+    let mut codes = [zero; N];
+    elements.round(chosen, top, &mut codes);
     let mut least = elements.loss(best, &codes, loss);
     for i in 0..=grid.last {
         // The range starts at the best minimum so far, so the order of the grid matters.
-        let candidate = round(grid.first + grid.step * i as f32 + top, best.minimum);
-        let Some(fitted) = elements.regress(&candidate) else { continue };
-        let left = elements.loss(fitted, &candidate, loss);
-        if left < least {
-            (best, codes, least) = (fitted, candidate, left);
-        }
+        let candidate = Steps::new(grid.first + grid.step * i as f32 + most, best.minimum, high);
+        let sums = elements.round(candidate, top, &mut codes);
+        let (fitted, usable) = elements.regress(&sums);
+        let left = elements.loss(fitted, &codes, loss);
+        let better = usable & left.less(least);
+        best = Line {
+            scale: V::select(better, fitted.scale, best.scale),
+            minimum: V::select(better, fitted.minimum, best.minimum),
+        };
+        chosen = Steps::select(better, candidate, chosen);
+        least = V::select(better, left, least);
     }
-    AffineFit { scale: best.scale, offset: -best.minimum, codes: codes.map(|code| code as u8) }
+    // Where all elements are the same, all codes are 0.
+    AffineFit {
+        scale: V::select(flat, zero, best.scale),
+        offset: -V::select(flat, low, best.minimum),
+        steps: Steps::select(flat, Steps { inverse: zero, minimum: zero }, chosen),
+    }
 }
 
-/// Rounds the elements of a group again, to the codes under `scale` and `offset` as the block stores them.
+/// Rounds the elements of a group again, to the codes under `scale` and `offset` as the block stores it.
 ///
-/// Under scale 0 the codes of the fit are kept.
-pub(crate) fn round<const N: usize>(x: &[f32; N], scale: f32, offset: f32, top: u8, codes: &mut [u8; N]) {
-    if scale != 0.0 {
-        *codes = x.map(|v| nearest_int((v + offset) / scale).clamp(0, i32::from(top)) as u8);
+/// Under scale 0 the codes of the fit, `fitted`, are kept.
+#[inline(always)]
+pub(crate) fn round<const N: usize>(
+    x: &[f32; N],
+    scale: f32,
+    offset: f32,
+    fitted: Steps<f32>,
+    top: u8,
+) -> [u8; N] {
+    if scale == 0.0 {
+        return codes(x, fitted, top);
     }
+    let mut rounded = [0; N];
+    for (code, &v) in rounded.iter_mut().zip(x) {
+        *code = nearest_int((v + offset) / scale).clamp(0, i32::from(top)) as u8;
+    }
+    rounded
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Line {
-    scale: f32,
-    minimum: f32,
+struct Line<V> {
+    scale: V,
+    minimum: V,
+}
+
+/// Sums over the elements of a candidate, with its codes.
+struct Sums<V> {
+    /// `Σ w·code`
+    l: V,
+    /// `Σ w·code²`
+    ll: V,
+    /// `Σ w·code·x`
+    lx: V,
 }
 
 /// The elements with their weights, and what does not change between candidates.
-struct Elements<'a, const N: usize> {
-    x: &'a [f32; N],
-    weights: &'a [f32; N],
+struct Elements<'a, V, const N: usize> {
+    x: &'a [V; N],
+    weights: &'a [V; N],
     /// The least element, at most 0.
-    low: f32,
-    high: f32,
-    sum_w: f32,
-    sum_wx: f32,
+    low: V,
+    high: V,
+    sum_w: V,
+    sum_wx: V,
 }
 
-impl<'a, const N: usize> Elements<'a, N> {
-    fn new(x: &'a [f32; N], weights: &'a [f32; N]) -> Self {
+impl<'a, V: Lanes, const N: usize> Elements<'a, V, N> {
+    #[inline(always)]
+    fn new(x: &'a [V; N], weights: &'a [V; N]) -> Self {
         let (mut low, mut high) = (x[0], x[0]);
         let (mut sum_w, mut sum_wx) = (weights[0], weights[0] * x[0]);
-        for (&x, &w) in x.iter().zip(weights).skip(1) {
-            if x < low {
-                low = x;
-            }
-            if x > high {
-                high = x;
-            }
-            sum_w += w;
-            sum_wx += w * x;
+        for i in 1..N {
+            let (x, w) = (x[i], weights[i]);
+            low = V::select(x.less(low), x, low);
+            high = V::select(high.less(x), x, high);
+            sum_w = sum_w + w;
+            sum_wx = sum_wx + w * x;
         }
-        if low > 0.0 {
-            low = 0.0;
-        }
+        let zero = V::splat(0.0);
+        low = V::select(zero.less(low), zero, low);
         Self { x, weights, low, high, sum_w, sum_wx }
     }
 
-    /// The weighted least-squares line through (code, x) whose minimum is not positive; `None` when the codes are
-    /// all the same.
-    #[inline]
-    fn regress(&self, codes: &[f32; N]) -> Option<Line> {
-        let (mut sum_l, mut sum_ll, mut sum_lx) = (0.0f32, 0.0f32, 0.0f32);
-        for ((&x, &w), &code) in self.x.iter().zip(self.weights).zip(codes) {
-            sum_l += w * code;
-            sum_ll += w * code * code;
-            sum_lx += w * code * x;
+    /// Rounds the elements and sums up.
+    #[inline(always)]
+    fn round(&self, steps: Steps<V>, top: u8, codes: &mut [V; N]) -> Sums<V> {
+        let zero = V::splat(0.0);
+        let mut sums = Sums { l: zero, ll: zero, lx: zero };
+        for ((kept, &x), &w) in codes.iter_mut().zip(self.x).zip(self.weights) {
+            let code = steps.code(x, top);
+            let weighted = w * code;
+            sums.l = sums.l + weighted;
+            sums.ll = sums.ll + weighted * code;
+            sums.lx = sums.lx + weighted * x;
+            *kept = code;
         }
-        let determinant = self.sum_w * sum_ll - sum_l * sum_l;
-        if determinant > 0.0 {
-            let minimum = (sum_ll * self.sum_wx - sum_l * sum_lx) / determinant;
-            Some(if minimum > 0.0 {
-                Line { scale: sum_lx / sum_ll, minimum: 0.0 }
-            } else {
-                Line { scale: (self.sum_w * sum_lx - self.sum_wx * sum_l) / determinant, minimum }
-            })
-        } else {
-            None
-        }
+        sums
     }
 
-    #[inline]
-    fn loss(&self, line: Line, codes: &[f32; N], loss: Loss) -> f32 {
-        let mut sum = 0.0;
+    /// The weighted least-squares line through (code, x) whose minimum is not positive, and where it can be used: not
+    /// where the codes are all the same.
+    #[inline(always)]
+    fn regress(&self, sums: &Sums<V>) -> (Line<V>, V::Mask) {
+        let zero = V::splat(0.0);
+        let determinant = self.sum_w * sums.ll - sums.l * sums.l;
+        let minimum = (sums.ll * self.sum_wx - sums.l * sums.lx) / determinant;
+        let positive = zero.less(minimum);
+        let above = V::select(positive, sums.lx, self.sum_w * sums.lx - self.sum_wx * sums.l);
+        let below = V::select(positive, sums.ll, determinant);
+        let line = Line { scale: above / below, minimum: V::select(positive, zero, minimum) };
+        (line, zero.less(determinant))
+    }
+
+    #[inline(always)]
+    fn loss(&self, line: Line<V>, codes: &[V; N], loss: Loss) -> V {
+        let mut sum = V::splat(0.0);
         for ((&x, &w), &code) in self.x.iter().zip(self.weights).zip(codes) {
-            sum += w * loss.of(line.scale * code + line.minimum - x);
+            sum = sum + w * loss.of(line.scale * code + line.minimum - x);
         }
         sum
     }
@@ -170,8 +239,10 @@ impl<'a, const N: usize> Elements<'a, N> {
 mod tests {
     use super::*;
 
-    fn values<const N: usize>(fit: &AffineFit<N>) -> [f32; N] {
-        fit.codes.map(|code| fit.scale * f32::from(code) - fit.offset)
+    /// Fits and decodes.
+    fn values<const N: usize>(x: &[f32; N], top: u8, loss: Loss) -> [f32; N] {
+        let fit = fit(x, &[1.0; N], top, &Grid::WEIGHTED, loss);
+        codes(x, fit.steps, top).map(|code| fit.scale * f32::from(code) - fit.offset)
     }
 
     #[test]
@@ -180,23 +251,22 @@ mod tests {
             let x: [f32; 32] =
                 std::array::from_fn(|i| ((i * 7) % (usize::from(top) + 1)) as f32 * scale + minimum);
             for loss in [Loss::Squared, Loss::Absolute] {
-                assert_eq!(
-                    values(&fit(&x, &[1.0; 32], top, &Grid::WEIGHTED, loss)),
-                    x,
-                    "top {top}, {loss:?}"
-                );
+                assert_eq!(values(&x, top, loss), x, "top {top}, {loss:?}");
             }
         }
     }
 
     #[test]
     fn equal_elements_become_zero_or_the_offset() {
-        let fitted = |v| fit(&[v; 16], &[1.0; 16], 15, &Grid::WEIGHTED, Loss::Squared);
-        assert_eq!(fitted(0.0), AffineFit { scale: 0.0, offset: -0.0, codes: [0; 16] });
-        assert_eq!(fitted(-2.5), AffineFit { scale: 0.0, offset: 2.5, codes: [0; 16] });
+        let fitted = |v| {
+            let fit = fit(&[v; 16], &[1.0; 16], 15, &Grid::WEIGHTED, Loss::Squared);
+            (fit.scale, fit.offset, codes(&[v; 16], fit.steps, 15))
+        };
+        assert_eq!(fitted(0.0), (0.0, -0.0, [0; 16]));
+        assert_eq!(fitted(-2.5), (0.0, 2.5, [0; 16]));
         // A minimum above zero cannot be stored: the range starts at zero and all codes are the top one.
-        assert_eq!(fitted(3.0).codes, [15; 16]);
-        assert_eq!(fitted(3.0).offset, -0.0);
+        let (_, offset, codes) = fitted(3.0);
+        assert_eq!((offset, codes), (-0.0, [15; 16]));
     }
 
     #[test]
@@ -213,8 +283,7 @@ mod tests {
             (1..100)
                 .map(|k| {
                     let x: [f32; 16] = std::array::from_fn(|i| ((k * (i * i + 1)) % 101) as f32 - 30.0);
-                    let values = values(&fit(&x, &[1.0; 16], 3, &Grid::WEIGHTED, fitted));
-                    values.iter().zip(&x).map(|(y, x)| measured.of(y - x)).sum::<f32>()
+                    values(&x, 3, fitted).iter().zip(&x).map(|(y, x)| measured.of(y - x)).sum::<f32>()
                 })
                 .sum()
         };

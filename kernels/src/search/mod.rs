@@ -2,7 +2,7 @@
 //!
 //! Each defines a function of ggml (`ggml-quants.c`) exactly: the order of the floating-point operations is part of
 //! the definition, since a block's bytes follow from it. Sums run in element order, in f32, without fused
-//! multiply-add.
+//! multiply-add. A search takes one group of elements per lane ([`Lanes`]).
 //!
 //! | search | decoded weight | ggml |
 //! |---|---|---|
@@ -22,26 +22,28 @@ pub(crate) mod weights;
 
 mod projection;
 
+use crate::lanes::Lanes;
+
 /// A group whose largest magnitude is below this counts as all zero (ggml's `GROUP_MAX_EPS`).
 pub(crate) const ZERO_GROUP: f32 = 1e-15;
 
 /// The element of largest magnitude, with its sign: the first of equals, 0 for an all-zero group.
-pub(crate) fn signed_extreme(x: &[f32]) -> f32 {
-    x.iter().fold(0.0, |extreme: f32, &v| if v.abs() > extreme.abs() { v } else { extreme })
+#[inline(always)]
+pub(crate) fn signed_extreme<V: Lanes>(x: &[V]) -> V {
+    let mut extreme = V::splat(0.0);
+    for &v in x {
+        extreme = V::select(extreme.abs().less(v.abs()), v, extreme);
+    }
+    extreme
 }
 
-/// `N` codes times one scale.
+/// `N` codes, which are integers, times one scale.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Fit<const N: usize> {
+pub(crate) struct Fit<V, const N: usize> {
     /// What a code is multiplied by.
-    pub(crate) scale: f32,
-    /// The codes as the block stores them: not negative.
-    pub(crate) codes: [u8; N],
-}
-
-impl<const N: usize> Fit<N> {
-    /// The fit of an all-zero group.
-    pub(crate) const ZERO: Self = Self { scale: 0.0, codes: [0; N] };
+    pub(crate) scale: V,
+    /// The codes.
+    pub(crate) codes: [V; N],
 }
 
 #[cfg(test)]
@@ -52,6 +54,6 @@ mod tests {
     fn the_extreme_keeps_its_sign_and_the_first_of_equals_wins() {
         assert_eq!(signed_extreme(&[1.0, -3.0, 3.0, 2.0]), -3.0);
         assert_eq!(signed_extreme(&[1.0, 3.0, -3.0]), 3.0);
-        assert_eq!(signed_extreme(&[-0.0, 0.0]).to_bits(), 0.0f32.to_bits());
+        assert_eq!(signed_extreme(&[-0.0f32, 0.0]).to_bits(), 0.0f32.to_bits());
     }
 }

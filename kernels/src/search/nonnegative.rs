@@ -1,8 +1,8 @@
 //! One-sided codes: the scales and offsets of a superblock (ggml's `make_qp_quants`).
 
 use super::projection::Projection;
-use super::rounding::nearest_int;
 use super::{Fit, ZERO_GROUP};
+use crate::lanes::Lanes;
 
 /// The grid: the largest value lands on `top + 0.1 * step`, for steps -4 to 4; step 0 goes first.
 const STEPS: std::ops::RangeInclusive<i32> = -4..=4;
@@ -14,77 +14,106 @@ const SWEEPS: usize = 5;
 ///
 /// The values are not meant to be negative. Where a degenerate fit makes one so, its code is the low byte of the
 /// negative integer, which can be above `top`.
-pub(crate) fn fit<const N: usize>(x: &[f32; N], weights: &[f32; N], top: u8) -> Fit<N> {
-    let largest = x.iter().fold(0.0, |largest: f32, &v| if largest > v { largest } else { v });
-    if largest < ZERO_GROUP {
-        return Fit::ZERO;
+#[inline(always)]
+pub(crate) fn fit<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], top: u8) -> Fit<V, N> {
+    let zero = V::splat(0.0);
+    let mut largest = zero;
+    for &v in x {
+        largest = V::select(v.less(largest), largest, v);
     }
+    let vanishes = largest.less(V::splat(ZERO_GROUP));
     let top = i32::from(top);
     let inverse = best_inverse(x, weights, top, largest);
-    let rounded = x.map(|v| nearest_int(inverse * v).min(top));
-    let mut sums = Projection::of(x, weights, &rounded);
-    let mut codes = rounded.map(|code| code as u8);
+    let mut codes = [zero; N];
+    for i in 0..N {
+        codes[i] = (inverse * x[i]).nearest_int(i32::MIN, top);
+    }
+    let mut sums = Projection::of(x, weights, &codes);
+    for code in &mut codes {
+        *code = code.low_byte();
+    }
     for _ in 0..SWEEPS {
+        // A sweep over codes that the last one left alone would leave them alone again: lanes can wait for each other.
         if !sweep(x, weights, top, &mut codes, &mut sums) {
             break;
         }
     }
-    Fit { scale: sums.scale(), codes }
+    for code in &mut codes {
+        *code = V::select(vanishes, zero, *code);
+    }
+    Fit { scale: V::select(vanishes, zero, sums.scale()), codes }
 }
 
 /// The inverse scale of the grid that rounds with the least weighted squared error.
-fn best_inverse<const N: usize>(x: &[f32; N], weights: &[f32; N], top: i32, largest: f32) -> f32 {
-    let error = |scale: f32, codes: [i32; N]| -> f32 {
-        let mut sum = 0.0;
-        for ((&x, &w), code) in x.iter().zip(weights).zip(codes) {
-            let deviation = x - scale * code as f32;
-            sum += w * deviation * deviation;
-        }
-        sum
-    };
-    let mut best = top as f32 / largest;
+#[inline(always)]
+fn best_inverse<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], top: i32, largest: V) -> V {
+    let mut best = V::splat(top as f32) / largest;
     // Only here ggml judges the codes as stored, and does not bound them.
-    let mut least = error(1.0 / best, x.map(|v| i32::from(nearest_int(best * v) as u8)));
-    for step in STEPS.filter(|&step| step != 0) {
-        let inverse = (STEP * step as f32 + top as f32) / largest;
-        let candidate = error(1.0 / inverse, x.map(|v| nearest_int(inverse * v).min(top)));
-        if candidate < least {
-            (best, least) = (inverse, candidate);
+    let mut least = error::<V, N, true>(x, weights, best, i32::MAX);
+    for step in STEPS {
+        if step == 0 {
+            continue;
         }
+        let inverse = V::splat(STEP * step as f32 + top as f32) / largest;
+        let candidate = error::<V, N, false>(x, weights, inverse, top);
+        let better = candidate.less(least);
+        best = V::select(better, inverse, best);
+        least = V::select(better, candidate, least);
     }
     best
 }
 
-/// Offers every value a better code once; says whether any took it.
-fn sweep<const N: usize>(
-    x: &[f32; N],
-    weights: &[f32; N],
+/// `Σ weights·(x - scale·code)²`, where the codes are `inverse·x`, rounded, and at most `top`; or their low bytes.
+#[inline(always)]
+fn error<V: Lanes, const N: usize, const LOW_BYTES: bool>(
+    x: &[V; N],
+    weights: &[V; N],
+    inverse: V,
     top: i32,
-    codes: &mut [u8; N],
-    sums: &mut Projection,
-) -> bool {
-    let mut changed = false;
-    for ((&x, &w), code) in x.iter().zip(weights).zip(codes) {
-        let others = sums.without(w, x, i32::from(*code));
-        if others.lx > 0.0 && others.ll > 0.0 {
-            let better = nearest_int(x * others.ll / others.lx).min(top);
-            let moved = others.with(w, x, better);
-            if better != i32::from(*code) && moved.beats(*sums) {
-                *code = better as u8;
-                *sums = moved;
-                changed = true;
-            }
+) -> V {
+    let scale = V::splat(1.0) / inverse;
+    let mut sum = V::splat(0.0);
+    for i in 0..N {
+        let mut code = (inverse * x[i]).nearest_int(i32::MIN, top);
+        if LOW_BYTES {
+            code = code.low_byte();
         }
+        let deviation = x[i] - scale * code;
+        sum = sum + weights[i] * deviation * deviation;
     }
-    changed
+    sum
+}
+
+/// Offers every value a better code once; says whether any took it.
+#[inline(always)]
+fn sweep<V: Lanes, const N: usize>(
+    x: &[V; N],
+    weights: &[V; N],
+    top: i32,
+    codes: &mut [V; N],
+    sums: &mut Projection<V>,
+) -> bool {
+    let zero = V::splat(0.0);
+    let mut changed = zero.less(zero);
+    for i in 0..N {
+        let (x, w, code) = (x[i], weights[i], codes[i]);
+        let others = sums.without(w, x, code);
+        let better = (x * others.ll / others.lx).nearest_int(i32::MIN, top);
+        let moved = others.with(w, x, better);
+        let moves = zero.less(others.lx) & zero.less(others.ll) & !better.equals(code) & moved.beats(*sums);
+        codes[i] = V::select(moves, better.low_byte(), code);
+        *sums = Projection::select(moves, moved, *sums);
+        changed = changed | moves;
+    }
+    V::any(changed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn values<const N: usize>(fit: &Fit<N>) -> [f32; N] {
-        fit.codes.map(|code| fit.scale * f32::from(code))
+    fn values<const N: usize>(fit: &Fit<f32, N>) -> [f32; N] {
+        fit.codes.map(|code| fit.scale * code)
     }
 
     #[test]
@@ -98,7 +127,7 @@ mod tests {
 
     #[test]
     fn values_that_all_vanish_have_scale_and_codes_zero() {
-        assert_eq!(fit(&[0.0, -1.0, 1e-16, -0.0], &[1.0; 4], 63), Fit::ZERO);
+        assert_eq!(fit(&[0.0, -1.0, 1e-16, -0.0], &[1.0; 4], 63), Fit { scale: 0.0, codes: [0.0; 4] });
     }
 
     #[test]

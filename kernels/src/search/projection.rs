@@ -1,46 +1,61 @@
-//! The running sums that score a vector of codes against the elements it stands for.
+//! The running sums that score codes against the elements that they stand for.
+
+use crate::lanes::Lanes;
 
 /// `lx = Σ w·x·code` and `ll = Σ w·code²`.
 ///
 /// The best scale for fixed codes is `lx / ll`, and it removes `lx² / ll` of the weighted squared error `Σ w·x²`.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Projection {
-    pub(super) lx: f32,
-    pub(super) ll: f32,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Projection<V> {
+    pub(super) lx: V,
+    pub(super) ll: V,
 }
 
-impl Projection {
-    /// The sums over all elements.
-    pub(super) fn of<const N: usize>(x: &[f32; N], weights: &[f32; N], codes: &[i32; N]) -> Self {
-        let mut sums = Self::default();
-        for ((&x, &w), &code) in x.iter().zip(weights).zip(codes) {
-            sums = sums.with(w, x, code);
+impl<V: Lanes> Projection<V> {
+    /// Of no element.
+    #[inline(always)]
+    pub(super) fn empty() -> Self {
+        Self { lx: V::splat(0.0), ll: V::splat(0.0) }
+    }
+
+    /// The sums over all elements; codes are integers.
+    #[inline(always)]
+    pub(super) fn of<const N: usize>(x: &[V; N], weights: &[V; N], codes: &[V; N]) -> Self {
+        let mut sums = Self::empty();
+        for i in 0..N {
+            sums = sums.with(weights[i], x[i], codes[i]);
         }
         sums
     }
 
     /// With one element more.
-    #[inline]
-    pub(super) fn with(self, w: f32, x: f32, code: i32) -> Self {
-        let code = code as f32;
+    #[inline(always)]
+    pub(super) fn with(self, w: V, x: V, code: V) -> Self {
         Self { lx: self.lx + w * x * code, ll: self.ll + w * code * code }
     }
 
     /// With one element less.
-    #[inline]
-    pub(super) fn without(self, w: f32, x: f32, code: i32) -> Self {
-        let code = code as f32;
+    #[inline(always)]
+    pub(super) fn without(self, w: V, x: V, code: V) -> Self {
         Self { lx: self.lx - w * x * code, ll: self.ll - w * code * code }
     }
 
     /// Whether these codes leave less error than `other`.
-    #[inline]
-    pub(super) fn beats(self, other: Self) -> bool {
-        self.lx * self.lx * other.ll > other.lx * other.lx * self.ll
+    #[inline(always)]
+    pub(super) fn beats(self, other: Self) -> V::Mask {
+        (other.lx * other.lx * self.ll).less(self.lx * self.lx * other.ll)
     }
 
     /// The least-squares scale; 0 when no code counts.
-    pub(super) fn scale(self) -> f32 {
-        if self.ll > 0.0 { self.lx / self.ll } else { 0.0 }
+    #[inline(always)]
+    pub(super) fn scale(self) -> V {
+        let zero = V::splat(0.0);
+        V::select(zero.less(self.ll), self.lx / self.ll, zero)
+    }
+
+    /// `yes` where `mask` is set, else `no`.
+    #[inline(always)]
+    pub(super) fn select(mask: V::Mask, yes: Self, no: Self) -> Self {
+        Self { lx: V::select(mask, yes.lx, no.lx), ll: V::select(mask, yes.ll, no.ll) }
     }
 }

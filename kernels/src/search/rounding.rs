@@ -1,26 +1,26 @@
 //! Float to integer the way ggml's encoders do it, on every machine.
 
 /// 1.5 * 2^23: adding it leaves the nearest integer, ties to even, in the low mantissa bits.
-const MAGIC: f32 = 12_582_912.0;
-const MANTISSA: u32 = 0x007f_ffff;
-const MANTISSA_OF_MAGIC: i32 = 0x0040_0000;
+pub(crate) const MAGIC: f32 = 12_582_912.0;
+pub(crate) const MANTISSA: u32 = 0x007f_ffff;
+pub(crate) const MANTISSA_OF_MAGIC: i32 = 0x0040_0000;
 
 /// The nearest integer, ties to even, for magnitudes below 2^22 (ggml's `nearest_int`).
 ///
 /// Beyond that it is whatever the mantissa says (infinities give -2^22, NaN gives 0): encoders of overflowing rows
 /// depend on it.
-#[inline]
+#[inline(always)]
 pub(crate) fn nearest_int(value: f32) -> i32 {
     ((value + MAGIC).to_bits() & MANTISSA) as i32 - MANTISSA_OF_MAGIC
 }
 
-/// The low byte of `value` truncated to an integer; 0 where the integer does not fit 32 bits and for NaN.
+/// The low byte of an integer below 2^22 in magnitude; 0 for infinities and the NaN of `0 * inf`.
 ///
-/// C leaves the conversion of a float to an 8-bit integer undefined out of range; this is what x86-64 gives.
-/// Groups of subnormal weights get there, as the reciprocal of their scale is infinite.
-#[inline]
-pub(crate) fn truncate_to_byte(value: f32) -> u8 {
-    if value.abs() < 2_147_483_648.0 { value as i32 as u8 } else { 0 }
+/// C leaves the conversion of a float to an 8-bit integer undefined out of range; this is what x86-64 gives. Groups of
+/// subnormal weights get there, as the reciprocal of their scale is infinite.
+#[inline(always)]
+pub(crate) fn low_byte(integer: f32) -> u8 {
+    (integer + MAGIC).to_bits() as u8
 }
 
 #[cfg(test)]
@@ -47,7 +47,7 @@ mod tests {
             [f32::INFINITY, f32::NEG_INFINITY, f32::NAN].map(nearest_int),
             [-4_194_304, -4_194_304, 0]
         );
-        assert_eq!([f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 3e9].map(truncate_to_byte), [0; 4]);
-        assert_eq!([-1.9, -0.9, 0.9, 15.99, 256.0].map(truncate_to_byte), [255, 0, 0, 15, 0]);
+        assert_eq!([f32::INFINITY, f32::NEG_INFINITY, 0.0 * f32::INFINITY].map(low_byte), [0; 3]);
+        assert_eq!([-1.0, -0.0, 15.0, 256.0, -128.0].map(low_byte), [255, 0, 15, 0, 128]);
     }
 }

@@ -1,60 +1,93 @@
 //! Codes that index a table of values (the group search of ggml's `quantize_row_iq4_nl_impl`).
 
 use super::{ZERO_GROUP, signed_extreme};
+use crate::lanes::Lanes;
 
 /// The grid: the extreme element lands on `table[0] + step`, for steps -7 to 7.
 const STEPS: std::ops::RangeInclusive<i32> = -7..=7;
 
-/// The index of the value of `table` (ascending) that is nearest to `x`; the upper one of two as near.
-#[inline]
-pub(crate) fn nearest(table: &[i8; 16], x: f32) -> usize {
-    let (first, last) = (f32::from(table[0]), f32::from(table[15]));
-    if x <= first {
-        return 0;
+/// A table of values, ascending, and the numbers from which on each is the nearest.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) values: [i8; 16],
+    /// `values[i]` is nearest from `from[i - 1]` on, which includes what is as near to the value below.
+    from: [f32; 15],
+}
+
+impl Table {
+    pub(crate) const fn new(values: [i8; 16]) -> Self {
+        let mut from = [0.0; 15];
+        let mut i = 0;
+        while i < 15 {
+            from[i] = border(values[i] as f32, values[i + 1] as f32);
+            i += 1;
+        }
+        Self { values, from }
     }
-    if x >= last {
-        return 15;
+
+    /// The index of the value that is nearest to `x`; the upper one of two as near, the last for NaN.
+    #[inline(always)]
+    pub(crate) fn nearest(&self, x: f32) -> u8 {
+        // Counted from the top, so that NaN ends at the last value as in ggml.
+        let mut index = 15;
+        for &from in &self.from {
+            index -= u8::from(x < from);
+        }
+        index
     }
-    // Counted from the top, so that NaN ends at the last value as in ggml.
-    let upper = 15 - table[1..15].iter().filter(|&&v| x < f32::from(v)).count();
-    let (below, above) = (f32::from(table[upper - 1]), f32::from(table[upper]));
-    if x - below < above - x { upper - 1 } else { upper }
+
+    /// The value that is nearest to `x`.
+    #[inline(always)]
+    fn nearest_value<V: Lanes>(&self, x: V) -> V {
+        let mut value = V::splat(f32::from(self.values[0]));
+        for i in 0..15 {
+            let next = V::splat(f32::from(self.values[i + 1]));
+            value = V::select(x.less(V::splat(self.from[i])), value, next);
+        }
+        value
+    }
+}
+
+/// The least number that is not nearer to `below` than to `above`, by differences as f32 rounds them. Integers of a byte.
+const fn border(below: f32, above: f32) -> f32 {
+    // The middle is exact, and so are both differences there; both are monotonic.
+    let mut border = (below + above) / 2.0;
+    while border.next_down() - below >= above - border.next_down() {
+        border = border.next_down();
+    }
+    border
 }
 
 /// Finds the scale that makes `Σ weights·(x - scale·table[code])²` small, where each code is the nearest.
 ///
 /// Each scale of the grid picks codes; those are judged with their own least-squares scale. 0 for an all-zero group.
-pub(crate) fn fit_scale<const N: usize>(x: &[f32; N], weights: &[f32; N], table: &[i8; 16]) -> f32 {
+#[inline(always)]
+pub(crate) fn fit_scale<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], table: &Table) -> V {
+    let zero = V::splat(0.0);
     let extreme = signed_extreme(x);
-    if extreme.abs() < ZERO_GROUP {
-        return 0.0;
-    }
-    let first = f32::from(table[0]);
-    let (qx, qq) = projection(x, weights, table, 1.0 / (-extreme / first));
-    let mut scale = if qq > 0.0 { qx / qq } else { 0.0 };
+    let vanishes = extreme.abs().less(V::splat(ZERO_GROUP));
+    let first = f32::from(table.values[0]);
+    let (qx, qq) = projection(x, weights, table, V::splat(1.0) / (-extreme / V::splat(first)));
+    let mut scale = V::select(zero.less(qq), qx / qq, zero);
     let mut best = scale * qx;
     for step in STEPS {
-        let (qx, qq) = projection(x, weights, table, (step as f32 + first) / extreme);
-        if qq > 0.0 && qx * qx > best * qq {
-            scale = qx / qq;
-            best = scale * qx;
-        }
+        let (qx, qq) = projection(x, weights, table, V::splat(step as f32 + first) / extreme);
+        let better = zero.less(qq) & (best * qq).less(qx * qx);
+        scale = V::select(better, qx / qq, scale);
+        best = V::select(better, scale * qx, best);
     }
-    scale
+    V::select(vanishes, zero, scale)
 }
 
 /// `Σ w·q·x` and `Σ w·q²`, where `q` is the table's value nearest to `inverse·x`.
-fn projection<const N: usize>(
-    x: &[f32; N],
-    weights: &[f32; N],
-    table: &[i8; 16],
-    inverse: f32,
-) -> (f32, f32) {
-    let (mut qx, mut qq) = (0.0, 0.0);
-    for (&x, &w) in x.iter().zip(weights) {
-        let q = f32::from(table[nearest(table, inverse * x)]);
-        qx += w * q * x;
-        qq += w * q * q;
+#[inline(always)]
+fn projection<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], table: &Table, inverse: V) -> (V, V) {
+    let (mut qx, mut qq) = (V::splat(0.0), V::splat(0.0));
+    for i in 0..N {
+        let q = table.nearest_value(inverse * x[i]);
+        let weighted = weights[i] * q;
+        qx = qx + weighted * x[i];
+        qq = qq + weighted * q;
     }
     (qx, qq)
 }
@@ -63,29 +96,32 @@ fn projection<const N: usize>(
 mod tests {
     use super::*;
 
-    const TABLE: [i8; 16] = [-127, -100, -80, -60, -40, -30, -20, -10, 0, 10, 20, 30, 50, 70, 90, 110];
+    static TABLE: Table =
+        Table::new([-127, -100, -80, -60, -40, -30, -20, -10, 0, 10, 20, 30, 50, 70, 90, 110]);
 
     #[test]
     fn nearest_agrees_with_trying_all() {
         for step in -1400..1400 {
             let x = step as f32 * 0.1;
-            let distance = |i: usize| (x - f32::from(TABLE[i])).abs();
+            let distance = |i: usize| (x - f32::from(TABLE.values[i])).abs();
             let least = (0..16).map(distance).fold(f32::INFINITY, f32::min);
-            assert!(distance(nearest(&TABLE, x)) <= least, "{x}");
+            let nearest = usize::from(TABLE.nearest(x));
+            assert!(distance(nearest) <= least, "{x}");
+            assert_eq!(TABLE.nearest_value(x), f32::from(TABLE.values[nearest]));
         }
     }
 
     #[test]
     fn nearest_of_ties_is_the_upper_and_of_nan_the_last() {
-        assert_eq!(nearest(&TABLE, 5.0), 9);
-        assert_eq!(nearest(&TABLE, -90.0), 2);
-        assert_eq!([f32::NEG_INFINITY, f32::INFINITY, f32::NAN].map(|x| nearest(&TABLE, x)), [0, 15, 15]);
+        assert_eq!(TABLE.nearest(5.0), 9);
+        assert_eq!(TABLE.nearest(-90.0), 2);
+        assert_eq!([f32::NEG_INFINITY, f32::INFINITY, f32::NAN].map(|x| TABLE.nearest(x)), [0, 15, 15]);
     }
 
     #[test]
     fn an_exact_grid_is_recovered_without_error() {
         for sign in [-1.0, 1.0] {
-            let x: [f32; 16] = std::array::from_fn(|i| f32::from(TABLE[i]) * 0.5 * sign);
+            let x: [f32; 16] = std::array::from_fn(|i| f32::from(TABLE.values[i]) * 0.5 * sign);
             assert_eq!(fit_scale(&x, &[1.0; 16], &TABLE), 0.5 * sign);
         }
     }

@@ -1,56 +1,102 @@
 //! How much the error of each element counts in a search.
 
+use crate::lanes::Lanes;
+
 /// The sum of squares, in element order.
-#[inline]
-pub(crate) fn sum_of_squares(x: &[f32]) -> f32 {
-    x.iter().fold(0.0, |sum, v| sum + v * v)
+#[inline(always)]
+pub(crate) fn sum_of_squares<V: Lanes>(x: &[V]) -> V {
+    let mut sum = V::splat(0.0);
+    for &v in x {
+        sum = sum + v * v;
+    }
+    sum
 }
 
-/// The mean of squares.
-#[inline]
-pub(crate) fn mean_square(x: &[f32]) -> f32 {
-    sum_of_squares(x) / x.len() as f32
-}
-
-/// Twice the mean of squares.
-#[inline]
-pub(crate) fn twice_mean_square(x: &[f32]) -> f32 {
-    2.0 * sum_of_squares(x) / x.len() as f32
+/// The sums of squares of several superblocks, each in element order. Side by side, as every sum waits for its last
+/// addition.
+#[inline(always)]
+pub(crate) fn sums_of_squares<const G: usize, const N: usize>(
+    superblocks: &[[[f32; N]; G]],
+    sums: &mut [f32],
+) {
+    const SIDE_BY_SIDE: usize = 8;
+    for (superblocks, sums) in superblocks.chunks(SIDE_BY_SIDE).zip(sums.chunks_mut(SIDE_BY_SIDE)) {
+        if let Ok(superblocks) = <&[[[f32; N]; G]; SIDE_BY_SIDE]>::try_from(superblocks) {
+            let mut kept = [0.0; SIDE_BY_SIDE];
+            for i in 0..G * N {
+                for (sum, x) in kept.iter_mut().zip(superblocks) {
+                    let x = x.as_flattened()[i];
+                    *sum += x * x;
+                }
+            }
+            sums.copy_from_slice(&kept);
+        } else {
+            for (sum, x) in sums.iter_mut().zip(superblocks) {
+                *sum = sum_of_squares(x.as_flattened());
+            }
+        }
+    }
 }
 
 /// The magnitude of each element on top of the group's root mean square: the weights of Q4_K and Q5_K without
 /// importance.
-#[inline]
-pub(crate) fn magnitude_weights<const N: usize>(x: &[f32; N]) -> [f32; N] {
-    let typical = mean_square(x).sqrt();
-    x.map(|v| typical + v.abs())
+#[inline(always)]
+pub(crate) fn magnitude_weights<V: Lanes, const N: usize>(x: &[V; N]) -> [V; N] {
+    let typical = (sum_of_squares(x) / V::splat(N as f32)).sqrt();
+    let mut weights = *x;
+    for weight in &mut weights {
+        *weight = typical + weight.abs();
+    }
+    weights
+}
+
+/// Each element's magnitude: the weights of Q2_K without importance.
+#[inline(always)]
+pub(crate) fn magnitudes<V: Lanes, const N: usize>(x: &[V; N]) -> [V; N] {
+    let mut weights = *x;
+    for weight in &mut weights {
+        *weight = weight.abs();
+    }
+    weights
 }
 
 /// Each element squared: the weights of a search without importance.
-#[inline]
-pub(crate) fn squares<const N: usize>(x: &[f32; N]) -> [f32; N] {
-    x.map(|v| v * v)
+#[inline(always)]
+pub(crate) fn squares<V: Lanes, const N: usize>(x: &[V; N]) -> [V; N] {
+    let mut weights = *x;
+    for weight in &mut weights {
+        *weight = *weight * *weight;
+    }
+    weights
 }
 
 /// The importance of each element times its own size, `importance * sqrt(variance + x^2)`, where `variance` is that
 /// of the row or superblock: large weights count more, small ones not nothing.
-#[inline]
-pub(crate) fn importance_weights<const N: usize>(
-    x: &[f32; N],
-    importance: &[f32; N],
-    variance: f32,
-) -> [f32; N] {
-    std::array::from_fn(|i| importance[i] * (variance + x[i] * x[i]).sqrt())
+#[inline(always)]
+pub(crate) fn importance_weights<V: Lanes, const N: usize>(
+    x: &[V; N],
+    importance: &[V; N],
+    variance: V,
+) -> [V; N] {
+    let mut weights = *importance;
+    for i in 0..N {
+        weights[i] = weights[i] * (variance + x[i] * x[i]).sqrt();
+    }
+    weights
 }
 
 /// The sum of weights, in element order: what the group counts in a search over the scales of a superblock.
-#[inline]
-pub(crate) fn total(weights: &[f32]) -> f32 {
-    weights.iter().fold(0.0, |sum, w| sum + w)
+#[inline(always)]
+pub(crate) fn total<V: Lanes>(weights: &[V]) -> V {
+    let mut sum = V::splat(0.0);
+    for &w in weights {
+        sum = sum + w;
+    }
+    sum
 }
 
 /// The least and the largest element.
-#[inline]
+#[inline(always)]
 pub(crate) fn range(x: &[f32]) -> (f32, f32) {
     x.iter().fold((f32::MAX, f32::MIN), |(low, high), &v| {
         (if v < low { v } else { low }, if v > high { v } else { high })
@@ -63,15 +109,21 @@ mod tests {
 
     #[test]
     fn importance_scales_and_zero_importance_silences() {
-        assert_eq!(importance_weights(&[4.0, 0.0], &[2.0, 0.0], 9.0), [10.0, 0.0]);
+        assert_eq!(importance_weights(&[4.0f32, 0.0], &[2.0, 0.0], 9.0), [10.0, 0.0]);
     }
 
     #[test]
     fn sums_run_in_element_order() {
         // 1 is lost beside 2^24 when it is added last, and counts when it comes first.
-        assert_eq!(total(&[1.0, 1.0, 16_777_216.0]), 16_777_218.0);
+        assert_eq!(total(&[1.0f32, 1.0, 16_777_216.0]), 16_777_218.0);
         assert_eq!(total(&[16_777_216.0, 1.0, 1.0]), 16_777_216.0);
-        assert_eq!(sum_of_squares(&[3.0, -4.0]), 25.0);
-        assert_eq!(mean_square(&[3.0, -4.0]), 12.5);
+        assert_eq!(sum_of_squares(&[3.0f32, -4.0]), 25.0);
+        for count in [1, 8, 11] {
+            let x: Vec<[[f32; 5]; 1]> =
+                (0..count).map(|r| [std::array::from_fn(|i| (r * 5 + i) as f32 * 0.37)]).collect();
+            let mut sums = vec![f32::NAN; count];
+            sums_of_squares(&x, &mut sums);
+            assert_eq!(sums, x.iter().map(|x| sum_of_squares(x.as_flattened())).collect::<Vec<_>>());
+        }
     }
 }

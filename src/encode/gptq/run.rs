@@ -1,6 +1,7 @@
 //! The encoder: starts, passes, rounds, and the choice among what they gave.
 
 use kquant_kernels::gptq::{Coding, LANES};
+use kquant_kernels::isa::Isa;
 use kquant_kernels::lattice::Lattice;
 use rayon::prelude::*;
 
@@ -185,7 +186,7 @@ impl Job<'_> {
         let mut errors = vec![[0.0; LANES]; n * strips];
         let (mut bytes, mut decoded) = (vec![0; n / block.elements * block.bytes], vec![0.0; n]);
         for (r, row) in targets.chunks_exact(n).step_by(SAMPLED).enumerate() {
-            encode(row, Some(&self.shared.feedback.importance), &mut bytes);
+            encode(Isa::current(), row, Some(&self.shared.feedback.importance), &mut bytes);
             (block.decode)(&bytes, &mut decoded);
             let lane = errors[r / LANES..].iter_mut().step_by(strips);
             for ((error, decoded), weight) in lane.zip(&decoded).zip(row) {

@@ -9,7 +9,7 @@ mod superblock;
 use self::levels::AnyLevels;
 use self::superblock::{Scales, Superblock};
 use super::{Coded, Lattice};
-use crate::isa::per_isa;
+use crate::isa::{Isa, per_isa};
 
 /// Where the size of a weight counts besides the importance of its column: times `sqrt(sigma² + w²)`, sigma² the mean
 /// square of the row, as ggml's encoders have it for most types.
@@ -178,7 +178,7 @@ fn keep_better(
 ) {
     let Some(encode) = lattice.block.encode else { return };
     let mut bytes = vec![0; row.len() / lattice.block.elements * lattice.block.bytes];
-    encode(row, importance, &mut bytes);
+    encode(Isa::current(), row, importance, &mut bytes);
     let theirs = lattice.read(&bytes, row.len());
     let errors = |coded: &Coded| {
         let mut decoded = vec![0.0; row.len()];

@@ -1,0 +1,140 @@
+//! 8 numbers in a vector of 256 bits.
+//!
+//! Values of this type are made only by functions that run where the instructions were detected: what
+//! [`in_lanes`](super::in_lanes) compiles for AVX2. That is what every `SAFETY` here rests on.
+
+use std::arch::x86_64::*;
+use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub};
+
+use super::{Lanes, MOST};
+use crate::search::rounding::{MAGIC, MANTISSA, MANTISSA_OF_MAGIC};
+
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(__m256);
+
+/// All bits of a lane set, or none.
+#[derive(Clone, Copy)]
+pub(crate) struct Mask(__m256);
+
+macro_rules! operator {
+    ($type:ident, $trait:ident, $method:ident, $instruction:ident) => {
+        impl $trait for $type {
+            type Output = Self;
+
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                // SAFETY: AVX, see the top of the file.
+                Self(unsafe { $instruction(self.0, other.0) })
+            }
+        }
+    };
+}
+
+operator!(Avx2, Add, add, _mm256_add_ps);
+operator!(Avx2, Sub, sub, _mm256_sub_ps);
+operator!(Avx2, Mul, mul, _mm256_mul_ps);
+operator!(Avx2, Div, div, _mm256_div_ps);
+operator!(Mask, BitAnd, bitand, _mm256_and_ps);
+operator!(Mask, BitOr, bitor, _mm256_or_ps);
+
+impl Neg for Avx2 {
+    type Output = Self;
+
+    #[inline(always)]
+    fn neg(self) -> Self {
+        // SAFETY: AVX, see the top of the file.
+        Self(unsafe { _mm256_xor_ps(self.0, _mm256_set1_ps(-0.0)) })
+    }
+}
+
+impl Not for Mask {
+    type Output = Self;
+
+    #[inline(always)]
+    fn not(self) -> Self {
+        // SAFETY: AVX2, see the top of the file.
+        Self(unsafe { _mm256_xor_ps(self.0, _mm256_castsi256_ps(_mm256_set1_epi32(-1))) })
+    }
+}
+
+impl Lanes for Avx2 {
+    const LANES: usize = 8;
+
+    type Mask = Mask;
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        // SAFETY: AVX, see the top of the file.
+        Self(unsafe { _mm256_set1_ps(value) })
+    }
+
+    #[inline(always)]
+    fn load(from: &[f32; MOST]) -> Self {
+        // SAFETY: AVX; the array has more than 8 numbers.
+        Self(unsafe { _mm256_loadu_ps(from.as_ptr()) })
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32; MOST]) {
+        // SAFETY: AVX; the array has room for more than 8 numbers.
+        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), self.0) }
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: AVX, see the top of the file.
+        Self(unsafe { _mm256_sqrt_ps(self.0) })
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: AVX, see the top of the file.
+        Self(unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0) })
+    }
+
+    #[inline(always)]
+    fn less(self, other: Self) -> Mask {
+        // SAFETY: AVX, see the top of the file.
+        Mask(unsafe { _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn equals(self, other: Self) -> Mask {
+        // SAFETY: AVX, see the top of the file.
+        Mask(unsafe { _mm256_cmp_ps::<_CMP_EQ_OQ>(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn select(mask: Mask, yes: Self, no: Self) -> Self {
+        // SAFETY: AVX, see the top of the file.
+        Self(unsafe { _mm256_blendv_ps(no.0, yes.0, mask.0) })
+    }
+
+    #[inline(always)]
+    fn any(mask: Mask) -> bool {
+        // SAFETY: AVX, see the top of the file.
+        unsafe { _mm256_movemask_ps(mask.0) != 0 }
+    }
+
+    #[inline(always)]
+    fn nearest_int(self, low: i32, high: i32) -> Self {
+        // SAFETY: AVX2, see the top of the file.
+        Self(unsafe {
+            let bits = _mm256_castps_si256(_mm256_add_ps(self.0, _mm256_set1_ps(MAGIC)));
+            let field = _mm256_and_si256(bits, _mm256_set1_epi32(MANTISSA.cast_signed()));
+            let integer = _mm256_sub_epi32(field, _mm256_set1_epi32(MANTISSA_OF_MAGIC));
+            let bounded =
+                _mm256_min_epi32(_mm256_max_epi32(integer, _mm256_set1_epi32(low)), _mm256_set1_epi32(high));
+            _mm256_cvtepi32_ps(bounded)
+        })
+    }
+
+    #[inline(always)]
+    fn low_byte(self) -> Self {
+        // SAFETY: AVX2, see the top of the file.
+        Self(unsafe {
+            let integer = _mm256_cvttps_epi32(self.0);
+            _mm256_cvtepi32_ps(_mm256_and_si256(integer, _mm256_set1_epi32(0xff)))
+        })
+    }
+}

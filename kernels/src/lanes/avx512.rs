@@ -1,0 +1,154 @@
+//! 16 numbers in a vector of 512 bits.
+//!
+//! Values of this type are made only by functions that run where the instructions were detected: what
+//! [`in_lanes`](super::in_lanes) compiles for AVX-512. That is what every `SAFETY` here rests on.
+
+use std::arch::x86_64::*;
+use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub};
+
+use super::{Lanes, MOST};
+use crate::search::rounding::{MAGIC, MANTISSA, MANTISSA_OF_MAGIC};
+
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(__m512);
+
+/// A bit for each lane.
+#[derive(Clone, Copy)]
+pub(crate) struct Mask(__mmask16);
+
+macro_rules! operator {
+    ($trait:ident, $method:ident, $instruction:ident) => {
+        impl $trait for Avx512 {
+            type Output = Self;
+
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                // SAFETY: AVX-512F, see the top of the file.
+                Self(unsafe { $instruction(self.0, other.0) })
+            }
+        }
+    };
+}
+
+operator!(Add, add, _mm512_add_ps);
+operator!(Sub, sub, _mm512_sub_ps);
+operator!(Mul, mul, _mm512_mul_ps);
+operator!(Div, div, _mm512_div_ps);
+
+impl Neg for Avx512 {
+    type Output = Self;
+
+    #[inline(always)]
+    fn neg(self) -> Self {
+        // SAFETY: AVX-512DQ, see the top of the file.
+        Self(unsafe { _mm512_xor_ps(self.0, _mm512_set1_ps(-0.0)) })
+    }
+}
+
+impl BitAnd for Mask {
+    type Output = Self;
+
+    #[inline(always)]
+    fn bitand(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+}
+
+impl BitOr for Mask {
+    type Output = Self;
+
+    #[inline(always)]
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl Not for Mask {
+    type Output = Self;
+
+    #[inline(always)]
+    fn not(self) -> Self {
+        Self(!self.0)
+    }
+}
+
+impl Lanes for Avx512 {
+    const LANES: usize = 16;
+
+    type Mask = Mask;
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        // SAFETY: AVX-512F, see the top of the file.
+        Self(unsafe { _mm512_set1_ps(value) })
+    }
+
+    #[inline(always)]
+    fn load(from: &[f32; MOST]) -> Self {
+        // SAFETY: AVX-512F; the array has 16 numbers.
+        Self(unsafe { _mm512_loadu_ps(from.as_ptr()) })
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32; MOST]) {
+        // SAFETY: AVX-512F; the array has room for 16 numbers.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), self.0) }
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: AVX-512F, see the top of the file.
+        Self(unsafe { _mm512_sqrt_ps(self.0) })
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: AVX-512F, see the top of the file.
+        Self(unsafe { _mm512_abs_ps(self.0) })
+    }
+
+    #[inline(always)]
+    fn less(self, other: Self) -> Mask {
+        // SAFETY: AVX-512F, see the top of the file.
+        Mask(unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn equals(self, other: Self) -> Mask {
+        // SAFETY: AVX-512F, see the top of the file.
+        Mask(unsafe { _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn select(mask: Mask, yes: Self, no: Self) -> Self {
+        // SAFETY: AVX-512F, see the top of the file.
+        Self(unsafe { _mm512_mask_blend_ps(mask.0, no.0, yes.0) })
+    }
+
+    #[inline(always)]
+    fn any(mask: Mask) -> bool {
+        mask.0 != 0
+    }
+
+    #[inline(always)]
+    fn nearest_int(self, low: i32, high: i32) -> Self {
+        // SAFETY: AVX-512F, see the top of the file.
+        Self(unsafe {
+            let bits = _mm512_castps_si512(_mm512_add_ps(self.0, _mm512_set1_ps(MAGIC)));
+            let field = _mm512_and_si512(bits, _mm512_set1_epi32(MANTISSA.cast_signed()));
+            let integer = _mm512_sub_epi32(field, _mm512_set1_epi32(MANTISSA_OF_MAGIC));
+            let bounded =
+                _mm512_min_epi32(_mm512_max_epi32(integer, _mm512_set1_epi32(low)), _mm512_set1_epi32(high));
+            _mm512_cvtepi32_ps(bounded)
+        })
+    }
+
+    #[inline(always)]
+    fn low_byte(self) -> Self {
+        // SAFETY: AVX-512F, see the top of the file.
+        Self(unsafe {
+            let integer = _mm512_cvttps_epi32(self.0);
+            _mm512_cvtepi32_ps(_mm512_and_si512(integer, _mm512_set1_epi32(0xff)))
+        })
+    }
+}

@@ -1,0 +1,149 @@
+//! Numbers side by side, each computing on its own: how the encoders are fast without changing a byte.
+//!
+//! A search is written once, for any [`Lanes`], and puts one group of weights into each lane. Every lane then does the
+//! same operations in the same order as one number alone (`f32` has one lane: that instance is the definition), so that
+//! all instruction sets give the same bits. Nothing here reorders or fuses anything.
+//!
+//! | implementation | lanes |
+//! |---|---|
+//! | `f32` | 1 |
+//! | `Neon` | 4 |
+//! | `Avx2` | 8 |
+//! | `Avx512` | 16 |
+
+mod scalar;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+
+use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub};
+
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use {avx2::Avx2, avx512::Avx512};
+
+/// The most lanes that an implementation has.
+pub(crate) const MOST: usize = 16;
+
+/// A vector of f32. All operations are those of IEEE 754, lane by lane.
+pub(crate) trait Lanes:
+    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
+{
+    /// How many.
+    const LANES: usize;
+
+    /// A choice for each lane.
+    type Mask: Copy + BitAnd<Output = Self::Mask> + BitOr<Output = Self::Mask> + Not<Output = Self::Mask>;
+
+    /// `value` in every lane.
+    fn splat(value: f32) -> Self;
+
+    /// The first [`LANES`](Self::LANES) numbers of `from`, which has at least as many.
+    fn load(from: &[f32; MOST]) -> Self;
+
+    /// Writes the lanes to the start of `to`.
+    fn store(self, to: &mut [f32; MOST]);
+
+    fn sqrt(self) -> Self;
+
+    fn abs(self) -> Self;
+
+    /// `self < other`: not so where one is NaN.
+    fn less(self, other: Self) -> Self::Mask;
+
+    /// `self == other`: not so where one is NaN.
+    fn equals(self, other: Self) -> Self::Mask;
+
+    /// `yes` where `mask` is set, else `no`.
+    fn select(mask: Self::Mask, yes: Self, no: Self) -> Self;
+
+    /// Whether `mask` is set in any lane.
+    fn any(mask: Self::Mask) -> bool;
+
+    /// [`nearest_int`](crate::search::rounding::nearest_int), clamped to `low..=high`.
+    fn nearest_int(self, low: i32, high: i32) -> Self;
+
+    /// The low byte of an integer of less than 32 bits, as a number from 0 to 255.
+    fn low_byte(self) -> Self;
+}
+
+/// Element `e` of up to [`Lanes::LANES`] groups in the lanes of number `e`. Where groups are missing the last one is
+/// repeated.
+#[inline(always)]
+pub(crate) fn transposed<V: Lanes, const N: usize>(groups: &[[f32; N]]) -> [V; N] {
+    let mut buffer = [[0.0; MOST]; N];
+    for lane in 0..V::LANES {
+        let group = &groups[lane.min(groups.len() - 1)];
+        for e in 0..N {
+            buffer[e][lane] = group[e];
+        }
+    }
+    let mut columns = [V::splat(0.0); N];
+    for e in 0..N {
+        columns[e] = V::load(&buffer[e]);
+    }
+    columns
+}
+
+/// The first numbers of `from`; the last one is repeated where there are less than lanes.
+#[inline(always)]
+pub(crate) fn from_slice<V: Lanes>(from: &[f32]) -> V {
+    let mut buffer = [0.0; MOST];
+    for (lane, value) in buffer.iter_mut().enumerate() {
+        *value = from[lane.min(from.len() - 1)];
+    }
+    V::load(&buffer)
+}
+
+/// Writes as many lanes as `to` has room for.
+#[inline(always)]
+pub(crate) fn to_slice<V: Lanes>(lanes: V, to: &mut [f32]) {
+    let mut buffer = [0.0; MOST];
+    lanes.store(&mut buffer);
+    let count = to.len().min(V::LANES);
+    to[..count].copy_from_slice(&buffer[..count]);
+}
+
+/// Compiles a function, generic over the [`Lanes`] called `V`, once per instruction set: `fn name<V>(arguments)` gives
+/// `name`, whose first argument is the [`Isa`](crate::isa::Isa) to run on.
+///
+/// What the body calls is compiled with it only when `#[inline(always)]`, and not when it is called through an argument.
+macro_rules! in_lanes {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<$v:ident>($($arg:ident: $type:ty),* $(,)?) $body:block) => {
+        $(#[$meta])*
+        $vis fn $name(isa: $crate::isa::Isa, $($arg: $type),*) {
+            #[inline(always)]
+            fn generic<$v: $crate::lanes::Lanes>($($arg: $type),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($arg: $type),*) {
+                generic::<$crate::lanes::Avx2>($($arg),*);
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+            fn avx512($($arg: $type),*) {
+                generic::<$crate::lanes::Avx512>($($arg),*);
+            }
+
+            match isa.level() {
+                $crate::isa::Level::Scalar => generic::<f32>($($arg),*),
+                #[cfg(target_arch = "aarch64")]
+                $crate::isa::Level::Neon => generic::<$crate::lanes::Neon>($($arg),*),
+                // SAFETY: an `Isa` of this level exists only where its instructions were detected.
+                #[cfg(target_arch = "x86_64")]
+                $crate::isa::Level::Avx2 => unsafe { avx2($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::isa::Level::Avx512 => unsafe { avx512($($arg),*) },
+            }
+        }
+    };
+}
+pub(crate) use in_lanes;

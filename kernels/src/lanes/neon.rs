@@ -1,0 +1,132 @@
+//! 4 numbers in a vector of 128 bits, on aarch64, where every processor has them.
+
+use std::arch::aarch64::*;
+use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub};
+
+use super::{Lanes, MOST};
+use crate::search::rounding::{MAGIC, MANTISSA, MANTISSA_OF_MAGIC};
+
+#[derive(Clone, Copy)]
+pub(crate) struct Neon(float32x4_t);
+
+/// All bits of a lane set, or none.
+#[derive(Clone, Copy)]
+pub(crate) struct Mask(uint32x4_t);
+
+macro_rules! operator {
+    ($type:ident, $trait:ident, $method:ident, $instruction:ident) => {
+        impl $trait for $type {
+            type Output = Self;
+
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                // SAFETY: NEON is part of aarch64.
+                Self(unsafe { $instruction(self.0, other.0) })
+            }
+        }
+    };
+}
+
+operator!(Neon, Add, add, vaddq_f32);
+operator!(Neon, Sub, sub, vsubq_f32);
+operator!(Neon, Mul, mul, vmulq_f32);
+operator!(Neon, Div, div, vdivq_f32);
+operator!(Mask, BitAnd, bitand, vandq_u32);
+operator!(Mask, BitOr, bitor, vorrq_u32);
+
+impl Neg for Neon {
+    type Output = Self;
+
+    #[inline(always)]
+    fn neg(self) -> Self {
+        // SAFETY: NEON is part of aarch64.
+        Self(unsafe { vnegq_f32(self.0) })
+    }
+}
+
+impl Not for Mask {
+    type Output = Self;
+
+    #[inline(always)]
+    fn not(self) -> Self {
+        // SAFETY: NEON is part of aarch64.
+        Self(unsafe { vmvnq_u32(self.0) })
+    }
+}
+
+impl Lanes for Neon {
+    const LANES: usize = 4;
+
+    type Mask = Mask;
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        // SAFETY: NEON is part of aarch64.
+        Self(unsafe { vdupq_n_f32(value) })
+    }
+
+    #[inline(always)]
+    fn load(from: &[f32; MOST]) -> Self {
+        // SAFETY: the array has more than 4 numbers.
+        Self(unsafe { vld1q_f32(from.as_ptr()) })
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32; MOST]) {
+        // SAFETY: the array has room for more than 4 numbers.
+        unsafe { vst1q_f32(to.as_mut_ptr(), self.0) }
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: NEON is part of aarch64.
+        Self(unsafe { vsqrtq_f32(self.0) })
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: NEON is part of aarch64.
+        Self(unsafe { vabsq_f32(self.0) })
+    }
+
+    #[inline(always)]
+    fn less(self, other: Self) -> Mask {
+        // SAFETY: NEON is part of aarch64.
+        Mask(unsafe { vcltq_f32(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn equals(self, other: Self) -> Mask {
+        // SAFETY: NEON is part of aarch64.
+        Mask(unsafe { vceqq_f32(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn select(mask: Mask, yes: Self, no: Self) -> Self {
+        // SAFETY: NEON is part of aarch64.
+        Self(unsafe { vbslq_f32(mask.0, yes.0, no.0) })
+    }
+
+    #[inline(always)]
+    fn any(mask: Mask) -> bool {
+        // SAFETY: NEON is part of aarch64.
+        unsafe { vmaxvq_u32(mask.0) != 0 }
+    }
+
+    #[inline(always)]
+    fn nearest_int(self, low: i32, high: i32) -> Self {
+        // SAFETY: NEON is part of aarch64.
+        Self(unsafe {
+            let bits = vreinterpretq_s32_f32(vaddq_f32(self.0, vdupq_n_f32(MAGIC)));
+            let field = vandq_s32(bits, vdupq_n_s32(MANTISSA.cast_signed()));
+            let integer = vsubq_s32(field, vdupq_n_s32(MANTISSA_OF_MAGIC));
+            vcvtq_f32_s32(vminq_s32(vmaxq_s32(integer, vdupq_n_s32(low)), vdupq_n_s32(high)))
+        })
+    }
+
+    #[inline(always)]
+    fn low_byte(self) -> Self {
+        // SAFETY: NEON is part of aarch64.
+        Self(unsafe { vcvtq_f32_s32(vandq_s32(vcvtq_s32_f32(self.0), vdupq_n_s32(0xff))) })
+    }
+}

@@ -1,0 +1,65 @@
+//! One number: the definition.
+
+use super::{Lanes, MOST};
+use crate::search::rounding::nearest_int;
+
+impl Lanes for f32 {
+    const LANES: usize = 1;
+
+    type Mask = bool;
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        value
+    }
+
+    #[inline(always)]
+    fn load(from: &[f32; MOST]) -> Self {
+        from[0]
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32; MOST]) {
+        to[0] = self;
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        self.sqrt()
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        self.abs()
+    }
+
+    #[inline(always)]
+    fn less(self, other: Self) -> bool {
+        self < other
+    }
+
+    #[inline(always)]
+    fn equals(self, other: Self) -> bool {
+        self == other
+    }
+
+    #[inline(always)]
+    fn select(mask: bool, yes: Self, no: Self) -> Self {
+        if mask { yes } else { no }
+    }
+
+    #[inline(always)]
+    fn any(mask: bool) -> bool {
+        mask
+    }
+
+    #[inline(always)]
+    fn nearest_int(self, low: i32, high: i32) -> Self {
+        nearest_int(self).clamp(low, high) as f32
+    }
+
+    #[inline(always)]
+    fn low_byte(self) -> Self {
+        f32::from(self as i32 as u8)
+    }
+}
