@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub};
 
 use super::{Lanes, MOST};
-use crate::search::rounding::{MAGIC, MANTISSA, MANTISSA_OF_MAGIC};
+use crate::search::rounding::{BITS_OF_MAGIC, MAGIC, MANTISSA, MANTISSA_OF_MAGIC};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(__m256);
@@ -126,6 +126,18 @@ impl Lanes for Avx2 {
             let bounded =
                 _mm256_min_epi32(_mm256_max_epi32(integer, _mm256_set1_epi32(low)), _mm256_set1_epi32(high));
             _mm256_cvtepi32_ps(bounded)
+        })
+    }
+
+    #[inline(always)]
+    fn nearest_small_int(self, low: i32, high: i32) -> Self {
+        // SAFETY: AVX2, see the top of the file.
+        Self(unsafe {
+            let magic = _mm256_set1_ps(MAGIC);
+            let bits = _mm256_castps_si256(_mm256_add_ps(self.0, magic));
+            let bits = _mm256_max_epi32(bits, _mm256_set1_epi32(BITS_OF_MAGIC + low));
+            let bits = _mm256_min_epi32(bits, _mm256_set1_epi32(BITS_OF_MAGIC + high));
+            _mm256_sub_ps(_mm256_castsi256_ps(bits), magic)
         })
     }
 

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub};
 
 use super::{Lanes, MOST};
-use crate::search::rounding::{MAGIC, MANTISSA, MANTISSA_OF_MAGIC};
+use crate::search::rounding::{BITS_OF_MAGIC, MAGIC, MANTISSA, MANTISSA_OF_MAGIC};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(__m512);
@@ -140,6 +140,18 @@ impl Lanes for Avx512 {
             let bounded =
                 _mm512_min_epi32(_mm512_max_epi32(integer, _mm512_set1_epi32(low)), _mm512_set1_epi32(high));
             _mm512_cvtepi32_ps(bounded)
+        })
+    }
+
+    #[inline(always)]
+    fn nearest_small_int(self, low: i32, high: i32) -> Self {
+        // SAFETY: AVX-512F, see the top of the file.
+        Self(unsafe {
+            let magic = _mm512_set1_ps(MAGIC);
+            let bits = _mm512_castps_si512(_mm512_add_ps(self.0, magic));
+            let bits = _mm512_max_epi32(bits, _mm512_set1_epi32(BITS_OF_MAGIC + low));
+            let bits = _mm512_min_epi32(bits, _mm512_set1_epi32(BITS_OF_MAGIC + high));
+            _mm512_sub_ps(_mm512_castsi512_ps(bits), magic)
         })
     }
 

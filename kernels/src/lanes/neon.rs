@@ -4,7 +4,7 @@ use std::arch::aarch64::*;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub};
 
 use super::{Lanes, MOST};
-use crate::search::rounding::{MAGIC, MANTISSA, MANTISSA_OF_MAGIC};
+use crate::search::rounding::{BITS_OF_MAGIC, MAGIC, MANTISSA, MANTISSA_OF_MAGIC};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Neon(float32x4_t);
@@ -121,6 +121,18 @@ impl Lanes for Neon {
             let field = vandq_s32(bits, vdupq_n_s32(MANTISSA.cast_signed()));
             let integer = vsubq_s32(field, vdupq_n_s32(MANTISSA_OF_MAGIC));
             vcvtq_f32_s32(vminq_s32(vmaxq_s32(integer, vdupq_n_s32(low)), vdupq_n_s32(high)))
+        })
+    }
+
+    #[inline(always)]
+    fn nearest_small_int(self, low: i32, high: i32) -> Self {
+        // SAFETY: NEON is part of aarch64.
+        Self(unsafe {
+            let magic = vdupq_n_f32(MAGIC);
+            let bits = vreinterpretq_s32_f32(vaddq_f32(self.0, magic));
+            let bits = vmaxq_s32(bits, vdupq_n_s32(BITS_OF_MAGIC + low));
+            let bits = vminq_s32(bits, vdupq_n_s32(BITS_OF_MAGIC + high));
+            vsubq_f32(vreinterpretq_f32_s32(bits), magic)
         })
     }
 

@@ -1,7 +1,7 @@
 //! One number: the definition.
 
 use super::{Lanes, MOST};
-use crate::search::rounding::nearest_int;
+use crate::search::rounding::{BITS_OF_MAGIC, MAGIC, nearest_int};
 
 impl Lanes for f32 {
     const LANES: usize = 1;
@@ -56,6 +56,12 @@ impl Lanes for f32 {
     #[inline(always)]
     fn nearest_int(self, low: i32, high: i32) -> Self {
         nearest_int(self).clamp(low, high) as f32
+    }
+
+    #[inline(always)]
+    fn nearest_small_int(self, low: i32, high: i32) -> Self {
+        let bits = (self + MAGIC).to_bits().cast_signed();
+        f32::from_bits(bits.clamp(BITS_OF_MAGIC + low, BITS_OF_MAGIC + high).cast_unsigned()) - MAGIC
     }
 
     #[inline(always)]

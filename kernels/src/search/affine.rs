@@ -20,6 +20,9 @@ impl Grid {
     pub(crate) const WEIGHTED: Self = Self { first: -0.9, step: 0.05, last: 36 };
 }
 
+/// What [`Lanes::nearest_small_int`] rounds.
+const BELOW_2_TO_22: f32 = 4_194_303.0;
+
 /// What a deviation costs before it is weighted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Loss {
@@ -72,10 +75,15 @@ impl<V: Lanes> Steps<V> {
         }
     }
 
+    #[inline(always)]
+    fn of(self, x: V) -> V {
+        self.inverse * (x - self.minimum)
+    }
+
     /// Codes stay floats: they are small integers, exact, and every use multiplies them.
     #[inline(always)]
     fn code(self, x: V, top: u8) -> V {
-        (self.inverse * (x - self.minimum)).nearest_int(0, i32::from(top))
+        self.of(x).nearest_int(0, i32::from(top))
     }
 }
 
@@ -198,10 +206,23 @@ impl<'a, V: Lanes, const N: usize> Elements<'a, V, N> {
     /// Rounds the elements and sums up.
     #[inline(always)]
     fn round(&self, steps: Steps<V>, top: u8, codes: &mut [V; N]) -> Sums<V> {
+        // Rounding is monotonic, so that no element is farther out than the least and the largest one.
+        let small = V::splat(BELOW_2_TO_22);
+        let (first, last) = (steps.of(self.low).abs(), steps.of(self.high).abs());
+        if V::any(!(first.less(small) & last.less(small))) {
+            self.sum_up::<false>(steps, top, codes)
+        } else {
+            self.sum_up::<true>(steps, top, codes)
+        }
+    }
+
+    #[inline(always)]
+    fn sum_up<const SMALL: bool>(&self, steps: Steps<V>, top: u8, codes: &mut [V; N]) -> Sums<V> {
         let zero = V::splat(0.0);
         let mut sums = Sums { l: zero, ll: zero, lx: zero };
         for ((kept, &x), &w) in codes.iter_mut().zip(self.x).zip(self.weights) {
-            let code = steps.code(x, top);
+            let code =
+                if SMALL { steps.of(x).nearest_small_int(0, i32::from(top)) } else { steps.code(x, top) };
             let weighted = w * code;
             sums.l = sums.l + weighted;
             sums.ll = sums.ll + weighted * code;

@@ -2,6 +2,7 @@
 
 /// 1.5 * 2^23: adding it leaves the nearest integer, ties to even, in the low mantissa bits.
 pub(crate) const MAGIC: f32 = 12_582_912.0;
+pub(crate) const BITS_OF_MAGIC: i32 = MAGIC.to_bits().cast_signed();
 pub(crate) const MANTISSA: u32 = 0x007f_ffff;
 pub(crate) const MANTISSA_OF_MAGIC: i32 = 0x0040_0000;
 

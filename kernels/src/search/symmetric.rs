@@ -62,7 +62,7 @@ pub(crate) fn fit<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], half: 
     }
 }
 
-/// The sums of the codes that `inverse` rounds to.
+/// The sums of the codes that `inverse` rounds to, which are hardly larger than `half` before they are bounded.
 #[inline(always)]
 fn projection<V: Lanes, const N: usize>(
     x: &[V; N],
@@ -72,7 +72,7 @@ fn projection<V: Lanes, const N: usize>(
 ) -> Projection<V> {
     let mut sums = Projection::empty();
     for i in 0..N {
-        sums = sums.with(weights[i], x[i], (inverse * x[i]).nearest_int(-half, half - 1));
+        sums = sums.with(weights[i], x[i], (inverse * x[i]).nearest_small_int(-half, half - 1));
     }
     sums
 }
