@@ -193,8 +193,9 @@ macro_rules! golden_types {
 }
 
 golden_types! {
-    written: f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0 q2_k q3_k q4_k q5_k q6_k iq4_nl iq4_xs tq1_0 tq2_0 mxfp4 nvfp4 q1_0 q2_0;
-    read_only: iq1_s iq1_m iq2_xxs iq2_xs iq2_s iq3_xxs iq3_s;
+    written: f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0 q2_k q3_k q4_k q5_k q6_k iq4_nl iq4_xs tq1_0 tq2_0 mxfp4 nvfp4 q1_0 q2_0 iq2_xxs iq2_xs iq2_s
+        iq3_xxs iq3_s iq1_s iq1_m;
+    read_only: ;
 }
 
 /// A type that is recorded has its tests, and none is tested that is not recorded.

@@ -11,9 +11,15 @@
 //! weight = d * (2 * scale + 1) * (coordinate + shift), coordinate in -1, 0, 1, shift = 1/8 or -1/8 (bit set).
 //! Source: ggml's `block_iq1_m`.
 
-use super::iq1_s::SHIFT;
-use super::layout::{decode_blocks, from_f16};
+use super::iq1_s::{BOOK, SHIFT};
+use super::layout::{decode_blocks, from_f16, to_f16};
+use super::points::Codebook;
+use super::row::with_importance;
+use super::ternary::{Best, Cut, D, DOWN, Group, GroupFit, UP, sorted, vanishes};
 use super::{BlockType, Importance, grid};
+use crate::lanes::in_lanes;
+use crate::search::rounding::nearest_int;
+use crate::search::weights::{importance_weights, squares, sum_of_squares};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 56;
@@ -25,7 +31,7 @@ pub(super) static TYPE: BlockType = BlockType {
     bytes: BYTES,
     quantized: true,
     decode: |bytes, out| decode_blocks(bytes, out, decode_block),
-    encode: None,
+    encode: Some(encode),
     importance: Importance::Required,
 };
 
@@ -42,5 +48,163 @@ fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
         let shift = if high & 8 == 0 { SHIFT } else { -SHIFT };
         let scale = u16::from_le_bytes(scales[i / 8]) >> (i % 8 / 2 * 3) & 7;
         grid::decode_shifted(&grid::IQ1[point], shift, d * f32::from(2 * scale + 1), weights);
+    }
+}
+
+const GROUPS: usize = 16;
+const GROUP: usize = 16;
+/// A group whose largest magnitude is below this is all zero.
+const ZERO: f32 = 1e-7;
+/// What the stored scale is multiplied by.
+const FUDGE: f32 = 1.1125;
+
+in_lanes! {
+    fn encode<V>(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        let book = &*BOOK;
+        for ((x, importance), out) in with_importance::<GROUPS, GROUP>(row, importance).zip(out.as_chunks_mut().0) {
+            encode_block(book, x, importance, out);
+        }
+    }
+}
+
+type Superblock = [[f32; GROUP]; GROUPS];
+
+/// The shift of point `k` of a group, by the choice of shifts: bit 1 is the first point's, bit 0 the second's.
+#[inline(always)]
+fn shift(shifts: usize, k: usize) -> f32 {
+    if shifts >> (1 - k) & 1 == 0 { SHIFT } else { -SHIFT }
+}
+
+#[inline(always)]
+fn encode_block(book: &Codebook<D>, x: &Superblock, importance: Option<&Superblock>, out: &mut [u8; BYTES]) {
+    let variance = 2.0 * sum_of_squares(x.as_flattened()) / ELEMENTS as f32;
+    let mut weights = [[0.0; GROUP]; GROUPS];
+    let mut fits = [GroupFit::<2>::ZERO; GROUPS];
+    for (g, fit) in fits.iter_mut().enumerate() {
+        weights[g] = match importance {
+            Some(importance) => importance_weights(&x[g], &importance[g], variance),
+            None => squares(&x[g]),
+        };
+        if !vanishes(&x[g], ZERO) {
+            let group = Group { x: &x[g], weights: &weights[g], order: sorted(&x[g]) };
+            *fit = group.to_points(book, best_cut(&group), shift, |shifts| 3 - shifts);
+        }
+    }
+    write_block(book, x, &weights, &fits, out);
+}
+
+/// The best pair of cuts with any shifts.
+#[inline(always)]
+fn best_cut(group: &Group<'_, GROUP>) -> Cut {
+    let halves = [Half::new(group, 0), Half::new(group, 1)];
+    let mut best = Best::new();
+    for first in 0..=GROUP {
+        let [one, other] = halves.each_ref().map(|half| half.products(first));
+        let (mut qx, mut qq) = ([[0.0; GROUP + 1]; 4], [[0.0; GROUP + 1]; 4]);
+        let mut beaten = false;
+        for shifts in 0..4 {
+            let (one, other) = (&one[shifts >> 1], &other[shifts & 1]);
+            for second in 0..=GROUP {
+                qx[shifts][second] = one.qx[second] + other.qx[second];
+                qq[shifts][second] = one.qq[second] + other.qq[second];
+            }
+            beaten |= best.beaten(&qx[shifts], &qq[shifts]);
+        }
+        if beaten {
+            for second in first..=GROUP {
+                for shifts in 0..4 {
+                    best.offer(first, second, shifts, qx[shifts][second], qq[shifts][second]);
+                }
+            }
+        }
+    }
+    best.cut
+}
+
+/// Sums over the first elements, in their order, of those that belong to one of the group's two points.
+struct Half {
+    /// `Σ w·x`
+    x: [f32; GROUP + 1],
+    /// `Σ w`
+    w: [f32; GROUP + 1],
+}
+
+/// `Σ w·q·x` and `Σ w·q²` of half a group, for each place of the second cut.
+#[derive(Clone, Copy)]
+struct Products {
+    qx: [f32; GROUP + 1],
+    qq: [f32; GROUP + 1],
+}
+
+impl Half {
+    #[inline(always)]
+    fn new(group: &Group<'_, GROUP>, half: usize) -> Self {
+        let mut sums = Self { x: [0.0; GROUP + 1], w: [0.0; GROUP + 1] };
+        for (j, &place) in group.order.iter().enumerate() {
+            let place = usize::from(place);
+            (sums.x[j + 1], sums.w[j + 1]) = (sums.x[j], sums.w[j]);
+            if place / D == half {
+                sums.x[j + 1] += group.weights[place] * group.x[place];
+                sums.w[j + 1] += group.weights[place];
+            }
+        }
+        sums
+    }
+
+    /// With values shifted up, then down. The three values are one apart, so that each cut takes away its sum from what all
+    /// elements at the largest value would give.
+    #[inline(always)]
+    fn products(&self, first: usize) -> [Products; 2] {
+        [UP, DOWN].map(|[low, middle, high]| {
+            let mut products = Products { qx: [0.0; GROUP + 1], qq: [0.0; GROUP + 1] };
+            let x = self.x[GROUP] * high;
+            let squares = self.w[first] * (low * low - middle * middle) + self.w[GROUP] * high * high;
+            for second in 0..=GROUP {
+                products.qx[second] = x - (self.x[first] + self.x[second]);
+                products.qq[second] = self.w[second] * (middle * middle - high * high) + squares;
+            }
+            products
+        })
+    }
+}
+
+/// Unlike in the other types the stored scale is fitted once more, to the points and the groups' coded scales.
+#[inline(always)]
+fn write_block(
+    book: &Codebook<D>,
+    x: &Superblock,
+    weights: &Superblock,
+    fits: &[GroupFit<2>; GROUPS],
+    out: &mut [u8; BYTES],
+) {
+    out.fill(0);
+    let largest =
+        fits.iter().fold(0.0f32, |largest, fit| if largest > fit.scale { largest } else { fit.scale });
+    if largest == 0.0 {
+        return;
+    }
+    let mut d = largest / 15.0;
+    let inverse = 1.0 / d;
+    let (low, fields) = out.split_at_mut(32);
+    let (high, scales) = fields.split_at_mut(16);
+    let mut words = [0u16; 4];
+    let (mut qx, mut qq) = (0.0, 0.0);
+    for (g, fit) in fits.iter().enumerate() {
+        let scale = nearest_int(0.5 * (inverse * fit.scale - 1.0)).clamp(0, 7) as u16;
+        words[g / 4] |= scale << (3 * (g % 4));
+        let group = Group { x: &x[g], weights: &weights[g], order: [0; GROUP] };
+        for (k, &point) in fit.points.iter().enumerate() {
+            let shift = shift(fit.shifts, k);
+            low[2 * g + k] = point as u8;
+            high[g] |= ((point >> 8) as u8 | u8::from(shift < 0.0) << 3) << (4 * k);
+            group.add_products(k, book.levels(point), shift, f32::from(2 * scale + 1), (&mut qx, &mut qq));
+        }
+    }
+    if qq > 0.0 {
+        d = qx / qq;
+    }
+    let field = u16::from_le_bytes(to_f16(d * FUDGE));
+    for (k, (word, out)) in words.iter().zip(scales.as_chunks_mut::<2>().0).enumerate() {
+        *out = (word | (field >> (4 * k)) << 12).to_le_bytes();
     }
 }

@@ -9,8 +9,16 @@
 //! weight = d * (2 * scale + 1) * (coordinate + shift), coordinate in -1, 0, 1, shift = 1/8 or -1/8 (bit set).
 //! Source: ggml's `block_iq1_s`.
 
-use super::layout::{decode_blocks, from_f16};
-use super::{BlockType, Importance, grid};
+use std::sync::LazyLock;
+
+use super::layout::{decode_blocks, from_f16, to_f16};
+use super::points::Codebook;
+use super::row::with_importance;
+use super::ternary::{Best, Cut, D, DOWN, Group, GroupFit, UP, sorted, vanishes};
+use super::{BlockType, Importance, codebook, grid};
+use crate::lanes::in_lanes;
+use crate::search::rounding::nearest_int;
+use crate::search::weights::{importance_weights, squares, sum_of_squares};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 50;
@@ -22,7 +30,7 @@ pub(super) static TYPE: BlockType = BlockType {
     bytes: BYTES,
     quantized: true,
     decode: |bytes, out| decode_blocks(bytes, out, decode_block),
-    encode: None,
+    encode: Some(encode),
     importance: Importance::Required,
 };
 
@@ -42,5 +50,101 @@ fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
             let point = usize::from(word >> (3 * l) & 7) << 8 | usize::from(*low);
             grid::decode_shifted(&grid::IQ1[point], shift, scale, weights);
         }
+    }
+}
+
+const GROUPS: usize = 8;
+const GROUP: usize = 32;
+/// A group whose largest magnitude is below this is all zero.
+const ZERO: f32 = 1e-12;
+/// What the stored scale is multiplied by.
+const FUDGE: f32 = 1.125;
+
+/// Of IQ1_S and IQ1_M.
+pub(super) static BOOK: LazyLock<Codebook<D>> = LazyLock::new(|| Codebook::new(&codebook::IQ1, 3, 3));
+
+in_lanes! {
+    fn encode<V>(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        let book = &*BOOK;
+        for ((x, importance), out) in with_importance::<GROUPS, GROUP>(row, importance).zip(out.as_chunks_mut().0) {
+            encode_block(book, x, importance, out);
+        }
+    }
+}
+
+type Superblock = [[f32; GROUP]; GROUPS];
+
+#[inline(always)]
+fn encode_block(book: &Codebook<D>, x: &Superblock, importance: Option<&Superblock>, out: &mut [u8; BYTES]) {
+    let variance = 2.0 * sum_of_squares(x.as_flattened()) / ELEMENTS as f32;
+    let mut fits = [GroupFit::<4>::ZERO; GROUPS];
+    for (g, fit) in fits.iter_mut().enumerate() {
+        if !vanishes(&x[g], ZERO) {
+            let weights = match importance {
+                Some(importance) => importance_weights(&x[g], &importance[g], variance),
+                None => squares(&x[g]),
+            };
+            let group = Group { x: &x[g], weights: &weights, order: sorted(&x[g]) };
+            let shift = |shifts, _| if shifts == 0 { SHIFT } else { -SHIFT };
+            *fit = group.to_points(book, best_cut(&group), shift, |shifts| 1 - shifts);
+        }
+    }
+    write_block(&fits, out);
+}
+
+/// The best pair of cuts, all values shifted up (0) or down (1).
+#[inline(always)]
+fn best_cut(group: &Group<'_, GROUP>) -> Cut {
+    let (mut sum_x, mut sum_w) = ([0.0f32; GROUP + 1], [0.0f32; GROUP + 1]);
+    for (j, &place) in group.order.iter().enumerate() {
+        let (x, w) = (group.x[usize::from(place)], group.weights[usize::from(place)]);
+        sum_x[j + 1] = sum_x[j] + w * x;
+        sum_w[j + 1] = sum_w[j] + w;
+    }
+    let mut best = Best::new();
+    for first in 0..=GROUP {
+        let (mut qx, mut qq) = ([[0.0f32; GROUP + 1]; 2], [[0.0f32; GROUP + 1]; 2]);
+        for (shifts, values) in [UP, DOWN].iter().enumerate() {
+            let [low, middle, high] = *values;
+            let (x, w) = (sum_x[first], sum_w[first]);
+            for second in 0..=GROUP {
+                qx[shifts][second] =
+                    x * low + (sum_x[second] - x) * middle + (sum_x[GROUP] - sum_x[second]) * high;
+                qq[shifts][second] = w * low * low
+                    + (sum_w[second] - w) * middle * middle
+                    + (sum_w[GROUP] - sum_w[second]) * high * high;
+            }
+        }
+        if best.beaten(&qx[0], &qq[0]) || best.beaten(&qx[1], &qq[1]) {
+            for second in first..=GROUP {
+                for shifts in 0..2 {
+                    best.offer(first, second, shifts, qx[shifts][second], qq[shifts][second]);
+                }
+            }
+        }
+    }
+    best.cut
+}
+
+#[inline(always)]
+fn write_block(fits: &[GroupFit<4>; GROUPS], out: &mut [u8; BYTES]) {
+    out.fill(0);
+    let largest =
+        fits.iter().fold(0.0f32, |largest, fit| if largest > fit.scale { largest } else { fit.scale });
+    if largest == 0.0 {
+        return;
+    }
+    let d = largest / 15.0;
+    let inverse = 1.0 / d;
+    out[..2].copy_from_slice(&to_f16(d * FUDGE));
+    let (low, words) = out[2..].split_at_mut(32);
+    for (fit, (low, word)) in fits.iter().zip(low.chunks_mut(4).zip(words.as_chunks_mut::<2>().0)) {
+        let scale = nearest_int(0.5 * (inverse * fit.scale - 1.0)).clamp(0, 7) as u16;
+        let mut field = (scale | (fit.shifts as u16) << 3) << 12;
+        for (k, &point) in fit.points.iter().enumerate() {
+            low[k] = point as u8;
+            field |= (point >> 8) << (3 * k);
+        }
+        *word = field.to_le_bytes();
     }
 }

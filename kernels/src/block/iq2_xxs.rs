@@ -7,8 +7,14 @@
 //!
 //! weight = d * (0.5 + scale) / 4 * magnitude, with its sign. Source: ggml's `block_iq2_xxs`.
 
-use super::layout::{decode_blocks, from_f16};
-use super::{BlockType, Importance, grid};
+use std::sync::LazyLock;
+
+use super::layout::{decode_blocks, from_f16, to_f16};
+use super::magnitudes::{Again, GroupFit, Rules, code_scales, fit};
+use super::points::Codebook;
+use super::row::with_importance;
+use super::{BlockType, Importance, codebook, grid};
+use crate::lanes::in_lanes;
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 66;
@@ -20,7 +26,7 @@ pub(super) static TYPE: BlockType = BlockType {
     bytes: BYTES,
     quantized: true,
     decode: |bytes, out| decode_blocks(bytes, out, decode_block),
-    encode: None,
+    encode: Some(encode),
     importance: Importance::Required,
 };
 
@@ -36,5 +42,42 @@ fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
             let signs = grid::even_signs(signs_and_scale >> (7 * l));
             grid::decode_signed(&grid::IQ2_XXS[usize::from(*point)], signs, scale, weights);
         }
+    }
+}
+
+const RULES: Rules = Rules {
+    levels: 3,
+    variance: 1.0,
+    even_signs: true,
+    zero: 1e-15,
+    first_fit: true,
+    steps: 6,
+    step: 0.1,
+    again: Again::All,
+    fudge: 1.0,
+};
+
+static BOOK: LazyLock<Codebook<8>> = LazyLock::new(|| Codebook::new(&codebook::IQ2_XXS, 3, 2));
+
+in_lanes! {
+    fn encode<V>(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        let book = &*BOOK;
+        for ((x, importance), out) in with_importance::<8, 32>(row, importance).zip(out.as_chunks_mut().0) {
+            write_block(&fit(&RULES, book, x, importance), out);
+        }
+    }
+}
+
+fn write_block(fits: &[GroupFit<4, 4>; 8], out: &mut [u8; BYTES]) {
+    out.fill(0);
+    let Some((d, scales)) = code_scales(&RULES, fits) else { return };
+    out[..2].copy_from_slice(&to_f16(d));
+    for ((fit, scale), out) in fits.iter().zip(scales).zip(out[2..].as_chunks_mut::<8>().0) {
+        let mut word = u32::from(scale) << 28;
+        for (k, (&point, &signs)) in fit.points.iter().zip(&fit.signs).enumerate() {
+            out[k] = point as u8;
+            word |= u32::from(signs & 0x7f) << (7 * k);
+        }
+        out[4..].copy_from_slice(&word.to_le_bytes());
     }
 }

@@ -10,8 +10,14 @@
 //!
 //! weight = d * (1 + 2 * scale) * magnitude, with its sign. Source: ggml's `block_iq3_s`.
 
-use super::layout::{decode_blocks, from_f16};
-use super::{BlockType, Importance, grid};
+use std::sync::LazyLock;
+
+use super::layout::{decode_blocks, from_f16, to_f16};
+use super::magnitudes::{Again, GroupFit, Rules, code_scales, fit};
+use super::points::Codebook;
+use super::row::with_importance;
+use super::{BlockType, Importance, codebook, grid};
+use crate::lanes::in_lanes;
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 110;
@@ -23,7 +29,7 @@ pub(super) static TYPE: BlockType = BlockType {
     bytes: BYTES,
     quantized: true,
     decode: |bytes, out| decode_blocks(bytes, out, decode_block),
-    encode: None,
+    encode: Some(encode),
     importance: Importance::Optional,
 };
 
@@ -39,5 +45,45 @@ fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
         let signs = signs[k / 2] >> (k % 2 * 4);
         let scale = d * f32::from(1 + 2 * (scales[k / 16] >> (k / 8 % 2 * 4) & 15));
         grid::decode_signed(&grid::IQ3_S[point], signs, scale, weights);
+    }
+}
+
+const RULES: Rules = Rules {
+    levels: 8,
+    variance: 2.0,
+    even_signs: false,
+    zero: f32::from_bits(1),
+    first_fit: false,
+    steps: 9,
+    step: 0.2,
+    again: Again::AllIfInexact,
+    fudge: 1.033,
+};
+
+static BOOK: LazyLock<Codebook<4>> = LazyLock::new(|| Codebook::new(&codebook::IQ3_S, 8, 3));
+
+in_lanes! {
+    fn encode<V>(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        let book = &*BOOK;
+        for ((x, importance), out) in with_importance::<8, 32>(row, importance).zip(out.as_chunks_mut().0) {
+            write_block(&fit(&RULES, book, x, importance), out);
+        }
+    }
+}
+
+fn write_block(fits: &[GroupFit<8, 4>; 8], out: &mut [u8; BYTES]) {
+    out.fill(0);
+    let Some((d, scales)) = code_scales(&RULES, fits) else { return };
+    out[..2].copy_from_slice(&to_f16(d));
+    let (low, fields) = out[2..].split_at_mut(64);
+    let (high, fields) = fields.split_at_mut(8);
+    let (signs, scale_bytes) = fields.split_at_mut(32);
+    for (g, fit) in fits.iter().enumerate() {
+        for (k, &point) in fit.points.iter().enumerate() {
+            low[8 * g + k] = point as u8;
+            high[g] |= ((point >> 8) as u8) << k;
+        }
+        signs[4 * g..][..4].copy_from_slice(&fit.signs);
+        scale_bytes[g / 2] |= scales[g] << (g % 2 * 4);
     }
 }

@@ -57,3 +57,12 @@ pub(super) fn superblocks<const G: usize, const N: usize>(row: &[f32]) -> &[[[f3
 pub(super) fn turns<V: Lanes>(groups: usize) -> impl Iterator<Item = usize> {
     (0..groups).step_by(V::LANES)
 }
+
+/// Superblocks with their importance, which there is for all or for none.
+#[inline(always)]
+pub(super) fn with_importance<'a, const G: usize, const N: usize>(
+    row: &'a [f32],
+    importance: Option<&'a [f32]>,
+) -> impl Iterator<Item = (&'a [[f32; N]; G], Option<&'a [[f32; N]; G]>)> {
+    superblocks(row).iter().enumerate().map(move |(i, x)| (x, importance.map(|all| &superblocks(all)[i])))
+}
