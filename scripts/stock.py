@@ -90,11 +90,12 @@ def _override_array(keys):
     return array
 
 
-def quantize(source, target, file_type, importance=None):
-    """What llama-quantize does: `source` (a GGUF) becomes `target`. Raises RuntimeError with llama.cpp's last words."""
+def quantize(source, target, file_type, importance=None, threads=0, pure=False):
+    """What llama-quantize does: `source` (a GGUF) becomes `target`, on all cores unless told how many threads, with
+    --pure or without. Raises RuntimeError with llama.cpp's last words."""
     llama_cpp.llama_log_set(_keep, None)
     params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype = FILE_TYPES[file_type]
+    params.ftype, params.nthread, params.pure = FILE_TYPES[file_type], threads, pure
     if importance:
         matrix, overrides = _importance_array(importance.entries), _override_array(importance.keys())
         params.imatrix = ctypes.cast(matrix, ctypes.POINTER(llama_cpp.llama_model_imatrix_data))
@@ -130,7 +131,7 @@ def tensors(path):
     file = ggml.gguf_init_from_file(str(path).encode(), params)
     if not file:
         raise RuntimeError(f"{path}: ggml cannot read it")
-    data, start, found = Path(path).read_bytes(), ggml.gguf_get_data_offset(file), {}
+    data, start, found = np.memmap(path, np.uint8, "r"), ggml.gguf_get_data_offset(file), {}
     for i in range(ggml.gguf_get_n_tensors(file)):
         offset = start + ggml.gguf_get_tensor_offset(file, i)
         kind = ggml.ggml_type_name(ggml.gguf_get_tensor_type(file, i)).decode().upper()

@@ -28,16 +28,28 @@ pub(crate) enum Level {
 /// Every name that some machine knows, slowest first.
 pub const NAMES: &[&str] = &["scalar", "neon", "avx2", "avx512"];
 
-/// The place in [`Isa::available`] of the one that was forced, from 1; 0 for none.
+/// The level that was forced, as its number and one more; 0 for none.
 static FORCED: AtomicU8 = AtomicU8::new(0);
+
+/// Every level that some machine has, by its number.
+const LEVELS: &[Level] = &[
+    Level::Scalar,
+    #[cfg(target_arch = "aarch64")]
+    Level::Neon,
+    #[cfg(target_arch = "x86_64")]
+    Level::Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Level::Avx512,
+];
 
 impl Isa {
     /// The one in use: what [`Isa::force`] was called on last, else the fastest.
     #[inline]
     pub fn current() -> Self {
-        match FORCED.load(Ordering::Relaxed) {
-            0 => Self::best(),
-            place => Self::available()[usize::from(place) - 1],
+        // Only what a machine has can be forced.
+        match usize::from(FORCED.load(Ordering::Relaxed)).checked_sub(1) {
+            None => Self::best(),
+            Some(number) => Self(LEVELS[number]),
         }
     }
 
@@ -102,8 +114,7 @@ impl Isa {
 
     /// Makes this the one in use, for the whole process. The results stay the same; for comparing speeds.
     pub fn force(self) {
-        let place = Self::available().iter().position(|&isa| isa == self).map_or(0, |place| place as u8 + 1);
-        FORCED.store(place, Ordering::Relaxed);
+        FORCED.store(self.0 as u8 + 1, Ordering::Relaxed);
     }
 
     /// Which one this is.

@@ -100,7 +100,7 @@ fn importance() -> impl Strategy<Value = Vec<f32>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn never_worse_than_ggml_and_always_legal(row in row(), importance in importance()) {

@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub};
 
-use super::{Lanes, MOST};
+use super::Lanes;
 use crate::search::rounding::{BITS_OF_MAGIC, MAGIC, MANTISSA, MANTISSA_OF_MAGIC};
 
 #[derive(Clone, Copy)]
@@ -84,15 +84,23 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn load(from: &[f32; MOST]) -> Self {
-        // SAFETY: AVX-512F; the array has 16 numbers.
+    fn load(from: &[f32]) -> Self {
+        let from = &from[..Self::LANES];
+        // SAFETY: AVX-512F; the slice has 16 numbers.
         Self(unsafe { _mm512_loadu_ps(from.as_ptr()) })
     }
 
     #[inline(always)]
-    fn store(self, to: &mut [f32; MOST]) {
-        // SAFETY: AVX-512F; the array has room for 16 numbers.
+    fn store(self, to: &mut [f32]) {
+        let to = &mut to[..Self::LANES];
+        // SAFETY: AVX-512F; the slice has room for 16 numbers.
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), self.0) }
+    }
+
+    #[inline(always)]
+    fn fused(self, times: Self, plus: Self) -> Self {
+        // SAFETY: AVX-512F, see the top of the file.
+        Self(unsafe { _mm512_fmadd_ps(self.0, times.0, plus.0) })
     }
 
     #[inline(always)]

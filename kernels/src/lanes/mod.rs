@@ -2,7 +2,7 @@
 //!
 //! A search is written once, for any [`Lanes`], and puts one group of weights into each lane. Every lane then does the
 //! same operations in the same order as one number alone (`f32` has one lane: that instance is the definition), so that
-//! all instruction sets give the same bits. Nothing here reorders or fuses anything.
+//! all instruction sets give the same bits. Nothing is reordered, and only what says so is fused.
 //!
 //! | implementation | lanes |
 //! |---|---|
@@ -43,11 +43,14 @@ pub(crate) trait Lanes:
     /// `value` in every lane.
     fn splat(value: f32) -> Self;
 
-    /// The first [`LANES`](Self::LANES) numbers of `from`, which has at least as many.
-    fn load(from: &[f32; MOST]) -> Self;
+    /// The first [`LANES`](Self::LANES) numbers of `from`. Panics if there are less.
+    fn load(from: &[f32]) -> Self;
 
-    /// Writes the lanes to the start of `to`.
-    fn store(self, to: &mut [f32; MOST]);
+    /// Writes the lanes to the start of `to`. Panics if there is less room.
+    fn store(self, to: &mut [f32]);
+
+    /// `self * times + plus`, rounded once.
+    fn fused(self, times: Self, plus: Self) -> Self;
 
     fn sqrt(self) -> Self;
 

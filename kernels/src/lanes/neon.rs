@@ -3,7 +3,7 @@
 use std::arch::aarch64::*;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub};
 
-use super::{Lanes, MOST};
+use super::Lanes;
 use crate::search::rounding::{BITS_OF_MAGIC, MAGIC, MANTISSA, MANTISSA_OF_MAGIC};
 
 #[derive(Clone, Copy)]
@@ -66,15 +66,23 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    fn load(from: &[f32; MOST]) -> Self {
-        // SAFETY: the array has more than 4 numbers.
+    fn load(from: &[f32]) -> Self {
+        let from = &from[..Self::LANES];
+        // SAFETY: the slice has 4 numbers.
         Self(unsafe { vld1q_f32(from.as_ptr()) })
     }
 
     #[inline(always)]
-    fn store(self, to: &mut [f32; MOST]) {
-        // SAFETY: the array has room for more than 4 numbers.
+    fn store(self, to: &mut [f32]) {
+        let to = &mut to[..Self::LANES];
+        // SAFETY: the slice has room for 4 numbers.
         unsafe { vst1q_f32(to.as_mut_ptr(), self.0) }
+    }
+
+    #[inline(always)]
+    fn fused(self, times: Self, plus: Self) -> Self {
+        // SAFETY: NEON is part of aarch64.
+        Self(unsafe { vfmaq_f32(plus.0, self.0, times.0) })
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! One number: the definition.
 
-use super::{Lanes, MOST};
+use super::Lanes;
 use crate::search::rounding::{BITS_OF_MAGIC, MAGIC, nearest_int};
 
 impl Lanes for f32 {
@@ -14,13 +14,20 @@ impl Lanes for f32 {
     }
 
     #[inline(always)]
-    fn load(from: &[f32; MOST]) -> Self {
+    fn load(from: &[f32]) -> Self {
+        let from = &from[..Self::LANES];
         from[0]
     }
 
     #[inline(always)]
-    fn store(self, to: &mut [f32; MOST]) {
+    fn store(self, to: &mut [f32]) {
+        let to = &mut to[..Self::LANES];
         to[0] = self;
+    }
+
+    #[inline(always)]
+    fn fused(self, times: Self, plus: Self) -> Self {
+        self.mul_add(times, plus)
     }
 
     #[inline(always)]

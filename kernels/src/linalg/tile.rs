@@ -2,6 +2,11 @@
 
 use super::PANEL;
 use crate::isa::{Isa, Level};
+#[cfg(target_arch = "x86_64")]
+use crate::lanes::Avx2;
+use crate::lanes::Lanes;
+#[cfg(target_arch = "aarch64")]
+use crate::lanes::Neon;
 
 /// Rows of the largest tile: with a panel's two vectors each they fill most of AVX-512's registers.
 pub(super) const TILE: usize = 12;
@@ -33,13 +38,14 @@ pub(crate) fn tile_on<const M: usize>(
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
     fn avx2<const M: usize>(a: &[[f32; M]], b: &[[f32; PANEL]], sums: &mut [[f32; PANEL]; M]) {
-        parts(a, b, sums);
+        parts::<Avx2, M, 2>(a, b, sums);
     }
 
     match isa.level() {
-        Level::Scalar => parts(a, b, sums),
+        Level::Scalar => parts::<f32, M, 16>(a, b, sums),
         #[cfg(target_arch = "aarch64")]
-        Level::Neon => parts(a, b, sums),
+        // 6 x 16 sums are 24 vectors of 32.
+        Level::Neon => parts::<Neon, M, 4>(a, b, sums),
         // SAFETY: an `Isa` of this level exists only where its instructions were detected.
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => unsafe { avx2(a, b, sums) },
@@ -49,41 +55,60 @@ pub(crate) fn tile_on<const M: usize>(
     }
 }
 
-/// [`part`] by [`part`], for machines with few registers.
+/// Parts of a tile for machines with few registers, `C` vectors wide.
 #[inline(always)]
-fn parts<const M: usize>(a: &[[f32; M]], b: &[[f32; PANEL]], sums: &mut [[f32; PANEL]; M]) {
-    const LANES: usize = 16;
-    for lane in (0..PANEL).step_by(LANES) {
+fn parts<V: Lanes, const M: usize, const C: usize>(
+    a: &[[f32; M]],
+    b: &[[f32; PANEL]],
+    sums: &mut [[f32; PANEL]; M],
+) {
+    for lane in (0..PANEL).step_by(C * V::LANES) {
         if M.is_multiple_of(6) {
-            (0..M).step_by(6).for_each(|row| part::<M, 6, LANES>(a, b, sums, row, lane));
+            for row in (0..M).step_by(6) {
+                part::<V, M, 6, C>(a, b, sums, row, lane);
+            }
         } else if M.is_multiple_of(4) {
-            (0..M).step_by(4).for_each(|row| part::<M, 4, LANES>(a, b, sums, row, lane));
+            for row in (0..M).step_by(4) {
+                part::<V, M, 4, C>(a, b, sums, row, lane);
+            }
         } else {
-            (0..M).for_each(|row| part::<M, 1, LANES>(a, b, sums, row, lane));
+            for row in 0..M {
+                part::<V, M, 1, C>(a, b, sums, row, lane);
+            }
         }
     }
 }
 
-/// The `R` rows from `row` on and the `L` columns from `lane` on of a tile: plain arrays, which the compiler keeps in
-/// vector registers.
+/// The `R` rows from `row` on and the `C` vectors from column `lane` on of a tile.
 #[inline(always)]
-fn part<const M: usize, const R: usize, const L: usize>(
+fn part<V: Lanes, const M: usize, const R: usize, const C: usize>(
     a: &[[f32; M]],
     b: &[[f32; PANEL]],
     sums: &mut [[f32; PANEL]; M],
     row: usize,
     lane: usize,
 ) {
-    let mut part: [[f32; L]; R] = std::array::from_fn(|r| std::array::from_fn(|l| sums[row + r][lane + l]));
+    let mut part = [[V::splat(0.0); C]; R];
+    for r in 0..R {
+        for c in 0..C {
+            part[r][c] = V::load(&sums[row + r][lane + c * V::LANES..]);
+        }
+    }
     for (a, b) in a.iter().zip(b) {
-        let (a, b) = (&a[row..row + R], &b[lane..lane + L]);
+        let mut columns = [V::splat(0.0); C];
+        for c in 0..C {
+            columns[c] = V::load(&b[lane + c * V::LANES..]);
+        }
         for r in 0..R {
-            for l in 0..L {
-                part[r][l] = a[r].mul_add(b[l], part[r][l]);
+            let a = V::splat(a[row + r]);
+            for c in 0..C {
+                part[r][c] = a.fused(columns[c], part[r][c]);
             }
         }
     }
-    for (r, part) in part.iter().enumerate() {
-        sums[row + r][lane..lane + L].copy_from_slice(part);
+    for r in 0..R {
+        for c in 0..C {
+            part[r][c].store(&mut sums[row + r][lane + c * V::LANES..]);
+        }
     }
 }
