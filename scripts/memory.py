@@ -2,11 +2,14 @@
 """Measures peak memory of kquant on a synthetic Llama checkpoint of more than 2 GB with one tensor of 600 MB.
 
 The anonymous memory (pages of mapped files aside) must stay under `--memory` plus 200 MB, and the result must be the
-same for every budget. Linux only: it samples /proc/PID/status. Needs about 3 GB of disk, and nothing but Python.
+same for every budget and for every way of reading (`--io`). With 128M nothing but the budget may grow with the model: all
+resident memory, pages of mapped files included, must stay under 300 MB, whichever way the checkpoint is read, also when a
+GGUF is read. Linux only: it samples /proc/PID/status. Needs about 5 GB of disk, and nothing but Python.
 """
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -18,39 +21,46 @@ from program import Kquant, Tally
 MODEL = synthetic.Llama(hidden=2048, ffn=8192, layers=12, heads=32, kv_heads=32, vocab=147_456, context=2048, tied=True)
 MIB, MB = 1 << 20, 1_000_000
 ALLOWANCE = 200 * MB
+RESIDENT = 300 * MB
 
 
-def measure(kquant, model, out, memory):
+# How a run is made, and what its peaks must stay under: (--memory, --io, anonymous, resident), in bytes where limited.
+FOLDER_RUNS = [
+    ("256M", "auto", 256 * MIB + ALLOWANCE, None),
+    ("64M", "pread", 64 * MIB + ALLOWANCE, None),
+    ("128M", "mmap", RESIDENT, RESIDENT),
+    (None, "auto", None, None),
+]
+GGUF_RUNS = [("128M", "mmap", RESIDENT, RESIDENT), ("128M", "pread", RESIDENT, RESIDENT)]
+
+
+def measure(kquant, model, out, memory, io):
     """One run; returns how it went, and size and SHA-256 of the output, or raises RuntimeError."""
-    args = [kquant.path, "quantize", model, "-o", out, "--type", "Q4_K_M", "--json", "--quiet"]
+    args = [kquant.path, "quantize", model, "-o", out, "--type", "Q4_K_M", "--json", "--quiet", "--io", io]
     run = synthetic.watched(args + (["--memory", memory] if memory else []))
     (file,) = json.loads(run.stdout)["files"]
     out.unlink()
     return run, file["bytes"], file["sha256"]
 
 
-def in_bytes(text):
-    """256M -> bytes."""
-    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    return int(text[:-1]) * units[text[-1]]
-
-
-def check(kquant, model, out, tally):
-    """All runs: the budgets under test, then the default; prints the table."""
-    print(f"{'--memory':>9} {'peak anonymous':>15} {'allowed':>9} {'peak total':>11} {'of it files':>12} {'samples':>8} {'seconds':>8}")
+def check(kquant, model, runs, out, tally):
+    """All runs over one model, which must agree; prints the table and a line on the output."""
+    print(f"{'--memory':>9} {'--io':>6} {'peak anonymous':>15} {'allowed':>9} {'peak total':>11} {'allowed':>9} {'of it files':>12} {'samples':>8} {'seconds':>8}")
     hashes = {}
-    for memory in ("256M", "64M", None):
-        run, size, hashes[memory] = measure(kquant, model, out, memory)
-        anonymous = run.anonymous()
-        allowed = in_bytes(memory) + ALLOWANCE if memory else None
-        show = [f"{x / MB:.0f} MB" if x else "-" for x in (anonymous, allowed, run.peaks["VmHWM"], run.peaks["RssFile"])]
-        print(f"{memory or 'default':>9} {show[0]:>15} {show[1]:>9} {show[2]:>11} {show[3]:>12} {run.samples:>8} {run.seconds:>8.1f}", flush=True)
-        if allowed:
-            problem = "" if 0 < anonymous < allowed else f"{show[0]} of anonymous memory, {show[1]} allowed"
-            tally.check(f"peak with --memory {memory}", problem)
-    print(f"output: {size / MB:.0f} MB, sha256 {hashes[None]}")
-    for memory in ("256M", "64M"):
-        tally.check(f"--memory {memory} as the default", "" if hashes[memory] == hashes[None] else hashes[memory])
+    for memory, io, *limits in runs:
+        name = f"--memory {memory or 'default'} --io {io}"
+        run, size, hashes[name] = measure(kquant, model, out, memory, io)
+        peaks = {"anonymous": run.anonymous(), "resident": run.peaks["VmHWM"]}
+        show = [f"{x / MB:.0f} MB" if x else "-" for x in (peaks["anonymous"], limits[0], peaks["resident"], limits[1], run.peaks["RssFile"])]
+        print(f"{memory or 'default':>9} {io:>6} {show[0]:>15} {show[1]:>9} {show[2]:>11} {show[3]:>9} {show[4]:>12} {run.samples:>8} {run.seconds:>8.1f}", flush=True)
+        for (what, peak), limit in zip(peaks.items(), limits):
+            if limit:
+                problem = "" if 0 < peak < limit else f"{peak / MB:.0f} MB, {limit / MB:.0f} MB allowed"
+                tally.check(f"{model.name}: peak of {what} memory with {name}", problem)
+    last, expected = hashes.popitem()
+    print(f"output of {model.name}: {size / MB:.0f} MB, sha256 {expected}")
+    for name, value in hashes.items():
+        tally.check(f"{model.name}: {name} as {last}", "" if value == expected else value)
 
 
 def main():
@@ -67,7 +77,11 @@ def main():
         largest = max(2 * synthetic.weights(s) for s in MODEL.tensors().values())
         print(f"checkpoint: {size / MB:.0f} MB, {len(MODEL.tensors())} tensors, the largest {largest / MB:.0f} MB")
         tally.check("checkpoint", "" if size >= 2 << 30 and largest >= 600 * MB else "smaller than promised")
-        check(kquant, model, Path(scratch) / "out.gguf", tally)
+        check(kquant, model, FOLDER_RUNS, Path(scratch) / "out.gguf", tally)
+        gguf = Path(scratch) / "bf16.gguf"
+        kquant.quantize(model, gguf, "BF16")
+        shutil.rmtree(model)
+        check(kquant, gguf, GGUF_RUNS, Path(scratch) / "out.gguf", tally)
     return tally.close()
 
 

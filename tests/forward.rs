@@ -64,7 +64,7 @@ fn round_frequencies(from: &Path, to: &Path) {
     let hyper = Model::open(from, None).unwrap().hyper;
     let gguf = Gguf::open(from, type_layout).unwrap();
     let mut tensors: Vec<(String, Vec<u64>, Vec<u8>)> =
-        gguf.tensors().iter().map(|t| (t.name.clone(), t.shape.clone(), gguf.data(t).to_vec())).collect();
+        gguf.tensors().iter().map(|t| (t.name.clone(), t.shape.clone(), gguf.data(t).unwrap())).collect();
     let name = "rope_freqs.weight";
     let old = tensors.iter().position(|t| t.0 == name).map(|at| tensors.remove(at).2);
     let factor = |pair: usize| match &old {

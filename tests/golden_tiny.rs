@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use kquant::checkpoint::Io;
 use kquant::verify::digest;
 use serde::Deserialize;
 
@@ -30,7 +31,7 @@ fn golden() -> Golden {
 fn made(out: &Path, kind: &str, more: &[&str]) -> Tensors {
     let more = [&["--encoder", "ggml", "--force", "--quiet"], more].concat();
     ok(quantize(&data("tiny-llama"), out, kind, &more));
-    let files = digest(out).unwrap();
+    let files = digest(out, Io::Auto).unwrap();
     assert_eq!(files.len(), 1, "{kind}");
     files.into_iter().flat_map(|f| f.tensors).map(|t| (t.name, (t.kind, t.sha256))).collect()
 }

@@ -39,12 +39,20 @@ pub(crate) struct Cursor<'a> {
     path: &'a Path,
     rest: &'a [u8],
     offset: u64,
+    /// Where the file or part ends; past `rest` when that is only the start of it.
+    end: u64,
 }
 
 impl<'a> Cursor<'a> {
     /// At the start of `bytes`, the whole content of `path`.
     pub(crate) fn new(path: &'a Path, bytes: &'a [u8]) -> Self {
-        Self { path, rest: bytes, offset: 0 }
+        Self::prefix(path, bytes, bytes.len() as u64)
+    }
+
+    /// At the start of `bytes`, the first ones of `path`, which has `end` bytes; where `bytes` are too few, the error
+    /// [wants more](FormatError::wants_more).
+    pub(crate) fn prefix(path: &'a Path, bytes: &'a [u8], end: u64) -> Self {
+        Self { path, rest: bytes, offset: 0, end }
     }
 
     /// Bytes from the start of the file.
@@ -53,16 +61,17 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn remaining(&self) -> u64 {
-        self.rest.len() as u64
+        self.end - self.offset
     }
 
     /// The next `count` bytes; `label` names them in errors.
     pub(crate) fn take(&mut self, count: u64, label: &dyn Display) -> Result<&'a [u8]> {
-        let split = usize::try_from(count).ok().and_then(|n| self.rest.split_at_checked(n));
-        let Some((taken, rest)) = split else {
+        if count > self.remaining() {
             let what = format!("{label} needs {count} bytes but {} are left in it", self.remaining());
             return Err(self.malformed(what, DAMAGED));
-        };
+        }
+        let split = usize::try_from(count).ok().and_then(|n| self.rest.split_at_checked(n));
+        let (taken, rest) = split.ok_or_else(|| FormatError::more(self.path))?;
         self.rest = rest;
         self.offset += count;
         Ok(taken)
@@ -71,7 +80,8 @@ impl<'a> Cursor<'a> {
     /// A cursor over the next `count` bytes alone.
     pub(crate) fn part(&mut self, count: u64, label: &dyn Display) -> Result<Cursor<'a>> {
         let offset = self.offset;
-        Ok(Cursor { path: self.path, rest: self.take(count, label)?, offset })
+        let rest = self.take(count, label)?;
+        Ok(Cursor { path: self.path, rest, offset, end: self.offset })
     }
 
     pub(crate) fn number<T: Number>(&mut self, label: &dyn Display) -> Result<T> {

@@ -65,6 +65,16 @@ impl FormatError {
         Self::Io { path: path.to_owned(), action, source }
     }
 
+    /// A parser that was given the first bytes of `path` needs more of them.
+    pub(crate) fn more(path: &Path) -> Self {
+        Self::io(path, "read", io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Whether a parser needs more bytes, which the file has.
+    pub(crate) fn wants_more(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::UnexpectedEof)
+    }
+
     pub(crate) fn malformed(
         path: &Path,
         offset: impl Into<Option<u64>>,

@@ -1,7 +1,6 @@
 //! Bytes to structures and back, safe on hostile input. No arithmetic on weights.
 //!
-//! Readers map files into memory and borrow from there. They never panic and never allocate by a number that the file
-//! claims, only by what the file holds.
+//! Readers never panic and never allocate by a number that the file claims, only by what the file holds.
 //!
 //! | module | what |
 //! |---|---|
@@ -11,7 +10,8 @@
 //! | [`imatrix`] | importance matrices, GGUF and legacy |
 //! | [`logits`] | log-probabilities of a text, llama-perplexity's files |
 //! | [`sentencepiece`] | SentencePiece models |
-//! | [`map`] | read-only memory maps |
+//! | [`map`] | read-only memory maps of whole files |
+//! | [`source`] | files of tensor data, read a window at a time |
 //! | [`partial`] | output files that appear only when complete |
 //! | [`scratch`] | temporary storage for what memory cannot hold |
 //! | [`error`] | what can go wrong |
@@ -29,5 +29,6 @@ pub mod partial;
 pub mod safetensors;
 pub mod scratch;
 pub mod sentencepiece;
+pub mod source;
 
 pub use error::FormatError;

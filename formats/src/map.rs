@@ -2,9 +2,10 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapOptions};
 
 use crate::error::{FormatError, Result};
 
@@ -22,19 +23,11 @@ impl Mapped {
     /// # Errors
     /// When it is missing, a folder, a pipe or device, or cannot be opened or mapped.
     pub fn open(path: &Path) -> Result<Self> {
-        // Asked before opening: to open a pipe would wait for its writer.
-        let kind = fs::metadata(path).map_err(|e| FormatError::io(path, "open", e))?;
-        if kind.is_dir() {
-            return Err(FormatError::io(path, "read", io::ErrorKind::IsADirectory.into()));
-        }
-        if !kind.is_file() {
-            let source = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
-            return Err(FormatError::io(path, "map", source));
-        }
-        let file = File::open(path).map_err(|e| FormatError::io(path, "open", e))?;
-        let length = file.metadata().map_err(|e| FormatError::io(path, "open", e))?.len();
-        let map =
-            if length == 0 { None } else { Some(map(&file).map_err(|e| FormatError::io(path, "map", e))?) };
+        let (file, length) = open_regular(path)?;
+        let map = match length {
+            0 => None,
+            _ => Some(map(&file, 0..length).map_err(|e| FormatError::io(path, "map", e))?),
+        };
         Ok(Self { path: path.to_owned(), map })
     }
 
@@ -49,11 +42,29 @@ impl Mapped {
     }
 }
 
+/// Opens a regular file (or a link to one); returns its size, too.
+pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
+    // Asked before opening: to open a pipe would wait for its writer.
+    let kind = fs::metadata(path).map_err(|e| FormatError::io(path, "open", e))?;
+    if kind.is_dir() {
+        return Err(FormatError::io(path, "read", io::ErrorKind::IsADirectory.into()));
+    }
+    if !kind.is_file() {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+        return Err(FormatError::io(path, "map", source));
+    }
+    let file = File::open(path).map_err(|e| FormatError::io(path, "open", e))?;
+    let length = file.metadata().map_err(|e| FormatError::io(path, "open", e))?.len();
+    Ok((file, length))
+}
+
+/// Maps the bytes of `range`, which must not be empty.
 #[allow(unsafe_code)]
-fn map(file: &File) -> io::Result<Mmap> {
+pub(crate) fn map(file: &File, range: Range<u64>) -> io::Result<Mmap> {
+    let length = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
     // SAFETY: the map is private to this process and never written. What remains is that nobody truncates or rewrites
     // the file while it is mapped; no system can promise that, and every reader that maps model files relies on it.
-    unsafe { Mmap::map(file) }
+    unsafe { MmapOptions::new().offset(range.start).len(length).map(file) }
 }
 
 #[cfg(test)]

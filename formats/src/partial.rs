@@ -4,10 +4,12 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::error::{FormatError, Result};
 use crate::scratch::write_all_at;
+use crate::source::write_out;
 
 /// A file of known size under construction; threads may write to it at once.
 #[derive(Debug)]
@@ -59,6 +61,11 @@ impl PartialFile {
             });
         }
         write_all_at(&self.file, offset, data).map_err(|e| self.io("write to", e))
+    }
+
+    /// Tells the system to begin putting the bytes of `range` on the disk, so that [`finish`](Self::finish) has less to wait for.
+    pub fn begin_writing_out(&self, range: Range<u64>) {
+        write_out(&self.file, range);
     }
 
     /// Makes the file durable and gives it its name.

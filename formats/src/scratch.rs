@@ -73,12 +73,12 @@ pub(crate) fn write_all_at(file: &File, mut offset: u64, mut data: &[u8]) -> io:
 }
 
 #[cfg(unix)]
-fn read_exact_at(file: &File, offset: u64, data: &mut [u8]) -> io::Result<()> {
+pub(crate) fn read_exact_at(file: &File, offset: u64, data: &mut [u8]) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, data, offset)
 }
 
 #[cfg(windows)]
-fn read_exact_at(file: &File, mut offset: u64, mut data: &mut [u8]) -> io::Result<()> {
+pub(crate) fn read_exact_at(file: &File, mut offset: u64, mut data: &mut [u8]) -> io::Result<()> {
     use std::os::windows::fs::FileExt;
     while !data.is_empty() {
         let read = file.seek_read(data, offset)?;

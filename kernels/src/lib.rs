@@ -10,6 +10,7 @@
 //! | [`math`] | norms, rotary positions, attention, activations |
 //! | `lanes` | numbers side by side, for the searches |
 //! | [`isa`] | loops compiled once per instruction set |
+//! | [`sha256`] | SHA-256 of the same bytes in several hashes at once |
 //! | [`rounding`] | activations as stock llama.cpp rounds them |
 //! | [`float8`] | the 8-bit floats of checkpoints, which GGUF has no type for |
 
@@ -23,3 +24,4 @@ pub mod linalg;
 pub mod math;
 pub mod rounding;
 mod search;
+pub mod sha256;

@@ -1,12 +1,12 @@
 //! A GGUF as a checkpoint.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
 use kquant_formats::gguf::{Gguf, TypeLayout};
+use kquant_formats::source::Extent;
 use kquant_kernels::block;
 
-use super::{Checkpoint, ReadError, TensorInfo, row_bytes};
+use super::{Checkpoint, ReadError, TensorInfo};
 
 /// Sizes of the block types for the GGUF reader, which knows no types of its own.
 pub fn type_layout(id: u32) -> Option<TypeLayout> {
@@ -33,16 +33,13 @@ impl GgufCheckpoint {
                     shape: t.shape.iter().rev().copied().collect(),
                     dtype: block.map_or("?", |b| b.name),
                     block,
+                    stored: block.map_or((1, 0), |b| (b.elements as u64, b.bytes as u64)),
                     shard: t.shard,
                 }
             })
             .collect();
         let index = tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
         Self { gguf, tensors, index }
-    }
-
-    fn data(&self, tensor: usize) -> &[u8] {
-        self.gguf.tensors().get(tensor).map_or(&[], |t| self.gguf.data(t))
     }
 }
 
@@ -55,20 +52,16 @@ impl Checkpoint for GgufCheckpoint {
         self.index.get(name).copied()
     }
 
-    fn read(&self, tensor: usize, row: u64, columns: Range<u64>, out: &mut [f32]) -> Result<(), ReadError> {
-        let info = &self.tensors[tensor];
-        let block =
-            info.block.ok_or_else(|| ReadError(format!("tensor `{}` has an unknown type", info.name)))?;
-        (block.decode)(
-            row_bytes(self.data(tensor), info, (block.elements, block.bytes), row, &columns)?,
-            out,
-        );
-        Ok(())
+    fn extent(&self, tensor: usize) -> Result<Extent<'_>, ReadError> {
+        let stored = self.gguf.tensors().get(tensor);
+        let stored = stored.ok_or_else(|| ReadError(format!("there is no tensor number {tensor}")))?;
+        Ok(self.gguf.extent(stored)?)
     }
 
-    fn stored_rows(&self, tensor: usize, rows: Range<u64>) -> Option<&[u8]> {
-        let info = self.tensors.get(tensor)?;
-        let stride = info.block?.row_bytes(info.columns())?;
-        self.data(tensor).get((rows.start * stride) as usize..(rows.end * stride) as usize)
+    fn decode(&self, tensor: usize, _: (u64, u64), bytes: &[u8], out: &mut [f32]) -> Result<(), ReadError> {
+        let info = &self.tensors[tensor];
+        let unknown = || ReadError(format!("tensor `{}` has an unknown type", info.name));
+        (info.block.ok_or_else(unknown)?.decode)(bytes, out);
+        Ok(())
     }
 }

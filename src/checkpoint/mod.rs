@@ -6,10 +6,13 @@ mod safetensors;
 
 use std::ops::Range;
 
+use kquant_formats::FormatError;
+use kquant_formats::source::{Extent, Window};
 use kquant_kernels::block::BlockType;
 
 pub use gguf::type_layout;
-pub use open::{OpenError, Opened, Origin, open};
+pub use kquant_formats::source::Io;
+pub use open::{OpenError, Opened, Origin, open, open_by};
 
 /// A tensor as the checkpoint stores it.
 #[derive(Debug, Clone)]
@@ -22,6 +25,8 @@ pub struct TensorInfo {
     pub dtype: &'static str,
     /// The GGUF type with the same bytes, where there is one (F8 has none).
     pub block: Option<&'static BlockType>,
+    /// Weights and bytes of what is stored together: a block, or one number.
+    pub stored: (u64, u64),
     /// Index of the file that holds it, in the order of [`Opened::files`].
     pub shard: usize,
 }
@@ -36,6 +41,19 @@ impl TensorInfo {
     pub fn rows(&self) -> u64 {
         self.shape.split_last().map_or(1, |(_, outer)| outer.iter().product())
     }
+
+    /// Bytes that `weights` weights are stored in; `None` when they are no whole number of blocks or the size overflows.
+    pub fn stored_bytes(&self, weights: u64) -> Option<u64> {
+        let (elements, bytes) = self.stored;
+        if elements == 0 || !weights.is_multiple_of(elements) {
+            return None;
+        }
+        (weights / elements).checked_mul(bytes)
+    }
+
+    fn unreadable(&self, what: std::fmt::Arguments) -> ReadError {
+        ReadError(format!("tensor `{}` {:?} ({}): cannot read {what}", self.name, self.shape, self.dtype))
+    }
 }
 
 /// Why rows could not be read: names the tensor, what is wrong and what to do.
@@ -43,7 +61,16 @@ impl TensorInfo {
 #[error("{0}")]
 pub struct ReadError(pub String);
 
-/// Named tensors, memory-mapped.
+impl From<FormatError> for ReadError {
+    fn from(error: FormatError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Named tensors in files.
+///
+/// To read weights is to fetch their stored bytes and to decode these, so that bytes can be fetched once, and ahead of
+/// their use, and decoded in pieces that stay in the processor's cache.
 pub trait Checkpoint: Send + Sync {
     /// Every tensor, in file order.
     fn tensors(&self) -> &[TensorInfo];
@@ -51,41 +78,87 @@ pub trait Checkpoint: Send + Sync {
     /// Index of the tensor called `name`.
     fn find(&self, name: &str) -> Option<usize>;
 
-    /// Decodes columns `columns` of row `row` of tensor `tensor` into `out` (`[columns.len()]`).
-    ///
-    /// Block types want `columns` on block boundaries; plain types take any range.
+    /// Where the bytes of tensor `tensor` are.
     ///
     /// # Errors
-    /// When a range is out of bounds or off a block boundary.
-    fn read(&self, tensor: usize, row: u64, columns: Range<u64>, out: &mut [f32]) -> Result<(), ReadError>;
+    /// When there is no such tensor.
+    fn extent(&self, tensor: usize) -> Result<Extent<'_>, ReadError>;
 
-    /// The bytes of rows `rows` as stored, where they are in a GGUF type.
-    fn stored_rows(&self, _tensor: usize, _rows: Range<u64>) -> Option<&[u8]> {
-        None
-    }
+    /// Decodes `bytes`, stored weights of tensor `tensor`, into `out`, as many: columns from `at.1` of row `at.0` on and, when
+    /// that row ends, whole rows after it.
+    ///
+    /// # Errors
+    /// When the type cannot be read.
+    fn decode(&self, tensor: usize, at: (u64, u64), bytes: &[u8], out: &mut [f32]) -> Result<(), ReadError>;
 }
 
-/// The bytes of columns `columns` of row `row` in `data`, a tensor stored in blocks of `elements` weights and `bytes` bytes.
-fn row_bytes<'a>(
-    data: &'a [u8],
-    info: &TensorInfo,
-    (elements, bytes): (usize, usize),
-    row: u64,
-    columns: &Range<u64>,
-) -> Result<&'a [u8], ReadError> {
-    let (elements, bytes) = (elements as u64, bytes as u64);
-    let aligned = [info.columns(), columns.start, columns.end].iter().all(|c| c.is_multiple_of(elements));
-    let slice = if aligned && row < info.rows() && columns.end <= info.columns() {
-        let first = row * info.columns();
-        let at = |column: u64| ((first + column) / elements * bytes) as usize;
-        data.get(at(columns.start)..at(columns.end))
-    } else {
-        None
-    };
-    slice.ok_or_else(|| {
-        ReadError(format!(
-            "tensor `{}` {:?} ({}): cannot read columns {}..{} of row {row}",
-            info.name, info.shape, info.dtype, columns.start, columns.end
-        ))
-    })
+/// Bytes of rows `rows` of tensor `tensor`, counted from the tensor's start.
+fn row_range(info: &TensorInfo, rows: &Range<u64>) -> Result<Range<u64>, ReadError> {
+    let stride =
+        info.stored_bytes(info.columns()).filter(|_| rows.start <= rows.end && rows.end <= info.rows());
+    let stride =
+        stride.ok_or_else(|| info.unreadable(format_args!("rows {} to {}", rows.start, rows.end)))?;
+    // Inside the tensor, whose size is known not to overflow.
+    Ok(rows.start * stride..rows.end * stride)
+}
+
+impl dyn Checkpoint + '_ {
+    /// What is known of tensor `tensor`.
+    fn info(&self, tensor: usize) -> Result<&TensorInfo, ReadError> {
+        self.tensors().get(tensor).ok_or_else(|| ReadError(format!("there is no tensor number {tensor}")))
+    }
+
+    /// Bytes that `weights` weights of tensor `tensor` are stored in.
+    ///
+    /// # Errors
+    /// When they are no whole number of blocks.
+    pub fn stored_bytes(&self, tensor: usize, weights: u64) -> Result<u64, ReadError> {
+        let info = self.info(tensor)?;
+        info.stored_bytes(weights).ok_or_else(|| info.unreadable(format_args!("{weights} weights at once")))
+    }
+
+    /// The stored bytes of rows `rows` of tensor `tensor`; `buffer` holds them where they are copied.
+    ///
+    /// # Errors
+    /// When a row is out of bounds or no whole number of blocks, or the file cannot be read.
+    pub fn fetch<'b>(
+        &self,
+        tensor: usize,
+        rows: Range<u64>,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<Window<'b>, ReadError> {
+        let range = row_range(self.info(tensor)?, &rows)?;
+        Ok(self.extent(tensor)?.window(range, buffer)?)
+    }
+
+    /// Copies the stored bytes of columns `columns` of row `row` of tensor `tensor` into `out`.
+    ///
+    /// # Errors
+    /// When the columns are out of bounds or off a block's boundary, or the file cannot be read.
+    pub fn fetch_columns(
+        &self,
+        tensor: usize,
+        row: u64,
+        columns: Range<u64>,
+        out: &mut [u8],
+    ) -> Result<(), ReadError> {
+        let info = self.info(tensor)?;
+        let first = row_range(info, &(row..row + 1))?.start;
+        let at = |column: u64| info.stored_bytes(column).filter(|_| columns.end <= info.columns());
+        let place = at(columns.start)
+            .zip(at(columns.end))
+            .filter(|(from, to)| to.checked_sub(*from) == Some(out.len() as u64));
+        let (from, _) = place.ok_or_else(|| {
+            info.unreadable(format_args!("columns {} to {} of row {row}", columns.start, columns.end))
+        })?;
+        Ok(self.extent(tensor)?.read_at(first + from, out)?)
+    }
+
+    /// Tells the system that rows `rows` of tensor `tensor` are wanted soon.
+    pub fn will_need(&self, tensor: usize, rows: Range<u64>) {
+        let range = self.info(tensor).and_then(|info| row_range(info, &rows));
+        if let (Ok(range), Ok(extent)) = (range, self.extent(tensor)) {
+            extent.will_need(range);
+        }
+    }
 }

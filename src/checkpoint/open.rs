@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use super::gguf::{GgufCheckpoint, type_layout};
 use super::safetensors::SafeTensorsCheckpoint;
-use super::{Checkpoint, ReadError};
+use super::{Checkpoint, Io, ReadError};
 
 /// What surrounds the tensors.
 #[derive(Debug)]
@@ -75,15 +75,23 @@ pub enum OpenError {
 /// # Errors
 /// [`OpenError`], naming the file and what to do.
 pub fn open(path: &Path) -> Result<Opened, OpenError> {
-    let io = |source| OpenError::Io { path: path.to_owned(), source };
-    if fs::metadata(path).map_err(io)?.is_dir() {
+    open_by(path, Io::Auto)
+}
+
+/// [`open`], with tensor data read as `io` says.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_by(path: &Path, io: Io) -> Result<Opened, OpenError> {
+    let fault = |source| OpenError::Io { path: path.to_owned(), source };
+    if fs::metadata(path).map_err(fault)?.is_dir() {
         refuse_gguf_folder(path)?;
-        return open_safetensors(path, path);
+        return open_safetensors(path, path, io);
     }
     let mut magic = [0; 4];
-    let read = File::open(path).and_then(|mut f| f.read(&mut magic)).map_err(io)?;
+    let read = File::open(path).and_then(|mut f| f.read(&mut magic)).map_err(fault)?;
     if read == 4 && (magic == *b"GGUF" || magic == *b"FUGG") {
-        let gguf = Gguf::open(path, type_layout)?;
+        let gguf = Gguf::open_by(path, type_layout, io)?;
         let files = gguf.files().map(|f| f.path().to_owned()).collect();
         let origin = Origin::Gguf { metadata: gguf.metadata().clone() };
         return Ok(Opened { checkpoint: Box::new(GgufCheckpoint::new(gguf)), origin, files });
@@ -99,7 +107,7 @@ pub fn open(path: &Path) -> Result<Opened, OpenError> {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
-    open_safetensors(path, folder)
+    open_safetensors(path, folder, io)
 }
 
 /// A folder that holds GGUF files and no checkpoint is a common slip: say which files could be meant.
@@ -126,8 +134,8 @@ fn refuse_gguf_folder(folder: &Path) -> Result<(), OpenError> {
     })
 }
 
-fn open_safetensors(path: &Path, folder: &Path) -> Result<Opened, OpenError> {
-    let file = SafeTensors::open(path)?;
+fn open_safetensors(path: &Path, folder: &Path, io: Io) -> Result<Opened, OpenError> {
+    let file = SafeTensors::open_by(path, io)?;
     let files = file.files().iter().map(|f| f.path().to_owned()).collect();
     let checkpoint = SafeTensorsCheckpoint::new(file, scale_block(folder))
         .map_err(|source| OpenError::Tensor { path: path.to_owned(), source })?;

@@ -1,13 +1,13 @@
 //! A safetensors checkpoint, single or sharded; 8-bit floats are multiplied by their `weight_scale_inv` as they are read.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
 use kquant_formats::safetensors::{Dtype, SafeTensors};
+use kquant_formats::source::Extent;
 use kquant_kernels::block;
 use kquant_kernels::float8::{decode_e4m3, decode_e5m2};
 
-use super::{Checkpoint, ReadError, TensorInfo, row_bytes};
+use super::{Checkpoint, ReadError, TensorInfo};
 
 /// Suffix of the tensors that hold the scales of 8-bit weights.
 const SCALE_SUFFIX: &str = "_scale_inv";
@@ -57,6 +57,10 @@ impl SafeTensorsCheckpoint {
                 shape: t.shape.clone(),
                 dtype: t.dtype.name(),
                 block: if scales.is_some() { None } else { block::by_name(t.dtype.name()) },
+                stored: match block::by_name(t.dtype.name()) {
+                    Some(b) => (b.elements as u64, b.bytes as u64),
+                    None => (1, t.dtype.bytes()),
+                },
                 shard: t.shard,
             });
             entries.push(Entry { stored, dtype: t.dtype, scales });
@@ -81,7 +85,7 @@ fn read_scales(
         ))
     })?;
     let mut values = vec![0.0; s.shape.iter().product::<u64>() as usize];
-    decode(file.data(scale), &mut values);
+    decode(&file.data(scale)?, &mut values);
     let shape_error = |expected: String| {
         ReadError(format!(
             "tensor `{}` {:?} does not fit `{}` {:?}: expected {expected}",
@@ -107,11 +111,15 @@ fn read_scales(
 }
 
 impl Scales {
-    /// Multiplies `out`, columns `first..` of row `row`, by the scales of its blocks.
-    fn apply(&self, row: u64, first: u64, out: &mut [f32]) {
-        let base = (row / self.rows) * self.grid_columns;
-        for (column, value) in (first..).zip(out) {
-            *value *= self.values[(base + column / self.columns) as usize];
+    /// Multiplies `out`, the weights from column `at.1` of row `at.0` on, by the scales of their blocks.
+    fn apply(&self, at: (u64, u64), row_length: u64, out: &mut [f32]) {
+        let (mut row, mut column) = at;
+        for value in out {
+            *value *= self.values[((row / self.rows) * self.grid_columns + column / self.columns) as usize];
+            column += 1;
+            if column == row_length {
+                (row, column) = (row + 1, 0);
+            }
         }
     }
 }
@@ -125,34 +133,30 @@ impl Checkpoint for SafeTensorsCheckpoint {
         self.index.get(name).copied()
     }
 
-    fn read(&self, tensor: usize, row: u64, columns: Range<u64>, out: &mut [f32]) -> Result<(), ReadError> {
+    fn extent(&self, tensor: usize) -> Result<Extent<'_>, ReadError> {
+        let entry = self.entries.get(tensor);
+        let entry = entry.ok_or_else(|| ReadError(format!("there is no tensor number {tensor}")))?;
+        Ok(self.file.extent(entry.stored)?)
+    }
+
+    fn decode(&self, tensor: usize, at: (u64, u64), bytes: &[u8], out: &mut [f32]) -> Result<(), ReadError> {
         let (info, entry) = (&self.tensors[tensor], &self.entries[tensor]);
-        let data = self.file.data(entry.stored);
         let float8: Option<fn(u8) -> f32> = match entry.dtype {
             Dtype::F8E4M3 => Some(decode_e4m3),
             Dtype::F8E5M2 => Some(decode_e5m2),
             _ => None,
         };
         if let Some(decode) = float8 {
-            for (value, &code) in out.iter_mut().zip(row_bytes(data, info, (1, 1), row, &columns)?) {
-                *value = decode(code);
-            }
+            out.iter_mut().zip(bytes).for_each(|(value, &code)| *value = decode(code));
         } else {
             let block = block::by_name(info.dtype).ok_or_else(|| {
                 ReadError(format!("tensor `{}`: weights of type {} are not supported", info.name, info.dtype))
             })?;
-            (block.decode)(row_bytes(data, info, (block.elements, block.bytes), row, &columns)?, out);
+            (block.decode)(bytes, out);
         }
         if let Some(scales) = &entry.scales {
-            scales.apply(row, columns.start, out);
+            scales.apply(at, info.columns(), out);
         }
         Ok(())
-    }
-
-    fn stored_rows(&self, tensor: usize, rows: Range<u64>) -> Option<&[u8]> {
-        let info = self.tensors.get(tensor)?;
-        let stride = info.block?.row_bytes(info.columns())?;
-        let data = self.file.data(self.entries[tensor].stored);
-        data.get((rows.start * stride) as usize..(rows.end * stride) as usize)
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use kquant::model::{Model, Sampler};
 
 use super::Outcome;
+use super::reading::IoArg;
 use super::running::{Means, cancel_on_signal};
 
 /// Continue a prompt, to see that a file talks
@@ -34,10 +35,12 @@ pub(super) struct Args {
     pre: Option<String>,
     #[command(flatten)]
     means: Means,
+    #[command(flatten)]
+    reading: IoArg,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let model = Model::open(&args.model, args.pre.as_deref())?;
+    let model = Model::open_by(&args.model, args.pre.as_deref(), args.reading.io())?;
     args.means.run(|| generate(args, &model))??;
     Ok(Outcome::Done)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use kquant::verify::digest;
 
+use super::reading::IoArg;
 use super::{Outcome, print_json};
 
 /// Print SHA-256 of a GGUF: each tensor, all tensor data, the metadata, the file
@@ -21,10 +22,12 @@ pub(super) struct Args {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    reading: IoArg,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let files = digest(&args.file)?;
+    let files = digest(&args.file, args.reading.io())?;
     if args.json {
         print_json(&files)?;
         return Ok(Outcome::Done);

@@ -12,6 +12,7 @@ mod inspect;
 mod perplexity;
 mod progress;
 mod quantize;
+mod reading;
 mod running;
 mod table;
 mod tokenize;

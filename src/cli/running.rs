@@ -9,6 +9,7 @@ use kquant::evaluate::Chunks;
 use kquant::model::{Model, ModelError, Products};
 
 use super::bytes;
+use super::reading::IoArg;
 
 /// How much of which text, with which means.
 #[derive(Debug, Clone, clap::Args)]
@@ -26,6 +27,8 @@ pub(super) struct TextArgs {
     /// AVX512_BF16 and less exact. By default f32, but bf16 where weights are rounded with feedback.
     #[arg(long, value_name = "TYPE")]
     pub products: Option<ProductsArg>,
+    #[command(flatten)]
+    pub reading: IoArg,
 }
 
 /// Values of `--products`.
@@ -83,7 +86,7 @@ pub(super) fn read_text(path: &Path) -> anyhow::Result<String> {
 impl TextArgs {
     /// Opens the model at `path`, to be run as the arguments say.
     pub(super) fn open(&self, path: &Path) -> Result<Model, ModelError> {
-        let mut model = Model::open(path, self.pre.as_deref())?;
+        let mut model = Model::open_by(path, self.pre.as_deref(), self.reading.io())?;
         self.set_up(&mut model);
         Ok(model)
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use kquant::verify::{Difference, Expected, compare, digest};
 use serde::Serialize;
 
+use super::reading::IoArg;
 use super::{Outcome, print_json};
 
 /// Check a GGUF against a manifest: exit code 1 on any mismatch, missing or extra entry
@@ -20,6 +21,8 @@ pub(super) struct Args {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    reading: IoArg,
 }
 
 #[derive(Serialize)]
@@ -31,7 +34,7 @@ struct Result<'a> {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let expected = Expected::open(&args.manifest)?;
-    let files = digest(&args.file)?;
+    let files = digest(&args.file, args.reading.io())?;
     let differences = compare(&expected, &files);
     let tensors = files.iter().map(|f| f.tensors.len()).sum();
     if args.json {

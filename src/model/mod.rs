@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 
 use crate::arch::{self, ArchError};
 use crate::calibrate::ObserveError;
-use crate::checkpoint::{self, OpenError, Opened, Origin};
+use crate::checkpoint::{self, Io, OpenError, Opened, Origin};
 use crate::plan::{self, Input, InputError, MappedTensor};
 use crate::vocab::{self, Tokenizer, TokenizerError};
 use families::Family;
@@ -183,7 +183,15 @@ impl Model {
     /// # Errors
     /// When the file, its architecture or a tensor is not what it must be.
     pub fn open(path: &Path, pre: Option<&str>) -> Result<Self, ModelError> {
-        let opened = checkpoint::open(path)?;
+        Self::open_by(path, pre, Io::Auto)
+    }
+
+    /// [`open`](Self::open), with weights read as `io` says.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_by(path: &Path, pre: Option<&str>, io: Io) -> Result<Self, ModelError> {
+        let opened = checkpoint::open_by(path, io)?;
         let input = plan::describe(&opened, pre)
             .map_err(|source| ModelError::Input { path: path.to_owned(), source })?;
         let hyper = Hyper::from_metadata(&input.metadata)?;

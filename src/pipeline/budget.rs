@@ -8,23 +8,40 @@ pub(super) struct Budget {
     released: Condvar,
 }
 
+/// Bytes taken from a budget; they go back when this is dropped, wherever that is.
+pub(super) struct Lease<'a> {
+    budget: &'a Budget,
+    bytes: u64,
+}
+
 impl Budget {
     pub(super) fn new(bytes: u64) -> Self {
         Self { free: Mutex::new(bytes), released: Condvar::new() }
     }
 
     /// Waits until `bytes` are free and takes them. The caller never asks for more than the whole budget.
-    pub(super) fn acquire(&self, bytes: u64) {
+    pub(super) fn acquire(&self, bytes: u64) -> Lease<'_> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free =
             self.released.wait_while(free, |free| *free < bytes).unwrap_or_else(PoisonError::into_inner);
         *free -= bytes;
+        Lease { budget: self, bytes }
     }
+}
 
-    /// Gives `bytes` back.
-    pub(super) fn release(&self, bytes: u64) {
-        *self.free.lock().unwrap_or_else(PoisonError::into_inner) += bytes;
-        self.released.notify_all();
+impl Lease<'_> {
+    /// Gives back all but `bytes`.
+    pub(super) fn keep(&mut self, bytes: u64) {
+        let back = self.bytes.saturating_sub(bytes);
+        self.bytes -= back;
+        *self.budget.free.lock().unwrap_or_else(PoisonError::into_inner) += back;
+        self.budget.released.notify_all();
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        self.keep(0);
     }
 }
 
@@ -43,15 +60,18 @@ mod tests {
                 scope.spawn(move || {
                     for step in 0..200u64 {
                         let bytes = 1 + (worker * 37 + step * 11) % 60;
-                        budget.acquire(bytes);
+                        let mut lease = budget.acquire(bytes);
                         let now = in_flight.fetch_add(bytes, Ordering::SeqCst) + bytes;
                         highest.fetch_max(now, Ordering::SeqCst);
-                        in_flight.fetch_sub(bytes, Ordering::SeqCst);
-                        budget.release(bytes);
+                        in_flight.fetch_sub(bytes - bytes / 2, Ordering::SeqCst);
+                        lease.keep(bytes / 2);
+                        in_flight.fetch_sub(bytes / 2, Ordering::SeqCst);
+                        drop(lease);
                     }
                 });
             }
         });
         assert!((60..=100).contains(&highest.into_inner()));
+        assert_eq!(*budget.free.lock().unwrap(), 100);
     }
 }

@@ -1,32 +1,42 @@
 //! Reads, encodes and writes every tensor of a plan within a memory budget.
 //!
-//! One thread admits units by bytes and in the order of the output, the pool reads and encodes them, one thread writes and
-//! hashes them in order. A unit's bytes are given back when it is written, and the oldest unit in flight is always at
-//! work, so the pipeline moves whatever the budget. The bytes depend on the plan alone.
+//! ```text
+//! admit, in order ──► pool: fetch, decode, check, encode ──► writer, in order ──► file
+//!   └► system reads ahead                                        └► hasher ──► SHA-256
+//! ```
+//!
+//! One thread admits units by bytes and in the order of the output and tells the system to read what they need; the pool
+//! encodes them; one thread writes them in order, another one hashes them. A unit's bytes are given back when it is written
+//! and hashed, and the oldest unit in flight is always at work, so the pipeline moves whatever the budget. The bytes depend
+//! on the plan alone.
 
 mod budget;
+mod error;
+mod hash;
 mod read;
 mod sink;
 mod units;
+mod work;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
-
-use kquant_formats::FormatError;
+use std::sync::{Arc, mpsc};
 
 use crate::calibrated::Stash;
-use crate::checkpoint::{Checkpoint, ReadError};
-use crate::encode::{Encoder, Rows};
+use crate::checkpoint::Checkpoint;
+use crate::encode::Encoder;
 use crate::plan::{Plan, PlannedTensor};
 use crate::progress::Progress;
 use crate::verify::Digest;
-use budget::Budget;
-use sink::{Done, Sink};
+use budget::{Budget, Lease};
+use hash::Hashes;
+use sink::{Done, Encoded, Sink};
 use units::Unit;
+use work::{Spare, Workspace};
 
+pub use error::PipelineError;
 pub(crate) use read::{first_non_finite, read_rows};
 pub use sink::output_paths;
 
@@ -57,61 +67,6 @@ pub struct Job<'a> {
     pub progress: &'a dyn Progress,
 }
 
-/// Why the output could not be written. No file is left behind.
-#[derive(Debug, thiserror::Error)]
-pub enum PipelineError {
-    /// Reading or writing a file failed.
-    #[error(transparent)]
-    File(#[from] FormatError),
-    /// A row could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// A weight is NaN or infinite.
-    #[error(
-        "tensor `{tensor}` (from `{source_name}`): weight at row {row}, column {column} is {value}. \
-         The checkpoint is damaged or was saved from a diverged run; download it again or repair that tensor"
-    )]
-    NonFinite {
-        /// GGUF name.
-        tensor: String,
-        /// Name in the checkpoint.
-        source_name: String,
-        /// Row of the output tensor.
-        row: u64,
-        /// Column.
-        column: u64,
-        /// The weight.
-        value: f32,
-    },
-    /// One row needs more than the whole budget.
-    #[error("tensor `{tensor}`: one row needs {bytes} bytes of buffers; give --memory at least that much")]
-    RowTooLarge {
-        /// GGUF name.
-        tensor: String,
-        /// Bytes for one row.
-        bytes: u64,
-    },
-    /// The threads could not be started.
-    #[error("cannot start {threads} threads: {what}")]
-    Threads {
-        /// How many were asked for.
-        threads: usize,
-        /// What the system says.
-        what: String,
-    },
-    /// A defect of kquant itself.
-    #[error("tensor `{tensor}`, rows {rows:?}: internal error while encoding; please report it")]
-    Internal {
-        /// GGUF name.
-        tensor: String,
-        /// The unit's rows.
-        rows: std::ops::Range<u64>,
-    },
-    /// Stopped from outside.
-    #[error("interrupted; nothing was written")]
-    Interrupted,
-}
-
 /// Writes everything that `plan` lists.
 ///
 /// # Errors
@@ -121,61 +76,57 @@ pub fn run(plan: &Plan, job: &Job) -> Result<Vec<Digest>, PipelineError> {
         .num_threads(job.threads)
         .build()
         .map_err(|e| PipelineError::Threads { threads: job.threads, what: e.to_string() })?;
-    let units = units::split(plan, job.memory, pool.current_num_threads()).map_err(|e| {
-        PipelineError::RowTooLarge { tensor: plan.tensors[e.tensor].mapped.name.clone(), bytes: e.bytes }
-    })?;
-    let importance = prepare_importance(plan, job);
+    let (units, memory) =
+        units::split(plan, job.checkpoint, job.memory, pool.current_num_threads()).map_err(|e| {
+            PipelineError::RowTooLarge { tensor: plan.tensors[e.tensor].mapped.name.clone(), bytes: e.bytes }
+        })?;
     let mut sink = Sink::create(plan, job.paths, job.force)?;
-    let budget = Budget::new(job.memory);
-    let failed = AtomicBool::new(false);
-    let (sender, receiver) = mpsc::channel();
+    let mut hashes = Hashes::new(plan);
+    let run = Shared {
+        plan,
+        job,
+        importance: prepare_importance(plan, job),
+        spaces: Spare::new(),
+        buffers: Spare::new(),
+        failed: AtomicBool::new(false),
+    };
+    let budget = Budget::new(memory);
+    let (done, arriving) = mpsc::channel();
+    let (written, hashing) = mpsc::channel::<Arc<Encoded>>();
     let drained = std::thread::scope(|scope| {
+        let hasher = scope.spawn({
+            let hashes = &mut hashes;
+            move || hashing.iter().for_each(|encoded| hashes.append(&encoded.bytes))
+        });
         let writer = scope.spawn({
-            let (sink, units, budget, failed) = (&mut sink, &units, &budget, &failed);
+            let (sink, units, run) = (&mut sink, &units, &run);
             move || {
-                let mut next = 0;
-                let result = sink.drain(
-                    units.len(),
-                    &receiver,
-                    |unit| {
-                        budget.release(units[unit].cost);
-                        next = unit + 1;
-                    },
-                    job.progress,
-                );
-                // After a failure nobody frees bytes any more: let the admitting thread through to see the flag.
-                if result.is_err() {
-                    failed.store(true, Ordering::Relaxed);
-                    budget.release(units[next..].iter().map(|u| u.cost).sum());
-                }
+                let result = sink.drain(units.len(), &arriving, &written, job.progress);
+                // What else arrives is dropped, so that the admitting thread gets its bytes and sees the flag.
+                run.failed.store(result.is_err(), Ordering::Relaxed);
                 result
             }
         });
         pool.in_place_scope(|pool| {
             for (number, unit) in units.iter().enumerate() {
-                budget.acquire(unit.cost);
-                if failed.load(Ordering::Relaxed) || job.cancel.load(Ordering::Relaxed) {
+                let lease = budget.acquire(unit.cost);
+                if run.stopped() {
                     break;
                 }
-                let (sender, importance, failed) = (sender.clone(), &importance, &failed);
+                run.read_ahead(unit);
+                let (done, run) = (done.clone(), &run);
                 pool.spawn(move |_| {
-                    // A stopped unit still reports, or the bytes that the admitting thread waits for never come back.
-                    let stopped = failed.load(Ordering::Relaxed) || job.cancel.load(Ordering::Relaxed);
-                    let result = if stopped {
-                        Err(PipelineError::Interrupted)
-                    } else {
-                        encode_caught(plan, job, importance, unit)
-                    };
                     // The writer is gone only after a failure of its own.
-                    let _ = sender.send(Done { unit: number, result });
+                    let _ = done.send(Done { unit: number, result: run.encode(unit, lease) });
                 });
             }
         });
-        drop(sender);
-        writer.join().unwrap_or(Err(PipelineError::Interrupted))
+        drop(done);
+        let drained = writer.join().unwrap_or(Err(PipelineError::Interrupted));
+        drained.and(hasher.join().map_err(|_| PipelineError::Interrupted))
     });
     drained?;
-    sink.finish()
+    sink.finish(hashes)
 }
 
 /// The importance of each planned tensor that has one, as the encoder wants it.
@@ -187,55 +138,50 @@ fn prepare_importance(plan: &Plan, job: &Job) -> Vec<Option<Vec<f32>>> {
     plan.tensors.iter().map(prepare).collect()
 }
 
-/// [`encode`], with a panic turned into an error so that the writer does not wait for ever.
-fn encode_caught(
-    plan: &Plan,
-    job: &Job,
-    importance: &[Option<Vec<f32>>],
-    unit: &Unit,
-) -> Result<Vec<u8>, PipelineError> {
-    let tensor = &plan.tensors[unit.tensor];
-    catch_unwind(AssertUnwindSafe(|| encode(job, tensor, importance[unit.tensor].as_deref(), unit)))
-        .unwrap_or_else(|_| {
-            Err(PipelineError::Internal { tensor: tensor.mapped.name.clone(), rows: unit.rows.clone() })
-        })
+/// What the threads of a run have in common.
+struct Shared<'a> {
+    plan: &'a Plan,
+    job: &'a Job<'a>,
+    /// Of each planned tensor.
+    importance: Vec<Option<Vec<f32>>>,
+    spaces: Spare<Workspace>,
+    /// For encoded rows.
+    buffers: Spare<Vec<u8>>,
+    failed: AtomicBool,
 }
 
-/// Reads, checks and encodes one unit.
-fn encode(
-    job: &Job,
-    tensor: &PlannedTensor,
-    importance: Option<&[f32]>,
-    unit: &Unit,
-) -> Result<Vec<u8>, PipelineError> {
-    if let Some(encoded) = job.stash.and_then(|s| s.rows(&tensor.mapped.name, unit.rows.clone())) {
-        return Ok(encoded?);
+impl Shared<'_> {
+    fn stopped(&self) -> bool {
+        self.failed.load(Ordering::Relaxed) || self.job.cancel.load(Ordering::Relaxed)
     }
-    let columns = tensor.mapped.columns();
-    let rows = unit.rows.end - unit.rows.start;
-    let mut weights = vec![0.0; (rows * columns) as usize];
-    read_rows(job.checkpoint, &tensor.mapped, unit.rows.clone(), &mut weights)?;
-    if let Some((row, column, value)) = first_non_finite(&weights, columns, unit.rows.start) {
-        return Err(PipelineError::NonFinite {
-            tensor: tensor.mapped.name.clone(),
-            source_name: tensor.mapped.source_name(job.checkpoint).to_owned(),
-            row,
-            column,
-            value,
-        });
+
+    /// Tells the system which part of the checkpoint comes next.
+    fn read_ahead(&self, unit: &Unit) {
+        let tensor = &self.plan.tensors[unit.tensor].mapped;
+        let stashed = self.job.stash.is_some_and(|s| s.contains(&tensor.name));
+        if let Some(index) = read::row_source(tensor).filter(|_| !stashed) {
+            self.job.checkpoint.will_need(index, unit.rows.clone());
+        }
     }
-    if let Some(stored) = tensor.copied_from().and_then(|i| job.checkpoint.stored_rows(i, unit.rows.clone()))
-    {
-        return Ok(stored.to_vec());
+
+    /// Encodes a unit, with a panic turned into an error so that the writer does not wait for ever.
+    fn encode<'b>(&'b self, unit: &Unit, mut lease: Lease<'b>) -> Result<Encoded<'b>, PipelineError> {
+        if self.stopped() {
+            return Err(PipelineError::Interrupted);
+        }
+        let tensor = &self.plan.tensors[unit.tensor];
+        let importance = self.importance[unit.tensor].as_deref();
+        let mut bytes = self.buffers.sized(work::encoded_bytes(tensor, unit));
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let mut space = self.spaces.take().unwrap_or_default();
+            let result = work::encode(self.job, tensor, importance, unit, &mut space, &mut bytes);
+            self.spaces.put(space);
+            result
+        }));
+        result.unwrap_or_else(|_| {
+            Err(PipelineError::Internal { tensor: tensor.mapped.name.clone(), rows: unit.rows.clone() })
+        })?;
+        lease.keep(bytes.len() as u64);
+        Ok(Encoded { bytes, spare: &self.buffers, _lease: lease })
     }
-    let matrix = (unit.rows.start / tensor.mapped.rows_per_matrix().max(1)) as usize;
-    let importance = importance.map(|all| &all[matrix * columns as usize..][..columns as usize]);
-    let mut out = vec![0; (tensor.bytes / tensor.mapped.rows().max(1) * rows) as usize];
-    job.encoder.encode(
-        tensor.block,
-        Rows { weights: &weights, columns: columns as usize },
-        importance,
-        &mut out,
-    );
-    Ok(out)
 }

@@ -1,111 +1,98 @@
-//! The end of the pipeline: units come in any order, are written and hashed in the order of the output.
+//! The end of the pipeline: units come in any order and are written in the order of the output.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Receiver;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
 
 use kquant_formats::gguf::split::shard_path;
 use kquant_formats::partial::PartialFile;
-use sha2::{Digest, Sha256};
 
-use super::PipelineError;
+use super::budget::Lease;
+use super::work::Spare;
+use super::{Hashes, PipelineError};
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::verify::{Digest as FileDigest, Hex, TensorDigest};
+use crate::verify::Digest;
+
+/// Encoded rows on their way to the file and into the hashes. Whoever drops them last gives back buffer and bytes.
+pub(super) struct Encoded<'a> {
+    pub bytes: Vec<u8>,
+    pub spare: &'a Spare<Vec<u8>>,
+    /// Of the budget.
+    pub _lease: Lease<'a>,
+}
+
+impl Drop for Encoded<'_> {
+    fn drop(&mut self) {
+        self.spare.put(std::mem::take(&mut self.bytes));
+    }
+}
 
 /// What a unit became.
-pub(super) struct Done {
+pub(super) struct Done<'a> {
     /// Number of the unit.
     pub unit: usize,
     /// Its encoded rows, or why there are none.
-    pub result: Result<Vec<u8>, PipelineError>,
+    pub result: Result<Encoded<'a>, PipelineError>,
 }
 
-/// Running hashes of one file.
-struct FileHash {
-    whole: Sha256,
-    /// Bytes that `whole` has seen.
-    hashed: u64,
-    metadata_sha256: String,
-    data: Sha256,
-    tensors: Vec<TensorDigest>,
-}
-
-/// Writes and hashes in order. Files stay partial until [`Sink::finish`].
+/// Writes in order. Files stay partial until [`Sink::finish`].
 pub(super) struct Sink<'a> {
     plan: &'a Plan,
     paths: &'a [PathBuf],
     files: Vec<PartialFile>,
-    hashes: Vec<FileHash>,
     /// Tensors that are complete.
     complete: usize,
-    tensor: Sha256,
     /// Bytes of the current tensor written so far.
     written: u64,
+    /// Where the bytes begin that the system was not yet told to write out.
+    pending: u64,
 }
+
+/// Bytes that the system is told to write out at once.
+const WRITE_OUT: u64 = 16 << 20;
 
 impl<'a> Sink<'a> {
     /// Creates the partial files of `paths`, at their final sizes, with their headers.
     pub(super) fn create(plan: &'a Plan, paths: &'a [PathBuf], force: bool) -> Result<Self, PipelineError> {
-        let mut sink = Self {
-            plan,
-            paths,
-            files: Vec::new(),
-            hashes: Vec::new(),
-            complete: 0,
-            tensor: Sha256::new(),
-            written: 0,
-        };
+        let mut files = Vec::new();
         for (file, path) in plan.files.iter().zip(paths) {
             let partial = PartialFile::create(path, file.bytes, force)?;
             partial.write_at(0, &file.header)?;
-            let whole = Sha256::new_with_prefix(&file.header);
-            sink.hashes.push(FileHash {
-                metadata_sha256: whole.clone().finalize().hex(),
-                whole,
-                hashed: file.header.len() as u64,
-                data: Sha256::new(),
-                tensors: Vec::new(),
-            });
-            sink.files.push(partial);
+            files.push(partial);
         }
-        Ok(sink)
+        Ok(Self { plan, paths, files, complete: 0, written: 0, pending: 0 })
     }
 
     /// Appends `bytes` to the tensor at hand, which is the first that is not complete.
     fn append(&mut self, bytes: &[u8]) -> Result<(), PipelineError> {
         let planned = &self.plan.tensors[self.complete];
-        let file = &mut self.hashes[planned.file];
-        if self.written == 0 {
-            file.pad(planned.offset);
-        }
-        self.files[planned.file].write_at(planned.offset + self.written, bytes)?;
-        file.whole.update(bytes);
-        file.hashed += bytes.len() as u64;
-        file.data.update(bytes);
-        self.tensor.update(bytes);
+        let file = &self.files[planned.file];
+        file.write_at(planned.offset + self.written, bytes)?;
         self.written += bytes.len() as u64;
+        let end = planned.offset + self.written;
+        // The next file of a split one begins anew.
+        self.pending = self.pending.min(end);
+        if end - self.pending >= WRITE_OUT {
+            file.begin_writing_out(self.pending..end);
+            self.pending = end;
+        }
         if self.written == planned.bytes {
             self.written = 0;
             self.complete += 1;
-            file.tensors.push(TensorDigest {
-                name: planned.mapped.name.clone(),
-                kind: planned.block.name.to_owned(),
-                bytes: planned.bytes,
-                sha256: self.tensor.finalize_reset().hex(),
-            });
         }
         Ok(())
     }
 
-    /// Takes units until the last, writes each when its turn comes and calls `taken` with its number.
+    /// Takes units until the last, hands each to `hashes` and writes it when its turn comes.
     ///
     /// The first unit in the order of the output that failed decides the error, whatever the threads did.
-    pub(super) fn drain(
+    pub(super) fn drain<'b>(
         &mut self,
         units: usize,
-        done: &Receiver<Done>,
-        mut taken: impl FnMut(usize),
+        done: &Receiver<Done<'b>>,
+        hashes: &Sender<Arc<Encoded<'b>>>,
         progress: &dyn Progress,
     ) -> Result<(), PipelineError> {
         let mut waiting = BTreeMap::new();
@@ -115,48 +102,25 @@ impl<'a> Sink<'a> {
             let Ok(arrived) = done.recv() else { return Err(PipelineError::Interrupted) };
             waiting.insert(arrived.unit, arrived.result);
             while let Some(result) = waiting.remove(&next) {
-                let encoded = result?;
+                let encoded = Arc::new(result?);
+                // That thread ends after this one.
+                let _ = hashes.send(Arc::clone(&encoded));
                 let tensor = self.complete;
-                self.append(&encoded)?;
-                bytes += encoded.len() as u64;
+                self.append(&encoded.bytes)?;
+                bytes += encoded.bytes.len() as u64;
                 progress.advance(bytes, &self.plan.tensors[tensor].mapped.name);
-                drop(encoded);
-                taken(next);
                 next += 1;
             }
         }
         Ok(())
     }
 
-    /// Pads, syncs and renames every file; returns their hashes.
-    pub(super) fn finish(self) -> Result<Vec<FileDigest>, PipelineError> {
-        let mut digests = Vec::new();
-        let files = self.plan.files.iter().zip(self.paths).zip(self.files).zip(self.hashes);
-        for (((planned, path), partial), mut hash) in files {
-            hash.pad(planned.bytes);
+    /// Syncs and renames every file; returns their hashes.
+    pub(super) fn finish(self, hashes: Hashes) -> Result<Vec<Digest>, PipelineError> {
+        for partial in self.files {
             partial.finish()?;
-            digests.push(FileDigest {
-                path: path.clone(),
-                bytes: planned.bytes,
-                sha256: hash.whole.finalize().hex(),
-                metadata_sha256: hash.metadata_sha256,
-                data_sha256: hash.data.finalize().hex(),
-                tensors: hash.tensors,
-            });
         }
-        Ok(digests)
-    }
-}
-
-impl FileHash {
-    /// Hashes the zeros up to `offset`. The file has them already: it was made at its full size.
-    fn pad(&mut self, offset: u64) {
-        const ZEROS: [u8; 4096] = [0; 4096];
-        while self.hashed < offset {
-            let n = (offset - self.hashed).min(ZEROS.len() as u64);
-            self.whole.update(&ZEROS[..n as usize]);
-            self.hashed += n;
-        }
+        Ok(hashes.finish(self.paths))
     }
 }
 

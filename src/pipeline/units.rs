@@ -2,10 +2,23 @@
 
 use std::ops::Range;
 
-use crate::plan::{Plan, PlannedTensor};
+use super::read::head_rows;
+use crate::checkpoint::Checkpoint;
+use crate::plan::{Plan, PlannedTensor, Rows, Source};
 
-/// Largest unit, in weights: enough to keep a core busy for a while, small enough to spread over all of them.
-const LARGEST_UNIT: u64 = 4 << 20;
+/// Largest unit, in bytes of buffers: long enough that handing it on costs nothing beside it, short enough for its bytes to
+/// be in a cache still when the next stage takes them.
+const LARGEST_UNIT: u64 = 3 << 20;
+
+/// Weights that are decoded and encoded at once: few enough to stay in the second-level cache as f32.
+const PIECE: u64 = 32 << 10;
+
+/// Bytes of a page: what the disk reads for a single column, so that output rows of a transposed tensor, which are
+/// columns, are made as many at once as a page holds.
+const PAGE: u64 = 4096;
+
+/// Units in flight for each thread: one at work, the others waiting to be encoded, hashed or written.
+const IN_FLIGHT: u64 = 4;
 
 /// Rows of one tensor, encoded by one thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +27,9 @@ pub(super) struct Unit {
     pub tensor: usize,
     /// Rows of that tensor, all in one matrix.
     pub rows: Range<u64>,
-    /// Bytes of buffers that it needs: f32 weights and encoded rows.
+    /// Rows that are decoded and encoded at once.
+    pub piece: u64,
+    /// Bytes of memory that it needs: stored rows, encoded rows, and f32 weights of a piece.
     pub cost: u64,
 }
 
@@ -25,30 +40,192 @@ pub(super) struct RowTooLarge {
     pub bytes: u64,
 }
 
-/// Bytes of buffers for one row: weights as f32, then encoded.
-fn row_cost(tensor: &PlannedTensor) -> u64 {
-    let rows = tensor.mapped.rows().max(1);
-    tensor.mapped.columns() * 4 + tensor.bytes.div_ceil(rows)
+/// What rows of a tensor need.
+struct Need {
+    /// Bytes of a row as stored and as encoded.
+    row: u64,
+    /// Bytes of a row as f32.
+    weights: u64,
+    /// Rows in a piece.
+    piece: u64,
+    /// Rows that a unit has if it can: a multiple of this.
+    together: u64,
 }
 
-/// All units in the order of the output. `memory` is shared by `threads` units at work and as many waiting to be written.
-pub(super) fn split(plan: &Plan, memory: u64, threads: usize) -> Result<Vec<Unit>, RowTooLarge> {
-    let share = memory / (2 * threads as u64 + 1);
-    let mut units = Vec::new();
+impl Need {
+    fn of(tensor: &PlannedTensor, checkpoint: &dyn Checkpoint) -> Self {
+        let (mapped, columns) = (&tensor.mapped, tensor.mapped.columns());
+        let stored = match &mapped.source {
+            Source::Values(_) => None,
+            Source::Tensor { index, .. } => checkpoint.tensors().get(*index).map(|info| info.stored),
+        };
+        let (elements, bytes) = stored.unwrap_or((1, 0));
+        let per_row = (columns.div_ceil(elements.max(1))).saturating_mul(bytes);
+        let transposed = matches!(&mapped.source, Source::Tensor { rows: Rows::Transposed, .. });
+        let piece = (PIECE / columns.max(1)).max(if transposed { 32 } else { 1 });
+        let together = match head_rows(mapped) {
+            Some(head) => head,
+            None if transposed => PAGE * elements / bytes.max(1),
+            None => 1,
+        };
+        let encoded = tensor.bytes.div_ceil(mapped.rows().max(1));
+        Self { row: per_row + encoded, weights: columns * 4, piece, together: together.max(1) }
+    }
+
+    fn cost(&self, rows: u64) -> u64 {
+        self.row * rows + self.weights * rows.min(self.piece)
+    }
+
+    /// The most rows that cost no more than `bytes`; at least one.
+    fn fitting(&self, bytes: u64) -> u64 {
+        let rows = match bytes.checked_sub(self.cost(self.piece)) {
+            Some(left) => self.piece + left / self.row.max(1),
+            None => bytes / (self.row + self.weights).max(1),
+        };
+        rows.max(1)
+    }
+
+    /// Rows of a unit that should use `share` bytes and must not use more than `memory`.
+    fn rows(&self, share: u64, memory: u64) -> u64 {
+        let rows = self.fitting(share.min(LARGEST_UNIT)).max(self.together.min(self.fitting(memory / 2)));
+        if rows > self.together { rows - rows % self.together } else { rows }
+    }
+}
+
+/// All units in the order of the output, and the bytes that those in flight may use: no more than `memory`, which is
+/// shared by `threads` units at work and others waiting, and no more than helps.
+pub(super) fn split(
+    plan: &Plan,
+    checkpoint: &dyn Checkpoint,
+    memory: u64,
+    threads: usize,
+) -> Result<(Vec<Unit>, u64), RowTooLarge> {
+    let in_flight = IN_FLIGHT * (threads as u64 + 1);
+    let share = memory / in_flight;
+    let mut units: Vec<Unit> = Vec::new();
     for (index, tensor) in plan.tensors.iter().enumerate() {
-        let row = row_cost(tensor);
-        if row > memory {
-            return Err(RowTooLarge { tensor: index, bytes: row });
+        let need = Need::of(tensor, checkpoint);
+        if need.cost(1) > memory {
+            return Err(RowTooLarge { tensor: index, bytes: need.cost(1) });
         }
-        let per_unit = (share / row).min(LARGEST_UNIT / tensor.mapped.columns().max(1)).max(1);
+        let per_unit = need.rows(share, memory);
         let per_matrix = tensor.mapped.rows_per_matrix().max(1);
         let mut start = 0;
         while start < tensor.mapped.rows() {
             let matrix_end = (start / per_matrix + 1) * per_matrix;
             let end = (start + per_unit).min(matrix_end).min(tensor.mapped.rows());
-            units.push(Unit { tensor: index, rows: start..end, cost: row * (end - start) });
+            let cost = need.cost(end - start);
+            units.push(Unit { tensor: index, rows: start..end, piece: need.piece, cost });
             start = end;
         }
     }
-    Ok(units)
+    let largest = units.iter().map(|u| u.cost).max().unwrap_or(0);
+    Ok((units, memory.min(largest.saturating_mul(in_flight))))
+}
+
+#[cfg(test)]
+mod tests {
+    use kquant_formats::source::Extent;
+    use kquant_kernels::block;
+
+    use super::*;
+    use crate::checkpoint::{ReadError, TensorInfo};
+    use crate::plan::{Keep, MappedTensor};
+
+    /// One F16 tensor, which nobody reads.
+    struct Half(TensorInfo);
+
+    impl Checkpoint for Half {
+        fn tensors(&self) -> &[TensorInfo] {
+            std::slice::from_ref(&self.0)
+        }
+
+        fn find(&self, _: &str) -> Option<usize> {
+            None
+        }
+
+        fn extent(&self, _: usize) -> Result<Extent<'_>, ReadError> {
+            Err(ReadError("no bytes".into()))
+        }
+
+        fn decode(&self, _: usize, _: (u64, u64), _: &[u8], _: &mut [f32]) -> Result<(), ReadError> {
+            Err(ReadError("no bytes".into()))
+        }
+    }
+
+    /// Units of a Q8_0 tensor of `shape` (columns first), and what they may use together.
+    fn units(shape: &[u64], rows: Rows, memory: u64) -> Result<(Vec<Unit>, u64), RowTooLarge> {
+        let half = Half(TensorInfo {
+            name: "w".into(),
+            shape: shape.iter().rev().copied().collect(),
+            dtype: "F16",
+            block: block::by_name("F16"),
+            stored: (1, 2),
+            shard: 0,
+        });
+        let mapped = MappedTensor {
+            name: "w".into(),
+            shape: shape.to_vec(),
+            source: Source::Tensor { index: 0, rows },
+            keep: Keep::Source,
+        };
+        let tensor = PlannedTensor {
+            source_type: "F16",
+            block: block::by_name("Q8_0").unwrap(),
+            copy: false,
+            importance: false,
+            fallback: None,
+            file: 0,
+            offset: 0,
+            bytes: mapped.weights() / 32 * 34,
+            mapped,
+        };
+        let plan = Plan { tensors: vec![tensor], files: Vec::new(), warnings: Vec::new() };
+        split(&plan, &half, memory, 2)
+    }
+
+    /// Asserts that the units are the rows, each once and in order.
+    fn assert_covered(units: &[Unit], rows: u64) {
+        let mut next = 0;
+        for unit in units {
+            assert!(unit.rows.start == next && unit.rows.end > next, "{unit:?}");
+            next = unit.rows.end;
+        }
+        assert_eq!(next, rows);
+    }
+
+    #[test]
+    fn no_unit_needs_more_than_its_share() {
+        for (memory, most) in
+            [(64 << 10, 8 << 10), (1 << 20, 88 << 10), (128 << 20, LARGEST_UNIT), (2 << 30, LARGEST_UNIT)]
+        {
+            let (units, in_use) = units(&[1024, 5000], Rows::Same, memory).unwrap();
+            assert_covered(&units, 5000);
+            assert!(in_use <= memory && in_use <= 12 * LARGEST_UNIT, "{memory}: {in_use}");
+            // A row takes 7232 bytes: more than a twelfth of the smallest budget.
+            assert!(units.iter().all(|u| u.cost <= most), "{memory}: {:?}", units[0]);
+        }
+        assert_eq!(units(&[1024, 8], Rows::Same, 7000).unwrap_err(), RowTooLarge { tensor: 0, bytes: 7232 });
+    }
+
+    #[test]
+    fn units_end_with_matrices_and_heads() {
+        let (experts, _) = units(&[64, 3000, 5], Rows::Same, 1 << 30).unwrap();
+        assert_covered(&experts, 15_000);
+        assert!(experts.iter().all(|u| u.rows.start / 3000 == (u.rows.end - 1) / 3000));
+        let (heads, _) = units(&[1024, 4096], Rows::RotaryPairs { heads: 32 }, 1 << 30).unwrap();
+        assert_covered(&heads, 4096);
+        assert!(heads.iter().all(|u| u.rows.start % 128 == 0 && u.rows.end % 128 == 0));
+    }
+
+    /// A page of the input is read for as many output rows as it has columns, or it would be read for each of them again.
+    #[test]
+    fn transposed_units_are_as_wide_as_a_page() {
+        let (wide, _) = units(&[12_288, 49_152], Rows::Transposed, 2 << 30).unwrap();
+        assert_covered(&wide, 49_152);
+        assert!(wide.iter().all(|u| u.rows.start % 2048 == 0 && u.rows.end - u.rows.start == 2048));
+        let (tight, in_use) = units(&[768, 3072], Rows::Transposed, 1 << 20).unwrap();
+        assert_covered(&tight, 3072);
+        assert!(tight.iter().all(|u| u.cost <= 512 << 10) && in_use <= 1 << 20);
+    }
 }

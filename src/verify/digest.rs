@@ -5,7 +5,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use kquant_formats::FormatError;
-use kquant_formats::gguf::Gguf;
+use kquant_formats::gguf::{Gguf, TensorInfo};
+use kquant_formats::source::{Extent, Io, Source};
 use kquant_kernels::block;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -45,44 +46,46 @@ pub struct Digest {
     pub tensors: Vec<TensorDigest>,
 }
 
-/// Hashes a GGUF, every file of it when it is split.
+/// Hashes a GGUF, every file of it when it is split; tensor data are read as `io` says.
 ///
 /// # Errors
 /// [`FormatError`] when the file cannot be read or is malformed.
-pub fn digest(path: &Path) -> Result<Vec<Digest>, FormatError> {
-    let gguf = Gguf::open(path, type_layout)?;
-    let shards = gguf.files().enumerate();
-    Ok(shards
-        .map(|(shard, file)| {
-            let infos: Vec<_> = gguf.tensors().iter().filter(|t| t.shard == shard).collect();
-            let tensors = || {
-                infos
-                    .par_iter()
-                    .map(|t| TensorDigest {
-                        name: t.name.clone(),
-                        kind: block::by_id(t.type_id).map_or("?", |b| b.name).to_owned(),
-                        bytes: t.bytes,
-                        sha256: Sha256::digest(gguf.data(t)).hex(),
-                    })
-                    .collect()
-            };
-            let data = || {
-                let mut hash = Sha256::new();
-                infos.iter().for_each(|t| hash.update(gguf.data(t)));
-                hash.finalize().hex()
-            };
-            let whole = || Sha256::digest(file.bytes()).hex();
-            let (tensors, (data_sha256, sha256)) = rayon::join(tensors, || rayon::join(data, whole));
-            Digest {
-                path: file.path().to_owned(),
-                bytes: file.bytes().len() as u64,
-                sha256,
-                metadata_sha256: Sha256::digest(gguf.header_bytes(shard)).hex(),
-                data_sha256,
-                tensors,
-            }
+pub fn digest(path: &Path, io: Io) -> Result<Vec<Digest>, FormatError> {
+    let gguf = Gguf::open_by(path, type_layout, io)?;
+    gguf.files().enumerate().map(|(shard, file)| digest_file(&gguf, shard, file)).collect()
+}
+
+fn digest_file(gguf: &Gguf, shard: usize, file: &Source) -> Result<Digest, FormatError> {
+    let infos: Vec<_> = gguf.tensors().iter().filter(|t| t.shard == shard).collect();
+    let tensor = |t: &&TensorInfo| {
+        Ok(TensorDigest {
+            name: t.name.clone(),
+            kind: block::by_id(t.type_id).map_or("?", |b| b.name).to_owned(),
+            bytes: t.bytes,
+            sha256: sha256(gguf.extent(t)?)?,
         })
-        .collect())
+    };
+    let tensors = || infos.par_iter().map(tensor).collect::<Result<_, FormatError>>();
+    let data = || {
+        let mut hash = Sha256::new();
+        infos.iter().try_for_each(|t| gguf.extent(t)?.pieces(|piece| hash.update(piece)))?;
+        Ok::<_, FormatError>(hash.finalize().hex())
+    };
+    let (tensors, (data_sha256, whole)) = rayon::join(tensors, || rayon::join(data, || sha256(file.whole())));
+    Ok(Digest {
+        path: file.path().to_owned(),
+        bytes: file.bytes(),
+        sha256: whole?,
+        metadata_sha256: Sha256::digest(gguf.header_bytes(shard)?).hex(),
+        data_sha256: data_sha256?,
+        tensors: tensors?,
+    })
+}
+
+fn sha256(extent: Extent) -> Result<String, FormatError> {
+    let mut hash = Sha256::new();
+    extent.pieces(|piece| hash.update(piece))?;
+    Ok(hash.finalize().hex())
 }
 
 /// SHA-256 and size of a file of any kind, read once.

@@ -1,10 +1,10 @@
 //! A checkpoint in memory, for tests.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
 use kquant::checkpoint::{Checkpoint, ReadError, TensorInfo};
 use kquant::plan::{MappedTensor, Rows, Source};
+use kquant_formats::source::Extent;
 use safetensors::{Dtype, SafeTensors};
 
 /// Tensors with their values, all in one file.
@@ -39,6 +39,7 @@ impl Memory {
             shape: shape.into(),
             dtype: "BF16",
             block: None,
+            stored: (1, 2),
             shard: 0,
         });
         self.values.push(values);
@@ -109,11 +110,12 @@ impl Checkpoint for Memory {
         self.infos.iter().position(|info| info.name == name)
     }
 
-    fn read(&self, tensor: usize, row: u64, columns: Range<u64>, out: &mut [f32]) -> Result<(), ReadError> {
-        let start = row * self.infos[tensor].columns();
-        out.copy_from_slice(
-            &self.values[tensor][(start + columns.start) as usize..(start + columns.end) as usize],
-        );
-        Ok(())
+    // Mappings are told of names and shapes alone.
+    fn extent(&self, tensor: usize) -> Result<Extent<'_>, ReadError> {
+        Err(ReadError(format!("tensor {tensor} is in no file")))
+    }
+
+    fn decode(&self, tensor: usize, _: (u64, u64), _: &[u8], _: &mut [f32]) -> Result<(), ReadError> {
+        Err(ReadError(format!("tensor {tensor} is not encoded")))
     }
 }

@@ -6,10 +6,10 @@ use super::header::Header;
 use super::split;
 use super::tensors::{TensorInfo, TypeTable, resolve};
 use super::value::Metadata;
-use crate::error::Result;
-use crate::map::Mapped;
+use crate::error::{FormatError, Result};
+use crate::source::{Extent, Io, Source};
 
-/// A GGUF, memory-mapped and checked: metadata, tensors and their bytes.
+/// A GGUF, checked: metadata, tensors and where their bytes are.
 #[derive(Debug)]
 pub struct Gguf {
     first: Metadata,
@@ -20,7 +20,7 @@ pub struct Gguf {
 /// One file of it.
 #[derive(Debug)]
 pub(super) struct Shard {
-    pub(super) map: Mapped,
+    pub(super) file: Source,
     pub(super) metadata: Metadata,
     pub(super) tensors: Vec<TensorInfo>,
     version: u32,
@@ -29,13 +29,13 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn open(path: &Path, types: TypeTable, index: usize) -> Result<Self> {
-        let map = Mapped::open(path)?;
-        let mut header = Header::parse(path, map.bytes())?;
+    pub(super) fn open(path: &Path, types: TypeTable, index: usize, io: Io) -> Result<Self> {
+        let file = Source::open(path, io)?;
+        let mut header = file.parse(|bytes| Header::parse_prefix(path, bytes, file.bytes()))?;
         let metadata = std::mem::take(&mut header.metadata);
         let (version, alignment) = (header.version, header.alignment);
-        let (tensors, header_bytes) = resolve(path, map.bytes().len() as u64, header, types, index)?;
-        Ok(Self { map, metadata, tensors, version, alignment, header_bytes })
+        let (tensors, header_bytes) = resolve(path, file.bytes(), header, types, index)?;
+        Ok(Self { file, metadata, tensors, version, alignment, header_bytes })
     }
 }
 
@@ -48,7 +48,15 @@ impl Gguf {
     /// # Errors
     /// When a file cannot be read, breaks a rule of the format, or shards are missing or do not belong together.
     pub fn open(path: &Path, types: TypeTable) -> Result<Self> {
-        let mut shards = split::open_all(Shard::open(path, types, 0)?, types)?;
+        Self::open_by(path, types, Io::Auto)
+    }
+
+    /// [`open`](Self::open), with tensor data read as `io` says.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_by(path: &Path, types: TypeTable, io: Io) -> Result<Self> {
+        let mut shards = split::open_all(Shard::open(path, types, 0, io)?, types, io)?;
         let tensors = shards.iter_mut().flat_map(|s| std::mem::take(&mut s.tensors)).collect();
         let first = shards.first_mut().map(|s| std::mem::take(&mut s.metadata)).unwrap_or_default();
         Ok(Self { first, shards, tensors })
@@ -64,25 +72,43 @@ impl Gguf {
         &self.tensors
     }
 
-    /// The bytes of `tensor`, one of `tensors()`; empty for a tensor of another file that does not fit this one.
-    pub fn data(&self, tensor: &TensorInfo) -> &[u8] {
-        let range = || {
-            let start = usize::try_from(tensor.offset).ok()?;
-            let end = start.checked_add(usize::try_from(tensor.bytes).ok()?)?;
-            self.shards.get(tensor.shard)?.map.bytes().get(start..end)
-        };
-        range().unwrap_or_default()
+    /// Where the bytes of `tensor`, one of `tensors()`, are.
+    ///
+    /// # Errors
+    /// When it is a tensor of another file that does not fit this one.
+    pub fn extent(&self, tensor: &TensorInfo) -> Result<Extent<'_>> {
+        let place = || Extent::new(&self.shards.get(tensor.shard)?.file, tensor.offset, tensor.bytes);
+        place().ok_or_else(|| FormatError::Invalid {
+            what: format!("tensor {:?} does not fit the file", tensor.name),
+            hint: "ask for one of the file's own",
+        })
+    }
+
+    /// The bytes of `tensor`, one of `tensors()`.
+    ///
+    /// # Errors
+    /// When it is a tensor of another file, or cannot be read.
+    pub fn data(&self, tensor: &TensorInfo) -> Result<Vec<u8>> {
+        self.extent(tensor)?.read()
     }
 
     /// The files, in shard order.
-    pub fn files(&self) -> impl ExactSizeIterator<Item = &Mapped> {
-        self.shards.iter().map(|s| &s.map)
+    pub fn files(&self) -> impl ExactSizeIterator<Item = &Source> {
+        self.shards.iter().map(|s| &s.file)
     }
 
-    /// The bytes of file `shard` before its tensor data, padding included; empty if there is no such shard.
-    pub fn header_bytes(&self, shard: usize) -> &[u8] {
-        let header = |s: &'_ Shard| usize::try_from(s.header_bytes).unwrap_or(usize::MAX);
-        self.shards.get(shard).and_then(|s| s.map.bytes().get(..header(s))).unwrap_or_default()
+    /// The bytes of file `shard` before its tensor data, padding included.
+    ///
+    /// # Errors
+    /// When there is no such shard, or it cannot be read.
+    pub fn header_bytes(&self, shard: usize) -> Result<Vec<u8>> {
+        let header = |s: &Shard| s.header_bytes.min(s.file.bytes());
+        let place = self.shards.get(shard).and_then(|s| Extent::new(&s.file, 0, header(s)));
+        let none = || FormatError::Invalid {
+            what: format!("there is no shard number {shard}"),
+            hint: "ask for one of the model's own",
+        };
+        place.ok_or_else(none)?.read()
     }
 
     /// Alignment of the tensor data in bytes, of the first shard.

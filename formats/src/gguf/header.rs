@@ -45,7 +45,12 @@ pub(crate) struct Record {
 impl Header {
     /// Parses the start of `bytes`, the content of `path`.
     pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
-        let c = &mut Cursor::new(path, bytes);
+        Self::parse_prefix(path, bytes, bytes.len() as u64)
+    }
+
+    /// Parses the start of `bytes`, the first ones of `path`, which has `end` bytes.
+    pub(super) fn parse_prefix(path: &Path, bytes: &[u8], end: u64) -> Result<Self> {
+        let c = &mut Cursor::prefix(path, bytes, end);
         let version = read_version(c)?;
         let tensors = read_count(c, "tensor", MIN_TENSOR_BYTES)?;
         let keys = read_count(c, "key", MIN_KEY_BYTES)?;

@@ -7,6 +7,7 @@ use super::file::Shard;
 use super::tensors::TypeTable;
 use super::value::Metadata;
 use crate::error::{FormatError, Result, summary};
+use crate::source::Io;
 
 /// Index of a shard, from 0 (`u16`).
 pub const NO: &str = "split.no";
@@ -52,8 +53,8 @@ fn number(path: &Path, metadata: &Metadata, key: &str) -> Result<Option<u16>> {
 }
 
 /// Opens every shard of the model that `any` belongs to, in order; just `any` if it stands alone.
-pub(super) fn open_all(any: Shard, types: TypeTable) -> Result<Vec<Shard>> {
-    let given = any.map.path().to_owned();
+pub(super) fn open_all(any: Shard, types: TypeTable, io: Io) -> Result<Vec<Shard>> {
+    let given = any.file.path().to_owned();
     let fault = |what: String, hint| FormatError::malformed(&given, None, what, hint);
     let count = count(&given, &any.metadata)?;
     if count == 1 {
@@ -80,14 +81,14 @@ pub(super) fn open_all(any: Shard, types: TypeTable) -> Result<Vec<Shard>> {
         return Err(fault(what, "fetch the missing files"));
     }
     let shards =
-        (0..).zip(&paths).map(|(no, path)| open_one(path, no, count, types)).collect::<Result<_>>()?;
+        (0..).zip(&paths).map(|(no, path)| open_one(path, no, count, (types, io))).collect::<Result<_>>()?;
     check_tensors(&shards)?;
     Ok(shards)
 }
 
-fn open_one(path: &Path, no: u16, expected: u16, types: TypeTable) -> Result<Shard> {
+fn open_one(path: &Path, no: u16, expected: u16, (types, io): (TypeTable, Io)) -> Result<Shard> {
     const HINT: &str = "fetch this shard again";
-    let shard = Shard::open(path, types, no.into())?;
+    let shard = Shard::open(path, types, no.into(), io)?;
     let found = count(path, &shard.metadata)?;
     if found != expected {
         let what = format!("{COUNT} is {found}, but {expected} in the other shards");
@@ -110,7 +111,7 @@ fn check_tensors(shards: &Vec<Shard>) -> Result<()> {
         for tensor in &shard.tensors {
             if !seen.insert(tensor.name.as_str()) {
                 let what = format!("the tensor {:?} is in an earlier shard as well", tensor.name);
-                return Err(FormatError::malformed(shard.map.path(), None, what, "fetch all shards again"));
+                return Err(FormatError::malformed(shard.file.path(), None, what, "fetch all shards again"));
             }
         }
     }
@@ -120,7 +121,7 @@ fn check_tensors(shards: &Vec<Shard>) -> Result<()> {
             && claimed.as_u64() != Some(seen.len() as u64)
         {
             let what = format!("{TENSORS} is {claimed:?}, but the shards hold {} tensors", seen.len());
-            return Err(FormatError::malformed(shard.map.path(), None, what, "fetch all shards again"));
+            return Err(FormatError::malformed(shard.file.path(), None, what, "fetch all shards again"));
         }
     }
     Ok(())

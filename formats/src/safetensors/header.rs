@@ -25,9 +25,9 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Parses `bytes`, the content of `path`, file `shard` of its checkpoint.
-    pub(super) fn parse(path: &Path, bytes: &[u8], shard: usize) -> Result<Self> {
-        let c = &mut Cursor::new(path, bytes);
+    /// Parses `bytes`, the first ones of `path`, file `shard` of its checkpoint, which has `end` bytes.
+    pub(super) fn parse(path: &Path, bytes: &[u8], end: u64, shard: usize) -> Result<Self> {
+        let c = &mut Cursor::prefix(path, bytes, end);
         let at = c.clone();
         let length: u64 = c.number(&"the length of the header")?;
         if length > MAX_HEADER {
@@ -40,7 +40,7 @@ impl Header {
             let at = start + position(text, &e);
             FormatError::malformed(path, at, format!("the header is malformed: {e}"), DAMAGED)
         })?;
-        let tensors = place(path, json.tensors, c.offset(), bytes.len() as u64, shard)?;
+        let tensors = place(path, json.tensors, c.offset(), end, shard)?;
         Ok(Self { tensors, metadata: json.metadata })
     }
 }

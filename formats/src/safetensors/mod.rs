@@ -10,8 +10,8 @@ use std::path::Path;
 pub use dtype::Dtype;
 use header::Header;
 
-use crate::error::Result;
-use crate::map::Mapped;
+use crate::error::{FormatError, Result};
+use crate::source::{Extent, Io, Source};
 
 /// One tensor of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,10 +30,10 @@ pub struct TensorInfo {
     pub bytes: u64,
 }
 
-/// A safetensors checkpoint, memory-mapped and checked: tensors and their bytes.
+/// A safetensors checkpoint, checked: tensors and where their bytes are.
 #[derive(Debug)]
 pub struct SafeTensors {
-    files: Vec<Mapped>,
+    files: Vec<Source>,
     tensors: Vec<TensorInfo>,
     metadata: BTreeMap<String, String>,
 }
@@ -48,12 +48,20 @@ impl SafeTensors {
     /// When a file cannot be read or breaks a rule of the format, or the index and its files disagree; that error lists
     /// everything that is missing, misplaced or extra.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_by(path, Io::Auto)
+    }
+
+    /// [`open`](Self::open), with tensor data read as `io` says.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_by(path: &Path, io: Io) -> Result<Self> {
         let found = folder::find(path)?;
         let mut checkpoint = Self { files: Vec::new(), tensors: Vec::new(), metadata: BTreeMap::new() };
         for (shard, path) in found.paths.iter().enumerate() {
-            let map = Mapped::open(path)?;
-            let header = Header::parse(path, map.bytes(), shard)?;
-            checkpoint.files.push(map);
+            let file = Source::open(path, io)?;
+            let header = file.parse(|bytes| Header::parse(path, bytes, file.bytes(), shard))?;
+            checkpoint.files.push(file);
             checkpoint.tensors.extend(header.tensors);
             for (key, value) in header.metadata {
                 checkpoint.metadata.entry(key).or_insert(value);
@@ -70,19 +78,28 @@ impl SafeTensors {
         &self.tensors
     }
 
-    /// The bytes of tensor `index` of `tensors()`; empty if there is no such tensor.
-    pub fn data(&self, index: usize) -> &[u8] {
-        let range = || {
-            let tensor = self.tensors.get(index)?;
-            let start = usize::try_from(tensor.offset).ok()?;
-            let end = start.checked_add(usize::try_from(tensor.bytes).ok()?)?;
-            self.files.get(tensor.shard)?.bytes().get(start..end)
-        };
-        range().unwrap_or_default()
+    /// Where the bytes of tensor `index` of `tensors()` are.
+    ///
+    /// # Errors
+    /// When there is no such tensor.
+    pub fn extent(&self, index: usize) -> Result<Extent<'_>> {
+        let place = |t: &TensorInfo| Extent::new(self.files.get(t.shard)?, t.offset, t.bytes);
+        self.tensors.get(index).and_then(place).ok_or_else(|| FormatError::Invalid {
+            what: format!("there is no tensor number {index}"),
+            hint: "ask for one of the checkpoint's own",
+        })
+    }
+
+    /// The bytes of tensor `index` of `tensors()`.
+    ///
+    /// # Errors
+    /// When there is no such tensor, or it cannot be read.
+    pub fn data(&self, index: usize) -> Result<Vec<u8>> {
+        self.extent(index)?.read()
     }
 
     /// The files, in shard order.
-    pub fn files(&self) -> &[Mapped] {
+    pub fn files(&self) -> &[Source] {
         &self.files
     }
 

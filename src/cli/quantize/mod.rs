@@ -34,7 +34,7 @@ Examples:
 
 /// Quantize a checkpoint or a GGUF to one GGUF
 ///
-/// Nothing is half-written: the output appears under its name when it is complete. The bytes do not depend on threads or memory.
+/// Nothing is half-written: the output appears under its name when it is complete. The bytes do not depend on threads, memory or the way of reading.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -120,7 +120,7 @@ pub(super) struct Args {
     /// Threads; by default one per core.
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, help_heading = "Running")]
     threads: usize,
-    /// Buffers in flight, whatever the tensors' sizes.
+    /// Buffers in flight and mapped windows of the input, whatever the tensors' sizes.
     #[arg(long, value_name = "BYTES", default_value = "2G", value_parser = bytes::parse, help_heading = "Running")]
     memory: u64,
 }
@@ -186,6 +186,7 @@ fn job(args: &Args) -> anyhow::Result<Job> {
     let block = |name: &Option<String>| name.as_deref().map(recipe::block_type).transpose();
     Ok(Job {
         model: args.model.clone(),
+        io: args.text_args.reading.io(),
         recipe: recipe::Options {
             file_type: recipe::file_type(&args.kind)?,
             pure: args.pure,

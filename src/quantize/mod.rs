@@ -1,28 +1,33 @@
 //! The main job: a checkpoint in, one quantized GGUF out, hashed on the way.
 
+mod error;
+mod manifest;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use kquant_formats::FormatError;
 use kquant_formats::imatrix::Imatrix;
 use kquant_formats::partial::PartialFile;
-use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::calibrated::{Calibrated, CalibratedError, Calibration};
-use crate::checkpoint::{self, OpenError, Opened};
+use crate::calibrated::{Calibrated, Calibration};
+use crate::checkpoint::{self, Io, Opened};
 use crate::encode::Encoder;
 use crate::pipeline::{self, Importance, PipelineError};
-use crate::plan::{self, Input, InputError, KeyOverride, Plan, PlanError};
+use crate::plan::{self, Input, KeyOverride, Plan, PlanError};
 use crate::progress::Progress;
 use crate::recipe;
-use crate::verify::{Digest, Manifest, SourceFile, file_sha256};
+use crate::verify::Digest;
+
+pub use error::QuantizeError;
 
 /// What to make of which model.
 pub struct Job {
     /// A Hugging Face folder, a safetensors file or a GGUF.
     pub model: PathBuf,
+    /// How its tensor data are read.
+    pub io: Io,
     /// Types wanted.
     pub recipe: recipe::Options,
     /// Where importance comes from.
@@ -122,72 +127,12 @@ fn seconds<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result<S:
     serializer.serialize_f64(elapsed.as_secs_f64())
 }
 
-/// Why a job failed. Nothing is left behind.
-#[derive(Debug, thiserror::Error)]
-pub enum QuantizeError {
-    /// The input cannot be opened.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// The input is not understood.
-    #[error("{path}")]
-    Input {
-        /// The input.
-        path: PathBuf,
-        /// What is wrong.
-        source: InputError,
-    },
-    /// There is no plan.
-    #[error("{path}")]
-    Plan {
-        /// The input.
-        path: PathBuf,
-        /// What is wrong.
-        source: PlanError,
-    },
-    /// A file other than the model.
-    #[error(transparent)]
-    File(#[from] FormatError),
-    /// The run.
-    #[error("{path}")]
-    Run {
-        /// The input.
-        path: PathBuf,
-        /// What is wrong.
-        source: PipelineError,
-    },
-    /// Encoding with feedback.
-    #[error("{path}")]
-    Calibrated {
-        /// The input.
-        path: PathBuf,
-        /// What is wrong.
-        source: Box<CalibratedError>,
-    },
-    /// An output would destroy an input.
-    #[error("{path}: is part of the input; choose another output")]
-    OutputIsInput {
-        /// The path.
-        path: PathBuf,
-    },
-    /// A source file cannot be hashed for the manifest.
-    #[error("{path}: cannot hash for the manifest")]
-    Hash {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// JSON could not be made.
-    #[error("cannot write as JSON")]
-    Json(#[from] serde_json::Error),
-}
-
 /// Opens the input, reads configuration, vocabulary and statistics, decides every type. Takes seconds whatever the size.
 ///
 /// # Errors
 /// [`QuantizeError`]: everything that can be known without reading tensor data.
 pub fn prepare(job: Job) -> Result<Prepared, QuantizeError> {
-    let opened = checkpoint::open(&job.model)?;
+    let opened = checkpoint::open_by(&job.model, job.io)?;
     let read = match &job.statistics {
         Statistics::File(path) => Some(Imatrix::open(path)?),
         _ => None,
@@ -324,49 +269,4 @@ impl Prepared {
         }
         Ok(())
     }
-
-    fn manifest(&self, report: &Report) -> Result<Manifest, QuantizeError> {
-        let sources: Vec<&PathBuf> = self.opened.files.iter().chain(self.job.statistics.path()).collect();
-        let hash = |path: &&PathBuf| match file_sha256(path) {
-            Ok((sha256, bytes)) => Ok(SourceFile { name: file_name(path), bytes, sha256 }),
-            Err(source) => Err(QuantizeError::Hash { path: (*path).clone(), source }),
-        };
-        let job = &self.job;
-        Ok(Manifest {
-            kquant: env!("CARGO_PKG_VERSION").to_owned(),
-            plan_sha256: report.plan_sha256.clone(),
-            options: options(job),
-            sources: sources.par_iter().map(hash).collect::<Result<_, _>>()?,
-            files: report
-                .files
-                .iter()
-                .map(|f| Digest { path: file_name(&f.path).into(), ..f.clone() })
-                .collect(),
-        })
-    }
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
-}
-
-/// The options that the bytes depend on.
-fn options(job: &Job) -> serde_json::Value {
-    let recipe = &job.recipe;
-    let overrides = job.overrides.iter().map(|o| format!("{}={:?}", o.key, o.value));
-    let tensor_types = recipe.tensor_types.iter().map(|t| format!("{}={}", t.pattern(), t.block.name));
-    serde_json::json!({
-        "type": recipe.file_type.name,
-        "encoder": job.encoder.name(),
-        "calibration": job.statistics.calibration().map(Calibration::provenance),
-        "pure": recipe.pure,
-        "tensor_types": tensor_types.collect::<Vec<_>>(),
-        "output_tensor_type": recipe.output_tensor_type.map(|t| t.name),
-        "token_embedding_type": recipe.token_embedding_type.map(|t| t.name),
-        "leave_output_tensor": recipe.leave_output_tensor,
-        "allow_requantize": recipe.allow_requantize,
-        "override_kv": overrides.collect::<Vec<_>>(),
-        "keep_split": job.keep_split,
-        "pre": job.pre,
-    })
 }

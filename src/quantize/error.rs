@@ -1,0 +1,70 @@
+//! Why a job failed.
+
+use std::path::PathBuf;
+
+use kquant_formats::FormatError;
+
+use crate::calibrated::CalibratedError;
+use crate::checkpoint::OpenError;
+use crate::pipeline::PipelineError;
+use crate::plan::{InputError, PlanError};
+
+/// Why a job failed. Nothing is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum QuantizeError {
+    /// The input cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The input is not understood.
+    #[error("{path}")]
+    Input {
+        /// The input.
+        path: PathBuf,
+        /// What is wrong.
+        source: InputError,
+    },
+    /// There is no plan.
+    #[error("{path}")]
+    Plan {
+        /// The input.
+        path: PathBuf,
+        /// What is wrong.
+        source: PlanError,
+    },
+    /// A file other than the model.
+    #[error(transparent)]
+    File(#[from] FormatError),
+    /// The run.
+    #[error("{path}")]
+    Run {
+        /// The input.
+        path: PathBuf,
+        /// What is wrong.
+        source: PipelineError,
+    },
+    /// Encoding with feedback.
+    #[error("{path}")]
+    Calibrated {
+        /// The input.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<CalibratedError>,
+    },
+    /// An output would destroy an input.
+    #[error("{path}: is part of the input; choose another output")]
+    OutputIsInput {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A source file cannot be hashed for the manifest.
+    #[error("{path}: cannot hash for the manifest")]
+    Hash {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// JSON could not be made.
+    #[error("cannot write as JSON")]
+    Json(#[from] serde_json::Error),
+}

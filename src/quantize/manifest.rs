@@ -1,0 +1,57 @@
+//! What a run is made of and gave, for whoever wants to check or repeat it.
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::{Job, Prepared, QuantizeError, Report};
+use crate::calibrated::Calibration;
+use crate::verify::{Digest, Manifest, SourceFile, file_sha256};
+
+impl Prepared {
+    /// The manifest of the run that `report` tells of; hashes the sources.
+    pub(super) fn manifest(&self, report: &Report) -> Result<Manifest, QuantizeError> {
+        let sources: Vec<&PathBuf> = self.opened.files.iter().chain(self.job.statistics.path()).collect();
+        let hash = |path: &&PathBuf| match file_sha256(path) {
+            Ok((sha256, bytes)) => Ok(SourceFile { name: file_name(path), bytes, sha256 }),
+            Err(source) => Err(QuantizeError::Hash { path: (*path).clone(), source }),
+        };
+        let job = &self.job;
+        Ok(Manifest {
+            kquant: env!("CARGO_PKG_VERSION").to_owned(),
+            plan_sha256: report.plan_sha256.clone(),
+            options: options(job),
+            sources: sources.par_iter().map(hash).collect::<Result<_, _>>()?,
+            files: report
+                .files
+                .iter()
+                .map(|f| Digest { path: file_name(&f.path).into(), ..f.clone() })
+                .collect(),
+        })
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+}
+
+/// The options that the bytes depend on.
+fn options(job: &Job) -> serde_json::Value {
+    let recipe = &job.recipe;
+    let overrides = job.overrides.iter().map(|o| format!("{}={:?}", o.key, o.value));
+    let tensor_types = recipe.tensor_types.iter().map(|t| format!("{}={}", t.pattern(), t.block.name));
+    serde_json::json!({
+        "type": recipe.file_type.name,
+        "encoder": job.encoder.name(),
+        "calibration": job.statistics.calibration().map(Calibration::provenance),
+        "pure": recipe.pure,
+        "tensor_types": tensor_types.collect::<Vec<_>>(),
+        "output_tensor_type": recipe.output_tensor_type.map(|t| t.name),
+        "token_embedding_type": recipe.token_embedding_type.map(|t| t.name),
+        "leave_output_tensor": recipe.leave_output_tensor,
+        "allow_requantize": recipe.allow_requantize,
+        "override_kv": overrides.collect::<Vec<_>>(),
+        "keep_split": job.keep_split,
+        "pre": job.pre,
+    })
+}
