@@ -9,7 +9,8 @@
 //! `weight = d * (code - 16)`
 
 use super::codes::{pack, read_f16, unpack, write_f16};
-use super::layout::{decode_blocks, encode_blocks, integers, inverse, signed_extreme};
+use super::layout::{decode_blocks, integers, inverse, signed_extreme};
+use super::row::blocks_and_bytes;
 use super::weighted_blocks::{SymmetricBlock, symmetric};
 use super::{BlockType, Importance};
 use crate::lanes::in_lanes;
@@ -64,7 +65,11 @@ fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
 in_lanes! {
     fn encode<V>(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
         match importance {
-            None => encode_blocks(row, out, encode_plain),
+            None => {
+                for (x, out) in blocks_and_bytes(row, out) {
+                    encode_plain(x, out);
+                }
+            }
             Some(importance) => symmetric::<V, Q50, BYTES>(row, importance, out),
         }
     }

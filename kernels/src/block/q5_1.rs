@@ -10,8 +10,9 @@
 //! `weight = d * code + m`
 
 use super::codes::{read_f16, write_f16};
-use super::layout::{decode_blocks, encode_blocks, integers, inverse};
+use super::layout::{decode_blocks, integers, inverse};
 use super::q5_0::{pack_codes, unpack_codes};
+use super::row::blocks_and_bytes;
 use super::weighted_blocks::{AffineBlock, affine};
 use super::{BlockType, Importance};
 use crate::lanes::in_lanes;
@@ -68,7 +69,11 @@ fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
 in_lanes! {
     fn encode<V>(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
         match importance {
-            None => encode_blocks(row, out, encode_plain),
+            None => {
+                for (x, out) in blocks_and_bytes(row, out) {
+                    encode_plain(x, out);
+                }
+            }
             Some(importance) => affine::<V, Q51, BYTES>(row, importance, out),
         }
     }

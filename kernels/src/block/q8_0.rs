@@ -8,7 +8,8 @@
 //! `weight = d * code`
 
 use super::codes::{read_f16, write_f16};
-use super::layout::{abs_max, decode_blocks, encode_blocks, integers, inverse};
+use super::layout::{abs_max, decode_blocks, integers, inverse};
+use super::row::blocks_and_bytes;
 use super::{BlockType, Importance};
 use crate::lanes::in_lanes;
 use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
@@ -70,7 +71,9 @@ fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
 in_lanes! {
     fn encode<V>(row: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
         // The weights of a block side by side: there is no search.
-        encode_blocks(row, out, encode_block);
+        for (x, out) in blocks_and_bytes(row, out) {
+            encode_block(x, out);
+        }
     }
 }
 

@@ -46,6 +46,15 @@ pub(super) fn blocks<const N: usize>(row: &[f32]) -> &[[f32; N]] {
     row.as_chunks().0
 }
 
+/// The blocks of a row, each with its bytes.
+#[inline(always)]
+pub(super) fn blocks_and_bytes<'a, const N: usize, const BYTES: usize>(
+    row: &'a [f32],
+    out: &'a mut [u8],
+) -> impl Iterator<Item = (&'a [f32; N], &'a mut [u8; BYTES])> {
+    blocks(row).iter().zip(out.as_chunks_mut().0)
+}
+
 /// A row cut into superblocks of `G` groups of `N` weights.
 #[inline(always)]
 pub(super) fn superblocks<const G: usize, const N: usize>(row: &[f32]) -> &[[[f32; N]; G]] {
