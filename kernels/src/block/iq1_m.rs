@@ -17,7 +17,7 @@ use super::points::Codebook;
 use super::row::with_importance;
 use super::ternary::{Best, Cut, D, DOWN, Group, GroupFit, UP, sorted, vanishes};
 use super::{BlockType, Importance, grid};
-use crate::lanes::in_lanes;
+use crate::lanes::{Lanes, MOST, in_lanes};
 use crate::search::rounding::nearest_int;
 use crate::search::weights::{importance_weights, squares, sum_of_squares};
 
@@ -53,6 +53,8 @@ fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
 
 const GROUPS: usize = 16;
 const GROUP: usize = 16;
+/// Places of a cut, up to a whole number of vectors.
+const PADDED: usize = 32;
 /// A group whose largest magnitude is below this is all zero.
 const ZERO: f32 = 1e-7;
 /// What the stored scale is multiplied by.
@@ -62,7 +64,7 @@ in_lanes! {
     fn encode<V>(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
         let book = &*BOOK;
         for ((x, importance), out) in with_importance::<GROUPS, GROUP>(row, importance).zip(out.as_chunks_mut().0) {
-            encode_block(book, x, importance, out);
+            encode_block::<V>(book, x, importance, out);
         }
     }
 }
@@ -76,7 +78,12 @@ fn shift(shifts: usize, k: usize) -> f32 {
 }
 
 #[inline(always)]
-fn encode_block(book: &Codebook<D>, x: &Superblock, importance: Option<&Superblock>, out: &mut [u8; BYTES]) {
+fn encode_block<V: Lanes>(
+    book: &Codebook<D>,
+    x: &Superblock,
+    importance: Option<&Superblock>,
+    out: &mut [u8; BYTES],
+) {
     let variance = 2.0 * sum_of_squares(x.as_flattened()) / ELEMENTS as f32;
     let mut weights = [[0.0; GROUP]; GROUPS];
     let mut fits = [GroupFit::<2>::ZERO; GROUPS];
@@ -87,7 +94,7 @@ fn encode_block(book: &Codebook<D>, x: &Superblock, importance: Option<&Superblo
         };
         if !vanishes(&x[g], ZERO) {
             let group = Group { x: &x[g], weights: &weights[g], order: sorted(&x[g]) };
-            *fit = group.to_points(book, best_cut(&group), shift, |shifts| 3 - shifts);
+            *fit = group.to_points::<V, 2>(book, best_cut::<V>(&group), shift, |shifts| 3 - shifts);
         }
     }
     write_block(book, x, &weights, &fits, out);
@@ -95,25 +102,33 @@ fn encode_block(book: &Codebook<D>, x: &Superblock, importance: Option<&Superblo
 
 /// The best pair of cuts with any shifts.
 #[inline(always)]
-fn best_cut(group: &Group<'_, GROUP>) -> Cut {
+fn best_cut<V: Lanes>(group: &Group<'_, GROUP>) -> Cut {
     let halves = [Half::new(group, 0), Half::new(group, 1)];
     let mut best = Best::new();
     for first in 0..=GROUP {
-        let [one, other] = halves.each_ref().map(|half| half.products(first));
-        let (mut qx, mut qq) = ([[0.0; GROUP + 1]; 4], [[0.0; GROUP + 1]; 4]);
-        let mut beaten = false;
-        for shifts in 0..4 {
-            let (one, other) = (&one[shifts >> 1], &other[shifts & 1]);
-            for second in 0..=GROUP {
-                qx[shifts][second] = one.qx[second] + other.qx[second];
-                qq[shifts][second] = one.qq[second] + other.qq[second];
+        for start in (first / V::LANES * V::LANES..=GROUP).step_by(V::LANES) {
+            let one = halves[0].products::<V>(first, start);
+            let other = halves[1].products::<V>(first, start);
+            let (mut qx, mut qq) = ([[0.0; MOST]; 4], [[0.0; MOST]; 4]);
+            let mut beaten = false;
+            for shifts in 0..4 {
+                let (one, other) = (one[shifts >> 1], other[shifts & 1]);
+                let (sum_qx, sum_qq) = (one.0 + other.0, one.1 + other.1);
+                beaten |= best.beaten(sum_qx, sum_qq);
+                sum_qx.store(&mut qx[shifts]);
+                sum_qq.store(&mut qq[shifts]);
             }
-            beaten |= best.beaten(&qx[shifts], &qq[shifts]);
-        }
-        if beaten {
-            for second in first..=GROUP {
-                for shifts in 0..4 {
-                    best.offer(first, second, shifts, qx[shifts][second], qq[shifts][second]);
+            if beaten {
+                for second in first.max(start)..(start + V::LANES).min(GROUP + 1) {
+                    for shifts in 0..4 {
+                        best.offer(
+                            first,
+                            second,
+                            shifts,
+                            qx[shifts][second - start],
+                            qq[shifts][second - start],
+                        );
+                    }
                 }
             }
         }
@@ -121,25 +136,19 @@ fn best_cut(group: &Group<'_, GROUP>) -> Cut {
     best.cut
 }
 
-/// Sums over the first elements, in their order, of those that belong to one of the group's two points.
+/// Sums over the first elements, in their order, of those that belong to one of the group's two points; up to a whole
+/// number of vectors.
 struct Half {
     /// `Σ w·x`
-    x: [f32; GROUP + 1],
+    x: [f32; PADDED],
     /// `Σ w`
-    w: [f32; GROUP + 1],
-}
-
-/// `Σ w·q·x` and `Σ w·q²` of half a group, for each place of the second cut.
-#[derive(Clone, Copy)]
-struct Products {
-    qx: [f32; GROUP + 1],
-    qq: [f32; GROUP + 1],
+    w: [f32; PADDED],
 }
 
 impl Half {
     #[inline(always)]
     fn new(group: &Group<'_, GROUP>, half: usize) -> Self {
-        let mut sums = Self { x: [0.0; GROUP + 1], w: [0.0; GROUP + 1] };
+        let mut sums = Self { x: [0.0; PADDED], w: [0.0; PADDED] };
         for (j, &place) in group.order.iter().enumerate() {
             let place = usize::from(place);
             (sums.x[j + 1], sums.w[j + 1]) = (sums.x[j], sums.w[j]);
@@ -151,20 +160,22 @@ impl Half {
         sums
     }
 
-    /// With values shifted up, then down. The three values are one apart, so that each cut takes away its sum from what all
-    /// elements at the largest value would give.
+    /// `Σ w·q·x` and `Σ w·q²` with the cuts at `first` and, lane by lane, at the places from `start` on; with values shifted
+    /// up, then down. The three values are one apart, so that each cut takes away its sum from what all elements at the
+    /// largest value would give.
     #[inline(always)]
-    fn products(&self, first: usize) -> [Products; 2] {
-        [UP, DOWN].map(|[low, middle, high]| {
-            let mut products = Products { qx: [0.0; GROUP + 1], qq: [0.0; GROUP + 1] };
-            let x = self.x[GROUP] * high;
+    fn products<V: Lanes>(&self, first: usize, start: usize) -> [(V, V); 2] {
+        let cuts = V::splat(self.x[first]) + V::load(&self.x[start..]);
+        let second = V::load(&self.w[start..]);
+        let mut products = [(cuts, cuts); 2];
+        for (products, [low, middle, high]) in products.iter_mut().zip([UP, DOWN]) {
             let squares = self.w[first] * (low * low - middle * middle) + self.w[GROUP] * high * high;
-            for second in 0..=GROUP {
-                products.qx[second] = x - (self.x[first] + self.x[second]);
-                products.qq[second] = self.w[second] * (middle * middle - high * high) + squares;
-            }
-            products
-        })
+            *products = (
+                V::splat(self.x[GROUP] * high) - cuts,
+                second * V::splat(middle * middle - high * high) + V::splat(squares),
+            );
+        }
+        products
     }
 }
 
@@ -197,7 +208,7 @@ fn write_block(
             let shift = shift(fit.shifts, k);
             low[2 * g + k] = point as u8;
             high[g] |= ((point >> 8) as u8 | u8::from(shift < 0.0) << 3) << (4 * k);
-            group.add_products(k, book.levels(point), shift, f32::from(2 * scale + 1), (&mut qx, &mut qq));
+            group.add_products(k, book.odds(point), shift, f32::from(2 * scale + 1), (&mut qx, &mut qq));
         }
     }
     if qq > 0.0 {

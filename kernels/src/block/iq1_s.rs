@@ -16,7 +16,7 @@ use super::points::Codebook;
 use super::row::with_importance;
 use super::ternary::{Best, Cut, D, DOWN, Group, GroupFit, UP, sorted, vanishes};
 use super::{BlockType, Importance, codebook, grid};
-use crate::lanes::in_lanes;
+use crate::lanes::{Lanes, MOST, in_lanes};
 use crate::search::rounding::nearest_int;
 use crate::search::weights::{importance_weights, squares, sum_of_squares};
 
@@ -55,6 +55,8 @@ fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
 
 const GROUPS: usize = 8;
 const GROUP: usize = 32;
+/// Places of a cut, up to a whole number of vectors.
+const PADDED: usize = 48;
 /// A group whose largest magnitude is below this is all zero.
 const ZERO: f32 = 1e-12;
 /// What the stored scale is multiplied by.
@@ -67,7 +69,7 @@ in_lanes! {
     fn encode<V>(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
         let book = &*BOOK;
         for ((x, importance), out) in with_importance::<GROUPS, GROUP>(row, importance).zip(out.as_chunks_mut().0) {
-            encode_block(book, x, importance, out);
+            encode_block::<V>(book, x, importance, out);
         }
     }
 }
@@ -75,7 +77,12 @@ in_lanes! {
 type Superblock = [[f32; GROUP]; GROUPS];
 
 #[inline(always)]
-fn encode_block(book: &Codebook<D>, x: &Superblock, importance: Option<&Superblock>, out: &mut [u8; BYTES]) {
+fn encode_block<V: Lanes>(
+    book: &Codebook<D>,
+    x: &Superblock,
+    importance: Option<&Superblock>,
+    out: &mut [u8; BYTES],
+) {
     let variance = 2.0 * sum_of_squares(x.as_flattened()) / ELEMENTS as f32;
     let mut fits = [GroupFit::<4>::ZERO; GROUPS];
     for (g, fit) in fits.iter_mut().enumerate() {
@@ -86,7 +93,7 @@ fn encode_block(book: &Codebook<D>, x: &Superblock, importance: Option<&Superblo
             };
             let group = Group { x: &x[g], weights: &weights, order: sorted(&x[g]) };
             let shift = |shifts, _| if shifts == 0 { SHIFT } else { -SHIFT };
-            *fit = group.to_points(book, best_cut(&group), shift, |shifts| 1 - shifts);
+            *fit = group.to_points::<V, 4>(book, best_cut::<V>(&group), shift, |shifts| 1 - shifts);
         }
     }
     write_block(&fits, out);
@@ -94,8 +101,9 @@ fn encode_block(book: &Codebook<D>, x: &Superblock, importance: Option<&Superblo
 
 /// The best pair of cuts, all values shifted up (0) or down (1).
 #[inline(always)]
-fn best_cut(group: &Group<'_, GROUP>) -> Cut {
-    let (mut sum_x, mut sum_w) = ([0.0f32; GROUP + 1], [0.0f32; GROUP + 1]);
+fn best_cut<V: Lanes>(group: &Group<'_, GROUP>) -> Cut {
+    // Up to a whole number of vectors; what is past the last place is never offered.
+    let (mut sum_x, mut sum_w) = ([0.0f32; PADDED], [0.0f32; PADDED]);
     for (j, &place) in group.order.iter().enumerate() {
         let (x, w) = (group.x[usize::from(place)], group.weights[usize::from(place)]);
         sum_x[j + 1] = sum_x[j] + w * x;
@@ -103,27 +111,53 @@ fn best_cut(group: &Group<'_, GROUP>) -> Cut {
     }
     let mut best = Best::new();
     for first in 0..=GROUP {
-        let (mut qx, mut qq) = ([[0.0f32; GROUP + 1]; 2], [[0.0f32; GROUP + 1]; 2]);
-        for (shifts, values) in [UP, DOWN].iter().enumerate() {
-            let [low, middle, high] = *values;
-            let (x, w) = (sum_x[first], sum_w[first]);
-            for second in 0..=GROUP {
-                qx[shifts][second] =
-                    x * low + (sum_x[second] - x) * middle + (sum_x[GROUP] - sum_x[second]) * high;
-                qq[shifts][second] = w * low * low
-                    + (sum_w[second] - w) * middle * middle
-                    + (sum_w[GROUP] - sum_w[second]) * high * high;
+        for start in (first / V::LANES * V::LANES..=GROUP).step_by(V::LANES) {
+            let (mut qx, mut qq) = ([[0.0; MOST]; 2], [[0.0; MOST]; 2]);
+            let mut beaten = false;
+            for (shifts, values) in [UP, DOWN].into_iter().enumerate() {
+                let sum_qx = products::<V>(&sum_x, first, start, values);
+                let sum_qq = squares_of::<V>(&sum_w, first, start, values);
+                beaten |= best.beaten(sum_qx, sum_qq);
+                sum_qx.store(&mut qx[shifts]);
+                sum_qq.store(&mut qq[shifts]);
             }
-        }
-        if best.beaten(&qx[0], &qq[0]) || best.beaten(&qx[1], &qq[1]) {
-            for second in first..=GROUP {
-                for shifts in 0..2 {
-                    best.offer(first, second, shifts, qx[shifts][second], qq[shifts][second]);
+            if beaten {
+                for second in first.max(start)..(start + V::LANES).min(GROUP + 1) {
+                    for shifts in 0..2 {
+                        best.offer(
+                            first,
+                            second,
+                            shifts,
+                            qx[shifts][second - start],
+                            qq[shifts][second - start],
+                        );
+                    }
                 }
             }
         }
     }
     best.cut
+}
+
+/// `Σ w·q·x` with the cuts at `first` and, lane by lane, at the places from `start` on.
+#[inline(always)]
+fn products<V: Lanes>(sums: &[f32; PADDED], first: usize, start: usize, [low, middle, high]: [f32; 3]) -> V {
+    let (at_first, at_second, all) = (V::splat(sums[first]), V::load(&sums[start..]), V::splat(sums[GROUP]));
+    at_first * V::splat(low) + (at_second - at_first) * V::splat(middle) + (all - at_second) * V::splat(high)
+}
+
+/// `Σ w·q²`, likewise.
+#[inline(always)]
+fn squares_of<V: Lanes>(
+    sums: &[f32; PADDED],
+    first: usize,
+    start: usize,
+    [low, middle, high]: [f32; 3],
+) -> V {
+    let (at_first, at_second, all) = (V::splat(sums[first]), V::load(&sums[start..]), V::splat(sums[GROUP]));
+    at_first * V::splat(low) * V::splat(low)
+        + (at_second - at_first) * V::splat(middle) * V::splat(middle)
+        + (all - at_second) * V::splat(high) * V::splat(high)
 }
 
 #[inline(always)]

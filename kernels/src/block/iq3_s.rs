@@ -66,7 +66,7 @@ in_lanes! {
     fn encode<V>(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
         let book = &*BOOK;
         for ((x, importance), out) in with_importance::<8, 32>(row, importance).zip(out.as_chunks_mut().0) {
-            write_block(&fit(&RULES, book, x, importance), out);
+            write_block(&fit::<V, 32, 4, 8, 4, 8>(&RULES, book, x, importance), out);
         }
     }
 }

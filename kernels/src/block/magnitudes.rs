@@ -4,6 +4,7 @@
 //! `weight = scale * (2 * level + 1)`, with its sign. Source: ggml's `quantize_row_iq2_xxs_impl` and its four siblings.
 
 use super::points::{Codebook, Found, Odd};
+use crate::lanes::{Lanes, MOST};
 use crate::search::nonnegative;
 use crate::search::rounding::nearest_int;
 use crate::search::weights::{importance_weights, squares, sum_of_squares};
@@ -63,7 +64,14 @@ struct Group<const N: usize> {
 
 /// Fits the groups of a superblock, of `N` weights each; `D` are a point.
 #[inline(always)]
-pub(super) fn fit<const N: usize, const D: usize, const P: usize, const S: usize, const G: usize>(
+pub(super) fn fit<
+    V: Lanes,
+    const N: usize,
+    const D: usize,
+    const P: usize,
+    const S: usize,
+    const G: usize,
+>(
     rules: &Rules,
     book: &Codebook<D>,
     x: &[[f32; N]; G],
@@ -77,13 +85,13 @@ pub(super) fn fit<const N: usize, const D: usize, const P: usize, const S: usize
             // Only IQ3_S can be without.
             None => squares(&x[g]),
         };
-        *fit = fit_group(rules, book, &x[g], weights);
+        *fit = fit_group::<V, N, D, P, S>(rules, book, &x[g], weights);
     }
     fits
 }
 
 #[inline(always)]
-fn fit_group<const N: usize, const D: usize, const P: usize, const S: usize>(
+fn fit_group<V: Lanes, const N: usize, const D: usize, const P: usize, const S: usize>(
     rules: &Rules,
     book: &Codebook<D>,
     x: &[f32; N],
@@ -115,8 +123,8 @@ fn fit_group<const N: usize, const D: usize, const P: usize, const S: usize>(
     }
     // Where nothing counts no scale is better than another: then these stay.
     let mut points = [Found { number: 0, exact: rules.again != Again::AllIfInexact }; P];
-    group.best_of_grid(rules, book, reach, &mut scale, &mut points);
-    group.search_again(rules, book, &mut scale, &mut points);
+    group.best_of_grid::<V, D, P>(rules, book, reach, &mut scale, &mut points);
+    group.search_again::<V, D, P>(rules, book, &mut scale, &mut points);
     if scale < 0.0 {
         scale = -scale;
         signs = signs.map(|signs| !signs);
@@ -158,9 +166,10 @@ fn split_signs<const N: usize, const S: usize>(
 }
 
 impl<const N: usize> Group<N> {
-    /// Tries every scale of the grid, each judged with its own least-squares scale.
+    /// Tries every scale of the grid, each judged with its own least-squares scale. Scales side by side: they do not wait for
+    /// each other.
     #[inline(always)]
-    fn best_of_grid<const D: usize, const P: usize>(
+    fn best_of_grid<V: Lanes, const D: usize, const P: usize>(
         &self,
         rules: &Rules,
         book: &Codebook<D>,
@@ -169,26 +178,32 @@ impl<const N: usize> Group<N> {
         points: &mut [Found; P],
     ) {
         let count = 2 * rules.steps as usize + 1;
-        let mut found = [[Found::default(); P]; CANDIDATES];
-        // Candidates side by side, so that their sums are.
-        let mut values = [[0.0f32; CANDIDATES]; N];
-        for (c, found) in found.iter_mut().take(count).enumerate() {
+        let mut inverses = [0.0; CANDIDATES];
+        for (c, inverse) in inverses.iter_mut().enumerate() {
             let step = c as i32 - rules.steps;
-            let inverse = (f32::from(2 * rules.levels - 1) + step as f32 * rules.step) / reach;
-            let levels = self.levels(rules, inverse);
+            *inverse = (f32::from(2 * rules.levels - 1) + step as f32 * rules.step) / reach;
+        }
+        let codes = self.codes::<V, D, P, CANDIDATES>(rules, &inverses);
+        let mut found = [[Found::default(); P]; CANDIDATES];
+        let mut odds = [[0.0f32; CANDIDATES]; N];
+        for (c, found) in found.iter_mut().take(count).enumerate() {
             for (k, found) in found.iter_mut().enumerate() {
-                *found = self.find(book, k, &levels, 1.0 / inverse);
-                for (i, level) in book.levels(found.number).into_iter().enumerate() {
-                    values[D * k + i][c] = f32::from(2 * level + 1);
+                *found = self.find::<V, D>(book, k, codes[k][c], 1.0 / inverses[c]);
+                for (i, &odd) in book.odds(found.number).iter().enumerate() {
+                    odds[D * k + i][c] = odd;
                 }
             }
         }
         let (mut qx, mut qq) = ([0.0; CANDIDATES], [0.0; CANDIDATES]);
-        for (values, (&x, &w)) in values.iter().zip(self.x.iter().zip(&self.weights)) {
-            for c in 0..CANDIDATES {
-                qx[c] += w * x * values[c];
-                qq[c] += w * values[c] * values[c];
+        for first in (0..CANDIDATES).step_by(V::LANES) {
+            let (mut sum_qx, mut sum_qq) = (V::splat(0.0), V::splat(0.0));
+            for (odds, (&x, &w)) in odds.iter().zip(self.x.iter().zip(&self.weights)) {
+                let odd = V::load(&odds[first..]);
+                sum_qx = sum_qx + V::splat(w * x) * odd;
+                sum_qq = sum_qq + V::splat(w) * odd * odd;
             }
+            sum_qx.store(&mut qx[first..]);
+            sum_qq.store(&mut qq[first..]);
         }
         let mut best = 0.0;
         for c in 0..count {
@@ -202,7 +217,7 @@ impl<const N: usize> Group<N> {
 
     /// Searches points once more, under the scale that was found, and fits the scale to them.
     #[inline(always)]
-    fn search_again<const D: usize, const P: usize>(
+    fn search_again<V: Lanes, const D: usize, const P: usize>(
         &self,
         rules: &Rules,
         book: &Codebook<D>,
@@ -213,18 +228,18 @@ impl<const N: usize> Group<N> {
         if *scale <= 0.0 || rules.again != Again::All && !inexact {
             return;
         }
-        let levels = self.levels(rules, 1.0 / *scale);
+        let codes = self.codes::<f32, D, P, 1>(rules, &[1.0 / *scale]);
         for (k, found) in points.iter_mut().enumerate() {
             if rules.again != Again::Inexact || !found.exact {
-                *found = self.find(book, k, &levels, *scale);
+                *found = self.find::<V, D>(book, k, codes[k][0], *scale);
             }
         }
         let (mut qx, mut qq) = (0.0, 0.0);
         for (k, found) in points.iter().enumerate() {
-            for (i, level) in book.levels(found.number).into_iter().enumerate() {
-                let (q, w) = (f32::from(2 * level + 1), self.weights[D * k + i]);
-                qx += w * self.x[D * k + i] * q;
-                qq += w * q * q;
+            for (i, &odd) in book.odds(found.number).iter().enumerate() {
+                let w = self.weights[D * k + i];
+                qx += w * self.x[D * k + i] * odd;
+                qq += w * odd * odd;
             }
         }
         if qq > 0.0 {
@@ -232,21 +247,39 @@ impl<const N: usize> Group<N> {
         }
     }
 
-    /// The level of each element under the scale whose inverse is given.
+    /// The codes of the levels that the elements of each point have under several scales, whose inverses are given.
     #[inline(always)]
-    fn levels(&self, rules: &Rules, inverse: f32) -> [u8; N] {
-        let mut levels = [0; N];
-        for (level, &x) in levels.iter_mut().zip(&self.x) {
-            *level = nearest_int(0.5 * (inverse * x - 1.0)).clamp(0, i32::from(rules.levels) - 1) as u8;
+    fn codes<V: Lanes, const D: usize, const P: usize, const C: usize>(
+        &self,
+        rules: &Rules,
+        inverses: &[f32; C],
+    ) -> [[u16; C]; P] {
+        let mut codes = [[0; C]; P];
+        let top = i32::from(rules.levels) - 1;
+        for first in (0..C).step_by(V::LANES) {
+            let inverse = V::load(&inverses[first..]);
+            for (k, codes) in codes.iter_mut().enumerate() {
+                // A code is an integer of 16 bits, exact as a float.
+                let mut sum = V::splat(0.0);
+                for i in 0..D {
+                    let steps = V::splat(0.5) * (inverse * V::splat(self.x[D * k + i]) - V::splat(1.0));
+                    let place = (1 << (Codebook::<D>::BITS * i)) as f32;
+                    sum = sum + steps.nearest_int(0, top) * V::splat(place);
+                }
+                let mut lanes = [0.0; MOST];
+                sum.store(&mut lanes);
+                for (code, lane) in codes[first..].iter_mut().zip(lanes).take(V::LANES) {
+                    *code = lane as u16;
+                }
+            }
         }
-        levels
+        codes
     }
 
     /// The point for the `D` elements number `k`.
     #[inline(always)]
-    fn find<const D: usize>(&self, book: &Codebook<D>, k: usize, levels: &[u8; N], scale: f32) -> Found {
-        let levels = &levels.as_chunks().0[k];
-        book.find(levels, &self.x.as_chunks().0[k], &self.roots.as_chunks().0[k], Odd(scale))
+    fn find<V: Lanes, const D: usize>(&self, book: &Codebook<D>, k: usize, code: u16, scale: f32) -> Found {
+        book.find::<V>(code, &self.x.as_chunks().0[k], &self.roots.as_chunks().0[k], Odd(scale))
     }
 }
 

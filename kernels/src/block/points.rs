@@ -4,26 +4,33 @@
 //! nearest to them by plain distance are tried, by the weighted distance to the weights themselves. Source: ggml's
 //! `iq2xs_init_impl`, `iq3xs_init_impl` and `iq2_find_best_neighbour`.
 
-/// Candidates that are compared at once; lists are filled up to a multiple.
+use crate::lanes::Lanes;
+
+/// Neighbours that are compared at once; lists are filled up to a multiple.
 const AT_ONCE: usize = 16;
 
 /// A codebook of points with `D` coordinates, each a level; a code is the levels of a point, the first in the lowest bits.
 pub(super) struct Codebook<const D: usize> {
-    /// The code of each point.
-    points: &'static [u16],
+    /// `2 * level + 1` of each coordinate of each point.
+    points: Vec<[f32; D]>,
     /// For each code the number of its point, or where its list of neighbours begins.
     entries: Vec<Entry>,
-    /// Codes of the neighbours, nearest first, list after list.
-    neighbours: Vec<[u16; AT_ONCE]>,
-    /// Their numbers.
-    numbers: Vec<[u16; AT_ONCE]>,
+    /// The neighbours, nearest first, list after list.
+    neighbours: Vec<Run<D>>,
+}
+
+/// Neighbours side by side.
+struct Run<const D: usize> {
+    numbers: [u16; AT_ONCE],
+    /// `2 * level + 1` of each coordinate.
+    odds: [[u8; AT_ONCE]; D],
 }
 
 #[derive(Clone, Copy)]
 enum Entry {
     /// A point has these levels.
     Point(u16),
-    /// The nearest ones, from this place on, so many times [`AT_ONCE`].
+    /// The nearest ones: so many runs from this one on.
     Neighbours { start: u32, runs: u32 },
     /// Some coordinate is no level.
     None,
@@ -40,101 +47,121 @@ pub(super) struct Found {
 
 impl<const D: usize> Codebook<D> {
     /// Bits of a level in a code.
-    const BITS: usize = 16 / D;
+    pub(super) const BITS: usize = 16 / D;
     const MASK: u16 = (1 << Self::BITS) - 1;
 
     /// Finds the neighbours of every code whose levels are below `levels`: the points at the `distances` least distances.
-    pub(super) fn new(points: &'static [u16], levels: u16, distances: usize) -> Self {
-        let codes = usize::from((0..D).fold(0, |code, i| code | (levels - 1) << (Self::BITS * i))) + 1;
-        let mut book =
-            Self { points, entries: vec![Entry::None; codes], neighbours: Vec::new(), numbers: Vec::new() };
-        for (number, &code) in points.iter().enumerate() {
+    pub(super) fn new(codes: &[u16], levels: u16, distances: usize) -> Self {
+        let last = (0..D).fold(0, |code, i| code | (levels - 1) << (Self::BITS * i));
+        let mut book = Self {
+            points: codes
+                .iter()
+                .map(|&code| std::array::from_fn(|i| f32::from(Self::odd(code, i))))
+                .collect(),
+            entries: vec![Entry::None; usize::from(last) + 1],
+            neighbours: Vec::new(),
+        };
+        for (number, &code) in codes.iter().enumerate() {
             book.entries[usize::from(code)] = Entry::Point(number as u16);
         }
-        for code in 0..codes as u32 {
-            let valid = (0..D).all(|i| Self::level(code as u16, i) < levels);
-            if valid && matches!(book.entries[code as usize], Entry::None) {
-                book.add_neighbours(code as u16, distances);
+        for code in 0..=last {
+            let valid = (0..D).all(|i| Self::level(code, i) < levels);
+            if valid && matches!(book.entries[usize::from(code)], Entry::None) {
+                book.add_neighbours(codes, code, distances);
             }
         }
         book
     }
 
-    fn add_neighbours(&mut self, code: u16, distances: usize) {
-        let squared = |point: u16| -> u16 {
-            (0..D).map(|i| Self::level(code, i).abs_diff(Self::level(point, i)).pow(2)).sum()
-        };
+    fn add_neighbours(&mut self, codes: &[u16], code: u16, distances: usize) {
+        let squared =
+            |point: u16| (0..D).map(|i| Self::level(code, i).abs_diff(Self::level(point, i)).pow(2)).sum();
         let mut by_distance: Vec<(u16, u16)> =
-            self.points.iter().enumerate().map(|(number, &point)| (squared(point), number as u16)).collect();
+            codes.iter().enumerate().map(|(number, &point)| (squared(point), number as u16)).collect();
         by_distance.sort_unstable();
-        let mut seen = 0;
-        let mut last = None;
+        let start = self.neighbours.len() as u32;
         let near: Vec<u16> = by_distance
-            .iter()
-            .take_while(|&&(distance, _)| {
-                seen += usize::from(last != Some(distance));
-                last = Some(distance);
-                seen <= distances
-            })
+            .chunk_by(|a, b| a.0 == b.0)
+            .take(distances)
+            .flatten()
             .map(|&(_, number)| number)
             .collect();
-        let start = self.numbers.len() as u32;
         for run in near.chunks(AT_ONCE) {
-            // What is repeated is never the first of its distance.
-            let numbers = std::array::from_fn(|i| run[i.min(run.len() - 1)]);
-            self.numbers.push(numbers);
-            self.neighbours.push(numbers.map(|number| self.points[usize::from(number)]));
+            // What is repeated comes after its first, which is taken where they are as near.
+            let numbers: [u16; AT_ONCE] = std::array::from_fn(|i| run[i.min(run.len() - 1)]);
+            let odds =
+                std::array::from_fn(|i| numbers.map(|number| Self::odd(codes[usize::from(number)], i)));
+            self.neighbours.push(Run { numbers, odds });
         }
-        let runs = self.numbers.len() as u32 - start;
+        let runs = self.neighbours.len() as u32 - start;
         self.entries[usize::from(code)] = Entry::Neighbours { start, runs };
     }
 
-    #[inline(always)]
     fn level(code: u16, coordinate: usize) -> u16 {
         code >> (Self::BITS * coordinate) & Self::MASK
     }
 
-    /// The levels of a point.
-    #[inline(always)]
-    pub(super) fn levels(&self, number: u16) -> [u8; D] {
-        let code = self.points[usize::from(number)];
-        std::array::from_fn(|i| Self::level(code, i) as u8)
+    fn odd(code: u16, coordinate: usize) -> u8 {
+        2 * Self::level(code, coordinate) as u8 + 1
     }
 
-    /// The point with these `levels`, or else the neighbour for which `Σ weights·(values[level] - x)²` is least, the nearest
-    /// of several.
+    /// `2 * level + 1` of each coordinate of a point.
     #[inline(always)]
-    pub(super) fn find(
+    pub(super) fn odds(&self, number: u16) -> &[f32; D] {
+        &self.points[usize::from(number)]
+    }
+
+    /// The point with this code, or else the neighbour for which `Σ weights·(value - x)²` is least, the nearest of several.
+    #[inline(always)]
+    pub(super) fn find<V: Lanes>(
         &self,
-        levels: &[u8; D],
+        code: u16,
         x: &[f32; D],
         weights: &[f32; D],
         value: impl Value,
     ) -> Found {
-        match self.entries[usize::from(code_of(levels))] {
+        match self.entries[usize::from(code)] {
             Entry::Point(number) => Found { number, exact: true },
             Entry::None => Found::default(),
             Entry::Neighbours { start, runs } => {
-                let lists = start as usize..(start + runs) as usize;
-                let mut number = self.numbers[lists.start][0];
-                let mut least = f32::MAX;
-                for list in lists {
-                    let distances = distances(&self.neighbours[list], x, weights, value);
-                    for (&distance, &candidate) in distances.iter().zip(&self.numbers[list]) {
-                        if distance < least {
-                            (least, number) = (distance, candidate);
-                        }
-                    }
-                }
-                Found { number, exact: false }
+                let runs = &self.neighbours[start as usize..(start + runs) as usize];
+                Found { number: nearest::<V, D>(runs, x, weights, value), exact: false }
             }
         }
     }
 }
 
-/// What a level stands for.
+/// The neighbour of least weighted squared distance, summed in the order of the coordinates; the first of equals.
+#[inline(always)]
+fn nearest<V: Lanes, const D: usize>(
+    runs: &[Run<D>],
+    x: &[f32; D],
+    weights: &[f32; D],
+    value: impl Value,
+) -> u16 {
+    let (mut number, mut least) = (runs[0].numbers[0], f32::MAX);
+    for run in runs {
+        for first in (0..AT_ONCE).step_by(V::LANES) {
+            let mut distance = V::splat(0.0);
+            for i in 0..D {
+                let deviation = value.of(V::from_bytes(&run.odds[i][first..])) - V::splat(x[i]);
+                distance = distance + V::splat(weights[i]) * deviation * deviation;
+            }
+            // Weights can overflow; what is no number is not near.
+            let far = V::splat(f32::MAX);
+            let (nearest, place) = V::select(distance.less(far), distance, far).least();
+            if nearest < least {
+                (least, number) = (nearest, run.numbers[first + place]);
+            }
+        }
+    }
+    number
+}
+
+/// What a coordinate stands for.
 pub(super) trait Value: Copy {
-    fn of(self, level: u16) -> f32;
+    /// From `2 * level + 1`.
+    fn of<V: Lanes>(self, odd: V) -> V;
 }
 
 /// Odd multiples of a scale: magnitudes.
@@ -143,8 +170,8 @@ pub(super) struct Odd(pub(super) f32);
 
 impl Value for Odd {
     #[inline(always)]
-    fn of(self, level: u16) -> f32 {
-        self.0 * f32::from(2 * level + 1)
+    fn of<V: Lanes>(self, odd: V) -> V {
+        V::splat(self.0) * odd
     }
 }
 
@@ -156,46 +183,18 @@ pub(super) struct Shifted {
 }
 
 impl Shifted {
-    /// Without the scale.
+    /// Without the scale; exact.
     #[inline(always)]
-    pub(super) fn unit(self, level: u16) -> f32 {
-        f32::from(level) - 1.0 + self.shift
+    pub(super) fn unit<V: Lanes>(self, odd: V) -> V {
+        odd * V::splat(0.5) + V::splat(self.shift - 1.5)
     }
 }
 
 impl Value for Shifted {
     #[inline(always)]
-    fn of(self, level: u16) -> f32 {
-        self.scale * self.unit(level)
+    fn of<V: Lanes>(self, odd: V) -> V {
+        V::splat(self.scale) * self.unit(odd)
     }
-}
-
-/// The weighted squared distances of points to `x`, summed in the order of the coordinates.
-#[inline(always)]
-fn distances<const D: usize>(
-    codes: &[u16; AT_ONCE],
-    x: &[f32; D],
-    weights: &[f32; D],
-    value: impl Value,
-) -> [f32; AT_ONCE] {
-    let mut distances = [0.0; AT_ONCE];
-    for i in 0..D {
-        for (distance, &code) in distances.iter_mut().zip(codes) {
-            let deviation = value.of(code >> (16 / D * i) & ((1 << (16 / D)) - 1)) - x[i];
-            *distance += weights[i] * deviation * deviation;
-        }
-    }
-    distances
-}
-
-/// The levels as a code.
-#[inline(always)]
-fn code_of<const D: usize>(levels: &[u8; D]) -> u16 {
-    let mut code = 0;
-    for (i, &level) in levels.iter().enumerate() {
-        code |= u16::from(level) << (16 / D * i);
-    }
-    code
 }
 
 #[cfg(test)]
@@ -206,27 +205,21 @@ mod tests {
     #[test]
     fn points_are_found_and_their_neighbours_elsewhere() {
         let book = Codebook::<8>::new(&codebook::IQ2_XXS, 3, 2);
-        for number in 0..256 {
-            let found = book.find(&book.levels(number), &[0.0; 8], &[1.0; 8], Odd(1.0));
-            assert_eq!((found.number, found.exact), (number, true));
+        for (number, &code) in codebook::IQ2_XXS.iter().enumerate() {
+            let found = book.find::<f32>(code, &[0.0; 8], &[1.0; 8], Odd(1.0));
+            assert_eq!((usize::from(found.number), found.exact), (number, true));
         }
-        // Nothing has these levels; with all weight on the first coordinate its value decides.
-        let levels = [2, 1, 1, 1, 1, 1, 1, 2];
+        // Nothing has the levels 2, 1, 1, 1, 1, 1, 1, 2; with all weight on the first coordinate its value decides.
         let mut weights = [0.0; 8];
         weights[0] = 1.0;
-        for level in [0u8, 2] {
-            let x = [f32::from(2 * level + 1); 8];
-            let found = book.find(&levels, &x, &weights, Odd(1.0));
-            assert!(!found.exact);
-            let near = book.levels(found.number);
-            let distance: i32 =
-                near.iter().zip(&levels).map(|(a, b)| (i32::from(*a) - i32::from(*b)).pow(2)).sum();
-            assert!((1..=3).contains(&distance), "{near:?}");
+        for (value, levels) in [(1.0, 1.0..=3.0), (5.0, 5.0..=5.0)] {
+            let found = book.find::<f32>(0x9556, &[value; 8], &weights, Odd(1.0));
+            assert!(!found.exact && levels.contains(&book.odds(found.number)[0]), "{value}");
         }
     }
 
     #[test]
-    fn lists_hold_whole_distances() {
+    fn every_code_has_a_point_or_neighbours() {
         let book = Codebook::<4>::new(&codebook::IQ3_XXS, 8, 2);
         let lists = book.entries.iter().filter(|e| matches!(e, Entry::Neighbours { .. })).count();
         assert_eq!(lists, 8usize.pow(4) - 256);

@@ -6,6 +6,7 @@
 
 use super::iq1_s::SHIFT;
 use super::points::{Codebook, Found, Shifted};
+use crate::lanes::Lanes;
 
 /// Coordinates of a point.
 pub(super) const D: usize = 8;
@@ -43,12 +44,8 @@ impl Best {
 
     /// Whether any of these choices is better than the best so far. `qx` `Σ w·q·x`, `qq` `Σ w·q²`.
     #[inline(always)]
-    pub(super) fn beaten<const K: usize>(&self, qx: &[f32; K], qq: &[f32; K]) -> bool {
-        let mut beaten = false;
-        for k in 0..K {
-            beaten |= (qq[k] > 0.0) & (qx[k] * qx[k] > self.score * qq[k]);
-        }
-        beaten
+    pub(super) fn beaten<V: Lanes>(&self, qx: V, qq: V) -> bool {
+        V::any(V::splat(0.0).less(qq) & (V::splat(self.score) * qq).less(qx * qx))
     }
 
     #[inline(always)]
@@ -78,9 +75,8 @@ impl<const P: usize> GroupFit<P> {
 /// The elements' places, by size; equals stay in their order.
 pub(super) fn sorted<const N: usize>(x: &[f32; N]) -> [u8; N] {
     let mut order = std::array::from_fn(|i| i as u8);
-    order.sort_by(|&a, &b| {
-        x[usize::from(a)].partial_cmp(&x[usize::from(b)]).unwrap_or(std::cmp::Ordering::Equal)
-    });
+    // Adding zero makes minus zero equal to zero, as it is.
+    order.sort_by(|&a, &b| (x[usize::from(a)] + 0.0).total_cmp(&(x[usize::from(b)] + 0.0)));
     order
 }
 
@@ -88,7 +84,7 @@ impl<const N: usize> Group<'_, N> {
     /// The points for the cut's levels, and the scale once more where they had to give. `shift` is that of the point whose
     /// number it gets; `opposite` the choice of shifts that stands for the negative values of another.
     #[inline(always)]
-    pub(super) fn to_points<const P: usize>(
+    pub(super) fn to_points<V: Lanes, const P: usize>(
         &self,
         book: &Codebook<D>,
         cut: Cut,
@@ -109,14 +105,16 @@ impl<const N: usize> Group<'_, N> {
         for (k, found) in found.iter_mut().enumerate() {
             let value = Shifted { scale: fit.scale, shift: shift(fit.shifts, k) };
             let (x, weights) = (&self.x.as_chunks().0[k], &self.weights.as_chunks().0[k]);
-            *found = book.find(&levels.as_chunks().0[k], x, weights, value);
+            let levels: &[u8; D] = &levels.as_chunks().0[k];
+            let code = levels.iter().rev().fold(0, |code, &level| code << 2 | u16::from(level));
+            *found = book.find::<V>(code, x, weights, value);
         }
         fit.points = found.map(|found| found.number);
         if found.iter().any(|found| !found.exact) {
             let (mut qx, mut qq) = (0.0, 0.0);
             for (k, found) in found.iter().enumerate() {
                 let shifts = shift(fit.shifts, k);
-                self.add_products(k, book.levels(found.number), shifts, 1.0, (&mut qx, &mut qq));
+                self.add_products(k, book.odds(found.number), shifts, 1.0, (&mut qx, &mut qq));
             }
             if qx > 0.0 && qq > 0.0 {
                 fit.scale = qx / qq;
@@ -125,20 +123,20 @@ impl<const N: usize> Group<'_, N> {
         fit
     }
 
-    /// Adds `w·q·x` and `w·q²` of point number `k`, whose values are its levels, shifted, times `multiple`.
+    /// Adds `w·q·x` and `w·q²` of point number `k`, given `2 * level + 1` of its coordinates: values shifted, times `multiple`.
     #[inline(always)]
     pub(super) fn add_products(
         &self,
         k: usize,
-        levels: [u8; D],
+        odds: &[f32; D],
         shift: f32,
         multiple: f32,
         sums: (&mut f32, &mut f32),
     ) {
         let unit = Shifted { scale: 1.0, shift };
-        for (j, level) in levels.into_iter().enumerate() {
+        for (j, &odd) in odds.iter().enumerate() {
             let (x, w) = (self.x[D * k + j], self.weights[D * k + j]);
-            let q = unit.unit(u16::from(level)) * multiple;
+            let q = unit.unit(odd) * multiple;
             *sums.0 += w * q * x;
             *sums.1 += w * q * q;
         }

@@ -76,6 +76,13 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn from_bytes(from: &[u8]) -> Self {
+        let from = &from[..Self::LANES];
+        // SAFETY: AVX2; the slice has 8 bytes.
+        Self(unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.as_ptr().cast()))) })
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32]) {
         let to = &mut to[..Self::LANES];
         // SAFETY: AVX; the slice has room for 8 numbers.
@@ -122,6 +129,18 @@ impl Lanes for Avx2 {
     fn any(mask: Mask) -> bool {
         // SAFETY: AVX, see the top of the file.
         unsafe { _mm256_movemask_ps(mask.0) != 0 }
+    }
+
+    #[inline(always)]
+    fn least(self) -> (f32, usize) {
+        // SAFETY: AVX, see the top of the file.
+        unsafe {
+            let halves = _mm_min_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+            let pairs = _mm_min_ps(halves, _mm_movehl_ps(halves, halves));
+            let least = _mm_cvtss_f32(_mm_min_ss(pairs, _mm_movehdup_ps(pairs)));
+            let mask = _mm256_cmp_ps::<_CMP_EQ_OQ>(self.0, _mm256_set1_ps(least));
+            (least, _mm256_movemask_ps(mask).trailing_zeros() as usize)
+        }
     }
 
     #[inline(always)]

@@ -91,6 +91,13 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn from_bytes(from: &[u8]) -> Self {
+        let from = &from[..Self::LANES];
+        // SAFETY: AVX-512F; the slice has 16 bytes.
+        Self(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.as_ptr().cast()))) })
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32]) {
         let to = &mut to[..Self::LANES];
         // SAFETY: AVX-512F; the slice has room for 16 numbers.
@@ -136,6 +143,16 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn any(mask: Mask) -> bool {
         mask.0 != 0
+    }
+
+    #[inline(always)]
+    fn least(self) -> (f32, usize) {
+        // SAFETY: AVX-512F, see the top of the file.
+        unsafe {
+            let least = _mm512_reduce_min_ps(self.0);
+            let mask = _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(self.0, _mm512_set1_ps(least));
+            (least, mask.trailing_zeros() as usize)
+        }
     }
 
     #[inline(always)]

@@ -46,6 +46,9 @@ pub(crate) trait Lanes:
     /// The first [`LANES`](Self::LANES) numbers of `from`. Panics if there are less.
     fn load(from: &[f32]) -> Self;
 
+    /// The first [`LANES`](Self::LANES) bytes of `from` as numbers. Panics if there are less.
+    fn from_bytes(from: &[u8]) -> Self;
+
     /// Writes the lanes to the start of `to`. Panics if there is less room.
     fn store(self, to: &mut [f32]);
 
@@ -67,6 +70,9 @@ pub(crate) trait Lanes:
 
     /// Whether `mask` is set in any lane.
     fn any(mask: Self::Mask) -> bool;
+
+    /// The least lane and its place, the first of equals. None is NaN.
+    fn least(self) -> (f32, usize);
 
     /// [`nearest_int`](crate::search::rounding::nearest_int), clamped to `low..=high`.
     fn nearest_int(self, low: i32, high: i32) -> Self;

@@ -73,6 +73,14 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn from_bytes(from: &[u8]) -> Self {
+        let from = &from[..Self::LANES];
+        let wide: [u32; 4] = std::array::from_fn(|i| from[i].into());
+        // SAFETY: the array has 4 numbers.
+        Self(unsafe { vcvtq_f32_u32(vld1q_u32(wide.as_ptr())) })
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32]) {
         let to = &mut to[..Self::LANES];
         // SAFETY: the slice has room for 4 numbers.
@@ -119,6 +127,17 @@ impl Lanes for Neon {
     fn any(mask: Mask) -> bool {
         // SAFETY: NEON is part of aarch64.
         unsafe { vmaxvq_u32(mask.0) != 0 }
+    }
+
+    #[inline(always)]
+    fn least(self) -> (f32, usize) {
+        let mut lanes = [0.0; Self::LANES];
+        self.store(&mut lanes);
+        let mut place = 0;
+        for (i, lane) in lanes.iter().enumerate() {
+            place = if *lane < lanes[place] { i } else { place };
+        }
+        (lanes[place], place)
     }
 
     #[inline(always)]

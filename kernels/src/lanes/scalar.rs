@@ -20,6 +20,11 @@ impl Lanes for f32 {
     }
 
     #[inline(always)]
+    fn from_bytes(from: &[u8]) -> Self {
+        f32::from(from[0])
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32]) {
         let to = &mut to[..Self::LANES];
         to[0] = self;
@@ -58,6 +63,11 @@ impl Lanes for f32 {
     #[inline(always)]
     fn any(mask: bool) -> bool {
         mask
+    }
+
+    #[inline(always)]
+    fn least(self) -> (f32, usize) {
+        (self, 0)
     }
 
     #[inline(always)]
