@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Measures peak memory of kquant on a synthetic Llama checkpoint of more than 2 GB with one tensor of 600 MB.
+"""Measures peak memory of kquant on a synthetic Llama checkpoint of more than 2 GB with one tensor of 600 MB, and on a mixture
+whose experts make three tensors of 134 MB each.
 
 The anonymous memory (pages of mapped files aside) must stay under `--memory` plus 200 MB, and the result must be the
 same for every budget and for every way of reading (`--io`). With 128M nothing but the budget may grow with the model: all
@@ -19,6 +20,9 @@ from program import Kquant, Tally
 
 # The embedding is 604 MB in bf16.
 MODEL = synthetic.Llama(hidden=2048, ffn=8192, layers=12, heads=32, kv_heads=32, vocab=147_456, context=2048, tied=True)
+MIXTURE = synthetic.Llama(
+    hidden=2048, ffn=4096, layers=1, heads=32, kv_heads=8, vocab=8192, context=2048, tied=True, experts=8
+)
 MIB, MB = 1 << 20, 1_000_000
 ALLOWANCE = 200 * MB
 RESIDENT = 300 * MB
@@ -31,6 +35,8 @@ FOLDER_RUNS = [
     ("128M", "mmap", RESIDENT, RESIDENT),
     (None, "auto", None, None),
 ]
+# As f32 the experts of one tensor would be 268 MB.
+MIXTURE_RUNS = [("16M", "auto", 16 * MIB + ALLOWANCE, None), (None, "auto", None, None)]
 GGUF_RUNS = [("128M", "mmap", RESIDENT, RESIDENT), ("128M", "pread", RESIDENT, RESIDENT)]
 
 
@@ -82,6 +88,12 @@ def main():
         kquant.quantize(model, gguf, "BF16")
         shutil.rmtree(model)
         check(kquant, gguf, GGUF_RUNS, Path(scratch) / "out.gguf", tally)
+    with tempfile.TemporaryDirectory(prefix="kquant-memory-", dir=args.dir) as scratch:
+        model = Path(scratch) / "mixture"
+        model.mkdir()
+        size, stacked = MIXTURE.write(model), 2 * MIXTURE.experts * MIXTURE.ffn * MIXTURE.hidden
+        print(f"mixture: {size / MB:.0f} MB, {MIXTURE.experts} experts, together {stacked / MB:.0f} MB a tensor")
+        check(kquant, model, MIXTURE_RUNS, Path(scratch) / "out.gguf", tally)
     return tally.close()
 
 

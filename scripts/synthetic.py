@@ -30,6 +30,7 @@ class Llama:
     vocab: int
     context: int
     tied: bool
+    experts: int = 0  # more than none: Mixtral
 
     def tensors(self):
         """Name -> shape of every tensor."""
@@ -41,15 +42,28 @@ class Llama:
             prefix = f"model.layers.{layer}."
             found |= {f"{prefix}self_attn.{p}_proj.weight": [self.hidden, self.hidden] for p in "qo"}
             found |= {f"{prefix}self_attn.{p}_proj.weight": [kv, self.hidden] for p in "kv"}
-            found |= {f"{prefix}mlp.{p}_proj.weight": [self.ffn, self.hidden] for p in ("gate", "up")}
-            found[f"{prefix}mlp.down_proj.weight"] = [self.hidden, self.ffn]
+            found |= self.feed_forward(prefix)
             found |= {f"{prefix}{p}_layernorm.weight": [self.hidden] for p in ("input", "post_attention")}
+        return found
+
+    def feed_forward(self, prefix):
+        """Name -> shape of the tensors of a layer's feed-forward network, or of its experts."""
+        if not self.experts:
+            wide = {f"{prefix}mlp.{p}_proj.weight": [self.ffn, self.hidden] for p in ("gate", "up")}
+            return wide | {f"{prefix}mlp.down_proj.weight": [self.hidden, self.ffn]}
+        found = {f"{prefix}block_sparse_moe.gate.weight": [self.experts, self.hidden]}
+        for expert in range(self.experts):
+            name = f"{prefix}block_sparse_moe.experts.{expert}"
+            found |= {f"{name}.{p}.weight": [self.ffn, self.hidden] for p in ("w1", "w3")}
+            found[f"{name}.w2.weight"] = [self.hidden, self.ffn]
         return found
 
     def config(self):
         """config.json."""
-        return {
-            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16", "hidden_act": "silu",
+        mixture = {"num_local_experts": self.experts, "num_experts_per_tok": 2} if self.experts else {}
+        kind = ("MixtralForCausalLM", "mixtral") if self.experts else ("LlamaForCausalLM", "llama")
+        return mixture | {
+            "architectures": [kind[0]], "model_type": kind[1], "torch_dtype": "bfloat16", "hidden_act": "silu",
             "hidden_size": self.hidden, "intermediate_size": self.ffn, "num_hidden_layers": self.layers,
             "num_attention_heads": self.heads, "num_key_value_heads": self.kv_heads, "vocab_size": self.vocab,
             "max_position_embeddings": self.context, "tie_word_embeddings": self.tied, "rms_norm_eps": 1e-5,

@@ -7,14 +7,11 @@
 mod support;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use half::bf16;
-use kquant::checkpoint::type_layout;
 use kquant::model::{Model, Pass, Products};
 use kquant::progress::Silent;
-use kquant_formats::gguf::{Gguf, TensorSpec, layout};
 use serde_json::Value as Json;
 use support::{Scratch, data, ok, quantize};
 
@@ -59,61 +56,30 @@ fn assert_close(case: &str, ours: &[f32], theirs: &[f32]) {
     }
 }
 
-/// Copies the llama `from`, a GGUF in F32, to `to`; `rope_freqs.weight` there rounds its rotary frequencies to bf16.
-fn round_frequencies(from: &Path, to: &Path) {
-    let hyper = Model::open(from, None).unwrap().hyper;
-    let gguf = Gguf::open(from, type_layout).unwrap();
-    let mut tensors: Vec<(String, Vec<u64>, Vec<u8>)> =
-        gguf.tensors().iter().map(|t| (t.name.clone(), t.shape.clone(), gguf.data(t).unwrap())).collect();
-    let name = "rope_freqs.weight";
-    let old = tensors.iter().position(|t| t.0 == name).map(|at| tensors.remove(at).2);
-    let factor = |pair: usize| match &old {
-        Some(data) => f64::from(f32::from_le_bytes(data[4 * pair..][..4].try_into().unwrap())),
-        None => 1.0,
-    };
-    let pairs = hyper.rotary / 2;
-    let factors = (0..pairs).flat_map(|pair| {
-        let frequency = f64::from(hyper.rope_base).powf(-(pair as f64) / pairs as f64);
-        let rounded = bf16::from_f64(frequency / factor(pair)).to_f64();
-        ((frequency / rounded) as f32).to_le_bytes()
-    });
-    tensors.push((name.into(), vec![pairs as u64], factors.collect()));
-    let specs: Vec<TensorSpec> = tensors
-        .iter()
-        .map(|(name, shape, data)| TensorSpec {
-            name: name.clone(),
-            shape: shape.clone(),
-            type_id: 0,
-            bytes: data.len() as u64,
-        })
-        .collect();
-    let placed = layout(gguf.metadata(), &specs).unwrap();
-    let mut bytes = placed.header;
-    bytes.resize(placed.total as usize, 0);
-    for ((_, _, data), offset) in tensors.iter().zip(placed.offsets) {
-        bytes[offset as usize..][..data.len()].copy_from_slice(data);
-    }
-    fs::write(to, bytes).unwrap();
+/// All folders with logits: those of the repository, or of the folder that KQUANT_ARCHS names.
+fn folders() -> Vec<PathBuf> {
+    let root = std::env::var_os("KQUANT_ARCHS").map_or_else(|| data("archs"), PathBuf::from);
+    let mut folders: Vec<PathBuf> = fs::read_dir(root).unwrap().map(|f| f.unwrap().path()).collect();
+    folders.sort();
+    assert!(folders.len() > 3);
+    folders
 }
 
-/// Folder and GGUF, both layouts of the configuration.
-fn equals_transformers(name: &str) {
+/// Folder and GGUF, both layouts of the configuration, token by token.
+fn equals_transformers(folder: &Path) {
+    let name = folder.file_name().unwrap().to_str().unwrap();
     let scratch = Scratch::new(&format!("forward-{name}"));
-    let folder = data("archs").join(name);
-    let (tokens, expected) = expected(&folder);
+    let (tokens, expected) = expected(folder);
     let of = |path: &Path| logits(&Model::open(path, None).unwrap(), &tokens, tokens.len(), u64::MAX);
 
-    let from_folder = of(&folder);
+    let from_folder = of(folder);
     let gguf = scratch.path("model-f32.gguf");
-    ok(quantize(&folder, &gguf, "F32", &[]));
+    ok(quantize(folder, &gguf, "F32", &[]));
     assert_eq!(of(&gguf), from_folder, "{name}: the GGUF has the same weights");
-    if name == "gpt2" {
-        assert_close(name, &from_folder, &expected);
-    } else {
-        let rounded = scratch.path("rounded.gguf");
-        round_frequencies(&gguf, &rounded);
-        assert_close(name, &of(&rounded), &expected);
-    }
+    let mut rounded = Model::open(&gguf, None).unwrap();
+    rounded.round_turns();
+    assert_close(name, &logits(&rounded, &tokens, tokens.len(), u64::MAX), &expected);
+    token_by_token(name, &rounded, &tokens, &expected);
 
     let newer = scratch.path("newer");
     fs::create_dir(&newer).unwrap();
@@ -124,24 +90,22 @@ fn equals_transformers(name: &str) {
     assert_eq!(of(&newer), from_folder, "{name}: the layout of transformers 5 says the same");
 }
 
-#[test]
-fn llama() {
-    equals_transformers("llama");
+fn token_by_token(name: &str, model: &Model, tokens: &[u32], whole: &[f32]) {
+    for memory in [0, u64::MAX] {
+        let mut session = model.session(memory).unwrap();
+        let mut ours = session.feed(&tokens[..7]).unwrap();
+        for token in &tokens[7..] {
+            ours.extend(session.feed(&[*token]).unwrap());
+        }
+        assert_close(name, &ours, &whole[6 * model.vocab_size()..]);
+    }
 }
 
 #[test]
-fn llama_with_tied_embeddings_and_llama3_rope() {
-    equals_transformers("llama-tied-rope3");
-}
-
-#[test]
-fn mistral_with_wide_heads() {
-    equals_transformers("mistral");
-}
-
-#[test]
-fn gpt2() {
-    equals_transformers("gpt2");
+fn every_folder() {
+    for folder in folders() {
+        equals_transformers(&folder);
+    }
 }
 
 #[test]
@@ -182,19 +146,27 @@ fn chunks_do_not_see_each_other_nor_the_tiles() {
 }
 
 #[test]
-fn token_by_token_is_the_same_text() {
-    for name in ["llama", "llama-tied-rope3", "mistral", "gpt2"] {
-        let folder = data("archs").join(name);
-        let (tokens, _) = expected(&folder);
-        let model = Model::open(&folder, None).unwrap();
-        let whole = logits(&model, &tokens, tokens.len(), u64::MAX);
-        for memory in [0, u64::MAX] {
-            let mut session = model.session(memory).unwrap();
-            let mut ours = session.feed(&tokens[..7]).unwrap();
-            for token in &tokens[7..] {
-                ours.extend(session.feed(&[*token]).unwrap());
-            }
-            assert_close(name, &ours, &whole[6 * model.vocab_size()..]);
-        }
+fn keys_that_make_no_model_are_refused() {
+    let scratch = Scratch::new("forward-keys");
+    for (model, key, fragment) in [
+        (
+            "llama",
+            "llama.block_count=int:4000000000",
+            "`llama.block_count` is more than the model has tensors",
+        ),
+        ("llama", "llama.attention.head_count=int:3", "`llama.attention.head_count_kv` must divide"),
+        ("gemma2", "gemma2.attention.sliding_window_pattern=int:0", "is no positive whole number"),
+        ("mixtral", "llama.expert_used_count=int:5", "`llama.expert_used_count` is more than expert_count"),
+        ("mixtral", "llama.expert_count=int:3", "tensor `blk.0.ffn_gate_inp.weight` has shape"),
+        ("deepseek_v3", "deepseek2.expert_group_count=int:3", "leave too few experts"),
+        ("deepseek_v3", "deepseek2.expert_gating_func=int:9", "is a function that is not supported yet"),
+        ("deepseek_v3", "deepseek2.rope.dimension_count=int:48", "must be less than key_length_mla"),
+        ("deepseek_v3", "deepseek2.attention.kv_lora_rank=int:16", "has shape"),
+        ("gpt_oss", "gpt-oss.rope.scaling.type=str:ntk", "is none of none, linear, yarn and longrope"),
+    ] {
+        let out = scratch.path("model.gguf");
+        ok(quantize(&data("archs").join(model), &out, "F32", &["--force", "--override-kv", key]));
+        let error = Model::open(&out, None).err().unwrap().to_string();
+        assert!(error.contains(fragment), "{key}: {error}");
     }
 }

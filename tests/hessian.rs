@@ -47,7 +47,7 @@ fn merge(out: &Path, files: &[&Path], more: &[&str]) -> Output {
 /// Every matrix of a file.
 fn hessians(path: &Path) -> Vec<Option<Hessian>> {
     let file = HessianFile::open(path).unwrap();
-    let all: Vec<_> = file.groups().flat_map(|g| Half::ALL.map(|half| g.read(half).unwrap())).collect();
+    let all: Vec<_> = file.groups().flat_map(|g| Half::ALL.map(|half| g.read(0, half).unwrap())).collect();
     assert!(all.len() >= 16, "two layers of four groups");
     all
 }
@@ -135,7 +135,7 @@ fn hessians_are_those_of_the_inputs() {
     assert!(file.group_of("blk.1.attn_v.weight").unwrap().tensors() == names[4]);
     assert!(file.group_of("token_embd.weight").is_none());
     for group in file.groups() {
-        let [train, held_out] = Half::ALL.map(|half| group.read(half).unwrap().unwrap());
+        let [train, held_out] = Half::ALL.map(|half| group.read(0, half).unwrap().unwrap());
         assert_eq!((train.tokens, held_out.tokens, train.columns), (4864, 512, group.columns()));
         let n = group.columns();
         let importance = &file.importance().entries[&group.tensors()[0]];

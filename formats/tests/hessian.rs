@@ -18,7 +18,7 @@ use proptest::prelude::*;
 const TEXT: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 fn group(tensors: &[&str], columns: usize) -> Group {
-    Group { tensors: tensors.iter().map(|&t| t.to_owned()).collect(), columns }
+    Group { tensors: tensors.iter().map(|&t| t.to_owned()).collect(), columns, matrices: 1 }
 }
 
 fn description() -> Description {
@@ -38,14 +38,18 @@ fn entry(sums: &[f32], count: f32) -> Entry {
 fn write(path: &Path) -> Result<(), FormatError> {
     let mut writer = HessianWriter::create(path, &description(), false)?;
     let (q, o) = (entry(&[1.0, 4.0, 9.0], 1280.0), entry(&[2.0, 0.0], 1280.0));
-    writer.write_outer(1, Half::HeldOut, &[0.5, -0.25, 8.0])?;
-    writer
-        .write_sums(1, &GroupSums { entry: &o, high: &[2.0, 0.0], low: &[1e-17, 0.0], tokens: [768, 512] })?;
-    writer.write_outer(1, Half::Train, &[1.5, 0.25, 0.0])?;
-    writer.write_outer(0, Half::Train, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?;
-    writer.write_outer(0, Half::HeldOut, &[0.0; 6])?;
-    writer
-        .write_sums(0, &GroupSums { entry: &q, high: &[1.0, 4.0, 9.0], low: &[0.0; 3], tokens: [1280, 0] })?;
+    writer.write_outer((1, 0), Half::HeldOut, &[0.5, -0.25, 8.0])?;
+    writer.write_sums(
+        1,
+        &GroupSums { entry: &o, high: &[2.0, 0.0], low: &[1e-17, 0.0], tokens: &[[768, 512]] },
+    )?;
+    writer.write_outer((1, 0), Half::Train, &[1.5, 0.25, 0.0])?;
+    writer.write_outer((0, 0), Half::Train, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?;
+    writer.write_outer((0, 0), Half::HeldOut, &[0.0; 6])?;
+    writer.write_sums(
+        0,
+        &GroupSums { entry: &q, high: &[1.0, 4.0, 9.0], low: &[0.0; 3], tokens: &[[1280, 0]] },
+    )?;
     writer.finish()
 }
 
@@ -59,16 +63,16 @@ fn what_is_written_is_read() {
     assert_eq!(file.description(), &description());
     assert_eq!(["k", "o", "v"].map(|name| file.group_of(name)), [Some(0), Some(1), None]);
     assert_eq!(file.squares(1).unwrap(), [[2.0, 0.0], [1e-17, 0.0]]);
-    assert_eq!(Half::ALL.map(|half| file.tokens(1, half)), [768, 512]);
+    assert_eq!(Half::ALL.map(|half| file.tokens((1, 0), half)), [768, 512]);
     let mut sums = [10.0; 3];
-    file.add_outer(1, Half::HeldOut, &mut sums).unwrap();
+    file.add_outer((1, 0), Half::HeldOut, &mut sums).unwrap();
     assert_eq!(sums, [10.5, 9.75, 18.0]);
     let mut sums = [0.0; 6];
-    file.add_outer(0, Half::Train, &mut sums).unwrap();
+    file.add_outer((0, 0), Half::Train, &mut sums).unwrap();
     assert_eq!(sums, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     assert!(
-        file.add_outer(0, Half::Train, &mut [0.0; 5]).is_err()
-            && file.add_outer(2, Half::Train, &mut []).is_err()
+        file.add_outer((0, 0), Half::Train, &mut [0.0; 5]).is_err()
+            && file.add_outer((2, 0), Half::Train, &mut []).is_err()
     );
 
     // For readers of importance matrices it is one.
@@ -76,6 +80,44 @@ fn what_is_written_is_read() {
     assert_eq!(&matrix, file.importance());
     assert_eq!(matrix.entries.keys().collect::<Vec<_>>(), ["k", "o", "q"]);
     assert_eq!((matrix.entries["k"].clone(), matrix.chunk_size), (entry(&[1.0, 4.0, 9.0], 1280.0), Some(64)));
+}
+
+#[test]
+fn every_matrix_of_a_tensor_has_its_own_sums() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("statistics.gguf");
+    let experts = Group { matrices: 3, ..group(&["gate", "up"], 2) };
+    let description = Description { groups: vec![experts], ..description() };
+    let mut writer = HessianWriter::create(&path, &description, false).unwrap();
+    let sums = [1.0, 4.0, 0.0, 0.0, 9.0, 16.0];
+    let entry = Entry {
+        columns: 2,
+        matrices: 3,
+        sums: sums.map(|v: f64| v as f32).into(),
+        counts: vec![5.0, 0.0, 7.0],
+    };
+    let tokens = [[5, 0], [0, 0], [4, 3]];
+    let groups = GroupSums { entry: &entry, high: &sums, low: &[0.0; 6], tokens: &tokens };
+    for matrix in [2, 0, 1] {
+        writer.write_outer((0, matrix), Half::Train, &[matrix as f64, 0.5, 1.0]).unwrap();
+        writer.write_outer((0, matrix), Half::HeldOut, &[0.0, 2.5, matrix as f64]).unwrap();
+    }
+    assert!(writer.write_outer((0, 3), Half::Train, &[0.0; 3]).is_err());
+    assert!(writer.write_sums(0, &GroupSums { tokens: &tokens[1..], ..groups }).is_err());
+    writer.write_sums(0, &groups).unwrap();
+    writer.finish().unwrap();
+
+    let file = HessianFile::open(&path).unwrap();
+    assert_eq!(file.description(), &description);
+    assert_eq!(file.importance().entries["up"], entry);
+    assert_eq!(file.squares(0).unwrap(), [sums.to_vec(), vec![0.0; 6]]);
+    for (matrix, tokens) in tokens.into_iter().enumerate() {
+        assert_eq!(Half::ALL.map(|half| file.tokens((0, matrix), half)), tokens);
+        let mut sums = [1.0; 3];
+        file.add_outer((0, matrix), Half::HeldOut, &mut sums).unwrap();
+        assert_eq!(sums, [1.0, 3.5, 1.0 + matrix as f64]);
+    }
+    assert!(file.add_outer((0, 3), Half::Train, &mut [0.0; 3]).is_err());
 }
 
 #[test]
@@ -93,7 +135,7 @@ fn rows_of_the_triangle_follow_each_other() {
 /// Writes sums of the first group of [`description`].
 fn q(writer: &mut HessianWriter, sums: &[f32], high: [f64; 3]) -> Result<(), FormatError> {
     let entry = entry(sums, 1.0);
-    writer.write_sums(0, &GroupSums { entry: &entry, high: &high, low: &[0.0; 3], tokens: [1, 0] })
+    writer.write_sums(0, &GroupSums { entry: &entry, high: &high, low: &[0.0; 3], tokens: &[[1, 0]] })
 }
 
 #[test]
@@ -119,15 +161,15 @@ fn nothing_is_left_of_what_cannot_be_written() {
         ("NaN sum", tried(same, |w| q(w, &[1.0; 3], [f64::NAN; 3])), "an exact sum is not finite"),
         (
             "triangle",
-            tried(same, |w| w.write_outer(0, Half::Train, &[0.0; 9])),
+            tried(same, |w| w.write_outer((0, 0), Half::Train, &[0.0; 9])),
             "has 6 outer products, not 9",
         ),
         (
             "NaN",
-            tried(same, |w| w.write_outer(0, Half::Train, &[f64::NAN; 6])),
+            tried(same, |w| w.write_outer((0, 0), Half::Train, &[f64::NAN; 6])),
             "an outer product is not finite",
         ),
-        ("no such group", tried(same, |w| w.write_outer(2, Half::Train, &[])), "no group number 2"),
+        ("no such group", tried(same, |w| w.write_outer((2, 0), Half::Train, &[])), "no group number 2"),
         ("no groups", tried(|d| d.groups.clear(), |_| Ok(())), "no tensors to collect statistics of"),
         ("space", tried(|d| d.groups[1].tensors[0] = "a b".into(), |_| Ok(())), "\"a b\" holds a space"),
         ("twice", tried(|d| d.groups[1].tensors[0] = "q".into(), |_| Ok(())), "are called \"q.in_sum2\""),
@@ -255,8 +297,8 @@ fn cases() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             without_key("kquant.hessian.groups"),
             "kquant.hessian.groups (array of strings) is missing",
         ),
-        ("an unknown tensor", groups(&["q k v"]), "no entry of one matrix for tensor \"v\""),
-        ("two spaces", groups(&["q  k"]), "no entry of one matrix for tensor \"\""),
+        ("an unknown tensor", groups(&["q k v"]), "no entry for tensor \"v\""),
+        ("two spaces", groups(&["q  k"]), "no entry for tensor \"\""),
         ("twice in a group", groups(&["q k q"]), "tensor \"q\" is in two groups"),
         ("twice", groups(&["q k", "q"]), "tensor \"q\" is in two groups"),
         ("left out", groups(&["q"]), "tensor \"k\" is in no group"),
@@ -320,8 +362,8 @@ fn malformed_sums_are_refused() {
         let bytes = with_tensor("q.in_outer.held_out", &[3], 28, &values);
         let path = scratch.file("statistics.gguf", &bytes);
         let file = HessianFile::open(&path).unwrap();
-        file.add_outer(0, Half::Train, &mut [0.0; 3]).unwrap();
-        check_error(case, file.add_outer(0, Half::HeldOut, &mut [0.0; 3]), &path, fragment);
+        file.add_outer((0, 0), Half::Train, &mut [0.0; 3]).unwrap();
+        check_error(case, file.add_outer((0, 0), Half::HeldOut, &mut [0.0; 3]), &path, fragment);
     }
     for (case, value) in [("NaN", f64::NAN), ("negative", -1.0)] {
         let bytes = with_tensor("q.in_sum2_exact", &[2, 2], 28, &[1.0, value, 0.0, 0.0]);
@@ -355,8 +397,8 @@ proptest! {
             let Ok(file) = HessianFile::open(&scratch.file("statistics.gguf", &bytes)) else { continue };
             for (i, group) in file.description().groups.iter().enumerate() {
                 let mut sums = vec![0.0; group.packed()];
-                let _ = (file.squares(i), file.add_outer(i, Half::Train, &mut sums));
-                prop_assert!(file.tokens(i, Half::Train) <= 1 << 53);
+                let _ = (file.squares(i), file.add_outer((i, 0), Half::Train, &mut sums));
+                prop_assert!(file.tokens((i, 0), Half::Train) <= 1 << 53);
             }
         }
     }

@@ -11,7 +11,7 @@ use kquant_kernels::linalg::{
     PackedBf16, PackedWeights, View, ViewMut, gemm, linear_packed, linear_packed_bf16, mirror, syrk,
 };
 use kquant_kernels::math::{
-    Heads, Pairs, Rope, Scratch, frequencies, gelu_tanh, rms_norm, silu_gate, softmax,
+    Heads, Pairs, Rope, Scratch, Seen, frequencies, gelu_tanh, rms_norm, silu_gate, softmax,
 };
 
 const TOKENS: usize = 512;
@@ -67,14 +67,16 @@ fn linear_layers(c: &mut Criterion) {
 }
 
 fn attention(c: &mut Criterion) {
-    let shape = Heads { heads: 16, kv_heads: 16, dim: 64, scale: 0.125 };
+    let shape =
+        Heads { heads: 16, kv_heads: 16, dim: 64, value_dim: 64, scale: 0.125, cap: None, window: None };
     let width = shape.heads * shape.dim;
     let (q, k, v) = (noise(TOKENS * width), noise(TOKENS * width), noise(TOKENS * width));
     let (mut out, mut scratch) = (vec![0.0; TOKENS * width], Scratch::default());
+    let seen = Seen { keys: &k, values: &v, sinks: &[] };
     let mut group = c.benchmark_group("attention");
     // Two products with half of the keys, on average.
     on_each_isa(&mut group, "512x16x64", 2 * TOKENS * (TOKENS + 1) * width, || {
-        shape.attend(black_box(&mut out), black_box(&q), &k, &v, &mut scratch);
+        shape.attend(black_box(&mut out), black_box(&q), seen, &mut scratch);
     });
 }
 
@@ -95,7 +97,7 @@ fn rows(c: &mut Criterion) {
         out.copy_from_slice(&x);
         gelu_tanh(black_box(&mut out));
     });
-    let rope = Rope::new(&frequencies(1e4, 64, &[], 1.0), TOKENS, Pairs::Adjacent);
+    let rope = Rope::new(&frequencies(1e4, 64, &[], 1.0), TOKENS, Pairs::Adjacent, 1.0);
     on_each_isa(&mut group, "rope", SIZE, || rope.rotate(black_box(&mut out), N / 64, 64, 0));
 }
 

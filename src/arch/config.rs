@@ -165,6 +165,33 @@ impl Config {
         .map(Option::flatten)
     }
 
+    /// The strings of the list under `key`.
+    ///
+    /// # Errors
+    /// When the value is not a list of strings.
+    pub fn optional_texts(&self, key: &str) -> Result<Option<Vec<&str>>, ConfigError> {
+        self.typed(&[key], "a list of strings", |json| json.as_array()?.iter().map(Json::as_str).collect())
+    }
+
+    /// The whole numbers of the list under `key`.
+    ///
+    /// # Errors
+    /// When the value is not a list of whole numbers from 0 on.
+    pub fn optional_counts(&self, key: &str) -> Result<Option<Vec<u64>>, ConfigError> {
+        self.typed(&[key], "a list of whole numbers", |json| {
+            json.as_array()?.iter().map(Json::as_u64).collect()
+        })
+    }
+
+    /// The numbers of the list under `key`.
+    ///
+    /// # Errors
+    /// When the value is not a list of numbers that fit f32.
+    pub fn optional_numbers(&self, key: &str) -> Result<Option<Vec<f32>>, ConfigError> {
+        let number = |json: &Json| json.as_f64().map(|n| n as f32).filter(|n| n.is_finite());
+        self.typed(&[key], "a list of numbers", |json| json.as_array()?.iter().map(number).collect())
+    }
+
     /// The object under the first of `keys` that is set.
     ///
     /// # Errors

@@ -1,27 +1,36 @@
 //! GPT-2.
 
-use kquant_formats::gguf::Value;
+use crate::model::graph::{Activation, Graph, NormKind, Slot};
+use crate::model::parts::*;
 
-use crate::checkpoint::Checkpoint;
-use crate::plan::MappedTensor;
-
-use super::Architecture;
 use super::config::Config;
+use super::dims::{Dim::*, Sizes};
+use super::entry::Entry;
 use super::error::ArchError;
+use super::family::{Family, nothing, unsupported};
 use super::keys::Keys;
-use super::mapping::{Dim::*, Entry, Sizes, Table};
-
-/// The family.
-pub(super) struct Gpt2;
+use super::mapping::Table;
 
 const NAME: &str = "gpt2";
+
+/// The family.
+pub(super) static FAMILY: Family = Family {
+    name: NAME,
+    classes: &["GPT2LMHeadModel", "GPT2Model"],
+    model_types: &["gpt2"],
+    sizes,
+    keys,
+    table: &TABLE,
+    computed: nothing,
+    graph: &GRAPH,
+};
 
 static TABLE: Table = Table {
     family: NAME,
     prefix: "transformer.",
     // The causal mask, which early checkpoints carry.
     ignored: &[".attn.bias", ".attn.masked_bias"],
-    entries: &[
+    entries: &[&[
         Entry::new("wte.weight", "token_embd.weight", &[Vocab, Hidden]),
         Entry::new("wpe.weight", "position_embd.weight", &[Positions, Hidden]).always_f32(),
         Entry::new("ln_f.weight", "output_norm.weight", &[Hidden]),
@@ -39,43 +48,35 @@ static TABLE: Table = Table {
         Entry::new("h.{}.mlp.c_fc.bias", "blk.{}.ffn_up.bias", &[FeedForward]),
         Entry::new("h.{}.mlp.c_proj.weight", "blk.{}.ffn_down.weight", &[FeedForward, Hidden]).transposed(),
         Entry::new("h.{}.mlp.c_proj.bias", "blk.{}.ffn_down.bias", &[Hidden]),
-    ],
+    ]],
 };
 
-impl Architecture for Gpt2 {
-    fn classes(&self) -> &'static [&'static str] {
-        &["GPT2LMHeadModel", "GPT2Model"]
-    }
+static GRAPH: Graph = Graph {
+    learned_positions: true,
+    layer: |_, _| {
+        let attention = [ATTENTION_LAYER_NORM, FUSED_QUERY_KEY_VALUE, ATTEND, ADD].concat();
+        let feed_forward = two_matrices(Slot::Normed, Activation::Gelu);
+        [&attention, FEED_FORWARD_LAYER_NORM, &feed_forward, ADD].concat()
+    },
+    final_norm: NormKind::Layer,
+    ..Graph::PLAIN
+};
 
-    fn model_types(&self) -> &'static [&'static str] {
-        &["gpt2"]
-    }
-
-    fn gguf_name(&self) -> &'static str {
-        NAME
-    }
-
-    fn keys(&self, config: &Config) -> Result<Vec<(String, Value)>, ArchError> {
-        let sizes = sizes(config)?;
-        let mut keys = Keys::new(NAME);
-        keys.count("block_count", sizes.layers);
-        keys.count("context_length", sizes.positions);
-        keys.count("embedding_length", sizes.hidden);
-        keys.count("feed_forward_length", sizes.feed_forward);
-        keys.count("attention.head_count", sizes.heads);
-        keys.number("attention.layer_norm_epsilon", config.number(&["layer_norm_epsilon"])?);
-        Ok(keys.into_list())
-    }
-
-    fn tensors(&self, config: &Config, checkpoint: &dyn Checkpoint) -> Result<Vec<MappedTensor>, ArchError> {
-        TABLE.map(&sizes(config)?, checkpoint)
-    }
+fn keys(config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
+    let mut keys = Keys::new(NAME);
+    keys.count("block_count", sizes.layers);
+    keys.count("context_length", sizes.positions);
+    keys.count("embedding_length", sizes.hidden);
+    keys.count("feed_forward_length", sizes.feed_forward);
+    keys.count("attention.head_count", sizes.heads);
+    keys.number("attention.layer_norm_epsilon", config.number(&["layer_norm_epsilon"])?);
+    Ok(keys)
 }
 
 fn sizes(config: &Config) -> Result<Sizes, ArchError> {
     if config.optional_flag("scale_attn_by_inverse_layer_idx")? == Some(true) {
         let what = "attention scaled by layer (`scale_attn_by_inverse_layer_idx` is true) is".to_owned();
-        return Err(ArchError::Unsupported { file: config.origin().to_owned(), what, family: NAME });
+        return Err(unsupported(config, NAME, what));
     }
     let hidden = config.count(&["n_embd"])?;
     let heads = config.count(&["n_head"])?;
@@ -98,5 +99,6 @@ fn sizes(config: &Config) -> Result<Sizes, ArchError> {
         heads,
         kv_heads: heads,
         head_dim: hidden / heads,
+        ..Sizes::default()
     })
 }

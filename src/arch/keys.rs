@@ -13,8 +13,17 @@ impl Keys {
         Self { prefix, list: Vec::new() }
     }
 
+    /// Adds the key, or changes it where it is.
     pub(super) fn add(&mut self, name: &str, value: Value) {
-        self.list.push((format!("{}.{name}", self.prefix), value));
+        self.set(format!("{}.{name}", self.prefix), value);
+    }
+
+    /// The same for a key of another prefix, which is part of `key`.
+    pub(super) fn set(&mut self, key: String, value: Value) {
+        match self.list.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, old)) => *old = value,
+            None => self.list.push((key, value)),
+        }
     }
 
     pub(super) fn count(&mut self, name: &str, value: u32) {

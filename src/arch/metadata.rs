@@ -8,7 +8,7 @@ use super::Architecture;
 use super::config::{Config, ConfigError};
 use super::error::ArchError;
 use super::naming::Naming;
-use super::size_label::size_label;
+use super::size_label::size_label_of;
 
 /// The `general.*` keys and the family's own, in the order llama.cpp's converter writes them.
 ///
@@ -42,7 +42,7 @@ pub fn metadata(
         ("general.organization", naming.organization),
         ("general.finetune", naming.finetune),
         ("general.basename", naming.basename),
-        ("general.size_label", naming.size_label.or_else(|| Some(size_label(parameters)))),
+        ("general.size_label", naming.size_label.or_else(|| Some(size_label_of(tensors)))),
     ];
     for (key, value) in keys {
         if let Some(value) = value {

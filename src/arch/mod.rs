@@ -3,23 +3,48 @@
 //! | file | what |
 //! |---|---|
 //! | `config` | `config.json`, with errors that name the key |
-//! | `mapping` | a family's tensor table and the one walk over it |
-//! | `llama`, `gpt2` | one family each: a table and its keys |
+//! | `dims`, `entry`, `entries` | dimensions, rows of tables, and lists of rows that families share |
+//! | `mapping`, `place` | a family's tensor table and the one walk over it |
+//! | `family`, `text` | a family as data, and what most configurations have in common |
+//! | `llama`, `gpt2` and so on | one family each: a table, its keys and its forward pass |
 //! | `rope` | rotary position settings, Llama 3's frequency factors |
 //! | `metadata`, `naming`, `size_label` | the `general.*` keys |
 //!
-//! The next family is one file beside `llama.rs` and one line in `FAMILIES`.
+//! The next family is one file beside `llama.rs` and one line in `FAMILIES`: docs/adding-an-architecture.md.
 
 mod config;
+mod deepseek2;
+mod dims;
+mod entries;
+mod entry;
 mod error;
+mod family;
+mod gemma;
+mod gemma2;
+mod gemma3;
 mod gpt2;
+mod gpt_neox;
+mod gpt_oss;
+mod granite;
 mod keys;
 mod llama;
 mod mapping;
 mod metadata;
+mod mixtral;
 mod naming;
+mod olmo2;
+mod phi2;
+mod phi3;
+mod place;
+mod qwen2;
+mod qwen3;
+mod qwen3_moe;
 mod rope;
 mod size_label;
+mod smollm3;
+mod stablelm;
+mod starcoder2;
+mod text;
 
 pub use config::{Config, ConfigError};
 pub use error::{ArchError, Mismatch, WrongShape};
@@ -28,6 +53,7 @@ pub use metadata::metadata;
 use kquant_formats::gguf::Value;
 
 use crate::checkpoint::Checkpoint;
+use crate::model::graph::Graph;
 use crate::plan::MappedTensor;
 
 /// A model family.
@@ -40,6 +66,9 @@ pub trait Architecture: Sync {
 
     /// The family's name in GGUF, the prefix of its keys.
     fn gguf_name(&self) -> &'static str;
+
+    /// The family's forward pass, the same for all that share a GGUF name.
+    fn graph(&self) -> &'static Graph;
 
     /// The family's hyper-parameters as GGUF keys with their prefix, in the order llama.cpp's converter writes them.
     ///
@@ -55,7 +84,39 @@ pub trait Architecture: Sync {
 }
 
 /// The registry.
-static FAMILIES: &[&dyn Architecture] = &[&llama::Llama, &gpt2::Gpt2];
+static FAMILIES: &[&dyn Architecture] = &[
+    &llama::FAMILY,
+    &mixtral::FAMILY,
+    &qwen2::FAMILY,
+    &qwen3::FAMILY,
+    &qwen3_moe::FAMILY,
+    &gemma::FAMILY,
+    &gemma2::FAMILY,
+    &gemma3::FAMILY,
+    &phi2::FAMILY,
+    &phi3::FAMILY,
+    &smollm3::FAMILY,
+    &olmo2::FAMILY,
+    &granite::FAMILY,
+    &stablelm::FAMILY,
+    &starcoder2::FAMILY,
+    &gpt2::FAMILY,
+    &gpt_neox::FAMILY,
+    &gpt_oss::FAMILY,
+    &deepseek2::FAMILY,
+];
+
+/// The forward pass of the architecture called `name` in GGUF.
+pub fn graph(name: &str) -> Option<&'static Graph> {
+    FAMILIES.iter().find(|family| family.gguf_name() == name).map(|family| family.graph())
+}
+
+/// The architectures that have one, by their names in GGUF.
+pub fn graph_names() -> Vec<&'static str> {
+    let mut names: Vec<_> = FAMILIES.iter().map(|family| family.gguf_name()).collect();
+    names.dedup();
+    names
+}
 
 /// One of a family's lists of names.
 type Names = fn(&dyn Architecture) -> &'static [&'static str];

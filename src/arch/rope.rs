@@ -12,6 +12,8 @@ const DEFAULT_THETA: f32 = 10000.0;
 pub(super) struct Rope {
     /// Base of the frequencies.
     pub theta: f32,
+    /// The same in layers that see a window of the text only, where it is another one.
+    pub window_theta: Option<f32>,
     /// How longer contexts are reached.
     pub scaling: Scaling,
 }
@@ -52,10 +54,18 @@ pub(super) struct Llama3 {
 impl Rope {
     /// Reads the settings; `context` is the model's context length in tokens.
     pub(super) fn read(config: &Config, context: u32) -> Result<Self, ConfigError> {
-        let flat = config.optional_number(&["rope_theta"])?;
-        let Some(params) = config.optional_section(&["rope_parameters", "rope_scaling"])? else {
-            return Ok(Self { theta: flat.unwrap_or(DEFAULT_THETA), scaling: Scaling::None });
+        let flat = config.optional_number(&["rope_theta", "rotary_emb_base"])?;
+        let mut window_theta = config.optional_number(&["rope_local_base_freq"])?;
+        let Some(mut params) = config.optional_section(&["rope_parameters", "rope_scaling"])? else {
+            return Ok(Self { theta: flat.unwrap_or(DEFAULT_THETA), window_theta, scaling: Scaling::None });
         };
+        // Kinds of layers with settings of their own (Gemma 3).
+        if let Some(window) = params.optional_section(&["sliding_attention"])? {
+            window_theta = window.optional_number(&["rope_theta"])?.or(window_theta);
+        }
+        if let Some(full) = params.optional_section(&["full_attention"])? {
+            params = full;
+        }
         let theta = params.optional_number(&["rope_theta"])?.or(flat).unwrap_or(DEFAULT_THETA);
         let original = || -> Result<Option<u32>, ConfigError> {
             const KEY: &[&str] = &["original_max_position_embeddings"];
@@ -82,7 +92,7 @@ impl Rope {
             }),
             _ => return Err(params.unusable(key, "one of default, dynamic, linear, yarn, llama3")),
         };
-        Ok(Self { theta, scaling })
+        Ok(Self { theta, window_theta, scaling })
     }
 
     /// Adds the `rope.scaling.*` keys and the base, in the converter's order.
@@ -104,6 +114,14 @@ impl Rope {
             }
         }
         keys.number("rope.freq_base", self.theta);
+        keys.optional_number("rope.freq_base_swa", self.window_theta);
+    }
+
+    /// Adds the base alone, where it is not what readers of the file assume.
+    pub(super) fn write_unusual(&self, keys: &mut Keys) {
+        if self.theta != DEFAULT_THETA {
+            keys.number("rope.freq_base", self.theta);
+        }
     }
 
     /// The divisors of the frequencies, `[head_dim / 2]`, where the scaling is Llama 3's.

@@ -1,8 +1,32 @@
 //! `general.size_label` from the number of parameters.
 
+use crate::plan::MappedTensor;
+
+/// The label of a model: its parameters, or `8x7.0B` for experts, of which one and all that is shared are counted.
+pub(super) fn size_label_of(tensors: &[MappedTensor]) -> String {
+    let (mut shared, mut expert, mut experts, mut stacked) = (0u64, 0u64, 0u64, 0u64);
+    for tensor in tensors {
+        let weights = tensor.shape.iter().copied().fold(1, u64::saturating_mul);
+        // Biases of experts count as shared.
+        let expert_matrices = tensor.shape.len() > 2 && tensor.name.contains("_exps.");
+        if let Some(&count) = tensor.shape.last().filter(|&&n| n > 0 && expert_matrices) {
+            expert = expert.saturating_add(weights / count);
+            experts += count;
+            stacked += 1;
+        } else {
+            shared = shared.saturating_add(weights);
+        }
+    }
+    let label = size_label(shared.saturating_add(expert));
+    match experts.checked_div(stacked) {
+        Some(count) => format!("{count}x{label}"),
+        None => label,
+    }
+}
+
 /// The count in thousands, millions, billions or trillions, to two significant digits where it has fewer before the
 /// point: `152K`, `1.2B`, `70B` (the GGUF naming convention).
-pub(super) fn size_label(parameters: u64) -> String {
+fn size_label(parameters: u64) -> String {
     let (scale, suffix) = match parameters {
         1_000_000_000_001.. => (1e-12, 'T'),
         1_000_000_001.. => (1e-9, 'B'),

@@ -82,7 +82,8 @@ pub fn gather(
         block_tokens: block_tokens(context) as u32,
         held_out_every: HELD_OUT_EVERY,
     };
-    let described = |g: &LinearGroup| Group { tensors: g.tensors.clone(), columns: g.columns };
+    let described =
+        |g: &LinearGroup| Group { tensors: g.tensors.clone(), columns: g.columns, matrices: g.matrices };
     let description = Description {
         datasets: vec![text.name.to_owned()],
         chunks: chunks.len() as u32,
@@ -116,7 +117,8 @@ fn share_memory(
     output: &[LinearGroup],
     run: &Run,
 ) -> Result<Share, GatherError> {
-    let bytes = |groups: &[LinearGroup]| groups.iter().map(|g| 16 * packed(g.columns) as u64).sum::<u64>();
+    let group_bytes = |g: &LinearGroup| 16 * (packed(g.columns) * g.matrices) as u64;
+    let bytes = |groups: &[LinearGroup]| groups.iter().map(group_bytes).sum::<u64>();
     let layer = layers.iter().map(|groups| bytes(groups)).max().unwrap_or(0).max(bytes(output));
     let all = layers.iter().map(|groups| bytes(groups)).sum::<u64>() + bytes(output);
     let pass = |memory: u64| {

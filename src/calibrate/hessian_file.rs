@@ -67,22 +67,27 @@ impl<'a> GroupHessians<'a> {
         self.group.columns
     }
 
-    /// Tokens in `half`.
-    pub fn tokens(&self, half: Half) -> u64 {
-        self.file.tokens(self.number, half)
+    /// Matrices of each, with Hessians of their own; mostly 1.
+    pub fn matrices(&self) -> usize {
+        self.group.matrices
     }
 
-    /// The Hessian of `half`; `None` where no token is in it. Takes 8 bytes per element of the matrix while it works.
+    /// Tokens in `half` of matrix `matrix`.
+    pub fn tokens(&self, matrix: usize, half: Half) -> u64 {
+        self.file.tokens((self.number, matrix), half)
+    }
+
+    /// The Hessian of `half` of matrix `matrix`; `None` where no token is in it. Takes 8 bytes per element of the matrix while it works.
     ///
     /// # Errors
     /// When the file holds numbers that no outer products can be.
-    pub fn read(&self, half: Half) -> Result<Option<Hessian>, FormatError> {
-        let (n, tokens) = (self.columns(), self.tokens(half));
+    pub fn read(&self, matrix: usize, half: Half) -> Result<Option<Hessian>, FormatError> {
+        let (n, tokens) = (self.columns(), self.tokens(matrix, half));
         if tokens == 0 {
             return Ok(None);
         }
         let mut sums = vec![0.0; self.group.packed()];
-        self.file.add_outer(self.number, half, &mut sums)?;
+        self.file.add_outer((self.number, matrix), half, &mut sums)?;
         let mut mean = vec![0.0; n * n];
         mean.par_chunks_mut(PANEL * n).enumerate().for_each(|(panel, rows)| {
             fill_rows(rows, panel * PANEL, &sums, n, tokens as f64);

@@ -20,8 +20,8 @@ pub(super) struct Hessians {
     importance: Importance,
     /// Number of each group, by its first tensor.
     numbers: BTreeMap<String, usize>,
-    /// Sums that are not written yet, by the number of their group.
-    held: BTreeMap<usize, Outer>,
+    /// Sums that are not written yet, of each matrix, by the number of their group.
+    held: BTreeMap<usize, Vec<Outer>>,
     writer: HessianWriter,
     cut: Cut,
     /// Number of the first block of text that is seen.
@@ -29,7 +29,7 @@ pub(super) struct Hessians {
     layer_by_layer: bool,
 }
 
-/// The outer products of one group so far.
+/// The outer products of one matrix of a group so far.
 #[derive(Debug)]
 struct Outer {
     /// Of both halves: packed upper triangles.
@@ -71,15 +71,40 @@ impl Hessians {
 
     fn write_held(&mut self) -> Result<(), ObserveError> {
         for (name, &number) in &self.numbers {
-            let Some(outer) = self.held.remove(&number) else { continue };
+            let Some(all) = self.held.remove(&number) else { continue };
             let Some(sums) = self.importance.take(name) else { continue };
             let entry = sums.entry(name)?;
             let [high, low] = [&*sums.squares.high, &*sums.squares.low];
-            self.writer.write_sums(number, &GroupSums { entry: &entry, high, low, tokens: outer.tokens })?;
-            for half in Half::ALL {
-                self.writer.write_outer(number, half, &outer.sums[half as usize])?;
+            let tokens: Vec<[u64; 2]> = all.iter().map(|outer| outer.tokens).collect();
+            self.writer.write_sums(number, &GroupSums { entry: &entry, high, low, tokens: &tokens })?;
+            for (matrix, outer) in all.iter().enumerate() {
+                for half in Half::ALL {
+                    self.writer.write_outer((number, matrix), half, &outer.sums[half as usize])?;
+                }
             }
         }
+        Ok(())
+    }
+}
+
+impl Hessians {
+    /// Adds the rows of `x`, of one block of text or of several whole ones, to matrix `matrix` of `matrices`.
+    fn add(
+        &mut self,
+        first: &str,
+        (matrix, matrices): (usize, usize),
+        x: &[f32],
+        columns: usize,
+    ) -> Result<(), ObserveError> {
+        let Some(&number) = self.numbers.get(first) else { return Err(unexpected(first)) };
+        let empty =
+            || Outer { sums: [(); 2].map(|()| vec![0.0; packed(columns)]), tokens: [0; 2], blocks: 0 };
+        let all = self.held.entry(number).or_insert_with(|| (0..matrices).map(|_| empty()).collect());
+        let Some(outer) = all.get_mut(matrix) else { return Err(unexpected(first)) };
+        let half = self.cut.half(self.first_block + outer.blocks) as usize;
+        add_outer(&mut outer.sums[half], x, columns);
+        outer.tokens[half] += (x.len() / columns) as u64;
+        outer.blocks += 1;
         Ok(())
     }
 }
@@ -89,28 +114,20 @@ impl Observer for Hessians {
         // This first: it finds what is not finite.
         self.importance.linear_input(tensors, x, columns)?;
         let first = tensors.first().copied().unwrap_or_default();
-        let Some(&number) = self.numbers.get(first) else { return Err(unexpected(first, "comes")) };
-        let empty =
-            || Outer { sums: [(); 2].map(|()| vec![0.0; packed(columns)]), tokens: [0; 2], blocks: 0 };
-        let outer = self.held.entry(number).or_insert_with(empty);
-        for x in x.chunks(self.cut.block_tokens as usize * columns) {
-            let half = self.cut.half(self.first_block + outer.blocks) as usize;
-            add_outer(&mut outer.sums[half], x, columns);
-            outer.tokens[half] += (x.len() / columns) as u64;
-            outer.blocks += 1;
-        }
-        Ok(())
+        let mut blocks = x.chunks(self.cut.block_tokens as usize * columns);
+        blocks.try_for_each(|x| self.add(first, (0, 1), x, columns))
     }
 
     fn expert_input(
         &mut self,
-        tensor: &str,
+        tensors: &[&str],
         expert: usize,
-        _experts: usize,
-        _x: &[f32],
-        _columns: usize,
+        experts: usize,
+        x: &[f32],
+        columns: usize,
     ) -> Result<(), ObserveError> {
-        Err(unexpected(tensor, &format!("is of expert {expert}")))
+        self.importance.expert_input(tensors, expert, experts, x, columns)?;
+        self.add(tensors.first().copied().unwrap_or_default(), (expert, experts), x, columns)
     }
 
     fn end_of_layer(&mut self) -> Result<(), ObserveError> {
@@ -122,7 +139,7 @@ impl Observer for Hessians {
     }
 }
 
-fn unexpected(tensor: &str, found: &str) -> ObserveError {
-    let expected = "Hessians are collected of the dense layers that the architecture lists".to_owned();
-    ObserveError::Shape { tensor: tensor.to_owned(), found: found.to_owned(), expected }
+fn unexpected(tensor: &str) -> ObserveError {
+    let expected = "Hessians are collected of the linear maps that the architecture lists".to_owned();
+    ObserveError::Shape { tensor: tensor.to_owned(), found: "comes".to_owned(), expected }
 }

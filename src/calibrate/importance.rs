@@ -111,13 +111,13 @@ impl Observer for Importance {
 
     fn expert_input(
         &mut self,
-        tensor: &str,
+        tensors: &[&str],
         expert: usize,
         experts: usize,
         x: &[f32],
         columns: usize,
     ) -> Result<(), ObserveError> {
-        self.add(&[tensor], (expert, experts), x, columns)
+        self.add(tensors, (expert, experts), x, columns)
     }
 
     fn end_of_chunks(&mut self, chunks: usize) {

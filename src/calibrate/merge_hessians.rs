@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kquant_formats::FormatError;
-use kquant_formats::hessian::{Blocks, Description, GroupSums, Half, HessianFile, HessianWriter, Overlap};
+use kquant_formats::hessian::{
+    Blocks, Description, Group, GroupSums, Half, HessianFile, HessianWriter, Overlap,
+};
 use kquant_formats::imatrix::Entry;
 
 use super::exact::ExactSums;
@@ -69,16 +71,18 @@ pub fn merge_hessians(
     let description = describe_sum(&files)?;
     let mut writer = HessianWriter::create(out, &description, force)?;
     for (number, group) in description.groups.iter().enumerate() {
-        write_sums(&mut writer, &files, number, group.columns)?;
-        for half in Half::ALL {
-            let mut sums = vec![0.0; group.packed()];
-            for file in &files {
-                if cancel.load(Ordering::Relaxed) {
-                    return Err(HessianMergeError::Interrupted);
+        write_sums(&mut writer, &files, number, group)?;
+        for place in (0..group.matrices).map(|matrix| (number, matrix)) {
+            for half in Half::ALL {
+                let mut sums = vec![0.0; group.packed()];
+                for file in &files {
+                    if cancel.load(Ordering::Relaxed) {
+                        return Err(HessianMergeError::Interrupted);
+                    }
+                    file.add_outer(place, half, &mut sums)?;
                 }
-                file.add_outer(number, half, &mut sums)?;
+                writer.write_outer(place, half, &sums)?;
             }
-            writer.write_outer(number, half, &sums)?;
         }
     }
     writer.finish()?;
@@ -135,22 +139,26 @@ fn write_sums(
     writer: &mut HessianWriter,
     files: &[HessianFile],
     number: usize,
-    columns: usize,
+    group: &Group,
 ) -> Result<(), FormatError> {
-    let mut squares = ExactSums::zeros(columns);
-    let mut tokens = [0; 2];
+    let (columns, matrices) = (group.columns, group.matrices);
+    let mut squares = ExactSums::zeros(columns * matrices);
+    let mut tokens = vec![[0; 2]; matrices];
     for file in files {
         let [high, low] = file.squares(number)?;
         squares.add(&ExactSums { high, low });
-        for half in Half::ALL {
-            tokens[half as usize] += file.tokens(number, half);
+        for (matrix, tokens) in tokens.iter_mut().enumerate() {
+            for half in Half::ALL {
+                tokens[half as usize] += file.tokens((number, matrix), half);
+            }
         }
     }
     let entry = Entry {
         columns,
-        matrices: 1,
+        matrices,
         sums: squares.high.iter().map(|&sum| sum as f32).collect(),
-        counts: vec![(tokens[0] + tokens[1]) as f32],
+        counts: tokens.iter().map(|[train, held_out]| (train + held_out) as f32).collect(),
     };
-    writer.write_sums(number, &GroupSums { entry: &entry, high: &squares.high, low: &squares.low, tokens })
+    let sums = GroupSums { entry: &entry, high: &squares.high, low: &squares.low, tokens: &tokens };
+    writer.write_sums(number, &sums)
 }

@@ -35,6 +35,19 @@ pub enum CalibratedError {
         /// Columns of the tensor.
         expected: u64,
     },
+    /// Statistics of another model.
+    #[error(
+        "tensor `{tensor}` has {expected} matrices, its statistics {found}: they were made of another model. Make them anew \
+         with `kquant calibrate --hessian`"
+    )]
+    Matrices {
+        /// GGUF name.
+        tensor: String,
+        /// Matrices of the statistics.
+        found: u64,
+        /// Matrices of the tensor.
+        expected: u64,
+    },
     /// Buffers that the budget cannot hold.
     #[error(
         "{what} needs {needed} bytes of memory to be encoded with feedback; give --memory at least that much, or choose \

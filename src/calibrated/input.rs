@@ -47,6 +47,12 @@ impl Halves {
         (self.train.means(), self.held_out.means())
     }
 
+    /// Adds tokens of which no losses are known, of block `block` of `blocks`.
+    pub(super) fn add_block(&mut self, block: usize, blocks: usize, x: &[f32]) {
+        let half = if is_held_out(block, blocks) { &mut self.held_out } else { &mut self.train };
+        half.add(x, &[]);
+    }
+
     /// Adds tokens from `first` of `total` on, each block of `block` tokens to its half.
     pub(super) fn add(&mut self, (first, total): (usize, usize), block: usize, x: &[f32], lost: &[f32]) {
         let blocks = total.div_ceil(block);
@@ -88,6 +94,11 @@ pub(super) struct Encoded {
 }
 
 impl Encoded {
+    /// Its bytes and report.
+    pub(super) fn into_parts(self) -> (Option<Vec<u8>>, Option<TensorReport>) {
+        (self.bytes, self.report)
+    }
+
     /// Puts bytes and report where they belong.
     pub(super) fn keep(
         self,
@@ -99,6 +110,22 @@ impl Encoded {
         let columns = tensor.mapped.columns() as usize;
         self.bytes.map_or(Ok(()), |bytes| stash.insert(&tensor.mapped.name, tensor.block, columns, bytes))
     }
+}
+
+/// Encodes `weights` `[rows][columns]` as `tensor` asks, with the columns' `importance`.
+pub(super) fn encode_plainly(
+    tensor: &PlannedTensor,
+    weights: &[f32],
+    importance: &[f32],
+    encoder: &dyn Encoder,
+    out: &mut [u8],
+) {
+    let columns = importance.len();
+    let importance = encoder.prepare_importance(importance, columns);
+    let row_bytes = columns / tensor.block.elements * tensor.block.bytes;
+    weights.par_chunks(columns).zip(out.par_chunks_mut(row_bytes)).for_each(|(weights, out)| {
+        encoder.encode(tensor.block, Rows { weights, columns }, Some(&importance), out);
+    });
 }
 
 impl Input {
@@ -134,7 +161,8 @@ impl Input {
         self.held_out.as_ref().map_or(0, |h| h.hessian.tokens)
     }
 
-    /// Encodes `weights` (`[rows][columns]`) as `tensor` asks, with feedback if its type has use for it. Known losses are differences of inputs, or else of outputs.
+    /// Encodes `weights` (`[rows][columns]`) as `tensor` asks, with feedback if its type has use for it. Known losses are
+    /// differences of inputs, or else of outputs.
     pub(super) fn encode(
         &self,
         tensor: &PlannedTensor,
@@ -190,12 +218,7 @@ impl Input {
     }
 
     fn encode_plainly(&self, tensor: &PlannedTensor, weights: &[f32], encoder: &dyn Encoder, out: &mut [u8]) {
-        let columns = self.feedback.columns();
-        let importance = encoder.prepare_importance(&self.importance, columns);
-        let row_bytes = columns / tensor.block.elements * tensor.block.bytes;
-        weights.par_chunks(columns).zip(out.par_chunks_mut(row_bytes)).for_each(|(weights, out)| {
-            encoder.encode(tensor.block, Rows { weights, columns }, Some(&importance), out);
-        });
+        encode_plainly(tensor, weights, &self.importance, encoder, out);
     }
 
     fn report(&self, tensor: &PlannedTensor, correction: f32, losses: &Losses) -> TensorReport {

@@ -7,6 +7,7 @@
 mod error;
 mod input;
 mod job;
+mod matrices;
 mod moments;
 mod one_shot;
 mod pass;

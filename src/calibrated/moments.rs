@@ -35,7 +35,7 @@ pub(super) struct Means {
 }
 
 impl Moments {
-    /// Of inputs of `columns` columns, and losses of `lost`.
+    /// Of inputs of `columns` columns, and losses of `lost`; of none if that is 0.
     pub(super) fn new(columns: usize, lost: usize) -> Self {
         let zeros = |rows: usize| vec![0.0; rows * columns];
         Self { tokens: 0, columns, lost, outer: zeros(columns), cross: zeros(lost) }
@@ -81,7 +81,7 @@ impl Moments {
         let tokens = self.tokens as f32;
         self.outer.par_iter_mut().chain(self.cross.par_iter_mut()).for_each(|v| *v /= tokens);
         let hessian = Hessian { columns: n, mean: self.outer, tokens: self.tokens };
-        Some(Means { hessian, cross: Some(self.cross) })
+        Some(Means { hessian, cross: (self.lost > 0).then_some(self.cross) })
     }
 }
 

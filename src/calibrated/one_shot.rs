@@ -7,6 +7,7 @@ use std::time::Instant;
 use kquant_formats::hessian::Half;
 
 use super::input::{Input, Method};
+use super::matrices::{encode_one, matrix_name};
 use super::moments::Means;
 use super::report::Report;
 use super::{CalibratedError, Stash};
@@ -56,8 +57,10 @@ impl OneShot<'_> {
         let mut done = 0;
         for group in self.file.groups() {
             let tensors: Vec<_> =
-                group.tensors().iter().filter_map(|name| planned.get(name.as_str())).collect();
-            if let Some(input) = self.input(&group, &mut report)? {
+                group.tensors().iter().filter_map(|name| planned.get(name.as_str()).copied()).collect();
+            if group.matrices() > 1 {
+                self.encode_matrices(&group, &tensors, &mut stash, &mut report)?;
+            } else if let Some(input) = self.input(&group, 0, &mut report)? {
                 for tensor in tensors.iter().filter(|t| !t.copy) {
                     self.encode(tensor, &input, &mut stash, &mut report)?;
                 }
@@ -81,7 +84,14 @@ impl OneShot<'_> {
                         expected: tensor.mapped.columns(),
                     });
                 }
-                let floats = 6 * columns * columns + 4 * tensor.mapped.weights();
+                if tensor.mapped.matrices() != group.matrices() as u64 {
+                    return Err(CalibratedError::Matrices {
+                        tensor: tensor.mapped.name.clone(),
+                        found: group.matrices() as u64,
+                        expected: tensor.mapped.matrices(),
+                    });
+                }
+                let floats = 6 * columns * columns + 4 * tensor.mapped.rows_per_matrix() * columns;
                 largest = largest.max(4 * floats);
             }
         }
@@ -92,16 +102,53 @@ impl OneShot<'_> {
     }
 
     /// The statistics of one input, factored; `None` where there are none.
-    fn input(&self, group: &GroupHessians, report: &mut Report) -> Result<Option<Input>, CalibratedError> {
+    fn input(
+        &self,
+        group: &GroupHessians,
+        matrix: usize,
+        report: &mut Report,
+    ) -> Result<Option<Input>, CalibratedError> {
         let start = Instant::now();
-        let means =
-            |half| Ok::<_, CalibratedError>(group.read(half)?.map(|hessian| Means { hessian, cross: None }));
+        let means = |half| {
+            let hessian = group.read(matrix, half)?;
+            Ok::<_, CalibratedError>(hessian.map(|hessian| Means { hessian, cross: None }))
+        };
         let (train, held_out) = (means(Half::Train)?, means(Half::HeldOut)?);
-        report.held_out_tokens = report.held_out_tokens.max(group.tokens(Half::HeldOut));
-        report.tokens = report.tokens.max(group.tokens(Half::Train) + report.held_out_tokens);
-        let input = train.map_or(Ok(None), |train| Input::new(train, held_out, group.tensors()));
+        report.held_out_tokens = report.held_out_tokens.max(group.tokens(matrix, Half::HeldOut));
+        report.tokens = report.tokens.max(group.tokens(matrix, Half::Train) + report.held_out_tokens);
+        let names: Vec<String> = match group.matrices() {
+            1 => group.tensors().to_vec(),
+            _ => group.tensors().iter().map(|name| matrix_name(name, matrix)).collect(),
+        };
+        let input = train.map_or(Ok(None), |train| Input::new(train, held_out, &names));
         report.steps.factors.add(start, Input::factor_operations(group.columns()));
         input
+    }
+
+    /// Tensors of several matrices, each with a Hessian of its own.
+    fn encode_matrices(
+        &self,
+        group: &GroupHessians,
+        tensors: &[&PlannedTensor],
+        stash: &mut Stash,
+        report: &mut Report,
+    ) -> Result<(), CalibratedError> {
+        let tensors: Vec<_> = tensors.iter().filter(|t| !t.copy && t.block.quantized).collect();
+        let mut encoded = vec![Vec::new(); tensors.len()];
+        let method = Method { encoder: self.encoder, options: self.options, cancel: self.cancel };
+        for matrix in 0..if tensors.is_empty() { 0 } else { group.matrices() } {
+            let input = self.input(group, matrix, report)?;
+            for (tensor, out) in tensors.iter().zip(&mut encoded) {
+                let steps = &mut report.steps;
+                let (bytes, told) = encode_one(self.model, tensor, matrix, input.as_ref(), &method, steps)?;
+                report.tensors.extend(told);
+                out.extend(bytes);
+            }
+        }
+        for (tensor, bytes) in tensors.into_iter().zip(encoded) {
+            stash.insert(&tensor.mapped.name, tensor.block, group.columns(), bytes)?;
+        }
+        Ok(())
     }
 
     fn encode(

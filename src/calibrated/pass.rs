@@ -36,11 +36,16 @@ impl Pass<'_> {
     pub(super) fn run(mut self) -> Result<(Stash, Report), CalibratedError> {
         self.embed()?;
         for layer in 0..self.job.model.hyper.layers {
-            for stage in &self.stages.stages {
+            for stage in self.stages.of(layer) {
                 let halves = self.advance(layer, stage)?;
                 if let (Some(group), Some(halves)) = (&stage.group, halves) {
                     let names = self.stages.tensors(layer, group);
                     self.encode(&names, halves, !group.residual)?;
+                }
+                if let Some(group) = &stage.group {
+                    if group.by.is_some() {
+                        self.encode_matrices(layer, stage, group)?;
+                    }
                     self.progress(self.job.chunks.tokens().len(), &format!("layer {layer}, weights"));
                 }
             }
@@ -92,7 +97,7 @@ impl Pass<'_> {
             let f = self.stages.run(layer, stage, &original, first, f)?;
             let q = self.streams.take(tile, Side::Quantized)?;
             let q = self.stages.run(layer, stage, &quantized, first, q)?;
-            if stage.group.is_some() {
+            if stage.group.as_ref().is_some_and(|group| group.by.is_none()) {
                 let lost = self.lost(stage, next.as_ref(), &f, &q);
                 self.add(&mut halves, tile, stage.input(&q), &lost);
             }
@@ -115,7 +120,9 @@ impl Pass<'_> {
         let Some(next) = next else { return lost };
         let mut lost = self.stages.apply(next, &lost);
         let streams = stage.stream(f).par_iter().zip(stage.stream(q));
-        lost.par_iter_mut().zip(streams).for_each(|(lost, (f, q))| *lost += f - q);
+        // In units of what the group gives: the stream takes that times a scale.
+        let unit = 1.0 / self.stages.residual_scale();
+        lost.par_iter_mut().zip(streams).for_each(|(lost, (f, q))| *lost += (f - q) * unit);
         lost
     }
 
@@ -143,7 +150,7 @@ impl Pass<'_> {
     }
 
     /// Tokens of tile `tile`.
-    fn tokens(&self, tile: usize) -> usize {
+    pub(super) fn tokens(&self, tile: usize) -> usize {
         (self.job.chunks.tokens().len() - tile * self.tile).min(self.tile)
     }
 
@@ -152,7 +159,7 @@ impl Pass<'_> {
         self.job.progress.advance(self.done, what);
     }
 
-    fn check_cancelled(&self) -> Result<(), ModelError> {
+    pub(super) fn check_cancelled(&self) -> Result<(), ModelError> {
         if self.job.cancel.load(Ordering::Relaxed) { Err(ModelError::Interrupted) } else { Ok(()) }
     }
 

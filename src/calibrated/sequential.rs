@@ -45,8 +45,7 @@ pub struct Sequential<'a> {
 impl Sequential<'_> {
     /// Units of work: tokens times stages and groups.
     pub fn work(model: &Model, chunks: &Chunks) -> u64 {
-        let per_layer = 2 * model.groups_per_layer() + 1;
-        (chunks.tokens().len() * model.hyper.layers * per_layer) as u64
+        (chunks.tokens().len() * (2 * model.groups() + model.hyper.layers)) as u64
     }
 
     /// Encodes the weights of all linear maps of the layers, and of the output if asked.
@@ -76,11 +75,11 @@ impl Sequential<'_> {
     fn group_bytes(&self, stages: &Stages) -> Result<u64, CalibratedError> {
         let mut largest = BTreeMap::new();
         for layer in 0..self.model.hyper.layers {
-            for group in stages.stages.iter().filter_map(|s| s.group.as_ref()) {
+            for group in stages.of(layer).iter().filter_map(|s| s.group.as_ref()) {
                 let names = stages.tensors(layer, group);
                 let tensors: Vec<_> = names.iter().filter_map(|name| self.model.find(name)).collect();
                 let columns = tensors.iter().map(|t| t.columns()).max().unwrap_or(0);
-                let rows = tensors.iter().map(|t| t.rows()).max().unwrap_or(0);
+                let rows = tensors.iter().map(|t| t.rows_per_matrix()).max().unwrap_or(0);
                 let lost = if group.residual { rows } else { columns };
                 let floats = 5 * columns * columns + (2 * lost + 4 * rows) * columns;
                 largest.insert(4 * floats, layer);

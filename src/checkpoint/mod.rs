@@ -1,6 +1,7 @@
 //! Any input as named tensors with row-range reads.
 
 mod gguf;
+mod mxfp4;
 mod open;
 mod safetensors;
 
@@ -90,6 +91,21 @@ pub trait Checkpoint: Send + Sync {
     /// # Errors
     /// When the type cannot be read.
     fn decode(&self, tensor: usize, at: (u64, u64), bytes: &[u8], out: &mut [f32]) -> Result<(), ReadError>;
+
+    /// The same weights as blocks of the tensor's GGUF type, into `out`, exactly theirs; for tensors that have one.
+    ///
+    /// # Errors
+    /// When what belongs to the bytes cannot be read.
+    fn to_blocks(
+        &self,
+        _tensor: usize,
+        _at: (u64, u64),
+        bytes: &[u8],
+        out: &mut [u8],
+    ) -> Result<(), ReadError> {
+        out.copy_from_slice(bytes);
+        Ok(())
+    }
 }
 
 /// Bytes of rows `rows` of tensor `tensor`, counted from the tensor's start.

@@ -1,4 +1,5 @@
-//! A safetensors checkpoint, single or sharded; 8-bit floats are multiplied by their `weight_scale_inv` as they are read.
+//! A safetensors checkpoint, single or sharded; 8-bit floats are multiplied by their `weight_scale_inv` as they are read,
+//! 4-bit floats and their scales become blocks.
 
 use std::collections::HashMap;
 
@@ -7,6 +8,7 @@ use kquant_formats::source::Extent;
 use kquant_kernels::block;
 use kquant_kernels::float8::{decode_e4m3, decode_e5m2};
 
+use super::mxfp4::{self, Fp4};
 use super::{Checkpoint, ReadError, TensorInfo};
 
 /// Suffix of the tensors that hold the scales of 8-bit weights.
@@ -23,11 +25,12 @@ struct Scales {
     columns: u64,
 }
 
-/// One tensor that the model sees: its place in the file and, for 8-bit floats, its scales.
+/// One tensor that the model sees: its place in the file and, for 8-bit and 4-bit floats, its scales.
 struct Entry {
     stored: usize,
     dtype: Dtype,
     scales: Option<Scales>,
+    fp4: Option<Fp4>,
 }
 
 pub(super) struct SafeTensorsCheckpoint {
@@ -42,11 +45,19 @@ impl SafeTensorsCheckpoint {
     pub(super) fn new(file: SafeTensors, scale_block: Option<[u64; 2]>) -> Result<Self, ReadError> {
         let names: HashMap<&str, usize> =
             file.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
-        let is_scale =
-            |name: &str| name.strip_suffix(SCALE_SUFFIX).is_some_and(|weight| names.contains_key(weight));
+        let is_scale = |name: &str| {
+            name.strip_suffix(SCALE_SUFFIX).is_some_and(|weight| names.contains_key(weight))
+                || mxfp4::blocks_of(name).is_some_and(|blocks| names.contains_key(&*blocks))
+        };
         let mut tensors = Vec::new();
         let mut entries = Vec::new();
         for (stored, t) in file.tensors().iter().enumerate().filter(|(_, t)| !is_scale(&t.name)) {
+            if let Some(&scales) = mxfp4::scales_of(&t.name).and_then(|name| names.get(&*name)) {
+                let (info, fp4) = Fp4::new(t, &file.tensors()[scales], scales)?;
+                tensors.push(info);
+                entries.push(Entry { stored, dtype: t.dtype, scales: None, fp4: Some(fp4) });
+                continue;
+            }
             let scale = names.get(format!("{}{SCALE_SUFFIX}", t.name).as_str());
             let scales = match scale {
                 Some(&scale) => Some(read_scales(&file, stored, scale, scale_block)?),
@@ -63,7 +74,7 @@ impl SafeTensorsCheckpoint {
                 },
                 shard: t.shard,
             });
-            entries.push(Entry { stored, dtype: t.dtype, scales });
+            entries.push(Entry { stored, dtype: t.dtype, scales, fp4: None });
         }
         let index = tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
         Ok(Self { file, tensors, entries, index })
@@ -124,6 +135,22 @@ impl Scales {
     }
 }
 
+impl SafeTensorsCheckpoint {
+    /// The scales of `codes` bytes of 4-bit floats from column `at.1` of row `at.0` on.
+    fn scale_codes(
+        &self,
+        fp4: &Fp4,
+        info: &TensorInfo,
+        at: (u64, u64),
+        codes: usize,
+    ) -> Result<Vec<u8>, ReadError> {
+        let mut scales = vec![0; codes / mxfp4::CODES];
+        let first = (at.0 * info.columns() + at.1) / mxfp4::ELEMENTS;
+        self.file.extent(fp4.scales)?.read_at(first, &mut scales)?;
+        Ok(scales)
+    }
+}
+
 impl Checkpoint for SafeTensorsCheckpoint {
     fn tensors(&self) -> &[TensorInfo] {
         &self.tensors
@@ -141,6 +168,9 @@ impl Checkpoint for SafeTensorsCheckpoint {
 
     fn decode(&self, tensor: usize, at: (u64, u64), bytes: &[u8], out: &mut [f32]) -> Result<(), ReadError> {
         let (info, entry) = (&self.tensors[tensor], &self.entries[tensor]);
+        if let Some(fp4) = &entry.fp4 {
+            return fp4.decode(bytes, &self.scale_codes(fp4, info, at, bytes.len())?, out);
+        }
         let float8: Option<fn(u8) -> f32> = match entry.dtype {
             Dtype::F8E4M3 => Some(decode_e4m3),
             Dtype::F8E5M2 => Some(decode_e5m2),
@@ -156,6 +186,23 @@ impl Checkpoint for SafeTensorsCheckpoint {
         }
         if let Some(scales) = &entry.scales {
             scales.apply(at, info.columns(), out);
+        }
+        Ok(())
+    }
+
+    fn to_blocks(
+        &self,
+        tensor: usize,
+        at: (u64, u64),
+        bytes: &[u8],
+        out: &mut [u8],
+    ) -> Result<(), ReadError> {
+        match &self.entries[tensor].fp4 {
+            Some(fp4) => {
+                let scales = self.scale_codes(fp4, &self.tensors[tensor], at, bytes.len())?;
+                fp4.blocks(bytes, &scales, out);
+            }
+            None => out.copy_from_slice(bytes),
         }
         Ok(())
     }

@@ -97,7 +97,7 @@ pub(super) fn summary(file: &HessianFile) -> String {
     let of = file.description();
     let tensors: usize = of.groups.iter().map(|g| g.tensors.len()).sum();
     let (groups, chunks, context) = (of.groups.len(), of.chunks, of.cut.context);
-    let tokens = |half: Half| file.groups().map(|g| g.tokens(half)).max().unwrap_or_default();
+    let tokens = |half: Half| file.groups().map(|g| g.tokens(0, half)).max().unwrap_or_default();
     let [train, held_out] = Half::ALL.map(tokens);
     format!(
         "{tensors} tensors, Hessians of {groups} inputs, {chunks} chunks of {context} tokens, {train} tokens to train and \

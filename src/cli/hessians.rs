@@ -64,7 +64,10 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Option<Hessians>> {
 
 impl Group {
     fn of(group: &GroupHessians) -> Self {
-        let [train_tokens, held_out_tokens] = Half::ALL.map(|half| group.tokens(half));
+        // Of experts, what one has on average.
+        let matrices = group.matrices().max(1) as u64;
+        let mean = |half| (0..group.matrices()).map(|m| group.tokens(m, half)).sum::<u64>() / matrices;
+        let [train_tokens, held_out_tokens] = Half::ALL.map(mean);
         Self {
             tensors: group.tensors().to_vec(),
             columns: group.columns(),

@@ -32,7 +32,10 @@ impl Model {
         }
         let mut stream = vec![0.0; tokens.len() * hidden];
         stream.par_chunks_mut(hidden).zip(tokens).try_for_each(|(out, &token)| row(token, out))?;
-        if self.family.learned_positions {
+        if self.hyper.embedding_scale != 1.0 {
+            stream.par_chunks_mut(hidden).flatten().for_each(|x| *x *= self.hyper.embedding_scale);
+        }
+        if self.graph.learned_positions {
             let mut table = vec![0.0; context * hidden];
             self.rows(self.tensor(POSITIONS)?, position as u64, &mut table)?;
             stream.par_chunks_mut(context * hidden).for_each(|chunk| math::add(chunk, &table[..chunk.len()]));

@@ -2,11 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kquant_kernels::math::{Pairs, Rope, frequencies};
-
 use super::blocks::{BLOCK_ROWS, chunks_per_block};
+use super::graph::Slot;
 use super::tile::{Attend, Layer, Tile};
-use super::{Model, ModelError, ROPE_FACTORS};
+use super::{Model, ModelError};
 use crate::calibrate::Observer;
 use crate::progress::Progress;
 
@@ -61,16 +60,11 @@ impl Model {
         }
     }
 
-    /// Bytes of a tile's buffers per token: all slots at their widths.
+    /// Bytes of a tile's buffers per token: all slots at their widths, those of attention twice for its copies.
     pub(super) fn token_bytes(&self) -> u64 {
-        let attention = 4 * (self.hyper.heads + self.hyper.kv_heads) * self.hyper.head;
-        4 * (2 * self.feed_forward() + attention + 3 * self.hyper.hidden) as u64
-    }
-
-    /// Largest width of a feed-forward network.
-    pub(super) fn feed_forward(&self) -> usize {
-        let up = self.input.tensors.iter().filter(|t| t.name.ends_with("ffn_up.weight"));
-        up.map(|t| t.rows() as usize).max().unwrap_or(0)
+        let twice =
+            [Slot::Query, Slot::Key, Slot::Value, Slot::Attended].map(|slot| self.widths[slot as usize]);
+        4 * (self.widths.iter().sum::<usize>() + twice.iter().sum::<usize>()) as u64
     }
 
     /// Chunks of a tile: a few blocks for every thread, within half of the memory that a layer leaves. One block at least,
@@ -99,19 +93,19 @@ impl Model {
             .chunks(tile_tokens)
             .map(|tokens| self.embed(tokens, 0, pass.context))
             .collect::<Result<Vec<_>, _>>()?;
-        let rope = self.rope(pass.context)?;
+        let ropes = self.ropes(pass.context)?;
         let mut tile = Tile::new(pass.context);
         let mut done = done_before;
         for number in 0..self.hyper.layers {
             let weights = self.layer_weights(number)?;
-            let layer = Layer { hyper: &self.hyper, number, rope: &rope };
+            let layer = Layer { hyper: &self.hyper, number, ropes: &ropes };
             for (i, stream) in tiles.iter_mut().enumerate() {
                 if pass.cancel.load(Ordering::Relaxed) {
                     return Err(ModelError::Interrupted);
                 }
                 let tokens = stream.len() / self.hyper.hidden;
                 tile.set_stream(std::mem::take(stream), self.hyper.hidden, i * tile_tokens);
-                let ran = tile.run(self.family.layer, &weights, &layer, &mut Attend::Chunks, &mut observer);
+                let ran = tile.run(self.ops(number), &weights, &layer, &mut Attend::Chunks, &mut observer);
                 *stream = tile.take_stream();
                 ran?;
                 done += tokens as u64;
@@ -122,14 +116,5 @@ impl Model {
             }
         }
         Ok(Hidden { tiles, hidden: self.hyper.hidden })
-    }
-
-    /// Rotations for positions `0..positions`.
-    pub(super) fn rope(&self, positions: usize) -> Result<Rope, ModelError> {
-        let factors = self.find(ROPE_FACTORS).map(|t| self.values(t)).transpose()?;
-        let h = &self.hyper;
-        let scale = 1.0 / f64::from(h.rope_scale);
-        let angles = frequencies(f64::from(h.rope_base), h.rotary, factors.as_deref().unwrap_or(&[]), scale);
-        Ok(Rope::new(&angles, positions, Pairs::Adjacent))
     }
 }

@@ -5,6 +5,79 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use kquant_kernels::math::Pairs;
+
+use super::Hyper;
+
+/// What distinguishes one architecture's forward pass from another's.
+#[derive(Debug)]
+pub struct Graph {
+    /// Whether a learned position (`position_embd.weight`) is added to each embedding.
+    pub learned_positions: bool,
+    /// Whether embeddings are multiplied by the root of their width (Gemma).
+    pub scaled_embedding: bool,
+    /// The steps of a layer, by its number.
+    pub layer: fn(&Hyper, usize) -> Vec<Op>,
+    /// The norm before the output.
+    pub final_norm: NormKind,
+    /// Which elements of a head turn together.
+    pub pairs: Pairs,
+    /// Which layers see a window of the text only, if the keys give its length.
+    pub windows: Windows,
+    /// Base of the rotary frequencies in layers with a window; that of all layers if `None`.
+    pub window_base: Option<f32>,
+    /// Whether the ends of YaRN's blend are whole pairs.
+    pub yarn_truncated: bool,
+    /// How tokens find their experts.
+    pub routing: Routing,
+}
+
+/// Which layers see a window of the text only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Windows {
+    /// None.
+    Never,
+    /// All.
+    Always,
+    /// All but the last of so many: `attention.sliding_window_pattern`, if the keys have it, takes precedence.
+    Pattern(usize),
+}
+
+/// How tokens find their experts, where the keys do not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Routing {
+    /// From logits to scores.
+    pub scores: Scores,
+    /// Whether the weights of the chosen experts are made to sum to one.
+    pub normalized: bool,
+}
+
+/// From a router's logits to scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scores {
+    /// Softmax over all experts.
+    Softmax,
+    /// Sigmoid of each.
+    Sigmoid,
+    /// Softmax over those that are chosen, by their logits.
+    SoftmaxOfChosen,
+}
+
+impl Graph {
+    /// The commonest choices, for `..` in a family's own.
+    pub const PLAIN: Self = Self {
+        learned_positions: false,
+        scaled_embedding: false,
+        layer: |_, _| Vec::new(),
+        final_norm: NormKind::Rms,
+        pairs: Pairs::Halves,
+        windows: Windows::Never,
+        window_base: None,
+        yarn_truncated: true,
+        routing: Routing { scores: Scores::Softmax, normalized: true },
+    };
+}
+
 /// A buffer of the tile at hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Slot {
@@ -12,20 +85,43 @@ pub enum Slot {
     Stream,
     /// What a norm made of it, `[tokens][hidden]`.
     Normed,
-    /// Queries, keys and values side by side, `[tokens][(heads + 2 * kv_heads) * head]`.
+    /// What another norm made of the same stream, `[tokens][hidden]`.
+    Beside,
+    /// Queries, keys and values side by side, `[tokens][(heads + 2 * kv_heads) * head]`; of latent attention, what keys and
+    /// values come from, and the part of a key that turns.
     Fused,
     /// Queries, `[tokens][heads * head]`.
     Query,
     /// Keys, `[tokens][kv_heads * head]`.
     Key,
-    /// Values, `[tokens][kv_heads * head]`.
+    /// Values, `[tokens][kv_heads * value]`.
     Value,
-    /// What attention gathered, `[tokens][heads * head]`.
+    /// What attention gathered, `[tokens][heads * value]`.
     Attended,
-    /// The gate of the feed-forward network, `[tokens][ffn]`.
+    /// Latent attention: what queries come from.
+    LowQuery,
+    /// Latent attention: queries before their fixed part meets `attn_k_b`, `[tokens][heads * (fixed + rotary)]`.
+    WholeQuery,
+    /// Latent attention: the part of these that does not turn, `[tokens][heads * fixed]`.
+    FixedQuery,
+    /// Latent attention: the part that turns, `[tokens][heads * rotary]`.
+    TurnedQuery,
+    /// Latent attention: the part of the key that turns, `[tokens][rotary]`.
+    TurnedKey,
+    /// Latent attention: the fixed part in the space of the latent values, `[tokens][heads * rank]`.
+    LatentQuery,
+    /// Latent attention: attended values, out of the latent space.
+    Gathered,
+    /// The router's logits, `[tokens][experts]`.
+    Router,
+    /// The experts chosen, as numbers, then their weights: `[tokens][2 * used]`.
+    Routes,
+    /// The gate of the feed-forward network, `[tokens][ffn]`; of a mixture `[tokens][used * ffn]`.
     Gate,
-    /// Its upward projection, `[tokens][ffn]`.
+    /// Its upward projection, as wide as the gate.
     Up,
+    /// What the experts say, `[tokens][used * hidden]`.
+    Said,
     /// What a block adds to the stream, `[tokens][hidden]`.
     Delta,
 }
@@ -42,10 +138,42 @@ pub enum NormKind {
     Layer,
 }
 
+/// Which of the matrices of a tensor `[matrices][outputs][inputs]` a row meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// Those of the experts that the token is routed to.
+    Routes,
+    /// Part i of the row meets matrix i.
+    Heads,
+}
+
+/// Activation functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `gate = silu(gate) * up`.
+    SiluGate,
+    /// `gate = gelu(gate) * up`, GELU by its tanh form.
+    GeluGate,
+    /// gpt-oss: both bounded, `gate = gate * sigmoid(1.702 gate) * (up + 1)`.
+    ClampedGate,
+    /// The tanh form of GELU on [`Slot::Up`].
+    Gelu,
+    /// GELU by its definition on [`Slot::Up`].
+    GeluErf,
+}
+
+impl Activation {
+    /// Whether it works on gate and up.
+    pub fn is_gate(self) -> bool {
+        matches!(self, Self::SiluGate | Self::GeluGate | Self::ClampedGate)
+    }
+}
+
 /// One step of a layer. Tensor names lack `blk.N.` and `.weight`; a bias is applied where the model has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
-    /// `output = norm(input)`, with the tensor called `name`.
+    /// `output = norm(input)`, with the tensor called `name`: over the whole width, or part by part if the tensor is as wide
+    /// as a head. Both may be the same slot.
     Norm {
         /// Read.
         input: Slot,
@@ -65,20 +193,60 @@ pub enum Op {
         /// Tensor, `[outputs][inputs]`.
         name: &'static str,
     },
+    /// As [`Op::Linear`] with one of several matrices for each part of a row.
+    Matrices {
+        /// Read: one part for every matrix that a row meets, or one for all.
+        input: Slot,
+        /// Written: one part for every matrix that a row meets.
+        output: Slot,
+        /// Tensor, `[matrices][outputs][inputs]`.
+        name: &'static str,
+        /// Which matrices.
+        by: By,
+    },
     /// Cuts [`Slot::Fused`] into queries, keys and values.
     Split,
-    /// Rotates queries or keys by their positions, neighbouring pairs together (llama.cpp's NORM layout).
+    /// Cuts [`Slot::Up`] into gate and up, the gate first.
+    SplitGate,
+    /// Cuts each row, or each of its heads, in two.
+    Cut {
+        /// Read.
+        input: Slot,
+        /// Written.
+        outputs: [Slot; 2],
+        /// Whether every head is cut.
+        heads: bool,
+    },
+    /// Undoes [`Op::Cut`].
+    Join {
+        /// Read.
+        inputs: [Slot; 2],
+        /// Written.
+        output: Slot,
+        /// Whether they are joined head by head.
+        heads: bool,
+    },
+    /// Turns queries or keys by their positions.
     Rope {
-        /// Rotated in place.
+        /// Turned in place.
         slot: Slot,
     },
     /// Causal attention over the chunk: queries, keys, values to [`Slot::Attended`].
-    Attention,
-    /// `gate = silu(gate) * up`.
-    SiluGate,
-    /// The tanh form of GELU on [`Slot::Up`].
-    Gelu,
-    /// `stream += delta`.
+    Attention {
+        /// A score per head without a value, if the architecture has such: a tensor `[heads]`.
+        sinks: Option<&'static str>,
+    },
+    /// The activation function of the feed-forward network.
+    Activate(Activation),
+    /// Chooses experts by [`Slot::Router`], whose scores the tensor `bias`, where the model has it, corrects for the choice
+    /// alone.
+    Route {
+        /// Tensor `[experts]`, called `blk.N.{bias}.bias`.
+        bias: &'static str,
+    },
+    /// `delta` = the weighted sum of what the experts say.
+    Combine,
+    /// `stream += delta`, times the residual scale of the keys.
     Add,
 }
 
@@ -86,12 +254,18 @@ impl Op {
     /// Slots that it reads.
     pub fn reads(&self) -> Vec<Slot> {
         match *self {
-            Self::Norm { input, .. } | Self::Linear { input, .. } => vec![input],
+            Self::Norm { input, .. } | Self::Linear { input, .. } | Self::Cut { input, .. } => vec![input],
+            Self::Matrices { input, by: By::Heads, .. } => vec![input],
+            Self::Matrices { input, by: By::Routes, .. } => vec![input, Slot::Routes],
             Self::Split => vec![Slot::Fused],
+            Self::SplitGate => vec![Slot::Up],
+            Self::Join { inputs, .. } => inputs.to_vec(),
             Self::Rope { slot } => vec![slot],
-            Self::Attention => vec![Slot::Query, Slot::Key, Slot::Value],
-            Self::SiluGate => vec![Slot::Gate, Slot::Up],
-            Self::Gelu => vec![Slot::Up],
+            Self::Attention { .. } => vec![Slot::Query, Slot::Key, Slot::Value],
+            Self::Activate(f) if f.is_gate() => vec![Slot::Gate, Slot::Up],
+            Self::Activate(_) => vec![Slot::Up],
+            Self::Route { .. } => vec![Slot::Router],
+            Self::Combine => vec![Slot::Said, Slot::Routes],
             Self::Add => vec![Slot::Stream, Slot::Delta],
         }
     }
@@ -100,14 +274,37 @@ impl Op {
     pub fn writes(&self) -> Vec<Slot> {
         match *self {
             Self::Norm { output, .. } | Self::Linear { output, .. } => vec![output],
+            Self::Matrices { output, .. } | Self::Join { output, .. } => vec![output],
             Self::Split => vec![Slot::Query, Slot::Key, Slot::Value],
+            Self::SplitGate => vec![Slot::Gate, Slot::Up],
+            Self::Cut { outputs, .. } => outputs.to_vec(),
             Self::Rope { slot } => vec![slot],
-            Self::Attention => vec![Slot::Attended],
-            Self::SiluGate => vec![Slot::Gate],
-            Self::Gelu => vec![Slot::Up],
+            Self::Attention { .. } => vec![Slot::Attended],
+            Self::Activate(f) if f.is_gate() => vec![Slot::Gate],
+            Self::Activate(_) => vec![Slot::Up],
+            Self::Route { .. } => vec![Slot::Routes],
+            Self::Combine => vec![Slot::Delta],
             Self::Add => vec![Slot::Stream],
         }
     }
+
+    /// Of a linear map: what it reads, what it writes, its tensor and which of several matrices a row meets.
+    pub(super) fn map(&self) -> Option<Map> {
+        match *self {
+            Self::Linear { input, output, name } => Some(Map { input, output, name, by: None }),
+            Self::Matrices { input, output, name, by } => Some(Map { input, output, name, by: Some(by) }),
+            _ => None,
+        }
+    }
+}
+
+/// A linear map of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Map {
+    pub input: Slot,
+    pub output: Slot,
+    pub name: &'static str,
+    pub by: Option<By>,
 }
 
 /// Linear maps that follow each other and read the same input: they share its statistics.
@@ -115,6 +312,8 @@ impl Op {
 pub struct Group {
     /// What they read.
     pub input: Slot,
+    /// Which of several matrices a row meets, if there are several.
+    pub by: Option<By>,
     /// Their places in the layer's operations.
     pub ops: Range<usize>,
     /// Whether their only output is added to the stream right away.
@@ -124,10 +323,7 @@ pub struct Group {
 impl Group {
     /// GGUF names of its weights in layer number `number`, whose operations are `layer`.
     pub fn tensors(&self, layer: &[Op], number: usize) -> Vec<String> {
-        let name = |op: &Op| match *op {
-            Op::Linear { name, .. } => Some(weight_name(number, name)),
-            _ => None,
-        };
+        let name = |op: &Op| op.map().map(|map| weight_name(number, map.name));
         layer.get(self.ops.clone()).unwrap_or_default().iter().filter_map(name).collect()
     }
 }
@@ -141,15 +337,15 @@ pub fn weight_name(layer: usize, name: &str) -> String {
 pub fn linear_groups(layer: &[Op]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for (at, op) in layer.iter().enumerate() {
-        let &Op::Linear { input, output, .. } = op else { continue };
+        let Some(Map { input, output, by, .. }) = op.map() else { continue };
         match groups.last_mut() {
-            Some(group) if group.ops.end == at && group.input == input => {
+            Some(group) if group.ops.end == at && group.input == input && group.by == by => {
                 group.ops.end = at + 1;
                 group.residual = false;
             }
             _ => {
-                let residual = output == Slot::Delta && layer.get(at + 1) == Some(&Op::Add);
-                groups.push(Group { input, ops: at..at + 1, residual });
+                let residual = by.is_none() && output == Slot::Delta && layer.get(at + 1) == Some(&Op::Add);
+                groups.push(Group { input, by, ops: at..at + 1, residual });
             }
         }
     }
@@ -171,12 +367,16 @@ pub fn live(layer: &[Op], from: usize) -> Vec<Slot> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::families;
+    use crate::model::parts::*;
+
+    fn llama() -> Vec<Op> {
+        [ATTENTION_NORM, QUERY_KEY_VALUE, TURN, ATTEND, ADD, FEED_FORWARD_NORM, SILU, ADD].concat()
+    }
 
     #[test]
     fn groups_share_their_input_and_little_is_live_between_them() {
-        let layer = families::find("llama").unwrap().layer;
-        let groups = linear_groups(layer);
+        let layer = llama();
+        let groups = linear_groups(&layer);
         let inputs: Vec<_> = groups.iter().map(|g| (g.input, g.ops.len(), g.residual)).collect();
         assert_eq!(
             inputs,
@@ -187,21 +387,26 @@ mod tests {
                 (Slot::Gate, 1, true)
             ]
         );
-        let lives: Vec<_> = groups.iter().map(|g| live(layer, g.ops.start)).collect();
+        let lives: Vec<_> = groups.iter().map(|g| live(&layer, g.ops.start)).collect();
         assert_eq!(lives[0], [Slot::Stream, Slot::Normed]);
         assert_eq!(lives[1], [Slot::Stream, Slot::Attended]);
         assert_eq!(lives[3], [Slot::Stream, Slot::Gate]);
-        assert_eq!(live(layer, layer.len()), [Slot::Stream]);
+        assert_eq!(live(&layer, layer.len()), [Slot::Stream]);
     }
 
     #[test]
-    fn a_fused_projection_is_a_group_of_its_own() {
-        let layer = families::find("gpt2").unwrap().layer;
-        let groups: Vec<_> = linear_groups(layer).iter().map(|g| (g.input, g.ops.clone())).collect();
-        assert_eq!(
-            groups,
-            [(Slot::Normed, 1..2), (Slot::Attended, 4..5), (Slot::Normed, 7..8), (Slot::Up, 9..10)]
-        );
+    fn experts_are_groups_of_their_own() {
+        let groups = linear_groups(SILU_EXPERTS);
+        let inputs: Vec<_> = groups.iter().map(|g| (g.input, g.by, g.ops.len(), g.residual)).collect();
+        let routed = Some(By::Routes);
+        let expected = [
+            (Slot::Normed, None, 1, false),
+            (Slot::Normed, routed, 2, false),
+            (Slot::Gate, routed, 1, false),
+        ];
+        assert_eq!(inputs, expected);
+        let before_down = live(SILU_EXPERTS, groups[2].ops.start);
+        assert_eq!(before_down, [Slot::Stream, Slot::Routes, Slot::Gate]);
     }
 
     #[test]
@@ -211,7 +416,7 @@ mod tests {
             linear(Slot::Normed, "a"),
             linear(Slot::Up, "b"),
             linear(Slot::Up, "c"),
-            Op::Gelu,
+            Op::Activate(Activation::Gelu),
             linear(Slot::Up, "d"),
         ];
         let groups: Vec<_> = linear_groups(&ops).iter().map(|g| g.ops.clone()).collect();

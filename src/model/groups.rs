@@ -10,6 +10,8 @@ pub struct LinearGroup {
     pub tensors: Vec<String>,
     /// Columns of each.
     pub columns: usize,
+    /// Matrices of each, with inputs of their own: experts, or heads.
+    pub matrices: usize,
 }
 
 impl LinearGroup {
@@ -26,18 +28,19 @@ impl Model {
     /// # Errors
     /// When a tensor is missing.
     pub fn linear_groups(&self, layer: usize) -> Result<Vec<LinearGroup>, ModelError> {
-        let ops = self.family.layer;
+        let ops = self.ops(layer);
         let groups = graph::linear_groups(ops);
         let with_columns = groups.iter().map(|group| {
             let tensors = group.tensors(ops, layer);
-            let columns = self.tensor(&tensors[0])?.columns() as usize;
-            Ok(LinearGroup { tensors, columns })
+            let first = self.tensor(&tensors[0])?;
+            let (columns, matrices) = (first.columns() as usize, first.matrices() as usize);
+            Ok(LinearGroup { tensors, columns, matrices })
         });
         with_columns.collect()
     }
 
     /// The output projection, a group of its own.
     pub fn output_group(&self) -> LinearGroup {
-        LinearGroup { tensors: vec![OUTPUT.to_owned()], columns: self.hyper.hidden }
+        LinearGroup { tensors: vec![OUTPUT.to_owned()], columns: self.hyper.hidden, matrices: 1 }
     }
 }

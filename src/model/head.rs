@@ -1,11 +1,12 @@
 //! Hidden states to logits: the final norm and the output projection, in slices of the vocabulary.
 
+use kquant_kernels::math;
 use rayon::prelude::*;
 
 use super::products::Packed;
 use super::tile::apply_norm;
 use super::weights::{Norm, rounded};
-use super::{EMBEDDING, FINAL_NORM, Model, ModelError, OUTPUT};
+use super::{EMBEDDING, FINAL_NORM, Model, ModelError, OUTPUT, OUTPUT_NAME};
 
 /// Outputs of one task.
 const SLICE: usize = 2048;
@@ -15,6 +16,8 @@ pub struct Head<'a> {
     model: &'a Model,
     norm: Norm,
     tensor: &'static str,
+    /// `[vocab]`
+    bias: Option<Vec<f32>>,
     /// One per slice.
     held: Option<Vec<Packed>>,
 }
@@ -34,7 +37,8 @@ impl Model {
     pub fn head(&self, memory: u64) -> Result<Head<'_>, ModelError> {
         let name = if self.find(OUTPUT).is_some() { OUTPUT } else { EMBEDDING };
         let tensor = self.tensor(name)?;
-        let mut head = Head { model: self, norm: self.norm(FINAL_NORM)?, tensor: name, held: None };
+        let (norm, bias) = (self.norm(FINAL_NORM)?, self.bias(OUTPUT_NAME)?);
+        let mut head = Head { model: self, norm, tensor: name, bias, held: None };
         if tensor.weights() * self.products.weight_bytes() <= memory {
             let slices = 0..self.vocab.div_ceil(SLICE);
             head.held = Some(slices.map(|slice| head.slice(slice)).collect::<Result<_, _>>()?);
@@ -55,8 +59,23 @@ impl Head<'_> {
     pub fn normed(&self, hidden: &[f32]) -> Vec<f32> {
         let mut normed = vec![0.0; hidden.len()];
         let hyper = &self.model.hyper;
-        apply_norm(self.model.family.final_norm, &self.norm, hyper.epsilon, hidden, &mut normed);
+        apply_norm(self.model.graph.final_norm, &self.norm, hyper.epsilon, hidden, &mut normed);
         normed
+    }
+
+    /// What follows the product: bias, scale and bound.
+    fn finish(&self, slice: usize, logits: &mut [f32]) {
+        let hyper = &self.model.hyper;
+        if let Some(bias) = &self.bias {
+            let first = slice * SLICE;
+            math::add_bias(logits, &bias[first..bias.len().min(first + SLICE)]);
+        }
+        if hyper.logit_scale != 1.0 {
+            logits.iter_mut().for_each(|logit| *logit /= hyper.logit_scale);
+        }
+        if let Some(cap) = hyper.logit_cap {
+            math::soft_cap(logits, cap);
+        }
     }
 
     /// Logits for what [`Head::normed`] gave.
@@ -79,6 +98,7 @@ impl Head<'_> {
             };
             let mut out = vec![0.0; rows * weight.outputs()];
             weight.apply(&mut out, normed);
+            self.finish(slice, &mut out);
             Ok(out)
         });
         Ok(Logits { slices: slices.collect::<Result<_, ModelError>>()?, vocab })

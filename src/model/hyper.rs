@@ -1,9 +1,11 @@
 //! Hyper-parameters, from GGUF keys whatever the checkpoint's format.
 
-use kquant_formats::gguf::{Metadata, Value};
-use kquant_kernels::math::Heads;
+use kquant_formats::gguf::Metadata;
+use kquant_kernels::math::{Heads, Yarn};
 
 use super::ModelError;
+use super::graph::{Graph, Scores, Windows};
+use super::keys::{Keys, architecture};
 
 /// What the forward pass needs to know besides the weights.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,119 +22,197 @@ pub struct Hyper {
     pub heads: usize,
     /// Key and value heads; a divisor of `heads`.
     pub kv_heads: usize,
-    /// Width of a head.
+    /// Width of a head of queries and keys.
     pub head: usize,
-    /// Dimensions of a head that are rotated.
+    /// Width of a head of values.
+    pub value: usize,
+    /// Dimensions of a head that turn.
     pub rotary: usize,
-    /// Base of the rotary frequencies.
-    pub rope_base: f32,
-    /// Positions are divided by this (linear scaling).
-    pub rope_scale: f32,
+    /// Positions.
+    pub rope: RopeKeys,
     /// Added to the variance in norms.
     pub epsilon: f32,
+    /// What attention scores are multiplied by.
+    pub attention_scale: f32,
+    /// Bound of attention scores.
+    pub attention_cap: Option<f32>,
+    /// Bound of logits.
+    pub logit_cap: Option<f32>,
+    /// What embeddings are multiplied by.
+    pub embedding_scale: f32,
+    /// What is added to the stream is multiplied by this.
+    pub residual_scale: f32,
+    /// What logits are divided by.
+    pub logit_scale: f32,
+    /// Tokens that a query sees in layers with a window.
+    pub window: Option<usize>,
+    /// Which layers those are.
+    pub windows: Windows,
+    /// Whether attention and the feed-forward network read the same stream, where the architecture leaves it open.
+    pub parallel: Option<bool>,
+    /// Layers at the start that have no experts.
+    pub dense_layers: usize,
+    /// The mixture.
+    pub experts: Option<Experts>,
+    /// Latent attention.
+    pub latent: Option<Latent>,
+}
+
+/// How positions turn heads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RopeKeys {
+    /// Base of the frequencies.
+    pub base: f32,
+    /// Base in layers with a window.
+    pub window_base: Option<f32>,
+    /// Positions are divided by this (linear scaling).
+    pub scale: f32,
+    /// YaRN, and the length of turned pairs.
+    pub yarn: Option<(Yarn, f64)>,
+    /// Tokens beyond which the long factors hold, and the length of turned pairs (Phi 3).
+    pub long: Option<(usize, f64)>,
+}
+
+/// A mixture of experts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Experts {
+    /// Experts of a layer.
+    pub count: usize,
+    /// Experts that a token meets.
+    pub used: usize,
+    /// From logits to scores; `None` where the presence of a correction decides.
+    pub scores: Option<Scores>,
+    /// Whether the weights of the chosen are made to sum to one.
+    pub normalized: bool,
+    /// What these are multiplied by.
+    pub scale: f32,
+    /// Groups of experts, and how many of them a token chooses from.
+    pub groups: Option<(usize, usize)>,
+}
+
+/// Attention whose keys and values come from a common latent space (DeepSeek V2).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Latent {
+    /// Width of that space.
+    pub rank: usize,
+    /// Width of a head's key that does not turn.
+    pub fixed: usize,
+    /// Width of a head's value.
+    pub value: usize,
+    /// Whether queries come from a narrower space, too.
+    pub low_query: bool,
 }
 
 impl Hyper {
-    /// The shape of its attention; scores are divided by the root of the head's width.
-    pub fn attention(&self) -> Heads {
+    /// The shape of attention in layer `layer`.
+    pub fn attention(&self, layer: usize) -> Heads {
         Heads {
             heads: self.heads,
             kv_heads: self.kv_heads,
             dim: self.head,
-            scale: 1.0 / (self.head as f32).sqrt(),
+            value_dim: self.value,
+            scale: self.attention_scale,
+            cap: self.attention_cap,
+            window: if self.has_window(layer) { self.window } else { None },
         }
     }
 
-    /// Reads the keys of the file's architecture.
+    /// Whether queries of layer `layer` see a window of the text only.
+    pub fn has_window(&self, layer: usize) -> bool {
+        self.window.is_some()
+            && match self.windows {
+                Windows::Never => false,
+                Windows::Always => true,
+                Windows::Pattern(every) => layer % every != every - 1,
+            }
+    }
+
+    /// Reads the keys of the file's architecture, whose graph is `graph`.
     ///
     /// # Errors
     /// When a key is missing, of a wrong type, or a value makes no model.
-    pub fn from_metadata(metadata: &Metadata) -> Result<Self, ModelError> {
-        let architecture = metadata
-            .get("general.architecture")
-            .and_then(Value::as_str)
-            .ok_or_else(|| ModelError::Key { key: "general.architecture".into(), what: "is missing".into() })?
-            .to_owned();
+    pub fn from_metadata(metadata: &Metadata, graph: &Graph) -> Result<Self, ModelError> {
+        let architecture = architecture(metadata)?.to_owned();
         let keys = Keys { metadata, architecture: &architecture };
         let heads = keys.count("attention.head_count")?;
         let hidden = keys.count("embedding_length")?;
+        let latent = keys.latent()?;
         let head = keys.optional("attention.key_length")?.unwrap_or(hidden / heads);
-        let value = keys.optional("attention.value_length")?.unwrap_or(head);
+        let context = keys.count("context_length")?;
+        let rotary = keys.optional("rope.dimension_count")?.unwrap_or(head);
         let hyper = Self {
             layers: keys.count("block_count")?,
             hidden,
-            context: keys.count("context_length")?,
+            context,
             heads,
             kv_heads: keys.optional("attention.head_count_kv")?.unwrap_or(heads),
-            head,
-            rotary: keys.optional("rope.dimension_count")?.unwrap_or(head),
-            rope_base: keys.number("rope.freq_base")?.unwrap_or(10000.0),
-            rope_scale: keys.rope_scale()?,
+            head: latent.map_or(head, |l| l.rank + rotary),
+            value: latent
+                .map_or(keys.optional("attention.value_length")?.unwrap_or(head), |latent| latent.rank),
+            rotary,
+            rope: keys.rope(graph, context)?,
             epsilon: match keys.number("attention.layer_norm_rms_epsilon")? {
                 Some(epsilon) => epsilon,
                 None => keys.number("attention.layer_norm_epsilon")?.unwrap_or(1e-5),
             },
+            attention_scale: keys.attention_scale(
+                latent.map_or(head, |l| l.fixed + rotary),
+                hidden,
+                heads,
+            )?,
+            attention_cap: keys.positive("attn_logit_softcapping")?,
+            logit_cap: keys.positive("final_logit_softcapping")?,
+            embedding_scale: match graph.scaled_embedding {
+                true => (hidden as f32).sqrt(),
+                false => keys.positive("embedding_scale")?.unwrap_or(1.0),
+            },
+            residual_scale: keys.positive("residual_scale")?.unwrap_or(1.0),
+            logit_scale: keys.positive("logit_scale")?.unwrap_or(1.0),
+            window: keys.natural("attention.sliding_window")?.filter(|&window| window > 0),
+            windows: match graph.windows {
+                Windows::Pattern(usual) => {
+                    Windows::Pattern(keys.optional("attention.sliding_window_pattern")?.unwrap_or(usual))
+                }
+                windows => windows,
+            },
+            parallel: keys.flag("use_parallel_residual")?,
+            dense_layers: keys.natural("leading_dense_block_count")?.unwrap_or(0),
+            experts: keys.experts(graph)?,
+            latent,
             architecture: architecture.clone(),
         };
-        if hyper.kv_heads > heads || !heads.is_multiple_of(hyper.kv_heads) {
-            return Err(keys.wrong("attention.head_count_kv", "must divide attention.head_count"));
-        }
-        if value != head {
-            return Err(
-                keys.wrong("attention.value_length", "differs from key_length, which is not supported")
-            );
-        }
-        if hyper.rotary > head || !hyper.rotary.is_multiple_of(2) {
-            return Err(keys.wrong("rope.dimension_count", "must be even and at most the head's width"));
-        }
+        hyper.check(&keys)?;
         Ok(hyper)
     }
-}
 
-/// The architecture's keys.
-struct Keys<'a> {
-    metadata: &'a Metadata,
-    architecture: &'a str,
-}
-
-impl Keys<'_> {
-    fn get(&self, key: &str) -> Option<&Value> {
-        self.metadata.get(&format!("{}.{key}", self.architecture))
-    }
-
-    fn wrong(&self, key: &str, what: &str) -> ModelError {
-        ModelError::Key { key: format!("{}.{key}", self.architecture), what: what.to_owned() }
-    }
-
-    /// A positive number that fits memory sizes, if the key is there.
-    fn optional(&self, key: &str) -> Result<Option<usize>, ModelError> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        let count = value.as_u64().and_then(|v| u32::try_from(v).ok()).filter(|&v| v > 0);
-        count
-            .map(|v| Some(v as usize))
-            .ok_or_else(|| self.wrong(key, "is no positive whole number of 32 bits"))
-    }
-
-    fn count(&self, key: &str) -> Result<usize, ModelError> {
-        self.optional(key)?.ok_or_else(|| self.wrong(key, "is missing"))
-    }
-
-    fn number(&self, key: &str) -> Result<Option<f32>, ModelError> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::F32(v)) if v.is_finite() => Ok(Some(*v)),
-            Some(_) => Err(self.wrong(key, "is no finite 32-bit float")),
+    fn check(&self, keys: &Keys) -> Result<(), ModelError> {
+        if self.kv_heads > self.heads || !self.heads.is_multiple_of(self.kv_heads) {
+            return Err(keys.wrong("attention.head_count_kv", "must divide attention.head_count"));
         }
-    }
-
-    fn rope_scale(&self) -> Result<f32, ModelError> {
-        match self.get("rope.scaling.type").and_then(Value::as_str) {
-            None | Some("none") => Ok(1.0),
-            Some("linear") => Ok(self.number("rope.scaling.factor")?.filter(|f| *f > 0.0).unwrap_or(1.0)),
-            Some(_) => {
-                Err(self
-                    .wrong("rope.scaling.type", "is neither none nor linear; others are not supported yet"))
+        if self.rotary > self.head || !self.rotary.is_multiple_of(2) {
+            return Err(keys.wrong("rope.dimension_count", "must be even and at most the head's width"));
+        }
+        if self.head == 0 {
+            return Err(keys.wrong("attention.head_count", "is more than embedding_length"));
+        }
+        if self.latent.is_some() && self.kv_heads != 1 {
+            return Err(keys.wrong("attention.head_count_kv", "must be 1 where keys and values are latent"));
+        }
+        if let Some(experts) = &self.experts {
+            if experts.used > experts.count {
+                return Err(keys.wrong("expert_used_count", "is more than expert_count"));
+            }
+            let wrong = |&(groups, used): &(usize, usize)| {
+                !experts.count.is_multiple_of(groups)
+                    || used > groups
+                    || experts.count / groups * used < experts.used
+            };
+            if experts.groups.as_ref().is_some_and(wrong) {
+                return Err(
+                    keys.wrong("expert_group_count", "and expert_group_used_count leave too few experts")
+                );
             }
         }
+        Ok(())
     }
 }

@@ -11,14 +11,18 @@
 //! whose bounds depend on the text alone, so that no bit depends on the number of threads or the memory.
 
 mod blocks;
+mod check;
 mod embed;
-pub mod families;
 mod forward;
 pub mod graph;
 mod groups;
 mod head;
 mod hyper;
+mod keys;
+mod mixture;
+pub mod parts;
 mod products;
+mod rope;
 mod session;
 pub(crate) mod stages;
 mod tile;
@@ -32,14 +36,13 @@ use crate::calibrate::ObserveError;
 use crate::checkpoint::{self, Io, OpenError, Opened, Origin};
 use crate::plan::{self, Input, InputError, MappedTensor};
 use crate::vocab::{self, Tokenizer, TokenizerError};
-use families::Family;
-use graph::{Op, Slot};
+use graph::{Graph, Op, SLOTS};
 
 pub use blocks::{block_tokens, chunks_per_block};
 pub use forward::{Hidden, Pass};
 pub use groups::LinearGroup;
 pub use head::{Head, Logits};
-pub use hyper::Hyper;
+pub use hyper::{Experts, Hyper, Latent, RopeKeys};
 pub use products::Products;
 pub use session::{Sampler, Session};
 
@@ -167,13 +170,18 @@ pub struct Model {
     pub hyper: Hyper,
     /// Where it was opened.
     pub path: PathBuf,
-    family: &'static Family,
+    graph: &'static Graph,
+    /// The steps of each layer.
+    layers: Vec<Vec<Op>>,
+    /// The widest that each slot gets; 0 where it is not used.
+    widths: [usize; SLOTS],
     opened: Opened,
     input: Input,
     index: HashMap<String, usize>,
     vocab: usize,
     pre: Option<String>,
     rounds: bool,
+    rounds_turns: bool,
     products: Products,
 }
 
@@ -194,26 +202,34 @@ impl Model {
         let opened = checkpoint::open_by(path, io)?;
         let input = plan::describe(&opened, pre)
             .map_err(|source| ModelError::Input { path: path.to_owned(), source })?;
-        let hyper = Hyper::from_metadata(&input.metadata)?;
-        let family = families::find(&hyper.architecture).ok_or_else(|| {
-            let known: Vec<_> = families::FAMILIES.iter().map(|f| f.name).collect();
-            ModelError::Architecture { name: hyper.architecture.clone(), known: known.join(", ") }
+        let name = keys::architecture(&input.metadata)?;
+        let graph = arch::graph(name).ok_or_else(|| ModelError::Architecture {
+            name: name.to_owned(),
+            known: arch::graph_names().join(", "),
         })?;
+        let hyper = Hyper::from_metadata(&input.metadata, graph)?;
+        if hyper.layers > input.tensors.len() {
+            let key = format!("{name}.block_count");
+            return Err(ModelError::Key { key, what: "is more than the model has tensors".into() });
+        }
         let index = input.tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
         let mut model = Self {
+            layers: (0..hyper.layers).map(|layer| (graph.layer)(&hyper, layer)).collect(),
             hyper,
             path: path.to_owned(),
-            family,
+            graph,
+            widths: [0; SLOTS],
             opened,
             input,
             index,
             vocab: 0,
             pre: pre.map(str::to_owned),
             rounds: false,
+            rounds_turns: false,
             products: Products::default(),
         };
         model.vocab = model.tensor(EMBEDDING)?.rows() as usize;
-        model.check_shapes()?;
+        model.widths = model.check_shapes()?;
         Ok(model)
     }
 
@@ -221,6 +237,12 @@ impl Model {
     /// phone computes, where exact arithmetic judges the weights alone.
     pub fn round_activations(&mut self) {
         self.rounds = true;
+    }
+
+    /// Rounds rotary frequencies to bf16, as transformers does with models that are loaded in bf16: predicts what it computes,
+    /// which strays from the model's definition the more the later the position.
+    pub fn round_turns(&mut self) {
+        self.rounds_turns = true;
     }
 
     /// Computes the products of linear maps in `products`; f32 otherwise.
@@ -295,61 +317,9 @@ impl Model {
             .ok_or_else(|| ModelError::Tensor { tensor: name.to_owned(), what: "is missing".into() })
     }
 
-    /// Width of a slot, where the hyper-parameters decide it.
-    fn width(&self, slot: Slot) -> Option<usize> {
-        let Hyper { heads, kv_heads, head, hidden, .. } = self.hyper;
-        match slot {
-            Slot::Stream | Slot::Normed | Slot::Delta => Some(hidden),
-            Slot::Fused => Some((heads + 2 * kv_heads) * head),
-            Slot::Query | Slot::Attended => Some(heads * head),
-            Slot::Key | Slot::Value => Some(kv_heads * head),
-            Slot::Gate | Slot::Up => None,
-        }
-    }
-
-    fn check_shapes(&self) -> Result<(), ModelError> {
-        let hidden = self.hyper.hidden as u64;
-        self.check(EMBEDDING, &[hidden, self.vocab as u64])?;
-        self.check(&format!("{FINAL_NORM}.weight"), &[hidden])?;
-        if self.find(OUTPUT).is_some() {
-            self.check(OUTPUT, &[hidden, self.vocab as u64])?;
-        }
-        if self.family.learned_positions {
-            self.check(POSITIONS, &[hidden, self.hyper.context as u64])?;
-        }
-        (0..self.hyper.layers).try_for_each(|layer| self.check_layer(layer))
-    }
-
-    /// Every operation's tensors: inputs as wide as the slot that is read, outputs as wide as the slot that is written.
-    fn check_layer(&self, layer: usize) -> Result<(), ModelError> {
-        // Widths that the weights decide, in the order of the slots.
-        let mut widths = [None; graph::SLOTS];
-        for op in self.family.layer {
-            match *op {
-                Op::Norm { name, .. } => {
-                    self.check(&format!("blk.{layer}.{name}.weight"), &[self.hyper.hidden as u64])?;
-                }
-                Op::Linear { input, output, name } => {
-                    let full = format!("blk.{layer}.{name}.weight");
-                    let tensor = self.tensor(&full)?;
-                    let inputs =
-                        self.width(input).or(widths[input as usize]).unwrap_or(tensor.columns() as usize);
-                    let outputs = self.width(output).unwrap_or(tensor.rows() as usize);
-                    self.check(&full, &[inputs as u64, outputs as u64])?;
-                    widths[output as usize] = Some(outputs);
-                    let bias = format!("blk.{layer}.{name}.bias");
-                    if self.find(&bias).is_some() {
-                        self.check(&bias, &[outputs as u64])?;
-                    }
-                }
-                Op::SiluGate if widths[Slot::Gate as usize] != widths[Slot::Up as usize] => {
-                    let tensor = format!("blk.{layer}.ffn_gate.weight");
-                    return Err(ModelError::Tensor { tensor, what: "has not as many rows as ffn_up".into() });
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+    /// The steps of layer `layer`.
+    fn ops(&self, layer: usize) -> &[Op] {
+        self.layers.get(layer).map_or(&[], Vec::as_slice)
     }
 
     fn check(&self, name: &str, shape: &[u64]) -> Result<(), ModelError> {
@@ -367,5 +337,5 @@ pub(crate) const EMBEDDING: &str = "token_embd.weight";
 const POSITIONS: &str = "position_embd.weight";
 /// The output projection; also what observers know it by where it is tied to the embedding.
 pub const OUTPUT: &str = "output.weight";
+const OUTPUT_NAME: &str = "output";
 const FINAL_NORM: &str = "output_norm";
-const ROPE_FACTORS: &str = "rope_freqs.weight";

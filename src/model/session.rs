@@ -1,5 +1,6 @@
 //! One text, token by token, with a cache of keys and values: enough to see that a model talks.
 
+use super::rope::Ropes;
 use super::tile::{Attend, Cache, Layer, Tile};
 use super::weights::Weights;
 use super::{Head, Model, ModelError};
@@ -11,7 +12,7 @@ pub struct Session<'a> {
     /// All layers' weights, where memory allows; else each is decoded for every step.
     held: Vec<Vec<Weights>>,
     caches: Vec<Cache>,
-    rope: kquant_kernels::math::Rope,
+    ropes: Ropes,
     position: usize,
 }
 
@@ -32,7 +33,7 @@ impl Model {
             head: self.head(if all <= memory { u64::MAX } else { 0 })?,
             held,
             caches: (0..self.hyper.layers).map(|_| Cache::default()).collect(),
-            rope: self.rope(self.hyper.context)?,
+            ropes: self.ropes(self.hyper.context)?,
             position: 0,
         })
     }
@@ -65,9 +66,9 @@ impl Session<'_> {
                     &decoded
                 }
             };
-            let layer = Layer { hyper: &model.hyper, number, rope: &self.rope };
+            let layer = Layer { hyper: &model.hyper, number, ropes: &self.ropes };
             let mut attend = Attend::Cached { start: self.position, cache };
-            tile.run(model.family.layer, weights, &layer, &mut attend, &mut None)?;
+            tile.run(model.ops(number), weights, &layer, &mut attend, &mut None)?;
         }
         self.position += tokens.len();
         let stream = tile.take_stream();

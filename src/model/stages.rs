@@ -3,10 +3,10 @@
 
 use std::ops::Range;
 
-use kquant_kernels::math::Rope;
-
 use super::blocks::{BLOCK_ROWS, chunks_per_block};
 use super::graph::{Group, Op, Slot, linear_groups, live};
+use super::mixture::Meeting;
+use super::rope::Ropes;
 use super::tile::{Attend, Layer, Tile, apply_linear};
 use super::weights::Weights;
 use super::{Model, ModelError};
@@ -40,6 +40,7 @@ impl StageWeights {
     pub(crate) fn weights(&self) -> usize {
         let linear = |weights: &Weights| match weights {
             Weights::Linear(matrix) => matrix.weight.inputs() * matrix.weight.outputs(),
+            Weights::Matrices(all) => all.iter().map(|m| m.weight.inputs() * m.weight.outputs()).sum(),
             _ => 0,
         };
         self.0.iter().map(linear).sum()
@@ -49,10 +50,10 @@ impl StageWeights {
 /// Runs stages of a model's layers.
 pub(crate) struct Stages<'a> {
     model: &'a Model,
-    rope: Rope,
+    ropes: Ropes,
     context: usize,
-    /// Those of every layer, in order.
-    pub stages: Vec<Stage>,
+    /// Those of each layer, in order.
+    layers: Vec<Vec<Stage>>,
 }
 
 impl Stage {
@@ -86,9 +87,9 @@ fn cut(layer: &[Op]) -> Vec<Stage> {
 }
 
 impl Model {
-    /// Number of groups of linear maps in a layer.
-    pub(crate) fn groups_per_layer(&self) -> usize {
-        linear_groups(self.family.layer).len()
+    /// Number of groups of linear maps in all layers.
+    pub(crate) fn groups(&self) -> usize {
+        (0..self.hyper.layers).map(|layer| linear_groups(self.ops(layer)).len()).sum()
     }
 
     /// Columns of the widest linear map.
@@ -99,11 +100,22 @@ impl Model {
 
     /// The stages of this model's layers, over chunks of `context` tokens.
     pub(crate) fn stages(&self, context: usize) -> Result<Stages<'_>, ModelError> {
-        Ok(Stages { model: self, rope: self.rope(context)?, context, stages: cut(self.family.layer) })
+        let layers = (0..self.hyper.layers).map(|layer| cut(self.ops(layer))).collect();
+        Ok(Stages { model: self, ropes: self.ropes(context)?, context, layers })
     }
 }
 
 impl Stages<'_> {
+    /// The stages of layer `layer`, in order.
+    pub(crate) fn of(&self, layer: usize) -> &[Stage] {
+        self.layers.get(layer).map_or(&[], Vec::as_slice)
+    }
+
+    /// What is added to the stream is multiplied by this.
+    pub(crate) fn residual_scale(&self) -> f32 {
+        self.model.hyper.residual_scale
+    }
+
     /// Decodes the weights of one stage of layer `layer`.
     pub(crate) fn weights(
         &self,
@@ -120,14 +132,14 @@ impl Stages<'_> {
         ops: &Range<usize>,
         replaced: Option<&dyn Replaced>,
     ) -> Result<StageWeights, ModelError> {
-        let ops = self.model.family.layer.get(ops.clone()).unwrap_or_default();
+        let ops = self.model.ops(layer).get(ops.clone()).unwrap_or_default();
         let weights = ops.iter().map(|op| self.model.weights_of(layer, op, replaced));
         weights.collect::<Result<_, _>>().map(StageWeights)
     }
 
     /// GGUF names of the weights of `group` in layer `layer`.
     pub(crate) fn tensors(&self, layer: usize, group: &Group) -> Vec<String> {
-        group.tensors(self.model.family.layer, layer)
+        group.tensors(self.model.ops(layer), layer)
     }
 
     /// The weights of `group` in layer `layer`, to be applied to whatever it might read.
@@ -142,6 +154,24 @@ impl Stages<'_> {
             apply_linear(matrix, self.context, x, &mut out);
         }
         out
+    }
+
+    /// Of tokens `tokens` of `state`, after `stage`: what enters each of the `matrices` matrices, of `columns` columns, of the
+    /// coming group, `[rows][columns]`.
+    pub(crate) fn matrix_inputs(
+        &self,
+        stage: &Stage,
+        state: &State,
+        (matrices, columns): (usize, usize),
+        tokens: Range<usize>,
+    ) -> Vec<Vec<f32>> {
+        let Some(by) = stage.group.as_ref().and_then(|group| group.by) else { return Vec::new() };
+        let hyper = &self.model.hyper;
+        let used = hyper.experts.as_ref().map_or(0, |experts| experts.used);
+        let meeting = Meeting { by, matrices, used, routes: stage.slot(Slot::Routes, state) };
+        let x = stage.input(state);
+        let width = x.len() / (stage.stream(state).len() / hyper.hidden).max(1);
+        meeting.inputs(x, width, columns, tokens)
     }
 
     /// Tokens of a block of text, and of a tile of blocks whose buffers fit `memory`: at least one block.
@@ -163,16 +193,16 @@ impl Stages<'_> {
     ) -> Result<State, ModelError> {
         let mut tile = Tile::new(self.context);
         tile.set(&stage.entry, state, self.model.hyper.hidden, first);
-        let layer = Layer { hyper: &self.model.hyper, number: layer, rope: &self.rope };
-        let ops = self.model.family.layer.get(stage.ops.clone()).unwrap_or_default();
+        let ops = self.model.ops(layer).get(stage.ops.clone()).unwrap_or_default();
+        let layer = Layer { hyper: &self.model.hyper, number: layer, ropes: &self.ropes };
         tile.run(ops, &weights.0, &layer, &mut Attend::Chunks, &mut None)?;
         Ok(tile.take(&stage.exit))
     }
 
     /// Largest number of values per token that lives between two stages.
     pub(crate) fn widest_state(&self) -> usize {
-        let model = self.model;
-        let width = |slot: &Slot| model.width(*slot).unwrap_or_else(|| model.feed_forward());
-        self.stages.iter().map(|s| s.exit.iter().map(width).sum()).max().unwrap_or(0)
+        let width = |slot: &Slot| self.model.widths[*slot as usize];
+        let states = self.layers.iter().flatten().map(|stage| stage.exit.iter().map(width).sum());
+        states.max().unwrap_or(0)
     }
 }

@@ -11,7 +11,7 @@ use super::products::{DECODE_STEP, Packed};
 use super::stages::Replaced;
 use super::{Model, ModelError};
 use crate::pipeline::{first_non_finite, read_rows};
-use crate::plan::{MappedTensor, Source};
+use crate::plan::MappedTensor;
 
 /// A linear map.
 #[derive(Debug)]
@@ -35,13 +35,15 @@ pub(super) struct Norm {
 pub(super) enum Weights {
     Norm(Norm),
     Linear(Matrix),
+    Matrices(Vec<Matrix>),
+    Values(Vec<f32>),
     None,
 }
 
 impl Model {
     /// Decodes the weights of layer `layer`, one entry per operation.
     pub(super) fn layer_weights(&self, layer: usize) -> Result<Vec<Weights>, ModelError> {
-        self.family.layer.iter().map(|op| self.weights_of(layer, op, None)).collect()
+        self.ops(layer).iter().map(|op| self.weights_of(layer, op, None)).collect()
     }
 
     /// Decodes what operation `op` of layer `layer` needs; linear maps as `replaced` has them.
@@ -54,7 +56,16 @@ impl Model {
         let name = |name: &str| format!("blk.{layer}.{name}");
         match op {
             Op::Norm { name: n, .. } => self.norm(&name(n)).map(Weights::Norm),
-            Op::Linear { name: n, .. } => self.matrix(&name(n), replaced).map(Weights::Linear),
+            Op::Linear { name: n, .. } => self.matrix(&name(n), 0, replaced).map(Weights::Linear),
+            Op::Matrices { name: n, .. } => {
+                let count = self.tensor(&format!("{}.weight", name(n)))?.matrices() as usize;
+                let matrices = (0..count).map(|matrix| self.matrix(&name(n), matrix, replaced));
+                matrices.collect::<Result<_, _>>().map(Weights::Matrices)
+            }
+            Op::Attention { sinks: Some(n) } => {
+                self.values(self.tensor(&format!("{}.weight", name(n)))?).map(Weights::Values)
+            }
+            Op::Route { bias: n } => Ok(self.bias(&name(n))?.map_or(Weights::None, Weights::Values)),
             _ => Ok(Weights::None),
         }
     }
@@ -65,26 +76,36 @@ impl Model {
         Ok(Norm { weight, bias: self.bias(name)? })
     }
 
-    /// The linear map `name.weight`, `name.bias`.
-    fn matrix(&self, name: &str, replaced: Option<&dyn Replaced>) -> Result<Matrix, ModelError> {
+    /// Matrix number `matrix` of the linear map `name.weight`, `name.bias`.
+    fn matrix(
+        &self,
+        name: &str,
+        matrix: usize,
+        replaced: Option<&dyn Replaced>,
+    ) -> Result<Matrix, ModelError> {
         let tensor = self.tensor(&format!("{name}.weight"))?;
-        let weight = self.packed_by(tensor, tensor.rows(), |first, out| {
-            let other = replaced.and_then(|r| r.rows(&tensor.name, first, out));
-            other.unwrap_or_else(|| self.rows(tensor, first, out))
+        let outputs = tensor.rows_per_matrix();
+        let start = matrix as u64 * outputs;
+        let weight = self.packed_by(tensor, outputs, |first, out| {
+            let other = replaced.and_then(|r| r.rows(&tensor.name, start + first, out));
+            other.unwrap_or_else(|| self.rows(tensor, start + first, out))
         })?;
-        Ok(Matrix { weight, bias: self.bias(name)?, rounding: self.rounding(tensor) })
+        let bias = self.bias(name)?.map(|all| {
+            let own = all.chunks_exact(outputs as usize).nth(matrix);
+            own.map(<[f32]>::to_vec).unwrap_or_default()
+        });
+        Ok(Matrix { weight, bias, rounding: self.rounding(tensor) })
     }
 
     /// What activations that meet `tensor` are rounded to.
     pub(super) fn rounding(&self, tensor: &MappedTensor) -> Rounding {
-        let stored = match tensor.source {
-            Source::Tensor { index, .. } if self.rounds => self.opened.checkpoint.tensors().get(index),
-            _ => None,
-        };
+        let stored = tensor.first_stored().filter(|_| self.rounds);
+        let stored = stored.and_then(|index| self.opened.checkpoint.tensors().get(index));
         stored.and_then(|t| t.block).map_or(Rounding::Exact, Rounding::of)
     }
 
-    fn bias(&self, name: &str) -> Result<Option<Vec<f32>>, ModelError> {
+    /// The bias `name.bias`, if there is one.
+    pub(super) fn bias(&self, name: &str) -> Result<Option<Vec<f32>>, ModelError> {
         self.find(&format!("{name}.bias")).map(|t| self.values(t)).transpose()
     }
 
@@ -92,6 +113,14 @@ impl Model {
     pub(crate) fn values(&self, tensor: &MappedTensor) -> Result<Vec<f32>, ModelError> {
         let mut values = vec![0.0; tensor.weights() as usize];
         self.rows(tensor, 0, &mut values)?;
+        Ok(values)
+    }
+
+    /// One matrix of a tensor of several, decoded in parallel.
+    pub(crate) fn matrix_values(&self, tensor: &MappedTensor, matrix: usize) -> Result<Vec<f32>, ModelError> {
+        let rows = tensor.rows_per_matrix();
+        let mut values = vec![0.0; (rows * tensor.columns()) as usize];
+        self.rows(tensor, matrix as u64 * rows, &mut values)?;
         Ok(values)
     }
 

@@ -159,8 +159,8 @@ impl Shared<'_> {
     fn read_ahead(&self, unit: &Unit) {
         let tensor = &self.plan.tensors[unit.tensor].mapped;
         let stashed = self.job.stash.is_some_and(|s| s.contains(&tensor.name));
-        if let Some(index) = read::row_source(tensor).filter(|_| !stashed) {
-            self.job.checkpoint.will_need(index, unit.rows.clone());
+        if let Some(span) = read::span(tensor, &unit.rows).filter(|_| !stashed) {
+            self.job.checkpoint.will_need(span.index, span.rows);
         }
     }
 

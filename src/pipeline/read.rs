@@ -7,7 +7,7 @@ use kquant_formats::source::Window;
 use crate::checkpoint::{Checkpoint, ReadError};
 use crate::plan::{MappedTensor, Rows, Source};
 
-/// Rows of an output tensor as the checkpoint stores them.
+/// Rows of an output tensor, all in one matrix, as the checkpoint stores them.
 pub(crate) struct Fetched<'a> {
     checkpoint: &'a dyn Checkpoint,
     tensor: &'a MappedTensor,
@@ -20,12 +20,34 @@ pub(crate) struct Fetched<'a> {
 enum Stored<'a> {
     /// Nothing: these are the numbers.
     Values(&'a [f32]),
-    /// The same rows (`[rows]`), in the checkpoint's order: all of a head's when rows move inside heads.
-    Window(usize, Window<'a>),
+    /// Rows next to each other, in the checkpoint's order.
+    Window(Span, Window<'a>),
     /// The rows that become the output's (`[rows]`), in the output's order.
-    Rows(usize, &'a [u8]),
-    /// Columns `rows` of every row: `[columns][rows]`.
-    Columns(usize, &'a [u8]),
+    Rows(&'a [u8]),
+    /// All of a bias whose elements move.
+    Elements(usize, Rows, Window<'a>),
+    /// Some columns of every input row that becomes a column: `[columns][...]`.
+    Columns(Columns, &'a [u8]),
+}
+
+/// Rows of a checkpoint tensor next to each other.
+pub(super) struct Span {
+    pub(super) index: usize,
+    pub(super) rows: Range<u64>,
+    /// Whether they are in the order of the output.
+    in_order: bool,
+}
+
+/// Where the rows of a transposed matrix begin.
+#[derive(Clone, Copy)]
+struct Columns {
+    index: usize,
+    /// Input row of the first output column.
+    row: u64,
+    /// Input column of the first output row fetched.
+    column: u64,
+    /// Input columns from one output row to the next.
+    step: u64,
 }
 
 /// Fills `out` (`[rows.len()][columns]`) with rows `rows` of the output tensor.
@@ -35,26 +57,49 @@ pub(crate) fn read_rows(
     rows: Range<u64>,
     out: &mut [f32],
 ) -> Result<(), ReadError> {
-    let mut buffer = Vec::new();
-    Fetched::new(checkpoint, tensor, rows.clone(), &mut buffer)?.decode(rows, out)
+    let (per_matrix, columns) = (tensor.rows_per_matrix().max(1), tensor.columns());
+    let (mut start, mut out, mut buffer) = (rows.start, out, Vec::new());
+    while start < rows.end {
+        let end = rows.end.min((start / per_matrix + 1) * per_matrix);
+        let (part, rest) = out.split_at_mut(((end - start) * columns) as usize);
+        Fetched::new(checkpoint, tensor, start..end, &mut buffer)?.decode(start..end, part)?;
+        (start, out) = (end, rest);
+    }
+    Ok(())
 }
 
 /// Rows in a head, where rows of `tensor` move inside heads.
 pub(super) fn head_rows(tensor: &MappedTensor) -> Option<u64> {
     match &tensor.source {
-        Source::Tensor { rows: Rows::RotaryPairs { heads }, .. } if tensor.shape.len() > 1 => {
+        Source::Tensor { rows: Rows::RotaryPairs { heads }, .. } if !tensor.is_bias() => {
             Some((tensor.rows() / heads).max(1))
         }
         _ => None,
     }
 }
 
-/// The checkpoint tensor whose rows become the rows of `tensor` with the same numbers, perhaps in another order.
-pub(super) fn row_source(tensor: &MappedTensor) -> Option<usize> {
+/// The checkpoint tensor and its row that row `row` is made of; `None` where rows do not stay rows.
+fn source_row(tensor: &MappedTensor, row: u64) -> Option<(usize, u64)> {
     match &tensor.source {
-        Source::Tensor { index, rows: Rows::Same | Rows::RotaryPairs { .. } } => Some(*index),
-        _ => None,
+        Source::Shifted { index, .. } => Some((*index, row)),
+        _ => tensor.stored_row(row),
     }
+}
+
+/// The rows that rows `rows` of the output are made of, where they are next to each other.
+pub(super) fn span(tensor: &MappedTensor, rows: &Range<u64>) -> Option<Span> {
+    let (index, first) = source_row(tensor, rows.start)?;
+    let (mut low, mut high, mut in_order) = (first, first, true);
+    for (row, expected) in rows.clone().zip(first..) {
+        let (other, from) = source_row(tensor, row)?;
+        if other != index {
+            return None;
+        }
+        (low, high) = (low.min(from), high.max(from));
+        in_order &= from == expected;
+    }
+    let all = high - low + 1 == rows.end - rows.start;
+    all.then_some(Span { index, rows: low..high + 1, in_order })
 }
 
 impl<'a> Fetched<'a> {
@@ -67,104 +112,134 @@ impl<'a> Fetched<'a> {
     ) -> Result<Self, ReadError> {
         let stored = match &tensor.source {
             Source::Values(values) => Stored::Values(values),
-            Source::Tensor { index, rows: Rows::Transposed } => {
-                Stored::Columns(*index, gather_columns(checkpoint, *index, tensor.columns(), &rows, buffer)?)
+            &Source::Tensor { index, rows: Rows::Transposed { stride, skip, first, step } } => {
+                let per_matrix = tensor.rows_per_matrix().max(1);
+                let row = rows.start / per_matrix * stride + skip;
+                let at = Columns { index, row, column: first + rows.start % per_matrix * step, step };
+                Stored::Columns(at, gather_columns(checkpoint, at, tensor.columns(), &rows, buffer)?)
             }
-            Source::Tensor { index, .. } => match head_rows(tensor) {
-                Some(head) if !(rows.start.is_multiple_of(head) && rows.end.is_multiple_of(head)) => {
-                    Stored::Rows(*index, gather_rows(checkpoint, *index, tensor, head, &rows, buffer)?)
+            &Source::Tensor { index, rows: order } if order != Rows::Same && tensor.is_bias() => {
+                let all = checkpoint.tensors().get(index).map_or(0, |info| info.rows());
+                Stored::Elements(index, order, checkpoint.fetch(index, 0..all, buffer)?)
+            }
+            _ => match span(tensor, &rows) {
+                Some(span) => {
+                    let window = checkpoint.fetch(span.index, span.rows.clone(), buffer)?;
+                    Stored::Window(span, window)
                 }
-                _ => Stored::Window(*index, checkpoint.fetch(*index, rows.clone(), buffer)?),
+                None => Stored::Rows(gather_rows(checkpoint, tensor, &rows, buffer)?),
             },
         };
         Ok(Self { checkpoint, tensor, rows, stored })
     }
 
-    /// The bytes of rows `rows` as stored, where they are the output's rows in their order.
-    pub(crate) fn bytes(&self, rows: &Range<u64>) -> Option<&[u8]> {
-        match (&self.stored, &self.tensor.source) {
-            (Stored::Window(_, window), Source::Tensor { rows: Rows::Same, .. }) => {
-                let stride = window.len() / (self.rows.end - self.rows.start).max(1) as usize;
-                let at = |row: u64| (row - self.rows.start) as usize * stride;
-                window.get(at(rows.start)..at(rows.end))
-            }
-            _ => None,
+    /// Copies rows `rows`, some of those fetched, into `out` as blocks of the checkpoint tensor's type.
+    pub(crate) fn copy(&self, rows: Range<u64>, out: &mut [u8]) -> Result<(), ReadError> {
+        if let Stored::Window(Span { index, in_order: true, .. }, _) = &self.stored {
+            let (_, from) = self.source(rows.start)?;
+            return self.checkpoint.to_blocks(*index, (from, 0), self.bytes(&rows)?, out);
         }
+        let row_bytes = out.len() / (rows.end - rows.start).max(1) as usize;
+        for (row, out) in rows.zip(out.chunks_exact_mut(row_bytes.max(1))) {
+            let (index, from) = self.source(row)?;
+            self.checkpoint.to_blocks(index, (from, 0), self.bytes(&(row..row + 1))?, out)?;
+        }
+        Ok(())
     }
 
     /// Decodes rows `rows`, some of those fetched, into `out` (`[rows.len()][columns]`).
     pub(crate) fn decode(&self, rows: Range<u64>, out: &mut [f32]) -> Result<(), ReadError> {
         let columns = self.tensor.columns();
-        let within = (rows.start - self.rows.start) as usize;
         match &self.stored {
             Stored::Values(values) => {
                 let from = (rows.start * columns) as usize;
                 out.copy_from_slice(&values[from..from + out.len()]);
-                Ok(())
             }
-            Stored::Window(index, window) => self.decode_window(*index, window, rows, out),
-            Stored::Rows(index, bytes) => {
-                let stride = bytes.len() / (self.rows.end - self.rows.start).max(1) as usize;
-                let head = head_rows(self.tensor).unwrap_or(1);
-                let stored = bytes.chunks_exact(stride.max(1)).skip(within);
-                for ((row, bytes), out) in rows.zip(stored).zip(out.chunks_exact_mut(columns as usize)) {
-                    self.checkpoint.decode(*index, (rotary_source(row, head), 0), bytes, out)?;
+            Stored::Window(Span { index, in_order: true, .. }, _) => {
+                let (_, from) = self.source(rows.start)?;
+                self.checkpoint.decode(*index, (from, 0), self.bytes(&rows)?, out)?;
+            }
+            Stored::Window(..) | Stored::Rows(_) => {
+                for (row, out) in rows.zip(out.chunks_exact_mut(columns as usize)) {
+                    let (index, from) = self.source(row)?;
+                    self.checkpoint.decode(index, (from, 0), self.bytes(&(row..row + 1))?, out)?;
                 }
-                Ok(())
             }
-            Stored::Columns(index, bytes) => self.decode_columns(*index, bytes, rows, out),
+            Stored::Elements(index, order, bytes) => self.decode_elements(*index, order, bytes, rows, out)?,
+            Stored::Columns(at, bytes) => self.decode_columns(*at, bytes, rows, out)?,
         }
+        if let Source::Shifted { by, .. } = &self.tensor.source {
+            out.iter_mut().for_each(|weight| *weight += by);
+        }
+        Ok(())
     }
 
-    fn decode_window(
+    fn source(&self, row: u64) -> Result<(usize, u64), ReadError> {
+        source_row(self.tensor, row).ok_or_else(|| self.missing(format_args!("row {row}")))
+    }
+
+    fn missing(&self, what: std::fmt::Arguments) -> ReadError {
+        ReadError(format!("tensor `{}`: {what} is in no tensor of the checkpoint", self.tensor.name))
+    }
+
+    /// The stored bytes of rows `rows`: one row, or rows in the order of the output.
+    fn bytes(&self, rows: &Range<u64>) -> Result<&[u8], ReadError> {
+        let (bytes, first): (&[u8], u64) = match &self.stored {
+            Stored::Window(span, window) => (window, self.source(rows.start)?.1 - span.rows.start),
+            Stored::Rows(bytes) => (bytes, rows.start - self.rows.start),
+            _ => (&[], 0),
+        };
+        let stride = bytes.len() / (self.rows.end - self.rows.start).max(1) as usize;
+        let from = first as usize * stride;
+        let found = bytes.get(from..from + (rows.end - rows.start) as usize * stride);
+        found.ok_or_else(|| self.missing(format_args!("row {}", rows.start)))
+    }
+
+    /// A bias: its elements are the rows of the rearrangement.
+    fn decode_elements(
         &self,
         index: usize,
-        window: &[u8],
+        order: &Rows,
+        bytes: &[u8],
         rows: Range<u64>,
         out: &mut [f32],
     ) -> Result<(), ReadError> {
-        let columns = self.tensor.columns();
-        let stride = window.len() / (self.rows.end - self.rows.start).max(1) as usize;
-        let at = |row: u64| (row - self.rows.start) as usize * stride;
-        match &self.tensor.source {
-            Source::Tensor { rows: Rows::RotaryPairs { heads }, .. } if self.tensor.shape.len() == 1 => {
-                // A bias: one row whose elements are the rows of the permutation.
-                let mut stored = vec![0.0; out.len()];
-                self.checkpoint.decode(index, (0, 0), window, &mut stored)?;
-                for (row, value) in out.iter_mut().enumerate() {
-                    *value = stored[rotary_source(row as u64, columns / heads) as usize];
-                }
-                Ok(())
-            }
-            Source::Tensor { rows: Rows::RotaryPairs { heads }, .. } => {
-                let head = self.tensor.rows() / heads;
-                for (row, out) in rows.zip(out.chunks_exact_mut(columns as usize)) {
-                    let from = rotary_source(row, head);
-                    self.checkpoint.decode(index, (from, 0), &window[at(from)..at(from + 1)], out)?;
-                }
-                Ok(())
-            }
-            _ => self.checkpoint.decode(index, (rows.start, 0), &window[at(rows.start)..at(rows.end)], out),
+        let info = &self.checkpoint.tensors()[index];
+        let mut stored = vec![0.0; (info.rows() * info.columns()) as usize];
+        self.checkpoint.decode(index, (0, 0), bytes, &mut stored)?;
+        for (element, value) in (rows.start * self.tensor.columns()..).zip(out) {
+            let from =
+                order.source(element, self.tensor.weights()).and_then(|from| stored.get(from as usize));
+            *value = *from.ok_or_else(|| self.missing(format_args!("element {element}")))?;
         }
+        Ok(())
     }
 
     /// Output rows are input columns: every input row is visited for the few columns wanted.
     fn decode_columns(
         &self,
-        index: usize,
+        at: Columns,
         bytes: &[u8],
         rows: Range<u64>,
         out: &mut [f32],
     ) -> Result<(), ReadError> {
-        let (columns, fetched) = (self.tensor.columns() as usize, (self.rows.end - self.rows.start) as usize);
-        let (first, wanted) = ((rows.start - self.rows.start) as usize, (rows.end - rows.start) as usize);
+        let columns = self.tensor.columns() as usize;
+        let between = |rows: u64| (rows.max(1) - 1) * at.step + 1;
+        let (fetched, wanted) =
+            (between(self.rows.end - self.rows.start), between(rows.end - rows.start) as usize);
+        let first = (rows.start - self.rows.start) * at.step;
         let stride = bytes.len() / columns.max(1);
-        let part = stride / fetched.max(1);
+        let part = stride / fetched as usize;
         let mut values = vec![0.0; wanted];
         for (column, bytes) in bytes.chunks_exact(stride.max(1)).enumerate() {
-            let bytes = &bytes[first * part..][..wanted * part];
-            self.checkpoint.decode(index, (column as u64, rows.start), bytes, &mut values)?;
-            for (row, &value) in values.iter().enumerate() {
+            let bytes = &bytes[first as usize * part..][..wanted * part];
+            self.checkpoint.decode(
+                at.index,
+                (at.row + column as u64, at.column + first),
+                bytes,
+                &mut values,
+            )?;
+            for (row, &value) in values.iter().step_by(at.step as usize).enumerate() {
                 out[row * columns + column] = value;
             }
         }
@@ -181,46 +256,44 @@ fn part_of(buffer: &mut Vec<u8>, bytes: u64) -> &mut [u8] {
     &mut buffer[..bytes]
 }
 
-/// Rows of a few heads in part, in the order of the output.
+/// Rows that are not next to each other, in the order of the output.
 fn gather_rows<'b>(
     checkpoint: &dyn Checkpoint,
-    index: usize,
     tensor: &MappedTensor,
-    head: u64,
     rows: &Range<u64>,
     buffer: &'b mut Vec<u8>,
 ) -> Result<&'b [u8], ReadError> {
     let columns = tensor.columns();
+    let missing = |row: u64| {
+        ReadError(format!("tensor `{}`: row {row} is in no tensor of the checkpoint", tensor.name))
+    };
+    let (index, _) = source_row(tensor, rows.start).ok_or_else(|| missing(rows.start))?;
     let stride = checkpoint.stored_bytes(index, columns)?;
     let out = part_of(buffer, stride * (rows.end - rows.start));
     for (row, out) in rows.clone().zip(out.chunks_exact_mut(stride.max(1) as usize)) {
-        checkpoint.fetch_columns(index, rotary_source(row, head), 0..columns, out)?;
+        let (index, from) = source_row(tensor, row).ok_or_else(|| missing(row))?;
+        checkpoint.fetch_columns(index, from, 0..columns, out)?;
     }
     Ok(out)
 }
 
-/// Columns `columns` of all `rows` rows.
+/// The columns that become output rows `rows`, and those between, of the `columns` input rows that become columns.
 ///
 /// They are copied, never mapped: the pages around a few columns of each row are the whole tensor.
 fn gather_columns<'b>(
     checkpoint: &dyn Checkpoint,
-    index: usize,
-    rows: u64,
-    columns: &Range<u64>,
+    at: Columns,
+    columns: u64,
+    rows: &Range<u64>,
     buffer: &'b mut Vec<u8>,
 ) -> Result<&'b [u8], ReadError> {
-    let stride = checkpoint.stored_bytes(index, columns.end - columns.start)?;
-    let out = part_of(buffer, stride * rows);
-    for (row, out) in (0..rows).zip(out.chunks_exact_mut(stride.max(1) as usize)) {
-        checkpoint.fetch_columns(index, row, columns.clone(), out)?;
+    let wanted = at.column..at.column + (rows.end - rows.start).max(1) * at.step - at.step + 1;
+    let stride = checkpoint.stored_bytes(at.index, wanted.end - wanted.start)?;
+    let out = part_of(buffer, stride * columns);
+    for (column, out) in (0..columns).zip(out.chunks_exact_mut(stride.max(1) as usize)) {
+        checkpoint.fetch_columns(at.index, at.row + column, wanted.clone(), out)?;
     }
     Ok(out)
-}
-
-/// Row of the split-half layout that becomes row `row` of the paired layout, for heads of `head_rows` rows.
-fn rotary_source(row: u64, head_rows: u64) -> u64 {
-    let (head, within) = (row / head_rows, row % head_rows);
-    head * head_rows + (within % 2) * (head_rows / 2) + within / 2
 }
 
 /// Row and column of the first weight that is NaN or infinite; `first_row` is the number of the first row in `weights`.
@@ -237,12 +310,6 @@ pub(crate) fn first_non_finite(weights: &[f32], columns: u64, first_row: u64) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rotary_pairs_interleave_the_halves_of_each_head() {
-        let order: Vec<u64> = (0..12).map(|row| rotary_source(row, 6)).collect();
-        assert_eq!(order, [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]);
-    }
 
     #[test]
     fn non_finite_weights_are_located() {

@@ -55,13 +55,17 @@ struct Need {
 impl Need {
     fn of(tensor: &PlannedTensor, checkpoint: &dyn Checkpoint) -> Self {
         let (mapped, columns) = (&tensor.mapped, tensor.mapped.columns());
-        let stored = match &mapped.source {
-            Source::Values(_) => None,
-            Source::Tensor { index, .. } => checkpoint.tensors().get(*index).map(|info| info.stored),
-        };
+        let stored =
+            mapped.first_stored().and_then(|index| checkpoint.tensors().get(index)).map(|info| info.stored);
         let (elements, bytes) = stored.unwrap_or((1, 0));
-        let per_row = (columns.div_ceil(elements.max(1))).saturating_mul(bytes);
-        let transposed = matches!(&mapped.source, Source::Tensor { rows: Rows::Transposed, .. });
+        // Of rows that become columns those between are fetched too.
+        let step = match &mapped.source {
+            Source::Tensor { rows: Rows::Transposed { step, .. }, .. } => Some(*step),
+            _ => None,
+        };
+        let transposed = step.is_some();
+        let per_row =
+            (columns.div_ceil(elements.max(1))).saturating_mul(bytes).saturating_mul(step.unwrap_or(1));
         let piece = (PIECE / columns.max(1)).max(if transposed { 32 } else { 1 });
         let together = match head_rows(mapped) {
             Some(head) => head,
@@ -221,10 +225,10 @@ mod tests {
     /// A page of the input is read for as many output rows as it has columns, or it would be read for each of them again.
     #[test]
     fn transposed_units_are_as_wide_as_a_page() {
-        let (wide, _) = units(&[12_288, 49_152], Rows::Transposed, 2 << 30).unwrap();
+        let (wide, _) = units(&[12_288, 49_152], Rows::TRANSPOSED, 2 << 30).unwrap();
         assert_covered(&wide, 49_152);
         assert!(wide.iter().all(|u| u.rows.start % 2048 == 0 && u.rows.end - u.rows.start == 2048));
-        let (tight, in_use) = units(&[768, 3072], Rows::Transposed, 1 << 20).unwrap();
+        let (tight, in_use) = units(&[768, 3072], Rows::TRANSPOSED, 1 << 20).unwrap();
         assert_covered(&tight, 3072);
         assert!(tight.iter().all(|u| u.cost <= 512 << 10) && in_use <= 1 << 20);
     }

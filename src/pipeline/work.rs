@@ -79,12 +79,11 @@ pub(super) fn encode(
         if let Some(at) = first_non_finite(weights, columns, rows.start) {
             return Err(non_finite(job, tensor, at));
         }
-        match tensor.copied_from().and_then(|_| fetched.bytes(&rows)) {
-            Some(stored) => out.copy_from_slice(stored),
-            None => {
-                let rows = Rows { weights, columns: columns as usize };
-                job.encoder.encode(tensor.block, rows, importance, out);
-            }
+        if tensor.copy {
+            fetched.copy(rows, out)?;
+        } else {
+            let rows = Rows { weights, columns: columns as usize };
+            job.encoder.encode(tensor.block, rows, importance, out);
         }
     }
     Ok(())

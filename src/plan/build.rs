@@ -114,23 +114,19 @@ fn output_order<'a>(request: &Request<'a>) -> Vec<&'a MappedTensor> {
 
 /// File of the input that holds the tensor; computed ones go with the first.
 fn shard(tensor: &MappedTensor, request: &Request) -> usize {
-    match tensor.source {
-        Source::Tensor { index, .. } => request.opened.checkpoint.tensors().get(index).map_or(0, |t| t.shard),
-        Source::Values(_) => 0,
-    }
+    let stored = tensor.first_stored().and_then(|index| request.opened.checkpoint.tensors().get(index));
+    stored.map_or(0, |t| t.shard)
 }
 
 /// The type that the tensor has when nothing touches it.
 fn kept_type(tensor: &MappedTensor, checkpoint: &dyn Checkpoint) -> Result<&'static BlockType, PlanError> {
-    let name = match (&tensor.source, tensor.keep) {
-        (Source::Values(_), _) | (_, Keep::F32) => "F32",
-        (Source::Tensor { index, .. }, Keep::Source) => {
-            match checkpoint.tensors().get(*index).and_then(|t| t.block) {
-                Some(block) => return Ok(block),
-                // 8-bit floats and their scales have no type of their own in GGUF.
-                None => "BF16",
-            }
-        }
+    let name = match (tensor.first_stored(), tensor.keep) {
+        (None, _) | (_, Keep::F32) => "F32",
+        (Some(index), Keep::Source) => match checkpoint.tensors().get(index).and_then(|t| t.block) {
+            Some(block) => return Ok(block),
+            // 8-bit floats and their scales have no type of their own in GGUF.
+            None => "BF16",
+        },
     };
     block::by_name(name).ok_or_else(|| tensor_error(tensor, format!("the type table lacks {name}")))
 }
@@ -158,11 +154,9 @@ fn planned(
             )
         },
     )?;
-    let stored = match &mapped.source {
-        Source::Tensor { index, rows } => request.opened.checkpoint.tensors().get(*index).map(|t| (t, rows)),
-        Source::Values(_) => None,
-    };
-    let copy = stored.is_some_and(|(t, rows)| t.block == Some(block) && *rows == Rows::Same);
+    let checkpoint = request.opened.checkpoint.as_ref();
+    let stored = mapped.first_stored().and_then(|index| checkpoint.tensors().get(index));
+    let copy = copied_whole(mapped, checkpoint, block);
     if !copy && block.encode.is_none() {
         return Err(tensor_error(
             mapped,
@@ -171,7 +165,7 @@ fn planned(
     }
     Ok(PlannedTensor {
         mapped: mapped.clone(),
-        source_type: stored.map_or("F32", |(t, _)| t.dtype),
+        source_type: stored.map_or("F32", |t| t.dtype),
         block,
         copy,
         importance: encoded && block.importance != Use::Ignored && importance.contains_key(&mapped.name),
@@ -183,6 +177,19 @@ fn planned(
         offset: 0,
         bytes,
     })
+}
+
+/// Whether the rows of `mapped` are rows of the checkpoint, stored as `block`.
+fn copied_whole(mapped: &MappedTensor, checkpoint: &dyn Checkpoint, block: &BlockType) -> bool {
+    let stored = |index: usize| checkpoint.tensors().get(index).is_some_and(|t| t.block == Some(block));
+    match &mapped.source {
+        Source::Tensor { index, rows } => {
+            let whole = *rows == Rows::Same || (matches!(rows, Rows::Picked { .. }) && !mapped.is_bias());
+            whole && stored(*index)
+        }
+        Source::Stacked { indices } => indices.iter().all(|&index| stored(index)),
+        Source::Shifted { .. } | Source::Values(_) => false,
+    }
 }
 
 /// Puts every tensor at its place and makes the headers.

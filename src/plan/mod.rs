@@ -40,16 +40,6 @@ pub struct PlannedTensor {
     pub bytes: u64,
 }
 
-impl PlannedTensor {
-    /// The checkpoint tensor whose bytes are taken over, if they are.
-    pub fn copied_from(&self) -> Option<usize> {
-        match self.mapped.source {
-            Source::Tensor { index, .. } if self.copy => Some(index),
-            _ => None,
-        }
-    }
-}
-
 /// An output file before it is written.
 #[derive(Debug, Clone)]
 pub struct PlannedFile {

@@ -4,8 +4,8 @@ use crate::checkpoint::{Checkpoint, TensorInfo};
 
 /// How rows of an output tensor follow from a checkpoint tensor `[rows][columns]`.
 ///
-/// Under `RotaryPairs` a tensor of one dimension (a bias) counts as `[n][1]`: its elements are what moves.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// Of a bias, the elements are what moves, as rows of one column: see [`MappedTensor::is_bias`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rows {
     /// The same rows.
     Same,
@@ -15,8 +15,63 @@ pub enum Rows {
         /// Number of heads whose rows are interleaved.
         heads: u64,
     },
-    /// The transpose: output row r is input column r (GPT-2's Conv1D).
-    Transposed,
+    /// Some of the rows: output row `n * length + i` is input row `n * stride + first + i * step`.
+    Picked {
+        /// Output rows of a block.
+        length: u64,
+        /// Input rows of a block.
+        stride: u64,
+        /// The first that is taken.
+        first: u64,
+        /// From one to the next.
+        step: u64,
+    },
+    /// Blocks in another order: of `parts * groups` blocks of rows, output block `p * groups + g` is input block
+    /// `g * parts + p` (GPT-NeoX's queries, keys and values).
+    Regrouped {
+        /// Blocks of a group.
+        parts: u64,
+        /// Groups.
+        groups: u64,
+    },
+    /// Matrices transposed: row r, column c of output matrix m is column `first + r * step` of input row
+    /// `m * stride + skip + c`. For one whole matrix (GPT-2's Conv1D) that is [`Rows::TRANSPOSED`].
+    Transposed {
+        /// Input rows from one matrix to the next.
+        stride: u64,
+        /// Input rows of a matrix that come before its first column.
+        skip: u64,
+        /// Input column that becomes the first row.
+        first: u64,
+        /// Input columns from one row to the next.
+        step: u64,
+    },
+}
+
+impl Rows {
+    /// The transpose of one matrix.
+    pub const TRANSPOSED: Self = Self::Transposed { stride: 0, skip: 0, first: 0, step: 1 };
+
+    /// The input row that becomes row `row` of `rows`; `None` where rows do not stay rows.
+    pub fn source(&self, row: u64, rows: u64) -> Option<u64> {
+        match *self {
+            Self::Same => Some(row),
+            Self::RotaryPairs { heads } => {
+                let width = (rows / heads).max(1);
+                let (head, within) = (row / width, row % width);
+                Some(head * width + (within % 2) * (width / 2) + within / 2)
+            }
+            Self::Picked { length, stride, first, step } => {
+                Some(row / length * stride + first + row % length * step)
+            }
+            Self::Regrouped { parts, groups } => {
+                let width = (rows / (parts * groups)).max(1);
+                let (block, within) = (row / width, row % width);
+                Some((block % groups * parts + block / groups) * width + within)
+            }
+            Self::Transposed { .. } => None,
+        }
+    }
 }
 
 /// What an output tensor is made of.
@@ -28,6 +83,18 @@ pub enum Source {
         index: usize,
         /// Which row becomes which.
         rows: Rows,
+    },
+    /// A checkpoint tensor with a number added to each weight (Gemma's norms).
+    Shifted {
+        /// Index in `Checkpoint::tensors`.
+        index: usize,
+        /// What is added, in f32.
+        by: f32,
+    },
+    /// One checkpoint tensor for each matrix (experts).
+    Stacked {
+        /// Indices in `Checkpoint::tensors`, at least one.
+        indices: Vec<usize>,
     },
     /// Numbers computed from the configuration.
     Values(Vec<f32>),
@@ -71,6 +138,39 @@ impl MappedTensor {
         self.shape.iter().skip(1).product()
     }
 
+    /// Matrices: experts of a mixture, heads of latent attention.
+    pub fn matrices(&self) -> u64 {
+        self.shape.iter().skip(2).product()
+    }
+
+    /// Whether its elements are moved as rows are in matrices: a bias, of one matrix or of several.
+    pub fn is_bias(&self) -> bool {
+        self.shape.len() < 2 || self.name.ends_with(".bias")
+    }
+
+    /// Index of the checkpoint tensor that it is made of, the first if there are several.
+    pub fn first_stored(&self) -> Option<usize> {
+        match &self.source {
+            Source::Tensor { index, .. } | Source::Shifted { index, .. } => Some(*index),
+            Source::Stacked { indices } => indices.first().copied(),
+            Source::Values(_) => None,
+        }
+    }
+
+    /// The checkpoint tensor and its row that become row `row` unchanged; `None` where no row does.
+    pub fn stored_row(&self, row: u64) -> Option<(usize, u64)> {
+        match &self.source {
+            Source::Tensor { index, rows } if !self.is_bias() || *rows == Rows::Same => {
+                Some((*index, rows.source(row, self.rows())?))
+            }
+            Source::Stacked { indices } => {
+                let matrix = row / self.rows_per_matrix().max(1);
+                Some((*indices.get(matrix as usize)?, row % self.rows_per_matrix().max(1)))
+            }
+            _ => None,
+        }
+    }
+
     /// Number of weights.
     pub fn weights(&self) -> u64 {
         self.shape.iter().product()
@@ -78,11 +178,33 @@ impl MappedTensor {
 
     /// Name of the checkpoint tensor that it is made of; its own where it is computed.
     pub fn source_name<'a>(&'a self, checkpoint: &'a dyn Checkpoint) -> &'a str {
-        match self.source {
-            Source::Tensor { index, .. } => {
-                checkpoint.tensors().get(index).map_or(&self.name, |t: &TensorInfo| &t.name)
-            }
-            Source::Values(_) => &self.name,
-        }
+        let stored = self.first_stored().and_then(|index| checkpoint.tensors().get(index));
+        stored.map_or(&self.name, |t: &TensorInfo| &t.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(rows: Rows, count: u64) -> Vec<u64> {
+        (0..count).map(|row| rows.source(row, count).unwrap()).collect()
+    }
+
+    #[test]
+    fn rotary_pairs_interleave_the_halves_of_each_head() {
+        let rows = Rows::RotaryPairs { heads: 2 };
+        assert_eq!(order(rows, 12), [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]);
+    }
+
+    #[test]
+    fn blocks_are_picked_and_regrouped() {
+        let odd = Rows::Picked { length: 2, stride: 4, first: 1, step: 2 };
+        assert_eq!(order(odd, 4), [1, 3, 5, 7]);
+        let rest = Rows::Picked { length: 2, stride: 5, first: 3, step: 1 };
+        assert_eq!(order(rest, 4), [3, 4, 8, 9]);
+        let regrouped = Rows::Regrouped { parts: 3, groups: 2 };
+        assert_eq!(order(regrouped, 12), [0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]);
+        assert_eq!(Rows::TRANSPOSED.source(0, 4), None);
     }
 }

@@ -112,7 +112,13 @@ fn tensor_view<'a>(t: &'a PlannedTensor, checkpoint: &'a dyn Checkpoint) -> Tens
     let rows = match &t.mapped.source {
         Source::Tensor { rows: Rows::Same, .. } => "same".to_owned(),
         Source::Tensor { rows: Rows::RotaryPairs { heads }, .. } => format!("rotary pairs of {heads} heads"),
-        Source::Tensor { rows: Rows::Transposed, .. } => "transposed".to_owned(),
+        Source::Tensor { rows: Rows::Picked { first, step, .. }, .. } => {
+            format!("some, from {first} in steps of {step}")
+        }
+        Source::Tensor { rows: Rows::Regrouped { parts, .. }, .. } => format!("{parts} parts taken apart"),
+        Source::Tensor { rows: Rows::Transposed { .. }, .. } => "transposed".to_owned(),
+        Source::Shifted { by, .. } => format!("with {by} added"),
+        Source::Stacked { indices } => format!("{} stacked", indices.len()),
         Source::Values(_) => "computed".to_owned(),
     };
     TensorView {

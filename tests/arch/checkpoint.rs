@@ -32,8 +32,9 @@ impl Memory {
         memory
     }
 
+    /// Adds a tensor, with its values or with none.
     pub fn push(&mut self, name: &str, shape: &[u64], values: Vec<f32>) {
-        assert_eq!(values.len() as u64, shape.iter().product::<u64>());
+        assert!(values.is_empty() || values.len() as u64 == shape.iter().product::<u64>());
         self.infos.push(TensorInfo {
             name: name.into(),
             shape: shape.into(),
@@ -83,18 +84,28 @@ impl Memory {
     pub fn values_of(&self, tensor: &MappedTensor) -> Vec<f32> {
         let (index, rows) = match &tensor.source {
             Source::Values(values) => return values.clone(),
-            Source::Tensor { index, rows } => (*index, rows),
+            Source::Shifted { index, by } => return self.values[*index].iter().map(|v| v + by).collect(),
+            Source::Stacked { indices } => {
+                return indices.iter().flat_map(|&i| self.values[i].clone()).collect();
+            }
+            Source::Tensor { index, rows } => (*index, *rows),
         };
         let (values, shape) = (&self.values[index], &self.infos[index].shape);
-        let columns = if shape.len() < 2 { 1 } else { shape[shape.len() - 1] as usize };
-        let count = values.len() / columns;
+        let bias = tensor.name.ends_with(".bias") || shape.len() < 2;
+        let columns = if bias { 1 } else { shape[shape.len() - 1] as usize };
         let order: Vec<usize> = match rows {
-            Rows::Same => (0..values.len()).collect(),
-            Rows::Transposed => (0..columns).flat_map(|c| (0..count).map(move |r| r * columns + c)).collect(),
-            Rows::RotaryPairs { heads } => {
-                let width = count / *heads as usize;
-                let row = move |r: usize| r / width * width + (r % width % 2) * (width / 2) + r % width / 2;
-                (0..count).flat_map(|r| (0..columns).map(move |c| row(r) * columns + c)).collect()
+            Rows::Transposed { stride, skip, first, step } => {
+                let [stride, skip, first, step] = [stride, skip, first, step].map(|n| n as usize);
+                let ne: Vec<usize> = tensor.shape.iter().map(|&n| n as usize).collect();
+                let matrices = ne.get(2).copied().unwrap_or(1);
+                let at = |m: usize, r: usize, c: usize| (m * stride + skip + c) * columns + first + r * step;
+                let row = |m: usize, r: usize| (0..ne[0]).map(move |c| at(m, r, c));
+                (0..matrices).flat_map(|m| (0..ne[1]).flat_map(move |r| row(m, r))).collect()
+            }
+            _ => {
+                let count = tensor.shape.iter().product::<u64>() as usize / columns;
+                let source = |row: usize| rows.source(row as u64, count as u64).unwrap() as usize;
+                (0..count).flat_map(|r| (0..columns).map(move |c| source(r) * columns + c)).collect()
             }
         };
         order.into_iter().map(|i| values[i]).collect()

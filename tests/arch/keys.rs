@@ -62,6 +62,61 @@ fn values_that_early_checkpoints_leave_out() {
     );
 }
 
+/// Keys of a small model with changes.
+fn keys_with(model: &str, changes: Json) -> Vec<(String, Value)> {
+    let config = config_with(model, changes);
+    arch::find(&config).unwrap().keys(&config).unwrap()
+}
+
+#[test]
+fn long_contexts_of_phi3() {
+    let scaling = json!({ "type": "longrope", "long_factor": [1, 2, 3, 4, 5, 6, 7, 8.5], "short_factor": [1, 1, 1, 1, 1, 1, 1, 1.5] });
+    let changes = json!({ "rope_scaling": scaling, "max_position_embeddings": 131072, "original_max_position_embeddings": 4096 });
+    let keys = keys_with("phi3", changes.clone());
+    assert!(keys.contains(&("phi3.rope.scaling.original_context_length".to_owned(), Value::U32(4096))));
+    // sqrt(1 + ln 32 / ln 4096)
+    assert!(
+        keys.contains(&("phi3.rope.scaling.attn_factor".to_owned(), Value::F32(1.190_238_1))),
+        "{keys:?}"
+    );
+    let config = config_with("phi3", changes);
+    let tensors = arch::find(&config).unwrap().tensors(&config, &load("phi3")).unwrap();
+    let names: Vec<&str> = tensors[..2].iter().map(|t| t.name.as_str()).collect();
+    assert_eq!(names, ["rope_factors_long.weight", "rope_factors_short.weight"]);
+    assert_eq!(load("phi3").values_of(&tensors[0])[7], 8.5);
+}
+
+#[test]
+fn scores_and_scaling_of_deepseek() {
+    let scaling = json!({ "type": "yarn", "factor": 40, "original_max_position_embeddings": 4096, "mscale": 1.0, "mscale_all_dim": 1.0 });
+    let keys = keys_with(
+        "deepseek_v3",
+        json!({ "scoring_func": "sigmoid", "rope_scaling": scaling, "head_dim": null }),
+    );
+    for (key, value) in [
+        ("expert_gating_func", Value::U32(2)),
+        ("rope.scaling.yarn_log_multiplier", Value::F32(0.1)),
+        ("attention.key_length", Value::U32(48)),
+        ("attention.head_count_kv", Value::U32(1)),
+    ] {
+        assert!(keys.contains(&(format!("deepseek2.{key}"), value.clone())), "{key}: {keys:?}");
+    }
+    let light =
+        keys_with("deepseek_v3", json!({ "q_lora_rank": null, "norm_topk_prob": false, "n_group": 1 }));
+    assert!(!light.iter().any(|(key, _)| key.contains("q_lora_rank") || key.contains("weights_norm")));
+}
+
+#[test]
+fn bases_that_readers_would_not_guess() {
+    for (model, name) in [("gpt_neox", "gptneox"), ("../archs-without-weights/phi", "phi2")] {
+        let base =
+            |keys: Vec<(String, Value)>| keys.into_iter().find(|(key, _)| key.ends_with("rope.freq_base"));
+        assert_eq!(base(keys_with(model, json!({}))), None);
+        let changed = keys_with(model, json!({ "rope_theta": 500000.0 }));
+        assert_eq!(base(changed), Some((format!("{name}.rope.freq_base"), Value::F32(500000.0))));
+    }
+}
+
 #[test]
 fn gpt2_inner_width_and_context() {
     let config = config_with("gpt2", json!({ "n_inner": 96, "n_positions": null, "n_ctx": 77 }));

@@ -18,6 +18,15 @@ fn folder(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/archs").join(name)
 }
 
+/// All such folders: those of the repository, or of the folder that KQUANT_ARCHS names.
+fn folders() -> Vec<PathBuf> {
+    let root = std::env::var_os("KQUANT_ARCHS").map_or_else(|| folder(""), PathBuf::from);
+    let mut folders: Vec<PathBuf> = std::fs::read_dir(root).unwrap().map(|f| f.unwrap().path()).collect();
+    folders.sort();
+    assert!(folders.len() > 3);
+    folders
+}
+
 fn load(name: &str) -> Memory {
     Memory::from_safetensors(&std::fs::read(folder(name).join("model.safetensors")).unwrap())
 }

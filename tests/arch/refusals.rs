@@ -81,7 +81,7 @@ fn long_lists_are_cut() {
 
 #[test]
 fn a_class_that_no_family_knows() {
-    for class in ["MixtralForCausalLM", "GPTNeoXForCausalLM"] {
+    for class in ["BloomForCausalLM", "MambaForCausalLM"] {
         let error =
             arch::find(&config_with("llama", json!({ "architectures": [class] }))).err().unwrap().to_string();
         assert!(
@@ -175,6 +175,86 @@ fn values_that_cannot_be_used() {
             arch::find(&config).and_then(|family| family.keys(&config).map(drop)).unwrap_err().to_string();
         assert!(error.starts_with("config.json: ") && error.contains(message), "{changes}: {error}");
     }
+}
+
+/// What a family cannot express is refused with the key that asks for it.
+#[test]
+fn features_that_a_family_does_not_have() {
+    let light = |name: &str| format!("../archs-without-weights/{name}");
+    let cases = [
+        (light("qwen2"), json!({ "num_experts": 60 }), "experts (`num_experts` is 60) are not yet supported"),
+        (
+            light("qwen3_moe"),
+            json!({ "norm_topk_prob": false }),
+            "(`norm_topk_prob` is false) are not yet supported",
+        ),
+        (light("qwen3_moe"), json!({ "mlp_only_layers": [0] }), "layers without experts"),
+        (
+            light("qwen3_moe"),
+            json!({ "num_local_experts": null }),
+            "no value for `num_local_experts` or `num_experts`",
+        ),
+        (light("smollm3"), json!({ "no_rope_layers": [1, 0, 1, 0, 1] }), "positions in other layers"),
+        (
+            light("gemma3"),
+            json!({ "query_pre_attn_scalar": 100 }),
+            "(`query_pre_attn_scalar`) are not yet supported",
+        ),
+        (light("gemma3"), json!({ "layer_types": ["full_attention"] }), "full_attention in layer 0"),
+        (
+            "gemma2".to_owned(),
+            json!({ "layer_types": ["sliding_attention", "sliding_attention"] }),
+            "sliding_attention in layer 1",
+        ),
+        (
+            light("stablelm"),
+            json!({ "qk_layernorm": true }),
+            "`qk_layernorm` is true, which is not yet supported",
+        ),
+        (
+            light("stablelm"),
+            json!({ "partial_rotary_factor": 0.2 }),
+            "`partial_rotary_factor` is 0.2, expected a part",
+        ),
+        (light("phi"), json!({ "qk_layernorm": true }), "norms of queries and keys"),
+        (
+            "phi3".to_owned(),
+            json!({ "rope_scaling": { "type": "longrope", "long_factor": [1.0] } }),
+            "as many numbers as",
+        ),
+        (
+            "deepseek_v3".to_owned(),
+            json!({ "scoring_func": "tanh" }),
+            "`scoring_func` is \"tanh\", expected softmax",
+        ),
+        (
+            "gpt_oss".to_owned(),
+            json!({ "swiglu_limit": 5.0 }),
+            "a gate bounded by 5 (`swiglu_limit`) is not yet supported",
+        ),
+        ("deepseek_v3".to_owned(), json!({ "rope_interleave": false }), "halves that turn together"),
+        ("deepseek_v3".to_owned(), json!({ "moe_layer_freq": 2 }), "layers without experts between"),
+    ];
+    for (model, changes, message) in cases {
+        let config = config_with(&model, changes.clone());
+        let error =
+            arch::find(&config).and_then(|family| family.keys(&config).map(drop)).unwrap_err().to_string();
+        assert!(error.starts_with("config.json: ") && error.contains(message), "{changes}: {error}");
+    }
+}
+
+#[test]
+fn experts_that_are_missing_or_too_many() {
+    let name = |expert: u32| format!("model.layers.1.block_sparse_moe.experts.{expert}.w2.weight");
+    let missing = tensors_error("mixtral", |c| c.remove(&name(2)));
+    assert!(missing.ends_with(&format!("; missing tensors (1): {}", name(2))), "{missing}");
+    let beyond = tensors_error("mixtral", |c| c.push_counting(&name(4), &[64, 128]));
+    assert!(beyond.ends_with(&format!("; tensors that map to nothing (1): {}", name(4))), "{beyond}");
+    let dense = "model.layers.0.mlp.gate.weight";
+    let misplaced = tensors_error("deepseek_v3", |c| c.push_counting(dense, &[4, 64]));
+    assert!(misplaced.ends_with(&format!("; tensors that map to nothing (1): {dense}")), "{misplaced}");
+    let without = tensors_error("mixtral", |c| c.rename(|name| name.replace("experts", "specialists")));
+    assert!(without.contains("map to nothing (36)") && without.contains("missing tensors (36)"), "{without}");
 }
 
 #[test]

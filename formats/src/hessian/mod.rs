@@ -11,6 +11,9 @@
 //! | `GROUP.in_outer.train` | `[n (n + 1) / 2]` | sum of `x'x` over the tokens used to fit: the upper triangle, row after row |
 //! | `GROUP.in_outer.held_out` | the same | sum over the tokens held out to judge by |
 //!
+//! Where tensors hold several matrices with inputs of their own (experts), all of these have one dimension more, and the
+//! importance is that of all matrices: `[n * matrices, 2]`, `[2, matrices]`, `[n (n + 1) / 2, matrices]`.
+//!
 //! | key | type | what |
 //! |---|---|---|
 //! | `kquant.hessian.version` | u32 | 1 |
@@ -110,6 +113,8 @@ pub struct Group {
     pub tensors: Vec<String>,
     /// Columns of each.
     pub columns: usize,
+    /// Matrices of each, with inputs of their own; mostly 1.
+    pub matrices: usize,
 }
 
 impl Group {
@@ -118,7 +123,7 @@ impl Group {
         self.tensors.first().map_or("", String::as_str)
     }
 
-    /// Values of the upper triangle of its outer products.
+    /// Values of the upper triangle of one matrix's outer products.
     pub fn packed(&self) -> usize {
         packed(self.columns)
     }

@@ -33,8 +33,8 @@ pub struct HessianFile {
 #[derive(Debug)]
 struct Places {
     squares: TensorInfo,
-    /// Tokens of the halves.
-    tokens: [u64; 2],
+    /// Tokens of the halves, of each matrix.
+    tokens: Vec<[u64; 2]>,
     outer: [TensorInfo; 2],
 }
 
@@ -99,40 +99,49 @@ impl HessianFile {
         self.description.groups.iter().position(|g| g.tensors.iter().any(|name| name == tensor))
     }
 
-    /// Tokens in half `half` of group number `group`; 0 if there is no such group.
-    pub fn tokens(&self, group: usize, half: Half) -> u64 {
-        self.places.get(group).map_or(0, |places| places.tokens[half as usize])
+    /// Tokens in half `half` of matrix number `matrix` of group number `group`; 0 if there is none such.
+    pub fn tokens(&self, (group, matrix): (usize, usize), half: Half) -> u64 {
+        let tokens = self.places.get(group).and_then(|places| places.tokens.get(matrix));
+        tokens.map_or(0, |tokens| tokens[half as usize])
     }
 
-    /// Exact sums of squares of group number `group`: `[columns]` rounded to f64, `[columns]` what rounding left.
+    /// Exact sums of squares of group number `group`, `[matrices][columns]`: rounded to f64, and what rounding left.
     ///
     /// # Errors
     /// When there is no such group, or a value is none that squares can give.
     pub fn squares(&self, group: usize) -> Result<[Vec<f64>; 2]> {
         let (found, places) = self.group(group)?;
         let mut all: Vec<f64> = Number::all(self.bytes(&places.squares));
-        let fault = |v: &f64, i: usize| !v.is_finite() || (i < found.columns && *v < 0.0);
+        let sums = found.columns * found.matrices;
+        let fault = |v: &f64, i: usize| !v.is_finite() || (i < sums && *v < 0.0);
         if let Some(i) = (0..all.len()).find(|&i| fault(&all[i], i)) {
             let what = format!("exact sum {i} is {}, which squares of activations cannot give", all[i]);
             return Err(self.fault(found, &places.squares, i, &what));
         }
-        let low = all.split_off(found.columns.min(all.len()));
+        let low = all.split_off(sums.min(all.len()));
         Ok([all, low])
     }
 
-    /// Adds half `half` of the outer products of group number `group` to `sums`, packed upper triangle.
+    /// Adds half `half` of the outer products of matrix number `matrix` of group number `group` to `sums`, packed upper
+    /// triangle.
     ///
     /// # Errors
     /// When there is no such group or `sums` is not of its size, or a value is not finite, or one of the diagonal negative.
-    pub fn add_outer(&self, group: usize, half: Half, sums: &mut [f64]) -> Result<()> {
+    pub fn add_outer(&self, (group, matrix): (usize, usize), half: Half, sums: &mut [f64]) -> Result<()> {
         let (found, places) = self.group(group)?;
         let place = &places.outer[half as usize];
+        if matrix >= found.matrices {
+            let what = format!("group {:?} has no matrix number {matrix}", found.name());
+            return Err(FormatError::Invalid { what, hint: AGAIN });
+        }
         if sums.len() != found.packed() {
             let what =
                 format!("group {:?} has {} outer products, not {}", found.name(), found.packed(), sums.len());
             return Err(FormatError::Invalid { what, hint: AGAIN });
         }
-        let pieces = self.bytes(place).chunks(PIECE * f64::BYTES as usize).zip(sums.chunks_mut(PIECE));
+        let first = matrix * found.packed();
+        let all = self.bytes(place).get(first * f64::BYTES as usize..).unwrap_or_default();
+        let pieces = all.chunks(PIECE * f64::BYTES as usize).zip(sums.chunks_mut(PIECE));
         for (piece, (bytes, sums)) in pieces.enumerate() {
             let mut finite = true;
             for (bytes, sum) in bytes.as_chunks().0.iter().zip(sums.iter_mut()) {
@@ -144,11 +153,11 @@ impl HessianFile {
                 let values: Vec<f64> = Number::all(bytes);
                 let at = values.iter().position(|v| !v.is_finite()).unwrap_or_default();
                 let what = format!("outer product {} is {}", piece * PIECE + at, values[at]);
-                return Err(self.fault(found, place, piece * PIECE + at, &what));
+                return Err(self.fault(found, place, first + piece * PIECE + at, &what));
             }
         }
         for row in 0..found.columns {
-            let at = packed_row(found.columns, row).start;
+            let at = first + packed_row(found.columns, row).start;
             let value = f64::first(self.bytes(place).get(at * f64::BYTES as usize..).unwrap_or_default());
             if let Some(value) = value.filter(|v| *v < 0.0) {
                 let what = format!("the square of column {row} is {value}, which activations cannot give");
@@ -252,12 +261,12 @@ impl Keys<'_> {
         let mut groups = Vec::new();
         for names in self.strings(GROUPS)? {
             let tensors: Vec<String> = names.split(' ').map(str::to_owned).collect();
-            let mut columns = None;
+            let mut shape = None;
             for name in &tensors {
-                let entry = importance.entries.get(name).filter(|e| e.matrices == 1);
-                let entry = entry
-                    .ok_or_else(|| self.malformed(format!("no entry of one matrix for tensor {name:?}")))?;
-                if *columns.get_or_insert(entry.columns) != entry.columns {
+                let entry = importance.entries.get(name);
+                let entry = entry.ok_or_else(|| self.malformed(format!("no entry for tensor {name:?}")))?;
+                let own = (entry.columns, entry.matrices);
+                if *shape.get_or_insert(own) != own {
                     return Err(
                         self.malformed(format!("the tensors of group {names:?} differ in their columns"))
                     );
@@ -266,7 +275,8 @@ impl Keys<'_> {
                     return Err(self.malformed(format!("tensor {name:?} is in two groups")));
                 }
             }
-            groups.push(Group { tensors, columns: columns.unwrap_or_default() });
+            let (columns, matrices) = shape.unwrap_or_default();
+            groups.push(Group { tensors, columns, matrices });
         }
         match importance.entries.keys().find(|name| !seen.contains(*name)) {
             Some(name) => Err(self.malformed(format!("tensor {name:?} is in no group"))),
@@ -311,22 +321,27 @@ struct Finder<'a> {
 
 impl Finder<'_> {
     fn places(&self, group: &Group, importance: &Imatrix) -> Result<Places> {
-        let n = group.columns as u64;
+        let (n, matrices) = (group.columns as u64, group.matrices as u64);
         let triangle = n.checked_add(1).and_then(|next| n.checked_mul(next)).map(|twice| twice / 2);
+        let triangles = triangle.and_then(|values| values.checked_mul(matrices));
         let fault = |what: String| FormatError::malformed(self.path, None, what, DAMAGED);
-        let triangle = triangle.ok_or_else(|| fault(format!("group {:?} has {n} columns", group.name())))?;
-        let counts: Vec<f64> = Number::all(data(self.bytes, &self.find(group, TOKENS, 2)?));
+        let triangles =
+            triangles.ok_or_else(|| fault(format!("group {:?} has {n} columns", group.name())))?;
+        let counts = self.find(group, TOKENS, matrices.saturating_mul(2))?;
+        let counts: Vec<f64> = Number::all(data(self.bytes, &counts));
         let whole = |n: &f64| (0.0..=2f64.powi(53)).contains(n) && n.fract() == 0.0;
-        let all: f64 = counts.iter().sum();
-        let expected = importance.entries.get(group.name()).and_then(|e| e.counts.first().copied());
-        if !counts.iter().all(whole) || expected != Some(all as f32) {
+        let pairs = counts.as_chunks::<2>().0;
+        let expected = importance.entries.get(group.name()).map_or(&[][..], |e| &e.counts);
+        let equal = expected.len() == pairs.len()
+            && pairs.iter().zip(expected).all(|([a, b], expected)| (a + b) as f32 == *expected);
+        if !counts.iter().all(whole) || !equal {
             let what = format!("{counts:?} tokens of outer products and {expected:?} of squares");
             return Err(fault(format!("group {:?}: {what}", group.name())));
         }
-        let outer = |half: Half| self.find(group, half.suffix(), triangle);
+        let outer = |half: Half| self.find(group, half.suffix(), triangles);
         Ok(Places {
-            squares: self.find(group, SQUARES, n.saturating_mul(2))?,
-            tokens: [counts[0] as u64, counts[1] as u64],
+            squares: self.find(group, SQUARES, n.saturating_mul(matrices).saturating_mul(2))?,
+            tokens: pairs.iter().map(|&pair| pair.map(|n| n as u64)).collect(),
             outer: [outer(Half::Train)?, outer(Half::HeldOut)?],
         })
     }

@@ -19,14 +19,14 @@ const PIECE: usize = 1 << 16;
 /// What is written of a group but its outer products.
 #[derive(Debug, Clone, Copy)]
 pub struct GroupSums<'a> {
-    /// `[columns]` sums of squares and their count, as an importance matrix has them.
+    /// `[matrices][columns]` sums of squares and their counts, as an importance matrix has them.
     pub entry: &'a Entry,
-    /// `[columns]`: sums of squares, rounded to f64.
+    /// `[matrices][columns]`: sums of squares, rounded to f64.
     pub high: &'a [f64],
-    /// `[columns]`: what rounding left.
+    /// `[matrices][columns]`: what rounding left.
     pub low: &'a [f64],
-    /// Tokens of the halves.
-    pub tokens: [u64; 2],
+    /// Tokens of the halves, of each matrix.
+    pub tokens: &'a [[u64; 2]],
 }
 
 /// A statistics file under construction. It gets its name only when it is finished.
@@ -50,7 +50,7 @@ impl HessianWriter {
         let file = PartialFile::create(path, layout.total, force)?;
         file.write_at(0, &layout.header)?;
         let places = specs.into_iter().map(|spec| spec.name).zip(layout.offsets).collect();
-        let missing = 3 * description.groups.len();
+        let missing = description.groups.iter().map(|group| 1 + 2 * group.matrices).sum();
         Ok(Self { file, groups: description.groups.clone(), places, missing })
     }
 
@@ -60,10 +60,11 @@ impl HessianWriter {
     /// When their number is not the group's, a value is none that squares can give, or the system cannot write.
     pub fn write_sums(&mut self, group: usize, sums: &GroupSums) -> Result<()> {
         let found = self.group(group)?;
-        let (name, n) = (found.name(), found.columns);
+        let (name, n, matrices) = (found.name(), found.columns, found.matrices);
         let GroupSums { entry, high, low, tokens } = sums;
-        let lengths = [entry.columns, entry.sums.len(), high.len(), low.len()];
-        if lengths != [n; 4] || entry.matrices != 1 || entry.counts.len() != 1 {
+        let lengths = [entry.columns * matrices, entry.sums.len(), high.len(), low.len()];
+        let counts = [entry.matrices, entry.counts.len(), tokens.len()];
+        if entry.columns != n || lengths != [n * matrices; 4] || counts != [matrices; 3] {
             return Err(invalid(format!("group {name:?} has {n} columns, but sums of {lengths:?}")));
         }
         imatrix::check_entry(name, entry)?;
@@ -71,21 +72,25 @@ impl HessianWriter {
             return Err(invalid(format!("group {name:?}: an exact sum is not finite")));
         }
         for tensor in &found.tensors {
-            self.write(tensor, imatrix::SUMS, entry.sums.iter().copied())?;
-            self.write(tensor, imatrix::COUNTS, entry.counts.iter().copied())?;
+            self.write(tensor, imatrix::SUMS, 0, entry.sums.iter().copied())?;
+            self.write(tensor, imatrix::COUNTS, 0, entry.counts.iter().copied())?;
         }
-        self.write(name, SQUARES, high.iter().chain(low.iter()).copied())?;
-        self.write(name, TOKENS, tokens.iter().map(|&n| n as f64))?;
+        self.write(name, SQUARES, 0, high.iter().chain(low.iter()).copied())?;
+        self.write(name, TOKENS, 0, tokens.iter().flatten().map(|&n| n as f64))?;
         self.missing = self.missing.saturating_sub(1);
         Ok(())
     }
 
-    /// Writes half `half` of the outer products of group number `group`: `sums`, packed upper triangle.
+    /// Writes half `half` of the outer products of matrix number `matrix` of group number `group`: `sums`, packed upper
+    /// triangle.
     ///
     /// # Errors
     /// When their number is not the group's, a value is not finite, or the system cannot write.
-    pub fn write_outer(&mut self, group: usize, half: Half, sums: &[f64]) -> Result<()> {
+    pub fn write_outer(&mut self, (group, matrix): (usize, usize), half: Half, sums: &[f64]) -> Result<()> {
         let found = self.group(group)?;
+        if matrix >= found.matrices {
+            return Err(invalid(format!("group {:?} has no matrix number {matrix}", found.name())));
+        }
         if sums.len() != found.packed() {
             let what = format!("has {} outer products, not {}", found.packed(), sums.len());
             return Err(invalid(format!("group {:?} {what}", found.name())));
@@ -93,7 +98,8 @@ impl HessianWriter {
         if !sums.iter().fold(true, |finite, v| finite & v.is_finite()) {
             return Err(invalid(format!("group {:?}: an outer product is not finite", found.name())));
         }
-        self.write(found.name(), half.suffix(), sums.iter().copied())?;
+        let first = (matrix * found.packed()) as u64;
+        self.write(found.name(), half.suffix(), first, sums.iter().copied())?;
         self.missing = self.missing.saturating_sub(1);
         Ok(())
     }
@@ -113,11 +119,18 @@ impl HessianWriter {
         self.groups.get(group).ok_or_else(|| invalid(format!("there is no group number {group}")))
     }
 
-    /// Writes all of tensor `name` + `suffix`.
-    fn write<T: Number>(&self, name: &str, suffix: &str, values: impl Iterator<Item = T>) -> Result<()> {
+    /// Writes values of tensor `name` + `suffix`, from number `first` on.
+    fn write<T: Number>(
+        &self,
+        name: &str,
+        suffix: &str,
+        first: u64,
+        values: impl Iterator<Item = T>,
+    ) -> Result<()> {
         let full = format!("{name}{suffix}");
         let place = self.places.get(&full);
-        let mut offset = *place.ok_or_else(|| invalid(format!("there is no tensor {full:?}")))?;
+        let start = *place.ok_or_else(|| invalid(format!("there is no tensor {full:?}")))?;
+        let mut offset = start + first * T::BYTES;
         let mut values = values.peekable();
         let mut bytes = Vec::with_capacity(PIECE * T::BYTES as usize);
         while values.peek().is_some() {
@@ -138,25 +151,29 @@ fn specs(groups: &[Group]) -> Vec<TensorSpec> {
     };
     let mut specs = Vec::new();
     for group in groups {
-        let (name, n) = (group.name(), group.columns as u64);
+        let (name, n, matrices) = (group.name(), group.columns as u64, group.matrices as u64);
         for tensor in &group.tensors {
-            specs.push(spec(tensor, imatrix::SUMS, vec![n], F32));
-            specs.push(spec(tensor, imatrix::COUNTS, vec![1], F32));
+            specs.push(spec(tensor, imatrix::SUMS, of_each(n, matrices), F32));
+            specs.push(spec(tensor, imatrix::COUNTS, of_each(1, matrices), F32));
         }
-        specs.push(spec(name, SQUARES, vec![n, 2], F64));
-        specs.push(spec(name, TOKENS, vec![2], F64));
+        specs.push(spec(name, SQUARES, vec![n * matrices, 2], F64));
+        specs.push(spec(name, TOKENS, of_each(2, matrices), F64));
     }
     for group in groups {
-        for half in Half::ALL {
-            specs.push(spec(group.name(), half.suffix(), vec![group.packed() as u64], F64));
-        }
+        let shape = of_each(group.packed() as u64, group.matrices as u64);
+        specs.extend(Half::ALL.map(|half| spec(group.name(), half.suffix(), shape.clone(), F64)));
     }
     specs
 }
 
+/// The shape of `values` values for each matrix.
+fn of_each(values: u64, matrices: u64) -> Vec<u64> {
+    if matrices == 1 { vec![values] } else { vec![values, matrices] }
+}
+
 fn metadata(description: &Description) -> Result<Metadata> {
     let Description { datasets, chunks, cut, blocks, groups } = description;
-    if groups.is_empty() || groups.iter().any(|g| g.tensors.is_empty()) {
+    if groups.is_empty() || groups.iter().any(|g| g.tensors.is_empty() || g.matrices == 0) {
         return Err(invalid("there are no tensors to collect statistics of".into()));
     }
     if let Some(name) = groups.iter().flat_map(|g| &g.tensors).find(|name| name.contains(' ')) {

@@ -40,6 +40,49 @@ per_isa! {
     }
 }
 
+per_isa! {
+    /// `gate = gelu(gate) * up` by the tanh formula of [`gelu_tanh`], both `[n]`.
+    pub fn gelu_gate, gelu_gate_on(gate: &mut [f32], up: &[f32]) {
+        assert!(gate.len() == up.len(), "gate and up differ in length: {} and {}", gate.len(), up.len());
+        for (gate, up) in gate.iter_mut().zip(up) {
+            let x = *gate;
+            *gate = times_sigmoid(x, 2.0 * SQRT_2_OVER_PI * (x + 0.044_715 * x * x * x)) * up;
+        }
+    }
+}
+
+per_isa! {
+    /// `gate = g / (1 + exp(-1.702 g)) * (u + 1)`, both `[n]`, with `g` the gate of at most `limit` and `u` up within
+    /// `±limit`: the activation of gpt-oss.
+    pub fn clamped_gate, clamped_gate_on(gate: &mut [f32], up: &[f32], limit: f32) {
+        assert!(gate.len() == up.len(), "gate and up differ in length: {} and {}", gate.len(), up.len());
+        for (gate, up) in gate.iter_mut().zip(up) {
+            let g = if *gate > limit { limit } else { *gate };
+            let u = if *up > limit { limit } else { *up };
+            let u = if u < -limit { -limit } else { u };
+            *gate = times_sigmoid(g, 1.702 * g) * (u + 1.0);
+        }
+    }
+}
+
+per_isa! {
+    /// `cap * tanh(x / cap)` for each of `x` `[n]`: logits that cannot exceed `cap` (Gemma 2).
+    pub fn soft_cap, soft_cap_on(x: &mut [f32], cap: f32) {
+        for x in x {
+            *x = cap * (1.0 - 2.0 / (1.0 + exp(2.0 * (*x / cap))));
+        }
+    }
+}
+
+per_isa! {
+    /// The logistic sigmoid of each of `x` `[n]`.
+    pub fn sigmoid, sigmoid_on(x: &mut [f32]) {
+        for x in x {
+            *x = 1.0 / (1.0 + exp(-*x));
+        }
+    }
+}
+
 const SQRT_2_OVER_PI: f32 = 0.797_884_6;
 
 /// `x` times the logistic sigmoid of `t`.
@@ -139,6 +182,30 @@ mod tests {
     }
 
     #[test]
+    fn gates_and_caps_equal_their_definitions() {
+        let (x, up) = (inputs(), noise(3001, 2));
+        let [mut gelu, mut clamped, mut capped, mut sigmoids] = [(); 4].map(|()| x.clone());
+        gelu_gate(&mut gelu, &up);
+        clamped_gate(&mut clamped, &up, 0.75);
+        soft_cap(&mut capped, 5.0);
+        sigmoid(&mut sigmoids);
+        let mut plain = x.clone();
+        gelu_tanh(&mut plain);
+        for (i, &x) in x.iter().map(|x| f64::from(*x)).collect::<Vec<_>>().iter().enumerate() {
+            assert_eq!(gelu[i], plain[i] * up[i]);
+            let (g, u) = (x.min(0.75), f64::from(up[i]).clamp(-0.75, 0.75));
+            let exact = [
+                g / (1.0 + (-1.702 * g).exp()) * (u + 1.0),
+                5.0 * (x / 5.0).tanh(),
+                1.0 / (1.0 + (-x).exp()),
+            ];
+            for (out, exact) in [clamped[i], capped[i], sigmoids[i]].into_iter().zip(exact) {
+                assert!((f64::from(out) - exact).abs() <= 2e-6, "{x}: {out} {exact}");
+            }
+        }
+    }
+
+    #[test]
     fn ends_of_the_range() {
         let ends = [f32::NEG_INFINITY, -1e30, 0.0, 1e30, f32::INFINITY];
         let mut out = ends;
@@ -155,10 +222,14 @@ mod tests {
     fn every_instruction_set_gives_the_same_bits() {
         let (x, up) = (inputs(), noise(3001, 2));
         let run = |isa| {
-            let mut out = [x.clone(), x.clone(), x.clone()];
+            let mut out = [(); 7].map(|()| x.clone());
             silu_gate_on(isa, &mut out[0], &up);
             gelu_tanh_on(isa, &mut out[1]);
             gelu_erf_on(isa, &mut out[2]);
+            gelu_gate_on(isa, &mut out[3], &up);
+            clamped_gate_on(isa, &mut out[4], &up, 0.5);
+            soft_cap_on(isa, &mut out[5], 3.0);
+            sigmoid_on(isa, &mut out[6]);
             out.map(|out| bits(&out))
         };
         for isa in Isa::available() {

@@ -1,6 +1,7 @@
 //! Causal attention with grouped queries.
 
-use super::softmax::softmax_on;
+use super::activation::soft_cap_on;
+use super::softmax::softmax_with_on;
 use crate::isa::Isa;
 use crate::linalg::{View, ViewMut, gemm_on};
 
@@ -15,10 +16,27 @@ pub struct Heads {
     pub heads: usize,
     /// Heads of keys and values, a divisor of `heads`; query head h reads head `h * kv_heads / heads`.
     pub kv_heads: usize,
-    /// Elements of a head.
+    /// Elements of a head of queries and keys.
     pub dim: usize,
+    /// Elements of a head of values and of the output, mostly `dim`.
+    pub value_dim: usize,
     /// What the scores are multiplied by, mostly `1 / sqrt(dim)`.
     pub scale: f32,
+    /// Bound that scores approach, if any: `cap * tanh(score / cap)` (Gemma 2).
+    pub cap: Option<f32>,
+    /// Keys that a query sees, its own the last of them; all before it if `None`.
+    pub window: Option<usize>,
+}
+
+/// What queries attend to.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// `[keys][kv_heads][dim]`
+    pub keys: &'a [f32],
+    /// `[keys][kv_heads][value_dim]`
+    pub values: &'a [f32],
+    /// A score per query head that takes part in the softmax and has no value (gpt-oss); empty for none.
+    pub sinks: &'a [f32],
 }
 
 /// Memory that calls share.
@@ -28,74 +46,92 @@ pub struct Scratch {
 }
 
 impl Heads {
-    /// Attends with `q` `[tokens][heads][dim]` to `k` and `v` `[keys][kv_heads][dim]` and writes `out`
-    /// `[tokens][heads][dim]`. The queries belong to the last `tokens` of the keys: query i sees the keys up to
-    /// `keys - tokens + i`.
+    /// Attends with `q` `[tokens][heads][dim]` to `seen` and writes `out` `[tokens][heads][value_dim]`. The queries belong
+    /// to the last `tokens` of the keys: query i sees keys up to `keys - tokens + i`.
     ///
     /// # Panics
     ///
     /// When the lengths do not fit or there are more queries than keys.
-    pub fn attend(&self, out: &mut [f32], q: &[f32], k: &[f32], v: &[f32], scratch: &mut Scratch) {
-        self.attend_on(Isa::current(), out, q, [k, v], scratch);
+    pub fn attend(&self, out: &mut [f32], q: &[f32], seen: Seen, scratch: &mut Scratch) {
+        self.attend_on(Isa::current(), out, q, seen, scratch);
     }
 
-    fn attend_on(&self, isa: Isa, out: &mut [f32], q: &[f32], [k, v]: [&[f32]; 2], scratch: &mut Scratch) {
-        let (width, kv_width) = (self.heads * self.dim, self.kv_heads * self.dim);
-        if width == 0 || q.is_empty() {
+    fn attend_on(&self, isa: Isa, out: &mut [f32], q: &[f32], seen: Seen, scratch: &mut Scratch) {
+        let Self { heads, kv_heads, dim, value_dim, .. } = *self;
+        if heads * dim == 0 || q.is_empty() {
             return;
         }
-        assert!(kv_width > 0 && self.heads.is_multiple_of(self.kv_heads), "heads do not fit: {self:?}");
-        let (tokens, keys) = (q.len() / width, k.len() / kv_width);
+        assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "heads do not fit: {self:?}");
+        let (tokens, keys) = (q.len() / (heads * dim), seen.keys.len() / (kv_heads * dim));
         assert!(
-            tokens * width == q.len()
-                && keys * kv_width == k.len()
-                && out.len() == q.len()
-                && v.len() == k.len(),
+            tokens * heads * dim == q.len()
+                && keys * kv_heads * dim == seen.keys.len()
+                && tokens * heads * value_dim == out.len()
+                && keys * kv_heads * value_dim == seen.values.len()
+                && (seen.sinks.is_empty() || seen.sinks.len() == heads),
             "queries, keys, values and output do not fit {self:?}"
         );
         assert!(tokens <= keys, "{tokens} queries of {keys} keys");
         for first in (0..tokens).step_by(BLOCK) {
             let queries = BLOCK.min(tokens - first);
-            let seen = keys - tokens + first + queries;
-            let rows = first * width..(first + queries) * width;
-            for head in 0..self.heads {
-                let kv_head = head * self.kv_heads / self.heads;
-                let block = Block { isa, queries, seen, dim: self.dim, width, kv_width };
-                let at = kv_head * self.dim;
-                let (q, out) =
-                    (&q[rows.clone()][head * self.dim..], &mut out[rows.clone()][head * self.dim..]);
-                block.attend(out, q, &k[at..], &v[at..], self.scale, &mut scratch.scores);
+            let end = keys - tokens + first + queries;
+            // Keys before these are in no query's window.
+            let start = self.window.map_or(0, |window| (end - queries + 1).saturating_sub(window));
+            for head in 0..heads {
+                let kv_head = head * kv_heads / heads;
+                let block = Block { isa, queries, start, seen: end - start, shape: self };
+                let q = &q[(first * heads + head) * dim..];
+                let k = &seen.keys[(start * kv_heads + kv_head) * dim..];
+                let v = &seen.values[(start * kv_heads + kv_head) * value_dim..];
+                let out = &mut out[(first * heads + head) * value_dim..];
+                block.attend(out, q, [k, v], seen.sinks.get(head).copied(), &mut scratch.scores);
             }
         }
     }
 }
 
-/// Consecutive queries of one head and the keys that the last of them sees.
-struct Block {
+/// Consecutive queries of one head and the keys that they see.
+struct Block<'a> {
     isa: Isa,
     queries: usize,
+    /// The first key.
+    start: usize,
+    /// Keys from there to that of the last query.
     seen: usize,
-    dim: usize,
-    /// From one query to the next.
-    width: usize,
-    /// From one key to the next.
-    kv_width: usize,
+    shape: &'a Heads,
 }
 
-impl Block {
-    fn attend(&self, out: &mut [f32], q: &[f32], k: &[f32], v: &[f32], scale: f32, scores: &mut Vec<f32>) {
-        let &Self { isa, queries, seen, dim, width, kv_width } = self;
+impl Block<'_> {
+    fn attend(
+        &self,
+        out: &mut [f32],
+        q: &[f32],
+        [k, v]: [&[f32]; 2],
+        sink: Option<f32>,
+        scores: &mut Vec<f32>,
+    ) {
+        let &Self { isa, queries, start, seen, shape } = self;
+        let Heads { heads, kv_heads, dim, value_dim, .. } = *shape;
         scores.resize(queries * seen, 0.0);
-        let q = View::new(q, queries, dim, width, 1);
-        let k = View::new(k, seen, dim, kv_width, 1);
-        gemm_on(isa, ViewMut::row_major(scores, seen), q, k.transposed(), scale, 0.0);
+        let q = View::new(q, queries, dim, heads * dim, 1);
+        let k = View::new(k, seen, dim, kv_heads * dim, 1);
+        gemm_on(isa, ViewMut::row_major(scores, seen), q, k.transposed(), shape.scale, 0.0);
+        if let Some(cap) = shape.cap {
+            soft_cap_on(isa, scores, cap);
+        }
         for (i, row) in scores.chunks_exact_mut(seen).enumerate() {
             let (past, future) = row.split_at_mut(seen - queries + i + 1);
-            softmax_on(isa, past);
+            let position = start + past.len();
+            let hidden =
+                shape.window.map_or(0, |window| position.saturating_sub(window).saturating_sub(start));
+            let (outside, past) = past.split_at_mut(hidden);
+            softmax_with_on(isa, past, sink);
+            outside.fill(0.0);
             future.fill(0.0);
         }
-        let out = ViewMut::new(out, queries, dim, width, 1);
-        gemm_on(isa, out, View::row_major(scores, seen), View::new(v, seen, dim, kv_width, 1), 1.0, 0.0);
+        let out = ViewMut::new(out, queries, value_dim, heads * value_dim, 1);
+        let v = View::new(v, seen, value_dim, kv_heads * value_dim, 1);
+        gemm_on(isa, out, View::row_major(scores, seen), v, 1.0, 0.0);
     }
 }
 
@@ -104,29 +140,44 @@ mod tests {
     use super::*;
     use crate::math::tests::{bits, noise};
 
-    /// Attention of one query, by its definition, in f64.
-    fn query(shape: &Heads, q: &[f32], k: &[f32], v: &[f32], seen: usize, head: usize) -> Vec<f64> {
-        let Heads { heads, kv_heads, dim, scale } = *shape;
-        let row = |x: &[f32], key: usize, i: usize| {
+    const SHAPE: Heads =
+        Heads { heads: 4, kv_heads: 2, dim: 8, value_dim: 8, scale: 0.7, cap: None, window: None };
+
+    /// Attention of one query, the last of `past` keys, by its definition, in f64.
+    fn query(shape: &Heads, q: &[f32], seen: &Seen, past: usize, head: usize) -> Vec<f64> {
+        let Heads { heads, kv_heads, dim, value_dim, scale, cap, window } = *shape;
+        let row = |x: &[f32], dim: usize, key: usize, i: usize| {
             f64::from(x[(key * kv_heads + head / (heads / kv_heads)) * dim + i])
         };
-        let score = |key| -> f64 { (0..dim).map(|i| f64::from(q[head * dim + i]) * row(k, key, i)).sum() };
-        let weights: Vec<f64> = (0..seen).map(|key| (f64::from(scale) * score(key)).exp()).collect();
-        let total: f64 = weights.iter().sum();
-        (0..dim)
-            .map(|i| weights.iter().enumerate().map(|(key, w)| w * row(v, key, i)).sum::<f64>() / total)
-            .collect()
+        let score = |key| -> f64 {
+            let products = (0..dim).map(|i| f64::from(q[head * dim + i]) * row(seen.keys, dim, key, i));
+            let score = f64::from(scale) * products.sum::<f64>();
+            cap.map(f64::from).map_or(score, |cap| cap * (score / cap).tanh())
+        };
+        let first = window.map_or(0, |window| past.saturating_sub(window));
+        let weights: Vec<f64> = (first..past).map(|key| score(key).exp()).collect();
+        let sink = seen.sinks.get(head).map_or(0.0, |&sink| f64::from(sink).exp());
+        let total = weights.iter().sum::<f64>() + sink;
+        let value = |i| -> f64 {
+            (first..past).zip(&weights).map(|(key, w)| w * row(seen.values, value_dim, key, i)).sum()
+        };
+        (0..value_dim).map(|i| value(i) / total).collect()
     }
 
     fn check(shape: Heads, tokens: usize, keys: usize) {
-        let Heads { heads, kv_heads, dim, .. } = shape;
+        check_with(shape, tokens, keys, &[]);
+    }
+
+    fn check_with(shape: Heads, tokens: usize, keys: usize, sinks: &[f32]) {
+        let Heads { heads, kv_heads, dim, value_dim, .. } = shape;
         let q = noise(tokens * heads * dim, 1);
-        let (k, v) = (noise(keys * kv_heads * dim, 2), noise(keys * kv_heads * dim, 3));
-        let mut out = vec![f32::NAN; q.len()];
-        shape.attend(&mut out, &q, &k, &v, &mut Scratch::default());
-        for (token, (out, q)) in out.chunks(heads * dim).zip(q.chunks(heads * dim)).enumerate() {
-            for (head, out) in out.chunks(dim).enumerate() {
-                let exact = query(&shape, q, &k, &v, keys - tokens + token + 1, head);
+        let (k, v) = (noise(keys * kv_heads * dim, 2), noise(keys * kv_heads * value_dim, 3));
+        let seen = Seen { keys: &k, values: &v, sinks };
+        let mut out = vec![f32::NAN; tokens * heads * value_dim];
+        shape.attend(&mut out, &q, seen, &mut Scratch::default());
+        for (token, (out, q)) in out.chunks(heads * value_dim).zip(q.chunks(heads * dim)).enumerate() {
+            for (head, out) in out.chunks(value_dim).enumerate() {
+                let exact = query(&shape, q, &seen, keys - tokens + token + 1, head);
                 for (out, exact) in out.iter().zip(exact) {
                     assert!(
                         (f64::from(*out) - exact).abs() < 2e-6,
@@ -139,24 +190,38 @@ mod tests {
 
     #[test]
     fn equals_the_definition() {
-        let shape = Heads { heads: 4, kv_heads: 2, dim: 8, scale: 0.7 };
+        let shape = SHAPE;
         check(shape, 1, 1);
         check(shape, 20, 20);
         check(shape, 7, 30);
         check(shape, 1, 300);
         check(Heads { kv_heads: 4, ..shape }, BLOCK + 5, BLOCK + 9);
         check(Heads { kv_heads: 1, ..shape }, 2 * BLOCK, 2 * BLOCK);
+        check(Heads { value_dim: 5, ..shape }, 20, 30);
+    }
+
+    #[test]
+    fn caps_windows_and_sinks_equal_their_definitions() {
+        let shape = Heads { cap: Some(1.5), ..SHAPE };
+        check(shape, 20, 20);
+        for window in [1, 7, 20, 100] {
+            check(Heads { window: Some(window), ..shape }, 20, 30);
+            check(Heads { window: Some(window), ..shape }, 1, 30);
+            check(Heads { window: Some(window), ..shape }, BLOCK + 40, BLOCK + 50);
+        }
+        check_with(Heads { window: Some(9), ..SHAPE }, 20, 30, &[0.5, -2.0, 3.0, 20.0]);
     }
 
     #[test]
     fn every_instruction_set_gives_the_same_bits() {
-        let shape = Heads { heads: 6, kv_heads: 2, dim: 12, scale: 0.3 };
+        let shape = Heads { heads: 6, dim: 12, value_dim: 12, scale: 0.3, cap: Some(2.0), ..SHAPE };
         let (tokens, keys) = (BLOCK + 7, BLOCK + 40);
         let q = noise(tokens * 6 * 12, 1);
         let (k, v) = (noise(keys * 2 * 12, 2), noise(keys * 2 * 12, 3));
         let run = |isa| {
             let mut out = vec![0.0; q.len()];
-            shape.attend_on(isa, &mut out, &q, [&k, &v], &mut Scratch::default());
+            let seen = Seen { keys: &k, values: &v, sinks: &[1.0; 6] };
+            shape.attend_on(isa, &mut out, &q, seen, &mut Scratch::default());
             bits(&out)
         };
         for isa in Isa::available() {
@@ -166,12 +231,13 @@ mod tests {
 
     #[test]
     fn scratch_carries_nothing_over() {
-        let shape = Heads { heads: 2, kv_heads: 1, dim: 4, scale: 0.5 };
+        let shape = Heads { heads: 2, kv_heads: 1, dim: 4, value_dim: 4, ..SHAPE };
         let (q, k) = (noise(40 * 8, 1), noise(40 * 4, 2));
         let mut scratch = Scratch::default();
         let run = |scratch: &mut Scratch, tokens: usize| {
             let mut out = vec![0.0; tokens * 8];
-            shape.attend(&mut out, &q[..tokens * 8], &k, &k, scratch);
+            let seen = Seen { keys: &k, values: &k, sinks: &[] };
+            shape.attend(&mut out, &q[..tokens * 8], seen, scratch);
             out
         };
         let long = run(&mut scratch, 40);
@@ -183,7 +249,8 @@ mod tests {
     #[test]
     #[should_panic(expected = "queries of")]
     fn more_queries_than_keys_are_refused() {
-        let shape = Heads { heads: 1, kv_heads: 1, dim: 2, scale: 1.0 };
-        shape.attend(&mut [0.0; 4], &[0.0; 4], &[0.0; 2], &[0.0; 2], &mut Scratch::default());
+        let shape = Heads { heads: 1, kv_heads: 1, dim: 2, value_dim: 2, ..SHAPE };
+        let seen = Seen { keys: &[0.0; 2], values: &[0.0; 2], sinks: &[] };
+        shape.attend(&mut [0.0; 4], &[0.0; 4], seen, &mut Scratch::default());
     }
 }

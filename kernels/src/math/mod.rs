@@ -12,12 +12,12 @@ mod norm;
 mod rope;
 mod softmax;
 
-pub use activation::{gelu_erf, gelu_tanh, silu_gate};
-pub use attention::{Heads, Scratch};
-pub use elementwise::{add, add_bias};
+pub use activation::{clamped_gate, gelu_erf, gelu_gate, gelu_tanh, sigmoid, silu_gate, soft_cap};
+pub use attention::{Heads, Scratch, Seen};
+pub use elementwise::{add, add_bias, add_scaled};
 pub use norm::{layer_norm, rms_norm};
-pub use rope::{Pairs, Rope, frequencies};
-pub use softmax::{log_sum_exp, softmax};
+pub use rope::{Pairs, Rope, Yarn, frequencies};
+pub use softmax::{log_sum_exp, softmax, softmax_with};
 
 #[cfg(test)]
 mod tests {

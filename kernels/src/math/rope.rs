@@ -23,6 +23,45 @@ pub fn frequencies(base: f64, dims: usize, factors: &[f32], scale: f64) -> Vec<f
         .collect()
 }
 
+/// YaRN: fast pairs turn as trained, slow ones slower by a factor, between them a blend.
+///
+/// Source: Peng et al., YaRN: Efficient Context Window Extension of Large Language Models, 2023, section 3.2.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Yarn {
+    /// How many times longer the context has become.
+    pub factor: f64,
+    /// Tokens of the context before.
+    pub original: f64,
+    /// Turns over that context from which on a pair is fast.
+    pub beta_fast: f64,
+    /// Turns up to which it is slow.
+    pub beta_slow: f64,
+    /// Whether the ends of the blend are whole pairs.
+    pub truncated: bool,
+}
+
+impl Yarn {
+    /// The angles of [`frequencies`], stretched.
+    pub fn frequencies(&self, base: f64, dims: usize) -> Vec<f64> {
+        let turning = |turns: f64| {
+            dims as f64 * (self.original / (turns * std::f64::consts::TAU)).ln() / (2.0 * base.ln())
+        };
+        let (mut low, mut high) = (turning(self.beta_fast), turning(self.beta_slow));
+        if self.truncated {
+            (low, high) = (low.floor(), high.ceil());
+        }
+        let (low, high) = (low.max(0.0), high.min(dims as f64 - 1.0));
+        let width = (high - low).max(0.001);
+        let plain = frequencies(base, dims, &[], 1.0).into_iter().enumerate();
+        plain
+            .map(|(i, frequency)| {
+                let slow = ((i as f64 - low) / width).clamp(0.0, 1.0);
+                frequency * (1.0 - slow) + frequency / self.factor * slow
+            })
+            .collect()
+    }
+}
+
 /// Sines and cosines of the angles at every position.
 #[derive(Debug, Clone)]
 pub struct Rope {
@@ -34,11 +73,12 @@ pub struct Rope {
 
 impl Rope {
     /// The table for positions `0..positions`; `frequencies` holds one angle per pair. Angles are computed in f64.
-    pub fn new(frequencies: &[f64], positions: usize, layout: Pairs) -> Self {
+    /// Turned pairs are stretched by `length`: 1 but for YaRN.
+    pub fn new(frequencies: &[f64], positions: usize, layout: Pairs, length: f64) -> Self {
         let turn = |position: usize| {
             frequencies.iter().map(move |frequency| {
                 let (sin, cos) = (position as f64 * frequency).sin_cos();
-                (cos as f32, sin as f32)
+                ((length * cos) as f32, (length * sin) as f32)
             })
         };
         Self { turns: (0..positions).flat_map(turn).collect(), pairs: frequencies.len(), layout }
@@ -103,7 +143,7 @@ mod tests {
         for (layout, pairs) in [(Pairs::Adjacent, [(0, 1), (2, 3)]), (Pairs::Halves, [(0, 2), (1, 3)])] {
             let x: Vec<f32> = (0..24).map(|i| i as f32 - 11.0).collect();
             let mut out = x.clone();
-            Rope::new(&frequencies, 5, layout).rotate(&mut out, 2, 6, 3);
+            Rope::new(&frequencies, 5, layout, 1.0).rotate(&mut out, 2, 6, 3);
             for (row, (out, x)) in out.chunks(6).zip(x.chunks(6)).enumerate() {
                 let position = (3 + row / 2) as f64;
                 for ((a, b), frequency) in pairs.iter().zip(frequencies) {
@@ -118,8 +158,21 @@ mod tests {
     }
 
     #[test]
+    fn yarn_is_plain_for_fast_pairs_and_stretched_for_slow_ones() {
+        let yarn = Yarn { factor: 8.0, original: 4096.0, beta_fast: 32.0, beta_slow: 1.0, truncated: true };
+        let (plain, stretched) = (frequencies(10000.0, 64, &[], 1.0), yarn.frequencies(10000.0, 64));
+        let ratios: Vec<f64> = stretched.iter().zip(&plain).map(|(s, p)| s / p).collect();
+        // Pairs turn 32 times in 4096 tokens at 10.46, once at 22.5.
+        assert!(ratios[..=10].iter().all(|r| (r - 1.0).abs() < 1e-12), "{ratios:?}");
+        assert!(ratios[23..].iter().all(|r| (r - 0.125).abs() < 1e-12), "{ratios:?}");
+        assert!((ratios[12] - (1.0 - 2.0 / 13.0 * 0.875)).abs() < 1e-12, "{ratios:?}");
+        let exact = Yarn { truncated: false, ..yarn }.frequencies(10000.0, 64);
+        assert!(exact[11] > stretched[11] && exact[22] < stretched[22]);
+    }
+
+    #[test]
     #[should_panic(expected = "out of range")]
     fn positions_past_the_table_are_refused() {
-        Rope::new(&[1.0], 4, Pairs::Halves).rotate(&mut [0.0; 4], 1, 2, 3);
+        Rope::new(&[1.0], 4, Pairs::Halves, 1.0).rotate(&mut [0.0; 4], 1, 2, 3);
     }
 }

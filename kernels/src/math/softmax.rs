@@ -8,11 +8,28 @@ per_isa! {
     /// Replaces the logits `row` `[n]` by their softmax. The sum is in f64; NaN anywhere makes everything NaN, and so do
     /// logits of which the largest is infinite.
     pub fn softmax, softmax_on(row: &mut [f32]) {
-        let max = max(row);
-        let scale = (1.0 / map_and_sum(row, |x| exp(x - max))) as f32;
-        for x in row {
-            *x *= scale;
-        }
+        normalize(row, None);
+    }
+}
+
+per_isa! {
+    /// [`softmax`] of `row` and one logit more, `extra`, whose share is left out.
+    pub fn softmax_with, softmax_with_on(row: &mut [f32], extra: Option<f32>) {
+        normalize(row, extra);
+    }
+}
+
+#[inline(always)]
+fn normalize(row: &mut [f32], extra: Option<f32>) {
+    let largest = max(row);
+    let largest = match extra {
+        Some(extra) if extra > largest => extra,
+        _ => largest,
+    };
+    let more = extra.map_or(0.0, |extra| f64::from(exp(extra - largest)));
+    let scale = (1.0 / (map_and_sum(row, |x| exp(x - largest)) + more)) as f32;
+    for x in row {
+        *x *= scale;
     }
 }
 
@@ -43,6 +60,17 @@ mod tests {
                 assert!((f64::from(p) - exact).abs() <= 3e-6 * exact, "{p} {exact}");
             }
             assert!((log_sum_exp(&logits) - total.ln()).abs() < 1e-7);
+        }
+    }
+
+    #[test]
+    fn one_more_logit_takes_its_share() {
+        for extra in [-3.0, 0.25, 30.0] {
+            let mut all = vec![0.5, -1.0, 2.0, extra];
+            let mut row = all[..3].to_vec();
+            softmax(&mut all);
+            softmax_with(&mut row, Some(extra));
+            assert!(row.iter().zip(&all).all(|(a, b)| (a - b).abs() <= 1e-7), "{row:?} {all:?}");
         }
     }
 

@@ -97,9 +97,9 @@ fn sums_do_not_saturate() {
 #[test]
 fn experts_have_sums_and_counts_of_their_own() {
     let mut importance = Importance::new(8, false);
-    importance.expert_input(NAME, 2, 3, &[1.0, 2.0, 3.0, 4.0], 2).unwrap();
-    importance.expert_input(NAME, 0, 3, &[5.0, 6.0], 2).unwrap();
-    importance.expert_input(NAME, 1, 3, &[], 2).unwrap();
+    importance.expert_input(&[NAME], 2, 3, &[1.0, 2.0, 3.0, 4.0], 2).unwrap();
+    importance.expert_input(&[NAME], 0, 3, &[5.0, 6.0], 2).unwrap();
+    importance.expert_input(&[NAME], 1, 3, &[], 2).unwrap();
     let entry = collected(importance).entries.remove(NAME).unwrap();
     assert_eq!((entry.matrices, entry.columns), (3, 2));
     assert_eq!(entry.sums, [25.0, 36.0, 0.0, 0.0, 10.0, 20.0]);
@@ -125,13 +125,13 @@ fn bad_activations_are_named() {
     importance.linear_input(&[NAME], &[1.0; 6], 2).unwrap();
     let error = importance.linear_input(&[NAME], &[1.0, 1.0, 1.0, f32::NAN], 2).unwrap_err().to_string();
     assert!(error.contains(&format!("`{NAME}`: its input number 4 has NaN in column 1")), "{error}");
-    let error = importance.expert_input("blk.1.x", 3, 4, &[-f32::INFINITY], 1).unwrap_err().to_string();
+    let error = importance.expert_input(&["blk.1.x"], 3, 4, &[-f32::INFINITY], 1).unwrap_err().to_string();
     assert!(error.contains("`blk.1.x`, expert 3: its input number 0 has -inf in column 0"), "{error}");
     let error = importance.linear_input(&[NAME], &[1.0; 3], 3).unwrap_err().to_string();
     assert!(error.contains("of 2 columns before"), "{error}");
     assert!(importance.linear_input(&["blk.2.x"], &[1.0; 3], 2).is_err());
     assert!(importance.linear_input(&["blk.2.x"], &[], 0).is_err());
-    assert!(importance.expert_input("blk.2.x", 4, 4, &[], 1).is_err());
+    assert!(importance.expert_input(&["blk.2.x"], 4, 4, &[], 1).is_err());
 }
 
 #[test]

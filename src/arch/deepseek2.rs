@@ -1,0 +1,200 @@
+//! DeepSeek V2 and V3: keys and values from a common latent space, experts in groups, experts that all tokens meet, dense
+//! layers at the start.
+//!
+//! GGUF has `kv_b_proj` taken apart: `attn_k_b` moves a head's query into the latent space, so that all heads attend to one
+//! latent key, and `attn_v_b` moves what they gather out of it.
+
+use crate::model::Hyper;
+use crate::model::graph::{By, Graph, Op, Routing, Scores, Slot};
+use crate::model::parts::*;
+use crate::plan::Rows;
+use kquant_formats::gguf::Value;
+use kquant_kernels::math::Pairs;
+
+use super::config::Config;
+use super::dims::{
+    Dim::{
+        self, Experts, Fixed, FixedAndValue, Heads, Hidden, LowQuery, Rank, RankAndRotary, SharedFeedForward,
+        Values, WholeQuery,
+    },
+    Latent, Sizes,
+};
+use super::entries::{CACHED, GATED, MIXTURE, NORMS, OUTSIDE};
+use super::entry::Entry;
+use super::error::ArchError;
+use super::family::{Family, nothing, unsupported};
+use super::keys::Keys;
+use super::mapping::Table;
+use super::text;
+
+const NAME: &str = "deepseek2";
+
+/// The family.
+pub(super) static FAMILY: Family = Family {
+    name: NAME,
+    classes: &["DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"],
+    model_types: &["deepseek_v2", "deepseek_v3"],
+    sizes,
+    keys,
+    table: &TABLE,
+    computed: nothing,
+    graph: &GRAPH,
+};
+
+static TABLE: Table = Table {
+    family: NAME,
+    prefix: "model.",
+    ignored: CACHED,
+    entries: &[OUTSIDE, NORMS, LATENT_ATTENTION, GATED, MIXTURE, SHARED],
+};
+
+const LATENT_ATTENTION: &[Entry] = &[
+    Entry::new("layers.{}.self_attn.q_proj.weight", "blk.{}.attn_q.weight", &[WholeQuery, Hidden]).optional(),
+    Entry::new("layers.{}.self_attn.q_a_proj.weight", "blk.{}.attn_q_a.weight", &[LowQuery, Hidden])
+        .optional(),
+    Entry::new("layers.{}.self_attn.q_a_layernorm.weight", "blk.{}.attn_q_a_norm.weight", &[LowQuery])
+        .optional(),
+    Entry::new("layers.{}.self_attn.q_b_proj.weight", "blk.{}.attn_q_b.weight", &[WholeQuery, LowQuery])
+        .optional(),
+    Entry::new(
+        "layers.{}.self_attn.kv_a_proj_with_mqa.weight",
+        "blk.{}.attn_kv_a_mqa.weight",
+        &[RankAndRotary, Hidden],
+    ),
+    Entry::new("layers.{}.self_attn.kv_a_layernorm.weight", "blk.{}.attn_kv_a_norm.weight", &[Rank]),
+    Entry::new("layers.{}.self_attn.kv_b_proj.weight", "blk.{}.attn_k_b.weight", &[FixedAndValue, Rank])
+        .part(&[Heads, Rank, Fixed], |sizes| {
+            let stride = u64::from(sizes.latent.fixed) + u64::from(sizes.latent.value);
+            Rows::Transposed { stride, skip: 0, first: 0, step: 1 }
+        }),
+    Entry::new("layers.{}.self_attn.kv_b_proj.weight", "blk.{}.attn_v_b.weight", &[FixedAndValue, Rank])
+        .part(&[Heads, Dim::Value, Rank], |sizes| {
+            let (first, length) = (u64::from(sizes.latent.fixed), u64::from(sizes.latent.value));
+            Rows::Picked { length, stride: first + length, first, step: 1 }
+        }),
+    Entry::new("layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight", &[Hidden, Values]),
+];
+
+const SHARED: &[Entry] = &[
+    Entry::new("layers.{}.mlp.gate.e_score_correction_bias", "blk.{}.exp_probs_b.bias", &[Experts])
+        .mixture()
+        .optional(),
+    Entry::new(
+        "layers.{}.mlp.shared_experts.gate_proj.weight",
+        "blk.{}.ffn_gate_shexp.weight",
+        &[SharedFeedForward, Hidden],
+    )
+    .mixture(),
+    Entry::new(
+        "layers.{}.mlp.shared_experts.up_proj.weight",
+        "blk.{}.ffn_up_shexp.weight",
+        &[SharedFeedForward, Hidden],
+    )
+    .mixture(),
+    Entry::new(
+        "layers.{}.mlp.shared_experts.down_proj.weight",
+        "blk.{}.ffn_down_shexp.weight",
+        &[Hidden, SharedFeedForward],
+    )
+    .mixture(),
+];
+
+static GRAPH: Graph = Graph {
+    layer,
+    pairs: Pairs::Adjacent,
+    routing: Routing { scores: Scores::Softmax, normalized: false },
+    ..Graph::PLAIN
+};
+
+fn layer(hyper: &Hyper, number: usize) -> Vec<Op> {
+    let latent = linear(Slot::Normed, Slot::Fused, "attn_kv_a_mqa");
+    let query = if hyper.latent.is_some_and(|latent| latent.low_query) {
+        vec![
+            linear(Slot::Normed, Slot::LowQuery, "attn_q_a"),
+            latent,
+            rms(Slot::LowQuery, Slot::LowQuery, "attn_q_a_norm"),
+            linear(Slot::LowQuery, Slot::WholeQuery, "attn_q_b"),
+        ]
+    } else {
+        vec![linear(Slot::Normed, Slot::WholeQuery, "attn_q"), latent]
+    };
+    let feed_forward = if number < hyper.dense_layers {
+        SILU.to_vec()
+    } else {
+        [SILU_EXPERTS, ADD, SHARED_EXPERTS].concat()
+    };
+    [ATTENTION_NORM, &query, ATTEND_LATENT, ADD, FEED_FORWARD_NORM, &feed_forward, ADD].concat()
+}
+
+const ATTEND_LATENT: &[Op] = &[
+    Op::Cut { input: Slot::Fused, outputs: [Slot::Value, Slot::TurnedKey], heads: false },
+    rms(Slot::Value, Slot::Value, "attn_kv_a_norm"),
+    Op::Cut { input: Slot::WholeQuery, outputs: [Slot::FixedQuery, Slot::TurnedQuery], heads: true },
+    Op::Rope { slot: Slot::TurnedQuery },
+    Op::Rope { slot: Slot::TurnedKey },
+    Op::Matrices { input: Slot::FixedQuery, output: Slot::LatentQuery, name: "attn_k_b", by: By::Heads },
+    Op::Join { inputs: [Slot::LatentQuery, Slot::TurnedQuery], output: Slot::Query, heads: true },
+    Op::Join { inputs: [Slot::Value, Slot::TurnedKey], output: Slot::Key, heads: false },
+    Op::Attention { sinks: None },
+    Op::Matrices { input: Slot::Attended, output: Slot::Gathered, name: "attn_v_b", by: By::Heads },
+    linear(Slot::Gathered, Slot::Delta, "attn_output"),
+];
+
+fn sizes(config: &Config) -> Result<Sizes, ArchError> {
+    if config.optional_count(&["moe_layer_freq"])?.is_some_and(|every| every != 1) {
+        let what = "layers without experts between those with (`moe_layer_freq`) are".to_owned();
+        return Err(unsupported(config, NAME, what));
+    }
+    if config.optional_flag("rope_interleave")? == Some(false) {
+        return Err(unsupported(
+            config,
+            NAME,
+            "halves that turn together (`rope_interleave` is false) are".to_owned(),
+        ));
+    }
+    let expert = config.count(&["moe_intermediate_size"])?;
+    let shared = config.optional_count(&["n_shared_experts"])?.unwrap_or(1);
+    let sizes = text::sizes_with_experts(config, &["moe_intermediate_size"])?;
+    Ok(Sizes {
+        rotary: config.count(&["qk_rope_head_dim"])?,
+        shared_feed_forward: expert.saturating_mul(shared),
+        dense_layers: config.optional_integer(&["first_k_dense_replace"])?.map_or(0, |n| n.max(0) as u32),
+        further_layers: config.optional_count(&["num_nextn_predict_layers"])?.unwrap_or(0),
+        latent: Latent {
+            low_query: config.optional_count(&["q_lora_rank"])?.unwrap_or(0),
+            rank: config.count(&["kv_lora_rank"])?,
+            fixed: config.count(&["qk_nope_head_dim"])?,
+            value: config.count(&["v_head_dim"])?,
+        },
+        ..sizes
+    })
+}
+
+fn keys(config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
+    let latent = sizes.latent;
+    // As one head of keys that all queries share.
+    let mut keys = text::keys(NAME, config, &Sizes { kv_heads: 1, ..*sizes })?;
+    keys.count("leading_dense_block_count", sizes.dense_layers);
+    keys.count("vocab_size", sizes.vocab);
+    if latent.low_query > 0 {
+        keys.count("attention.q_lora_rank", latent.low_query);
+    }
+    keys.count("attention.kv_lora_rank", latent.rank);
+    keys.count("attention.key_length", latent.rank.saturating_add(sizes.rotary));
+    keys.count("attention.value_length", latent.rank);
+    keys.count("attention.key_length_mla", latent.fixed.saturating_add(sizes.rotary));
+    keys.count("attention.value_length_mla", latent.value);
+    keys.count("expert_feed_forward_length", sizes.expert_feed_forward);
+    if let Some(shared) = config.optional_count(&["n_shared_experts"])? {
+        keys.count("expert_shared_count", shared);
+    }
+    keys.optional_number("expert_weights_scale", config.optional_number(&["routed_scaling_factor"])?);
+    if config.optional_flag("norm_topk_prob")? == Some(true) {
+        keys.add("expert_weights_norm", Value::Bool(true));
+    }
+    keys.count("rope.dimension_count", sizes.rotary);
+    let rope = config.optional_section(&["rope_parameters", "rope_scaling"])?;
+    let all = rope.map(|rope| rope.optional_number(&["mscale_all_dim"])).transpose()?.flatten();
+    keys.optional_number("rope.scaling.yarn_log_multiplier", all.map(|all| 0.1 * all));
+    Ok(keys)
+}

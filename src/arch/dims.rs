@@ -1,0 +1,118 @@
+//! Dimensions of a model and their names in tables.
+
+/// A dimension as the configuration gives it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Dim {
+    /// Tokens.
+    Vocab,
+    /// Positions in a learned position table.
+    Positions,
+    /// Width of the hidden state.
+    Hidden,
+    /// Width inside the feed-forward network.
+    FeedForward,
+    /// Heads times head width.
+    Query,
+    /// Key-value heads times head width.
+    KeyValue,
+    /// Query, key and value rows in one tensor.
+    Fused,
+    /// Width of a head.
+    Head,
+    /// Number of attention heads.
+    Heads,
+    /// Gate and upward projection in one tensor.
+    GateUp,
+    /// Experts of a layer.
+    Experts,
+    /// Width inside an expert.
+    ExpertFeedForward,
+    /// Gate and upward projection of an expert in one tensor.
+    ExpertGateUp,
+    /// Width inside the experts that all tokens meet.
+    SharedFeedForward,
+    /// Latent attention: what queries come from.
+    LowQuery,
+    /// Latent attention: what keys and values come from.
+    Rank,
+    /// Latent attention: that, and the part of a key that turns.
+    RankAndRotary,
+    /// Latent attention: the part of a head's key that does not turn.
+    Fixed,
+    /// Latent attention: a head's value.
+    Value,
+    /// Latent attention: all heads' queries.
+    WholeQuery,
+    /// Latent attention: all heads' fixed keys and values.
+    FixedAndValue,
+    /// All heads' values.
+    Values,
+}
+
+/// A model's dimensions.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sizes {
+    pub layers: u32,
+    pub vocab: u32,
+    pub positions: u32,
+    pub hidden: u32,
+    pub feed_forward: u32,
+    pub heads: u32,
+    pub kv_heads: u32,
+    pub head_dim: u32,
+    /// Dimensions of a head that turn.
+    pub rotary: u32,
+    /// Experts of a layer; 0 without a mixture.
+    pub experts: u32,
+    pub experts_used: u32,
+    pub expert_feed_forward: u32,
+    pub shared_feed_forward: u32,
+    /// Layers at the start without a mixture.
+    pub dense_layers: u32,
+    /// Layers after the last that predict further tokens, which the converter leaves out.
+    pub further_layers: u32,
+    pub latent: Latent,
+}
+
+/// Dimensions of latent attention; 0 without it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Latent {
+    pub low_query: u32,
+    pub rank: u32,
+    pub fixed: u32,
+    pub value: u32,
+}
+
+impl Sizes {
+    /// The dimension, saturating.
+    pub(super) fn get(&self, dim: Dim) -> u64 {
+        let [heads, kv_heads, head_dim] = [self.heads, self.kv_heads, self.head_dim].map(u64::from);
+        let [rank, fixed, value] = [self.latent.rank, self.latent.fixed, self.latent.value].map(u64::from);
+        let [rotary, ffn, expert_ffn] =
+            [self.rotary, self.feed_forward, self.expert_feed_forward].map(u64::from);
+        match dim {
+            Dim::Vocab => self.vocab.into(),
+            Dim::Positions => self.positions.into(),
+            Dim::Hidden => self.hidden.into(),
+            Dim::FeedForward => self.feed_forward.into(),
+            Dim::Query => heads.saturating_mul(head_dim),
+            Dim::KeyValue => kv_heads.saturating_mul(head_dim),
+            Dim::Fused => heads.saturating_add(kv_heads.saturating_mul(2)).saturating_mul(head_dim),
+            Dim::Head => head_dim,
+            Dim::Heads => heads,
+            Dim::GateUp => 2 * ffn,
+            Dim::Experts => self.experts.into(),
+            Dim::ExpertFeedForward => expert_ffn,
+            Dim::ExpertGateUp => 2 * expert_ffn,
+            Dim::SharedFeedForward => self.shared_feed_forward.into(),
+            Dim::LowQuery => self.latent.low_query.into(),
+            Dim::Rank => rank,
+            Dim::RankAndRotary => rank + rotary,
+            Dim::Fixed => fixed,
+            Dim::Value => value,
+            Dim::WholeQuery => heads.saturating_mul(fixed + rotary),
+            Dim::FixedAndValue => heads.saturating_mul(fixed + value),
+            Dim::Values => heads.saturating_mul(value),
+        }
+    }
+}

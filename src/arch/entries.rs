@@ -1,0 +1,103 @@
+//! Parts of tables that families share.
+
+use super::dims::Dim::*;
+use super::entry::{Entry, Heads};
+
+/// Embedding, last norm, and the output where the embedding does not serve as such too.
+pub(super) const OUTSIDE: &[Entry] = &[
+    Entry::new("embed_tokens.weight", "token_embd.weight", &[Vocab, Hidden]),
+    Entry::new("norm.weight", "output_norm.weight", &[Hidden]),
+    OUTPUT,
+];
+
+/// The output projection.
+pub(super) const OUTPUT: Entry = Entry::new("lm_head.weight", "output.weight", &[Vocab, Hidden]).optional();
+
+/// Norms before attention and before the feed-forward network.
+pub(super) const NORMS: &[Entry] = &[
+    Entry::new("layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight", &[Hidden]),
+    Entry::new("layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight", &[Hidden]),
+];
+
+/// Biases of these norms and of the last.
+pub(super) const NORM_BIASES: &[Entry] = &[
+    Entry::new("norm.bias", "output_norm.bias", &[Hidden]),
+    Entry::new("layers.{}.input_layernorm.bias", "blk.{}.attn_norm.bias", &[Hidden]),
+    Entry::new("layers.{}.post_attention_layernorm.bias", "blk.{}.ffn_norm.bias", &[Hidden]),
+];
+
+/// Queries, keys, values and the output of attention, whose heads turn by halves in GGUF too.
+pub(super) const ATTENTION: &[Entry] = &[QUERY, KEY, QUERY_BIAS, KEY_BIAS];
+
+/// The same where GGUF has pairs side by side.
+pub(super) const ROTARY_ATTENTION: &[Entry] = &[
+    QUERY.rotary(Heads::Query),
+    KEY.rotary(Heads::KeyValue),
+    QUERY_BIAS.rotary(Heads::Query),
+    KEY_BIAS.rotary(Heads::KeyValue),
+];
+
+const QUERY: Entry =
+    Entry::new("layers.{}.self_attn.q_proj.weight", "blk.{}.attn_q.weight", &[Query, Hidden]);
+const KEY: Entry =
+    Entry::new("layers.{}.self_attn.k_proj.weight", "blk.{}.attn_k.weight", &[KeyValue, Hidden]);
+const QUERY_BIAS: Entry =
+    Entry::new("layers.{}.self_attn.q_proj.bias", "blk.{}.attn_q.bias", &[Query]).optional();
+const KEY_BIAS: Entry =
+    Entry::new("layers.{}.self_attn.k_proj.bias", "blk.{}.attn_k.bias", &[KeyValue]).optional();
+
+/// Values.
+pub(super) const VALUE: &[Entry] = &[
+    Entry::new("layers.{}.self_attn.v_proj.weight", "blk.{}.attn_v.weight", &[KeyValue, Hidden]),
+    Entry::new("layers.{}.self_attn.v_proj.bias", "blk.{}.attn_v.bias", &[KeyValue]).optional(),
+];
+
+/// The output of attention.
+pub(super) const ATTENTION_OUTPUT: &[Entry] = &[
+    Entry::new("layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight", &[Hidden, Query]),
+    Entry::new("layers.{}.self_attn.o_proj.bias", "blk.{}.attn_output.bias", &[Hidden]).optional(),
+];
+
+/// Norms of queries and keys, head by head.
+pub(super) const HEAD_NORMS: &[Entry] = &[
+    Entry::new("layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight", &[Head]),
+    Entry::new("layers.{}.self_attn.k_norm.weight", "blk.{}.attn_k_norm.weight", &[Head]),
+];
+
+/// A gated feed-forward network.
+pub(super) const GATED: &[Entry] = &[
+    Entry::new("layers.{}.mlp.gate_proj.weight", "blk.{}.ffn_gate.weight", &[FeedForward, Hidden]).dense(),
+    Entry::new("layers.{}.mlp.up_proj.weight", "blk.{}.ffn_up.weight", &[FeedForward, Hidden]).dense(),
+    Entry::new("layers.{}.mlp.down_proj.weight", "blk.{}.ffn_down.weight", &[Hidden, FeedForward]).dense(),
+    Entry::new("layers.{}.mlp.gate_proj.bias", "blk.{}.ffn_gate.bias", &[FeedForward]).dense().optional(),
+    Entry::new("layers.{}.mlp.up_proj.bias", "blk.{}.ffn_up.bias", &[FeedForward]).dense().optional(),
+    Entry::new("layers.{}.mlp.down_proj.bias", "blk.{}.ffn_down.bias", &[Hidden]).dense().optional(),
+];
+
+/// A mixture: the router and, in the order in which the converter writes them, the experts.
+pub(super) const MIXTURE: &[Entry] = &[
+    Entry::new("layers.{}.mlp.gate.weight", "blk.{}.ffn_gate_inp.weight", &[Experts, Hidden])
+        .mixture()
+        .always_f32(),
+    Entry::new(
+        "layers.{}.mlp.experts.{}.down_proj.weight",
+        "blk.{}.ffn_down_exps.weight",
+        &[Hidden, ExpertFeedForward],
+    )
+    .stacked(),
+    Entry::new(
+        "layers.{}.mlp.experts.{}.gate_proj.weight",
+        "blk.{}.ffn_gate_exps.weight",
+        &[ExpertFeedForward, Hidden],
+    )
+    .stacked(),
+    Entry::new(
+        "layers.{}.mlp.experts.{}.up_proj.weight",
+        "blk.{}.ffn_up_exps.weight",
+        &[ExpertFeedForward, Hidden],
+    )
+    .stacked(),
+];
+
+/// Ends of names of cached tables and masks, which are no weights.
+pub(super) const CACHED: &[&str] = &[".rotary_emb.inv_freq", ".attention.masked_bias", ".attention.bias"];

@@ -1,0 +1,65 @@
+//! Gemma 2: Gemma with bounded scores and logits, norms on both sides, a window in every other layer.
+
+use crate::model::graph::{Activation, Graph, Slot, Windows};
+use crate::model::parts::*;
+
+use super::config::Config;
+use super::dims::Sizes;
+use super::entries::{ATTENTION, ATTENTION_OUTPUT, GATED, VALUE};
+use super::error::ArchError;
+use super::family::{Family, nothing};
+use super::gemma::{self, FOUR_NORMS, IGNORED, OUTSIDE};
+use super::mapping::Table;
+use super::text;
+
+const NAME: &str = "gemma2";
+
+/// Every so many layers one has no window.
+const PATTERN: usize = 2;
+
+/// The family.
+pub(super) static FAMILY: Family = Family {
+    name: NAME,
+    classes: &["Gemma2ForCausalLM"],
+    model_types: &["gemma2"],
+    sizes,
+    keys: |config, sizes| {
+        let mut keys = gemma::keys(NAME, config, sizes)?;
+        keys.optional_number("attn_logit_softcapping", config.optional_number(&["attn_logit_softcapping"])?);
+        keys.optional_number(
+            "final_logit_softcapping",
+            config.optional_number(&["final_logit_softcapping"])?,
+        );
+        keys.count("attention.sliding_window", config.count(&["sliding_window"])?);
+        Ok(keys)
+    },
+    table: &TABLE,
+    computed: nothing,
+    graph: &GRAPH,
+};
+
+static TABLE: Table = Table {
+    family: NAME,
+    prefix: "model.",
+    ignored: IGNORED,
+    entries: &[OUTSIDE, FOUR_NORMS, ATTENTION, VALUE, ATTENTION_OUTPUT, GATED],
+};
+
+static GRAPH: Graph = Graph {
+    scaled_embedding: true,
+    layer: |_, _| {
+        let gated = gated(Slot::Normed, Activation::GeluGate);
+        let attention = [ATTENTION_NORM, QUERY_KEY_VALUE, TURN, ATTEND, POST_ATTENTION_NORM, ADD].concat();
+        [&attention, FEED_FORWARD_NORM, &gated, POST_FEED_FORWARD_NORM, ADD].concat()
+    },
+    windows: Windows::Pattern(PATTERN),
+    ..Graph::PLAIN
+};
+
+fn sizes(config: &Config) -> Result<Sizes, ArchError> {
+    let sizes = text::plain_sizes(config, NAME)?;
+    text::window_pattern(config, NAME, PATTERN)?;
+    // The 27B model.
+    gemma::score_scale(config, NAME, &sizes, 46)?;
+    Ok(sizes)
+}

@@ -1,0 +1,74 @@
+//! Gemma 3, text: Gemma 2 with norms of each head's queries and keys instead of bounds, a window in five of six layers and
+//! other rotary frequencies there.
+
+use crate::model::graph::{Activation, Graph, Slot, Windows};
+use crate::model::parts::*;
+
+use super::config::Config;
+use super::dims::{Dim::*, Sizes};
+use super::entries::{ATTENTION, ATTENTION_OUTPUT, GATED, VALUE};
+use super::entry::Entry;
+use super::error::ArchError;
+use super::family::{Family, nothing};
+use super::gemma::{self, FOUR_NORMS, IGNORED, OUTSIDE};
+use super::mapping::Table;
+use super::text;
+
+const NAME: &str = "gemma3";
+
+/// Every so many layers one has no window.
+const PATTERN: usize = 6;
+
+/// The family.
+pub(super) static FAMILY: Family = Family {
+    name: NAME,
+    classes: &["Gemma3ForCausalLM"],
+    model_types: &["gemma3_text"],
+    sizes,
+    keys: |config, sizes| {
+        let mut keys = text::keys(NAME, config, sizes)?;
+        text::head_widths(&mut keys, sizes);
+        keys.optional_number(
+            "final_logit_softcapping",
+            config.optional_number(&["final_logit_softcapping"])?,
+        );
+        keys.count("attention.sliding_window", config.count(&["sliding_window"])?);
+        Ok(keys)
+    },
+    table: &TABLE,
+    computed: nothing,
+    graph: &GRAPH,
+};
+
+static TABLE: Table = Table {
+    family: NAME,
+    prefix: "model.",
+    ignored: IGNORED,
+    entries: &[OUTSIDE, FOUR_NORMS, HEAD_NORMS, ATTENTION, VALUE, ATTENTION_OUTPUT, GATED],
+};
+
+const HEAD_NORMS: &[Entry] = &[
+    Entry::new("layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight", &[Head]).plus_one(),
+    Entry::new("layers.{}.self_attn.k_norm.weight", "blk.{}.attn_k_norm.weight", &[Head]).plus_one(),
+];
+
+static GRAPH: Graph = Graph {
+    scaled_embedding: true,
+    layer: |_, _| {
+        let gated = gated(Slot::Normed, Activation::GeluGate);
+        let query_key_value = [ATTENTION_NORM, QUERY_KEY_VALUE, QUERY_KEY_NORM, TURN].concat();
+        let attention = [&query_key_value, ATTEND, POST_ATTENTION_NORM, ADD].concat();
+        [&attention, FEED_FORWARD_NORM, &gated, POST_FEED_FORWARD_NORM, ADD].concat()
+    },
+    windows: Windows::Pattern(PATTERN),
+    window_base: Some(10000.0),
+    ..Graph::PLAIN
+};
+
+fn sizes(config: &Config) -> Result<Sizes, ArchError> {
+    let sizes = text::plain_sizes(config, NAME)?;
+    text::window_pattern(config, NAME, PATTERN)?;
+    // The 27B model.
+    gemma::score_scale(config, NAME, &sizes, 62)?;
+    Ok(sizes)
+}

@@ -1,0 +1,95 @@
+//! GPT-NeoX and Pythia: queries, keys and values head by head in one matrix, attention and the feed-forward network side by
+//! side, heads of which a part turns.
+
+use crate::model::Hyper;
+use crate::model::graph::{Activation, Graph, NormKind, Op, Slot};
+use crate::model::parts::*;
+use crate::plan::Rows;
+use kquant_formats::gguf::Value;
+
+use super::config::Config;
+use super::dims::{Dim::*, Sizes};
+use super::entries::CACHED;
+use super::entry::Entry;
+use super::error::ArchError;
+use super::family::{Family, nothing};
+use super::keys::Keys;
+use super::mapping::Table;
+use super::rope::Rope;
+use super::text;
+
+const NAME: &str = "gptneox";
+
+/// The family.
+pub(super) static FAMILY: Family = Family {
+    name: NAME,
+    classes: &["GPTNeoXForCausalLM"],
+    model_types: &["gpt_neox"],
+    sizes: text::sizes,
+    keys,
+    table: &TABLE,
+    computed: nothing,
+    graph: &GRAPH,
+};
+
+static TABLE: Table = Table { family: NAME, prefix: "gpt_neox.", ignored: CACHED, entries: &[OWN] };
+
+const OWN: &[Entry] = &[
+    Entry::new("embed_in.weight", "token_embd.weight", &[Vocab, Hidden]),
+    Entry::new("embed_out.weight", "output.weight", &[Vocab, Hidden]).optional(),
+    Entry::new("final_layer_norm.weight", "output_norm.weight", &[Hidden]),
+    Entry::new("final_layer_norm.bias", "output_norm.bias", &[Hidden]),
+    Entry::new("layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight", &[Hidden]),
+    Entry::new("layers.{}.input_layernorm.bias", "blk.{}.attn_norm.bias", &[Hidden]),
+    Entry::new("layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight", &[Hidden]),
+    Entry::new("layers.{}.post_attention_layernorm.bias", "blk.{}.ffn_norm.bias", &[Hidden]),
+    Entry::new("layers.{}.attention.query_key_value.weight", "blk.{}.attn_qkv.weight", &[Fused, Hidden])
+        .part(&[Fused, Hidden], apart),
+    Entry::new("layers.{}.attention.query_key_value.bias", "blk.{}.attn_qkv.bias", &[Fused])
+        .part(&[Fused], apart)
+        .optional(),
+    Entry::new("layers.{}.attention.dense.weight", "blk.{}.attn_output.weight", &[Hidden, Query]),
+    Entry::new("layers.{}.attention.dense.bias", "blk.{}.attn_output.bias", &[Hidden]).optional(),
+    Entry::new("layers.{}.mlp.dense_h_to_4h.weight", "blk.{}.ffn_up.weight", &[FeedForward, Hidden]),
+    Entry::new("layers.{}.mlp.dense_h_to_4h.bias", "blk.{}.ffn_up.bias", &[FeedForward]),
+    Entry::new("layers.{}.mlp.dense_4h_to_h.weight", "blk.{}.ffn_down.weight", &[Hidden, FeedForward]),
+    Entry::new("layers.{}.mlp.dense_4h_to_h.bias", "blk.{}.ffn_down.bias", &[Hidden]),
+];
+
+/// Each head's query, key and value become all queries, all keys, all values.
+fn apart(sizes: &Sizes) -> Rows {
+    Rows::Regrouped { parts: 3, groups: sizes.heads.into() }
+}
+
+static GRAPH: Graph = Graph { layer, final_norm: NormKind::Layer, ..Graph::PLAIN };
+
+fn layer(hyper: &Hyper, _: usize) -> Vec<Op> {
+    let attention = [FUSED_QUERY_KEY_VALUE, TURN, ATTEND, ADD].concat();
+    let side_by_side = hyper.parallel.unwrap_or(true);
+    let input = if side_by_side { Slot::Beside } else { Slot::Normed };
+    let norm = [layer_norm(input, "ffn_norm")];
+    let feed_forward = two_matrices(input, Activation::GeluErf);
+    if side_by_side {
+        // Both norms read the stream before attention adds to it.
+        [ATTENTION_LAYER_NORM, &norm, &attention, &feed_forward, ADD].concat()
+    } else {
+        [ATTENTION_LAYER_NORM, &attention, &norm, &feed_forward, ADD].concat()
+    }
+}
+
+fn keys(config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
+    let mut keys = Keys::new(NAME);
+    keys.count("context_length", sizes.positions);
+    keys.count("embedding_length", sizes.hidden);
+    keys.count("block_count", sizes.layers);
+    keys.count("feed_forward_length", sizes.feed_forward);
+    keys.count("rope.dimension_count", sizes.rotary);
+    keys.count("attention.head_count", sizes.heads);
+    keys.add(
+        "use_parallel_residual",
+        Value::Bool(config.optional_flag("use_parallel_residual")?.unwrap_or(true)),
+    );
+    text::epsilon(config, &mut keys)?;
+    Rope::read(config, sizes.positions)?.write_unusual(&mut keys);
+    Ok(keys)
+}

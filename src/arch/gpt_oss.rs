@@ -1,0 +1,155 @@
+//! gpt-oss: experts with biases and a bounded gate, attention with sinks, a window in every other layer. The experts are in
+//! bf16, or in MXFP4 as published.
+
+use crate::model::Hyper;
+use crate::model::graph::{Activation, Graph, Op, Routing, Scores, Slot, Windows};
+use crate::model::parts::*;
+use crate::plan::Rows;
+
+use super::config::Config;
+use super::dims::{Dim::*, Sizes};
+use super::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, OUTSIDE, VALUE};
+use super::entry::Entry;
+use super::error::ArchError;
+use super::family::{Family, nothing, unsupported};
+use super::mapping::Table;
+use super::text;
+
+const NAME: &str = "gpt-oss";
+
+/// Every so many layers one has no window.
+const PATTERN: usize = 2;
+
+/// The family.
+pub(super) static FAMILY: Family = Family {
+    name: NAME,
+    classes: &["GptOssForCausalLM"],
+    model_types: &["gpt_oss"],
+    sizes,
+    keys: |config, sizes| {
+        let mut keys = text::keys(NAME, config, sizes)?;
+        keys.count("attention.sliding_window", config.count(&["sliding_window"])?);
+        keys.count("expert_feed_forward_length", sizes.expert_feed_forward);
+        Ok(keys)
+    },
+    table: &TABLE,
+    computed: nothing,
+    graph: &GRAPH,
+};
+
+static TABLE: Table = Table {
+    family: NAME,
+    prefix: "model.",
+    ignored: CACHED,
+    entries: &[OUTSIDE, OWN, ATTENTION, VALUE, ATTENTION_OUTPUT, EXPERTS, PUBLISHED_EXPERTS],
+};
+
+const OWN: &[Entry] = &[
+    Entry::new("layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight", &[Hidden]),
+    Entry::new("layers.{}.post_attention_layernorm.weight", "blk.{}.post_attention_norm.weight", &[Hidden]),
+    Entry::new("layers.{}.self_attn.sinks", "blk.{}.attn_sinks.weight", &[Heads]),
+    Entry::new("layers.{}.mlp.router.weight", "blk.{}.ffn_gate_inp.weight", &[Experts, Hidden]).always_f32(),
+    Entry::new("layers.{}.mlp.router.bias", "blk.{}.ffn_gate_inp.bias", &[Experts]),
+    Entry::new("layers.{}.mlp.experts.down_proj_bias", "blk.{}.ffn_down_exps.bias", &[Experts, Hidden]),
+    Entry::new(
+        "layers.{}.mlp.experts.gate_up_proj_bias",
+        "blk.{}.ffn_gate_exps.bias",
+        &[Experts, ExpertGateUp],
+    )
+    .part(&[Experts, ExpertFeedForward], |sizes| rows_of_two(sizes, 0)),
+    Entry::new(
+        "layers.{}.mlp.experts.gate_up_proj_bias",
+        "blk.{}.ffn_up_exps.bias",
+        &[Experts, ExpertGateUp],
+    )
+    .part(&[Experts, ExpertFeedForward], |sizes| rows_of_two(sizes, 1)),
+];
+
+/// In bf16: `[experts][inputs][outputs]`, gate and up in turns.
+const EXPERTS: &[Entry] = &[
+    Entry::new(
+        "layers.{}.mlp.experts.down_proj",
+        "blk.{}.ffn_down_exps.weight",
+        &[Experts, ExpertFeedForward, Hidden],
+    )
+    .part(&[Experts, Hidden, ExpertFeedForward], |sizes| turned(sizes.expert_feed_forward, 0, 1))
+    .optional(),
+    Entry::new(
+        "layers.{}.mlp.experts.gate_up_proj",
+        "blk.{}.ffn_gate_exps.weight",
+        &[Experts, Hidden, ExpertGateUp],
+    )
+    .part(&[Experts, ExpertFeedForward, Hidden], |sizes| turned(sizes.hidden, 0, 2))
+    .optional(),
+    Entry::new(
+        "layers.{}.mlp.experts.gate_up_proj",
+        "blk.{}.ffn_up_exps.weight",
+        &[Experts, Hidden, ExpertGateUp],
+    )
+    .part(&[Experts, ExpertFeedForward, Hidden], |sizes| turned(sizes.hidden, 1, 2))
+    .optional(),
+];
+
+/// In MXFP4: `[experts][outputs][inputs]`, gate and up in turns.
+const PUBLISHED_EXPERTS: &[Entry] = &[
+    Entry::new(
+        "layers.{}.mlp.experts.down_proj_blocks",
+        "blk.{}.ffn_down_exps.weight",
+        &[Experts, Hidden, ExpertFeedForward],
+    )
+    .optional(),
+    Entry::new(
+        "layers.{}.mlp.experts.gate_up_proj_blocks",
+        "blk.{}.ffn_gate_exps.weight",
+        &[Experts, ExpertGateUp, Hidden],
+    )
+    .part(&[Experts, ExpertFeedForward, Hidden], |sizes| rows_of_two(sizes, 0))
+    .optional(),
+    Entry::new(
+        "layers.{}.mlp.experts.gate_up_proj_blocks",
+        "blk.{}.ffn_up_exps.weight",
+        &[Experts, ExpertGateUp, Hidden],
+    )
+    .part(&[Experts, ExpertFeedForward, Hidden], |sizes| rows_of_two(sizes, 1))
+    .optional(),
+];
+
+/// Every other row from `first` on.
+fn rows_of_two(sizes: &Sizes, first: u64) -> Rows {
+    let length = u64::from(sizes.expert_feed_forward);
+    Rows::Picked { length, stride: 2 * length, first, step: 2 }
+}
+
+/// Matrices of `inputs` rows transposed, every `step`-th column from `first` on.
+fn turned(inputs: u32, first: u64, step: u64) -> Rows {
+    Rows::Transposed { stride: inputs.into(), skip: 0, first, step }
+}
+
+static GRAPH: Graph = Graph {
+    layer,
+    windows: Windows::Pattern(PATTERN),
+    yarn_truncated: false,
+    routing: Routing { scores: Scores::SoftmaxOfChosen, normalized: false },
+    ..Graph::PLAIN
+};
+
+fn layer(_: &Hyper, _: usize) -> Vec<Op> {
+    let attend = [
+        Op::Attention { sinks: Some("attn_sinks") },
+        linear(Slot::Attended, Slot::Delta, "attn_output"),
+        Op::Add,
+        rms(Slot::Stream, Slot::Normed, "post_attention_norm"),
+    ];
+    let experts = mixture(Activation::ClampedGate);
+    [ATTENTION_NORM, QUERY_KEY_VALUE, TURN, &attend, &experts, ADD].concat()
+}
+
+fn sizes(config: &Config) -> Result<Sizes, ArchError> {
+    let sizes = text::sizes_with_experts(config, &["intermediate_size"])?;
+    text::window_pattern(config, NAME, PATTERN)?;
+    if let Some(limit) = config.optional_number(&["swiglu_limit"])?.filter(|&limit| limit != 7.0) {
+        return Err(unsupported(config, NAME, format!("a gate bounded by {limit} (`swiglu_limit`) is")));
+    }
+    text::whole_heads(config, NAME, &sizes)?;
+    Ok(sizes)
+}

@@ -1,0 +1,51 @@
+//! Mixtral: Llama with experts, under Llama's name in GGUF.
+
+use super::dims::Dim::*;
+use super::entries::{ATTENTION_OUTPUT, CACHED, NORMS, OUTSIDE, ROTARY_ATTENTION, VALUE};
+use super::entry::Entry;
+use super::family::Family;
+use super::llama;
+use super::mapping::Table;
+use super::text;
+
+/// The family.
+pub(super) static FAMILY: Family = Family {
+    name: "llama",
+    classes: &["MixtralForCausalLM"],
+    model_types: &["mixtral"],
+    sizes: |config| text::sizes_with_experts(config, &["intermediate_size"]),
+    keys: |config, sizes| llama::keys("llama", config, sizes),
+    table: &TABLE,
+    computed: llama::computed,
+    graph: &llama::GRAPH,
+};
+
+static TABLE: Table = Table {
+    family: "llama",
+    prefix: "model.",
+    ignored: CACHED,
+    entries: &[OUTSIDE, NORMS, ROTARY_ATTENTION, VALUE, ATTENTION_OUTPUT, MIXTURE],
+};
+
+const MIXTURE: &[Entry] = &[
+    Entry::new("layers.{}.block_sparse_moe.gate.weight", "blk.{}.ffn_gate_inp.weight", &[Experts, Hidden])
+        .always_f32(),
+    Entry::new(
+        "layers.{}.block_sparse_moe.experts.{}.w1.weight",
+        "blk.{}.ffn_gate_exps.weight",
+        &[ExpertFeedForward, Hidden],
+    )
+    .stacked(),
+    Entry::new(
+        "layers.{}.block_sparse_moe.experts.{}.w2.weight",
+        "blk.{}.ffn_down_exps.weight",
+        &[Hidden, ExpertFeedForward],
+    )
+    .stacked(),
+    Entry::new(
+        "layers.{}.block_sparse_moe.experts.{}.w3.weight",
+        "blk.{}.ffn_up_exps.weight",
+        &[ExpertFeedForward, Hidden],
+    )
+    .stacked(),
+];

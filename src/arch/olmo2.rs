@@ -1,0 +1,49 @@
+//! OLMo 2: norms after attention and the feed-forward network instead of before, and of all queries and keys together.
+
+use crate::model::graph::{Activation, Graph, Slot};
+use crate::model::parts::*;
+
+use super::dims::Dim::*;
+use super::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, GATED, OUTSIDE, VALUE};
+use super::entry::Entry;
+use super::family::{Family, nothing};
+use super::mapping::Table;
+use super::text;
+
+const NAME: &str = "olmo2";
+
+/// The family.
+pub(super) static FAMILY: Family = Family {
+    name: NAME,
+    classes: &["Olmo2ForCausalLM"],
+    model_types: &["olmo2"],
+    sizes: |config| text::plain_sizes(config, NAME),
+    keys: |config, sizes| text::keys(NAME, config, sizes),
+    table: &TABLE,
+    computed: nothing,
+    graph: &GRAPH,
+};
+
+static TABLE: Table = Table {
+    family: NAME,
+    prefix: "model.",
+    ignored: CACHED,
+    entries: &[OUTSIDE, NORMS, ATTENTION, VALUE, ATTENTION_OUTPUT, GATED],
+};
+
+const NORMS: &[Entry] = &[
+    Entry::new("layers.{}.post_attention_layernorm.weight", "blk.{}.post_attention_norm.weight", &[Hidden]),
+    Entry::new("layers.{}.post_feedforward_layernorm.weight", "blk.{}.post_ffw_norm.weight", &[Hidden]),
+    Entry::new("layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight", &[Query]),
+    Entry::new("layers.{}.self_attn.k_norm.weight", "blk.{}.attn_k_norm.weight", &[KeyValue]),
+];
+
+static GRAPH: Graph = Graph {
+    layer: |_, _| {
+        let query_key_value = query_key_value(Slot::Stream);
+        let gated = gated(Slot::Stream, Activation::SiluGate);
+        let attention = [&query_key_value, QUERY_KEY_NORM, TURN, ATTEND, POST_ATTENTION_NORM, ADD].concat();
+        [&attention, &gated[..], POST_FEED_FORWARD_NORM, ADD].concat()
+    },
+    ..Graph::PLAIN
+};

@@ -1,0 +1,86 @@
+//! Phi 1 to 2: attention and the feed-forward network read one norm of the stream; heads of which a part turns.
+
+use crate::model::graph::{Activation, Graph, NormKind, Slot};
+use crate::model::parts::*;
+use kquant_formats::gguf::Value;
+
+use super::config::Config;
+use super::dims::{Dim::*, Sizes};
+use super::entries::{ATTENTION, CACHED, VALUE};
+use super::entry::Entry;
+use super::error::ArchError;
+use super::family::{Family, nothing, unsupported};
+use super::keys::Keys;
+use super::mapping::Table;
+use super::rope::Rope;
+use super::text;
+
+const NAME: &str = "phi2";
+
+/// The family.
+pub(super) static FAMILY: Family = Family {
+    name: NAME,
+    classes: &["PhiForCausalLM"],
+    model_types: &["phi"],
+    sizes,
+    keys,
+    table: &TABLE,
+    computed: nothing,
+    graph: &GRAPH,
+};
+
+static TABLE: Table =
+    Table { family: NAME, prefix: "model.", ignored: CACHED, entries: &[OWN, ATTENTION, VALUE] };
+
+const OWN: &[Entry] = &[
+    Entry::new("embed_tokens.weight", "token_embd.weight", &[Vocab, Hidden]),
+    Entry::new("final_layernorm.weight", "output_norm.weight", &[Hidden]),
+    Entry::new("final_layernorm.bias", "output_norm.bias", &[Hidden]),
+    Entry::new("lm_head.weight", "output.weight", &[Vocab, Hidden]),
+    Entry::new("lm_head.bias", "output.bias", &[Vocab]),
+    Entry::new("layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight", &[Hidden]),
+    Entry::new("layers.{}.input_layernorm.bias", "blk.{}.attn_norm.bias", &[Hidden]),
+    Entry::new("layers.{}.self_attn.dense.weight", "blk.{}.attn_output.weight", &[Hidden, Query]),
+    Entry::new("layers.{}.self_attn.dense.bias", "blk.{}.attn_output.bias", &[Hidden]),
+    Entry::new("layers.{}.mlp.fc1.weight", "blk.{}.ffn_up.weight", &[FeedForward, Hidden]),
+    Entry::new("layers.{}.mlp.fc1.bias", "blk.{}.ffn_up.bias", &[FeedForward]),
+    Entry::new("layers.{}.mlp.fc2.weight", "blk.{}.ffn_down.weight", &[Hidden, FeedForward]),
+    Entry::new("layers.{}.mlp.fc2.bias", "blk.{}.ffn_down.bias", &[Hidden]),
+];
+
+static GRAPH: Graph = Graph {
+    layer: |_, _| {
+        let feed_forward = two_matrices(Slot::Normed, Activation::Gelu);
+        let attention = [ATTENTION_LAYER_NORM, QUERY_KEY_VALUE, TURN, ATTEND, ADD].concat();
+        [&attention, &feed_forward[..], ADD].concat()
+    },
+    final_norm: NormKind::Layer,
+    ..Graph::PLAIN
+};
+
+fn sizes(config: &Config) -> Result<Sizes, ArchError> {
+    if config.optional_flag("qk_layernorm")? == Some(true) {
+        return Err(unsupported(
+            config,
+            NAME,
+            "norms of queries and keys (`qk_layernorm` is true) are".to_owned(),
+        ));
+    }
+    text::sizes(config)
+}
+
+fn keys(config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
+    let mut keys = Keys::new(NAME);
+    keys.count("context_length", sizes.positions);
+    keys.count("embedding_length", sizes.hidden);
+    // The converter's constant, whatever `intermediate_size` says.
+    keys.count("feed_forward_length", sizes.hidden.saturating_mul(4));
+    keys.count("block_count", sizes.layers);
+    keys.count("attention.head_count", sizes.heads);
+    keys.count("attention.head_count_kv", sizes.heads);
+    text::epsilon(config, &mut keys)?;
+    keys.count("rope.dimension_count", sizes.rotary);
+    Rope::read(config, sizes.positions)?.write_unusual(&mut keys);
+    keys.set("tokenizer.ggml.add_bos_token".to_owned(), Value::Bool(false));
+    Ok(keys)
+}

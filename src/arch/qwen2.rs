@@ -1,0 +1,35 @@
+//! Qwen 1.5, 2 and 2.5: Llama with biases of queries, keys and values, and halves that turn together.
+
+use crate::model::graph::Graph;
+use crate::model::parts::*;
+
+use super::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, GATED, NORMS, OUTSIDE, VALUE};
+use super::family::{Family, nothing};
+use super::mapping::Table;
+use super::text;
+
+const NAME: &str = "qwen2";
+
+/// The family.
+pub(super) static FAMILY: Family = Family {
+    name: NAME,
+    classes: &["Qwen2ForCausalLM", "Qwen2Model"],
+    model_types: &["qwen2"],
+    sizes: |config| text::plain_sizes(config, NAME),
+    keys: |config, sizes| text::keys(NAME, config, sizes),
+    table: &TABLE,
+    computed: nothing,
+    graph: &GRAPH,
+};
+
+static TABLE: Table = Table {
+    family: NAME,
+    prefix: "model.",
+    ignored: CACHED,
+    entries: &[OUTSIDE, NORMS, ATTENTION, VALUE, ATTENTION_OUTPUT, GATED],
+};
+
+static GRAPH: Graph = Graph {
+    layer: |_, _| [ATTENTION_NORM, QUERY_KEY_VALUE, TURN, ATTEND, ADD, FEED_FORWARD_NORM, SILU, ADD].concat(),
+    ..Graph::PLAIN
+};

@@ -1,0 +1,38 @@
+//! Qwen 3: Llama with norms of each head's queries and keys, and halves that turn together.
+
+use crate::model::graph::Graph;
+use crate::model::parts::*;
+
+use super::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, GATED, HEAD_NORMS, NORMS, OUTSIDE, VALUE};
+use super::family::{Family, nothing};
+use super::mapping::Table;
+use super::text;
+
+const NAME: &str = "qwen3";
+
+/// The family.
+pub(super) static FAMILY: Family = Family {
+    name: NAME,
+    classes: &["Qwen3ForCausalLM", "Qwen3Model"],
+    model_types: &["qwen3"],
+    sizes: |config| text::plain_sizes(config, NAME),
+    keys: |config, sizes| text::keys(NAME, config, sizes),
+    table: &TABLE,
+    computed: nothing,
+    graph: &GRAPH,
+};
+
+static TABLE: Table = Table {
+    family: NAME,
+    prefix: "model.",
+    ignored: CACHED,
+    entries: &[OUTSIDE, NORMS, ATTENTION, VALUE, ATTENTION_OUTPUT, HEAD_NORMS, GATED],
+};
+
+static GRAPH: Graph = Graph {
+    layer: |_, _| {
+        let attention = [ATTENTION_NORM, QUERY_KEY_VALUE, QUERY_KEY_NORM, TURN, ATTEND, ADD].concat();
+        [&attention, FEED_FORWARD_NORM, SILU, ADD].concat()
+    },
+    ..Graph::PLAIN
+};

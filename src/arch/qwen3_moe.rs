@@ -1,0 +1,59 @@
+//! Qwen 3's mixtures.
+
+use crate::model::graph::Graph;
+use crate::model::parts::*;
+
+use super::config::Config;
+use super::dims::Sizes;
+use super::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, HEAD_NORMS, MIXTURE, NORMS, OUTSIDE, VALUE};
+use super::error::ArchError;
+use super::family::{Family, nothing, unsupported};
+use super::mapping::Table;
+use super::text;
+
+const NAME: &str = "qwen3moe";
+
+/// The family.
+pub(super) static FAMILY: Family = Family {
+    name: NAME,
+    classes: &["Qwen3MoeForCausalLM"],
+    model_types: &["qwen3_moe"],
+    sizes,
+    keys: |config, sizes| {
+        let mut keys = text::keys(NAME, config, sizes)?;
+        keys.count("expert_feed_forward_length", sizes.expert_feed_forward);
+        Ok(keys)
+    },
+    table: &TABLE,
+    computed: nothing,
+    graph: &GRAPH,
+};
+
+static TABLE: Table = Table {
+    family: NAME,
+    prefix: "model.",
+    ignored: CACHED,
+    entries: &[OUTSIDE, NORMS, ATTENTION, VALUE, ATTENTION_OUTPUT, HEAD_NORMS, MIXTURE],
+};
+
+static GRAPH: Graph = Graph {
+    layer: |_, _| {
+        let attention = [ATTENTION_NORM, QUERY_KEY_VALUE, QUERY_KEY_NORM, TURN, ATTEND, ADD].concat();
+        [&attention, FEED_FORWARD_NORM, SILU_EXPERTS, ADD].concat()
+    },
+    ..Graph::PLAIN
+};
+
+/// Readers of the file take experts in every layer and weights that sum to one for granted.
+fn sizes(config: &Config) -> Result<Sizes, ArchError> {
+    let dense = config.optional_counts("mlp_only_layers")?.is_some_and(|layers| !layers.is_empty());
+    if dense || config.optional_count(&["decoder_sparse_step"])?.is_some_and(|step| step != 1) {
+        let what = "layers without experts (`mlp_only_layers`, `decoder_sparse_step`) are".to_owned();
+        return Err(unsupported(config, NAME, what));
+    }
+    if config.optional_flag("norm_topk_prob")? == Some(false) {
+        let what = "expert weights that do not sum to one (`norm_topk_prob` is false) are".to_owned();
+        return Err(unsupported(config, NAME, what));
+    }
+    text::sizes_with_experts(config, &["moe_intermediate_size"])
+}

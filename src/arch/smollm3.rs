@@ -1,0 +1,57 @@
+//! SmolLM 3: Llama without positions in every fourth layer.
+
+use crate::model::graph::{Graph, Op};
+use crate::model::parts::*;
+use kquant_kernels::math::Pairs;
+
+use super::config::Config;
+use super::dims::Sizes;
+use super::error::ArchError;
+use super::family::{Family, unsupported};
+use super::llama;
+use super::mapping::Table;
+use super::text;
+
+const NAME: &str = "smollm3";
+
+/// Layers from one without positions to the next.
+const INTERVAL: usize = 4;
+
+/// The family.
+pub(super) static FAMILY: Family = Family {
+    name: NAME,
+    classes: &["SmolLM3ForCausalLM"],
+    model_types: &["smollm3"],
+    sizes,
+    keys: |config, sizes| llama::keys(NAME, config, sizes),
+    table: &TABLE,
+    computed: llama::computed,
+    graph: &GRAPH,
+};
+
+static TABLE: Table = llama::table(NAME);
+
+static GRAPH: Graph = Graph {
+    layer: |_, number| {
+        let turn: &[Op] = if has_positions(number) { TURN } else { &[] };
+        [ATTENTION_NORM, QUERY_KEY_VALUE, turn, ATTEND, ADD, FEED_FORWARD_NORM, SILU, ADD].concat()
+    },
+    pairs: Pairs::Adjacent,
+    ..Graph::PLAIN
+};
+
+fn has_positions(layer: usize) -> bool {
+    !(layer + 1).is_multiple_of(INTERVAL)
+}
+
+/// No key says which layers have positions.
+fn sizes(config: &Config) -> Result<Sizes, ArchError> {
+    let flags = config.optional_counts("no_rope_layers")?.unwrap_or_default();
+    let interval = config.optional_count(&["no_rope_layer_interval"])?.unwrap_or(INTERVAL as u32);
+    let other = flags.iter().enumerate().any(|(layer, &flag)| (flag != 0) != has_positions(layer));
+    if other || (flags.is_empty() && interval as usize != INTERVAL) {
+        let what = "positions in other layers than three of four (`no_rope_layers`) are".to_owned();
+        return Err(unsupported(config, NAME, what));
+    }
+    text::plain_sizes(config, NAME)
+}

@@ -1,0 +1,49 @@
+//! StarCoder 2: layer norms, biases, a feed-forward network of two matrices.
+
+use crate::model::graph::{Activation, Graph, NormKind, Slot};
+use crate::model::parts::*;
+
+use super::dims::Dim::*;
+use super::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, NORM_BIASES, NORMS, OUTSIDE, VALUE};
+use super::entry::Entry;
+use super::family::{Family, nothing};
+use super::mapping::Table;
+use super::text;
+
+const NAME: &str = "starcoder2";
+
+/// The family.
+pub(super) static FAMILY: Family = Family {
+    name: NAME,
+    classes: &["Starcoder2ForCausalLM"],
+    model_types: &["starcoder2"],
+    sizes: |config| text::plain_sizes(config, NAME),
+    keys: |config, sizes| text::keys(NAME, config, sizes),
+    table: &TABLE,
+    computed: nothing,
+    graph: &GRAPH,
+};
+
+static TABLE: Table = Table {
+    family: NAME,
+    prefix: "model.",
+    ignored: CACHED,
+    entries: &[OUTSIDE, NORMS, NORM_BIASES, ATTENTION, VALUE, ATTENTION_OUTPUT, FEED_FORWARD],
+};
+
+const FEED_FORWARD: &[Entry] = &[
+    Entry::new("layers.{}.mlp.c_fc.weight", "blk.{}.ffn_up.weight", &[FeedForward, Hidden]),
+    Entry::new("layers.{}.mlp.c_fc.bias", "blk.{}.ffn_up.bias", &[FeedForward]).optional(),
+    Entry::new("layers.{}.mlp.c_proj.weight", "blk.{}.ffn_down.weight", &[Hidden, FeedForward]),
+    Entry::new("layers.{}.mlp.c_proj.bias", "blk.{}.ffn_down.bias", &[Hidden]).optional(),
+];
+
+static GRAPH: Graph = Graph {
+    layer: |_, _| {
+        let attention = [ATTENTION_LAYER_NORM, QUERY_KEY_VALUE, TURN, ATTEND, ADD].concat();
+        let feed_forward = two_matrices(Slot::Normed, Activation::Gelu);
+        [&attention, FEED_FORWARD_LAYER_NORM, &feed_forward, ADD].concat()
+    },
+    final_norm: NormKind::Layer,
+    ..Graph::PLAIN
+};

@@ -1,0 +1,179 @@
+//! What most families' configurations have in common.
+
+use kquant_formats::gguf::Value;
+
+use super::config::Config;
+use super::dims::Sizes;
+use super::error::ArchError;
+use super::family::unsupported;
+use super::keys::Keys;
+use super::rope::Rope;
+
+const EXPERTS: &[&str] = &["num_local_experts", "num_experts", "n_routed_experts"];
+
+/// Dimensions by their usual names, without experts.
+pub(super) fn sizes(config: &Config) -> Result<Sizes, ArchError> {
+    let hidden = config.count(&["hidden_size"])?;
+    let heads = config.count(&["num_attention_heads"])?;
+    let kv_heads = config.optional_count(&["num_key_value_heads"])?.unwrap_or(heads);
+    if !heads.is_multiple_of(kv_heads) {
+        return Err(config.unusable("num_key_value_heads", "a divisor of `num_attention_heads`").into());
+    }
+    let head_dim = match config.optional_count(&["head_dim"])? {
+        Some(width) if width.is_multiple_of(2) => width,
+        Some(_) => {
+            return Err(config.unusable("head_dim", "an even number: rotary positions turn pairs").into());
+        }
+        None if hidden.is_multiple_of(heads) && (hidden / heads).is_multiple_of(2) => hidden / heads,
+        None => {
+            return Err(config.unusable("hidden_size", "an even multiple of `num_attention_heads`").into());
+        }
+    };
+    let layers = config.count(&["num_hidden_layers"])?;
+    Ok(Sizes {
+        layers,
+        vocab: config.count(&["vocab_size"])?,
+        // The second name is that of the first Llama conversions.
+        positions: config.count(&["max_position_embeddings", "max_sequence_length"])?,
+        hidden,
+        feed_forward: config.count(&["intermediate_size"])?,
+        heads,
+        kv_heads,
+        head_dim,
+        rotary: rotary(config, head_dim)?,
+        dense_layers: layers,
+        ..Sizes::default()
+    })
+}
+
+/// The same with experts in every layer; `width` are the names of their inner width.
+pub(super) fn sizes_with_experts(config: &Config, width: &[&str]) -> Result<Sizes, ArchError> {
+    Ok(Sizes {
+        experts: config.count(EXPERTS)?,
+        experts_used: config.count(&["num_experts_per_tok"])?,
+        expert_feed_forward: config.count(width)?,
+        dense_layers: 0,
+        ..sizes(config)?
+    })
+}
+
+/// Refuses what a dense model of family `name` with whole heads turned cannot be.
+pub(super) fn plain_sizes(config: &Config, name: &'static str) -> Result<Sizes, ArchError> {
+    for key in EXPERTS {
+        // Some dense models write 0.
+        if let Some(experts) = config.optional_integer(&[key])?.filter(|&n| n != 0) {
+            return Err(unsupported(config, name, format!("experts (`{key}` is {experts}) are")));
+        }
+    }
+    let sizes = sizes(config)?;
+    whole_heads(config, name, &sizes)?;
+    Ok(sizes)
+}
+
+/// Refuses heads of which only a part turns.
+pub(super) fn whole_heads(config: &Config, name: &'static str, sizes: &Sizes) -> Result<(), ArchError> {
+    if sizes.rotary == sizes.head_dim {
+        return Ok(());
+    }
+    let part = partial(config)?.unwrap_or(1.0);
+    let what = format!("rotary positions on a part of the head (`partial_rotary_factor` is {part}) are");
+    Err(unsupported(config, name, what))
+}
+
+/// Which part of a head turns, if the configuration says.
+fn partial(config: &Config) -> Result<Option<f32>, ArchError> {
+    const NAMES: &[&str] = &["partial_rotary_factor", "rotary_pct", "rope_pct"];
+    if let Some(part) = config.optional_number(NAMES)? {
+        return Ok(Some(part));
+    }
+    let rope = config.optional_section(&["rope_parameters"])?;
+    Ok(rope.map(|rope| rope.optional_number(NAMES)).transpose()?.flatten())
+}
+
+fn rotary(config: &Config, head_dim: u32) -> Result<u32, ArchError> {
+    let part = partial(config)?.unwrap_or(1.0);
+    let turned = (f64::from(part) * f64::from(head_dim)) as u32;
+    if !(0.0..=1.0).contains(&part) || turned == 0 || !turned.is_multiple_of(2) {
+        return Err(config
+            .unusable("partial_rotary_factor", "a part of the head that is an even number")
+            .into());
+    }
+    Ok(turned)
+}
+
+/// Keys in the order in which the converter writes them for most families.
+pub(super) fn keys(name: &'static str, config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
+    let mut keys = Keys::new(name);
+    keys.count("block_count", sizes.layers);
+    keys.count("context_length", sizes.positions);
+    keys.count("embedding_length", sizes.hidden);
+    keys.count("feed_forward_length", sizes.feed_forward);
+    keys.count("attention.head_count", sizes.heads);
+    keys.count("attention.head_count_kv", sizes.kv_heads);
+    if config.optional_flag("is_causal")? == Some(false) {
+        keys.add("attention.causal", Value::Bool(false));
+    }
+    Rope::read(config, sizes.positions)?.write(&mut keys);
+    epsilon(config, &mut keys)?;
+    if sizes.experts > 0 {
+        keys.count("expert_count", sizes.experts);
+        keys.count("expert_used_count", sizes.experts_used);
+        if let Some(groups) = config.optional_count(&["n_group"])? {
+            keys.count("expert_group_count", groups);
+        }
+        if let Some(used) = config.optional_count(&["topk_group"])? {
+            keys.count("expert_group_used_count", used);
+        }
+        if let Some(scores) = config.optional_text(&["scoring_func"])? {
+            let id = match scores {
+                "softmax" => 1,
+                "sigmoid" => 2,
+                _ => return Err(config.unusable("scoring_func", "softmax or sigmoid").into()),
+            };
+            keys.count("expert_gating_func", id);
+        }
+    }
+    if config.optional_count(&["head_dim"])?.is_some() {
+        head_widths(&mut keys, sizes);
+    }
+    Ok(keys)
+}
+
+/// Adds the width of a head.
+pub(super) fn head_widths(keys: &mut Keys, sizes: &Sizes) {
+    keys.count("attention.key_length", sizes.head_dim);
+    keys.count("attention.value_length", sizes.head_dim);
+}
+
+/// Adds the epsilon of the norms, under the name of their kind.
+pub(super) fn epsilon(config: &Config, keys: &mut Keys) -> Result<(), ArchError> {
+    let mean_square = config.optional_number(&["rms_norm_eps"])?;
+    if let Some(epsilon) = mean_square {
+        keys.number("attention.layer_norm_rms_epsilon", epsilon);
+        return Ok(());
+    }
+    match config.optional_number(&["layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"])? {
+        Some(epsilon) => keys.number("attention.layer_norm_epsilon", epsilon),
+        None => return Err(config.missing(&["rms_norm_eps", "layer_norm_eps"]).into()),
+    }
+    Ok(())
+}
+
+/// Refuses layers whose windows are others than those of `pattern`, which readers of the file take for granted: all layers but
+/// the last of so many.
+pub(super) fn window_pattern(config: &Config, name: &'static str, pattern: usize) -> Result<(), ArchError> {
+    let Some(kinds) = config.optional_texts("layer_types")? else { return Ok(()) };
+    let expected = |layer: usize| {
+        if (layer + 1).is_multiple_of(pattern) { "full_attention" } else { "sliding_attention" }
+    };
+    match kinds.iter().enumerate().find(|&(layer, kind)| *kind != expected(layer)) {
+        None => Ok(()),
+        Some((layer, kind)) => {
+            let what = format!(
+                "{kind} in layer {layer} (`layer_types`), which is {} in others of the family, is",
+                expected(layer)
+            );
+            Err(unsupported(config, name, what))
+        }
+    }
+}

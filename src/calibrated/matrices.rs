@@ -1,0 +1,143 @@
+//! Tensors of several matrices, each with inputs of its own: experts, and heads of latent attention.
+//!
+//! Each matrix is rounded with the Hessian of the rows that are routed to it; no loss before it is corrected, as the original's
+//! rows need not have met the same experts. Where no row came, all columns count alike.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use super::CalibratedError;
+use super::input::{Halves, Input, Method, encode_plainly};
+use super::pass::Pass;
+use super::report::{Steps, TensorReport};
+use super::streams::Side;
+use crate::model::graph::Group;
+use crate::model::stages::Stage;
+use crate::model::{Model, ModelError};
+use crate::plan::PlannedTensor;
+
+/// Part of the memory that Hessians of several matrices may take at a time.
+const SHARE: u64 = 8;
+
+impl Pass<'_> {
+    /// Encodes the weights of `group`, which comes after `stage`, matrix by matrix.
+    pub(super) fn encode_matrices(
+        &mut self,
+        layer: usize,
+        stage: &Stage,
+        group: &Group,
+    ) -> Result<(), CalibratedError> {
+        let names = self.stages.tensors(layer, group);
+        let planned = |name: &String| self.tensors.get(name.as_str()).copied();
+        let tensors: Vec<&PlannedTensor> =
+            names.iter().filter_map(planned).filter(|t| !t.copy && t.block.quantized).collect();
+        let Some(first) = tensors.first() else { return Ok(()) };
+        let (matrices, columns) = (first.mapped.matrices() as usize, first.mapped.columns() as usize);
+        let mut encoded = vec![Vec::new(); tensors.len()];
+        // As many at once as memory allows: each batch goes through the text again.
+        let bytes = 8 * (columns as u64).pow(2).max(1);
+        let batch = ((self.job.memory / SHARE / bytes) as usize).clamp(1, matrices.max(1));
+        for start in (0..matrices).step_by(batch) {
+            let range = start..matrices.min(start + batch);
+            let halves = self.matrix_moments(stage, (matrices, columns), range.clone())?;
+            for (matrix, halves) in range.zip(halves) {
+                self.encode_matrix(&tensors, matrix, halves, &mut encoded)?;
+            }
+        }
+        for (tensor, bytes) in tensors.into_iter().zip(encoded) {
+            self.stash.insert(&tensor.mapped.name, tensor.block, columns, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Moments of what enters matrices `wanted` in the quantized stream.
+    fn matrix_moments(
+        &mut self,
+        stage: &Stage,
+        shape: (usize, usize),
+        wanted: Range<usize>,
+    ) -> Result<Vec<Halves>, CalibratedError> {
+        let start = Instant::now();
+        let mut operations = 0.0;
+        let mut halves: Vec<Halves> = wanted.clone().map(|_| Halves::new(shape.1, 0)).collect();
+        let blocks = self.job.chunks.tokens().len().div_ceil(self.block);
+        for tile in 0..self.streams.len() {
+            self.check_cancelled()?;
+            let state = self.streams.take(tile, Side::Quantized)?;
+            for first in (0..self.tokens(tile)).step_by(self.block) {
+                let tokens = first..self.tokens(tile).min(first + self.block);
+                let rows = self.stages.matrix_inputs(stage, &state, shape, tokens);
+                let block = (tile * self.tile + first) / self.block;
+                for (halves, x) in halves.iter_mut().zip(&rows[wanted.clone()]).filter(|(_, x)| !x.is_empty())
+                {
+                    halves.add_block(block, blocks, x);
+                    operations += (x.len() / shape.1) as f64 * halves.operations();
+                }
+            }
+            self.streams.put(tile, Side::Quantized, state)?;
+        }
+        self.report.steps.moments.add(start, operations);
+        Ok(halves)
+    }
+
+    /// Appends matrix `matrix` of each of `tensors`, encoded, to `out`.
+    fn encode_matrix(
+        &mut self,
+        tensors: &[&PlannedTensor],
+        matrix: usize,
+        halves: Halves,
+        out: &mut [Vec<u8>],
+    ) -> Result<(), CalibratedError> {
+        let (start, columns) = (Instant::now(), halves.columns());
+        let names: Vec<String> = tensors.iter().map(|t| matrix_name(&t.mapped.name, matrix)).collect();
+        // Without rows to fit to there may still be some to judge by, which alone are of no use.
+        let input = match halves.means() {
+            (Some(train), held_out) => Input::new(train, held_out, &names)?,
+            (None, _) => None,
+        };
+        self.report.steps.factors.add(start, Input::factor_operations(columns));
+        let method = Method { encoder: self.job.encoder, options: self.job.options, cancel: self.job.cancel };
+        for (tensor, out) in tensors.iter().zip(out) {
+            let steps = &mut self.report.steps;
+            let (bytes, report) = encode_one(self.job.model, tensor, matrix, input.as_ref(), &method, steps)?;
+            self.report.tensors.extend(report);
+            out.extend(bytes);
+        }
+        Ok(())
+    }
+}
+
+/// Matrix `matrix` of `tensor` encoded with what is known of its `input`, or as if all columns counted alike.
+pub(super) fn encode_one(
+    model: &Model,
+    tensor: &PlannedTensor,
+    matrix: usize,
+    input: Option<&Input>,
+    method: &Method,
+    steps: &mut Steps,
+) -> Result<(Vec<u8>, Option<TensorReport>), ModelError> {
+    let weights = model.matrix_values(&tensor.mapped, matrix)?;
+    let one = matrix_of(tensor, matrix);
+    if let Some(input) = input {
+        let (bytes, report) = input.encode(&one, weights, true, method, steps)?.into_parts();
+        return Ok((bytes.unwrap_or_default(), report));
+    }
+    let mut bytes = vec![0; one.bytes as usize];
+    let importance = vec![1.0; one.mapped.columns() as usize];
+    encode_plainly(&one, &weights, &importance, method.encoder, &mut bytes);
+    Ok((bytes, None))
+}
+
+/// Name of matrix `matrix` of the tensor `name`, for reports.
+pub(super) fn matrix_name(name: &str, matrix: usize) -> String {
+    format!("{name}[{matrix}]")
+}
+
+/// Matrix `matrix` of `tensor` as a tensor.
+fn matrix_of(tensor: &PlannedTensor, matrix: usize) -> PlannedTensor {
+    let mut one = tensor.clone();
+    one.bytes = tensor.bytes / tensor.mapped.matrices().max(1);
+    one.mapped.shape.truncate(2);
+    one.mapped.name = matrix_name(&tensor.mapped.name, matrix);
+    one
+}

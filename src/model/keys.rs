@@ -1,0 +1,174 @@
+//! GGUF keys of an architecture, typed, and what of the hyper-parameters takes several of them.
+
+use kquant_formats::gguf::{Metadata, Value};
+use kquant_kernels::math::Yarn;
+
+use super::ModelError;
+use super::graph::{Graph, Scores};
+use super::hyper::{Experts, Latent, RopeKeys};
+
+/// `general.architecture`.
+pub(super) fn architecture(metadata: &Metadata) -> Result<&str, ModelError> {
+    metadata
+        .get("general.architecture")
+        .and_then(Value::as_str)
+        .ok_or_else(|| ModelError::Key { key: "general.architecture".into(), what: "is missing".into() })
+}
+
+/// The architecture's keys.
+pub(super) struct Keys<'a> {
+    pub metadata: &'a Metadata,
+    pub architecture: &'a str,
+}
+
+impl Keys<'_> {
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.metadata.get(&format!("{}.{key}", self.architecture))
+    }
+
+    pub(super) fn wrong(&self, key: &str, what: &str) -> ModelError {
+        ModelError::Key { key: format!("{}.{key}", self.architecture), what: what.to_owned() }
+    }
+
+    /// A whole number that fits memory sizes, if the key is there.
+    pub(super) fn natural(&self, key: &str) -> Result<Option<usize>, ModelError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let count = value.as_u64().and_then(|v| u32::try_from(v).ok());
+        count.map(|v| Some(v as usize)).ok_or_else(|| self.wrong(key, "is no whole number of 32 bits"))
+    }
+
+    /// The same, not 0.
+    pub(super) fn optional(&self, key: &str) -> Result<Option<usize>, ModelError> {
+        let count = self.natural(key).ok().flatten().filter(|&count| count > 0);
+        if self.get(key).is_some() && count.is_none() {
+            return Err(self.wrong(key, "is no positive whole number of 32 bits"));
+        }
+        Ok(count)
+    }
+
+    pub(super) fn count(&self, key: &str) -> Result<usize, ModelError> {
+        self.optional(key)?.ok_or_else(|| self.wrong(key, "is missing"))
+    }
+
+    pub(super) fn number(&self, key: &str) -> Result<Option<f32>, ModelError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::F32(v)) if v.is_finite() => Ok(Some(*v)),
+            Some(_) => Err(self.wrong(key, "is no finite 32-bit float")),
+        }
+    }
+
+    /// A number that means something only if it is positive.
+    pub(super) fn positive(&self, key: &str) -> Result<Option<f32>, ModelError> {
+        Ok(self.number(key)?.filter(|&number| number > 0.0))
+    }
+
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, ModelError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(_) => Err(self.wrong(key, "is neither true nor false")),
+        }
+    }
+
+    /// What attention scores are multiplied by; `width` is that of queries and keys.
+    pub(super) fn attention_scale(
+        &self,
+        width: usize,
+        hidden: usize,
+        heads: usize,
+    ) -> Result<f32, ModelError> {
+        if let Some(scale) = self.positive("attention.scale")? {
+            return Ok(scale);
+        }
+        // The two largest Gemmas, whose keys do not say it.
+        let by_hidden = matches!(
+            (self.architecture, self.natural("block_count")?),
+            ("gemma2", Some(46)) | ("gemma3", Some(62))
+        );
+        let scale = 1.0 / (if by_hidden { hidden / heads } else { width } as f32).sqrt();
+        // DeepSeek: what YaRN does to the length of turned pairs, done to all of them.
+        let log = self.number("rope.scaling.yarn_log_multiplier")?.unwrap_or(0.0);
+        let factor = self.positive("rope.scaling.factor")?.unwrap_or(1.0);
+        let length = if log > 0.0 && factor > 1.0 { 1.0 + log * factor.ln() } else { 1.0 };
+        Ok(scale * length * length)
+    }
+
+    pub(super) fn rope(&self, graph: &Graph, context: usize) -> Result<RopeKeys, ModelError> {
+        let factor = self.positive("rope.scaling.factor")?;
+        let original = self.natural("rope.scaling.original_context_length")?.filter(|&n| n > 0);
+        let number = |key: &str, default: f32| self.number(key).map(|n| n.unwrap_or(default));
+        let length = number("rope.scaling.yarn_attn_factor", 1.0)?;
+        let mut keys = RopeKeys {
+            base: number("rope.freq_base", 10000.0)?,
+            window_base: match graph.window_base {
+                Some(base) => Some(number("rope.freq_base_swa", base)?),
+                None => None,
+            },
+            scale: 1.0,
+            yarn: None,
+            long: None,
+        };
+        match self.get("rope.scaling.type").and_then(Value::as_str) {
+            None | Some("none" | "longrope") => {
+                let length = number("rope.scaling.attn_factor", 1.0)?;
+                keys.long = original.map(|original| (original, f64::from(length)));
+            }
+            Some("linear") => keys.scale = factor.unwrap_or(1.0),
+            Some("yarn") => {
+                let factor = f64::from(factor.unwrap_or(1.0));
+                let yarn = Yarn {
+                    factor,
+                    original: original.unwrap_or(context) as f64,
+                    beta_fast: f64::from(number("rope.scaling.yarn_beta_fast", 32.0)?),
+                    beta_slow: f64::from(number("rope.scaling.yarn_beta_slow", 1.0)?),
+                    truncated: graph.yarn_truncated,
+                };
+                // DeepSeek keeps the length and scales attention instead.
+                let kept = self.get("rope.scaling.yarn_log_multiplier").is_some();
+                let stretch = if kept || factor <= 1.0 { 1.0 } else { 0.1 * factor.ln() + 1.0 };
+                keys.yarn = Some((yarn, f64::from(length) * stretch));
+            }
+            Some(_) => {
+                let what = "is none of none, linear, yarn and longrope; others are not supported yet";
+                return Err(self.wrong("rope.scaling.type", what));
+            }
+        }
+        Ok(keys)
+    }
+
+    pub(super) fn experts(&self, graph: &Graph) -> Result<Option<Experts>, ModelError> {
+        let Some(count) = self.natural("expert_count")?.filter(|&count| count > 0) else { return Ok(None) };
+        let scores = match self.natural("expert_gating_func")? {
+            // Without the key a correction tells DeepSeek V3 from V2.
+            None | Some(0) if graph.routing.scores == Scores::Softmax => None,
+            None | Some(0) => Some(graph.routing.scores),
+            Some(1) => Some(Scores::Softmax),
+            Some(2) => Some(Scores::Sigmoid),
+            Some(3) => Some(Scores::SoftmaxOfChosen),
+            Some(_) => {
+                return Err(self.wrong("expert_gating_func", "is a function that is not supported yet"));
+            }
+        };
+        let groups = self.optional("expert_group_count")?.zip(self.optional("expert_group_used_count")?);
+        Ok(Some(Experts {
+            count,
+            used: self.count("expert_used_count")?,
+            scores,
+            normalized: self.flag("expert_weights_norm")?.unwrap_or(graph.routing.normalized),
+            scale: self.positive("expert_weights_scale")?.unwrap_or(1.0),
+            groups: groups.filter(|&(groups, _)| groups > 1),
+        }))
+    }
+
+    pub(super) fn latent(&self) -> Result<Option<Latent>, ModelError> {
+        let Some(rank) = self.optional("attention.kv_lora_rank")? else { return Ok(None) };
+        let key = self.count("attention.key_length_mla")?;
+        let rotary = self.count("rope.dimension_count")?;
+        let fixed = key.checked_sub(rotary).filter(|&fixed| fixed > 0);
+        let fixed =
+            fixed.ok_or_else(|| self.wrong("rope.dimension_count", "must be less than key_length_mla"))?;
+        let low_query = self.optional("attention.q_lora_rank")?.is_some();
+        Ok(Some(Latent { rank, fixed, value: self.count("attention.value_length_mla")?, low_query }))
+    }
+}

@@ -1,0 +1,119 @@
+//! Blocks of operations that several architectures share.
+
+use super::graph::{Activation, By, NormKind, Op, Slot};
+
+/// A root-mean-square norm with the tensor `name`.
+pub const fn rms(input: Slot, output: Slot, name: &'static str) -> Op {
+    Op::Norm { input, output, name, kind: NormKind::Rms }
+}
+
+/// A norm of the stream with mean and bias, with the tensor `name`.
+pub const fn layer_norm(output: Slot, name: &'static str) -> Op {
+    Op::Norm { input: Slot::Stream, output, name, kind: NormKind::Layer }
+}
+
+/// A linear map with the tensor `name`.
+pub const fn linear(input: Slot, output: Slot, name: &'static str) -> Op {
+    Op::Linear { input, output, name }
+}
+
+const fn experts(input: Slot, output: Slot, name: &'static str) -> Op {
+    Op::Matrices { input, output, name, by: By::Routes }
+}
+
+/// RMS norm before attention.
+pub const ATTENTION_NORM: &[Op] = &[rms(Slot::Stream, Slot::Normed, "attn_norm")];
+
+/// RMS norm before the feed-forward network.
+pub const FEED_FORWARD_NORM: &[Op] = &[rms(Slot::Stream, Slot::Normed, "ffn_norm")];
+
+/// Layer norm before attention.
+pub const ATTENTION_LAYER_NORM: &[Op] = &[layer_norm(Slot::Normed, "attn_norm")];
+
+/// Layer norm before the feed-forward network.
+pub const FEED_FORWARD_LAYER_NORM: &[Op] = &[layer_norm(Slot::Normed, "ffn_norm")];
+
+/// Queries, keys and values of the normed stream.
+pub const QUERY_KEY_VALUE: &[Op] = &query_key_value(Slot::Normed);
+
+/// Queries, keys and values of `input`.
+pub const fn query_key_value(input: Slot) -> [Op; 3] {
+    [
+        linear(input, Slot::Query, "attn_q"),
+        linear(input, Slot::Key, "attn_k"),
+        linear(input, Slot::Value, "attn_v"),
+    ]
+}
+
+/// Queries, keys and values in one matrix.
+pub const FUSED_QUERY_KEY_VALUE: &[Op] = &[linear(Slot::Normed, Slot::Fused, "attn_qkv"), Op::Split];
+
+/// Norms of queries and keys, whose weights are as wide as a head or as all of them.
+pub const QUERY_KEY_NORM: &[Op] =
+    &[rms(Slot::Query, Slot::Query, "attn_q_norm"), rms(Slot::Key, Slot::Key, "attn_k_norm")];
+
+/// Positions.
+pub const TURN: &[Op] = &[Op::Rope { slot: Slot::Query }, Op::Rope { slot: Slot::Key }];
+
+/// Attention and its output.
+pub const ATTEND: &[Op] =
+    &[Op::Attention { sinks: None }, linear(Slot::Attended, Slot::Delta, "attn_output")];
+
+/// Into the stream.
+pub const ADD: &[Op] = &[Op::Add];
+
+/// A norm of what attention adds.
+pub const POST_ATTENTION_NORM: &[Op] = &[rms(Slot::Delta, Slot::Delta, "post_attention_norm")];
+
+/// A norm of what the feed-forward network adds.
+pub const POST_FEED_FORWARD_NORM: &[Op] = &[rms(Slot::Delta, Slot::Delta, "post_ffw_norm")];
+
+/// A gated feed-forward network with SiLU.
+pub const SILU: &[Op] = &gated(Slot::Normed, Activation::SiluGate);
+
+/// A gated feed-forward network of `input`.
+pub const fn gated(input: Slot, activation: Activation) -> [Op; 4] {
+    [
+        linear(input, Slot::Gate, "ffn_gate"),
+        linear(input, Slot::Up, "ffn_up"),
+        Op::Activate(activation),
+        linear(Slot::Gate, Slot::Delta, "ffn_down"),
+    ]
+}
+
+/// A gated feed-forward network with gate and up in one matrix.
+pub const FUSED_SILU: &[Op] = &[
+    linear(Slot::Normed, Slot::Up, "ffn_up"),
+    Op::SplitGate,
+    Op::Activate(Activation::SiluGate),
+    linear(Slot::Gate, Slot::Delta, "ffn_down"),
+];
+
+/// A feed-forward network of two matrices.
+pub const fn two_matrices(input: Slot, activation: Activation) -> [Op; 3] {
+    [linear(input, Slot::Up, "ffn_up"), Op::Activate(activation), linear(Slot::Up, Slot::Delta, "ffn_down")]
+}
+
+/// Experts with SiLU.
+pub const SILU_EXPERTS: &[Op] = &mixture(Activation::SiluGate);
+
+/// Experts of the normed stream and their router.
+pub const fn mixture(activation: Activation) -> [Op; 7] {
+    [
+        linear(Slot::Normed, Slot::Router, "ffn_gate_inp"),
+        Op::Route { bias: "exp_probs_b" },
+        experts(Slot::Normed, Slot::Gate, "ffn_gate_exps"),
+        experts(Slot::Normed, Slot::Up, "ffn_up_exps"),
+        Op::Activate(activation),
+        experts(Slot::Gate, Slot::Said, "ffn_down_exps"),
+        Op::Combine,
+    ]
+}
+
+/// Experts that all tokens meet.
+pub const SHARED_EXPERTS: &[Op] = &[
+    linear(Slot::Normed, Slot::Gate, "ffn_gate_shexp"),
+    linear(Slot::Normed, Slot::Up, "ffn_up_shexp"),
+    Op::Activate(Activation::SiluGate),
+    linear(Slot::Gate, Slot::Delta, "ffn_down_shexp"),
+];

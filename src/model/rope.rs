@@ -1,0 +1,60 @@
+//! Tables of rotations.
+
+use half::bf16;
+use kquant_kernels::math::{Rope, frequencies};
+
+use super::{Hyper, Model, ModelError};
+
+const FACTORS: &str = "rope_freqs.weight";
+const LONG_FACTORS: &str = "rope_factors_long.weight";
+const SHORT_FACTORS: &str = "rope_factors_short.weight";
+
+/// Rotations of a run of positions.
+#[derive(Debug)]
+pub(crate) struct Ropes {
+    all: Rope,
+    /// In layers with a window, where it is another one.
+    window: Option<Rope>,
+}
+
+impl Ropes {
+    /// The rotations in layer `layer`.
+    pub(super) fn of(&self, hyper: &Hyper, layer: usize) -> &Rope {
+        match &self.window {
+            Some(rope) if hyper.has_window(layer) => rope,
+            _ => &self.all,
+        }
+    }
+}
+
+impl Model {
+    /// Rotations for positions `0..positions`.
+    pub(super) fn ropes(&self, positions: usize) -> Result<Ropes, ModelError> {
+        let (hyper, keys) = (&self.hyper, &self.hyper.rope);
+        let rope = |angles: &[f64], length| {
+            let rounded =
+                |angle: &f64| if self.rounds_turns { bf16::from_f64(*angle).to_f64() } else { *angle };
+            let angles: Vec<f64> = angles.iter().map(rounded).collect();
+            Rope::new(&angles, positions, self.graph.pairs, length)
+        };
+        let base = f64::from(keys.base);
+        let all = match (&keys.yarn, &keys.long) {
+            (Some((yarn, length)), _) => rope(&yarn.frequencies(base, hyper.rotary), *length),
+            (None, long) => {
+                let long = long.filter(|_| self.find(LONG_FACTORS).is_some());
+                let name = match long {
+                    Some((original, _)) if positions > original => LONG_FACTORS,
+                    Some(_) => SHORT_FACTORS,
+                    None => FACTORS,
+                };
+                let factors = self.find(name).map(|t| self.values(t)).transpose()?.unwrap_or_default();
+                let angles = frequencies(base, hyper.rotary, &factors, 1.0 / f64::from(keys.scale));
+                rope(&angles, long.map_or(1.0, |(_, length)| length))
+            }
+        };
+        // Positions in a window are not stretched.
+        let window =
+            keys.window_base.map(|base| rope(&frequencies(f64::from(base), hyper.rotary, &[], 1.0), 1.0));
+        Ok(Ropes { all, window })
+    }
+}
