@@ -11,14 +11,6 @@ pub enum RecipeError {
         /// What there is.
         available: String,
     },
-    /// kquant cannot encode the file type's base type yet.
-    #[error("file type {name} cannot be written yet; choose one of {available}")]
-    FileTypeNotYet {
-        /// The file type.
-        name: &'static str,
-        /// What can be written.
-        available: String,
-    },
     /// No block type has this name.
     #[error("unknown tensor type {name}; choose one of {available}")]
     UnknownType {

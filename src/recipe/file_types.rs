@@ -2,7 +2,6 @@
 
 use super::RecipeError;
 use super::mixtures::{self, Rule};
-use super::types;
 
 /// A recipe for a whole model.
 #[derive(Debug)]
@@ -105,11 +104,6 @@ pub static FILE_TYPES: &[FileType] = &[
 ];
 
 impl FileType {
-    /// Whether kquant can write the base type.
-    fn is_available(&self) -> bool {
-        self.base.is_none_or(types::can_encode)
-    }
-
     /// Whether `text` is the name, an alias or the id, in any case.
     fn is_called(&self, text: &str) -> bool {
         let named = |name: &&str| name.eq_ignore_ascii_case(text);
@@ -129,21 +123,10 @@ impl FileType {
 /// ```
 ///
 /// # Errors
-/// When there is no such file type, or kquant cannot write its base type yet.
+/// When there is no such file type.
 pub fn file_type(name: &str) -> Result<&'static FileType, RecipeError> {
-    let found = FILE_TYPES
-        .iter()
-        .find(|t| t.is_called(name))
-        .ok_or_else(|| RecipeError::UnknownFileType { name: name.to_owned(), available: available() })?;
-    if found.is_available() {
-        Ok(found)
-    } else {
-        Err(RecipeError::FileTypeNotYet { name: found.name, available: available() })
-    }
-}
-
-/// Names of the file types that kquant can write, for a message.
-fn available() -> String {
-    let names: Vec<&str> = FILE_TYPES.iter().filter(|t| t.is_available()).map(|t| t.name).collect();
-    names.join(", ")
+    FILE_TYPES.iter().find(|t| t.is_called(name)).ok_or_else(|| {
+        let names: Vec<&str> = FILE_TYPES.iter().map(|t| t.name).collect();
+        RecipeError::UnknownFileType { name: name.to_owned(), available: names.join(", ") }
+    })
 }

@@ -9,11 +9,6 @@ pub(super) fn of_table(name: &'static str) -> Result<&'static BlockType, RecipeE
     block::by_name(name).ok_or(RecipeError::NoSuchBlock { name })
 }
 
-/// Whether kquant can write the block type called `name`.
-pub(super) fn can_encode(name: &str) -> bool {
-    block::by_name(name).is_some_and(|t| t.encode.is_some())
-}
-
 /// The block type called `name` by the user, in any case.
 ///
 /// # Errors
