@@ -1,5 +1,6 @@
 //! Encoders: rows and statistics to block bytes.
 
+mod auto;
 mod ggml;
 pub mod gptq;
 mod gptq_encoder;
@@ -40,7 +41,7 @@ pub trait Encoder: std::fmt::Debug + Sync {
 
 /// Every encoder; the first is the default.
 pub static ENCODERS: &[&dyn Encoder] =
-    &[&guarded::Guarded, &search::Search, &gptq_encoder::Gptq, &ggml::Ggml];
+    &[&guarded::Guarded, &auto::Auto, &search::Search, &gptq_encoder::Gptq, &ggml::Ggml];
 
 /// The encoder called `name`.
 pub fn by_name(name: &str) -> Option<&'static dyn Encoder> {

@@ -28,7 +28,7 @@ pub(super) fn encoder_help() -> String {
 }
 
 /// As [`Args::encoder`] chooses.
-const DEFAULTS: &str = "gptq with --calibrate or Hessians, else guarded";
+const DEFAULTS: &str = "gptq with --calibrate or Hessians, auto with --imatrix, else guarded";
 
 impl Args {
     /// The encoder asked for, or the best for the statistics at hand.
@@ -36,8 +36,8 @@ impl Args {
         let name = match (&self.calibrate, &self.imatrix) {
             (Some(_), _) => "gptq",
             (None, Some(path)) if has_hessians(path)? => "gptq",
-            // `search` has less weighted error, but not always the better model: see the README.
-            _ => "guarded",
+            (None, Some(_)) => "auto",
+            (None, None) => "guarded",
         };
         let encoder = self.encoder.or_else(|| encode::by_name(name)).context("no encoder")?;
         if encoder.wants_hessians() && self.calibrate.is_none() && self.imatrix.is_none() {
