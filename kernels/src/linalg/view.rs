@@ -146,26 +146,26 @@ fn transpose<T: Copy, const W: usize>(data: &[T], stride: usize, rows: usize, ou
         let row = |r: usize| &data[r * stride + c * COLUMNS..][..columns];
         let fours = rows - rows % 4;
         for r in (0..fours).step_by(4) {
-            let rows = [0, 1, 2, 3].map(|i| row(r + i).as_chunks::<4>());
-            let (blocks, rest) = out.as_chunks_mut::<4>();
-            for (k, out) in blocks.iter_mut().enumerate() {
-                let block = transposed_block(rows.map(|(blocks, _)| blocks[k]));
-                out.iter_mut().zip(block).for_each(|(out, block)| out[r..r + 4].copy_from_slice(&block));
+            let rows = [row(r), row(r + 1), row(r + 2), row(r + 3)];
+            let whole = columns - columns % 4;
+            for k in (0..whole).step_by(4) {
+                // Loops and no closures, which were calls in some builds.
+                for j in k..k + 4 {
+                    for (i, row) in rows.iter().enumerate() {
+                        out[j][r + i] = row[j];
+                    }
+                }
             }
-            for (k, out) in rest.iter_mut().enumerate() {
-                out[r..r + 4].copy_from_slice(&rows.map(|(_, rest)| rest[k]));
+            for (out, k) in out[whole..].iter_mut().zip(whole..) {
+                for (i, row) in rows.iter().enumerate() {
+                    out[r + i] = row[k];
+                }
             }
         }
         for r in fours..rows {
             out.iter_mut().zip(row(r)).for_each(|(out, &value)| out[r] = value);
         }
     }
-}
-
-/// `out[k][r] = rows[r][k]`.
-#[inline(always)]
-fn transposed_block<T: Copy>(rows: [[T; 4]; 4]) -> [[T; 4]; 4] {
-    std::array::from_fn(|k| std::array::from_fn(|r| rows[r][k]))
 }
 
 impl Shape {
