@@ -15,7 +15,7 @@ use super::codes::{pack, read_f16, unpack, write_f16};
 use super::layout::{decode_blocks, integers};
 use super::row::{AT_ONCE, EncodeBlocks, encode_row, superblocks, turns};
 use super::{BlockType, Importance};
-use crate::lanes::{Lanes, from_slice, in_lanes, to_slice, transposed};
+use crate::lanes::{Lanes, MOST, from_slice, in_lanes, to_slice, transposed};
 use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
 use crate::search::weights::{importance_weights, sums_of_squares, total};
 use crate::search::{descent, signed_extreme, symmetric};
@@ -131,9 +131,10 @@ impl EncodeBlocks<Superblock, BYTES> for Q3K {
         let groups = x.as_flattened();
         let mut scales = [[0.0; GROUPS]; AT_ONCE];
         for first in turns::<V>(groups.len()) {
-            let fit = descent::fit::<V, GROUP>(&transposed(&groups[first..]), ZERO);
-            to_slice(fit.scale, &mut scales.as_flattened_mut()[first..]);
+            let settled = descent::settled_scale::<V, GROUP>(&transposed(&groups[first..]), ZERO);
+            to_slice(settled, &mut scales.as_flattened_mut()[first..]);
         }
+        descend::<V>(groups, scales.as_flattened_mut());
         for ((x, out), scales) in x.iter().zip(out).zip(&scales) {
             let (d, codes) = by_extreme(scales);
             // Seldom needed, so made again then, one group alone.
@@ -170,6 +171,29 @@ impl EncodeBlocks<Superblock, BYTES> for Q3K {
         for (s, (x, out)) in x.iter().zip(out).enumerate() {
             let codes = symmetric::codes(&scales[s], unit_inverses[s], SCALE_ZERO);
             write_block(x, units[s], &codes, out, |g| symmetric::codes(&x[g], inverses[s][g], ZERO));
+        }
+    }
+}
+
+/// Fills the NaN among the scales of `groups`. These groups fill all lanes by themselves: a lane alone would make all wait.
+#[inline(always)]
+fn descend<V: Lanes>(groups: &[[f32; GROUP]], scales: &mut [f32]) {
+    let mut places = [0; AT_ONCE * GROUPS];
+    let mut moving = [[0.0; GROUP]; AT_ONCE * GROUPS];
+    let mut count = 0;
+    for (g, group) in groups.iter().enumerate() {
+        if scales[g].is_nan() {
+            places[count] = g;
+            moving[count] = *group;
+            count += 1;
+        }
+    }
+    for first in turns::<V>(count) {
+        let fit = descent::fit::<V, GROUP>(&transposed(&moving[first..count]), ZERO);
+        let mut found = [0.0; MOST];
+        to_slice(fit.scale, &mut found);
+        for (&place, &scale) in places[first..count].iter().zip(&found[..V::LANES]) {
+            scales[place] = scale;
         }
     }
 }

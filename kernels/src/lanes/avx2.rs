@@ -132,6 +132,17 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn zipped(self, other: Self) -> (Self, Self) {
+        // SAFETY: AVX, see the top of the file.
+        unsafe {
+            // Zipped within both halves of the vector.
+            let (even, odd) = (_mm256_unpacklo_ps(self.0, other.0), _mm256_unpackhi_ps(self.0, other.0));
+            let first = _mm256_permute2f128_ps::<0x20>(even, odd);
+            (Self(first), Self(_mm256_permute2f128_ps::<0x31>(even, odd)))
+        }
+    }
+
+    #[inline(always)]
     fn least(self) -> (f32, usize) {
         // SAFETY: AVX, see the top of the file.
         unsafe {

@@ -146,6 +146,18 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn zipped(self, other: Self) -> (Self, Self) {
+        // SAFETY: AVX-512F, see the top of the file.
+        unsafe {
+            // From 16 on the numbers are those of lanes of `other`.
+            let first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
+            let lanes = |places| Self(_mm512_permutex2var_ps(self.0, places, other.0));
+            (lanes(first), lanes(second))
+        }
+    }
+
+    #[inline(always)]
     fn least(self) -> (f32, usize) {
         // SAFETY: AVX-512F, see the top of the file.
         unsafe {

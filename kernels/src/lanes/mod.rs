@@ -71,6 +71,9 @@ pub(crate) trait Lanes:
     /// Whether `mask` is set in any lane.
     fn any(mask: Self::Mask) -> bool;
 
+    /// The lanes of both in turn, `self` first: the first half of them, and the second. One lane has no halves.
+    fn zipped(self, other: Self) -> (Self, Self);
+
     /// The least lane and its place, the first of equals. None is NaN.
     fn least(self) -> (f32, usize);
 
@@ -88,18 +91,37 @@ pub(crate) trait Lanes:
 /// repeated.
 #[inline(always)]
 pub(crate) fn transposed<V: Lanes, const N: usize>(groups: &[[f32; N]]) -> [V; N] {
-    let mut buffer = [[0.0; MOST]; N];
-    for lane in 0..V::LANES {
-        let group = &groups[lane.min(groups.len() - 1)];
-        for e in 0..N {
-            buffer[e][lane] = group[e];
-        }
-    }
     let mut columns = [V::splat(0.0); N];
-    for e in 0..N {
-        columns[e] = V::load(&buffer[e]);
+    let whole = N - N % V::LANES;
+    for first in (0..whole).step_by(V::LANES) {
+        let mut square = [V::splat(0.0); MOST];
+        for lane in 0..V::LANES {
+            square[lane] = V::load(&groups[lane.min(groups.len() - 1)][first..]);
+        }
+        turn(&mut square);
+        columns[first..first + V::LANES].copy_from_slice(&square[..V::LANES]);
+    }
+    for e in whole..N {
+        let mut column = [0.0; MOST];
+        for lane in 0..V::LANES {
+            column[lane] = groups[lane.min(groups.len() - 1)][e];
+        }
+        columns[e] = V::load(&column);
     }
     columns
+}
+
+/// Transposes the first [`Lanes::LANES`] of `rows`: each step zips the rows of both halves, which turns the bits of an
+/// element's place, row and column, by one.
+#[inline(always)]
+fn turn<V: Lanes>(rows: &mut [V; MOST]) {
+    let half = V::LANES / 2;
+    for _ in 0..V::LANES.trailing_zeros() {
+        let before = *rows;
+        for i in 0..half {
+            (rows[2 * i], rows[2 * i + 1]) = before[i].zipped(before[i + half]);
+        }
+    }
 }
 
 /// The first numbers of `from`; the last one is repeated where there are less than lanes.

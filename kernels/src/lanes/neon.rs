@@ -130,6 +130,12 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn zipped(self, other: Self) -> (Self, Self) {
+        // SAFETY: NEON is part of aarch64.
+        unsafe { (Self(vzip1q_f32(self.0, other.0)), Self(vzip2q_f32(self.0, other.0))) }
+    }
+
+    #[inline(always)]
     fn least(self) -> (f32, usize) {
         let mut lanes = [0.0; Self::LANES];
         self.store(&mut lanes);

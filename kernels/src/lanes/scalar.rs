@@ -66,6 +66,11 @@ impl Lanes for f32 {
     }
 
     #[inline(always)]
+    fn zipped(self, other: Self) -> (Self, Self) {
+        (self, other)
+    }
+
+    #[inline(always)]
     fn least(self) -> (f32, usize) {
         (self, 0)
     }

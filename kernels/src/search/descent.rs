@@ -8,25 +8,28 @@ use crate::lanes::Lanes;
 /// Sweeps over the elements at most.
 const SWEEPS: usize = 5;
 
+/// How far from a code an element can be, under the scale of the others, and surely be rounded to it: a little less than half,
+/// as products and quotients are rounded, too.
+const SURELY_NEAREST: f32 = 0.499_99;
+/// How far out of the range an element can be, and surely be bounded to its end.
+const SURELY_BOUNDED: f32 = 1e4;
+/// From this extreme on no product of three elements that matters is a denormal number.
+const SURELY_NORMAL: f32 = 1e-9;
+
 /// Finds scale and codes that make `Σ x²·(x - scale·code)²` small, codes in `-half..half`.
 ///
 /// Starts from the extreme element on `-half`, then moves one code at a time to the one nearest under the scale of
 /// all the others, as long as that leaves less error.
 #[inline(always)]
 pub(crate) fn fit<V: Lanes, const N: usize>(x: &[V; N], half: i32) -> Fit<V, N> {
-    let extreme = signed_extreme(x);
     let zero = V::splat(0.0);
-    let vanishes = extreme.abs().less(V::splat(ZERO_GROUP));
     let weights = squares(x);
-    let inverse = V::splat(-half as f32) / extreme;
-    let mut codes = [zero; N];
-    for i in 0..N {
-        codes[i] = (inverse * x[i]).nearest_int(-half, half - 1);
-    }
-    let mut sums = Projection::of(x, &weights, &codes);
+    let (extreme, mut codes, mut sums) = start(x, &weights, half);
+    let vanishes = extreme.abs().less(V::splat(ZERO_GROUP));
+    let tiny = extreme.abs().less(V::splat(SURELY_NORMAL));
     for _ in 0..SWEEPS {
         // A sweep over codes that the last one left alone would leave them alone again: lanes can wait for each other.
-        if !sweep(x, &weights, half, &mut codes, &mut sums) {
+        if !sweep(x, &weights, half, (&mut codes, &mut sums), tiny) {
             break;
         }
     }
@@ -36,20 +39,64 @@ pub(crate) fn fit<V: Lanes, const N: usize>(x: &[V; N], half: i32) -> Fit<V, N> 
     Fit { scale: V::select(vanishes, zero, sums.scale()), codes }
 }
 
-/// Offers every element a better code once; says whether any took it.
+/// The scale that [`fit`] finds where it surely leaves all codes as they are at the start, as in four of five groups of
+/// Gaussian weights; NaN where they may change. No element waits for another one here.
+#[inline(always)]
+pub(crate) fn settled_scale<V: Lanes, const N: usize>(x: &[V; N], half: i32) -> V {
+    let zero = V::splat(0.0);
+    let weights = squares(x);
+    let (extreme, codes, sums) = start(x, &weights, half);
+    let vanishes = extreme.abs().less(V::splat(ZERO_GROUP));
+    let mut settled = !extreme.abs().less(V::splat(SURELY_NORMAL));
+    for i in 0..N {
+        settled = settled & surely_stays(x[i], codes[i], sums.without(weights[i], x[i], codes[i]), half);
+    }
+    let scale = V::select(settled, sums.scale(), V::splat(f32::NAN));
+    V::select(vanishes, zero, scale)
+}
+
+/// Whether no other code than `code` is nearest to `x` under the scale of the `others`, as far as a product can tell in the
+/// place of a quotient; not for numbers so small that products of three are no normal ones.
+#[inline(always)]
+fn surely_stays<V: Lanes>(x: V, code: V, others: Projection<V>, half: i32) -> V::Mask {
+    let zero = V::splat(0.0);
+    let beyond = x * others.ll - code * others.lx;
+    let above = code.equals(V::splat((half - 1) as f32)) & zero.less(beyond);
+    let below = code.equals(V::splat(-half as f32)) & beyond.less(zero);
+    let reach = V::select(above | below, V::splat(SURELY_BOUNDED), V::splat(SURELY_NEAREST));
+    beyond.abs().less(reach * others.lx) | !zero.less(others.lx)
+}
+
+/// The extreme element, the codes that put it on `-half`, and their sums; codes of any kind in a group that vanishes.
+#[inline(always)]
+fn start<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], half: i32) -> (V, [V; N], Projection<V>) {
+    let extreme = signed_extreme(x);
+    let inverse = V::splat(-half as f32) / extreme;
+    let mut codes = [V::splat(0.0); N];
+    for i in 0..N {
+        codes[i] = (inverse * x[i]).nearest_small_int(-half, half - 1);
+    }
+    (extreme, codes, Projection::of(x, weights, &codes))
+}
+
+/// Offers every element a better code once; says whether any took it. Where all lanes surely stay, no time is lost on
+/// quotients, for which the next element would have to wait; `tiny` lanes are never sure.
 #[inline(always)]
 fn sweep<V: Lanes, const N: usize>(
     x: &[V; N],
     weights: &[V; N],
     half: i32,
-    codes: &mut [V; N],
-    sums: &mut Projection<V>,
+    (codes, sums): (&mut [V; N], &mut Projection<V>),
+    tiny: V::Mask,
 ) -> bool {
     let zero = V::splat(0.0);
     let mut changed = zero.less(zero);
     for i in 0..N {
         let (x, w, code) = (x[i], weights[i], codes[i]);
         let others = sums.without(w, x, code);
+        if !V::any(tiny | !surely_stays(x, code, others, half)) {
+            continue;
+        }
         let better = (x * others.ll / others.lx).nearest_int(-half, half - 1);
         let moved = others.with(w, x, better);
         let moves = zero.less(others.lx) & !better.equals(code) & zero.less(moved.ll) & moved.beats(*sums);
@@ -88,5 +135,51 @@ mod tests {
         let step = -signed_extreme(&x) / 4.0;
         let rounded = x.map(|v| (v / step).round().clamp(-4.0, 3.0) * step);
         assert!(error(values(&fit(&x, 4))) < 0.9 * error(rounded));
+    }
+
+    /// The search as ggml words it: every element is asked, by a quotient.
+    fn by_quotients(x: &[f32; 16]) -> f32 {
+        let weights = squares(x);
+        let (extreme, mut codes, mut sums) = start(x, &weights, 4);
+        if extreme.abs() < ZERO_GROUP {
+            return 0.0;
+        }
+        for _ in 0..SWEEPS {
+            let before = codes;
+            for i in 0..16 {
+                let others = sums.without(weights[i], x[i], codes[i]);
+                let better = Lanes::nearest_int(x[i] * others.ll / others.lx, -4, 3);
+                let moved = others.with(weights[i], x[i], better);
+                if others.lx > 0.0 && better != codes[i] && moved.ll > 0.0 && moved.beats(sums) {
+                    (codes[i], sums) = (better, moved);
+                }
+            }
+            if codes == before {
+                break;
+            }
+        }
+        sums.scale()
+    }
+
+    #[test]
+    fn what_is_sure_without_quotients_is_so_with_them() {
+        let mut settled = 0;
+        for seed in 0..40_000u32 {
+            // Sizes from where products vanish to where they overflow, elements on a grid and half way between its points.
+            let size = 10f32.powi(seed as i32 % 32 - 17);
+            let noise = |i: u32| {
+                (seed.wrapping_mul(2_654_435_761) ^ i.wrapping_mul(40_503)).wrapping_mul(2_246_822_519) >> 8
+            };
+            let grid = if seed % 3 == 0 { 1 << 21 } else { 1 };
+            let x = std::array::from_fn(|i| {
+                size * ((noise(i as u32) / grid * grid) as f32 / (1 << 23) as f32 - 1.0)
+            });
+            let expected = by_quotients(&x);
+            let sure: f32 = settled_scale(&x, 4);
+            settled += usize::from(!sure.is_nan());
+            assert!(sure.is_nan() || sure.to_bits() == expected.to_bits(), "{x:?}: {sure} and {expected}");
+            assert_eq!(fit(&x, 4).scale.to_bits(), expected.to_bits(), "{x:?}");
+        }
+        assert!(settled > 10_000, "{settled} are sure");
     }
 }
