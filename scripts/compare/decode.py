@@ -11,8 +11,8 @@ CHUNKS_AT_ONCE = 4
 CONTEXT = 512  # tokens of a chunk
 
 
-def decode(path, chunks, threads, all_logits):
-    """Decodes TEXT with llama.cpp and prints seconds as JSON."""
+def decode(path, chunks, threads):
+    """Decodes TEXT with llama.cpp, all logits, and prints seconds as JSON."""
     import llama_cpp  # noqa: PLC0415: kquant's side of the script runs without
 
     llama_cpp.llama_log_set(_silent := llama_cpp.llama_log_callback(lambda *_: None), None)
@@ -35,12 +35,12 @@ def decode(path, chunks, threads, all_logits):
     if count < chunks * CONTEXT:
         raise SystemExit(f"{TEXT}: {count} tokens are no {chunks} chunks")
     batch = llama_cpp.llama_batch_init(size, 0, 1)
-    _fill(batch, tokens[:1], False)
+    _fill(batch, tokens[:1])
     _run(llama_cpp, context, batch)
     loaded, seconds, cpu = time.monotonic() - start, 0.0, 0.0
     for first in range(0, chunks, CHUNKS_AT_ONCE):
         last = min(first + CHUNKS_AT_ONCE, chunks)
-        _fill(batch, tokens[first * CONTEXT : last * CONTEXT], all_logits)
+        _fill(batch, tokens[first * CONTEXT : last * CONTEXT])
         start, cpu_start = time.monotonic(), time.process_time()
         _run(llama_cpp, context, batch)
         seconds, cpu = seconds + time.monotonic() - start, cpu + time.process_time() - cpu_start
@@ -48,12 +48,12 @@ def decode(path, chunks, threads, all_logits):
     print(json.dumps({"load": loaded, "seconds": seconds, "cpu": cpu, "system": system}))
 
 
-def _fill(batch, tokens, all_logits):
+def _fill(batch, tokens):
     batch.n_tokens = len(tokens)
     for i, token in enumerate(tokens):
         batch.token[i], batch.pos[i] = token, i % CONTEXT
         batch.n_seq_id[i], batch.seq_id[i][0] = 1, i // CONTEXT
-        batch.logits[i] = all_logits or i + 1 == len(tokens)
+        batch.logits[i] = 1
 
 
 def _run(llama_cpp, context, batch):

@@ -1,9 +1,10 @@
 """Speed and memory of `kquant perplexity` and `kquant calibrate` beside llama.cpp's forward pass.
 
 kquant's time is that of the whole program: reading, tokenizing, decoding weights, the layers, the scores. llama.cpp's is
-that of llama_decode alone, with the model loaded and warm, n_batch 2048, n_ubatch 512, four chunks at a time, f16 KV cache:
-with the logits of all tokens beside `kquant perplexity`, with none beside `kquant calibrate` (llama-imatrix is not in
-llama-cpp-python; besides the same pass it sums squares). On a busy machine compare the tokens per CPU second; waiting
+that of llama_decode alone, with the model loaded and warm, n_batch 2048, n_ubatch 512, four chunks at a time, f16 KV cache,
+with the logits of all tokens, as llama-perplexity needs them and as llama-imatrix asks for them (without, llama.cpp would
+leave out the last layer's feed-forward network, whose statistics are wanted). Neither tool is in llama-cpp-python; what they
+do besides, scores and sums of squares, is not counted. On a busy machine compare the tokens per CPU second; waiting
 threads of llama.cpp spin, so its CPU time is too long then: compare with --threads 1. kquant runs twice, with --products
 f32 and bf16. About 3 GB of disk.
 """
@@ -35,7 +36,7 @@ def measure(kquant, file, task, args, itself):
     command = [kquant.path, task, file, *common]
     if task == "calibrate":
         command += ["-o", file.parent / "calibrated.gguf", "--force"]
-    decode = [*itself, "decode", file, args.chunks, args.threads, "all" if task == "perplexity" else "none"]
+    decode = [*itself, "decode", file, args.chunks, args.threads]
     for run in range(args.runs):
         decoded = synthetic.watched(decode)
         result = json.loads(decoded.stdout)
