@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use kquant_formats::FormatError;
 
-use super::pre_tokenizer_table::NAMES;
+use super::pre_tokenizer::NAMES;
 
 /// Why a folder's tokenizer cannot become GGUF keys.
 #[derive(Debug, thiserror::Error)]

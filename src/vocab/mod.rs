@@ -5,7 +5,8 @@
 //! | `files` | reads the folder's JSON files |
 //! | `model`, `added`, `tokens` | the BPE model, the tokens added to it, the list of both by id |
 //! | `spm`, `spaces` | SentencePiece BPE with byte fallback (`llama`), from `tokenizer.model` or `tokenizer.json` |
-//! | `bpe`, `pre_tokenizer` | byte-level BPE (`gpt2`) and the name of its pre-tokenizer |
+//! | `bpe` | byte-level BPE (`gpt2`) |
+//! | `pre_tokenizer` | how byte-level BPE cuts a text into words, and llama.cpp's name for it |
 //! | `byte_letters` | how byte-level BPE writes bytes |
 //! | `special`, `post_processor`, `template` | ids of special tokens, which of them are added, chat templates |
 //! | `tokenizer` | text to token ids and back |
@@ -21,7 +22,6 @@ mod files;
 mod model;
 mod post_processor;
 mod pre_tokenizer;
-mod pre_tokenizer_table;
 mod spaces;
 mod special;
 mod spm;

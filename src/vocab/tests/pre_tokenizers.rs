@@ -2,8 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::super::pre_tokenizer::Step;
-use super::super::pre_tokenizer_table::{DEFINITIONS, NAMES};
+use super::super::pre_tokenizer::{Definition, NAMES, Step, table::DEFINITIONS};
 use super::{Folder, small};
 
 fn folder(pre_tokenizer: Json, ignore_merges: bool) -> Folder {
@@ -34,7 +33,9 @@ fn to_json(step: &Step) -> Json {
     match step {
         Step::Split(regex) => split(regex),
         Step::Digits { individual } => json!({ "type": "Digits", "individual_digits": individual }),
-        Step::Punctuation => json!({ "type": "Punctuation", "behavior": "Contiguous" }),
+        Step::Punctuation { runs } => {
+            json!({ "type": "Punctuation", "behavior": if *runs { "Contiguous" } else { "Isolated" } })
+        }
         Step::ByteLevel { use_regex } => bytes(*use_regex),
     }
 }
@@ -52,7 +53,7 @@ fn every_definition_is_found_and_its_name_known() {
 fn no_two_definitions_are_equal() {
     for (at, one) in DEFINITIONS.iter().enumerate() {
         let same = |other: &&_| {
-            let other: &super::super::pre_tokenizer::Definition = other;
+            let other: &Definition = other;
             other.steps == one.steps && other.ignore_merges == one.ignore_merges
         };
         assert!(!DEFINITIONS[at + 1..].iter().any(|other| same(&other)), "{}", one.name);

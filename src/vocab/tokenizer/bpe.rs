@@ -6,11 +6,10 @@ use std::collections::HashMap;
 use kquant_formats::gguf::Metadata;
 
 use super::super::byte_letters::letter_of;
-use super::super::pre_tokenizer;
+use super::super::pre_tokenizer::{self, PreTokenizer};
 use super::error::TokenizerError;
 use super::keys;
 use super::merge::{Chain, Joined};
-use super::pre::PreTokenizer;
 use super::vocabulary::Vocabulary;
 
 /// Merges between symbols. Tokens are symbols under their ids; texts that merges need but that are no tokens are
@@ -64,14 +63,14 @@ impl Bpe {
     }
 
     /// The token that is the whole word.
-    fn whole(&self, word: &str) -> Option<u32> {
-        let letters: String = self.whole.as_ref().map(|_| word.bytes().map(letter_of).collect())?;
+    fn whole(&self, word: &[u8]) -> Option<u32> {
+        let letters: String = self.whole.as_ref().map(|_| word.iter().map(|&byte| letter_of(byte)).collect())?;
         self.whole.as_ref()?.get(&letters).copied()
     }
 
-    fn merge(&self, word: &str, chain: &mut Chain, out: &mut Vec<u32>) {
+    fn merge(&self, word: &[u8], chain: &mut Chain, out: &mut Vec<u32>) {
         chain.clear();
-        for byte in word.bytes() {
+        for &byte in word {
             if let Some(&letter) = self.letters.get(usize::from(byte)) {
                 chain.push(1, letter);
             }

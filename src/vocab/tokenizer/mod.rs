@@ -6,7 +6,6 @@
 //! | `roles` | which tokens begin and end a text |
 //! | `special` | cuts a text at the tokens that are found before anything is merged |
 //! | `spm`, `bpe`, `merge` | SentencePiece BPE (`llama`) and byte-level BPE (`gpt2`), as llama.cpp does them |
-//! | `pre` | cuts a text into the words within which byte-level BPE merges |
 //! | `hugging_face` | `tokenizer.json` through the `tokenizers` library, the reference for models' folders |
 //!
 //! The two ways share the texts' bytes and the roles, but no step from text to ids, so that each checks the other.
@@ -16,7 +15,6 @@ mod error;
 mod hugging_face;
 mod keys;
 mod merge;
-mod pre;
 mod roles;
 mod special;
 mod spm;

@@ -9,7 +9,7 @@ use super::{data, from_folder};
 use crate::vocab::{Request, Tokenizer, TokenizerError};
 
 /// A temporary folder.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Drop for Folder {
     fn drop(&mut self) {
@@ -18,13 +18,13 @@ impl Drop for Folder {
 }
 
 impl Folder {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("kquant-tokenizer-{name}-{}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
 
-    fn json(self, name: &str, value: &Json) -> Self {
+    pub(super) fn json(self, name: &str, value: &Json) -> Self {
         fs::write(self.0.join(name), value.to_string()).unwrap();
         self
     }

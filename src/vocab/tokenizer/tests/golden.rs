@@ -65,7 +65,7 @@ fn hard_strings_are_cut_as_llama_cpp_cuts_them() {
 }
 
 /// A text as itself, or as what to repeat how often.
-fn expand(entry: &Json) -> String {
+pub(super) fn expand(entry: &Json) -> String {
     match entry.as_str() {
         Some(text) => text.to_owned(),
         None => {

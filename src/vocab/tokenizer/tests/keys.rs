@@ -128,8 +128,8 @@ fn errors_name_the_key() {
         "tokenizer.ggml.model: is missing or no text; convert the model anew"
     );
     let mut keys = bpe(&["a"], &[]);
-    keys.set("tokenizer.ggml.pre", Value::from("bloom"));
-    assert!(error(&keys).to_string().starts_with("tokenizer.ggml.pre is \"bloom\", a pre-tokenizer that"));
+    keys.set("tokenizer.ggml.pre", Value::from("whitespace"));
+    assert!(error(&keys).to_string().starts_with("tokenizer.ggml.pre is \"whitespace\", a pre-tokenizer that"));
     keys.set("tokenizer.ggml.model", Value::from("bert"));
     assert!(error(&keys).to_string().starts_with("tokenizer.ggml.model is \"bert\"; kquant tokenizes for"));
     let keys = bpe(&["a", "a"], &[]);

@@ -4,6 +4,7 @@ mod folders;
 mod golden;
 mod keys;
 mod properties;
+mod published;
 
 use std::fs;
 use std::path::{Path, PathBuf};

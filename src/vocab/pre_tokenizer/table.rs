@@ -4,7 +4,7 @@
 
 use std::borrow::Cow::Borrowed;
 
-use super::pre_tokenizer::{Definition, Step};
+use super::{Definition, Step};
 use Step::{ByteLevel, Digits, Punctuation, Split};
 
 /// GPT-2: what `ByteLevel` cuts by.
@@ -32,6 +32,25 @@ const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\
 /// Digits in threes, counted from the right.
 const TINY_AYA_DIGITS: &str = r"\d{1,3}(?=(?:\d{3})*\b)";
 
+/// ufakzeka: Qwen 2 without the English endings.
+const UFAKZEKA: &str =
+    r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Lines and runs of line ends.
+const LINES: &str = r"[^\n]+|[\n]+";
+
+/// Youtu, first: scripts without spaces and their punctuation.
+const YOUTU_SCRIPTS: &str = r"[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]+";
+
+/// Youtu, after these were cut out: GPT-4o with each digit by itself.
+const YOUTU: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Kimi K2: GPT-4o with Chinese kept apart and no slash after punctuation.
+const KIMI_K2: &str = r"[\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// BLOOM: whatever is no space and no end of a clause.
+const BLOOM: &str = r" ?[^(\s|[.,!?…。，、।۔،])]+";
+
 /// Ling.
 const BAILINGMOE: &str = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+";
 
@@ -49,6 +68,13 @@ const UP_TO_THREE_DIGITS: &str = r"\p{N}{1,3}";
 
 /// Chinese and Japanese.
 const DEEPSEEK_V3_CJK: &str = r"[一-龥぀-ゟ゠-ヿ]+";
+
+/// Numbers in threes, counted from the right.
+const THREE_DIGITS_FROM_RIGHT: &str = r"\p{N}{1,3}(?=(?:\p{N}{3})*(?:\P{N}|$))";
+
+/// Trinity: scripts of East and South-East Asia.
+const AFMOE_SCRIPTS: &str =
+    r"[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]+";
 
 /// DeepSeek V3, after numbers, Chinese and Japanese were cut out.
 const DEEPSEEK_V3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
@@ -70,13 +96,15 @@ const BYTES: Step = ByteLevel { use_regex: false };
 /// Bytes as letters, the text cut by GPT-2's expression.
 const GPT2: Step = ByteLevel { use_regex: true };
 const EACH_DIGIT: Step = Digits { individual: true };
+/// Runs of numbers.
+const NUMBERS: &str = r"\p{N}+";
 
 /// Definitions by name.
 ///
 /// gpt-2, smollm, falcon, llama-bpe, qwen2, spark2_5 and the deepseek ones are whole definitions as published. The
 /// others have the expression that llama.cpp quotes from the model's file, followed by plain byte letters as in every
 /// file of that kind seen; should one be written otherwise, it is not found, never mistaken for another.
-pub(super) static DEFINITIONS: &[Definition] = &[
+pub(in crate::vocab) static DEFINITIONS: &[Definition] = &[
     Definition {
         name: "gpt-2",
         also: &[
@@ -111,7 +139,7 @@ pub(super) static DEFINITIONS: &[Definition] = &[
     Definition {
         name: "falcon",
         also: &[],
-        steps: &[Punctuation, GPT2, Digits { individual: false }, Split(Borrowed(r"[0-9][0-9][0-9]"))],
+        steps: &[Punctuation { runs: true }, GPT2, Digits { individual: false }, Split(Borrowed(r"[0-9][0-9][0-9]"))],
         ignore_merges: false,
     },
     Definition {
@@ -241,22 +269,97 @@ pub(super) static DEFINITIONS: &[Definition] = &[
         ],
         ignore_merges: false,
     },
+    Definition {
+        name: "bloom",
+        also: &["gpt3-finnish", "poro-chat"],
+        steps: &[Split(Borrowed(BLOOM)), BYTES],
+        ignore_merges: false,
+    },
+    Definition {
+        name: "viking",
+        also: &[],
+        steps: &[Split(Borrowed(BLOOM)), EACH_DIGIT, BYTES],
+        ignore_merges: false,
+    },
+    Definition {
+        name: "chameleon",
+        also: &[],
+        steps: &[
+            Split(Borrowed("<sentinel:[0-9]+>")),
+            Split(Borrowed("(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z")),
+            Split(Borrowed(r"([\t\n]|    |  )")),
+            EACH_DIGIT,
+            Punctuation { runs: false },
+            GPT2,
+        ],
+        ignore_merges: false,
+    },
+    Definition {
+        name: "superbpe",
+        also: &[],
+        steps: &[Split(Borrowed(NUMBERS)), Split(Borrowed(r"(?=(\d{3})+(?!\d))")), BYTES],
+        ignore_merges: false,
+    },
+    Definition {
+        name: "youtu",
+        also: &[],
+        steps: &[Split(Borrowed(YOUTU_SCRIPTS)), Split(Borrowed(YOUTU)), BYTES],
+        ignore_merges: true,
+    },
+    Definition {
+        name: "kimi-k2",
+        also: &[],
+        steps: &[Split(Borrowed(KIMI_K2)), BYTES],
+        ignore_merges: false,
+    },
+    Definition {
+        name: "afmoe",
+        also: &[],
+        steps: &[
+            Split(Borrowed(THREE_DIGITS_FROM_RIGHT)),
+            Split(Borrowed(AFMOE_SCRIPTS)),
+            Split(Borrowed(DEEPSEEK_V3)),
+            BYTES,
+        ],
+        ignore_merges: false,
+    },
+    Definition {
+        name: "laguna",
+        also: &[],
+        steps: &[Split(Borrowed(LINES)), Split(Borrowed(QWEN2)), BYTES],
+        ignore_merges: false,
+    },
+    Definition {
+        name: "ufakzeka",
+        also: &[],
+        steps: &[Split(Borrowed(UFAKZEKA)), BYTES],
+        ignore_merges: false,
+    },
     // What llama.cpp does where `tokenizer.ggml.pre` is missing.
     Definition {
         name: "default",
         also: &[],
         steps: &[
             Split(Borrowed(r"[\p{P}$+<=>^~|]+")),
-            GPT2,
-            Split(Borrowed(r"\p{N}+")),
+            Split(Borrowed(GPT2_WORDS)),
+            Split(Borrowed(NUMBERS)),
             Split(Borrowed(r"[0-9][0-9][0-9]")),
+            BYTES,
         ],
         ignore_merges: false,
     },
 ];
 
+/// Definitions that another one with equal steps is preferred to; for files that name them.
+pub(in crate::vocab) static BY_NAME_ONLY: &[Definition] = &[Definition {
+    name: "granite-embed-multi-97m",
+    also: &[],
+    steps: &[Split(Borrowed(GPT4O)), BYTES],
+    ignore_merges: true,
+}];
+
 /// Every name that llama.cpp accepts.
-pub(super) static NAMES: &[&str] = &[
+pub(in crate::vocab) static NAMES: &[&str] = &[
     "a.x-4.0",
     "afmoe",
     "bailingmoe",

@@ -1,4 +1,16 @@
-//! The name of llama.cpp's pre-tokenizer, found from the definition in `tokenizer.json`.
+//! Pre-tokenizers: how a text is cut into the words within which byte-level BPE merges.
+//!
+//! | file | what |
+//! |---|---|
+//! | `table` | the definitions that llama.cpp has, and all its names |
+//! | `words` | cuts a text by a definition |
+//! | `probes` | finds the definition that cuts as an unlisted one does |
+//!
+//! A `tokenizer.json` holds a definition, a GGUF llama.cpp's name for it.
+
+mod probes;
+pub(super) mod table;
+mod words;
 
 use std::borrow::Cow;
 
@@ -6,8 +18,10 @@ use serde_json::Value;
 
 use super::error::VocabError;
 use super::files::Json;
-use super::pre_tokenizer_table::{DEFINITIONS, NAMES};
 use super::spaces::{kind, steps};
+use table::{BY_NAME_ONLY, DEFINITIONS};
+pub(super) use table::NAMES;
+pub(super) use words::PreTokenizer;
 
 /// One step of cutting a text into words.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,8 +33,11 @@ pub(super) enum Step {
         /// Each digit by itself.
         individual: bool,
     },
-    /// Cuts around runs of punctuation.
-    Punctuation,
+    /// Cuts around runs of punctuation, or around each mark.
+    Punctuation {
+        /// Whole runs.
+        runs: bool,
+    },
     /// Writes bytes as letters; cuts by GPT-2's expression first, if asked to.
     ByteLevel {
         /// Whether it cuts.
@@ -41,23 +58,26 @@ pub(super) struct Definition {
     pub(super) ignore_merges: bool,
 }
 
-/// The name for the definition in `file`. `ignore_merges` decides between names with equal steps; where only one
-/// has them it is taken regardless, as it is still the nearest.
+/// The name for the definition in `file`: that of the table's definition with these steps, or else of one that cuts
+/// alike. `ignore_merges` decides between names with equal steps; where only one has them it is taken regardless, as
+/// it is still the nearest.
 pub(super) fn find(file: &Json, ignore_merges: bool) -> Result<&'static str, VocabError> {
     let parsed: Option<Vec<Step>> =
         steps(file, "pre_tokenizer", "pretokenizers").into_iter().map(parse).collect();
     let mut equal: Vec<&Definition> = DEFINITIONS.iter().collect();
     equal.retain(|definition| parsed.as_deref() == Some(definition.steps));
     let exact = equal.iter().find(|definition| definition.ignore_merges == ignore_merges);
-    match exact.or(equal.first()) {
-        Some(definition) => Ok(definition.name),
+    let found = exact.or(equal.first()).map(|definition| definition.name);
+    match found.or_else(|| probes::find(file, ignore_merges)) {
+        Some(name) => Ok(name),
         None => Err(VocabError::UnknownPreTokenizer { path: file.path.clone(), definition: quote(file) }),
     }
 }
 
 /// The definition that llama.cpp has under `name`; not all of its names are in the table.
 pub(super) fn by_name(name: &str) -> Option<&'static Definition> {
-    DEFINITIONS.iter().find(|definition| definition.name == name || definition.also.contains(&name))
+    let mut definitions = DEFINITIONS.iter().chain(BY_NAME_ONLY);
+    definitions.find(|definition| definition.name == name || definition.also.contains(&name))
 }
 
 /// Fails unless llama.cpp knows `name`.
@@ -80,7 +100,11 @@ fn parse(step: &Value) -> Option<Step> {
             }
         }
         "Digits" => Some(Step::Digits { individual: flag("individual_digits", false) }),
-        "Punctuation" if step.get("behavior")?.as_str()? == "Contiguous" => Some(Step::Punctuation),
+        "Punctuation" => match step.get("behavior").map_or(Some("Isolated"), Value::as_str)? {
+            "Contiguous" => Some(Step::Punctuation { runs: true }),
+            "Isolated" => Some(Step::Punctuation { runs: false }),
+            _ => None,
+        },
         "ByteLevel" if !flag("add_prefix_space", true) => {
             Some(Step::ByteLevel { use_regex: flag("use_regex", true) })
         }
