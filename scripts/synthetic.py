@@ -70,10 +70,10 @@ class Llama:
             "rope_theta": 10000.0, "bos_token_id": 1, "eos_token_id": 2,
         }  # fmt: skip
 
-    def write(self, folder):
-        """Writes config.json, the tokenizer and model.safetensors; returns the size of the latter."""
+    def write(self, folder, tokenizer=True):
+        """Writes config.json, a tokenizer and model.safetensors; returns the size of the latter."""
         (folder / "config.json").write_text(json.dumps(self.config()))
-        for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json"):
+        for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json") if tokenizer else ():
             shutil.copyfile(TOKENIZER / name, folder / name)
         header, end = {}, 0
         for name, shape in self.tensors().items():

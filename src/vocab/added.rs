@@ -1,10 +1,11 @@
 //! Tokens added on top of a trained vocabulary.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::error::VocabError;
 use super::files::{Files, Json};
-use super::model::Bpe;
 use super::tokens::Kind;
 
 /// One added token.
@@ -38,7 +39,7 @@ impl Added {
 
 /// Models exist whose control tokens are not marked special (command-r, deepseek-coder, gemma); the converter goes
 /// by their looks.
-fn looks_special(text: &str) -> bool {
+pub(super) fn looks_special(text: &str) -> bool {
     let between = |first, last| text.starts_with(first) && text.ends_with(last);
     matches!(text, "<pad>" | "<mask>" | "<2mass>" | "[@BOS@]")
         || between("<|", "|>")
@@ -48,7 +49,11 @@ fn looks_special(text: &str) -> bool {
 
 /// Every token that Hugging Face takes out of the text before BPE: those of `tokenizer.json`, those that
 /// `tokenizer_config.json` adds, and vocabulary entries that have a role such as `bos_token`.
-pub(super) fn collect(file: &Json, bpe: &Bpe, files: &Files) -> Result<Vec<Added>, VocabError> {
+pub(super) fn collect(
+    file: &Json,
+    vocab: &HashMap<String, u64>,
+    files: &Files,
+) -> Result<Vec<Added>, VocabError> {
     let mut added = from_tokenizer(file)?;
     for token in from_config(files)? {
         if added.iter().all(|known| known.content != token.content) {
@@ -56,7 +61,7 @@ pub(super) fn collect(file: &Json, bpe: &Bpe, files: &Files) -> Result<Vec<Added
         }
     }
     for content in with_role(files) {
-        if let Some(&id) = bpe.vocab.get(content)
+        if let Some(&id) = vocab.get(content)
             && added.iter().all(|known| known.content != content)
         {
             added.push(Added { id, content: content.to_owned(), special: true, normalized: false });

@@ -24,7 +24,7 @@ pub(super) fn load(
         Some(name) => name,
         None => pre_tokenizer::find(file, bpe.ignore_merges)?,
     };
-    let added = added::collect(file, bpe, files)?;
+    let added = added::collect(file, &bpe.vocab, files)?;
     let tokens = place(file, bpe, &added, rows)?;
     let count = tokens.len();
     out.set("tokenizer.ggml.model", Value::from("gpt2"));
@@ -53,7 +53,7 @@ pub(super) fn place(
     }
     let byte_level = decodes_bytes(file);
     for token in added {
-        tokens.check_free(token, bpe, &file.path)?;
+        tokens.check_free(token, &bpe.vocab, &file.path)?;
         let text =
             if byte_level && !token.normalized { plain(&token.content) } else { token.content.clone() };
         tokens.put(token.id, Token { text: token.kind().respell(text), score: 0.0, kind: token.kind() });

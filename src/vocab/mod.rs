@@ -7,6 +7,7 @@
 //! | `spm`, `spaces` | SentencePiece BPE with byte fallback (`llama`), from `tokenizer.model` or `tokenizer.json` |
 //! | `bpe` | byte-level BPE (`gpt2`) |
 //! | `pre_tokenizer` | how byte-level BPE cuts a text into words, and llama.cpp's name for it |
+//! | `unigram`, `charsmap` | SentencePiece Unigram (`t5`), from either file |
 //! | `byte_letters` | how byte-level BPE writes bytes |
 //! | `special`, `post_processor`, `template` | ids of special tokens, which of them are added, chat templates |
 //! | `tokenizer` | text to token ids and back |
@@ -17,6 +18,7 @@
 mod added;
 mod bpe;
 mod byte_letters;
+mod charsmap;
 mod error;
 mod files;
 mod model;
@@ -30,11 +32,12 @@ mod template;
 mod tests;
 mod tokenizer;
 mod tokens;
+mod unigram;
 
 use std::path::Path;
 
 use kquant_formats::gguf::{Metadata, Value};
-use kquant_formats::sentencepiece::SentencePiece;
+use kquant_formats::sentencepiece::{ModelType, SentencePiece};
 use serde_json::json;
 
 pub use error::VocabError;
@@ -77,6 +80,9 @@ pub fn load(request: &Request) -> Result<Metadata, VocabError> {
     let rows = request.vocab_size.or_else(|| config_rows(request.config));
     let count = load_tokens(request, &files, rows, &mut out)?;
     Special::read(&files, request.config, special::ROLES, count).write(&mut out);
+    if out.get("tokenizer.ggml.model").and_then(Value::as_str) == Some("t5") {
+        unigram::write_added(&files, &mut out);
+    }
     template::Templates::read(&files)?.write(&mut out);
     normalizer_flags(&files, &mut out);
     if request.architecture == "llama" {
@@ -103,11 +109,21 @@ fn load_tokens(
     let path = files.folder.join("tokenizer.model");
     if !byte_level_only && path.is_file() {
         let model = SentencePiece::open(&path)?;
-        return spm::load_model(&path, &model, files, rows, out);
+        return match model.model {
+            ModelType::Bpe => spm::load_model(&path, &model, files, rows, out),
+            ModelType::Unigram => unigram::load_model(&path, &model, files, rows, out),
+            kind => {
+                let what = format!("a SentencePiece model of type {kind:?}");
+                Err(VocabError::unsupported(&path, what, "BPE with byte fallback and Unigram are"))
+            }
+        };
     }
     let Some(file) = &files.tokenizer else {
         return Err(missing(files, byte_level_only));
     };
+    if unigram::is_unigram(file) {
+        return unigram::load_json(file, files, rows, out);
+    }
     let bpe = Bpe::read(file)?;
     if is_sentencepiece(request, file, &bpe) {
         spm::load_json(file, &bpe, files, rows, out)

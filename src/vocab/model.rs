@@ -73,17 +73,10 @@ impl Bpe {
 
 /// Only BPE can be carried over. The oldest files (GPT-2's own) have no `type`: vocabulary and merges tell.
 fn check_kind(file: &Json, model: &Value) -> Result<(), VocabError> {
-    const INSTEAD: &str = "BPE is: byte-level, and SentencePiece's with byte fallback";
+    const INSTEAD: &str = "Unigram is, and BPE: byte-level, and SentencePiece's with byte fallback";
     match model.get("type").and_then(Value::as_str) {
         Some("BPE") => {}
         None if model.get("merges").is_some() => {}
-        Some("Unigram") => {
-            return Err(VocabError::unsupported(
-                &file.path,
-                "a Unigram vocabulary (planned)",
-                format!("for now {INSTEAD}"),
-            ));
-        }
         other => {
             let what = format!("a vocabulary of type {:?}", other.unwrap_or("unknown"));
             return Err(VocabError::unsupported(&file.path, what, INSTEAD));

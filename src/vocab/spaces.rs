@@ -56,11 +56,11 @@ pub(super) fn kind(step: &Value) -> &str {
     step.get("type").and_then(Value::as_str).unwrap_or_default()
 }
 
-fn pattern(step: &Value) -> Option<&str> {
+pub(super) fn pattern(step: &Value) -> Option<&str> {
     step.get("pattern")?.get("String")?.as_str()
 }
 
-fn is_space(text: Option<&Value>) -> bool {
+pub(super) fn is_space(text: Option<&Value>) -> bool {
     text.and_then(Value::as_str).is_some_and(|text| text.chars().eq([SPACE]))
 }
 
@@ -70,7 +70,7 @@ fn separates_words(metaspace: &Value, bpe: &Bpe) -> bool {
     split && bpe.vocab.keys().any(|text| text.chars().skip(1).any(|letter| letter == SPACE))
 }
 
-fn prepends(metaspace: &Value) -> bool {
+pub(super) fn prepends(metaspace: &Value) -> bool {
     match metaspace.get("prepend_scheme").and_then(Value::as_str) {
         Some(scheme) => scheme != "never",
         None => metaspace.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(true),

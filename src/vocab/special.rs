@@ -13,6 +13,13 @@ use super::post_processor::Roles;
 /// The roles that every vocabulary is asked for.
 pub(super) const ROLES: &[&str] = &["bos", "eos", "unk", "sep", "pad", "cls", "mask"];
 
+/// Whether tokenizing puts a BOS first.
+pub(super) const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
+/// Whether it puts an EOS last.
+pub(super) const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
+/// The token for what has no other.
+pub(super) const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
+
 /// Special tokens by role, in the order in which they were found.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Special {
@@ -88,7 +95,7 @@ fn id_key(role: &str) -> Option<&'static str> {
     Some(match role {
         "bos" => "tokenizer.ggml.bos_token_id",
         "eos" => "tokenizer.ggml.eos_token_id",
-        "unk" => "tokenizer.ggml.unknown_token_id",
+        "unk" => UNKNOWN,
         "sep" => "tokenizer.ggml.seperator_token_id",
         "pad" => "tokenizer.ggml.padding_token_id",
         "mask" => "tokenizer.ggml.mask_token_id",

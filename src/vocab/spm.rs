@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use kquant_formats::gguf::{Metadata, Value};
-use kquant_formats::sentencepiece::{ModelType, PieceKind, SentencePiece};
+use kquant_formats::sentencepiece::{Piece, PieceKind, SentencePiece};
 
 use super::added::{self, Added};
 use super::error::VocabError;
@@ -19,7 +19,7 @@ pub(super) const ADD_SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
 /// The converter's score of an embedding row that no file names.
 const UNUSED_SCORE: f32 = -10000.0;
 /// The converter's score of an added token.
-const ADDED_SCORE: f32 = -1000.0;
+pub(super) const ADDED_SCORE: f32 = -1000.0;
 
 /// Sets the keys from a parsed `tokenizer.model`; returns the number of tokens.
 ///
@@ -32,15 +32,26 @@ pub(super) fn load_model(
     rows: Option<u64>,
     out: &mut Metadata,
 ) -> Result<u64, VocabError> {
-    if model.model != ModelType::Bpe {
-        let what = format!("a SentencePiece model of type {:?} (planned)", model.model);
-        return Err(VocabError::unsupported(path, what, "for now BPE with byte fallback is"));
+    let tokens = model_tokens(path, model, files, rows)?;
+    write(tokens, model.add_dummy_prefix, path, out)
+}
+
+/// The tokens of a parsed `tokenizer.model` and those added to it.
+pub(super) fn model_tokens(
+    path: &Path,
+    model: &SentencePiece,
+    files: &Files,
+    rows: Option<u64>,
+) -> Result<Tokens, VocabError> {
+    if model.whitespace_suffix || !model.escape_whitespaces {
+        let what = "a SentencePiece model whose spaces are not \u{2581} at the start of a word";
+        return Err(VocabError::unsupported(path, what, "llama.cpp has no key that says so"));
     }
     let end = model.pieces.len() as u64;
     let mut tokens = unused(end, rows, path)?;
     for (id, piece) in (0..).zip(&model.pieces) {
-        let token = Token { text: piece.text.clone(), score: piece.score, kind: kind_of(piece.kind) };
-        tokens.put(id, token);
+        let kind = kind_of(piece);
+        tokens.put(id, Token { text: kind.respell(piece.text.clone()), score: piece.score, kind });
     }
     for (content, id) in added::from_plain(files)? {
         tokens.put(id, Token { text: content, score: ADDED_SCORE, kind: Kind::UserDefined });
@@ -49,7 +60,7 @@ pub(super) fn load_model(
         let kind = token.kind();
         tokens.put(token.id, Token { text: kind.respell(token.content), score: ADDED_SCORE, kind });
     }
-    write(tokens, model.add_dummy_prefix, path, out)
+    Ok(tokens)
 }
 
 /// Sets the keys from `tokenizer.json` alone; returns the number of tokens.
@@ -65,7 +76,7 @@ pub(super) fn load_json(
     out: &mut Metadata,
 ) -> Result<u64, VocabError> {
     let prefix = spaces::prefixes_space(file, bpe)?;
-    let added = added::collect(file, bpe, files)?;
+    let added = added::collect(file, &bpe.vocab, files)?;
     write(place(file, bpe, &added, rows)?, prefix, &file.path, out)
 }
 
@@ -79,7 +90,7 @@ pub(super) fn place(
     let mut tokens = unused(bpe.end(), rows, &file.path)?;
     put_vocabulary(bpe, added, &mut tokens);
     for token in added {
-        tokens.check_free(token, bpe, &file.path)?;
+        tokens.check_free(token, &bpe.vocab, &file.path)?;
         let kind = token.kind();
         tokens.put(token.id, Token { text: kind.respell(token.content.clone()), score: ADDED_SCORE, kind });
     }
@@ -108,7 +119,7 @@ fn put_vocabulary(bpe: &Bpe, added: &[Added], tokens: &mut Tokens) {
 }
 
 /// As many unused rows as the embedding has, or as the vocabulary needs.
-fn unused(end: u64, rows: Option<u64>, path: &Path) -> Result<Tokens, VocabError> {
+pub(super) fn unused(end: u64, rows: Option<u64>, path: &Path) -> Result<Tokens, VocabError> {
     let rows = rows.unwrap_or(end);
     if end > rows {
         return Err(VocabError::TooManyTokens { path: path.to_owned(), tokens: end, rows });
@@ -141,10 +152,13 @@ fn write(tokens: Tokens, prefix: bool, path: &Path, out: &mut Metadata) -> Resul
     Ok(count)
 }
 
-/// User-defined pieces count as normal ones here, as for the converter.
-fn kind_of(kind: PieceKind) -> Kind {
-    match kind {
-        PieceKind::Normal | PieceKind::UserDefined => Kind::Normal,
+/// The converter takes user-defined pieces for normal ones, which llama.cpp finds only where it can merge them from
+/// others; SentencePiece finds them first.
+fn kind_of(piece: &Piece) -> Kind {
+    match piece.kind {
+        PieceKind::Normal => Kind::Normal,
+        PieceKind::UserDefined if added::looks_special(&piece.text) => Kind::Control,
+        PieceKind::UserDefined => Kind::UserDefined,
         PieceKind::Unknown => Kind::Unknown,
         PieceKind::Control => Kind::Control,
         PieceKind::Unused => Kind::Unused,

@@ -7,7 +7,6 @@ use kquant_formats::gguf::{Array, Metadata, Value};
 
 use super::added::Added;
 use super::error::VocabError;
-use super::model::Bpe;
 
 /// What a token is for; the numbers are GGUF's (`tokenizer.ggml.token_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,9 +84,14 @@ impl Tokens {
     }
 
     /// Fails when an added token contradicts the vocabulary: it may repeat an entry, text and id, but not half of it.
-    pub(super) fn check_free(&self, token: &Added, bpe: &Bpe, path: &Path) -> Result<(), VocabError> {
+    pub(super) fn check_free(
+        &self,
+        token: &Added,
+        vocab: &HashMap<String, u64>,
+        path: &Path,
+    ) -> Result<(), VocabError> {
         let Added { id, content, .. } = token;
-        if let Some(other) = bpe.vocab.get(content).filter(|other| *other != id) {
+        if let Some(other) = vocab.get(content).filter(|other| *other != id) {
             let what = format!("token {content:?} has id {other} in model.vocab, but {id} as an added token");
             return Err(VocabError::content(path, what));
         }

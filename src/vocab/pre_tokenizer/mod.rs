@@ -19,8 +19,8 @@ use serde_json::Value;
 use super::error::VocabError;
 use super::files::Json;
 use super::spaces::{kind, steps};
-use table::{BY_NAME_ONLY, DEFINITIONS};
 pub(super) use table::NAMES;
+use table::{BY_NAME_ONLY, DEFINITIONS};
 pub(super) use words::PreTokenizer;
 
 /// One step of cutting a text into words.

@@ -33,8 +33,7 @@ const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\
 const TINY_AYA_DIGITS: &str = r"\d{1,3}(?=(?:\d{3})*\b)";
 
 /// ufakzeka: Qwen 2 without the English endings.
-const UFAKZEKA: &str =
-    r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const UFAKZEKA: &str = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// Lines and runs of line ends.
 const LINES: &str = r"[^\n]+|[\n]+";
@@ -73,8 +72,7 @@ const DEEPSEEK_V3_CJK: &str = r"[一-龥぀-ゟ゠-ヿ]+";
 const THREE_DIGITS_FROM_RIGHT: &str = r"\p{N}{1,3}(?=(?:\p{N}{3})*(?:\P{N}|$))";
 
 /// Trinity: scripts of East and South-East Asia.
-const AFMOE_SCRIPTS: &str =
-    r"[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]+";
+const AFMOE_SCRIPTS: &str = r"[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]+";
 
 /// DeepSeek V3, after numbers, Chinese and Japanese were cut out.
 const DEEPSEEK_V3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
@@ -139,7 +137,12 @@ pub(in crate::vocab) static DEFINITIONS: &[Definition] = &[
     Definition {
         name: "falcon",
         also: &[],
-        steps: &[Punctuation { runs: true }, GPT2, Digits { individual: false }, Split(Borrowed(r"[0-9][0-9][0-9]"))],
+        steps: &[
+            Punctuation { runs: true },
+            GPT2,
+            Digits { individual: false },
+            Split(Borrowed(r"[0-9][0-9][0-9]")),
+        ],
         ignore_merges: false,
     },
     Definition {

@@ -74,20 +74,17 @@ fn more_tokens_than_rows() {
 
 #[test]
 fn vocabularies_of_other_kinds() {
-    let unigram = broken(|t| t["model"] = json!({ "type": "Unigram", "vocab": [["a", 0.0]] }));
-    let wanted = "DIR/tokenizer.json: a Unigram vocabulary (planned) is not supported; \
-                  for now BPE is: byte-level, and SentencePiece's with byte fallback";
-    assert_eq!(unigram, wanted);
     let word_piece = broken(|t| t["model"]["type"] = json!("WordPiece"));
     assert!(
-        word_piece.contains("a vocabulary of type \"WordPiece\" is not supported; BPE is"),
+        word_piece
+            .contains("a vocabulary of type \"WordPiece\" is not supported; Unigram is, and BPE: byte-level"),
         "{word_piece}"
     );
     let suffix = broken(|t| t["model"]["end_of_word_suffix"] = json!("</w>"));
     assert!(suffix.contains("model.end_of_word_suffix is not supported"), "{suffix}");
-    let model = Folder::empty("llama").bytes("tokenizer.model", &model(1, &["a"])).error();
-    let wanted = "DIR/tokenizer.model: a SentencePiece model of type Unigram (planned) is not supported; \
-                  for now BPE with byte fallback is";
+    let model = Folder::empty("llama").bytes("tokenizer.model", &model(3, &["a"])).error();
+    let wanted = "DIR/tokenizer.model: a SentencePiece model of type Word is not supported; \
+                  BPE with byte fallback and Unigram are";
     assert_eq!(model, wanted);
 }
 
@@ -188,7 +185,7 @@ fn a_damaged_sentencepiece_model() {
     assert!(error.starts_with("DIR/tokenizer.model"), "{error}");
 }
 
-/// A `tokenizer.model` of this type (1 Unigram, 2 BPE) with these pieces.
+/// A `tokenizer.model` of this type (2 BPE, 3 Word) with these pieces.
 fn model(kind: u8, pieces: &[&str]) -> Vec<u8> {
     let field = |number: u8, body: &[u8]| [&[number << 3 | 2, body.len() as u8], body].concat();
     let mut out: Vec<u8> = pieces.iter().flat_map(|text| field(1, &field(1, text.as_bytes()))).collect();

@@ -6,6 +6,7 @@ mod pre_tokenizers;
 mod sentencepiece;
 mod special;
 mod templates;
+mod unigram;
 
 use std::fs;
 use std::path::{Path, PathBuf};

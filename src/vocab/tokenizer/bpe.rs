@@ -64,7 +64,8 @@ impl Bpe {
 
     /// The token that is the whole word.
     fn whole(&self, word: &[u8]) -> Option<u32> {
-        let letters: String = self.whole.as_ref().map(|_| word.iter().map(|&byte| letter_of(byte)).collect())?;
+        let letters: String =
+            self.whole.as_ref().map(|_| word.iter().map(|&byte| letter_of(byte)).collect())?;
         self.whole.as_ref()?.get(&letters).copied()
     }
 

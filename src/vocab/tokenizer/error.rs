@@ -20,8 +20,8 @@ pub enum TokenizerError {
     },
     /// A kind of tokenizer that kquant does not have.
     #[error(
-        "tokenizer.ggml.model is {model:?}; kquant tokenizes for \"llama\" (SentencePiece BPE) and \"gpt2\" \
-         (byte-level BPE); use the original model's folder"
+        "tokenizer.ggml.model is {model:?}; kquant tokenizes for \"llama\" (SentencePiece BPE), \"t5\" (SentencePiece \
+         Unigram) and \"gpt2\" (byte-level BPE); use the original model's folder"
     )]
     UnknownModel {
         /// The name in the file.

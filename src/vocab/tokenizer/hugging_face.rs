@@ -33,7 +33,7 @@ pub(super) struct HuggingFace {
 /// The tokenizer in `file`, with the tokens and roles that the GGUF of the same folder gets.
 pub(super) fn read(request: &Request, files: &Files, file: &Json) -> Result<Tokenizer, TokenizerError> {
     let model = Bpe::read(file)?;
-    let added = added::collect(file, &model, files)?;
+    let added = added::collect(file, &model.vocab, files)?;
     let rows = request.vocab_size.or_else(|| config_rows(request.config));
     let (kind, prefix, tokens) = if is_sentencepiece(request, file, &model) {
         (Model::Spm, spaces::prefixes_space(file, &model)?, spm::place(file, &model, &added, rows)?)

@@ -18,6 +18,8 @@ pub(super) enum Model {
     Spm,
     /// Byte-level BPE: `gpt2`.
     Bpe,
+    /// SentencePiece Unigram: `t5`.
+    Ugm,
 }
 
 impl Model {
@@ -25,6 +27,7 @@ impl Model {
         match metadata.get(MODEL).and_then(Value::as_str) {
             Some("llama") => Ok(Self::Spm),
             Some("gpt2") => Ok(Self::Bpe),
+            Some("t5") => Ok(Self::Ugm),
             Some(model) => Err(TokenizerError::UnknownModel { model: model.to_owned() }),
             None => Err(TokenizerError::key(MODEL, "is missing or no text")),
         }

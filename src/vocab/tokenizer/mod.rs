@@ -6,6 +6,7 @@
 //! | `roles` | which tokens begin and end a text |
 //! | `special` | cuts a text at the tokens that are found before anything is merged |
 //! | `spm`, `bpe`, `merge` | SentencePiece BPE (`llama`) and byte-level BPE (`gpt2`), as llama.cpp does them |
+//! | `ugm` | SentencePiece Unigram (`t5`), as llama.cpp does it |
 //! | `hugging_face` | `tokenizer.json` through the `tokenizers` library, the reference for models' folders |
 //!
 //! The two ways share the texts' bytes and the roles, but no step from text to ids, so that each checks the other.
@@ -20,18 +21,21 @@ mod special;
 mod spm;
 #[cfg(test)]
 mod tests;
+mod ugm;
 mod vocabulary;
 
 use kquant_formats::gguf::Metadata;
 
 use super::Request;
 use super::files::Files;
+use super::unigram;
 use bpe::Bpe;
 pub use error::TokenizerError;
 use hugging_face::HuggingFace;
 use roles::Roles;
 use special::{Fragment, Splitter};
 use spm::Spm;
+use ugm::Ugm;
 use vocabulary::Vocabulary;
 
 /// A model's tokenizer.
@@ -47,20 +51,22 @@ pub struct Tokenizer {
 enum Engine {
     Spm { splitter: Splitter, spm: Spm },
     Bpe { splitter: Splitter, bpe: Bpe },
+    Ugm { splitter: Splitter, ugm: Ugm },
     HuggingFace(Box<HuggingFace>),
 }
 
 impl Tokenizer {
-    /// Reads the tokenizer of a Hugging Face folder: `tokenizer.json` through Hugging Face's own library; a folder
-    /// that has `tokenizer.model` alone is read as the GGUF keys that it becomes.
+    /// Reads the tokenizer of a Hugging Face folder: `tokenizer.json` through Hugging Face's own library. A folder that
+    /// has `tokenizer.model` alone is read as the GGUF keys that it becomes; and so is a Unigram vocabulary, in which the
+    /// library would find control tokens in plain text.
     ///
     /// # Errors
     /// When there is no tokenizer, or its files are malformed or of a kind that kquant does not have.
     pub fn from_folder(request: &Request) -> Result<Self, TokenizerError> {
         let files = Files::read(request.folder)?;
         match &files.tokenizer {
-            Some(file) => hugging_face::read(request, &files, file),
-            None => Self::from_metadata(&super::load(request)?),
+            Some(file) if !unigram::is_unigram(file) => hugging_face::read(request, &files, file),
+            _ => Self::from_metadata(&super::load(request)?),
         }
     }
 
@@ -76,6 +82,7 @@ impl Tokenizer {
         let engine = match model {
             keys::Model::Spm => Engine::Spm { splitter, spm: Spm::read(metadata, &vocabulary)? },
             keys::Model::Bpe => Engine::Bpe { splitter, bpe: Bpe::read(metadata, &vocabulary)? },
+            keys::Model::Ugm => Engine::Ugm { splitter, ugm: Ugm::read(metadata, &vocabulary)? },
         };
         Ok(Self { vocabulary, roles, engine })
     }
@@ -103,6 +110,14 @@ impl Tokenizer {
                 for fragment in splitter.split(text, parse_special) {
                     match fragment {
                         Fragment::Text(text) => bpe.encode(text, &mut out)?,
+                        Fragment::Token(id) => out.push(id),
+                    }
+                }
+            }
+            Engine::Ugm { splitter, ugm } => {
+                for fragment in splitter.split(text, parse_special) {
+                    match fragment {
+                        Fragment::Text(text) => ugm.encode(text, &mut out),
                         Fragment::Token(id) => out.push(id),
                     }
                 }

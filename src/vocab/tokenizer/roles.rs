@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use kquant_formats::gguf::Metadata;
 
+use super::super::special::{ADD_BOS, ADD_EOS};
 use super::super::tokens::Kind;
 use super::keys::{self, Model};
 use super::vocabulary::Vocabulary;
@@ -144,14 +145,14 @@ impl Roles {
             let default = default.filter(|&id| (id as usize) < count);
             keys::id(metadata, role, count).or(default)
         };
-        let spm = model == Model::Spm;
+        let (spm, ugm) = (model == Model::Spm, model == Model::Ugm);
         let mut roles = Self {
             bos: id("tokenizer.ggml.bos_token_id", spm.then_some(1)),
-            eos: id("tokenizer.ggml.eos_token_id", spm.then_some(2)),
+            eos: id("tokenizer.ggml.eos_token_id", spm.then_some(2).or(ugm.then_some(1))),
             eot: id("tokenizer.ggml.eot_token_id", None),
-            add_bos: keys::flag(metadata, "tokenizer.ggml.add_bos_token")
-                .unwrap_or(spm || PRE_WITH_BOS.contains(&keys::pre(metadata))),
-            add_eos: keys::flag(metadata, "tokenizer.ggml.add_eos_token").unwrap_or(false),
+            add_bos: keys::flag(metadata, ADD_BOS)
+                .unwrap_or(spm || model == Model::Bpe && PRE_WITH_BOS.contains(&keys::pre(metadata))),
+            add_eos: keys::flag(metadata, ADD_EOS).unwrap_or(ugm),
             ends: BTreeSet::new(),
         };
         roles.search(metadata, vocabulary);

@@ -105,7 +105,7 @@ fn ranks(scores: &[f32]) -> Vec<u32> {
 }
 
 /// Cuts before every space that follows something else.
-fn words(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let spaces = rest.find(|letter| letter != SPACE).unwrap_or(rest.len());

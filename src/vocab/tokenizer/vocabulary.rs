@@ -39,7 +39,7 @@ impl Vocabulary {
             None => vec![Kind::Normal; texts.len()],
         };
         let prefixes_space = keys::flag(metadata, ADD_SPACE_PREFIX).unwrap_or(model == Model::Spm);
-        let vocabulary = Self::new(model, prefixes_space && model == Model::Spm, texts, kinds);
+        let vocabulary = Self::new(model, prefixes_space && model != Model::Bpe, texts, kinds);
         vocabulary.check_unique()?;
         Ok(vocabulary)
     }
@@ -110,7 +110,7 @@ fn piece(model: Model, text: &str, kind: Kind) -> Box<[u8]> {
         Kind::Control | Kind::Unknown | Kind::Unused => Box::default(),
         Kind::UserDefined => text.as_bytes().into(),
         Kind::Byte => byte_of(text).into_iter().collect(),
-        Kind::Normal if model == Model::Spm => text.replace('▁', " ").into_bytes().into(),
+        Kind::Normal if model != Model::Bpe => text.replace('▁', " ").into_bytes().into(),
         // A letter that stands for no byte can only stand for itself.
         Kind::Normal => match text.chars().map(byte_letters::byte_of).collect::<Option<Vec<u8>>>() {
             Some(bytes) => bytes.into(),

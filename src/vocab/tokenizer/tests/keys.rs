@@ -129,7 +129,9 @@ fn errors_name_the_key() {
     );
     let mut keys = bpe(&["a"], &[]);
     keys.set("tokenizer.ggml.pre", Value::from("whitespace"));
-    assert!(error(&keys).to_string().starts_with("tokenizer.ggml.pre is \"whitespace\", a pre-tokenizer that"));
+    assert!(
+        error(&keys).to_string().starts_with("tokenizer.ggml.pre is \"whitespace\", a pre-tokenizer that")
+    );
     keys.set("tokenizer.ggml.model", Value::from("bert"));
     assert!(error(&keys).to_string().starts_with("tokenizer.ggml.model is \"bert\"; kquant tokenizes for"));
     let keys = bpe(&["a", "a"], &[]);

@@ -5,6 +5,7 @@ mod golden;
 mod keys;
 mod properties;
 mod published;
+mod unigram;
 
 use std::fs;
 use std::path::{Path, PathBuf};

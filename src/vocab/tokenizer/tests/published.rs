@@ -60,8 +60,13 @@ fn check(file: &str) -> usize {
         let name = definition["name"].as_str().unwrap();
         let folder = Folder::new(&format!("{file}-{at}")).json("tokenizer.json", &tokenizer(definition));
         let config = json!({});
-        let request =
-            Request { folder: &folder.0, architecture: "llama", vocab_size: None, config: &config, pre: None };
+        let request = Request {
+            folder: &folder.0,
+            architecture: "llama",
+            vocab_size: None,
+            config: &config,
+            pre: None,
+        };
         let keys = load(&request).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(keys.get("tokenizer.ggml.pre").and_then(|pre| pre.as_str()), Some(name), "{definition}");
         let library = Tokenizer::from_folder(&request).unwrap();
