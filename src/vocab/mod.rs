@@ -9,7 +9,7 @@
 //! | `pre_tokenizer` | how byte-level BPE cuts a text into words, and llama.cpp's name for it |
 //! | `unigram`, `charsmap` | SentencePiece Unigram (`t5`), from either file |
 //! | `byte_letters` | how byte-level BPE writes bytes |
-//! | `special`, `post_processor`, `template` | ids of special tokens, which of them are added, chat templates |
+//! | `special`, `named`, `post_processor`, `template` | ids of special tokens, which of them are added, chat templates |
 //! | `tokenizer` | text to token ids and back |
 //!
 //! Keys, types, values and order are those of llama.cpp's converter, except where it makes llama.cpp tokenize
@@ -22,6 +22,7 @@ mod charsmap;
 mod error;
 mod files;
 mod model;
+mod named;
 mod post_processor;
 mod pre_tokenizer;
 mod spaces;
@@ -88,6 +89,7 @@ pub fn load(request: &Request) -> Result<Metadata, VocabError> {
     if request.architecture == "llama" {
         size_quirks(request, &files, rows, count, &mut out);
     }
+    named::write(&mut out);
     Ok(out)
 }
 
@@ -174,7 +176,7 @@ fn normalizer_flags(files: &Files, out: &mut Metadata) {
 /// What the converter knows llama models by: the sizes of their vocabularies.
 fn size_quirks(request: &Request, files: &Files, rows: Option<u64>, count: u64, out: &mut Metadata) {
     match rows {
-        // CodeLlama. Its infill tokens need no keys: llama.cpp finds them by their texts.
+        // CodeLlama.
         Some(32016) => {
             let roles = ["prefix", "suffix", "middle", "eot"];
             let mut special = Special::read(files, request.config, &roles, count);

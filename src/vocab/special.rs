@@ -17,6 +17,10 @@ pub(super) const ROLES: &[&str] = &["bos", "eos", "unk", "sep", "pad", "cls", "m
 pub(super) const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 /// Whether it puts an EOS last.
 pub(super) const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
+/// The token that ends a text.
+pub(super) const EOS: &str = "tokenizer.ggml.eos_token_id";
+/// The token that ends a turn of a conversation.
+pub(super) const EOT: &str = "tokenizer.ggml.eot_token_id";
 /// The token for what has no other.
 pub(super) const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
 
@@ -94,12 +98,12 @@ impl Special {
 fn id_key(role: &str) -> Option<&'static str> {
     Some(match role {
         "bos" => "tokenizer.ggml.bos_token_id",
-        "eos" => "tokenizer.ggml.eos_token_id",
+        "eos" => EOS,
         "unk" => UNKNOWN,
         "sep" => "tokenizer.ggml.seperator_token_id",
         "pad" => "tokenizer.ggml.padding_token_id",
         "mask" => "tokenizer.ggml.mask_token_id",
-        "eot" => "tokenizer.ggml.eot_token_id",
+        "eot" => EOT,
         "eom" => "tokenizer.ggml.eom_token_id",
         _ => return None,
     })

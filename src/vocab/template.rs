@@ -18,23 +18,22 @@ pub(super) struct Templates {
 }
 
 impl Templates {
-    /// Takes `tokenizer_config.json`'s, else `chat_template.jinja` (with `additional_chat_templates/`), else
-    /// `chat_template.json`. Like the converter, looks for none where `tokenizer_config.json` says nothing.
+    /// Takes `chat_template.jinja` and those of `additional_chat_templates/`, else `tokenizer_config.json`'s, else
+    /// `chat_template.json`'s. This is Hugging Face's order, in which the files, which fine-tuning writes anew, replace
+    /// what an older configuration says; the converter asks the configuration first, and none where that is empty.
     pub(super) fn read(files: &Files) -> Result<Self, VocabError> {
-        let none = Self { default: None, named: Vec::new() };
-        if !files.is_configured() {
-            return Ok(none);
+        let default = read_text(&files.folder.join("chat_template.jinja"))?;
+        let named = read_additional(&files.folder.join("additional_chat_templates"))?;
+        if default.is_some() || !named.is_empty() {
+            return Ok(Self { default, named });
         }
-        if let (Some(value), Some(file)) = (files.config("chat_template"), &files.tokenizer_config) {
+        let configured = files.config("chat_template").filter(|value| !value.is_null());
+        if let (Some(value), Some(file)) = (configured, &files.tokenizer_config) {
             return Self::parse(value, &file.path);
-        }
-        if let Some(text) = read_text(&files.folder.join("chat_template.jinja"))? {
-            let named = read_additional(&files.folder.join("additional_chat_templates"))?;
-            return Ok(Self { default: Some(text), named });
         }
         match read_json(files.folder.join("chat_template.json"))? {
             Some(file) => Self::parse(file.value.get("chat_template").unwrap_or(&Value::Null), &file.path),
-            None => Ok(none),
+            None => Ok(Self { default: None, named: Vec::new() }),
         }
     }
 

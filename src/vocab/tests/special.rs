@@ -131,3 +131,39 @@ fn roberta_adds_all_and_names_what_is_missing() {
     let wanted = "bos=0 eos=1 seperator=1 add_bos=true add_eos=true add_sep=true";
     assert_eq!(keys(post, Some(tokenizer_config), json!({})), wanted);
 }
+
+/// The small vocabulary with more tokens from id 5 on.
+fn with_tokens(texts: &[&str]) -> Folder {
+    let mut tokenizer = small();
+    let added = tokenizer["added_tokens"].as_array_mut().unwrap();
+    added.extend(
+        texts.iter().zip(5..).map(|(text, id)| json!({ "id": id, "content": text, "special": true })),
+    );
+    Folder::with_tokenizer("gpt2", &tokenizer)
+}
+
+#[test]
+fn frames_of_fill_in_the_middle_and_ends_of_messages_are_found_by_their_texts() {
+    let texts = [
+        "<fim_suffix>",
+        "<fim_prefix>",
+        "<fim_middle>",
+        "<|fim_pad|>",
+        "<reponame>",
+        "<|file_sep|>",
+        "<|eom_id|>",
+    ];
+    let out = with_tokens(&texts).load().unwrap();
+    let id = |role: &str| out.get(&format!("tokenizer.ggml.{role}_token_id")).and_then(Value::as_u64);
+    let roles = ["fim_pre", "fim_suf", "fim_mid", "fim_pad", "fim_rep", "fim_sep", "eom", "eot"];
+    assert_eq!(roles.map(id), [Some(6), Some(5), Some(7), Some(8), Some(9), Some(10), Some(11), None]);
+}
+
+#[test]
+fn an_end_of_a_turn_is_named_where_it_is_not_the_end_of_all() {
+    let eot = |eos: u64| {
+        let folder = with_tokens(&["<|endoftext|>", "<|im_end|>"]).config(json!({ "eos_token_id": eos }));
+        folder.load().unwrap().get("tokenizer.ggml.eot_token_id").and_then(Value::as_u64)
+    };
+    assert_eq!((eot(5), eot(6)), (Some(6), None));
+}

@@ -24,10 +24,16 @@ fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn one_in_tokenizer_config() {
+fn files_come_before_tokenizer_config_and_that_before_chat_template_json() {
     let folder = folder().json("tokenizer_config.json", &json!({ "chat_template": "T" }));
-    let folder = folder.bytes("chat_template.jinja", b"unused");
-    assert_eq!(templates(folder), pairs(&[("chat_template", "T")]));
+    let folder = folder.json("chat_template.json", &json!({ "chat_template": "J" }));
+    let text = |folder: &Folder| match folder.load().unwrap().get("tokenizer.chat_template") {
+        Some(Value::String(text)) => text.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(text(&folder), "T");
+    let folder = folder.bytes("chat_template.jinja", b"D");
+    assert_eq!(text(&folder), "D");
 }
 
 #[test]
@@ -44,9 +50,12 @@ fn several_in_tokenizer_config() {
 }
 
 #[test]
-fn null_in_tokenizer_config_means_none() {
-    let folder = folder().json("tokenizer_config.json", &json!({ "chat_template": null }));
-    assert_eq!(templates(folder.bytes("chat_template.jinja", b"unused")), []);
+fn null_in_tokenizer_config_says_nothing() {
+    let folder = || folder().json("tokenizer_config.json", &json!({ "chat_template": null }));
+    assert_eq!(templates(folder()), []);
+    assert_eq!(templates(folder().bytes("chat_template.jinja", b"D")), pairs(&[("chat_template", "D")]));
+    let json = folder().json("chat_template.json", &json!({ "chat_template": "J" }));
+    assert_eq!(templates(json), pairs(&[("chat_template", "J")]));
 }
 
 #[test]
@@ -78,8 +87,11 @@ fn anything_else_is_refused() {
 }
 
 #[test]
-fn none_is_looked_for_where_tokenizer_config_says_nothing() {
-    let bare = || Folder::with_tokenizer("gpt2", &small()).bytes("chat_template.jinja", b"unused");
-    assert_eq!(templates(bare()), []);
-    assert_eq!(templates(bare().json("tokenizer_config.json", &json!({}))), []);
+fn a_file_needs_no_configuration() {
+    let bare = || Folder::with_tokenizer("gpt2", &small()).bytes("chat_template.jinja", b"D");
+    assert_eq!(templates(bare()), pairs(&[("chat_template", "D")]));
+    assert_eq!(templates(bare().json("tokenizer_config.json", &json!({}))), pairs(&[("chat_template", "D")]));
+    let list = json!({ "chat_template": [{ "name": "rag", "template": "R" }] });
+    let json = Folder::with_tokenizer("gpt2", &small()).json("chat_template.json", &list);
+    assert_eq!(templates(json), pairs(&[("chat_template.rag", "R"), ("chat_templates", "rag")]));
 }

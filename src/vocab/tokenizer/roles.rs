@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 
 use kquant_formats::gguf::Metadata;
 
-use super::super::special::{ADD_BOS, ADD_EOS};
+use super::super::named::{NAMED, TURN_ENDS};
+use super::super::special::{ADD_BOS, ADD_EOS, EOT};
 use super::super::tokens::Kind;
 use super::keys::{self, Model};
 use super::vocabulary::Vocabulary;
@@ -26,21 +27,6 @@ const PRE_WITH_BOS: &[&str] = &[
     "tekken",
 ];
 
-/// Ends of a turn.
-const TURN_ENDS: &[&str] = &[
-    "<|eot_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<end_of_turn>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "<EOT>",
-    "_<EOT>",
-    "[EOT]",
-    "<｜end▁of▁sentence｜>",
-    "<end_of_utterance>",
-];
-
 /// More ends of generation.
 const OTHER_ENDS: &[&str] = &[
     "<|return|>",
@@ -54,72 +40,6 @@ const OTHER_ENDS: &[&str] = &[
     "<turn|>",
     "<|tool_response>",
     "[e~[",
-];
-
-/// Tokens of a role that has a key of its own, found by their texts where the key is missing.
-struct Named {
-    keys: &'static [&'static str],
-    texts: &'static [&'static str],
-    /// Whether generation stops there.
-    ends: bool,
-}
-
-/// Ends of a message, and what frames the text in fill-in-the-middle tasks.
-const NAMED: &[Named] = &[
-    Named { keys: &["tokenizer.ggml.eom_token_id"], texts: &["<|eom_id|>"], ends: true },
-    Named {
-        keys: &["tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.prefix_token_id"],
-        texts: &[
-            "<|fim_prefix|>",
-            "<fim-prefix>",
-            "<fim_prefix>",
-            "<｜fim▁begin｜>",
-            "<PRE>",
-            "▁<PRE>",
-            "<|code_prefix|>",
-            "<|prefix|>",
-        ],
-        ends: false,
-    },
-    Named {
-        keys: &["tokenizer.ggml.fim_suf_token_id", "tokenizer.ggml.suffix_token_id"],
-        texts: &[
-            "<|fim_suffix|>",
-            "<fim-suffix>",
-            "<fim_suffix>",
-            "<｜fim▁hole｜>",
-            "<SUF>",
-            "▁<SUF>",
-            "<|code_suffix|>",
-            "<|suffix|>",
-        ],
-        ends: false,
-    },
-    Named {
-        keys: &["tokenizer.ggml.fim_mid_token_id", "tokenizer.ggml.middle_token_id"],
-        texts: &[
-            "<|fim_middle|>",
-            "<fim-middle>",
-            "<fim_middle>",
-            "<｜fim▁end｜>",
-            "<MID>",
-            "▁<MID>",
-            "<|code_middle|>",
-            "<|middle|>",
-        ],
-        ends: false,
-    },
-    Named {
-        keys: &["tokenizer.ggml.fim_pad_token_id"],
-        texts: &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"],
-        ends: true,
-    },
-    Named {
-        keys: &["tokenizer.ggml.fim_rep_token_id"],
-        texts: &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"],
-        ends: true,
-    },
-    Named { keys: &["tokenizer.ggml.fim_sep_token_id"], texts: &["<|file_sep|>"], ends: true },
 ];
 
 /// Tokens that are text to be shown, whatever the file says (gpt-oss).
@@ -149,7 +69,7 @@ impl Roles {
         let mut roles = Self {
             bos: id("tokenizer.ggml.bos_token_id", spm.then_some(1)),
             eos: id("tokenizer.ggml.eos_token_id", spm.then_some(2).or(ugm.then_some(1))),
-            eot: id("tokenizer.ggml.eot_token_id", None),
+            eot: id(EOT, None),
             add_bos: keys::flag(metadata, ADD_BOS)
                 .unwrap_or(spm || model == Model::Bpe && PRE_WITH_BOS.contains(&keys::pre(metadata))),
             add_eos: keys::flag(metadata, ADD_EOS).unwrap_or(ugm),
@@ -182,7 +102,7 @@ impl Roles {
             }
         }
         let turn_ends = find(vocabulary, TURN_ENDS);
-        self.eot = self.eot.or(turn_ends.first().copied());
+        self.eot = self.eot.or(TURN_ENDS.iter().find_map(|text| find(vocabulary, &[text]).first().copied()));
         for id in turn_ends.into_iter().chain(find(vocabulary, OTHER_ENDS)) {
             vocabulary.set_kind(id, Kind::Control);
             self.ends.insert(id);

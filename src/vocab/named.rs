@@ -1,0 +1,114 @@
+//! Tokens that are known by their texts: ends of turns and messages, and what frames a text in fill-in-the-middle tasks.
+//!
+//! llama.cpp looks for these texts where a file has no keys, and takes any one that it meets. The converter leaves it to
+//! that; here the keys are written, so that the file says what it means.
+
+use std::collections::HashMap;
+
+use kquant_formats::gguf::{Array, Metadata, Value};
+
+use super::special::{EOS, EOT};
+
+/// Ends of a turn, the surest first.
+pub(super) const TURN_ENDS: &[&str] = &[
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "<｜end▁of▁sentence｜>",
+    "<end_of_utterance>",
+];
+
+/// Tokens of a role that has a key of its own, found by their texts where the key is missing.
+pub(super) struct Named {
+    /// The key, and names that it had before.
+    pub(super) keys: &'static [&'static str],
+    /// The texts, in any order.
+    pub(super) texts: &'static [&'static str],
+    /// Whether generation stops there.
+    pub(super) ends: bool,
+}
+
+/// Ends of a message, and what frames the text in fill-in-the-middle tasks.
+pub(super) const NAMED: &[Named] = &[
+    Named { keys: &["tokenizer.ggml.eom_token_id"], texts: &["<|eom_id|>"], ends: true },
+    Named {
+        keys: &["tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.prefix_token_id"],
+        texts: &[
+            "<|fim_prefix|>",
+            "<fim-prefix>",
+            "<fim_prefix>",
+            "<｜fim▁begin｜>",
+            "<PRE>",
+            "▁<PRE>",
+            "<|code_prefix|>",
+            "<|prefix|>",
+        ],
+        ends: false,
+    },
+    Named {
+        keys: &["tokenizer.ggml.fim_suf_token_id", "tokenizer.ggml.suffix_token_id"],
+        texts: &[
+            "<|fim_suffix|>",
+            "<fim-suffix>",
+            "<fim_suffix>",
+            "<｜fim▁hole｜>",
+            "<SUF>",
+            "▁<SUF>",
+            "<|code_suffix|>",
+            "<|suffix|>",
+        ],
+        ends: false,
+    },
+    Named {
+        keys: &["tokenizer.ggml.fim_mid_token_id", "tokenizer.ggml.middle_token_id"],
+        texts: &[
+            "<|fim_middle|>",
+            "<fim-middle>",
+            "<fim_middle>",
+            "<｜fim▁end｜>",
+            "<MID>",
+            "▁<MID>",
+            "<|code_middle|>",
+            "<|middle|>",
+        ],
+        ends: false,
+    },
+    Named {
+        keys: &["tokenizer.ggml.fim_pad_token_id"],
+        texts: &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"],
+        ends: true,
+    },
+    Named {
+        keys: &["tokenizer.ggml.fim_rep_token_id"],
+        texts: &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"],
+        ends: true,
+    },
+    Named { keys: &["tokenizer.ggml.fim_sep_token_id"], texts: &["<|file_sep|>"], ends: true },
+];
+
+/// Sets the keys of tokens that are there and have none yet; an end of a turn only where it is not the end of all.
+pub(super) fn write(out: &mut Metadata) {
+    let Some(Value::Array(Array::String(tokens))) = out.get("tokenizer.ggml.tokens") else { return };
+    let ids: HashMap<&str, u32> = tokens.iter().map(String::as_str).zip(0..).collect();
+    let find = |texts: &[&str]| texts.iter().find_map(|text| ids.get(text).copied());
+    let mut found = Vec::new();
+    let eos = out.get(EOS).and_then(Value::as_u64);
+    if out.get(EOT).is_none() {
+        found.extend(find(TURN_ENDS).filter(|&id| eos != Some(u64::from(id))).map(|id| (EOT, id)));
+    }
+    for named in NAMED {
+        let known = named.keys.iter().any(|key| out.get(key).is_some());
+        if let (Some(&key), Some(id)) = (named.keys.first(), find(named.texts).filter(|_| !known)) {
+            found.push((key, id));
+        }
+    }
+    for (key, id) in found {
+        out.set(key, Value::U32(id));
+    }
+}
