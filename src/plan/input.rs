@@ -14,6 +14,8 @@ pub struct Input {
     pub metadata: Metadata,
     /// Output tensors without types.
     pub tensors: Vec<MappedTensor>,
+    /// What the metadata cannot say of the vocabulary.
+    pub warnings: Vec<String>,
 }
 
 /// Why a model cannot be converted.
@@ -35,7 +37,11 @@ pub fn describe(opened: &Opened, pre: Option<&str>) -> Result<Input, InputError>
     let folder = match &opened.origin {
         Origin::HuggingFace { folder } => folder,
         Origin::Gguf { metadata } => {
-            return Ok(Input { metadata: metadata.clone(), tensors: same_tensors(opened) });
+            return Ok(Input {
+                metadata: metadata.clone(),
+                tensors: same_tensors(opened),
+                warnings: Vec::new(),
+            });
         }
     };
     let config = arch::Config::open(&folder.join("config.json")).map_err(ArchError::from)?;
@@ -61,10 +67,11 @@ pub fn describe(opened: &Opened, pre: Option<&str>) -> Result<Input, InputError>
         config: &config.json(),
         pre,
     };
-    for (key, value) in vocab::load(&request)?.iter() {
+    let vocabulary = vocab::load(&request)?;
+    for (key, value) in vocabulary.keys.iter() {
         metadata.set(key, value.clone());
     }
-    Ok(Input { metadata, tensors })
+    Ok(Input { metadata, tensors, warnings: vocabulary.warnings })
 }
 
 /// A GGUF's tensors, each from itself.

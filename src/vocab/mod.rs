@@ -10,6 +10,7 @@
 //! | `unigram`, `charsmap` | SentencePiece Unigram (`t5`), from either file |
 //! | `byte_letters` | how byte-level BPE writes bytes |
 //! | `special`, `named`, `post_processor`, `template` | ids of special tokens, which of them are added, chat templates |
+//! | `warnings` | what the keys cannot say |
 //! | `tokenizer` | text to token ids and back |
 //!
 //! Keys, types, values and order are those of llama.cpp's converter, except where it makes llama.cpp tokenize
@@ -34,6 +35,7 @@ mod tests;
 mod tokenizer;
 mod tokens;
 mod unigram;
+mod warnings;
 
 use std::path::Path;
 
@@ -62,12 +64,21 @@ pub struct Request<'a> {
     pub pre: Option<&'a str>,
 }
 
+/// A folder's tokenizer as a GGUF has it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// All `tokenizer.*` keys, in the converter's order.
+    pub keys: Metadata,
+    /// What they cannot say, so that llama.cpp finds other tokens than the model knows.
+    pub warnings: Vec<String>,
+}
+
 /// Reads a folder's tokenizer into all `tokenizer.*` keys, in the converter's order.
 ///
 /// # Errors
 /// When there is no tokenizer, a file is malformed or contradicts another, the vocabulary is larger than the
 /// embedding, or it is of a kind that kquant or llama.cpp does not have.
-pub fn load(request: &Request) -> Result<Metadata, VocabError> {
+pub fn load(request: &Request) -> Result<Loaded, VocabError> {
     if let Some(name) = request.pre {
         pre_tokenizer::check_name(name)?;
     }
@@ -90,7 +101,7 @@ pub fn load(request: &Request) -> Result<Metadata, VocabError> {
         size_quirks(request, &files, rows, count, &mut out);
     }
     named::write(&mut out);
-    Ok(out)
+    Ok(Loaded { warnings: warnings::of(&files, &out), keys: out })
 }
 
 /// `vocab_size` of `config.json`, or of its text part.

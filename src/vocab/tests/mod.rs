@@ -7,6 +7,7 @@ mod sentencepiece;
 mod special;
 mod templates;
 mod unigram;
+mod warnings;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use kquant_formats::gguf::{Array, Metadata, Value};
 use serde_json::json;
 
-use super::{Request, VocabError, load};
+use super::{Loaded, Request, VocabError, load};
 
 /// A temporary folder with tokenizer files.
 struct Folder {
@@ -72,6 +73,10 @@ impl Folder {
     }
 
     fn load(&self) -> Result<Metadata, VocabError> {
+        Ok(self.loaded()?.keys)
+    }
+
+    fn loaded(&self) -> Result<Loaded, VocabError> {
         let Self { path, architecture, config, pre } = self;
         load(&Request { folder: path, architecture, vocab_size: None, config, pre: *pre })
     }
@@ -88,7 +93,7 @@ fn load_data(folder: &str, architecture: &str) -> Metadata {
     let path = data(folder);
     let config = serde_json::from_slice(&fs::read(path.join("config.json")).unwrap()).unwrap();
     let request = Request { folder: &path, architecture, vocab_size: None, config: &config, pre: None };
-    load(&request).unwrap()
+    load(&request).unwrap().keys
 }
 
 fn data(folder: &str) -> PathBuf {

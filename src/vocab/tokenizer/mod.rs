@@ -66,7 +66,7 @@ impl Tokenizer {
         let files = Files::read(request.folder)?;
         match &files.tokenizer {
             Some(file) if !unigram::is_unigram(file) => hugging_face::read(request, &files, file),
-            _ => Self::from_metadata(&super::load(request)?),
+            _ => Self::from_metadata(&super::load(request)?.keys),
         }
     }
 
@@ -78,7 +78,7 @@ impl Tokenizer {
         let model = keys::Model::read(metadata)?;
         let mut vocabulary = Vocabulary::read(metadata, model)?;
         let roles = Roles::read(metadata, model, &mut vocabulary);
-        let splitter = Splitter::new(&vocabulary)?;
+        let splitter = Splitter::new(metadata, &vocabulary)?;
         let engine = match model {
             keys::Model::Spm => Engine::Spm { splitter, spm: Spm::read(metadata, &vocabulary)? },
             keys::Model::Bpe => Engine::Bpe { splitter, bpe: Bpe::read(metadata, &vocabulary)? },

@@ -1,11 +1,18 @@
 //! Cutting a text at tokens that are found before anything is merged.
 
 use aho_corasick::AhoCorasick;
+use kquant_formats::gguf::{Metadata, Value};
 
 use super::super::tokens::Kind;
 use super::error::TokenizerError;
 use super::keys;
 use super::vocabulary::Vocabulary;
+
+/// Tokens of Phi-3 that swallow no spaces.
+const PHI3_KEEPS: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
+
+/// What C calls spaces.
+const SPACES: [char; 6] = [' ', '\t', '\n', '\u{b}', '\u{c}', '\r'];
 
 /// A part of a text.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,6 +30,8 @@ struct Special {
     text: String,
     /// Whether it is found only where special tokens are asked for.
     control: bool,
+    /// Whether it swallows the spaces after it.
+    strips: bool,
 }
 
 /// Finds special tokens.
@@ -36,14 +45,16 @@ pub(super) struct Splitter {
 
 impl Splitter {
     /// Collects control, unknown and user-defined tokens.
-    pub(super) fn new(vocabulary: &Vocabulary) -> Result<Self, TokenizerError> {
+    pub(super) fn new(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Self, TokenizerError> {
+        let phi3 = is_phi3(metadata);
         let special = |(id, text): (u32, &str)| {
             let control = match vocabulary.kind(id) {
                 Kind::Control | Kind::Unknown => true,
                 Kind::UserDefined => false,
                 Kind::Normal | Kind::Unused | Kind::Byte => return None,
             };
-            Some(Special { id, text: text.to_owned(), control })
+            let strips = phi3 && !PHI3_KEEPS.contains(&text);
+            Some(Special { id, text: text.to_owned(), control, strips })
         };
         let mut tokens: Vec<Special> = vocabulary.iter().filter_map(special).collect();
         tokens.sort_by_key(|token| std::cmp::Reverse(token.text.len()));
@@ -73,13 +84,23 @@ impl Splitter {
     }
 }
 
+/// Whether llama.cpp takes the model for a Phi-3. No key says which tokens swallow spaces; it goes by the name.
+fn is_phi3(metadata: &Metadata) -> bool {
+    let name = metadata.get("general.name").and_then(Value::as_str).unwrap_or_default().to_ascii_lowercase();
+    name.contains("phi-3") || name.contains("phi3")
+}
+
 /// Cuts one fragment at every occurrence of `token`.
 fn cut<'a>(fragment: Fragment<'a>, token: &Special) -> Vec<Fragment<'a>> {
     let Fragment::Text(text) = fragment else { return vec![fragment] };
     let mut out = Vec::new();
     for (at, part) in text.split(token.text.as_str()).enumerate() {
+        let mut part = part;
         if at > 0 {
             out.push(Fragment::Token(token.id));
+            if token.strips {
+                part = part.trim_start_matches(SPACES);
+            }
         }
         if !part.is_empty() {
             out.push(Fragment::Text(part));

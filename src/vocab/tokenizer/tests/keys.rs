@@ -155,3 +155,16 @@ fn a_byte_without_a_token_is_an_error_in_sentencepiece() {
     let error = tokenizer.encode("a", false).expect_err("no space");
     assert_eq!(error.to_string(), "the vocabulary has no token for byte 0xe2 of the text, not even <0xE2>");
 }
+
+#[test]
+fn tokens_of_phi_3_swallow_the_spaces_after_them() {
+    let mut keys = spm(&[("▁", -1.0, 1), ("a", -2.0, 1), ("<|user|>", 0.0, 3)]);
+    let [space, a, user] = [FIRST, FIRST + 1, FIRST + 2];
+    let encode = |keys: &Metadata, text| Tokenizer::from_metadata(keys).unwrap().encode(text, true).unwrap();
+    assert_eq!(encode(&keys, "<|user|>\n a"), [user, space, 3 + 0x0a, space, a]);
+    keys.set("general.name", Value::from("Phi 3"));
+    assert_eq!(encode(&keys, "<|user|> a"), [user, space, space, a]);
+    keys.set("general.name", Value::from("Phi-3 Mini"));
+    assert_eq!(encode(&keys, "<|user|>\n a"), [user, space, a]);
+    assert_eq!(encode(&keys, "<s> a"), [1, space, space, a]);
+}

@@ -36,7 +36,7 @@ fn from_folder(folder: &str, architecture: &str) -> Tokenizer {
 
 /// The keys that a folder becomes.
 fn keys_of(folder: &str, architecture: &str) -> Metadata {
-    request(folder, architecture, load).unwrap()
+    request(folder, architecture, load).unwrap().keys
 }
 
 /// The tokenizer that a folder's keys make.

@@ -67,7 +67,7 @@ fn check(file: &str) -> usize {
             config: &config,
             pre: None,
         };
-        let keys = load(&request).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let keys = load(&request).unwrap_or_else(|error| panic!("{name}: {error}")).keys;
         assert_eq!(keys.get("tokenizer.ggml.pre").and_then(|pre| pre.as_str()), Some(name), "{definition}");
         let library = Tokenizer::from_folder(&request).unwrap();
         let own = Tokenizer::from_metadata(&keys).unwrap();

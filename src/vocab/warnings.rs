@@ -1,0 +1,65 @@
+//! What a GGUF cannot say of a tokenizer, so that llama.cpp finds other tokens than the model knows.
+
+use kquant_formats::gguf::{Array, Metadata, Value as Kv};
+use serde_json::Value;
+
+use super::files::{Files, Json};
+use super::spaces::{kind, steps};
+use super::tokens::Kind;
+
+/// Flags of added tokens that llama.cpp has not.
+const FLAGS: [&str; 3] = ["lstrip", "rstrip", "single_word"];
+
+/// Most tokens that a warning names.
+const SHOWN: usize = 5;
+
+/// Compares the files with the keys made of them.
+pub(super) fn of(files: &Files, keys: &Metadata) -> Vec<String> {
+    let mut out = Vec::new();
+    let model = keys.get("tokenizer.ggml.model").and_then(Kv::as_str);
+    let types = keys.get("tokenizer.ggml.token_type");
+    let has_bytes =
+        matches!(types, Some(Kv::Array(Array::I32(types))) if types.contains(&(Kind::Byte as i32)));
+    if model == Some("t5") && has_bytes {
+        out.push(
+            "the tokenizer writes what has no token in bytes; llama.cpp's Unigram tokenizer makes unknown tokens of it"
+                .to_owned(),
+        );
+    }
+    let Some(file) = &files.tokenizer else { return out };
+    if model == Some("gpt2") {
+        let left_out = steps(file, "normalizer", "normalizers");
+        let left_out = left_out.into_iter().filter(|step| !is_harmless(kind(step)));
+        out.extend(left_out.map(|step| {
+            format!("llama.cpp's byte-level BPE has no normalizer; the tokenizer's is left out: {step}")
+        }));
+    }
+    out.extend(flags(file));
+    out
+}
+
+/// Whether a normalizer changes no text as it is usually written, or has a key.
+fn is_harmless(kind: &str) -> bool {
+    matches!(kind, "" | "NFC" | "Lowercase" | "StripAccents")
+}
+
+/// Added tokens with flags. Phi-3's are not among them: llama.cpp knows it by its name.
+fn flags(file: &Json) -> Option<String> {
+    let entries = file.value.get("added_tokens").and_then(Value::as_array)?;
+    let flagged = |flag: &&str, entry: &Value| entry.get(*flag).and_then(Value::as_bool).unwrap_or(false);
+    let content = |entry: &Value| entry.get("content").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let found: Vec<&Value> =
+        entries.iter().filter(|entry| FLAGS.iter().any(|flag| flagged(flag, entry))).collect();
+    if found.is_empty() || found.iter().any(|entry| content(entry) == "<|assistant|>") {
+        return None;
+    }
+    let names: Vec<String> = found.iter().take(SHOWN).map(|entry| format!("{:?}", content(entry))).collect();
+    let more = found.len().checked_sub(SHOWN).filter(|&more| more > 0);
+    let more = more.map_or_else(String::new, |more| format!(" and {more} more"));
+    Some(format!(
+        "{} added tokens swallow the spaces beside them or are whole words only (lstrip, rstrip, single_word), of which \
+         llama.cpp knows nothing: {}{more}",
+        found.len(),
+        names.join(", ")
+    ))
+}
