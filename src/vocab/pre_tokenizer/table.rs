@@ -99,9 +99,10 @@ const NUMBERS: &str = r"\p{N}+";
 
 /// Definitions by name.
 ///
-/// gpt-2, smollm, falcon, llama-bpe, qwen2, spark2_5 and the deepseek ones are whole definitions as published. The
-/// others have the expression that llama.cpp quotes from the model's file, followed by plain byte letters as in every
-/// file of that kind seen; should one be written otherwise, it is not found, never mistaken for another.
+/// gpt-2, smollm, falcon, llama-bpe, qwen2, bloom, spark2_5 and the deepseek ones are whole definitions as published.
+/// The others have the expressions that llama.cpp quotes from the model's file, or runs in this order, followed by plain
+/// byte letters as in every file of that kind seen. Should one be written otherwise, it is found if it cuts alike, never
+/// mistaken for another.
 pub(in crate::vocab) static DEFINITIONS: &[Definition] = &[
     Definition {
         name: "gpt-2",
