@@ -34,6 +34,7 @@ impl GgufCheckpoint {
                     dtype: block.map_or("?", |b| b.name),
                     block,
                     stored: block.map_or((1, 0), |b| (b.elements as u64, b.bytes as u64)),
+                    gathered: None,
                     shard: t.shard,
                 }
             })

@@ -3,6 +3,7 @@
 mod gguf;
 mod mxfp4;
 mod open;
+mod quantized;
 mod safetensors;
 
 use std::ops::Range;
@@ -14,6 +15,7 @@ use kquant_kernels::block::BlockType;
 pub use gguf::type_layout;
 pub use kquant_formats::source::Io;
 pub use open::{OpenError, Opened, Origin, open, open_by};
+pub use quantized::Quantization;
 
 /// A tensor as the checkpoint stores it.
 #[derive(Debug, Clone)]
@@ -28,8 +30,19 @@ pub struct TensorInfo {
     pub block: Option<&'static BlockType>,
     /// Weights and bytes of what is stored together: a block, or one number.
     pub stored: (u64, u64),
+    /// For weights whose rows are in no one place of the file.
+    pub gathered: Option<Gathered>,
     /// Index of the file that holds it, in the order of [`Opened::files`].
     pub shard: usize,
+}
+
+/// Rows that are gathered from several places of a file.
+#[derive(Debug, Clone, Copy)]
+pub struct Gathered {
+    /// How many are best gathered at once: reading one reads pages that hold parts of so many.
+    pub together: u64,
+    /// The type of GGUF that keeps what there is of the weights, where nothing quantizes them.
+    pub plain: Option<&'static BlockType>,
 }
 
 impl TensorInfo {
@@ -106,6 +119,15 @@ pub trait Checkpoint: Send + Sync {
         out.copy_from_slice(bytes);
         Ok(())
     }
+
+    /// Gathers the stored bytes of rows `rows` of tensor `tensor` into `out`; for tensors that are
+    /// [`gathered`](TensorInfo::gathered).
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    fn gather(&self, tensor: usize, _rows: Range<u64>, _out: &mut [u8]) -> Result<(), ReadError> {
+        Err(ReadError(format!("rows of tensor number {tensor} are not gathered")))
+    }
 }
 
 /// Bytes of rows `rows` of tensor `tensor`, counted from the tensor's start.
@@ -143,8 +165,31 @@ impl dyn Checkpoint + '_ {
         rows: Range<u64>,
         buffer: &'b mut Vec<u8>,
     ) -> Result<Window<'b>, ReadError> {
-        let range = row_range(self.info(tensor)?, &rows)?;
+        let info = self.info(tensor)?;
+        let range = row_range(info, &rows)?;
+        if info.gathered.is_some() {
+            let bytes = (range.end - range.start) as usize;
+            if buffer.len() < bytes {
+                buffer.resize(bytes, 0);
+            }
+            let out = &mut buffer[..bytes];
+            self.gather(tensor, rows, out)?;
+            return Ok(Window::of(out));
+        }
         Ok(self.extent(tensor)?.window(range, buffer)?)
+    }
+
+    /// Copies the stored bytes of rows `rows` of tensor `tensor` into `out`.
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch).
+    pub fn fetch_rows(&self, tensor: usize, rows: Range<u64>, out: &mut [u8]) -> Result<(), ReadError> {
+        let info = self.info(tensor)?;
+        let range = row_range(info, &rows)?;
+        match info.gathered {
+            Some(_) if out.len() as u64 == range.end - range.start => self.gather(tensor, rows, out),
+            _ => Ok(self.extent(tensor)?.read_at(range.start, out)?),
+        }
     }
 
     /// Copies the stored bytes of columns `columns` of row `row` of tensor `tensor` into `out`.
@@ -159,6 +204,12 @@ impl dyn Checkpoint + '_ {
         out: &mut [u8],
     ) -> Result<(), ReadError> {
         let info = self.info(tensor)?;
+        if info.gathered.is_some() && columns == (0..info.columns()) {
+            return self.fetch_rows(tensor, row..row + 1, out);
+        }
+        if info.gathered.is_some() {
+            return Err(info.unreadable(format_args!("a part of row {row}; give it in another format")));
+        }
         let first = row_range(info, &(row..row + 1))?.start;
         let at = |column: u64| info.stored_bytes(column).filter(|_| columns.end <= info.columns());
         let place = at(columns.start)
@@ -172,8 +223,14 @@ impl dyn Checkpoint + '_ {
 
     /// Tells the system that rows `rows` of tensor `tensor` are wanted soon.
     pub fn will_need(&self, tensor: usize, rows: Range<u64>) {
-        let range = self.info(tensor).and_then(|info| row_range(info, &rows));
-        if let (Ok(range), Ok(extent)) = (range, self.extent(tensor)) {
+        let Ok(info) = self.info(tensor) else { return };
+        let Ok(extent) = self.extent(tensor) else { return };
+        if info.gathered.is_some() {
+            // Any rows need pages of all of it.
+            if rows.start == 0 {
+                extent.will_need(0..extent.bytes());
+            }
+        } else if let Ok(range) = row_range(info, &rows) {
             extent.will_need(range);
         }
     }

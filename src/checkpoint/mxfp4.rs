@@ -63,6 +63,7 @@ impl Fp4 {
             dtype: block.name,
             block: Some(block),
             stored: (ELEMENTS, CODES as u64),
+            gathered: None,
             shard: blocks.shard,
         };
         Ok((info, Self { scales: stored, block }))

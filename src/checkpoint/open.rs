@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use kquant_formats::FormatError;
 use kquant_formats::gguf::{Gguf, Metadata};
 use kquant_formats::safetensors::SafeTensors;
-use serde_json::Value as Json;
 
 use super::gguf::{GgufCheckpoint, type_layout};
 use super::safetensors::SafeTensorsCheckpoint;
-use super::{Checkpoint, Io, ReadError};
+use super::{Checkpoint, Io, Quantization, ReadError};
 
 /// What surrounds the tensors.
 #[derive(Debug)]
@@ -34,6 +33,8 @@ pub struct Opened {
     pub checkpoint: Box<dyn Checkpoint>,
     /// Its metadata, or where that is found.
     pub origin: Origin,
+    /// How its weights are quantized, where a checkpoint's configuration says that they are.
+    pub quantization: Option<Quantization>,
     /// The files that hold the tensors, in the order of `TensorInfo::shard`.
     pub files: Vec<PathBuf>,
 }
@@ -94,7 +95,12 @@ pub fn open_by(path: &Path, io: Io) -> Result<Opened, OpenError> {
         let gguf = Gguf::open_by(path, type_layout, io)?;
         let files = gguf.files().map(|f| f.path().to_owned()).collect();
         let origin = Origin::Gguf { metadata: gguf.metadata().clone() };
-        return Ok(Opened { checkpoint: Box::new(GgufCheckpoint::new(gguf)), origin, files });
+        return Ok(Opened {
+            checkpoint: Box::new(GgufCheckpoint::new(gguf)),
+            origin,
+            quantization: None,
+            files,
+        });
     }
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) {
         return Err(OpenError::NotAModel {
@@ -137,16 +143,9 @@ fn refuse_gguf_folder(folder: &Path) -> Result<(), OpenError> {
 fn open_safetensors(path: &Path, folder: &Path, io: Io) -> Result<Opened, OpenError> {
     let file = SafeTensors::open_by(path, io)?;
     let files = file.files().iter().map(|f| f.path().to_owned()).collect();
-    let checkpoint = SafeTensorsCheckpoint::new(file, scale_block(folder))
+    let quantization = Quantization::read(folder);
+    let checkpoint = SafeTensorsCheckpoint::new(file, quantization.as_ref())
         .map_err(|source| OpenError::Tensor { path: path.to_owned(), source })?;
     let origin = Origin::HuggingFace { folder: folder.to_owned() };
-    Ok(Opened { checkpoint: Box::new(checkpoint), origin, files })
-}
-
-/// `quantization_config.weight_block_size` of config.json. A file that is missing or malformed is reported by whoever
-/// needs it; a checkpoint that is only looked at does not.
-fn scale_block(folder: &Path) -> Option<[u64; 2]> {
-    let config: Json = serde_json::from_slice(&fs::read(folder.join("config.json")).ok()?).ok()?;
-    let block = config.get("quantization_config")?.get("weight_block_size")?;
-    Some([block.get(0)?.as_u64()?, block.get(1)?.as_u64()?])
+    Ok(Opened { checkpoint: Box::new(checkpoint), origin, quantization, files })
 }

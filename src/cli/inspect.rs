@@ -53,6 +53,10 @@ fn print_text(opened: &Opened) -> io::Result<()> {
     for file in &opened.files {
         writeln!(out, "{}", file.display())?;
     }
+    if let Some(quantization) = &opened.quantization {
+        let state = if quantization.refusal.is_some() { ", not supported" } else { "" };
+        writeln!(out, "\nquantized: {}{state}", quantization.describe())?;
+    }
     if let Some(metadata) = metadata(opened) {
         writeln!(out, "\n{} keys", metadata.len())?;
         let rows: Vec<_> =
@@ -84,7 +88,11 @@ fn as_json(opened: &Opened) -> Json {
     let metadata: Option<serde_json::Map<_, _>> = metadata(opened).map(|m| {
         m.iter().map(|(k, v)| (k.to_owned(), json!({ "type": type_name(v), "value": to_json(v) }))).collect()
     });
-    json!({ "files": opened.files, "metadata": metadata, "tensors": tensors })
+    let quantization = opened
+        .quantization
+        .as_ref()
+        .map(|q| json!({ "method": q.method, "details": q.details, "supported": q.refusal.is_none() }));
+    json!({ "files": opened.files, "quantization": quantization, "metadata": metadata, "tensors": tensors })
 }
 
 fn type_name(value: &Value) -> &'static str {

@@ -270,9 +270,16 @@ fn gather_rows<'b>(
     let (index, _) = source_row(tensor, rows.start).ok_or_else(|| missing(rows.start))?;
     let stride = checkpoint.stored_bytes(index, columns)?;
     let out = part_of(buffer, stride * (rows.end - rows.start));
-    for (row, out) in rows.clone().zip(out.chunks_exact_mut(stride.max(1) as usize)) {
+    let mut rest = &mut *out;
+    let mut row = rows.start;
+    while row < rows.end {
         let (index, from) = source_row(tensor, row).ok_or_else(|| missing(row))?;
-        checkpoint.fetch_columns(index, from, 0..columns, out)?;
+        // Rows that follow each other in the checkpoint are read together.
+        let follows = |&n: &u64| source_row(tensor, row + n) == Some((index, from + n));
+        let count = (1..rows.end - row).take_while(follows).count() as u64 + 1;
+        let (part, others) = rest.split_at_mut((stride * count) as usize);
+        checkpoint.fetch_rows(index, from..from + count, part)?;
+        (row, rest) = (row + count, others);
     }
     Ok(out)
 }

@@ -55,9 +55,9 @@ struct Need {
 impl Need {
     fn of(tensor: &PlannedTensor, checkpoint: &dyn Checkpoint) -> Self {
         let (mapped, columns) = (&tensor.mapped, tensor.mapped.columns());
-        let stored =
-            mapped.first_stored().and_then(|index| checkpoint.tensors().get(index)).map(|info| info.stored);
-        let (elements, bytes) = stored.unwrap_or((1, 0));
+        let stored = mapped.first_stored().and_then(|index| checkpoint.tensors().get(index));
+        let (elements, bytes) = stored.map_or((1, 0), |info| info.stored);
+        let gathered = stored.and_then(|info| info.gathered).map_or(1, |gathered| gathered.together.max(1));
         // Of rows that become columns those between are fetched too.
         let step = match &mapped.source {
             Source::Tensor { rows: Rows::Transposed { step, .. }, .. } => Some(*step),
@@ -68,9 +68,9 @@ impl Need {
             (columns.div_ceil(elements.max(1))).saturating_mul(bytes).saturating_mul(step.unwrap_or(1));
         let piece = (PIECE / columns.max(1)).max(if transposed { 32 } else { 1 });
         let together = match head_rows(mapped) {
-            Some(head) => head,
+            Some(head) => head * gathered.div_ceil(head),
             None if transposed => PAGE * elements / bytes.max(1),
-            None => 1,
+            None => gathered,
         };
         let encoded = tensor.bytes.div_ceil(mapped.rows().max(1));
         Self { row: per_row + encoded, weights: columns * 4, piece, together: together.max(1) }
@@ -165,6 +165,7 @@ mod tests {
             dtype: "F16",
             block: block::by_name("F16"),
             stored: (1, 2),
+            gathered: None,
             shard: 0,
         });
         let mapped = MappedTensor {
@@ -184,7 +185,7 @@ mod tests {
             bytes: mapped.weights() / 32 * 34,
             mapped,
         };
-        let plan = Plan { tensors: vec![tensor], files: Vec::new(), warnings: Vec::new() };
+        let plan = Plan { tensors: vec![tensor], files: Vec::new(), warnings: Vec::new(), notes: Vec::new() };
         split(&plan, &half, memory, 2)
     }
 

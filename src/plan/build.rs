@@ -11,7 +11,7 @@ use super::{
     FallbackView, Input, Keep, KeyOverride, MappedTensor, Plan, PlannedFile, PlannedTensor, Rows, Source,
 };
 use crate::calibrated::Provenance;
-use crate::checkpoint::{Checkpoint, Opened};
+use crate::checkpoint::{Checkpoint, Opened, Quantization};
 use crate::pipeline::Importance;
 use crate::recipe::{self, Choice, ModelFacts, RecipeError, TensorFacts};
 
@@ -98,7 +98,17 @@ pub fn build(request: &Request) -> Result<(Plan, Importance), PlanError> {
     }
     let files = lay_out(&mut tensors, request)?;
     let warnings = request.input.warnings.iter().cloned().chain(found).collect();
-    Ok((Plan { tensors, files, warnings }, importance))
+    let notes = request.opened.quantization.iter().filter(|q| q.is_lossy()).map(bounded).collect();
+    Ok((Plan { tensors, files, warnings, notes }, importance))
+}
+
+/// What is to be known of a source that is quantized.
+fn bounded(quantization: &Quantization) -> String {
+    format!(
+        "the source is quantized ({}): the result can be no better than that, and errors add up. The original, where \
+         there is one, gives more",
+        quantization.describe()
+    )
 }
 
 /// The input's tensors in the order in which they are written: llama-quantize's, by shard when the split is kept.
@@ -123,11 +133,14 @@ fn shard(tensor: &MappedTensor, request: &Request) -> usize {
 fn kept_type(tensor: &MappedTensor, checkpoint: &dyn Checkpoint) -> Result<&'static BlockType, PlanError> {
     let name = match (tensor.first_stored(), tensor.keep) {
         (None, _) | (_, Keep::F32) => "F32",
-        (Some(index), Keep::Source) => match checkpoint.tensors().get(index).and_then(|t| t.block) {
-            Some(block) => return Ok(block),
-            // 8-bit floats and their scales have no type of their own in GGUF.
-            None => "BF16",
-        },
+        (Some(index), Keep::Source) => {
+            let stored = checkpoint.tensors().get(index);
+            match stored.and_then(|t| t.block.or(t.gathered.and_then(|gathered| gathered.plain))) {
+                Some(block) => return Ok(block),
+                // 8-bit floats and their scales have no type of their own in GGUF.
+                None => "BF16",
+            }
+        }
     };
     block::by_name(name).ok_or_else(|| tensor_error(tensor, format!("the type table lacks {name}")))
 }

@@ -27,6 +27,9 @@ pub enum InputError {
     /// Its tokenizer.
     #[error(transparent)]
     Vocab(#[from] VocabError),
+    /// Its weights.
+    #[error("{0}")]
+    Quantized(String),
 }
 
 /// Names, shapes and metadata of the output. Reads no tensor data. `pre` overrides the pre-tokenizer's name.
@@ -44,6 +47,9 @@ pub fn describe(opened: &Opened, pre: Option<&str>) -> Result<Input, InputError>
             });
         }
     };
+    if let Some(what) = opened.quantization.as_ref().and_then(|q| q.refusal.clone()) {
+        return Err(InputError::Quantized(what));
+    }
     let config = arch::Config::open(&folder.join("config.json")).map_err(ArchError::from)?;
     let family = arch::find(&config)?;
     let tensors = family.tensors(&config, opened.checkpoint.as_ref())?;

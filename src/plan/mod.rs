@@ -58,4 +58,6 @@ pub struct Plan {
     pub files: Vec<PlannedFile>,
     /// What a user should know before it runs.
     pub warnings: Vec<String>,
+    /// What is no fault, but good to know.
+    pub notes: Vec<String>,
 }

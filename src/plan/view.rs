@@ -70,6 +70,9 @@ pub struct PlanView<'a> {
     pub metadata_sha256: Vec<String>,
     /// What a user should know.
     pub warnings: &'a [String],
+    /// What is no fault, but good to know.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub notes: &'a [String],
 }
 
 impl Plan {
@@ -90,6 +93,7 @@ impl Plan {
             fallback_weights: fallen_weights as f64 / weights.max(1) as f64,
             metadata_sha256: self.files.iter().map(|f| Sha256::digest(&f.header).hex()).collect(),
             warnings: &self.warnings,
+            notes: &self.notes,
         }
     }
 }

@@ -41,6 +41,7 @@ impl Memory {
             dtype: "BF16",
             block: None,
             stored: (1, 2),
+            gathered: None,
             shard: 0,
         });
         self.values.push(values);

@@ -45,6 +45,13 @@ enum Bytes<'a> {
     Read(&'a [u8]),
 }
 
+impl<'a> Window<'a> {
+    /// Bytes that the caller has put together.
+    pub fn of(bytes: &'a [u8]) -> Self {
+        Self(Bytes::Read(bytes))
+    }
+}
+
 impl Deref for Window<'_> {
     type Target = [u8];
 

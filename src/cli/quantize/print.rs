@@ -8,9 +8,12 @@ use kquant_kernels::isa::Isa;
 
 use crate::cli::{bytes, table};
 
-/// What the user should know before a long run: warnings and tensors that do not get the type they should.
+/// What the user should know before a long run: notes, warnings and tensors that do not get the type they should.
 pub(super) fn warn(view: &PlanView) -> io::Result<()> {
     let mut err = io::stderr().lock();
+    for note in view.notes {
+        writeln!(err, "note: {note}")?;
+    }
     for warning in view.warnings {
         writeln!(err, "warning: {warning}")?;
     }
