@@ -258,6 +258,11 @@ fn published_mxfp4_is_taken_over_losslessly() {
     };
     let kept_experts = experts(tensors(&kept));
     assert!(kept_experts.len() == 9 && kept_experts.iter().all(|t| t.1 == "MXFP4"), "{kept_experts:?}");
+    let copied = made(true, "COPY");
+    assert_eq!(experts(tensors(&copied)), kept_experts);
+    let shown: Json =
+        serde_json::from_str(&ok(kquant(["inspect", "--json", copied.to_str().unwrap()]))).unwrap();
+    assert_eq!(shown["metadata"]["general.file_type"]["value"], 38, "mostly MXFP4");
     let decoded = scratch.path("decoded.gguf");
     ok(quantize(&kept, &decoded, "F32", &["--allow-requantize"]));
     assert_eq!(experts(tensors(&decoded)), experts(tensors(&made(false, "F32"))), "and back");

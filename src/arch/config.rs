@@ -219,6 +219,16 @@ impl Config {
         ConfigError::Missing { file: self.origin.clone(), keys: keys.join(" or ") }
     }
 
+    /// What stands under `key`, null too.
+    pub(super) fn value(&self, key: &str) -> Option<&Json> {
+        self.values.get(key)
+    }
+
+    /// Every key.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
+    }
+
     fn first<'k>(&self, keys: &[&'k str]) -> Option<(&'k str, &Json)> {
         keys.iter()
             .find_map(|&key| self.values.get(key).filter(|json| !json.is_null()).map(|json| (key, json)))

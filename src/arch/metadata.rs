@@ -7,48 +7,51 @@ use crate::plan::MappedTensor;
 use super::Architecture;
 use super::config::{Config, ConfigError};
 use super::error::ArchError;
+use super::general::{Card, General, check_overrides};
 use super::naming::Naming;
 use super::size_label::size_label_of;
 
+/// What lies beside a checkpoint's configuration and tells of the model.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Surroundings<'a> {
+    /// The name of the model's folder, from which the model's name and its parts are guessed.
+    pub folder: &'a str,
+    /// `generation_config.json`: its sampling recommendations become `general.sampling.*`.
+    pub generation: Option<&'a Config>,
+    /// The model card.
+    pub card: Option<&'a Card>,
+    /// Keys that the user sets, by their names in GGUF; `general.base_models` and `general.datasets` are lists.
+    pub overrides: Option<&'a Config>,
+}
+
 /// The `general.*` keys and the family's own, in the order llama.cpp's converter writes them.
 ///
-/// `generation` is `generation_config.json` where there is one: its sampling recommendations become
-/// `general.sampling.*`. `folder` is the name of the model's folder, from which the model's name and its parts are
-/// guessed after `_name_or_path` of the configuration. `tensors` are those of [`Architecture::tensors`], counted for
-/// the size label. `general.file_type` and `general.quantization_version` depend on the recipe and are not set.
+/// `tensors` are those of [`Architecture::tensors`], counted for the size label. `general.file_type` and
+/// `general.quantization_version` depend on the recipe and are not set.
 ///
 /// # Errors
-/// As [`Architecture::keys`], and when a sampling recommendation has a wrong type.
+/// As [`Architecture::keys`], and when a sampling recommendation has a wrong type or the user sets an unknown key.
 pub fn metadata(
     architecture: &dyn Architecture,
     config: &Config,
-    generation: Option<&Config>,
-    folder: &str,
+    around: &Surroundings,
     tensors: &[MappedTensor],
 ) -> Result<Metadata, ArchError> {
     let parameters = tensors.iter().map(|t| t.shape.iter().copied().fold(1, u64::saturating_mul));
     let parameters = parameters.fold(0, u64::saturating_add);
+    if let Some(file) = around.overrides {
+        check_overrides(file)?;
+    }
 
     let mut out = Metadata::new();
     out.set("general.architecture", architecture.gguf_name().into());
     out.set("general.type", "model".into());
-    if let Some(generation) = generation {
-        sampling(generation, &mut out)?;
-    }
-    let naming = naming(config, folder, parameters)?;
-    let keys = [
-        ("general.name", naming.name.or_else(|| Some(architecture.gguf_name().to_owned()))),
-        ("general.version", naming.version),
-        ("general.organization", naming.organization),
-        ("general.finetune", naming.finetune),
-        ("general.basename", naming.basename),
-        ("general.size_label", naming.size_label.or_else(|| Some(size_label_of(tensors)))),
-    ];
-    for (key, value) in keys {
-        if let Some(value) = value {
-            out.set(key, Value::String(value));
-        }
-    }
+    sampling(around, &mut out)?;
+    let naming = naming(config, around.folder, parameters)?;
+    let mut general = General::new(around.card, naming, around.overrides, parameters);
+    general.default_to("name", || architecture.gguf_name().to_owned());
+    general.default_to("size_label", || size_label_of(tensors));
+    general.write(&mut out);
     for (key, value) in architecture.keys(config)? {
         out.set(key, value);
     }
@@ -86,15 +89,26 @@ static SAMPLING: &[Sampling] = &[
     Sampling("mirostat_eta", &["mirostat_eta"], Kind::Number),
 ];
 
-fn sampling(generation: &Config, out: &mut Metadata) -> Result<(), ConfigError> {
+/// Whether there is a recommendation called `name`.
+pub(super) fn is_sampling(name: &str) -> bool {
+    SAMPLING.iter().any(|Sampling(key, ..)| *key == name)
+}
+
+fn sampling(around: &Surroundings, out: &mut Metadata) -> Result<(), ConfigError> {
     for Sampling(key, names, kind) in SAMPLING {
+        let key = format!("general.sampling.{key}");
+        let (own, names): (_, &[&str]) = match around.overrides.filter(|file| file.value(&key).is_some()) {
+            Some(file) => (Some(file), &[&key]),
+            None => (around.generation, names),
+        };
+        let Some(own) = own else { continue };
         let value = match kind {
-            Kind::Text => generation.optional_text(names)?.map(Value::from),
-            Kind::Integer => generation.optional_integer(names)?.map(Value::I32),
-            Kind::Number => generation.optional_number(names)?.map(Value::F32),
+            Kind::Text => own.optional_text(names)?.map(Value::from),
+            Kind::Integer => own.optional_integer(names)?.map(Value::I32),
+            Kind::Number => own.optional_number(names)?.map(Value::F32),
         };
         if let Some(value) = value {
-            out.set(format!("general.sampling.{key}"), value);
+            out.set(key, value);
         }
     }
     Ok(())

@@ -8,7 +8,7 @@
 //! | `family`, `text` | a family as data, and what most configurations have in common |
 //! | `llama`, `gpt2` and so on | one family each: a table, its keys and its forward pass |
 //! | `rope` | rotary position settings, Llama 3's frequency factors |
-//! | `metadata`, `naming`, `size_label` | the `general.*` keys |
+//! | `metadata`, `general`, `naming`, `size_label` | the `general.*` keys |
 //!
 //! The next family is one file beside `llama.rs` and one line in `FAMILIES`: docs/adding-an-architecture.md.
 
@@ -22,6 +22,7 @@ mod family;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod general;
 mod gpt2;
 mod gpt_neox;
 mod gpt_oss;
@@ -48,7 +49,8 @@ mod text;
 
 pub use config::{Config, ConfigError};
 pub use error::{ArchError, Mismatch, WrongShape};
-pub use metadata::metadata;
+pub use general::{Card, CardError};
+pub use metadata::{Surroundings, metadata};
 
 use kquant_formats::gguf::Value;
 

@@ -200,7 +200,7 @@ impl Model {
     /// As [`open`](Self::open).
     pub fn open_by(path: &Path, pre: Option<&str>, io: Io) -> Result<Self, ModelError> {
         let opened = checkpoint::open_by(path, io)?;
-        let input = plan::describe(&opened, pre)
+        let input = plan::describe(&opened, pre, None)
             .map_err(|source| ModelError::Input { path: path.to_owned(), source })?;
         let name = keys::architecture(&input.metadata)?;
         let graph = arch::graph(name).ok_or_else(|| ModelError::Architecture {

@@ -1,5 +1,7 @@
 //! From an input, a recipe and statistics to a plan.
 
+use std::collections::BTreeMap;
+
 use kquant_formats::FormatError;
 use kquant_formats::gguf::{Metadata, TensorSpec, Value, layout, split};
 use kquant_formats::imatrix::Imatrix;
@@ -208,7 +210,7 @@ fn copied_whole(mapped: &MappedTensor, checkpoint: &dyn Checkpoint, block: &Bloc
 
 /// Puts every tensor at its place and makes the headers.
 fn lay_out(tensors: &mut [PlannedTensor], request: &Request) -> Result<Vec<PlannedFile>, PlanError> {
-    let file_type = request.recipe.file_type.id;
+    let file_type = request.recipe.file_type.id.or_else(|| kept_file_type(tensors, &request.input.metadata));
     let mut metadata = output_metadata(&request.input.metadata, file_type, request.imatrix);
     if let Some(calibration) = request.calibration {
         calibration.record(&mut metadata);
@@ -242,6 +244,19 @@ fn lay_out(tensors: &mut [PlannedTensor], request: &Request) -> Result<Vec<Plann
         files.push(PlannedFile { header: placed.header, bytes: placed.total });
     }
     Ok(files)
+}
+
+/// The file type of a copy: a GGUF knows its own, that of a checkpoint is the one that most of its weights have.
+fn kept_file_type(tensors: &[PlannedTensor], input: &Metadata) -> Option<u32> {
+    if input.get("general.file_type").is_some() {
+        return None;
+    }
+    let mut weights: BTreeMap<&str, u64> = BTreeMap::new();
+    for tensor in tensors.iter().filter(|t| t.mapped.shape.len() > 1) {
+        *weights.entry(tensor.block.name).or_default() += tensor.mapped.weights();
+    }
+    let (name, _) = weights.into_iter().max_by_key(|&(_, weights)| weights)?;
+    recipe::FILE_TYPES.iter().find(|t| t.base == Some(name))?.id
 }
 
 /// Keys of the files after the first: only what a reader of that file alone needs.

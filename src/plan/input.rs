@@ -1,5 +1,7 @@
 //! From an opened checkpoint to output tensors and metadata, whatever the format.
 
+use std::path::{Path, PathBuf};
+
 use kquant_formats::gguf::Metadata;
 
 use super::{Keep, MappedTensor, Rows, Source};
@@ -14,7 +16,7 @@ pub struct Input {
     pub metadata: Metadata,
     /// Output tensors without types.
     pub tensors: Vec<MappedTensor>,
-    /// What the metadata cannot say of the vocabulary.
+    /// What could not be used, or cannot be said in the metadata, and is not needed.
     pub warnings: Vec<String>,
 }
 
@@ -30,21 +32,25 @@ pub enum InputError {
     /// Its weights.
     #[error("{0}")]
     Quantized(String),
+    /// The user's metadata for an input that has its own.
+    #[error("--metadata is for checkpoints; a GGUF keeps its metadata, of which --override-kv changes keys")]
+    OwnMetadata,
 }
 
-/// Names, shapes and metadata of the output. Reads no tensor data. `pre` overrides the pre-tokenizer's name.
+/// Names, shapes and metadata of the output. Reads no tensor data. `pre` overrides the pre-tokenizer's name, `given` is a file
+/// of `general.*` keys that the user sets.
 ///
 /// # Errors
 /// [`InputError`] when the architecture, a tensor's shape or the tokenizer is not understood.
-pub fn describe(opened: &Opened, pre: Option<&str>) -> Result<Input, InputError> {
+pub fn describe(opened: &Opened, pre: Option<&str>, given: Option<&Path>) -> Result<Input, InputError> {
     let folder = match &opened.origin {
         Origin::HuggingFace { folder } => folder,
         Origin::Gguf { metadata } => {
-            return Ok(Input {
-                metadata: metadata.clone(),
-                tensors: same_tensors(opened),
-                warnings: Vec::new(),
-            });
+            if given.is_some() {
+                return Err(InputError::OwnMetadata);
+            }
+            let (metadata, tensors) = (metadata.clone(), same_tensors(opened));
+            return Ok(Input { metadata, tensors, warnings: Vec::new() });
         }
     };
     if let Some(what) = opened.quantization.as_ref().and_then(|q| q.refusal.clone()) {
@@ -53,16 +59,23 @@ pub fn describe(opened: &Opened, pre: Option<&str>) -> Result<Input, InputError>
     let config = arch::Config::open(&folder.join("config.json")).map_err(ArchError::from)?;
     let family = arch::find(&config)?;
     let tensors = family.tensors(&config, opened.checkpoint.as_ref())?;
+    let open = |path: PathBuf| arch::Config::open(&path).map_err(ArchError::from);
     let generation = folder.join("generation_config.json");
-    let generation = if generation.exists() {
-        Some(arch::Config::open(&generation).map_err(ArchError::from)?)
-    } else {
-        None
-    };
+    let generation = generation.exists().then(|| open(generation)).transpose()?;
+    let given = given.map(|path| open(path.to_owned())).transpose()?;
+    // A card is good to have, and written by hand.
+    let card = arch::Card::open(folder);
+    let warnings = card.as_ref().err().map(|e| format!("{e}; the model card's keys are left out"));
     // `.` and `..` are no names.
     let name = folder.canonicalize().ok().and_then(|f| Some(f.file_name()?.to_string_lossy().into_owned()));
     let name = name.unwrap_or_default();
-    let mut metadata = arch::metadata(family, &config, generation.as_ref(), &name, &tensors)?;
+    let around = arch::Surroundings {
+        folder: &name,
+        generation: generation.as_ref(),
+        card: card.as_ref().ok(),
+        overrides: given.as_ref(),
+    };
+    let mut metadata = arch::metadata(family, &config, &around, &tensors)?;
     let request = vocab::Request {
         folder,
         architecture: family.gguf_name(),
@@ -77,7 +90,8 @@ pub fn describe(opened: &Opened, pre: Option<&str>) -> Result<Input, InputError>
     for (key, value) in vocabulary.keys.iter() {
         metadata.set(key, value.clone());
     }
-    Ok(Input { metadata, tensors, warnings: vocabulary.warnings })
+    let warnings = warnings.into_iter().chain(vocabulary.warnings).collect();
+    Ok(Input { metadata, tensors, warnings })
 }
 
 /// A GGUF's tensors, each from itself.

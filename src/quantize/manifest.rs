@@ -11,7 +11,8 @@ use crate::verify::{Digest, Manifest, SourceFile, file_sha256};
 impl Prepared {
     /// The manifest of the run that `report` tells of; hashes the sources.
     pub(super) fn manifest(&self, report: &Report) -> Result<Manifest, QuantizeError> {
-        let sources: Vec<&PathBuf> = self.opened.files.iter().chain(self.job.statistics.path()).collect();
+        let sources: Vec<&PathBuf> =
+            self.opened.files.iter().chain(&self.job.metadata).chain(self.job.statistics.path()).collect();
         let hash = |path: &&PathBuf| match file_sha256(path) {
             Ok((sha256, bytes)) => Ok(SourceFile { name: file_name(path), bytes, sha256 }),
             Err(source) => Err(QuantizeError::Hash { path: (*path).clone(), source }),

@@ -34,6 +34,8 @@ pub struct Job {
     pub statistics: Statistics,
     /// How rows are encoded.
     pub encoder: &'static dyn Encoder,
+    /// A file of `general.*` keys that the user sets, as llama.cpp's converter takes it.
+    pub metadata: Option<PathBuf>,
     /// Metadata that the user sets.
     pub overrides: Vec<KeyOverride>,
     /// Whether the output is split as the input is.
@@ -142,7 +144,7 @@ pub fn prepare(job: Job) -> Result<Prepared, QuantizeError> {
         Statistics::Calibration(calibration) => calibration.importance(),
         _ => read.as_ref(),
     };
-    let input = plan::describe(&opened, job.pre.as_deref())
+    let input = plan::describe(&opened, job.pre.as_deref(), job.metadata.as_deref())
         .map_err(|source| QuantizeError::Input { path: job.model.clone(), source })?;
     let (plan, importance) = plan_job(&job, &opened, &input, imatrix)
         .map_err(|source| QuantizeError::Plan { path: job.model.clone(), source })?;

@@ -52,7 +52,8 @@ fn equals_converter(folder: &Path, name: &str, checkpoint: &Memory, with_values:
         let family = arch::find(&config).unwrap();
         let tensors = family.tensors(&config, checkpoint).unwrap();
 
-        let metadata = arch::metadata(family, &config, Some(&generation), name, &tensors).unwrap();
+        let around = arch::Surroundings { folder: name, generation: Some(&generation), ..Default::default() };
+        let metadata = arch::metadata(family, &config, &around, &tensors).unwrap();
         let recipe = ["general.file_type", "general.quantization_version"];
         let keys: Vec<_> = expected["kv"]
             .as_object()

@@ -145,7 +145,9 @@ fn sampling_recommendations_and_the_published_name() {
     .unwrap();
     let family = arch::find(&config).unwrap();
     let tensors = family.tensors(&config, &load("llama")).unwrap();
-    let metadata = arch::metadata(family, &config, Some(&generation), "snapshot", &tensors).unwrap();
+    let around =
+        arch::Surroundings { folder: "snapshot", generation: Some(&generation), ..Default::default() };
+    let metadata = arch::metadata(family, &config, &around, &tensors).unwrap();
     let general: Vec<_> = metadata.iter().filter(|(key, _)| key.starts_with("general.")).collect();
     let expected = [
         ("general.architecture", Value::from("llama")),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod cards;
 mod checkpoint;
 mod converter;
 mod keys;

@@ -267,7 +267,8 @@ fn files_that_are_no_configuration() {
     assert!(error.starts_with("cannot read no/such/config.json: "), "{error}");
     let sampling = Config::parse("generation_config.json", r#"{"top_k": "many"}"#).unwrap();
     let config = config("llama");
-    let error = arch::metadata(arch::find(&config).unwrap(), &config, Some(&sampling), "m", &[]).unwrap_err();
+    let around = arch::Surroundings { folder: "m", generation: Some(&sampling), ..Default::default() };
+    let error = arch::metadata(arch::find(&config).unwrap(), &config, &around, &[]).unwrap_err();
     assert!(
         error.to_string().starts_with("generation_config.json: `top_k` is \"many\", expected"),
         "{error}"

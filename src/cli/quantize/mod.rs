@@ -86,6 +86,9 @@ pub(super) struct Args {
     #[arg(long, help_heading = "Types")]
     allow_requantize: bool,
 
+    /// Authorship as llama.cpp's converter takes it: JSON of `general.*` keys, before model card and names.
+    #[arg(long, value_name = "FILE.json", help_heading = "Output")]
+    metadata: Option<PathBuf>,
     /// Set metadata; TYPE is int, float, bool or str; repeatable.
     #[arg(long, value_name = "KEY=TYPE:VALUE", help_heading = "Output")]
     override_kv: Vec<KeyOverride>,
@@ -198,6 +201,7 @@ fn job(args: &Args) -> anyhow::Result<Job> {
         },
         statistics: statistics(args, encoder)?,
         encoder,
+        metadata: args.metadata.clone(),
         overrides: args.override_kv.clone(),
         keep_split: args.keep_split,
         pre: args.text_args.pre.clone(),

@@ -1,0 +1,172 @@
+//! The `general.*` keys that tell who made a model, of what, and under which license.
+//!
+//! They come from the user's file, the model card, the configuration and the folder's name, in this order. Rules, keys and
+//! their order are those of llama.cpp's converter (gguf-py's `Metadata`).
+//!
+//! | file | what |
+//! |---|---|
+//! | `card` | the front matter of README.md |
+//! | `parents` | base models and datasets |
+
+mod card;
+mod parents;
+
+use kquant_formats::gguf::{Array, Metadata, Value};
+
+use super::config::{Config, ConfigError};
+use super::naming::Naming;
+use card::Node;
+pub use card::{Card, CardError};
+use parents::Parent;
+
+/// A text: the end of its key, and the card's keys that it is taken from, the first that is set.
+struct Text(&'static str, &'static [&'static str]);
+
+/// The texts, in the order of the file.
+static TEXTS: &[Text] = &[
+    Text("name", &["name", "model_name"]),
+    Text("author", &["author", "model_author", "model_creator"]),
+    Text("version", &["version", "model_version"]),
+    Text("organization", &["organization", "model_organization"]),
+    Text("finetune", &["finetune", "model_finetune"]),
+    Text("basename", &["basename", "model_basename", "model_type"]),
+    Text("description", &["description", "model_description"]),
+    Text("quantized_by", &[]),
+    Text("size_label", &["size_label", "model_size_label"]),
+    Text("license", &["license"]),
+    Text("license.name", &["license_name"]),
+    Text("license.link", &["license_link"]),
+    Text("url", &[]),
+    Text("doi", &[]),
+    Text("uuid", &[]),
+    Text("repo_url", &[]),
+    // What is converted is a source, not the place where the result is published.
+    Text("source.url", &["url", "model_url"]),
+    Text("source.doi", &["doi", "model_doi"]),
+    Text("source.uuid", &["uuid", "model_uuid"]),
+    Text("source.repo_url", &["repo_url", "model_repo_url"]),
+];
+
+/// Lists of base models or datasets: the part of their keys, the card's keys, the key of a user's file.
+struct Parents(&'static str, [&'static str; 3], &'static str);
+
+static PARENTS: [Parents; 2] = [
+    Parents("base_model", ["base_model", "base_models", "base_model_sources"], "general.base_models"),
+    Parents("dataset", ["datasets", "dataset", "dataset_sources"], "general.datasets"),
+];
+
+/// Lists of words: the end of their key and the card's keys, of which all are taken.
+static LISTS: [(&str, [&str; 2]); 2] =
+    [("tags", ["tags", "pipeline_tag"]), ("languages", ["languages", "language"])];
+
+/// What is told of a model.
+pub(super) struct General {
+    /// As [`TEXTS`].
+    texts: Vec<Option<String>>,
+    /// As [`PARENTS`].
+    parents: Vec<Option<Vec<Parent>>>,
+    /// As [`LISTS`].
+    lists: Vec<Option<Vec<String>>>,
+}
+
+impl General {
+    /// What the card tells, then the published name and the folder's; `overrides` has the last word.
+    pub(super) fn new(
+        card: Option<&Card>,
+        naming: Naming,
+        overrides: Option<&Config>,
+        parameters: u64,
+    ) -> Self {
+        let get = |key: &str| card.and_then(|card| card.get(key));
+        let mut texts: Vec<Option<String>> =
+            TEXTS.iter().map(|Text(_, keys)| keys.iter().find_map(|key| get(key)?.text())).collect();
+        let mut parents: Vec<Option<Vec<Parent>>> = PARENTS
+            .iter()
+            .map(|Parents(_, keys, _)| {
+                Some(parents::parents(keys.iter().find_map(|key| get(key))?, parameters))
+            })
+            .collect();
+        let list = |keys: &[&str]| -> Option<Vec<String>> {
+            let found: Vec<&Node> = keys.iter().filter_map(|key| get(key)).collect();
+            (!found.is_empty()).then(|| found.into_iter().flat_map(Node::texts).collect())
+        };
+        let mut lists: Vec<Option<Vec<String>>> = LISTS.iter().map(|(_, keys)| list(keys)).collect();
+
+        let named = [
+            ("name", naming.name),
+            ("version", naming.version),
+            ("organization", naming.organization),
+            ("finetune", naming.finetune),
+            ("basename", naming.basename),
+            ("size_label", naming.size_label),
+        ];
+        for (key, value) in named {
+            if let Some(at) = TEXTS.iter().position(|Text(end, _)| *end == key) {
+                texts[at] = texts[at].take().or(value);
+            }
+        }
+        let given = |key: &str| overrides.and_then(|file| file.value(key)).map(Node::from);
+        for (text, Text(end, _)) in texts.iter_mut().zip(TEXTS) {
+            if let Some(node) = given(&format!("general.{end}")) {
+                *text = node.text();
+            }
+        }
+        for (own, Parents(_, _, key)) in parents.iter_mut().zip(&PARENTS) {
+            if let Some(node) = given(key) {
+                *own = (node != Node::Null).then(|| parents::parents(&node, parameters));
+            }
+        }
+        for (own, (end, _)) in lists.iter_mut().zip(LISTS) {
+            if let Some(node) = given(&format!("general.{end}")) {
+                *own = Some(node.texts());
+            }
+        }
+        Self { texts, parents, lists }
+    }
+
+    /// Sets what nothing tells.
+    pub(super) fn default_to(&mut self, key: &str, value: impl FnOnce() -> String) {
+        if let Some(at) = TEXTS.iter().position(|Text(end, _)| *end == key) {
+            self.texts[at].get_or_insert_with(value);
+        }
+    }
+
+    /// Writes the keys.
+    pub(super) fn write(&self, out: &mut Metadata) {
+        for (text, Text(end, _)) in self.texts.iter().zip(TEXTS) {
+            if let Some(text) = text {
+                out.set(format!("general.{end}"), Value::String(text.clone()));
+            }
+        }
+        for (own, Parents(kind, ..)) in self.parents.iter().zip(&PARENTS) {
+            if let Some(own) = own {
+                parents::write(kind, own, out);
+            }
+        }
+        for (list, (end, _)) in self.lists.iter().zip(LISTS) {
+            // GGUF's readers want an element's type.
+            if let Some(list) = list.as_ref().filter(|list| !list.is_empty()) {
+                out.set(format!("general.{end}"), Value::Array(Array::String(list.clone())));
+            }
+        }
+    }
+}
+
+/// Whether a user's file may have `key`.
+fn is_known(key: &str) -> bool {
+    let Some(end) = key.strip_prefix("general.") else { return false };
+    TEXTS.iter().any(|Text(text, _)| *text == end)
+        || PARENTS.iter().any(|Parents(.., own)| *own == key)
+        || LISTS.iter().any(|(list, _)| *list == end)
+        || end.strip_prefix("sampling.").is_some_and(super::metadata::is_sampling)
+}
+
+/// Asserts that every key of a user's file is known.
+pub(super) fn check_overrides(file: &Config) -> Result<(), ConfigError> {
+    const EXPECTED: &str = "a key of authorship, such as `general.name`, `general.license`, `general.base_models` or \
+                            `general.sampling.temp`; for others there is --override-kv";
+    match file.keys().find(|key| !is_known(key)) {
+        Some(key) => Err(file.unusable(key, EXPECTED)),
+        None => Ok(()),
+    }
+}
