@@ -49,6 +49,7 @@ fn prepared(model: &Path, kind: &str, io: Io) -> Prepared {
         recipe: recipe::Options { pure: true, ..options },
         statistics: Statistics::None,
         encoder: encode::by_name("ggml").unwrap(),
+        metadata: None,
         overrides: Vec::new(),
         keep_split: false,
         pre: None,

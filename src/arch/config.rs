@@ -69,7 +69,8 @@ impl Config {
         }
     }
 
-    /// Parses `text`; `origin` is the file name for errors.
+    /// Parses `text`; `origin` is the file name for errors. Of a model that does not only read text, what `text_config` says
+    /// stands in for what is said of all of it.
     ///
     /// # Errors
     /// When `text` is not a JSON object.
@@ -77,9 +78,20 @@ impl Config {
         let origin = origin.into();
         // Some editors leave a byte order mark, which JSON does not allow.
         match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
-            Ok(values) => Ok(Self { origin, prefix: String::new(), values }),
+            Ok(values) => Ok(Self { origin, prefix: String::new(), values: of_text(values) }),
             Err(source) => Err(ConfigError::Json { file: origin, source }),
         }
+    }
+
+    /// The same with `defaults`, an object, where nothing is set.
+    pub(super) fn or(&self, defaults: Json) -> Self {
+        let mut config = self.clone();
+        for (key, value) in defaults.as_object().into_iter().flatten() {
+            if config.values.get(key).is_none_or(Json::is_null) {
+                config.values.insert(key.clone(), value.clone());
+            }
+        }
+        config
     }
 
     /// All values, as parsed.
@@ -243,4 +255,12 @@ impl Config {
         let Some((key, json)) = self.first(keys) else { return Ok(None) };
         read(json).map(Some).ok_or_else(|| self.unusable(key, expected))
     }
+}
+
+/// What a configuration says of the part that reads and writes text.
+fn of_text(mut values: Map<String, Json>) -> Map<String, Json> {
+    if let Some(Json::Object(text)) = values.remove("text_config") {
+        values.extend(text.into_iter().filter(|(_, value)| !value.is_null()));
+    }
+    values
 }

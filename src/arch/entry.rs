@@ -108,6 +108,11 @@ impl Entry {
         Self { f32: true, ..self }
     }
 
+    /// Whether it becomes the same output as `other`.
+    pub(super) fn makes_what(&self, other: &Self) -> bool {
+        self.to == other.to
+    }
+
     pub(super) fn per_layer(&self) -> bool {
         self.from.contains(LAYER)
     }

@@ -22,10 +22,11 @@ const PATTERN: usize = 6;
 /// The family.
 pub(super) static FAMILY: Family = Family {
     name: NAME,
-    classes: &["Gemma3ForCausalLM"],
-    model_types: &["gemma3_text"],
+    classes: &["Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"],
+    model_types: &["gemma3_text", "gemma3"],
     sizes,
     keys: |config, sizes| {
+        let config = &complete(config);
         let mut keys = text::keys(NAME, config, sizes)?;
         text::head_widths(&mut keys, sizes);
         keys.optional_number(
@@ -65,7 +66,22 @@ static GRAPH: Graph = Graph {
     ..Graph::PLAIN
 };
 
+/// The configuration with what transformers fills in: published ones of models that also see images leave most out.
+fn complete(config: &Config) -> Config {
+    config.or(serde_json::json!({
+        "vocab_size": 262_208,
+        "max_position_embeddings": 131_072,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1_000_000.0,
+        "sliding_window": 4096,
+    }))
+}
+
 fn sizes(config: &Config) -> Result<Sizes, ArchError> {
+    let config = &complete(config);
     let sizes = text::plain_sizes(config, NAME)?;
     text::window_pattern(config, NAME, PATTERN)?;
     // The 27B model.

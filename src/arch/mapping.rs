@@ -1,5 +1,6 @@
 //! A family's tensors as a table, and the one walk that maps a checkpoint by it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::dims::Sizes;
@@ -48,7 +49,8 @@ impl Table {
             if self.ignored.iter().any(|end| info.name.ends_with(end)) {
                 continue;
             }
-            let (pattern, place) = pattern(info.name.strip_prefix(self.prefix).unwrap_or(&info.name));
+            let Some(name) = name_in_text(&info.name) else { continue };
+            let (pattern, place) = pattern(name.strip_prefix(self.prefix).unwrap_or(&name));
             let further = sizes.layers..sizes.layers.saturating_add(sizes.further_layers);
             if place.layer.is_some_and(|layer| further.contains(&layer)) {
                 continue;
@@ -88,6 +90,20 @@ impl Table {
         if wrong.is_empty() { Ok(mapped) } else { Err(ArchError::Mismatch(Box::new(wrong))) }
     }
 
+    /// Whether the entry at `at` is the first of several that make the same output, of which one must be there, and none was
+    /// found.
+    fn is_without_alternative(&self, at: usize, found: &Found) -> bool {
+        let all = || self.entries.iter().copied().flatten().enumerate();
+        let same: Vec<usize> = match all().nth(at) {
+            Some((_, entry)) => {
+                all().filter(|(_, other)| other.makes_what(entry)).map(|(at, _)| at).collect()
+            }
+            None => Vec::new(),
+        };
+        let any = |&at: &usize| found.range((at, Place::FIRST)..=(at, Place::LAST)).next().is_some();
+        same.len() > 1 && same[0] == at && !same.iter().any(any)
+    }
+
     fn missing(&self, sizes: &Sizes, found: &Found, checkpoint: &dyn Checkpoint) -> Vec<String> {
         let prefixed = checkpoint.tensors().iter().any(|t| t.name.starts_with(self.prefix));
         let prefix = if prefixed { self.prefix } else { "" };
@@ -97,7 +113,7 @@ impl Table {
         let mut missing = Vec::new();
         for (at, entry) in self.entries.iter().copied().flatten().enumerate() {
             let any = found.range((at, Place::FIRST)..=(at, Place::LAST)).next().is_some();
-            if entry.optional && !any {
+            if entry.optional && !any && !self.is_without_alternative(at, found) {
                 continue;
             }
             let own = |layer: &Option<u32>| layer.is_none_or(|layer| entry.is_in(layer, sizes));
@@ -113,6 +129,19 @@ impl Table {
             }
         }
         missing
+    }
+}
+
+/// The name of a text model's tensor, which is part of one with eyes or ears; `None` for what is not the text model's.
+fn name_in_text(name: &str) -> Option<Cow<'_, str>> {
+    const OTHERS: [&str; 2] = ["vision_tower.", "multi_modal_projector."];
+    let inner = name.strip_prefix("model.").unwrap_or(name);
+    if OTHERS.iter().any(|other| inner.starts_with(other)) {
+        return None;
+    }
+    match name.split_once("language_model.") {
+        Some((before, after)) => Some(Cow::Owned(format!("{before}{after}"))),
+        None => Some(Cow::Borrowed(name)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use kquant::arch;
 use kquant::plan::{Keep, MappedTensor, Rows, Source};
+use kquant_formats::gguf::Value;
 use serde_json::json;
 
 use crate::checkpoint::Memory;
@@ -139,5 +140,101 @@ fn llama_31_rope_factors() {
         let smooth = (waves - 1.0) / 3.0;
         let exact = 1.0 / ((1.0 - smooth) / 8.0 + smooth);
         assert!((f64::from(factor) / exact - 1.0).abs() < 1e-6, "factor {i}");
+    }
+}
+
+/// The names and shapes of a folder without weights.
+fn shapes(model: &str) -> Memory {
+    let path = crate::folder("../archs-without-weights").join(model).join("tensors.json");
+    let shapes: std::collections::BTreeMap<String, Vec<u64>> =
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let mut checkpoint = Memory::default();
+    shapes.iter().for_each(|(name, shape)| checkpoint.push(name, shape, Vec::new()));
+    checkpoint
+}
+
+/// What is made, sorted by name.
+fn sorted(mut tensors: Vec<MappedTensor>) -> Vec<(String, Vec<u64>, Keep)> {
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    tensors.into_iter().map(|t| (t.name, t.shape, t.keep)).collect()
+}
+
+/// Published Gemma 3 models also see images; their configurations leave out what transformers fills in.
+#[test]
+fn the_text_of_a_model_that_sees() {
+    let name = "../archs-without-weights/gemma3";
+    let (plain, checkpoint) = (config(name), shapes("gemma3"));
+    let family = arch::find(&plain).unwrap();
+    let text = plain.json();
+    let nested = json!({ "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "hidden_size": null,
+        "text_config": text, "vision_config": { "hidden_size": 7 }, "vocab_size": 3 });
+    let mut nested = nested.as_object().unwrap().clone();
+    nested["text_config"].as_object_mut().unwrap().remove("architectures");
+    let nested = arch::Config::parse("config.json", &serde_json::to_string(&nested).unwrap()).unwrap();
+    assert_eq!(arch::find(&nested).unwrap().gguf_name(), "gemma3");
+    assert_eq!(family.keys(&nested).unwrap(), family.keys(&plain).unwrap());
+    let expected = sorted(family.tensors(&plain, &checkpoint).unwrap());
+    let spellings: [fn(&str) -> String; 2] =
+        [|name| format!("language_model.{name}"), |name| name.replacen("model.", "model.language_model.", 1)];
+    for spelled in spellings {
+        let mut seeing = shapes("gemma3");
+        seeing.rename(spelled);
+        seeing.push("vision_tower.vision_model.embeddings.patch_embedding.bias", &[7], Vec::new());
+        seeing.push("model.multi_modal_projector.mm_soft_emb_norm.weight", &[7], Vec::new());
+        assert_eq!(sorted(family.tensors(&nested, &seeing).unwrap()), expected);
+    }
+    let published = json!({ "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "text_config": {
+        "hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text", "num_hidden_layers": 34,
+        "rope_scaling": { "factor": 8.0, "rope_type": "linear" }, "sliding_window": 1024 } });
+    let keys = family.keys(&arch::Config::parse("config.json", &published.to_string()).unwrap()).unwrap();
+    for (key, value) in
+        [("context_length", 131_072), ("attention.head_count_kv", 4), ("attention.sliding_window", 1024)]
+    {
+        assert!(keys.contains(&(format!("gemma3.{key}"), Value::U32(value))), "{key}: {keys:?}");
+    }
+    assert!(keys.contains(&("gemma3.rope.freq_base".to_owned(), Value::F32(1e6))), "{keys:?}");
+}
+
+#[test]
+fn experts_in_one_tensor() {
+    let config = config("../archs-without-weights/qwen3_moe");
+    let family = arch::find(&config).unwrap();
+    let plain = family.tensors(&config, &shapes("qwen3_moe")).unwrap();
+    let experts = |part: &str| get(&plain, &format!("blk.0.ffn_{part}_exps.weight")).shape.clone();
+    let [hidden, inner, count] = experts("gate")[..] else { panic!("{plain:?}") };
+    let layers = (0..)
+        .take_while(|layer| plain.iter().any(|t| t.name == format!("blk.{layer}.attn_q.weight")))
+        .count();
+    let names: Vec<String> = {
+        let checkpoint = shapes("qwen3_moe");
+        let all = kquant::checkpoint::Checkpoint::tensors(&checkpoint).iter().map(|t| t.name.clone());
+        all.filter(|name| name.contains(".experts.")).collect()
+    };
+    let fused = |without: &str| {
+        let mut checkpoint = shapes("qwen3_moe");
+        names.iter().for_each(|name| checkpoint.remove(name));
+        for layer in 0..layers as u64 {
+            let base = format!("model.layers.{layer}.mlp.experts");
+            checkpoint.push_counting(&format!("{base}.gate_up_proj"), &[count, 2 * inner, hidden]);
+            checkpoint.push_counting(&format!("{base}.down_proj"), &[count, hidden, inner]);
+        }
+        if !without.is_empty() {
+            (0..layers).for_each(|l| checkpoint.remove(&format!("model.layers.{l}.mlp.experts.{without}")));
+        }
+        checkpoint
+    };
+    let checkpoint = fused("");
+    let made = family.tensors(&config, &checkpoint).unwrap();
+    assert_eq!(sorted(made.clone()), sorted(plain.clone()));
+    let up = checkpoint.values_of(get(&made, "blk.0.ffn_up_exps.weight"));
+    assert_eq!(
+        [up[0], up[(inner * hidden) as usize]],
+        [inner * hidden, 3 * inner * hidden].map(|n| n as f32)
+    );
+    for (without, absent) in
+        [("down_proj", "experts.0.down_proj.weight"), ("gate_up_proj", "experts.0.gate_proj.weight")]
+    {
+        let error = family.tensors(&config, &fused(without)).unwrap_err().to_string();
+        assert!(error.contains(absent), "{error}");
     }
 }

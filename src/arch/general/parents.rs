@@ -26,7 +26,7 @@ pub(super) fn parents(node: &Node, parameters: u64) -> Vec<Parent> {
                 let (_, value) = entries.iter().rev().find(|(key, _)| key == field)?;
                 Some((field, value.text()?))
             };
-            FIELDS.iter().filter_map(|name| field(&name)).collect()
+            FIELDS.iter().filter_map(field).collect()
         }
         Node::Null | Node::List(_) => Parent::new(),
     };

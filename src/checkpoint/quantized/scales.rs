@@ -58,9 +58,14 @@ impl Scales {
     /// Multiplies `out`, the weights from column `at.1` of row `at.0` on, by the scales of their blocks.
     pub(crate) fn apply(&self, at: (u64, u64), row_length: u64, out: &mut [f32]) {
         let (mut row, mut column) = at;
-        for value in out {
-            *value *= self.values[((row / self.rows) * self.grid_columns + column / self.columns) as usize];
-            column += 1;
+        let mut rest = out;
+        while !rest.is_empty() {
+            // Up to the end of the block or row.
+            let run = (self.columns - column % self.columns).min(row_length - column).min(rest.len() as u64);
+            let (weights, others) = rest.split_at_mut(run as usize);
+            let scale = self.values[((row / self.rows) * self.grid_columns + column / self.columns) as usize];
+            weights.iter_mut().for_each(|weight| *weight *= scale);
+            (rest, column) = (others, column + run);
             if column == row_length {
                 (row, column) = (row + 1, 0);
             }
