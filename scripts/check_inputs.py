@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Checks that quantized checkpoints are read as they are defined: GPTQ, AWQ, compressed-tensors, fp8 and the like.
 
-For each layout a checkpoint is made of MODEL, and a plain one of the values that its codes stand for (quantized.py). kquant must
+For each layout a checkpoint is made of each model, and a plain one of the values that its codes stand for (quantized.py). kquant must
 write the same F32 tensors from both. With --converter FOLDER (scripts/converter.sh makes one) the tensors must also be those
 that llama.cpp's convert_hf_to_gguf.py writes, for the layouts that it reads. Needs numpy.
 
-    scripts/check_inputs.py --kquant target/release/kquant [--converter FOLDER] [--model tests/data/tiny-llama]
+    scripts/check_inputs.py --kquant target/release/kquant [--converter FOLDER] [--models tests/data/tiny-llama ...]
 """
 
 import argparse
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -56,14 +57,15 @@ def converter_problem(kquant, layout, model, converter):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kquant", required=True)
-    parser.add_argument("--model", type=Path, default=DATA / "tiny-llama")
+    parser.add_argument("--models", type=Path, nargs="+", default=[DATA / "tiny-llama"])
     parser.add_argument("--converter", type=Path)
     args = parser.parse_args()
     kquant, tally = Kquant(args.kquant), Tally()
-    for layout in quantized.LAYOUTS:
-        tally.row(layout.name, problem, kquant, layout, args.model)
+    for model, layout in itertools.product(args.models, quantized.LAYOUTS):
+        name = f"{model.name}: {layout.name}"
+        tally.row(name, problem, kquant, layout, model)
         if args.converter and layout.converter:
-            tally.row(f"  {args.converter.name}: converter", converter_problem, kquant, layout, args.model, args.converter)
+            tally.row(f"{name}, converter", converter_problem, kquant, layout, model, args.converter)
     return tally.close()
 
 

@@ -87,8 +87,12 @@ def decode(codes, scale, zero, groups):
 class Layout:
     """One way to quantize: `config` is the configuration, `tensors` makes the parts of one weight and its values."""
 
-    def __init__(self, name, config, tensors, converter=True):
-        self.name, self.config, self.tensors, self.converter = name, config, tensors, converter
+    def __init__(self, name, config, tensors, converter=True, group=None):
+        self.name, self.config, self.tensors, self.converter, self.group = name, config, tensors, converter, group
+
+    def takes(self, weight):
+        """Whether groups and words are whole."""
+        return weight.shape[0] % 32 == 0 and weight.shape[1] % max(self.group or 1, 32) == 0
 
 
 def gptq(bits, group, ordered=False, v2=False):
@@ -114,7 +118,7 @@ def gptq(bits, group, ordered=False, v2=False):
     config = {"quant_method": "gptq", "bits": bits, "group_size": group, "desc_act": ordered, "sym": False}
     config |= {"checkpoint_format": "gptq_v2"} if v2 else {}
     name = f"gptq, {bits} bits, group {group}" + (", act order" if ordered else "") + (", v2" if v2 else "")
-    return Layout(name, config, tensors, converter=bits != 3)
+    return Layout(name, config, tensors, bits != 3, group)
 
 
 def awq(group):
@@ -129,7 +133,7 @@ def awq(group):
         return {f"{base}.{end}": part for end, part in parts.items()}, decode(codes, scale, zero, groups)
 
     config = {"quant_method": "awq", "bits": 4, "group_size": group, "zero_point": True, "version": "gemm"}
-    return Layout(f"awq, group {group}", config, tensors, converter=False)
+    return Layout(f"awq, group {group}", config, tensors, False, group)
 
 
 def compressed(form, weights, **more):
@@ -180,7 +184,7 @@ def packed(bits, group, symmetric=True, strategy="group", ordered=False):
     name = f"pack-quantized, {bits} bits, {f'group {group}' if group else strategy}"
     name += ("" if symmetric else ", zero points") + (", act order" if ordered else "")
     known = strategy == "group" and not ordered and 32 % bits == 0
-    return Layout(name, compressed("pack-quantized", weights), tensors, converter=known)
+    return Layout(name, compressed("pack-quantized", weights), tensors, known, group)
 
 
 def int8(strategy, symmetric=True, group=None):
@@ -198,7 +202,8 @@ def int8(strategy, symmetric=True, group=None):
 
     weights = {"num_bits": 8, "strategy": strategy, "symmetric": symmetric, "group_size": group}
     name = f"int-quantized, {strategy}" + ("" if symmetric else ", zero points")
-    return Layout(name, compressed("int-quantized", weights), tensors, converter=strategy == "channel" and symmetric)
+    known = strategy == "channel" and symmetric
+    return Layout(name, compressed("int-quantized", weights), tensors, known, group)
 
 
 def e4m3():
@@ -307,9 +312,10 @@ LAYOUTS = [
 ]
 
 
-def is_linear(name):
-    """Whether the weight is one of those that such programs quantize."""
-    return "_proj." in name and name.endswith(".weight")
+def is_linear(name, weight):
+    """Whether the weight is one of those that such programs quantize: linear layers, but for routers and the last."""
+    others = ("embed", "norm", "lm_head", "wte", "wpe", "router", "mlp.gate.weight", "block_sparse_moe.gate.")
+    return name.endswith(".weight") and weight.ndim == 2 and not any(part in name for part in others)
 
 
 def make(source, layout, quantized, plain, skipped=()):
@@ -318,7 +324,7 @@ def make(source, layout, quantized, plain, skipped=()):
     own, values = {}, {}
     for number, (name, weight) in enumerate(read(source / "model.safetensors").items()):
         values[name] = weight
-        if is_linear(name) and not any(part in name for part in skipped):
+        if is_linear(name, weight) and layout.takes(weight) and not any(part in name for part in skipped):
             parts, values[name] = layout.tensors(name.removesuffix(".weight"), weight, np.random.default_rng(number))
             own |= parts
         else:

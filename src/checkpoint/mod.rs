@@ -208,7 +208,7 @@ impl dyn Checkpoint + '_ {
             return self.fetch_rows(tensor, row..row + 1, out);
         }
         if info.gathered.is_some() {
-            return Err(info.unreadable(format_args!("a part of row {row}; give it in another format")));
+            return Err(info.unreadable(format_args!("a part of row {row}")));
         }
         let first = row_range(info, &(row..row + 1))?.start;
         let at = |column: u64| info.stored_bytes(column).filter(|_| columns.end <= info.columns());

@@ -28,6 +28,8 @@ enum Stored<'a> {
     Elements(usize, Rows, Window<'a>),
     /// Some columns of every input row that becomes a column: `[columns][...]`.
     Columns(Columns, &'a [u8]),
+    /// The same decoded, of a tensor whose rows do not come apart.
+    Decoded(Columns, Vec<f32>),
 }
 
 /// Rows of a checkpoint tensor next to each other.
@@ -116,7 +118,14 @@ impl<'a> Fetched<'a> {
                 let per_matrix = tensor.rows_per_matrix().max(1);
                 let row = rows.start / per_matrix * stride + skip;
                 let at = Columns { index, row, column: first + rows.start % per_matrix * step, step };
-                Stored::Columns(at, gather_columns(checkpoint, at, tensor.columns(), &rows, buffer)?)
+                match checkpoint.tensors().get(index).and_then(|info| info.gathered) {
+                    Some(_) => {
+                        Stored::Decoded(at, decode_whole(checkpoint, at, tensor.columns(), &rows, buffer)?)
+                    }
+                    None => {
+                        Stored::Columns(at, gather_columns(checkpoint, at, tensor.columns(), &rows, buffer)?)
+                    }
+                }
             }
             &Source::Tensor { index, rows: order } if order != Rows::Same && tensor.is_bias() => {
                 let all = checkpoint.tensors().get(index).map_or(0, |info| info.rows());
@@ -166,7 +175,21 @@ impl<'a> Fetched<'a> {
                 }
             }
             Stored::Elements(index, order, bytes) => self.decode_elements(*index, order, bytes, rows, out)?,
-            Stored::Columns(at, bytes) => self.decode_columns(*at, bytes, rows, out)?,
+            Stored::Columns(at, bytes) => {
+                let decode = |place: (u64, u64), piece: Range<usize>, values: &mut [f32]| {
+                    let part = bytes.len() / self.fetched_columns(*at).max(1);
+                    let piece = &bytes[piece.start * part..piece.end * part];
+                    self.checkpoint.decode(at.index, place, piece, values)
+                };
+                self.turn_columns(*at, rows, out, decode)?;
+            }
+            Stored::Decoded(at, all) => {
+                let copy = |_, piece: Range<usize>, values: &mut [f32]| {
+                    values.copy_from_slice(&all[piece]);
+                    Ok(())
+                };
+                self.turn_columns(*at, rows, out, copy)?;
+            }
         }
         if let Source::Shifted { by, .. } = &self.tensor.source {
             out.iter_mut().for_each(|weight| *weight += by);
@@ -215,35 +238,40 @@ impl<'a> Fetched<'a> {
         Ok(())
     }
 
+    /// Numbers that were fetched of all input rows for the transposed matrix at `at`.
+    fn fetched_columns(&self, at: Columns) -> usize {
+        (at.width(&self.rows) * self.tensor.columns()) as usize
+    }
+
     /// Output rows are input columns: every input row is visited for the few columns wanted.
-    fn decode_columns(
+    ///
+    /// `decode` makes numbers from row and column of the input on, of which it gets the places among those fetched.
+    fn turn_columns(
         &self,
         at: Columns,
-        bytes: &[u8],
         rows: Range<u64>,
         out: &mut [f32],
+        decode: impl Fn((u64, u64), Range<usize>, &mut [f32]) -> Result<(), ReadError>,
     ) -> Result<(), ReadError> {
         let columns = self.tensor.columns() as usize;
-        let between = |rows: u64| (rows.max(1) - 1) * at.step + 1;
-        let (fetched, wanted) =
-            (between(self.rows.end - self.rows.start), between(rows.end - rows.start) as usize);
+        let (fetched, wanted) = (at.width(&self.rows) as usize, at.width(&rows) as usize);
         let first = (rows.start - self.rows.start) * at.step;
-        let stride = bytes.len() / columns.max(1);
-        let part = stride / fetched as usize;
         let mut values = vec![0.0; wanted];
-        for (column, bytes) in bytes.chunks_exact(stride.max(1)).enumerate() {
-            let bytes = &bytes[first as usize * part..][..wanted * part];
-            self.checkpoint.decode(
-                at.index,
-                (at.row + column as u64, at.column + first),
-                bytes,
-                &mut values,
-            )?;
+        for column in 0..columns {
+            let from = column * fetched + first as usize;
+            decode((at.row + column as u64, at.column + first), from..from + wanted, &mut values)?;
             for (row, &value) in values.iter().step_by(at.step as usize).enumerate() {
                 out[row * columns + column] = value;
             }
         }
         Ok(())
+    }
+}
+
+impl Columns {
+    /// Input columns from the first to the last that become rows `rows`.
+    fn width(self, rows: &Range<u64>) -> u64 {
+        ((rows.end - rows.start).max(1) - 1) * self.step + 1
     }
 }
 
@@ -294,11 +322,36 @@ fn gather_columns<'b>(
     rows: &Range<u64>,
     buffer: &'b mut Vec<u8>,
 ) -> Result<&'b [u8], ReadError> {
-    let wanted = at.column..at.column + (rows.end - rows.start).max(1) * at.step - at.step + 1;
+    let wanted = at.column..at.column + at.width(rows);
     let stride = checkpoint.stored_bytes(at.index, wanted.end - wanted.start)?;
     let out = part_of(buffer, stride * columns);
     for (column, out) in (0..columns).zip(out.chunks_exact_mut(stride.max(1) as usize)) {
         checkpoint.fetch_columns(at.index, at.row + column, wanted.clone(), out)?;
+    }
+    Ok(out)
+}
+
+/// The same columns as [`gather_columns`], decoded (`[columns][wanted]`), of a tensor whose rows are read whole.
+fn decode_whole(
+    checkpoint: &dyn Checkpoint,
+    at: Columns,
+    columns: u64,
+    rows: &Range<u64>,
+    buffer: &mut Vec<u8>,
+) -> Result<Vec<f32>, ReadError> {
+    /// Input rows that are decoded at once.
+    const TOGETHER: u64 = 16;
+    let length = checkpoint.tensors().get(at.index).map_or(0, |info| info.columns()) as usize;
+    let wanted = at.column as usize..(at.column + at.width(rows)) as usize;
+    let mut whole = vec![0.0; length * TOGETHER.min(columns) as usize];
+    let mut out = Vec::with_capacity(wanted.len() * columns as usize);
+    for first in (0..columns).step_by(TOGETHER as usize) {
+        let count = TOGETHER.min(columns - first);
+        let input = at.row + first..at.row + first + count;
+        let part = &mut whole[..length * count as usize];
+        let bytes = checkpoint.fetch(at.index, input.clone(), buffer)?;
+        checkpoint.decode(at.index, (input.start, 0), &bytes, part)?;
+        part.chunks_exact(length.max(1)).for_each(|row| out.extend_from_slice(&row[wanted.clone()]));
     }
     Ok(out)
 }

@@ -64,12 +64,16 @@ impl Need {
             _ => None,
         };
         let transposed = step.is_some();
-        let per_row =
-            (columns.div_ceil(elements.max(1))).saturating_mul(bytes).saturating_mul(step.unwrap_or(1));
+        let bytes_of_row = match stored.and_then(|info| info.gathered) {
+            // Decoded as they are fetched.
+            Some(_) if transposed => columns.saturating_mul(4),
+            _ => columns.div_ceil(elements.max(1)).saturating_mul(bytes),
+        };
+        let per_row = bytes_of_row.saturating_mul(step.unwrap_or(1));
         let piece = (PIECE / columns.max(1)).max(if transposed { 32 } else { 1 });
         let together = match head_rows(mapped) {
             Some(head) => head * gathered.div_ceil(head),
-            None if transposed => PAGE * elements / bytes.max(1),
+            None if transposed => gathered.max(PAGE * elements / bytes.max(1)),
             None => gathered,
         };
         let encoded = tensor.bytes.div_ceil(mapped.rows().max(1));

@@ -1,5 +1,6 @@
 //! What is written is what the codes stand for.
 
+use std::fs;
 use std::path::Path;
 
 use serde_json::Value as Json;
@@ -129,4 +130,48 @@ fn what_is_kept_has_the_precision_of_the_scales() {
     let tensors = report["files"][0]["tensors"].as_array().unwrap();
     let kind = |name: &str| tensors.iter().find(|t| t["name"] == name).unwrap()["type"].clone();
     assert_eq!([kind("blk.0.attn_q.weight"), kind("blk.0.attn_v.weight")], ["F16", "BF16"]);
+}
+
+/// Latent attention turns a part of each head's rows: columns of rows that are gathered whole.
+#[test]
+fn codes_whose_rows_become_columns() {
+    let scratch = Scratch::new("quantized-turned");
+    let folder = data("archs/deepseek_v3");
+    let bytes = fs::read(folder.join("model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let (mut own, mut plain) = (Vec::new(), Vec::new());
+    for (name, view) in file.iter() {
+        let shape = view.shape();
+        match name.strip_suffix(".weight").filter(|base| base.ends_with("kv_b_proj")) {
+            Some(base) => {
+                let coded = Coded::new(shape[0], shape[1], 4, 16, true);
+                plain.push(coded.values(name));
+                own.extend(coded.gptq(base, 1));
+            }
+            None => {
+                let same = tensor(name.to_owned(), "BF16", shape, view.data().to_vec());
+                plain.push(same.clone());
+                own.push(same);
+            }
+        }
+    }
+    let mut config: Json = serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap();
+    let mut made = Vec::new();
+    for (name, tensors) in [("plain", plain), ("own", own)] {
+        let model = scratch.path(name);
+        write_folder(&model, &tensors);
+        for file in ["tokenizer.json", "tokenizer_config.json"] {
+            fs::copy(folder.join(file), model.join(file)).unwrap();
+        }
+        fs::write(model.join("config.json"), config.to_string()).unwrap();
+        config["quantization_config"] = gptq_config(4, 16);
+        for memory in ["2G", "40K"] {
+            let out = scratch.path("out.gguf");
+            made.push(hashes(&ok(quantize(&model, &out, "F32", &["--json", "--force", "--memory", memory]))));
+        }
+    }
+    assert!(
+        made.iter().all(|hashes| *hashes == made[0])
+            && made[0].iter().any(|(name, _)| name.contains("attn_k_b"))
+    );
 }
