@@ -182,7 +182,7 @@ impl dyn Checkpoint + '_ {
     /// Copies the stored bytes of rows `rows` of tensor `tensor` into `out`.
     ///
     /// # Errors
-    /// As [`fetch`](Self::fetch).
+    /// As `fetch`.
     pub fn fetch_rows(&self, tensor: usize, rows: Range<u64>, out: &mut [u8]) -> Result<(), ReadError> {
         let info = self.info(tensor)?;
         let range = row_range(info, &rows)?;
