@@ -245,34 +245,45 @@ def float8(config, strategy, end="weight_scale", block=None):
         return {f"{base}.weight": ("F8_E4M3", codes), f"{base}.{end}": scale}, e4m3()[codes] * each
 
     known = strategy != "tensor" if config["quant_method"] == "compressed-tensors" else end != "weight_scale"
+    known = known or config["quant_method"] == "modelopt"
     return Layout(f"{config['quant_method']}, float8 per {strategy}", config, tensors, converter=known)
 
 
-def nvfp4():
-    """compressed-tensors' nvfp4-pack-quantized: 16 4-bit floats have an F8 scale, which is divided by one for all."""
+def fp4(form):
+    """4-bit floats, two to a byte: 16 share an F8_E4M3 scale, which is divided (compressed-tensors) or multiplied (modelopt) by one
+    for all, or 32 share a power of two (MXFP4)."""
     levels = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
+    size = 32 if form == "mxfp4-pack-quantized" else 16
+
+    def scales(top, largest):
+        """Scales of the groups, which are at most `top`, their parts by name, and the type of the codes."""
+        if size == 32:
+            exponent = np.clip(np.floor(np.log2(top)) - 2 + 127, 0, 254).astype(np.uint8)
+            return np.exp2(exponent.astype(np.float32) - 127), {"weight_scale": exponent}
+        if form == "modelopt":
+            overall = np.float32(largest / (448 * 6))
+            codes = to_float8(top / 6 / overall)
+            return e4m3()[codes] * overall, {"weight_scale": ("F8_E4M3", codes), "weight_scale_2": np.array(overall)}
+        overall = np.float32(448 * 6 / largest)
+        codes = to_float8(top / 6 * overall)
+        named = {"weight_scale": ("F8_E4M3", codes), "weight_global_scale": overall.reshape(1)}
+        return e4m3()[codes] / overall, named | {"input_global_scale": np.ones(1, np.float32)}
 
     def tensors(base, weight, _rng):
         rows, columns = weight.shape
-        parts = weight.reshape(rows, columns // 16, 16)
-        top = np.abs(parts).max(-1)
-        overall = np.float32(448 * 6 / np.abs(weight).max())
-        scale = to_float8(top / 6 * overall)
-        each = (e4m3()[scale] / overall)[..., None]
-        at = np.abs(np.abs(parts / each)[..., None] - levels).argmin(-1)
+        parts = weight.reshape(rows, columns // size, size)
+        each, named = scales(np.abs(parts).max(-1), np.abs(weight).max())
+        at = np.abs(np.abs(parts / each[..., None])[..., None] - levels).argmin(-1)
         codes = (at + 8 * (parts < 0)).astype(np.uint8)
-        value = (levels[at] * np.where(parts < 0, -1, 1).astype(np.float32) * each).reshape(rows, columns)
+        value = (levels[at] * np.where(parts < 0, -1, 1).astype(np.float32) * each[..., None]).reshape(rows, columns)
         codes = codes.reshape(rows, columns)
-        made = {
-            "weight_packed": codes[:, ::2] | codes[:, 1::2] << 4,
-            "weight_scale": ("F8_E4M3", scale),
-            "weight_global_scale": overall.reshape(1),
-            "input_global_scale": np.ones(1, np.float32),
-        }
-        return {f"{base}.{end}": part for end, part in made.items()}, value
+        named["weight" if form == "modelopt" else "weight_packed"] = codes[:, ::2] | codes[:, 1::2] << 4
+        return {f"{base}.{end}": part for end, part in named.items()}, value
 
-    weights = {"num_bits": 4, "type": "float", "group_size": 16, "strategy": "tensor_group"}
-    return Layout("nvfp4-pack-quantized", compressed("nvfp4-pack-quantized", weights), tensors, converter=False)
+    if form == "modelopt":
+        return Layout("modelopt, NVFP4", {"quant_method": "modelopt", "quant_algo": "NVFP4"}, tensors, False)
+    weights = {"num_bits": 4, "type": "float", "group_size": size, "strategy": "tensor_group"}
+    return Layout(form, compressed(form, weights), tensors, False)
 
 
 LAYOUTS = [
@@ -308,7 +319,10 @@ LAYOUTS = [
     float8({"quant_method": "fp8", "weight_block_size": [128, 128]}, "block", "weight_scale_inv", (128, 128)),
     float8({"quant_method": "fp8", "activation_scheme": "static"}, "tensor"),
     float8({"quant_method": "fbgemm_fp8"}, "channel"),
-    nvfp4(),
+    float8({"quant_method": "modelopt", "quant_algo": "FP8"}, "tensor"),
+    fp4("nvfp4-pack-quantized"),
+    fp4("mxfp4-pack-quantized"),
+    fp4("modelopt"),
 ]
 
 
