@@ -49,6 +49,17 @@ impl PackedWeights {
     pub fn panels_mut(&mut self) -> &mut [[f32; PANEL]] {
         &mut self.columns
     }
+
+    /// Fills panel number `panel` of the transposed weights, `[outputs][32]`: those of the layer that takes gradients back.
+    pub fn transpose_panel(&self, panel: usize, out: &mut [[f32; PANEL]]) {
+        let first = panel * PANEL;
+        let inputs = first..self.inputs.min(first + PANEL);
+        for (outputs, out) in out.chunks_mut(PANEL).enumerate() {
+            for (lane, column) in self.columns[outputs * self.inputs..][inputs.clone()].iter().enumerate() {
+                out.iter_mut().zip(column).for_each(|(out, weight)| out[lane] = *weight);
+            }
+        }
+    }
 }
 
 /// Packs `rows` `[outputs][inputs]` into the panels that hold them, `[outputs / 32][inputs][32]`.
@@ -164,6 +175,24 @@ mod tests {
             (0..outputs).all(|o| packed.columns[o / PANEL * inputs + 129][o % PANEL] == w[o * inputs + 129])
         );
         assert_eq!(packed.columns[2 * inputs + 129][outputs % PANEL..], [0.0; 26]);
+    }
+
+    #[test]
+    fn transposed_panels_are_those_of_the_transposed_weights() {
+        for (inputs, outputs) in [(1, 1), (32, 64), (70, 45), (5, 100)] {
+            let w = noise(outputs * inputs, 3);
+            let turned: Vec<f32> =
+                (0..inputs).flat_map(|i| w.iter().skip(i).step_by(inputs).copied()).collect();
+            let packed = PackedWeights::new(&w, inputs, outputs);
+            let mut transposed = PackedWeights::zeroed(outputs, inputs);
+            for (i, panel) in transposed.panels_mut().chunks_mut(outputs).enumerate() {
+                packed.transpose_panel(i, panel);
+            }
+            assert!(
+                transposed.columns == PackedWeights::new(&turned, outputs, inputs).columns,
+                "{inputs} {outputs}"
+            );
+        }
     }
 
     #[test]

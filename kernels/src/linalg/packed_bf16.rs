@@ -58,6 +58,22 @@ impl PackedBf16 {
     pub fn panels_mut(&mut self) -> &mut [[u32; PANEL]] {
         &mut self.pairs
     }
+
+    /// Fills panel number `panel` of the transposed weights, `[outputs / 2][32]` rounded up: those of the layer that takes
+    /// gradients back.
+    pub fn transpose_panel(&self, panel: usize, out: &mut [[u32; PANEL]]) {
+        const HIGH: u32 = 0xffff_0000;
+        let (first, pairs) = (panel * PANEL, self.inputs.div_ceil(2));
+        for (outputs, out) in out.chunks_mut(PANEL / 2).enumerate() {
+            for input in first..self.inputs.min(first + PANEL) {
+                let weights = &self.pairs[outputs * pairs + input / 2];
+                let weight = |pair: u32| if input % 2 == 0 { pair & HIGH } else { pair << 16 };
+                for (out, &[one, next]) in out.iter_mut().zip(weights.as_chunks::<2>().0) {
+                    out[input - first] = weight(one) | weight(next) >> 16;
+                }
+            }
+        }
+    }
 }
 
 impl Panels<u32> for PackedBf16 {
@@ -218,6 +234,24 @@ mod tests {
             round_on(isa, &mut out, &[f32::NAN, f32::from_bits(0xffff_ffff), 1e-20, -f32::MIN_POSITIVE], 2);
             let halves = [out[0] & 0xffff_0000, out[0] << 16].map(f32::from_bits);
             assert!(halves.iter().all(|x| x.is_nan()) && out[1] == 0, "{out:x?}");
+        }
+    }
+
+    #[test]
+    fn transposed_panels_are_those_of_the_transposed_weights() {
+        for (inputs, outputs) in [(1, 1), (32, 64), (70, 45), (5, 101)] {
+            let w = noise(outputs * inputs, 3);
+            let turned: Vec<f32> =
+                (0..inputs).flat_map(|i| w.iter().skip(i).step_by(inputs).copied()).collect();
+            let packed = PackedBf16::new(&w, inputs, outputs);
+            let mut transposed = PackedBf16::zeroed(outputs, inputs);
+            for (i, panel) in transposed.panels_mut().chunks_mut(outputs.div_ceil(2)).enumerate() {
+                packed.transpose_panel(i, panel);
+            }
+            assert!(
+                transposed.pairs == PackedBf16::new(&turned, outputs, inputs).pairs,
+                "{inputs} {outputs}"
+            );
         }
     }
 

@@ -83,7 +83,7 @@ per_isa! {
     }
 }
 
-const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+pub(super) const SQRT_2_OVER_PI: f32 = 0.797_884_6;
 
 /// `x` times the logistic sigmoid of `t`.
 #[inline(always)]
@@ -110,7 +110,7 @@ const P: f32 = 0.4;
 ///
 /// Source: the form of formula 7.1.26 in Abramowitz and Stegun, Handbook of Mathematical Functions, with more terms.
 #[inline(always)]
-fn erfc(x: f32) -> f32 {
+pub(super) fn erfc(x: f32) -> f32 {
     let t = 1.0 / (1.0 + P * x);
     let mut sum = 0.0;
     for coefficient in ERFC {

@@ -1,5 +1,7 @@
 //! Causal attention with grouped queries.
 
+use std::ops::Range;
+
 use super::activation::soft_cap_on;
 use super::softmax::softmax_with_on;
 use crate::isa::Isa;
@@ -7,7 +9,7 @@ use crate::linalg::{View, ViewMut, gemm_on};
 
 /// Queries scored at a time. A block sees the keys up to its last query: the smaller, the fewer are scored in vain; the
 /// larger, the better the products run.
-const BLOCK: usize = 128;
+pub(super) const BLOCK: usize = 128;
 
 /// The shape of multi-head attention.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,8 +60,29 @@ impl Heads {
 
     fn attend_on(&self, isa: Isa, out: &mut [f32], q: &[f32], seen: Seen, scratch: &mut Scratch) {
         let Self { heads, kv_heads, dim, value_dim, .. } = *self;
+        let Some((tokens, keys)) = self.check(out, q, &seen) else { return };
+        for first in (0..tokens).step_by(BLOCK) {
+            let queries = BLOCK.min(tokens - first);
+            let (start, end) = self.keys_of(first + keys - tokens, queries);
+            for head in 0..heads {
+                let kv_head = head * kv_heads / heads;
+                let block = Block { isa, queries, start, seen: end - start, shape: self };
+                let q = &q[(first * heads + head) * dim..];
+                let k = &seen.keys[(start * kv_heads + kv_head) * dim..];
+                let v = &seen.values[(start * kv_heads + kv_head) * value_dim..];
+                let out = &mut out[(first * heads + head) * value_dim..];
+                block.attend(out, q, [k, v], seen.sinks.get(head).copied(), &mut scratch.scores);
+            }
+        }
+    }
+}
+
+impl Heads {
+    /// Checks the lengths and returns the number of queries and of keys; `None` where there is nothing to do.
+    pub(super) fn check(&self, out: &[f32], q: &[f32], seen: &Seen) -> Option<(usize, usize)> {
+        let Self { heads, kv_heads, dim, value_dim, .. } = *self;
         if heads * dim == 0 || q.is_empty() {
-            return;
+            return None;
         }
         assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "heads do not fit: {self:?}");
         let (tokens, keys) = (q.len() / (heads * dim), seen.keys.len() / (kv_heads * dim));
@@ -72,21 +95,21 @@ impl Heads {
             "queries, keys, values and output do not fit {self:?}"
         );
         assert!(tokens <= keys, "{tokens} queries of {keys} keys");
-        for first in (0..tokens).step_by(BLOCK) {
-            let queries = BLOCK.min(tokens - first);
-            let end = keys - tokens + first + queries;
-            // Keys before these are in no query's window.
-            let start = self.window.map_or(0, |window| (end - queries + 1).saturating_sub(window));
-            for head in 0..heads {
-                let kv_head = head * kv_heads / heads;
-                let block = Block { isa, queries, start, seen: end - start, shape: self };
-                let q = &q[(first * heads + head) * dim..];
-                let k = &seen.keys[(start * kv_heads + kv_head) * dim..];
-                let v = &seen.values[(start * kv_heads + kv_head) * value_dim..];
-                let out = &mut out[(first * heads + head) * value_dim..];
-                block.attend(out, q, [k, v], seen.sinks.get(head).copied(), &mut scratch.scores);
-            }
-        }
+        Some((tokens, keys))
+    }
+
+    /// The first key that is in the window of one of `queries` queries, the first of them at key `first`, and the end of all.
+    pub(super) fn keys_of(&self, first: usize, queries: usize) -> (usize, usize) {
+        let end = first + queries;
+        (self.window.map_or(0, |window| (first + 1).saturating_sub(window)), end)
+    }
+
+    /// The keys that query `query` of a block of `queries` sees, of `seen` keys from number `start` on.
+    pub(super) fn visible(&self, query: usize, queries: usize, start: usize, seen: usize) -> Range<usize> {
+        let end = seen - queries + query + 1;
+        let hidden =
+            self.window.map_or(0, |window| (start + end).saturating_sub(window).saturating_sub(start));
+        hidden..end
     }
 }
 
@@ -120,14 +143,10 @@ impl Block<'_> {
             soft_cap_on(isa, scores, cap);
         }
         for (i, row) in scores.chunks_exact_mut(seen).enumerate() {
-            let (past, future) = row.split_at_mut(seen - queries + i + 1);
-            let position = start + past.len();
-            let hidden =
-                shape.window.map_or(0, |window| position.saturating_sub(window).saturating_sub(start));
-            let (outside, past) = past.split_at_mut(hidden);
-            softmax_with_on(isa, past, sink);
-            outside.fill(0.0);
-            future.fill(0.0);
+            let visible = shape.visible(i, queries, start, seen);
+            softmax_with_on(isa, &mut row[visible.clone()], sink);
+            row[..visible.start].fill(0.0);
+            row[visible.end..].fill(0.0);
         }
         let out = ViewMut::new(out, queries, value_dim, heads * value_dim, 1);
         let v = View::new(v, seen, value_dim, kv_heads * value_dim, 1);

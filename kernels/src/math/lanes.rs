@@ -21,6 +21,22 @@ pub(super) fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f64 {
     total(lanes)
 }
 
+/// The sum over equally long `x` and `y` of `term`, in f64.
+#[inline(always)]
+pub(super) fn sum_of_pairs(x: &[f32], y: &[f32], term: impl Fn(f32, f32) -> f32) -> f64 {
+    let mut lanes = [0.0; LANES];
+    let ((x_chunks, x_rest), (y_chunks, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    for (x, y) in x_chunks.iter().zip(y_chunks) {
+        for ((lane, &x), &y) in lanes.iter_mut().zip(x).zip(y) {
+            *lane += f64::from(term(x, y));
+        }
+    }
+    for ((lane, &x), &y) in lanes.iter_mut().zip(x_rest).zip(y_rest) {
+        *lane += f64::from(term(x, y));
+    }
+    total(lanes)
+}
+
 /// Replaces every element by its image and returns the sum of the images, in f64.
 #[inline(always)]
 pub(super) fn map_and_sum(x: &mut [f32], image: impl Fn(f32) -> f32) -> f64 {
@@ -71,6 +87,7 @@ mod tests {
             let mut x: Vec<f32> = (0..n).map(|i| i as f32).collect();
             let expected = (0..n).sum::<usize>() as f64;
             assert_eq!(sum(&x, |x| x), expected);
+            assert_eq!(sum_of_pairs(&x, &x, |x, y| x + y), 2.0 * expected);
             assert_eq!(map_and_sum(&mut x, |x| x + 1.0), expected + n as f64);
             assert_eq!(x, (1..=n).map(|i| i as f32).collect::<Vec<_>>());
             assert_eq!(max(&x), if n == 0 { f32::NEG_INFINITY } else { n as f32 });

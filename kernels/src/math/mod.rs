@@ -1,23 +1,33 @@
 //! The forward pass between its matrix products: norms, rotary positions, attention, activations.
 //!
 //! Single-threaded, on buffers of whole rows. The same bits on every instruction set: sums run in 16 lanes that are joined
-//! in a fixed order, products as [`linalg`](crate::linalg) defines them.
+//! in a fixed order, products as [`linalg`](crate::linalg) defines them. Each function has its vector-Jacobian product beside it,
+//! `..._gradient`, which turns the gradient of the output into that of the input.
 
 mod activation;
+mod activation_gradient;
 mod attention;
+mod attention_gradient;
 mod elementwise;
 mod exp;
+#[cfg(test)]
+mod gradient_tests;
 mod lanes;
 mod norm;
 mod rope;
 mod softmax;
 
 pub use activation::{clamped_gate, gelu_erf, gelu_gate, gelu_tanh, sigmoid, silu_gate, soft_cap};
+pub use activation_gradient::{
+    clamped_gate_gradient, gelu_erf_gradient, gelu_gate_gradient, gelu_tanh_gradient, sigmoid_gradient,
+    silu_gate_gradient, soft_cap_gradient,
+};
 pub use attention::{Heads, Scratch, Seen};
+pub use attention_gradient::{GradientScratch, SeenGradients};
 pub use elementwise::{add, add_bias, add_scaled};
-pub use norm::{layer_norm, rms_norm};
+pub use norm::{layer_norm, layer_norm_gradient, rms_norm, rms_norm_gradient};
 pub use rope::{Pairs, Rope, Yarn, frequencies};
-pub use softmax::{log_sum_exp, softmax, softmax_with};
+pub use softmax::{log_sum_exp, softmax, softmax_gradient, softmax_with};
 
 #[cfg(test)]
 mod tests {

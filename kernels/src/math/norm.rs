@@ -1,6 +1,6 @@
 //! Normalisation of rows.
 
-use super::lanes::sum;
+use super::lanes::{sum, sum_of_pairs};
 use crate::isa::per_isa;
 
 per_isa! {
@@ -40,6 +40,54 @@ per_isa! {
         if let Some(bias) = bias {
             super::elementwise::add_bias(out, bias);
         }
+    }
+}
+
+per_isa! {
+    /// The gradient of [`rms_norm`]: `gradient` `[rows][n]` is that of the output and becomes that of the input.
+    ///
+    /// With `s = 1 / sqrt(mean(x²) + eps)` and `v = weight * gradient`: `s v - s³ x mean(x v)`.
+    pub fn rms_norm_gradient, rms_norm_gradient_on(gradient: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
+        let n = weight.len().max(1);
+        assert!(gradient.len() == x.len() && x.len().is_multiple_of(n), "rows of x, gradient and weight differ");
+        for (gradient, x) in gradient.chunks_exact_mut(n).zip(x.chunks_exact(n)) {
+            let mean_square = (sum(x, |x| x * x) / n as f64) as f32;
+            let scale = 1.0 / (mean_square + eps).sqrt();
+            weigh(gradient, weight);
+            // In this order nothing overflows before the result does.
+            let along = scale * (scale * (sum_of_pairs(x, gradient, |x, v| x * v) / n as f64) as f32);
+            for (gradient, x) in gradient.iter_mut().zip(x) {
+                *gradient = scale * (*gradient - x * along);
+            }
+        }
+    }
+}
+
+per_isa! {
+    /// The gradient of [`layer_norm`]: `gradient` `[rows][n]` is that of the output and becomes that of the input.
+    ///
+    /// With `z` the normalised x, `s` its scale and `v = weight * gradient`: `s (v - mean(v) - z mean(z v))`.
+    pub fn layer_norm_gradient, layer_norm_gradient_on(gradient: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
+        let n = weight.len().max(1);
+        assert!(gradient.len() == x.len() && x.len().is_multiple_of(n), "rows of x, gradient and weight differ");
+        for (gradient, x) in gradient.chunks_exact_mut(n).zip(x.chunks_exact(n)) {
+            let mean = (sum(x, |x| x) / n as f64) as f32;
+            let variance = (sum(x, |x| (x - mean) * (x - mean)) / n as f64) as f32;
+            let scale = 1.0 / (variance + eps).sqrt();
+            weigh(gradient, weight);
+            let level = (sum(gradient, |v| v) / n as f64) as f32;
+            let along = (sum_of_pairs(x, gradient, |x, v| (x - mean) * scale * v) / n as f64) as f32;
+            for (gradient, x) in gradient.iter_mut().zip(x) {
+                *gradient = scale * (*gradient - level - (x - mean) * scale * along);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn weigh(row: &mut [f32], weight: &[f32]) {
+    for (v, weight) in row.iter_mut().zip(weight) {
+        *v *= weight;
     }
 }
 

@@ -91,6 +91,27 @@ impl Rope {
     ///
     /// When a position is past the table, or the lengths do not fit.
     pub fn rotate(&self, x: &mut [f32], heads: usize, dim: usize, first: usize) {
+        self.turn(x, (heads, dim), first, |turn| turn);
+    }
+
+    /// The gradient of [`rotate`](Self::rotate): `gradient` is that of the result and becomes that of what was turned. Pairs turn
+    /// back, stretched once more.
+    ///
+    /// # Panics
+    ///
+    /// As [`rotate`](Self::rotate).
+    pub fn rotate_gradient(&self, gradient: &mut [f32], heads: usize, dim: usize, first: usize) {
+        self.turn(gradient, (heads, dim), first, |(cos, sin)| (cos, -sin));
+    }
+
+    #[inline(always)]
+    fn turn(
+        &self,
+        x: &mut [f32],
+        (heads, dim): (usize, usize),
+        first: usize,
+        by: impl Fn((f32, f32)) -> (f32, f32) + Copy,
+    ) {
         let width = (heads * dim).max(1);
         let tokens = x.len() / width;
         assert!(tokens * width == x.len() && dim >= 2 * self.pairs, "heads of {dim} do not fit");
@@ -101,24 +122,26 @@ impl Rope {
         for (x, turns) in x.chunks_exact_mut(width).zip(turns.chunks_exact(self.pairs)) {
             for head in x.chunks_exact_mut(dim) {
                 match self.layout {
-                    Pairs::Adjacent => turn_adjacent(head, turns),
-                    Pairs::Halves => turn_halves(head, turns),
+                    Pairs::Adjacent => turn_adjacent(head, turns, by),
+                    Pairs::Halves => turn_halves(head, turns, by),
                 }
             }
         }
     }
 }
 
-fn turn_adjacent(head: &mut [f32], turns: &[(f32, f32)]) {
+#[inline(always)]
+fn turn_adjacent(head: &mut [f32], turns: &[(f32, f32)], by: impl Fn((f32, f32)) -> (f32, f32)) {
     for ([a, b], turn) in head.as_chunks_mut().0.iter_mut().zip(turns) {
-        (*a, *b) = turned(*a, *b, *turn);
+        (*a, *b) = turned(*a, *b, by(*turn));
     }
 }
 
-fn turn_halves(head: &mut [f32], turns: &[(f32, f32)]) {
+#[inline(always)]
+fn turn_halves(head: &mut [f32], turns: &[(f32, f32)], by: impl Fn((f32, f32)) -> (f32, f32)) {
     let (low, high) = head.split_at_mut(turns.len());
     for ((a, b), turn) in low.iter_mut().zip(high).zip(turns) {
-        (*a, *b) = turned(*a, *b, *turn);
+        (*a, *b) = turned(*a, *b, by(*turn));
     }
 }
 

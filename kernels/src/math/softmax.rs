@@ -1,7 +1,7 @@
 //! Softmax and the logarithm of its denominator.
 
 use super::exp::exp;
-use super::lanes::{map_and_sum, max, sum};
+use super::lanes::{map_and_sum, max, sum, sum_of_pairs};
 use crate::isa::per_isa;
 
 per_isa! {
@@ -30,6 +30,18 @@ fn normalize(row: &mut [f32], extra: Option<f32>) {
     let scale = (1.0 / (map_and_sum(row, |x| exp(x - largest)) + more)) as f32;
     for x in row {
         *x *= scale;
+    }
+}
+
+per_isa! {
+    /// The gradient of [`softmax`] and of [`softmax_with`], whose result is `p` `[n]`: `gradient` `[n]` is that of `p` and
+    /// becomes that of the logits, `p (gradient - Σ p gradient)`.
+    pub fn softmax_gradient, softmax_gradient_on(gradient: &mut [f32], p: &[f32]) {
+        assert!(gradient.len() == p.len(), "{} gradients of {} probabilities", gradient.len(), p.len());
+        let level = sum_of_pairs(p, gradient, |p, v| p * v) as f32;
+        for (gradient, p) in gradient.iter_mut().zip(p) {
+            *gradient = p * (*gradient - level);
+        }
     }
 }
 

@@ -1,0 +1,120 @@
+//! Gradients of the activation functions, in place: that of the output becomes that of the input.
+
+use super::activation::{SQRT_2_OVER_PI, erfc};
+use super::exp::exp;
+use crate::isa::per_isa;
+
+per_isa! {
+    /// The gradient of [`silu_gate`](super::silu_gate) of `gate` and `up`, all `[n]`: `d_gate` is that of the output and becomes
+    /// that of the gate, `d_up` that of up.
+    pub fn silu_gate_gradient, silu_gate_gradient_on(d_gate: &mut [f32], d_up: &mut [f32], gate: &[f32], up: &[f32]) {
+        through_gate(d_gate, d_up, gate, up, |gate, up| {
+            let (value, slope) = times_sigmoid(gate, gate, 1.0);
+            (slope * up, value)
+        });
+    }
+}
+
+per_isa! {
+    /// The gradient of [`gelu_gate`](super::gelu_gate), as [`silu_gate_gradient`] has it.
+    pub fn gelu_gate_gradient, gelu_gate_gradient_on(d_gate: &mut [f32], d_up: &mut [f32], gate: &[f32], up: &[f32]) {
+        through_gate(d_gate, d_up, gate, up, |gate, up| {
+            let (value, slope) = by_tanh(gate);
+            (slope * up, value)
+        });
+    }
+}
+
+per_isa! {
+    /// The gradient of [`clamped_gate`](super::clamped_gate), as [`silu_gate_gradient`] has it; 0 past the limits.
+    pub fn clamped_gate_gradient, clamped_gate_gradient_on(
+        d_gate: &mut [f32],
+        d_up: &mut [f32],
+        gate: &[f32],
+        up: &[f32],
+        limit: f32,
+    ) {
+        through_gate(d_gate, d_up, gate, up, |gate, up| {
+            let g = if gate > limit { limit } else { gate };
+            let u = if up > limit { limit } else { up };
+            let u = if u < -limit { -limit } else { u };
+            let (value, slope) = times_sigmoid(g, 1.702 * g, 1.702);
+            (if gate > limit { 0.0 } else { slope * (u + 1.0) }, if up.abs() > limit { 0.0 } else { value })
+        });
+    }
+}
+
+per_isa! {
+    /// The gradient of [`gelu_tanh`](super::gelu_tanh) of `x`, both `[n]`.
+    pub fn gelu_tanh_gradient, gelu_tanh_gradient_on(gradient: &mut [f32], x: &[f32]) {
+        scale(gradient, x, |x| by_tanh(x).1);
+    }
+}
+
+per_isa! {
+    /// The gradient of [`gelu_erf`](super::gelu_erf) of `x`, both `[n]`: times `Φ(x) + x φ(x)` of the normal distribution.
+    pub fn gelu_erf_gradient, gelu_erf_gradient_on(gradient: &mut [f32], x: &[f32]) {
+        scale(gradient, x, |x| {
+            let tail = 0.5 * erfc(x.abs() * std::f32::consts::FRAC_1_SQRT_2);
+            let below = if x < 0.0 { tail } else { 1.0 - tail };
+            below + x * (0.5 * FRAC_2_SQRT_TAU * exp(-0.5 * x * x))
+        });
+    }
+}
+
+per_isa! {
+    /// The gradient of [`soft_cap`](super::soft_cap) whose result is `capped`, both `[n]`: times `1 - (capped / cap)²`.
+    pub fn soft_cap_gradient, soft_cap_gradient_on(gradient: &mut [f32], capped: &[f32], cap: f32) {
+        scale(gradient, capped, |capped| 1.0 - (capped / cap) * (capped / cap));
+    }
+}
+
+per_isa! {
+    /// The gradient of [`sigmoid`](super::sigmoid) whose result is `p`, both `[n]`: times `p (1 - p)`.
+    pub fn sigmoid_gradient, sigmoid_gradient_on(gradient: &mut [f32], p: &[f32]) {
+        scale(gradient, p, |p| p * (1.0 - p));
+    }
+}
+
+/// `2 / sqrt(2 π)`
+const FRAC_2_SQRT_TAU: f32 = 0.797_884_6;
+
+#[inline(always)]
+fn scale(gradient: &mut [f32], x: &[f32], slope: impl Fn(f32) -> f32) {
+    assert!(gradient.len() == x.len(), "{} gradients of {} values", gradient.len(), x.len());
+    for (gradient, x) in gradient.iter_mut().zip(x) {
+        *gradient *= slope(*x);
+    }
+}
+
+/// `slopes` gives the derivatives by gate and by up.
+#[inline(always)]
+fn through_gate(
+    d_gate: &mut [f32],
+    d_up: &mut [f32],
+    gate: &[f32],
+    up: &[f32],
+    slopes: impl Fn(f32, f32) -> (f32, f32),
+) {
+    let n = gate.len();
+    assert!(up.len() == n && d_gate.len() == n && d_up.len() == n, "gate, up and gradients differ in length");
+    for (((d_gate, d_up), gate), up) in d_gate.iter_mut().zip(d_up).zip(gate).zip(up) {
+        let (by_gate, by_up) = slopes(*gate, *up);
+        *d_up = *d_gate * by_up;
+        *d_gate *= by_gate;
+    }
+}
+
+/// `x σ(t)` and its derivative by x, where `turn` is that of t.
+#[inline(always)]
+fn times_sigmoid(x: f32, t: f32, turn: f32) -> (f32, f32) {
+    let sigmoid = 1.0 / (1.0 + exp(-t));
+    (x * sigmoid, sigmoid + x * (sigmoid * (1.0 - sigmoid)) * turn)
+}
+
+/// GELU by its tanh form and its derivative.
+#[inline(always)]
+fn by_tanh(x: f32) -> (f32, f32) {
+    let t = 2.0 * SQRT_2_OVER_PI * (x + 0.044_715 * x * x * x);
+    times_sigmoid(x, t, 2.0 * SQRT_2_OVER_PI * (1.0 + 3.0 * 0.044_715 * x * x))
+}

@@ -1,0 +1,303 @@
+//! Every vector-Jacobian product against differences of the function in f64.
+//!
+//! Central differences with a step of 1e-5 are good to about 1e-9 here; what remains is the rounding of f32.
+
+use super::tests::{bits, noise};
+use super::*;
+use crate::isa::Isa;
+use crate::math::activation_gradient::*;
+use crate::math::norm::*;
+use crate::math::softmax::*;
+
+/// Largest error, relative to the largest element of the gradient.
+const TOLERANCE: f64 = 3e-6;
+const STEP: f64 = 1e-5;
+const EPS: f32 = 1e-5;
+
+/// An operation: inputs of some lengths, its definition in f64, and the product under test, both on inputs laid end to end.
+struct Case<'a> {
+    name: &'a str,
+    /// Lengths of the inputs that have a gradient.
+    inputs: &'a [usize],
+    definition: &'a dyn Fn(&[&[f64]]) -> Vec<f64>,
+    /// From the inputs and the gradient of the output to that of each input.
+    product: &'a dyn Fn(Isa, &[&[f32]], &[f32]) -> Vec<Vec<f32>>,
+}
+
+/// Cuts `x` into parts of the given lengths.
+fn parts<'x, T>(x: &'x [T], lengths: &[usize]) -> Vec<&'x [T]> {
+    let mut rest = x;
+    let cut = |&length: &usize| {
+        let (part, after) = rest.split_at(length);
+        rest = after;
+        part
+    };
+    lengths.iter().map(cut).collect()
+}
+
+impl Case<'_> {
+    fn check(&self) {
+        // Beyond what gates are bounded by, and where GELU bends.
+        let x: Vec<f32> = noise(self.inputs.iter().sum(), 1).iter().map(|x| 3.0 * x).collect();
+        let exact: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+        let outputs = (self.definition)(&parts(&exact, self.inputs)).len();
+        let d_out = noise(outputs, 2);
+        let loss = |x: &[f64]| -> f64 {
+            let out = (self.definition)(&parts(x, self.inputs));
+            out.iter().zip(&d_out).map(|(out, d)| out * f64::from(*d)).sum()
+        };
+        let slope = |i: usize| {
+            let moved = |step: f64| {
+                let mut x = exact.clone();
+                x[i] += step;
+                loss(&x)
+            };
+            (moved(STEP) - moved(-STEP)) / (2.0 * STEP)
+        };
+        let expected: Vec<f64> = (0..x.len()).map(slope).collect();
+        let largest = expected.iter().fold(0f64, |max, v| max.max(v.abs()));
+        assert!(largest > 1e-2, "{}: nothing to compare", self.name);
+        let of = |isa| (self.product)(isa, &parts(&x, self.inputs), &d_out).concat();
+        for (i, (ours, exact)) in of(Isa::current()).iter().zip(&expected).enumerate() {
+            let error = (f64::from(*ours) - exact).abs();
+            assert!(error <= TOLERANCE * largest, "{} [{i}]: {ours} is not {exact}", self.name);
+        }
+        for isa in Isa::available() {
+            assert!(bits(&of(isa)) == bits(&of(Isa::available()[0])), "{}: {isa:?}", self.name);
+        }
+    }
+}
+
+fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&x| f64::from(x)).collect()
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+fn gelu_by_tanh(x: f64) -> f64 {
+    x * sigmoid(2.0 * (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3)))
+}
+
+/// `x Φ(x)`, by Simpson's rule over the normal density.
+fn gelu_by_erf(x: f64) -> f64 {
+    let n = 200;
+    let density = |t: f64| (-0.5 * t * t).exp() / std::f64::consts::TAU.sqrt();
+    let weight = |i: usize| if i == 0 || i == n { 1.0 } else { [2.0, 4.0][i % 2] };
+    let sum: f64 = (0..=n).map(|i| weight(i) * density(x * i as f64 / n as f64)).sum();
+    x * (0.5 + sum * x / (3.0 * n as f64))
+}
+
+fn softmax_of(x: &[f64], extra: Option<f64>) -> Vec<f64> {
+    let total: f64 = x.iter().copied().chain(extra).map(f64::exp).sum();
+    x.iter().map(|x| x.exp() / total).collect()
+}
+
+#[test]
+fn norms() {
+    // Two rows of 37; the same weight for each.
+    let weight = noise(37, 5);
+    let w = wide(&weight);
+    let normalised = |row: &[f64], mean: f64| -> Vec<f64> {
+        let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / row.len() as f64;
+        let scale = 1.0 / (variance + f64::from(EPS)).sqrt();
+        row.iter().zip(&w).map(|(x, w)| (x - mean) * scale * w).collect()
+    };
+    Case {
+        name: "rms norm",
+        inputs: &[74],
+        definition: &|x| x[0].chunks(37).flat_map(|row| normalised(row, 0.0)).collect(),
+        product: &|isa, x, d| {
+            let mut gradient = d.to_vec();
+            rms_norm_gradient_on(isa, &mut gradient, x[0], &weight, EPS);
+            vec![gradient]
+        },
+    }
+    .check();
+    Case {
+        name: "layer norm",
+        inputs: &[74],
+        definition: &|x| {
+            let mean = |row: &[f64]| row.iter().sum::<f64>() / row.len() as f64;
+            x[0].chunks(37).flat_map(|row| normalised(row, mean(row))).collect()
+        },
+        product: &|isa, x, d| {
+            let mut gradient = d.to_vec();
+            layer_norm_gradient_on(isa, &mut gradient, x[0], &weight, EPS);
+            vec![gradient]
+        },
+    }
+    .check();
+}
+
+#[test]
+fn positions() {
+    for layout in [Pairs::Adjacent, Pairs::Halves] {
+        let frequencies = [0.5, 0.25];
+        let rope = Rope::new(&frequencies, 5, layout, 1.25);
+        let pairs = match layout {
+            Pairs::Adjacent => [(0, 1), (2, 3)],
+            Pairs::Halves => [(0, 2), (1, 3)],
+        };
+        // Two tokens of two heads of 6, of which 4 turn.
+        let turned = |x: &[f64]| -> Vec<f64> {
+            let mut out = x.to_vec();
+            for (row, (out, x)) in out.chunks_mut(6).zip(x.chunks(6)).enumerate() {
+                for ((a, b), frequency) in pairs.iter().zip(frequencies) {
+                    let (sin, cos) = ((3 + row / 2) as f64 * frequency).sin_cos();
+                    out[*a] = 1.25 * (x[*a] * cos - x[*b] * sin);
+                    out[*b] = 1.25 * (x[*a] * sin + x[*b] * cos);
+                }
+            }
+            out
+        };
+        Case {
+            name: "rope",
+            inputs: &[24],
+            definition: &|x| turned(x[0]),
+            product: &|_, _, d| {
+                let mut gradient = d.to_vec();
+                rope.rotate_gradient(&mut gradient, 2, 6, 3);
+                vec![gradient]
+            },
+        }
+        .check();
+    }
+}
+
+/// The product of a function of one buffer, `product(gradient, x)`.
+fn single(name: &str, definition: &dyn Fn(&[f64]) -> Vec<f64>, product: &dyn Fn(Isa, &mut [f32], &[f32])) {
+    Case {
+        name,
+        inputs: &[43],
+        definition: &|x| definition(x[0]),
+        product: &|isa, x, d| {
+            let mut gradient = d.to_vec();
+            product(isa, &mut gradient, x[0]);
+            vec![gradient]
+        },
+    }
+    .check();
+}
+
+/// The product of a gate, `product(d_gate, d_up, gate, up)`.
+fn gate(
+    name: &str,
+    definition: fn(f64, f64) -> f64,
+    product: &dyn Fn(Isa, &mut [f32], &mut [f32], &[f32], &[f32]),
+) {
+    Case {
+        name,
+        inputs: &[83, 83],
+        definition: &|x| x[0].iter().zip(x[1]).map(|(gate, up)| definition(*gate, *up)).collect(),
+        product: &|isa, x, d| {
+            let (mut d_gate, mut d_up) = (d.to_vec(), vec![f32::NAN; d.len()]);
+            product(isa, &mut d_gate, &mut d_up, x[0], x[1]);
+            vec![d_gate, d_up]
+        },
+    }
+    .check();
+}
+
+#[test]
+fn activations() {
+    let each = |f: fn(f64) -> f64| move |x: &[f64]| -> Vec<f64> { x.iter().map(|&x| f(x)).collect() };
+    gate("silu gate", |gate, up| gate * sigmoid(gate) * up, &silu_gate_gradient_on);
+    gate("gelu gate", |gate, up| gelu_by_tanh(gate) * up, &gelu_gate_gradient_on);
+    let clamped = |gate: f64, up: f64| {
+        let gate = gate.min(1.5);
+        gate * sigmoid(1.702 * gate) * (up.clamp(-1.5, 1.5) + 1.0)
+    };
+    gate("clamped gate", clamped, &|isa, a, b, c, d| clamped_gate_gradient_on(isa, a, b, c, d, 1.5));
+    single("gelu by tanh", &each(gelu_by_tanh), &gelu_tanh_gradient_on);
+    single("gelu by erf", &each(gelu_by_erf), &gelu_erf_gradient_on);
+    single("sigmoid", &each(sigmoid), &|isa, gradient, x| {
+        let mut p = x.to_vec();
+        super::sigmoid(&mut p);
+        sigmoid_gradient_on(isa, gradient, &p);
+    });
+    single("soft cap", &each(|x| 2.0 * (x / 2.0).tanh()), &|isa, gradient, x| {
+        let mut capped = x.to_vec();
+        soft_cap(&mut capped, 2.0);
+        soft_cap_gradient_on(isa, gradient, &capped, 2.0);
+    });
+}
+
+#[test]
+fn probabilities() {
+    for extra in [None, Some(1.25f32)] {
+        single("softmax", &|x| softmax_of(x, extra.map(f64::from)), &|isa, gradient, x| {
+            let mut p = x.to_vec();
+            softmax_with(&mut p, extra);
+            softmax_gradient_on(isa, gradient, &p);
+        });
+    }
+}
+
+/// Attention by its definition: queries are those of the last keys.
+fn attention(shape: &Heads, sinks: &[f32], [q, k, v]: [&[f64]; 3]) -> Vec<f64> {
+    let Heads { heads, kv_heads, dim, value_dim, scale, cap, window } = *shape;
+    let (tokens, keys) = (q.len() / (heads * dim), k.len() / (kv_heads * dim));
+    let mut out = Vec::new();
+    for token in 0..tokens {
+        let end = keys - tokens + token + 1;
+        let first = window.map_or(0, |window| end.saturating_sub(window));
+        for head in 0..heads {
+            let kv = head / (heads / kv_heads);
+            let q = &q[(token * heads + head) * dim..][..dim];
+            let score = |key: usize| {
+                let k = &k[(key * kv_heads + kv) * dim..][..dim];
+                let score = f64::from(scale) * q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>();
+                cap.map(f64::from).map_or(score, |cap| cap * (score / cap).tanh())
+            };
+            let scores: Vec<f64> = (first..end).map(score).collect();
+            let p = softmax_of(&scores, sinks.get(head).map(|&sink| f64::from(sink)));
+            let value = |i: usize| -> f64 {
+                (first..end).zip(&p).map(|(key, p)| p * v[(key * kv_heads + kv) * value_dim + i]).sum()
+            };
+            out.extend((0..value_dim).map(value));
+        }
+    }
+    out
+}
+
+fn check_attention(name: &str, shape: Heads, (tokens, keys): (usize, usize), sinks: &[f32]) {
+    let Heads { heads, kv_heads, dim, value_dim, .. } = shape;
+    let lengths = [tokens * heads * dim, keys * kv_heads * dim, keys * kv_heads * value_dim];
+    Case {
+        name,
+        inputs: &lengths,
+        definition: &|x| attention(&shape, sinks, [x[0], x[1], x[2]]),
+        product: &|isa, x, d| {
+            let [mut q, mut k, mut v] = lengths.map(|n| vec![f32::NAN; n]);
+            let gradients = SeenGradients { queries: &mut q, keys: &mut k, values: &mut v };
+            let seen = Seen { keys: x[1], values: x[2], sinks };
+            shape.attend_gradient_on(isa, gradients, d, x[0], seen, &mut GradientScratch::default());
+            vec![q, k, v]
+        },
+    }
+    .check();
+}
+
+#[test]
+fn attentions() {
+    let plain = Heads { heads: 2, kv_heads: 2, dim: 4, value_dim: 4, scale: 0.2, cap: None, window: None };
+    check_attention("attention", plain, (6, 6), &[]);
+    check_attention("one query", plain, (1, 7), &[]);
+    check_attention("grouped queries", Heads { heads: 4, ..plain }, (6, 8), &[]);
+    check_attention("values of another width", Heads { heads: 4, value_dim: 3, ..plain }, (6, 6), &[]);
+    check_attention("bounded scores", Heads { cap: Some(1.5), ..plain }, (6, 6), &[]);
+    check_attention("a window", Heads { window: Some(3), heads: 4, ..plain }, (6, 9), &[]);
+    check_attention("sinks", plain, (6, 6), &[0.5, -2.0]);
+    let all = Heads { heads: 4, value_dim: 3, cap: Some(1.5), window: Some(4), ..plain };
+    check_attention("all of it", all, (7, 9), &[0.5, -2.0, 1.0, 3.0]);
+}
+
+/// More queries than one block, with a window that ends within it.
+#[test]
+fn blocks_of_queries_add_up() {
+    let shape =
+        Heads { heads: 2, kv_heads: 1, dim: 1, value_dim: 1, scale: 0.3, cap: None, window: Some(100) };
+    check_attention("blocks", shape, (140, 150), &[]);
+}
