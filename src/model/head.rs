@@ -9,12 +9,12 @@ use super::weights::{Norm, rounded};
 use super::{EMBEDDING, FINAL_NORM, Model, ModelError, OUTPUT, OUTPUT_NAME};
 
 /// Outputs of one task.
-const SLICE: usize = 2048;
+pub(super) const SLICE: usize = 2048;
 
 /// The output projection, held packed where memory allows and decoded slice by slice where not.
 pub struct Head<'a> {
-    model: &'a Model,
-    norm: Norm,
+    pub(super) model: &'a Model,
+    pub(super) norm: Norm,
     tensor: &'static str,
     /// `[vocab]`
     bias: Option<Vec<f32>>,
@@ -49,7 +49,7 @@ impl Model {
 
 impl Head<'_> {
     /// The weights of slice `slice`.
-    fn slice(&self, slice: usize) -> Result<Packed, ModelError> {
+    pub(super) fn slice(&self, slice: usize) -> Result<Packed, ModelError> {
         let first = slice * SLICE;
         let last = self.model.vocab.min(first + SLICE);
         self.model.packed(self.model.tensor(self.tensor)?, first as u64..last as u64)
@@ -64,7 +64,7 @@ impl Head<'_> {
     }
 
     /// What follows the product: bias, scale and bound.
-    fn finish(&self, slice: usize, logits: &mut [f32]) {
+    pub(super) fn finish(&self, slice: usize, logits: &mut [f32]) {
         let hyper = &self.model.hyper;
         if let Some(bias) = &self.bias {
             let first = slice * SLICE;

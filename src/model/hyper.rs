@@ -4,7 +4,7 @@ use kquant_formats::gguf::Metadata;
 use kquant_kernels::math::{Heads, Yarn};
 
 use super::ModelError;
-use super::graph::{Graph, Scores, Windows};
+use super::graph::{Graph, Scores, Slot, Windows};
 use super::keys::{Keys, architecture};
 
 /// What the forward pass needs to know besides the weights.
@@ -114,6 +114,14 @@ impl Hyper {
             scale: self.attention_scale,
             cap: self.attention_cap,
             window: if self.has_window(layer) { self.window } else { None },
+        }
+    }
+
+    /// Width of the heads that turn in `slot`.
+    pub(super) fn turned_head(&self, slot: Slot) -> usize {
+        match slot {
+            Slot::TurnedQuery | Slot::TurnedKey => self.rotary,
+            _ => self.head,
         }
     }
 

@@ -14,26 +14,16 @@ use super::weights::{Matrix, rounded};
 use crate::calibrate::Observer;
 
 /// Keeps the sum of weights from 0 (DeepSeek V3).
-const TINY: f32 = 1e-20;
+pub(super) const TINY: f32 = 1e-20;
 
 /// Chooses `experts.used` experts for each row of `logits` `[rows][count]` and writes their numbers, best first, and their
 /// weights to `routes` `[rows][2 * used]`. `correction` `[count]` is added to the scores for the choice alone.
 ///
 /// Source: the mixtures of Mixtral (Jiang et al., 2024), gpt-oss, and DeepSeek V2 and V3 (2024), as transformers computes them.
 pub(super) fn route(experts: &Experts, correction: Option<&[f32]>, logits: &[f32], routes: &mut [f32]) {
-    let scores = experts.scores.unwrap_or(match correction {
-        Some(_) => Scores::Sigmoid,
-        None => Scores::Softmax,
-    });
     let rows = logits.chunks_exact(experts.count).zip(routes.chunks_exact_mut(2 * experts.used));
     for (logits, routes) in rows {
-        let mut row = logits.to_vec();
-        match scores {
-            Scores::Softmax => math::softmax(&mut row),
-            Scores::Sigmoid => math::sigmoid(&mut row),
-            Scores::SoftmaxOfChosen => {}
-        }
-        let chosen = choose(experts, correction, &row);
+        let Scored { scores, row, chosen } = Scored::of(experts, correction, logits);
         let mut weights: Vec<f32> = chosen.iter().map(|&expert| row[expert]).collect();
         if scores == Scores::SoftmaxOfChosen {
             math::softmax(&mut weights);
@@ -48,6 +38,34 @@ pub(super) fn route(experts: &Experts, correction: Option<&[f32]>, logits: &[f32
         for (out, weight) in out.iter_mut().zip(weights) {
             *out = weight * experts.scale;
         }
+    }
+}
+
+/// The experts of one token.
+pub(super) struct Scored {
+    /// How logits became scores.
+    pub scores: Scores,
+    /// `[count]`: the scores; logits where only those of the chosen become scores.
+    pub row: Vec<f32>,
+    /// Numbers of the chosen, best first.
+    pub chosen: Vec<usize>,
+}
+
+impl Scored {
+    /// Chooses by one row of `logits` `[count]`.
+    pub(super) fn of(experts: &Experts, correction: Option<&[f32]>, logits: &[f32]) -> Self {
+        let scores = experts.scores.unwrap_or(match correction {
+            Some(_) => Scores::Sigmoid,
+            None => Scores::Softmax,
+        });
+        let mut row = logits.to_vec();
+        match scores {
+            Scores::Softmax => math::softmax(&mut row),
+            Scores::Sigmoid => math::sigmoid(&mut row),
+            Scores::SoftmaxOfChosen => {}
+        }
+        let chosen = choose(experts, correction, &row);
+        Self { scores, row, chosen }
     }
 }
 
@@ -93,7 +111,7 @@ pub(super) fn combine(routes: &[f32], said: &[f32], delta: &mut [f32]) {
 }
 
 /// Rows that meet one matrix: which part of which token.
-type Rows = Vec<(usize, usize)>;
+pub(super) type Rows = Vec<(usize, usize)>;
 
 /// What decides which matrices a row meets.
 pub(super) struct Meeting<'a> {
@@ -108,7 +126,7 @@ pub(super) struct Meeting<'a> {
 
 impl Meeting<'_> {
     /// Matrices that a row meets.
-    fn parts(&self) -> usize {
+    pub(super) fn parts(&self) -> usize {
         match self.by {
             By::Heads => self.matrices,
             By::Routes => self.used,
@@ -116,7 +134,7 @@ impl Meeting<'_> {
     }
 
     /// Which rows of `tokens` meet each matrix, in the order of the tokens.
-    fn rows(&self, tokens: Range<usize>) -> Vec<Rows> {
+    pub(super) fn rows(&self, tokens: Range<usize>) -> Vec<Rows> {
         let mut rows = vec![Rows::new(); self.matrices];
         for token in tokens {
             match self.by {

@@ -10,6 +10,7 @@
 //! Arithmetic is f32, but for the products of linear maps, where [`Products`] leaves a choice. Work is cut into blocks
 //! whose bounds depend on the text alone, so that no bit depends on the number of threads or the memory.
 
+pub mod backward;
 mod blocks;
 mod check;
 mod embed;
@@ -30,6 +31,8 @@ mod weights;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+
+use kquant_formats::FormatError;
 
 use crate::arch::{self, ArchError};
 use crate::calibrate::ObserveError;
@@ -130,6 +133,19 @@ pub enum ModelError {
         /// The activation.
         value: f32,
     },
+    /// A gradient that is no number.
+    #[error(
+        "tensor `{tensor}`: the gradient of its output for token {token} of the text is {value}; the loss is too steep there \
+         for f32. Leave that part of the text out"
+    )]
+    Gradient {
+        /// GGUF name.
+        tensor: String,
+        /// Number of the token in the chunks given.
+        token: usize,
+        /// The gradient.
+        value: f32,
+    },
     /// A token that the embedding lacks.
     #[error(
         "token {token} is not in the embedding of {vocab} rows; the text was tokenized for another model"
@@ -159,6 +175,9 @@ pub enum ModelError {
     /// An observer.
     #[error(transparent)]
     Observe(#[from] ObserveError),
+    /// A temporary file.
+    #[error(transparent)]
+    Scratch(#[from] FormatError),
     /// Stopped from outside.
     #[error("interrupted")]
     Interrupted,

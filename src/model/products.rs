@@ -75,6 +75,25 @@ impl Packed {
         }
     }
 
+    /// The same weights for the way back: `x` `[rows][outputs]` times W instead of its transpose.
+    pub(super) fn transposed(&self) -> Self {
+        let (inputs, outputs) = (self.inputs(), self.outputs());
+        match self {
+            Self::F32(weights) => {
+                let mut out = PackedWeights::zeroed(outputs, inputs);
+                let panels = out.panels_mut().par_chunks_mut(outputs.max(1)).enumerate();
+                panels.for_each(|(number, panel)| weights.transpose_panel(number, panel));
+                Self::F32(out)
+            }
+            Self::Bf16(weights) => {
+                let mut out = PackedBf16::zeroed(outputs, inputs);
+                let panels = out.panels_mut().par_chunks_mut(outputs.div_ceil(2).max(1)).enumerate();
+                panels.for_each(|(number, panel)| weights.transpose_panel(number, panel));
+                Self::Bf16(out)
+            }
+        }
+    }
+
     /// `y = x · W'`: `x` `[rows][inputs]`, `y` `[rows][outputs]`.
     pub(super) fn apply(&self, y: &mut [f32], x: &[f32]) {
         match self {

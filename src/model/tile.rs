@@ -18,7 +18,7 @@ use crate::calibrate::Observer;
 const BIASED: usize = 64;
 
 /// Bound of gate and up in gpt-oss.
-const GATE_LIMIT: f32 = 7.0;
+pub(super) const GATE_LIMIT: f32 = 7.0;
 
 /// Activations checked at a time.
 const CHECKED: usize = 1 << 12;
@@ -292,10 +292,7 @@ impl Tile {
 
     fn rope(&mut self, slot: Slot, layer: &Layer, start: usize) {
         let width = self.width(slot);
-        let head = match slot {
-            Slot::TurnedQuery | Slot::TurnedKey => layer.hyper.rotary,
-            _ => layer.hyper.head,
-        };
+        let head = layer.hyper.turned_head(slot);
         let rope = layer.ropes.of(layer.hyper, layer.number);
         let chunks = self.buffers[slot as usize].par_chunks_mut(self.context * width);
         chunks.for_each(|chunk| rope.rotate(chunk, width / head, head, start));
@@ -356,11 +353,7 @@ impl Tile {
     /// Overflow is found where it happens.
     fn check(&self, slot: Slot, tensor: &str) -> Result<(), ModelError> {
         let values = &self.buffers[slot as usize];
-        // Blocks are asked as a whole: without an early end, the question takes vectors.
-        let bad = |block: &[f32]| block.iter().fold(false, |bad, v| bad | !v.is_finite());
-        let block = values.par_chunks(CHECKED).position_first(bad);
-        let first = |block| (block * CHECKED..values.len()).find(|&at| !values[at].is_finite());
-        match block.and_then(first) {
+        match first_non_finite(values) {
             None => Ok(()),
             Some(at) => Err(ModelError::Activation {
                 tensor: tensor.to_owned(),
@@ -369,6 +362,14 @@ impl Tile {
             }),
         }
     }
+}
+
+/// The place of the first value that is NaN or infinite.
+pub(super) fn first_non_finite(values: &[f32]) -> Option<usize> {
+    // Blocks are asked as a whole: without an early end, the question takes vectors.
+    let bad = |block: &[f32]| block.iter().fold(false, |bad, v| bad | !v.is_finite());
+    let block = values.par_chunks(CHECKED).position_first(bad)?;
+    (block * CHECKED..values.len()).find(|&at| !values[at].is_finite())
 }
 
 /// `out = norm(x)`, both `[rows][width of the norm]`.

@@ -1,0 +1,42 @@
+//! Gradients of the slots while a layer is walked backwards.
+
+use kquant_kernels::math;
+use rayon::prelude::*;
+
+use super::super::graph::{SLOTS, Slot};
+
+/// Values added by one task.
+const STEP: usize = 1 << 14;
+
+/// The gradient of what each slot holds at the present place, `[tokens][width]`; none where nothing that follows reads it.
+#[derive(Debug, Default)]
+pub(super) struct Gradients {
+    slots: [Option<Vec<f32>>; SLOTS],
+}
+
+impl Gradients {
+    /// What is written to `slot` here has this gradient; before, the slot held something else.
+    pub(super) fn take(&mut self, slot: Slot) -> Option<Vec<f32>> {
+        self.slots[slot as usize].take()
+    }
+
+    /// What is read from `slot` here adds this to its gradient.
+    pub(super) fn add(&mut self, slot: Slot, gradient: Vec<f32>) {
+        match &mut self.slots[slot as usize] {
+            none @ None => *none = Some(gradient),
+            Some(sum) => add(sum, &gradient),
+        }
+    }
+}
+
+/// `sum += x`, in parallel.
+pub(super) fn add(sum: &mut [f32], x: &[f32]) {
+    sum.par_chunks_mut(STEP).zip(x.par_chunks(STEP)).for_each(|(sum, x)| math::add(sum, x));
+}
+
+/// `x *= factor`, in parallel.
+pub(super) fn scale(x: &mut [f32], factor: f32) {
+    if factor != 1.0 {
+        x.par_chunks_mut(STEP).for_each(|x| x.iter_mut().for_each(|x| *x *= factor));
+    }
+}

@@ -1,0 +1,197 @@
+//! The loss and its gradient: through the softmax, the output projection and the final norm, some tokens at a time.
+
+use kquant_kernels::math;
+use rayon::prelude::*;
+
+use super::super::head::{Head, SLICE};
+use super::super::products::Packed;
+use super::super::{Model, ModelError, OUTPUT};
+use super::gradients;
+use super::labels::{pick, uniform};
+use super::reverse::{check, norm_gradient};
+use crate::calibrate::GradientObserver;
+
+/// Rows that one task takes.
+const ROWS: usize = 64;
+
+/// The output projection in both directions.
+pub(super) struct LossHead<'a> {
+    head: Head<'a>,
+    model: &'a Model,
+    /// Weights of each slice and their transposes, if there is room for all.
+    held: Option<Vec<[Packed; 2]>>,
+    /// Rows whose logits are held at a time.
+    rows: usize,
+    seed: u64,
+    /// Tokens of a block of text.
+    block: usize,
+    /// Sums over the present block of text, `[vocab]`, and its tokens so far.
+    variances: (Vec<f64>, usize),
+    /// Sum of the labels' losses, in nats.
+    pub sum: f64,
+}
+
+/// Logits of some rows.
+struct Logits {
+    /// Of each slice, `[rows][slice]`; then their gradients.
+    slices: Vec<Vec<f32>>,
+    /// Probabilities, `[rows][vocab]`.
+    p: Vec<f32>,
+    /// The label of each row.
+    labels: Vec<usize>,
+}
+
+impl<'a> LossHead<'a> {
+    /// The loss of `model`, with labels drawn by `seed`, within about `memory` bytes.
+    pub(super) fn new(model: &'a Model, seed: u64, block: usize, memory: u64) -> Result<Self, ModelError> {
+        let head = model.head(0)?;
+        let weights = (model.vocab * model.hyper.hidden) as u64 * 2 * model.products.weight_bytes();
+        let held = if weights <= memory / 2 {
+            let slice = |number| {
+                let weight = head.slice(number)?;
+                let transposed = weight.transposed();
+                Ok([weight, transposed])
+            };
+            Some((0..model.vocab.div_ceil(SLICE)).map(slice).collect::<Result<_, ModelError>>()?)
+        } else {
+            None
+        };
+        let rows = (memory / 4 / (8 * model.vocab as u64).max(1)).clamp(1, block as u64) as usize;
+        let variances = (vec![0.0; model.vocab], 0);
+        Ok(Self { head, model, held, rows, seed, block, variances, sum: 0.0 })
+    }
+
+    /// What enters the projection: the final norm of `hidden`, in parallel.
+    pub(super) fn normed(&self, hidden: &[f32]) -> Vec<f32> {
+        let step = ROWS * self.model.hyper.hidden;
+        hidden.par_chunks(step).flat_map_iter(|rows| self.head.normed(rows)).collect()
+    }
+
+    /// The gradient of `hidden`, the stream after the last layer, whose norm is `normed`: all `[tokens][hidden]`. The first token
+    /// has place `first` in the text and `number` in what is at hand. Tokens come in their order.
+    pub(super) fn gradient(
+        &mut self,
+        hidden: &[f32],
+        normed: &[f32],
+        (first, number): (u64, usize),
+        observer: &mut dyn GradientObserver,
+    ) -> Result<Vec<f32>, ModelError> {
+        let width = self.model.hyper.hidden;
+        let mut out = vec![0.0; hidden.len()];
+        let mut at = 0;
+        let tokens = hidden.len() / width;
+        while at < tokens {
+            let rows = self.rows.min(tokens - at).min(self.block - self.variances.1);
+            let range = at * width..(at + rows) * width;
+            let logits = self.logits(&normed[range.clone()], first + at as u64)?;
+            let logits = self.through_softmax(logits);
+            self.back(&logits.slices, &mut out[range])?;
+            self.variances.1 += rows;
+            if self.variances.1 == self.block {
+                self.end_of_block(observer)?;
+            }
+            at += rows;
+        }
+        check(OUTPUT, &out, width, number)?;
+        norm_gradient(self.model.graph.final_norm, &self.head.norm, self.model.hyper.epsilon, hidden, &mut out);
+        Ok(out)
+    }
+
+    /// Tells of the last block, if it was short.
+    pub(super) fn finish(&mut self, observer: &mut dyn GradientObserver) -> Result<(), ModelError> {
+        if self.variances.1 > 0 { self.end_of_block(observer) } else { Ok(()) }
+    }
+
+    fn end_of_block(&mut self, observer: &mut dyn GradientObserver) -> Result<(), ModelError> {
+        let sums: Vec<f32> = self.variances.0.iter().map(|&sum| sum as f32).collect();
+        observer.output_variances(&sums, self.variances.1)?;
+        self.variances.0.fill(0.0);
+        self.variances.1 = 0;
+        Ok(())
+    }
+
+    /// `y` `[rows][slice]` = `x` `[rows][hidden]` times the weights of slice `slice`.
+    fn forward(&self, slice: usize, y: &mut [f32], x: &[f32]) -> Result<(), ModelError> {
+        match &self.held {
+            Some(held) => multiply(&held[slice][0], y, x),
+            None => multiply(&self.head.slice(slice)?, y, x),
+        }
+        Ok(())
+    }
+
+    /// `y` `[rows][hidden]` = `x` `[rows][slice]` times the transposed weights of slice `slice`.
+    fn backward(&self, slice: usize, y: &mut [f32], x: &[f32]) -> Result<(), ModelError> {
+        match &self.held {
+            Some(held) => multiply(&held[slice][1], y, x),
+            None => multiply(&self.head.slice(slice)?.transposed(), y, x),
+        }
+        Ok(())
+    }
+
+    /// Logits of `normed` `[rows][hidden]`, whose first row is token `first` of the text, and what is made of them.
+    fn logits(&mut self, normed: &[f32], first: u64) -> Result<Logits, ModelError> {
+        let vocab = self.model.vocab;
+        let rows = normed.len() / self.model.hyper.hidden;
+        let mut slices = Vec::new();
+        for slice in 0..vocab.div_ceil(SLICE) {
+            let width = SLICE.min(vocab - slice * SLICE);
+            let mut out = vec![0.0; rows * width];
+            self.forward(slice, &mut out, normed)?;
+            out.par_chunks_mut(ROWS * width).for_each(|out| self.head.finish(slice, out));
+            slices.push(out);
+        }
+        let mut p = vec![0.0; rows * vocab];
+        let rows = p.par_chunks_mut(vocab).enumerate().map(|(row, p)| {
+            for (p, slice) in p.chunks_mut(SLICE).zip(&slices) {
+                p.copy_from_slice(&slice[row * p.len()..][..p.len()]);
+            }
+            let total = math::log_sum_exp(p);
+            math::softmax(p);
+            let label = pick(p, uniform(self.seed, first + row as u64));
+            let logit = slices[label / SLICE][row * SLICE.min(vocab - label / SLICE * SLICE) + label % SLICE];
+            (label, total - f64::from(logit))
+        });
+        let (labels, losses): (Vec<usize>, Vec<f64>) = rows.collect::<Vec<_>>().into_iter().unzip();
+        self.sum += losses.iter().sum::<f64>();
+        Ok(Logits { slices, p, labels })
+    }
+
+    /// Makes logits the gradients of what the projection gave, and adds up their variances.
+    fn through_softmax(&mut self, mut logits: Logits) -> Logits {
+        let hyper = &self.model.hyper;
+        let (vocab, cap, scale) = (self.model.vocab, hyper.logit_cap, 1.0 / hyper.logit_scale);
+        let Logits { slices, p, labels } = &mut logits;
+        let all = slices.par_iter_mut().zip(self.variances.0.par_chunks_mut(SLICE)).enumerate();
+        all.for_each(|(slice, (values, variances))| {
+            let width = variances.len();
+            let first = slice * SLICE;
+            for ((values, p), &label) in values.chunks_exact_mut(width).zip(p.chunks_exact(vocab)).zip(&*labels) {
+                let p = &p[first..first + width];
+                for (i, ((value, &p), variance)) in values.iter_mut().zip(p).zip(&mut *variances).enumerate() {
+                    let slope = cap.map_or(1.0, |cap| 1.0 - (*value / cap) * (*value / cap)) * scale;
+                    *variance += f64::from(p * (1.0 - p) * slope * slope);
+                    let hit = if first + i == label { 1.0 } else { 0.0 };
+                    *value = (p - hit) * slope;
+                }
+            }
+        });
+        logits
+    }
+
+    /// Fills `out`, `[rows][hidden]`, with the gradient of what entered the projection, from those of what it gave. Slices are
+    /// added in their order.
+    fn back(&self, slices: &[Vec<f32>], out: &mut [f32]) -> Result<(), ModelError> {
+        let mut part = vec![0.0; out.len()];
+        for (slice, gradient) in slices.iter().enumerate() {
+            self.backward(slice, &mut part, gradient)?;
+            gradients::add(out, &part);
+        }
+        Ok(())
+    }
+}
+
+/// `y = x · w'`, in parallel.
+fn multiply(weight: &Packed, y: &mut [f32], x: &[f32]) {
+    let (inputs, outputs) = (weight.inputs(), weight.outputs());
+    y.par_chunks_mut(ROWS * outputs).zip(x.par_chunks(ROWS * inputs)).for_each(|(y, x)| weight.apply(y, x));
+}

@@ -1,0 +1,137 @@
+//! States of all tokens, tile by tile: in memory if they fit and in a temporary file if not, the same numbers either way.
+
+use half::bf16;
+use half::slice::HalfFloatSliceExt;
+use kquant_formats::FormatError;
+use kquant_formats::scratch::Scratch;
+
+/// In what states are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As they are.
+    F32,
+    /// Rounded to bf16.
+    Bf16,
+}
+
+impl Form {
+    pub(super) fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
+/// A number of states.
+pub(super) struct Kept {
+    form: Form,
+    states: Vec<State>,
+    spill: Option<Scratch>,
+}
+
+#[derive(Clone)]
+enum State {
+    Nothing,
+    F32(Vec<f32>),
+    Bf16(Vec<bf16>),
+    /// Place and number of values in the temporary file.
+    File(u64, usize),
+}
+
+impl Kept {
+    /// Room for `count` states of `values` values altogether, within `memory` bytes or in a file.
+    pub(super) fn new(count: usize, values: u64, form: Form, memory: u64) -> Result<Self, FormatError> {
+        let fits = values.checked_mul(form.bytes()).is_some_and(|bytes| bytes <= memory);
+        let spill = if fits { None } else { Some(Scratch::new()?) };
+        Ok(Self { form, states: vec![State::Nothing; count], spill })
+    }
+
+    /// Bytes of memory that `values` values take here.
+    pub(super) fn memory(&self, values: u64) -> u64 {
+        if self.spill.is_some() { 0 } else { values * self.form.bytes() }
+    }
+
+    /// Keeps `values` as state number `at`, in place of one as long, if there was one.
+    pub(super) fn put(&mut self, at: usize, values: Vec<f32>) -> Result<(), FormatError> {
+        let state = match (self.form, &self.spill) {
+            (_, Some(scratch)) => {
+                let bytes = self.form.bytes() * values.len() as u64;
+                let place = match self.states[at] {
+                    State::File(place, length) if length == values.len() => place,
+                    _ => scratch.reserve(bytes),
+                };
+                scratch.write_at(place, &encoded(self.form, &values))?;
+                State::File(place, values.len())
+            }
+            (Form::F32, None) => State::F32(values),
+            (Form::Bf16, None) => State::Bf16(rounded(&values)),
+        };
+        self.states[at] = state;
+        Ok(())
+    }
+
+    /// Gives state number `at` back; empty if there is none. It is not there any more then.
+    pub(super) fn take(&mut self, at: usize) -> Result<Vec<f32>, FormatError> {
+        if let (State::File(place, length), Some(scratch)) = (&self.states[at], &self.spill) {
+            // The place stays, for the next state.
+            let mut bytes = vec![0; length * self.form.bytes() as usize];
+            scratch.read_at(*place, &mut bytes)?;
+            return Ok(decoded(self.form, &bytes));
+        }
+        Ok(match std::mem::replace(&mut self.states[at], State::Nothing) {
+            State::F32(values) => values,
+            State::Bf16(values) => values.to_f32_vec(),
+            State::Nothing | State::File(..) => Vec::new(),
+        })
+    }
+}
+
+fn rounded(values: &[f32]) -> Vec<bf16> {
+    let mut out = vec![bf16::ZERO; values.len()];
+    out.convert_from_f32_slice(values);
+    out
+}
+
+fn encoded(form: Form, values: &[f32]) -> Vec<u8> {
+    match form {
+        Form::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        Form::Bf16 => rounded(values).iter().flat_map(|v| v.to_le_bytes()).collect(),
+    }
+}
+
+fn decoded(form: Form, bytes: &[u8]) -> Vec<f32> {
+    match form {
+        Form::F32 => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+        Form::Bf16 => bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_and_file_give_the_same_states() {
+        let state = |seed: usize| -> Vec<f32> { (0..100).map(|i| (i * seed) as f32 * 0.1).collect() };
+        for form in [Form::F32, Form::Bf16] {
+            let of = |memory: u64| {
+                let mut kept = Kept::new(3, 300, form, memory).unwrap();
+                assert_eq!(kept.spill.is_some(), memory == 0);
+                for at in 0..3 {
+                    kept.put(at, state(at)).unwrap();
+                }
+                assert_eq!(kept.take(1).unwrap().len(), 100);
+                kept.put(1, state(9)).unwrap();
+                [2, 0, 1].map(|at| kept.take(at).unwrap())
+            };
+            let (memory, file) = (of(1 << 20), of(0));
+            assert_eq!(memory, file);
+            for (values, seed) in memory.iter().zip([2, 0, 9]) {
+                let exact = state(seed);
+                let bound = if form == Form::F32 { 0.0 } else { 2f32.powi(-8) };
+                assert!(values.iter().zip(&exact).all(|(v, x)| (v - x).abs() <= bound * x.abs()));
+            }
+        }
+    }
+}

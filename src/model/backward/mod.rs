@@ -1,0 +1,28 @@
+//! The backward pass, layer by layer: gradients of a loss by everything that a layer computes.
+//!
+//! A forward pass over all chunks keeps what enters each layer. The loss is that of labels drawn from the model's own
+//! predictions, summed over all positions, so that outer products of its gradients are the Fisher matrix. Then layers come in
+//! reverse: a layer's weights are decoded once, its operations are run again for each tile of chunks with what their
+//! gradients need put on a tape, and the list of operations is walked backwards.
+//!
+//! ```text
+//! tokens -> embed -> [ layer 0 ] -> [ layer 1 ] -> ... -> final norm -> logits -> labels
+//!                        | kept         | kept                                      |
+//! embedding gradient <- [ layer 0 ] <- [ layer 1 ] <- ... <- final norm <- softmax - one-hot
+//! ```
+//!
+//! Weights have no gradients here. What is chosen (experts, labels) is constant; what is rounded (activations, if the model
+//! does so) passes its gradient on as if it was not.
+
+mod gradients;
+mod head;
+mod kept;
+mod labels;
+mod layer;
+mod mixture;
+mod pass;
+mod reverse;
+mod tape;
+mod work;
+
+pub use pass::{Backward, Loss};

@@ -1,0 +1,255 @@
+//! The pass over all layers and back.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::super::blocks::{BLOCK_ROWS, block_tokens};
+use super::super::rope::Ropes;
+use super::super::tile::{Attend, Layer, Tile};
+use super::super::{EMBEDDING, Model, ModelError, OUTPUT};
+use super::gradients::scale;
+use super::head::LossHead;
+use super::kept::{Form, Kept};
+use super::reverse::{Reverse, check};
+use super::work::Work;
+use super::tape::record;
+use crate::calibrate::{GradientObserver, Observer};
+use crate::progress::Progress;
+
+/// How a model is run forward and back over a text. Only what is marked so changes a bit of the result.
+pub struct Backward<'a> {
+    /// Tokens per chunk; chunks do not see each other.
+    pub context: usize,
+    /// Bytes for a layer, states and buffers. What does not fit goes to a temporary file.
+    pub memory: u64,
+    /// Of the labels. Changes the result.
+    pub seed: u64,
+    /// Place of the first token in the text: parts of a text get the labels of the whole. Changes the result.
+    pub first_token: u64,
+    /// Whether inputs of layers are kept in f32 and not rounded to bf16, which takes twice the room. Changes the result.
+    pub exact: bool,
+    /// Whether the observer of the forward pass sees the input of the output projection, too.
+    pub with_output: bool,
+    /// Set from outside to stop early.
+    pub cancel: &'a AtomicBool,
+    /// Told of work done, in the unit of [`Model::backward_work`].
+    pub progress: &'a dyn Progress,
+}
+
+/// What a pass found, and the time it took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Loss {
+    /// Of the labels, summed over all positions, in nats.
+    pub sum: f64,
+    /// Positions.
+    pub tokens: usize,
+    /// Time of the forward pass, its observer included.
+    pub forward: Duration,
+    /// Time of the output projection, forward and back.
+    pub head: Duration,
+    /// Time of the layers backwards, the observer included.
+    pub backward: Duration,
+}
+
+/// One pass under way.
+struct Pass<'a> {
+    model: &'a Model,
+    how: &'a Backward<'a>,
+    ropes: Ropes,
+    /// Tokens of the text.
+    tokens: usize,
+    /// Tokens of a tile.
+    tile: usize,
+    /// The stream, then its gradient, of each tile.
+    stream: Kept,
+    /// What enters each layer, of each tile.
+    inputs: Kept,
+    /// Bytes that are left for the output projection.
+    spare: u64,
+    work: Work,
+    done: u64,
+}
+
+impl Model {
+    /// Runs `tokens` (`[chunks][context]`) through all layers and back. `forward` sees what enters each linear map, `gradients`
+    /// the gradient of what leaves it.
+    ///
+    /// # Errors
+    /// When weights or temporary files cannot be read or written, an activation or a gradient is not finite, an observer
+    /// objects, memory does not suffice for a layer and a block of chunks, or the run is cancelled.
+    pub fn backward(
+        &self,
+        tokens: &[u32],
+        how: &Backward,
+        mut forward: Option<&mut dyn Observer>,
+        gradients: &mut dyn GradientObserver,
+    ) -> Result<Loss, ModelError> {
+        let start = Instant::now();
+        let mut pass = Pass::new(self, how, tokens.len())?;
+        pass.embed(tokens)?;
+        for layer in 0..self.hyper.layers {
+            pass.forward(layer, &mut forward)?;
+        }
+        let reached = Instant::now();
+        let sum = pass.head(&mut forward, gradients)?;
+        if let Some(observer) = &mut forward {
+            observer.end_of_chunks(tokens.len() / how.context);
+        }
+        let turned = Instant::now();
+        for layer in (0..self.hyper.layers).rev() {
+            pass.backward(layer, gradients)?;
+        }
+        pass.embedding(gradients)?;
+        Ok(Loss {
+            sum,
+            tokens: tokens.len(),
+            forward: reached - start,
+            head: turned - reached,
+            backward: turned.elapsed(),
+        })
+    }
+
+    /// Units of work of [`backward`](Self::backward) over `tokens` tokens.
+    pub fn backward_work(&self, tokens: usize) -> u64 {
+        Work::of(self).token() * tokens as u64
+    }
+}
+
+impl<'a> Pass<'a> {
+    fn new(model: &'a Model, how: &'a Backward<'a>, tokens: usize) -> Result<Self, ModelError> {
+        if how.context > model.hyper.context {
+            return Err(ModelError::Context { asked: how.context, longest: model.hyper.context });
+        }
+        let block = block_tokens(how.context);
+        // Weights in both directions; slots, what is kept of them and gradients.
+        let layer = 2 * model.layer_bytes();
+        let block_bytes = 3 * model.token_bytes() * block as u64;
+        let wanted = (4 * rayon::current_num_threads() * BLOCK_ROWS).div_ceil(block) as u64;
+        let affordable = how.memory.saturating_sub(layer) / 2 / block_bytes.max(1);
+        let blocks = wanted.min(affordable).max(1);
+        let Some(spare) = how.memory.checked_sub(layer + blocks * block_bytes) else {
+            return Err(ModelError::Memory { needed: layer + block_bytes });
+        };
+        let tile = blocks as usize * block;
+        let tiles = tokens.div_ceil(tile);
+        let values = (tokens * model.hyper.hidden) as u64;
+        let form = if how.exact { Form::F32 } else { Form::Bf16 };
+        let mut spare = spare;
+        let mut kept = |count: usize, values: u64, form: Form| {
+            let kept = Kept::new(count, values, form, spare)?;
+            spare -= kept.memory(values);
+            Ok::<_, ModelError>(kept)
+        };
+        let layers = model.hyper.layers;
+        let stream = kept(tiles, values, Form::F32)?;
+        let inputs = kept(layers * tiles, layers as u64 * values, form)?;
+        let (ropes, work) = (model.ropes(how.context)?, Work::of(model));
+        Ok(Self { model, how, ropes, tokens, tile, stream, inputs, spare, work, done: 0 })
+    }
+
+    /// Numbers of the tiles and of their first tokens.
+    fn tiles(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        (0..self.tokens).step_by(self.tile).enumerate()
+    }
+
+    /// Tokens of the tile that starts at `first`.
+    fn length(&self, first: usize) -> usize {
+        self.tile.min(self.tokens - first)
+    }
+
+    fn layer(&self, number: usize) -> Layer<'_> {
+        Layer { hyper: &self.model.hyper, number, ropes: &self.ropes }
+    }
+
+    fn check_cancel(&self) -> Result<(), ModelError> {
+        if self.how.cancel.load(Ordering::Relaxed) { Err(ModelError::Interrupted) } else { Ok(()) }
+    }
+
+    /// `tokens` tokens more have passed what takes `work` units each.
+    fn advance(&mut self, tokens: usize, work: u64, what: &str) {
+        self.done += tokens as u64 * work;
+        self.how.progress.advance(self.done, what);
+    }
+
+    fn embed(&mut self, tokens: &[u32]) -> Result<(), ModelError> {
+        for (tile, tokens) in tokens.chunks(self.tile).enumerate() {
+            self.stream.put(tile, self.model.embed(tokens, 0, self.how.context)?)?;
+        }
+        Ok(())
+    }
+
+    fn forward(&mut self, number: usize, observer: &mut Option<&mut dyn Observer>) -> Result<(), ModelError> {
+        let weights = self.model.layer_weights(number)?;
+        let mut tile = Tile::new(self.how.context);
+        let place = number * self.tiles().count();
+        for (at, first) in self.tiles() {
+            self.check_cancel()?;
+            let stream = self.stream.take(at)?;
+            self.inputs.put(place + at, stream.clone())?;
+            tile.set_stream(stream, self.model.hyper.hidden, first);
+            let layer = self.layer(number);
+            tile.run(self.model.ops(number), &weights, &layer, &mut Attend::Chunks, observer)?;
+            self.stream.put(at, tile.take_stream())?;
+            self.advance(self.length(first), self.work.forward[number], &format!("layer {number}"));
+        }
+        observer.as_mut().map_or(Ok(()), |observer| observer.end_of_layer())?;
+        Ok(())
+    }
+
+    /// From the last stream to its gradient; returns the loss.
+    fn head(
+        &mut self,
+        forward: &mut Option<&mut dyn Observer>,
+        gradients: &mut dyn GradientObserver,
+    ) -> Result<f64, ModelError> {
+        let block = block_tokens(self.how.context);
+        let mut loss = LossHead::new(self.model, self.how.seed, block, self.spare)?;
+        for (at, first) in self.tiles() {
+            self.check_cancel()?;
+            let hidden = self.stream.take(at)?;
+            let normed = loss.normed(&hidden);
+            if let (Some(observer), true) = (&mut *forward, self.how.with_output) {
+                observer.linear_input(&[OUTPUT], &normed, self.model.hyper.hidden)?;
+            }
+            let place = (self.how.first_token + first as u64, first);
+            let gradient = loss.gradient(&hidden, &normed, place, gradients)?;
+            self.stream.put(at, gradient)?;
+            self.advance(self.length(first), self.work.head, "output");
+        }
+        loss.finish(gradients)?;
+        gradients.end_of_layer()?;
+        Ok(loss.sum)
+    }
+
+    fn backward(&mut self, number: usize, observer: &mut dyn GradientObserver) -> Result<(), ModelError> {
+        let weights = self.model.weights_both_ways(number)?;
+        let ops = self.model.ops(number);
+        let mut tile = Tile::new(self.how.context);
+        let place = number * self.tiles().count();
+        for (at, first) in self.tiles() {
+            self.check_cancel()?;
+            let (input, gradient) = (self.inputs.take(place + at)?, self.stream.take(at)?);
+            tile.set_stream(input, self.model.hyper.hidden, first);
+            let (layer, tokens) = (self.layer(number), self.length(first));
+            let tape = record(&mut tile, ops, &weights.forward, &layer)?;
+            let reverse = Reverse { layer: &layer, context: self.how.context, tokens, first };
+            let gradient = reverse.run(ops, (&weights, &tape), gradient, observer)?;
+            self.stream.put(at, gradient)?;
+            self.advance(tokens, self.work.backward[number], &format!("layer {number} backwards"));
+        }
+        observer.end_of_layer()?;
+        Ok(())
+    }
+
+    fn embedding(&mut self, observer: &mut dyn GradientObserver) -> Result<(), ModelError> {
+        let hyper = &self.model.hyper;
+        for (at, first) in self.tiles() {
+            let mut gradient = self.stream.take(at)?;
+            scale(&mut gradient, hyper.embedding_scale);
+            check(EMBEDDING, &gradient, hyper.hidden, first)?;
+            observer.embedding_gradient(&gradient, hyper.hidden)?;
+        }
+        observer.end_of_layer()?;
+        Ok(())
+    }
+}
