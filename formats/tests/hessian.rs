@@ -28,6 +28,7 @@ fn description() -> Description {
         cut: Cut { context: 64, block_tokens: 512, held_out_every: 8 },
         blocks: Blocks::of(TEXT, BlockRange { first: 6, end: 9 }),
         groups: vec![group(&["q", "k"], 3), group(&["o"], 2)],
+        fishers: None,
     }
 }
 
@@ -36,7 +37,7 @@ fn entry(sums: &[f32], count: f32) -> Entry {
 }
 
 fn write(path: &Path) -> Result<(), FormatError> {
-    let mut writer = HessianWriter::create(path, &description(), false)?;
+    let writer = HessianWriter::create(path, &description(), false)?;
     let (q, o) = (entry(&[1.0, 4.0, 9.0], 1280.0), entry(&[2.0, 0.0], 1280.0));
     writer.write_outer((1, 0), Half::HeldOut, &[0.5, -0.25, 8.0])?;
     writer.write_sums(
@@ -88,7 +89,7 @@ fn every_matrix_of_a_tensor_has_its_own_sums() {
     let path = scratch.path().join("statistics.gguf");
     let experts = Group { matrices: 3, ..group(&["gate", "up"], 2) };
     let description = Description { groups: vec![experts], ..description() };
-    let mut writer = HessianWriter::create(&path, &description, false).unwrap();
+    let writer = HessianWriter::create(&path, &description, false).unwrap();
     let sums = [1.0, 4.0, 0.0, 0.0, 9.0, 16.0];
     let entry = Entry {
         columns: 2,
@@ -145,7 +146,7 @@ fn nothing_is_left_of_what_cannot_be_written() {
     let tried = |change: fn(&mut Description), act: fn(&mut HessianWriter) -> Result<(), FormatError>| {
         let mut description = description();
         change(&mut description);
-        let mut writer = HessianWriter::create(&path, &description, false)?;
+        let writer = HessianWriter::create(&path, &description, false)?;
         act(&mut writer)?;
         writer.finish()
     };

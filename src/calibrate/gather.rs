@@ -1,15 +1,19 @@
 //! A statistics file of a model and a text.
 
+use std::ops::Range;
 use std::path::Path;
 
 use kquant_formats::FormatError;
-use kquant_formats::hessian::{BlockRange, Blocks, Cut, Description, Group, HessianWriter, packed};
+use kquant_formats::hessian::{BlockRange, Blocks, Cut, Description, Fishers, Group, HessianWriter, packed};
 
 use sha2::{Digest, Sha256};
 
+use super::fisher_sums::{Sink, fishers};
+use super::fishers::FisherJob;
 use super::hessians::Hessians;
-use super::{Part, PartError, collect};
+use super::{ObserveError, Part, PartError, collect};
 use crate::evaluate::{Chunks, Run};
+use crate::model::backward::Loss;
 use crate::model::{LinearGroup, Model, ModelError, Pass, block_tokens};
 use crate::verify::Hex;
 
@@ -58,8 +62,25 @@ pub enum GatherError {
     },
 }
 
+/// What is collected besides the Hessians of the layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wanted {
+    /// The output projection's Hessian.
+    pub output_tensor: bool,
+    /// Fisher matrices of outputs, with labels drawn by this seed.
+    pub fisher: Option<u64>,
+}
+
+/// What a statistics file is of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gathered {
+    /// What stands in it.
+    pub description: Description,
+    /// Of the labels, if there were any, and the times of the pass.
+    pub loss: Option<Loss>,
+}
+
 /// Runs `model` over a part of a text and writes the statistics file `path`; an existing one is replaced only if `force` is set.
-/// The output projection's Hessian is collected only if `with_output`. Returns what the file is of.
 ///
 /// # Errors
 /// [`GatherError`]; nothing is left behind then.
@@ -67,15 +88,50 @@ pub fn gather(
     model: &Model,
     text: &Text,
     (path, force): (&Path, bool),
-    with_output: bool,
+    wanted: Wanted,
     run: &Run,
-) -> Result<Description, GatherError> {
+) -> Result<Gathered, GatherError> {
     let (range, chunks) = text.part.cut(text.chunks)?;
     let layers = (0..model.hyper.layers).map(|layer| model.linear_groups(layer));
     let layers = layers.collect::<Result<Vec<_>, _>>()?;
-    let output = if with_output { vec![model.output_group()] } else { Vec::new() };
-    let share = share_memory(model, &chunks, &layers, &output, run)?;
+    let output = if wanted.output_tensor { vec![model.output_group()] } else { Vec::new() };
+    let sums = Sums::of(&layers, &output);
     let groups: Vec<LinearGroup> = layers.into_iter().flatten().chain(output).collect();
+    let description = describe(model, text, &range, &chunks, &groups, wanted)?;
+    let share = match wanted.fisher {
+        None => share_memory(model, &chunks, &sums, run)?,
+        // One layer at a time is held, in both directions.
+        Some(_) => Share { pass: run.memory, layer_by_layer: true },
+    };
+    let writer = HessianWriter::create(path, &description, force)?;
+    let mut hessians = Hessians::new(&groups, &writer, description.cut, range.start, share.layer_by_layer);
+    let run = Run { memory: share.pass, cancel: run.cancel, progress: run.progress };
+    let loss = match wanted.fisher {
+        None => {
+            collect(model, &chunks, &mut hessians, wanted.output_tensor, &run)?;
+            None
+        }
+        Some(seed) => {
+            let first_token = range.start * u64::from(description.cut.block_tokens);
+            let job =
+                FisherJob { model, chunks: &chunks, seed, first_token, with_output: wanted.output_tensor };
+            let sink = InFile { writer: &writer, fishers: description.fishers.as_ref() };
+            Some(job.run(&run, sums.layer, Some(&mut hessians), sink)?.1)
+        }
+    };
+    hessians.finish().map_err(ModelError::from)?;
+    writer.finish()?;
+    Ok(Gathered { description, loss })
+}
+
+fn describe(
+    model: &Model,
+    text: &Text,
+    range: &Range<u64>,
+    chunks: &Chunks,
+    groups: &[LinearGroup],
+    wanted: Wanted,
+) -> Result<Description, ModelError> {
     let context = chunks.context();
     let cut = Cut {
         context: context as u32,
@@ -84,7 +140,8 @@ pub fn gather(
     };
     let described =
         |g: &LinearGroup| Group { tensors: g.tensors.clone(), columns: g.columns, matrices: g.matrices };
-    let description = Description {
+    let fishers = wanted.fisher.map(|seed| Ok::<_, ModelError>(Fishers { seed, tensors: fishers(model)? }));
+    Ok(Description {
         datasets: vec![text.name.to_owned()],
         chunks: chunks.len() as u32,
         cut,
@@ -93,13 +150,41 @@ pub fn gather(
             BlockRange { first: range.start, end: range.end },
         ),
         groups: groups.iter().map(described).collect(),
-    };
-    let writer = HessianWriter::create(path, &description, force)?;
-    let mut hessians = Hessians::new(&groups, writer, cut, range.start, share.layer_by_layer);
-    let pass = Run { memory: share.pass, cancel: run.cancel, progress: run.progress };
-    collect(model, &chunks, &mut hessians, with_output, &pass)?;
-    hessians.finish().map_err(ModelError::from)?;
-    Ok(description)
+        fishers: fishers.transpose()?,
+    })
+}
+
+/// Writes Fisher matrices to a statistics file.
+struct InFile<'a> {
+    writer: &'a HessianWriter,
+    fishers: Option<&'a Fishers>,
+}
+
+impl Sink for InFile<'_> {
+    fn store(&mut self, tensor: &str, tokens: u64, sums: Vec<f64>) -> Result<(), ObserveError> {
+        let tensors = self.fishers.map_or(&[][..], |all| &all.tensors);
+        let number = tensors.iter().position(|fisher| fisher.tensor == tensor).unwrap_or(tensors.len());
+        Ok(self.writer.write_fisher(number, tokens, &sums)?)
+    }
+}
+
+/// Bytes of the Hessians' sums.
+struct Sums {
+    /// Of the largest layer, or the output projection.
+    layer: u64,
+    /// Of all.
+    all: u64,
+}
+
+impl Sums {
+    fn of(layers: &[Vec<LinearGroup>], output: &[LinearGroup]) -> Self {
+        let group_bytes = |g: &LinearGroup| 16 * (packed(g.columns) * g.matrices) as u64;
+        let bytes = |groups: &[LinearGroup]| groups.iter().map(group_bytes).sum::<u64>();
+        Self {
+            layer: layers.iter().map(|groups| bytes(groups)).max().unwrap_or(0).max(bytes(output)),
+            all: layers.iter().map(|groups| bytes(groups)).sum::<u64>() + bytes(output),
+        }
+    }
 }
 
 /// How the memory is divided.
@@ -110,17 +195,8 @@ struct Share {
     layer_by_layer: bool,
 }
 
-fn share_memory(
-    model: &Model,
-    chunks: &Chunks,
-    layers: &[Vec<LinearGroup>],
-    output: &[LinearGroup],
-    run: &Run,
-) -> Result<Share, GatherError> {
-    let group_bytes = |g: &LinearGroup| 16 * (packed(g.columns) * g.matrices) as u64;
-    let bytes = |groups: &[LinearGroup]| groups.iter().map(group_bytes).sum::<u64>();
-    let layer = layers.iter().map(|groups| bytes(groups)).max().unwrap_or(0).max(bytes(output));
-    let all = layers.iter().map(|groups| bytes(groups)).sum::<u64>() + bytes(output);
+fn share_memory(model: &Model, chunks: &Chunks, sums: &Sums, run: &Run) -> Result<Share, GatherError> {
+    let &Sums { layer, all } = sums;
     let pass = |memory: u64| {
         let context = chunks.context();
         let pass = Pass { context, memory, cancel: run.cancel, progress: run.progress };

@@ -13,7 +13,8 @@ pub trait GradientObserver: Send {
     ///
     /// # Errors
     /// When it is of no use; the pass should stop.
-    fn output_gradient(&mut self, tensor: &str, gradient: &[f32], outputs: usize) -> Result<(), ObserveError>;
+    fn output_gradient(&mut self, tensor: &str, gradient: &[f32], outputs: usize)
+    -> Result<(), ObserveError>;
 
     /// `gradient`, `[rows][outputs]`, are the rows of one block of text that met matrix number `expert` of the `experts` that
     /// `tensor` holds: maybe none. Every matrix gets a call for every block, the first block first.

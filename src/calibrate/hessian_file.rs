@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use kquant_formats::FormatError;
-use kquant_formats::hessian::{self, Group, Half, packed_row};
+use kquant_formats::hessian::{self, Fisher, Group, Half, packed_row};
 use kquant_formats::imatrix::Imatrix;
 use rayon::prelude::*;
 
 use crate::encode::gptq::Hessian;
+use crate::model::OUTPUT;
 
 /// Rows that one task fills.
 const PANEL: usize = 64;
@@ -49,6 +50,42 @@ impl HessianFile {
         groups.map(|(number, group)| GroupHessians { file: &self.0, number, group })
     }
 
+    /// The Fisher matrix of what leaves `tensor`, of as many columns as it has outputs: the mean of `g'g` over gradients g of the
+    /// loss. `token_embd.weight` stands for the rows looked up. `None` where the file has none; of `output.weight` it has
+    /// [the diagonal](Self::output_fisher). Takes 8 bytes per element of the matrix while it works.
+    ///
+    /// # Errors
+    /// When the file holds numbers that no outer products can be.
+    pub fn fisher(&self, tensor: &str) -> Result<Option<Hessian>, FormatError> {
+        let Some((number, fisher)) = self.find_fisher(tensor).filter(|(_, f)| !f.is_diagonal()) else {
+            return Ok(None);
+        };
+        let tokens = self.0.fisher_tokens(number);
+        if tokens == 0 {
+            return Ok(None);
+        }
+        let mut sums = vec![0.0; fisher.values()];
+        self.0.add_fisher(number, &mut sums)?;
+        Ok(Some(unpacked(&sums, fisher.outputs, tokens, |sum| (sum / tokens as f64) as f32)))
+    }
+
+    /// The diagonal of the Fisher matrix of what leaves the output projection, one number a row of the vocabulary.
+    ///
+    /// # Errors
+    /// When the file holds numbers that no squares can be.
+    pub fn output_fisher(&self) -> Result<Option<Vec<f32>>, FormatError> {
+        let Some((number, fisher)) = self.find_fisher(OUTPUT) else { return Ok(None) };
+        let tokens = self.0.fisher_tokens(number);
+        let mut sums = vec![0.0; fisher.values()];
+        self.0.add_fisher(number, &mut sums)?;
+        Ok((tokens > 0).then(|| sums.iter().map(|sum| (sum / tokens as f64) as f32).collect()))
+    }
+
+    fn find_fisher(&self, tensor: &str) -> Option<(usize, &Fisher)> {
+        let all = &self.0.description().fishers.as_ref()?.tensors;
+        all.iter().enumerate().find(|(_, fisher)| fisher.tensor == tensor)
+    }
+
     /// The group that `tensor` belongs to.
     pub fn group_of(&self, tensor: &str) -> Option<GroupHessians<'_>> {
         let number = self.0.group_of(tensor)?;
@@ -88,27 +125,37 @@ impl<'a> GroupHessians<'a> {
         }
         let mut sums = vec![0.0; self.group.packed()];
         self.file.add_outer((self.number, matrix), half, &mut sums)?;
-        let mut mean = vec![0.0; n * n];
-        mean.par_chunks_mut(PANEL * n).enumerate().for_each(|(panel, rows)| {
-            fill_rows(rows, panel * PANEL, &sums, n, tokens as f64);
-        });
-        Ok(Some(Hessian { columns: n, mean, tokens }))
+        Ok(Some(unpacked(&sums, n, tokens, |sum| (sum / tokens as f64) as f32)))
     }
 }
 
-/// Fills `rows`, `[..][n]` from row `first` on, with the means of `sums`, packed upper triangle.
-fn fill_rows(rows: &mut [f32], first: usize, sums: &[f64], n: usize, tokens: f64) {
+/// The whole of a packed upper triangle of `n` rows, whose elements are `mean` of what is `packed`.
+pub(super) fn unpacked<T: Copy + Sync>(
+    packed: &[T],
+    n: usize,
+    tokens: u64,
+    mean: impl Fn(T) -> f32 + Sync,
+) -> Hessian {
+    let mut all = vec![0.0; n * n];
+    all.par_chunks_mut(PANEL * n).enumerate().for_each(|(panel, rows)| {
+        fill_rows(rows, panel * PANEL, packed, n, &mean);
+    });
+    Hessian { columns: n, mean: all, tokens }
+}
+
+/// Fills `rows`, `[..][n]` from row `first` on.
+fn fill_rows<T: Copy>(rows: &mut [f32], first: usize, packed: &[T], n: usize, mean: &impl Fn(T) -> f32) {
     let end = first + rows.len() / n;
     // Below the diagonal, by columns: that is how the triangle lies.
     for column in 0..end {
-        let upper = &sums[packed_row(n, column)];
+        let upper = &packed[packed_row(n, column)];
         for row in column.max(first)..end {
-            rows[(row - first) * n + column] = (upper[row - column] / tokens) as f32;
+            rows[(row - first) * n + column] = mean(upper[row - column]);
         }
     }
     for (row, values) in (first..end).zip(rows.chunks_exact_mut(n)) {
-        for (value, sum) in values[row..].iter_mut().zip(&sums[packed_row(n, row)]) {
-            *value = (sum / tokens) as f32;
+        for (value, one) in values[row..].iter_mut().zip(&packed[packed_row(n, row)]) {
+            *value = mean(*one);
         }
     }
 }
@@ -125,7 +172,7 @@ mod tests {
         let sums: Vec<f64> = (0..packed(n)).map(|i| i as f64 * 3.0).collect();
         let mut mean = vec![f32::NAN; n * n];
         for (panel, rows) in mean.chunks_mut(PANEL * n).enumerate() {
-            fill_rows(rows, panel * PANEL, &sums, n, 3.0);
+            fill_rows(rows, panel * PANEL, &sums, n, &|sum: f64| (sum / 3.0) as f32);
         }
         let mut expected = 0.0;
         for i in 0..n {

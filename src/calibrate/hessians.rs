@@ -16,13 +16,13 @@ use crate::model::LinearGroup;
 
 /// Collects the outer products of every group, and importance with them, into a statistics file.
 #[derive(Debug)]
-pub(super) struct Hessians {
+pub(super) struct Hessians<'a> {
     importance: Importance,
     /// Number of each group, by its first tensor.
     numbers: BTreeMap<String, usize>,
     /// Sums that are not written yet, of each matrix, by the number of their group.
     held: BTreeMap<usize, Vec<Outer>>,
-    writer: HessianWriter,
+    writer: &'a HessianWriter,
     cut: Cut,
     /// Number of the first block of text that is seen.
     first_block: u64,
@@ -40,13 +40,13 @@ struct Outer {
     blocks: u64,
 }
 
-impl Hessians {
+impl<'a> Hessians<'a> {
     /// Nothing collected yet of `groups`, those of `writer`. The text at hand starts at block `first_block`.
     ///
     /// With `layer_by_layer` all of the text passes a layer at once, whose sums can be written then and need not be held.
     pub(super) fn new(
         groups: &[LinearGroup],
-        writer: HessianWriter,
+        writer: &'a HessianWriter,
         cut: Cut,
         first_block: u64,
         layer_by_layer: bool,
@@ -63,10 +63,9 @@ impl Hessians {
         }
     }
 
-    /// Writes what is held and gives the file its name.
+    /// Writes what is held.
     pub(super) fn finish(mut self) -> Result<(), ObserveError> {
-        self.write_held()?;
-        Ok(self.writer.finish()?)
+        self.write_held()
     }
 
     fn write_held(&mut self) -> Result<(), ObserveError> {
@@ -87,7 +86,7 @@ impl Hessians {
     }
 }
 
-impl Hessians {
+impl Hessians<'_> {
     /// Adds the rows of `x`, of one block of text or of several whole ones, to matrix `matrix` of `matrices`.
     fn add(
         &mut self,
@@ -109,7 +108,7 @@ impl Hessians {
     }
 }
 
-impl Observer for Hessians {
+impl Observer for Hessians<'_> {
     fn linear_input(&mut self, tensors: &[&str], x: &[f32], columns: usize) -> Result<(), ObserveError> {
         // This first: it finds what is not finite.
         self.importance.linear_input(tensors, x, columns)?;

@@ -43,6 +43,17 @@ pub enum HessianMergeError {
         /// One that it does not fit.
         other: PathBuf,
     },
+    /// Fisher matrices of some files only, or of other labels.
+    #[error(
+        "{} has {}, {} has {}; calibrate all parts with --fisher and the same --seed, or all without",
+        .first.0.display(), .first.1, .second.0.display(), .second.1
+    )]
+    Fishers {
+        /// A file and what it has.
+        first: (PathBuf, String),
+        /// Another.
+        second: (PathBuf, String),
+    },
     /// A part of a text is in two files.
     #[error("{}: {overlap}; give each part once", .file.display())]
     Twice {
@@ -69,9 +80,9 @@ pub fn merge_hessians(
     let mut files = paths.iter().map(|path| HessianFile::open(path)).collect::<Result<Vec<_>, _>>()?;
     files.sort_by(|a, b| place(a).cmp(&place(b)));
     let description = describe_sum(&files)?;
-    let mut writer = HessianWriter::create(out, &description, force)?;
+    let writer = HessianWriter::create(out, &description, force)?;
     for (number, group) in description.groups.iter().enumerate() {
-        write_sums(&mut writer, &files, number, group)?;
+        write_sums(&writer, &files, number, group)?;
         for place in (0..group.matrices).map(|matrix| (number, matrix)) {
             for half in Half::ALL {
                 let mut sums = vec![0.0; group.packed()];
@@ -84,6 +95,17 @@ pub fn merge_hessians(
                 writer.write_outer(place, half, &sums)?;
             }
         }
+    }
+    for (number, fisher) in description.fishers.iter().flat_map(|all| &all.tensors).enumerate() {
+        let (mut sums, mut tokens) = (vec![0.0; fisher.values()], 0);
+        for file in &files {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(HessianMergeError::Interrupted);
+            }
+            file.add_fisher(number, &mut sums)?;
+            tokens += file.fisher_tokens(number);
+        }
+        writer.write_fisher(number, tokens, &sums)?;
     }
     writer.finish()?;
     Ok(description)
@@ -112,7 +134,8 @@ fn describe_sum(files: &[HessianFile]) -> Result<Description, HessianMergeError>
     let none =
         || FormatError::Invalid { what: "there is no file to add up".into(), hint: "give one at least" };
     let groups = files.first().map(|f| f.description().groups.clone()).unwrap_or_default();
-    Ok(Description { datasets, chunks, cut: cut.ok_or_else(none)?, blocks, groups })
+    let fishers = files.first().and_then(|f| f.description().fishers.clone());
+    Ok(Description { datasets, chunks, cut: cut.ok_or_else(none)?, blocks, groups, fishers })
 }
 
 fn check_alike(first: &HessianFile, other: &HessianFile) -> Result<(), HessianMergeError> {
@@ -125,7 +148,7 @@ fn check_alike(first: &HessianFile, other: &HessianFile) -> Result<(), HessianMe
     let odd = a.groups.iter().find(|g| lacks(b, g)).or_else(|| b.groups.iter().find(|g| lacks(a, g)));
     let odd = odd.or_else(|| a.groups.iter().zip(&b.groups).find(|(a, b)| a != b).map(|(a, _)| a));
     match odd {
-        None => Ok(()),
+        None => check_fishers(first, other),
         Some(group) => Err(HessianMergeError::Groups {
             group: group.name().to_owned(),
             file: other.path().to_owned(),
@@ -134,9 +157,24 @@ fn check_alike(first: &HessianFile, other: &HessianFile) -> Result<(), HessianMe
     }
 }
 
+fn check_fishers(first: &HessianFile, other: &HessianFile) -> Result<(), HessianMergeError> {
+    let (a, b) = (&first.description().fishers, &other.description().fishers);
+    if a == b {
+        return Ok(());
+    }
+    let of = |file: &HessianFile| {
+        let what = match &file.description().fishers {
+            None => "no Fisher matrices".to_owned(),
+            Some(all) => format!("{} Fisher matrices of labels by seed {}", all.tensors.len(), all.seed),
+        };
+        (file.path().to_owned(), what)
+    };
+    Err(HessianMergeError::Fishers { first: of(first), second: of(other) })
+}
+
 /// Adds up what group `number` has besides its outer products.
 fn write_sums(
-    writer: &mut HessianWriter,
+    writer: &HessianWriter,
     files: &[HessianFile],
     number: usize,
     group: &Group,

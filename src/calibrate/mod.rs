@@ -6,6 +6,8 @@
 
 mod collect;
 mod exact;
+mod fisher_sums;
+mod fishers;
 mod form;
 mod gather;
 mod gradient_observer;
@@ -20,9 +22,10 @@ mod part;
 mod statistics;
 
 pub use collect::{collect, work};
+pub use fishers::Fishers;
 pub use form::{Form, UnknownForm};
 pub(crate) use gather::HELD_OUT_EVERY;
-pub use gather::{GatherError, Text, gather};
+pub use gather::{GatherError, Gathered, Text, Wanted, gather};
 pub use gradient_observer::GradientObserver;
 pub use hessian_file::{GroupHessians, HessianFile};
 pub use importance::Importance;

@@ -3,7 +3,9 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use kquant::calibrate::{Form, Half, HessianFile, Importance, Part, Text, collect, gather, work};
+use kquant::calibrate::{
+    Fishers, Form, Half, HessianFile, Importance, Part, Text, Wanted, collect, gather, work,
+};
 use kquant::evaluate::{Chunks, Run};
 use kquant::model::Model;
 use kquant_formats::imatrix::Imatrix;
@@ -36,6 +38,13 @@ pub(super) struct Args {
     /// Collect outer products too, for encoders that use the full Hessian; needs a name that ends in .gguf.
     #[arg(long)]
     hessian: bool,
+    /// Collect Fisher matrices of each layer's outputs too, by a backward pass, for encoders that feed errors back over rows;
+    /// includes --hessian.
+    #[arg(long)]
+    fisher: bool,
+    /// Seed of the labels that the backward pass draws from the model's own predictions.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "fisher")]
+    seed: u64,
     /// Use only part I of N of the text; the files of all parts add up to that of the whole.
     #[arg(long, value_name = "I/N", default_value = "1/1", hide_default_value = true)]
     part: Part,
@@ -53,7 +62,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let form = Form::of(&args.out)?;
-    if args.hessian && form == Form::Dat {
+    let hessian = args.hessian || args.fisher;
+    if hessian && form == Form::Dat {
         anyhow::bail!("{}: the legacy form cannot hold Hessians; end the name in .gguf", args.out.display());
     }
     // Tried before the work, so that a bad path costs nothing.
@@ -61,7 +71,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let model = args.text_args.open(&args.model)?;
     let chunks = args.text_args.chunks(&model, &args.text)?;
     let told = args.means.run(|| {
-        if args.hessian { statistics(args, &model, &chunks) } else { matrix(args, form, &model, &chunks) }
+        if hessian { statistics(args, &model, &chunks) } else { matrix(args, form, &model, &chunks) }
     })??;
     if !args.means.quiet {
         writeln!(io::stdout(), "{}: {told}", args.out.display())?;
@@ -84,12 +94,22 @@ fn statistics(args: &Args, model: &Model, chunks: &Chunks) -> anyhow::Result<Str
     let text =
         Text { name: &args.text.to_string_lossy(), bytes: content.as_bytes(), chunks, part: args.part };
     let cancel = cancel_on_signal()?;
-    let display = Display::new(work(model, &args.part.cut(chunks)?.1), Unit::Work, args.means.quiet);
+    let part = args.part.cut(chunks)?.1;
+    let work = if args.fisher { Fishers::work(model, &part) } else { work(model, &part) };
+    let display = Display::new(work, Unit::Work, args.means.quiet);
     let run = Run { memory: args.means.memory, cancel, progress: &display };
-    let gathered = gather(model, &text, (&args.out, args.force), args.output_tensor, &run);
+    let wanted = Wanted { output_tensor: args.output_tensor, fisher: args.fisher.then_some(args.seed) };
+    let gathered = gather(model, &text, (&args.out, args.force), wanted, &run);
     display.finish();
-    gathered?;
-    Ok(summary(&HessianFile::open(&args.out)?))
+    let loss = gathered?.loss.map_or_else(String::new, |loss| {
+        let [forward, head, backward] = [loss.forward, loss.head, loss.backward].map(|t| t.as_secs_f64());
+        let mean = loss.sum / loss.tokens.max(1) as f64;
+        format!(
+            "\nlabels drawn by seed {}: mean loss {mean:.4} nats; forward {forward:.1} s, output {head:.1} s, backward {backward:.1} s",
+            args.seed
+        )
+    });
+    Ok(summary(&HessianFile::open(&args.out)?) + &loss)
 }
 
 /// One line on a statistics file.

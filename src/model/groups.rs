@@ -39,6 +39,15 @@ impl Model {
         with_columns.collect()
     }
 
+    /// GGUF names of the weights of layer `layer`'s linear maps, in the order of the pass, and how many outputs each has.
+    ///
+    /// # Errors
+    /// When a tensor is missing.
+    pub fn linear_outputs(&self, layer: usize) -> Result<Vec<(String, usize)>, ModelError> {
+        let maps = self.ops(layer).iter().filter_map(Op::map).map(|map| graph::weight_name(layer, map.name));
+        maps.map(|name| Ok((name.clone(), self.tensor(&name)?.rows_per_matrix() as usize))).collect()
+    }
+
     /// The output projection, a group of its own.
     pub fn output_group(&self) -> LinearGroup {
         LinearGroup { tensors: vec![OUTPUT.to_owned()], columns: self.hyper.hidden, matrices: 1 }

@@ -352,7 +352,8 @@ impl Model {
     }
 }
 
-pub(crate) const EMBEDDING: &str = "token_embd.weight";
+/// The table of embeddings; also what statistics of the rows looked up in it are called.
+pub const EMBEDDING: &str = "token_embd.weight";
 const POSITIONS: &str = "position_embd.weight";
 /// The output projection; also what observers know it by where it is tied to the embedding.
 pub const OUTPUT: &str = "output.weight";

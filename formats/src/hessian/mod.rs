@@ -24,13 +24,33 @@
 //! | `kquant.hessian.blocks` | u64s | three a range: index of the text, first block, end |
 //!
 //! Ranges are sorted and apart: what is in the sums twice can thus be refused.
+//!
+//! A file may have Fisher matrices of outputs, too: outer products of the gradients g of a loss, that of labels drawn from the
+//! model's own predictions, by what leaves a linear map. All F64, for each tensor concerned, of `m` outputs:
+//!
+//! | tensor | shape | what |
+//! |---|---|---|
+//! | `TENSOR.out_outer` | `[m (m + 1) / 2]` | sum of `g'g` over all tokens, of all matrices of the tensor: the upper triangle, row after row |
+//! | `TENSOR.out_sum2` | `[m]` | in its place, where only the diagonal is known |
+//! | `TENSOR.out_tokens` | `[1]` | how many g there were |
+//!
+//! `token_embd.weight` stands for the rows looked up in it; `output.weight` for the projection to logits, whatever its weights
+//! are called.
+//!
+//! | key | type | what |
+//! |---|---|---|
+//! | `kquant.fisher.seed` | u64 | of the labels |
+//! | `kquant.fisher.tensors` | strings | names of these tensors |
+//! | `kquant.fisher.outputs` | u64s | the `m` of each |
 
+mod fisher;
 mod ranges;
 mod read;
 mod write;
 
 use std::ops::Range;
 
+pub use fisher::{Fisher, Fishers};
 pub use ranges::{BlockRange, Blocks, Overlap};
 pub use read::HessianFile;
 pub use write::{GroupSums, HessianWriter};
@@ -104,6 +124,8 @@ pub struct Description {
     pub blocks: Blocks,
     /// The groups.
     pub groups: Vec<Group>,
+    /// The Fisher matrices, if there are any.
+    pub fishers: Option<Fishers>,
 }
 
 /// Tensors that share an input.

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::fisher;
 use super::{
-    BLOCK_TOKENS, BLOCKS, Description, F32, F64, GROUPS, Group, HELD_OUT_EVERY, Half, SQUARES, TEXTS, TOKENS,
-    VERSION, VERSION_KEY,
+    BLOCK_TOKENS, BLOCKS, Description, F32, F64, Fisher, GROUPS, Group, HELD_OUT_EVERY, Half, SQUARES, TEXTS,
+    TOKENS, VERSION, VERSION_KEY,
 };
 use crate::cursor::Number;
 use crate::error::{FormatError, Result};
@@ -29,14 +31,15 @@ pub struct GroupSums<'a> {
     pub tokens: &'a [[u64; 2]],
 }
 
-/// A statistics file under construction. It gets its name only when it is finished.
+/// A statistics file under construction, to be written part by part in any order. It gets its name only when it is finished.
 #[derive(Debug)]
 pub struct HessianWriter {
     file: PartialFile,
     groups: Vec<Group>,
+    fishers: Vec<Fisher>,
     places: BTreeMap<String, u64>,
-    /// Pieces of the groups still to come.
-    missing: usize,
+    /// Parts still to come, each once.
+    missing: AtomicUsize,
 }
 
 impl HessianWriter {
@@ -45,20 +48,23 @@ impl HessianWriter {
     /// # Errors
     /// When the description is of no groups or of nonsense, or the file cannot be made.
     pub fn create(path: &Path, description: &Description, force: bool) -> Result<Self> {
-        let specs = specs(&description.groups);
+        let fishers = description.fishers.as_ref().map_or(Vec::new(), |all| all.tensors.clone());
+        let mut specs = specs(&description.groups);
+        specs.extend(fishers.iter().flat_map(fisher::specs));
         let layout = layout(&metadata(description)?, &specs)?;
         let file = PartialFile::create(path, layout.total, force)?;
         file.write_at(0, &layout.header)?;
         let places = specs.into_iter().map(|spec| spec.name).zip(layout.offsets).collect();
-        let missing = description.groups.iter().map(|group| 1 + 2 * group.matrices).sum();
-        Ok(Self { file, groups: description.groups.clone(), places, missing })
+        let of_groups: usize = description.groups.iter().map(|group| 1 + 2 * group.matrices).sum();
+        let missing = AtomicUsize::new(of_groups + fishers.len());
+        Ok(Self { file, groups: description.groups.clone(), fishers, places, missing })
     }
 
     /// Writes the sums of group number `group`.
     ///
     /// # Errors
     /// When their number is not the group's, a value is none that squares can give, or the system cannot write.
-    pub fn write_sums(&mut self, group: usize, sums: &GroupSums) -> Result<()> {
+    pub fn write_sums(&self, group: usize, sums: &GroupSums) -> Result<()> {
         let found = self.group(group)?;
         let (name, n, matrices) = (found.name(), found.columns, found.matrices);
         let GroupSums { entry, high, low, tokens } = sums;
@@ -77,7 +83,7 @@ impl HessianWriter {
         }
         self.write(name, SQUARES, 0, high.iter().chain(low.iter()).copied())?;
         self.write(name, TOKENS, 0, tokens.iter().flatten().map(|&n| n as f64))?;
-        self.missing = self.missing.saturating_sub(1);
+        self.missing.fetch_sub(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -86,7 +92,7 @@ impl HessianWriter {
     ///
     /// # Errors
     /// When their number is not the group's, a value is not finite, or the system cannot write.
-    pub fn write_outer(&mut self, (group, matrix): (usize, usize), half: Half, sums: &[f64]) -> Result<()> {
+    pub fn write_outer(&self, (group, matrix): (usize, usize), half: Half, sums: &[f64]) -> Result<()> {
         let found = self.group(group)?;
         if matrix >= found.matrices {
             return Err(invalid(format!("group {:?} has no matrix number {matrix}", found.name())));
@@ -100,7 +106,27 @@ impl HessianWriter {
         }
         let first = (matrix * found.packed()) as u64;
         self.write(found.name(), half.suffix(), first, sums.iter().copied())?;
-        self.missing = self.missing.saturating_sub(1);
+        self.missing.fetch_sub(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Writes Fisher matrix number `number`: `sums` over `tokens` gradients, a packed upper triangle or a diagonal.
+    ///
+    /// # Errors
+    /// When their number is not the matrix's, a value is not finite, or the system cannot write.
+    pub fn write_fisher(&self, number: usize, tokens: u64, sums: &[f64]) -> Result<()> {
+        let fisher = self.fishers.get(number);
+        let fisher = fisher.ok_or_else(|| invalid(format!("there is no Fisher matrix number {number}")))?;
+        if sums.len() != fisher.values() {
+            let what = format!("has {} values, not {}", fisher.values(), sums.len());
+            return Err(invalid(format!("the Fisher matrix of {:?} {what}", fisher.tensor)));
+        }
+        if !sums.iter().fold(true, |finite, v| finite & v.is_finite()) {
+            return Err(invalid(format!("the Fisher matrix of {:?}: a sum is not finite", fisher.tensor)));
+        }
+        self.write(&fisher.tensor, fisher.suffix(), 0, sums.iter().copied())?;
+        self.write(&fisher.tensor, fisher::TOKENS, 0, [tokens as f64].into_iter())?;
+        self.missing.fetch_sub(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -109,8 +135,9 @@ impl HessianWriter {
     /// # Errors
     /// When a group was not written, or as [`PartialFile::finish`].
     pub fn finish(self) -> Result<()> {
-        if self.missing != 0 {
-            return Err(invalid(format!("{} parts of statistics were never written", self.missing)));
+        let missing = self.missing.load(Ordering::Relaxed);
+        if missing != 0 {
+            return Err(invalid(format!("{missing} parts of statistics were never written, or too often")));
         }
         self.file.finish()
     }
@@ -172,7 +199,7 @@ fn of_each(values: u64, matrices: u64) -> Vec<u64> {
 }
 
 fn metadata(description: &Description) -> Result<Metadata> {
-    let Description { datasets, chunks, cut, blocks, groups } = description;
+    let Description { datasets, chunks, cut, blocks, groups, fishers } = description;
     if groups.is_empty() || groups.iter().any(|g| g.tensors.is_empty() || g.matrices == 0) {
         return Err(invalid("there are no tensors to collect statistics of".into()));
     }
@@ -191,6 +218,9 @@ fn metadata(description: &Description) -> Result<Metadata> {
     metadata.set(GROUPS, strings(groups.iter().map(|g| g.tensors.join(" ")).collect()));
     metadata.set(TEXTS, strings(blocks.by_text().keys().cloned().collect()));
     metadata.set(BLOCKS, Value::Array(Array::U64(ranges)));
+    if let Some(fishers) = fishers {
+        fishers.describe(&mut metadata);
+    }
     Ok(metadata)
 }
 

@@ -93,7 +93,13 @@ impl<'a> LossHead<'a> {
             at += rows;
         }
         check(OUTPUT, &out, width, number)?;
-        norm_gradient(self.model.graph.final_norm, &self.head.norm, self.model.hyper.epsilon, hidden, &mut out);
+        norm_gradient(
+            self.model.graph.final_norm,
+            &self.head.norm,
+            self.model.hyper.epsilon,
+            hidden,
+            &mut out,
+        );
         Ok(out)
     }
 
@@ -165,9 +171,12 @@ impl<'a> LossHead<'a> {
         all.for_each(|(slice, (values, variances))| {
             let width = variances.len();
             let first = slice * SLICE;
-            for ((values, p), &label) in values.chunks_exact_mut(width).zip(p.chunks_exact(vocab)).zip(&*labels) {
+            for ((values, p), &label) in
+                values.chunks_exact_mut(width).zip(p.chunks_exact(vocab)).zip(&*labels)
+            {
                 let p = &p[first..first + width];
-                for (i, ((value, &p), variance)) in values.iter_mut().zip(p).zip(&mut *variances).enumerate() {
+                for (i, ((value, &p), variance)) in values.iter_mut().zip(p).zip(&mut *variances).enumerate()
+                {
                     let slope = cap.map_or(1.0, |cap| 1.0 - (*value / cap) * (*value / cap)) * scale;
                     *variance += f64::from(p * (1.0 - p) * slope * slope);
                     let hit = if first + i == label { 1.0 } else { 0.0 };

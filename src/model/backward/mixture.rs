@@ -123,7 +123,12 @@ pub(super) fn route(
     out
 }
 
-fn route_row(experts: &Experts, correction: Option<&[f32]>, (logits, gradient): (&[f32], &[f32]), out: &mut [f32]) {
+fn route_row(
+    experts: &Experts,
+    correction: Option<&[f32]>,
+    (logits, gradient): (&[f32], &[f32]),
+    out: &mut [f32],
+) {
     let Scored { scores, row, chosen } = Scored::of(experts, correction, logits);
     let mut gradient: Vec<f32> = gradient.iter().map(|d| d * experts.scale).collect();
     if scores == Scores::SoftmaxOfChosen {

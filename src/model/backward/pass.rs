@@ -11,8 +11,8 @@ use super::gradients::scale;
 use super::head::LossHead;
 use super::kept::{Form, Kept};
 use super::reverse::{Reverse, check};
-use super::work::Work;
 use super::tape::record;
+use super::work::Work;
 use crate::calibrate::{GradientObserver, Observer};
 use crate::progress::Progress;
 

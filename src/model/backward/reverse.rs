@@ -72,7 +72,8 @@ impl Reverse<'_> {
         if let Some(by) = map.by {
             let used = self.layer.hyper.experts.as_ref().map_or(0, |experts| experts.used);
             let meeting = mixture::meeting(by, back.len(), used, read.of(Slot::Routes));
-            let block = mixture::Block { meeting, context: self.context, tokens: self.tokens, inputs, outputs };
+            let block =
+                mixture::Block { meeting, context: self.context, tokens: self.tokens, inputs, outputs };
             block.observe(&tensor, &gradient, observer)?;
             block.apply(back, &gradient, &mut out, read.width);
         } else {
@@ -229,10 +230,13 @@ impl Reverse<'_> {
             .zip(k.par_chunks(lengths[1]))
             .zip(v.par_chunks(lengths[2]))
             .zip(gradient.par_chunks(attended))
-            .for_each_init(GradientScratch::default, |scratch, ((((((queries, dk), dv), q), keys), values), d)| {
-                let out = SeenGradients { queries, keys: dk, values: dv };
-                heads.attend_gradient(out, d, q, Seen { keys, values, sinks }, scratch);
-            });
+            .for_each_init(
+                GradientScratch::default,
+                |scratch, ((((((queries, dk), dv), q), keys), values), d)| {
+                    let out = SeenGradients { queries, keys: dk, values: dv };
+                    heads.attend_gradient(out, d, q, Seen { keys, values, sinks }, scratch);
+                },
+            );
         for (slot, gradient) in slots.into_iter().zip([dq, dk, dv]) {
             gradients.add(slot, gradient);
         }

@@ -23,7 +23,9 @@ impl Read {
 /// Slots whose contents the gradient of `op` needs.
 fn needed(op: &Op) -> Vec<Slot> {
     match op {
-        Op::Norm { .. } | Op::Attention { .. } | Op::Activate(_) | Op::Route { .. } | Op::Combine => op.reads(),
+        Op::Norm { .. } | Op::Attention { .. } | Op::Activate(_) | Op::Route { .. } | Op::Combine => {
+            op.reads()
+        }
         Op::Matrices { by: By::Routes, .. } => vec![Slot::Routes],
         _ => Vec::new(),
     }

@@ -18,7 +18,9 @@ impl Work {
         let of_layer = |layer: usize| {
             let (mut weights, mut inputs, mut outputs) = (0, 0, 0);
             for map in model.ops(layer).iter().filter_map(|op| op.map()) {
-                let Some(tensor) = model.find(&super::super::graph::weight_name(layer, map.name)) else { continue };
+                let Some(tensor) = model.find(&super::super::graph::weight_name(layer, map.name)) else {
+                    continue;
+                };
                 let met = match map.by {
                     None => 1,
                     Some(By::Heads) => tensor.matrices(),

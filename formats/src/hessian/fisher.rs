@@ -1,0 +1,115 @@
+//! What a statistics file tells of its Fisher matrices.
+
+use super::{F64, packed};
+use crate::gguf::tensors::TensorInfo;
+use crate::gguf::{Array, Metadata, TensorSpec, Value};
+
+const SEED: &str = "kquant.fisher.seed";
+const TENSORS: &str = "kquant.fisher.tensors";
+const OUTPUTS: &str = "kquant.fisher.outputs";
+
+pub(super) const TOKENS: &str = ".out_tokens";
+
+/// The projection to logits has too many outputs for more than its diagonal.
+const DIAGONAL: &str = "output.weight";
+
+/// Most outputs of a tensor: the triangle's size stays far from overflow.
+const MOST: u64 = 1 << 31;
+
+/// The Fisher matrices of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fishers {
+    /// By which labels were drawn.
+    pub seed: u64,
+    /// The tensors, in the order of the file.
+    pub tensors: Vec<Fisher>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fisher {
+    /// GGUF name of the tensor.
+    pub tensor: String,
+    /// Rows of each of its matrices.
+    pub outputs: usize,
+}
+
+/// Where one lies.
+#[derive(Debug)]
+pub(super) struct FisherPlace {
+    pub sums: TensorInfo,
+    /// Gradients in it.
+    pub tokens: u64,
+}
+
+impl Fisher {
+    /// Whether only the diagonal is known.
+    pub fn is_diagonal(&self) -> bool {
+        self.tensor == DIAGONAL
+    }
+
+    /// Values in the file.
+    pub fn values(&self) -> usize {
+        if self.is_diagonal() { self.outputs } else { packed(self.outputs) }
+    }
+
+    pub(super) fn checked_values(&self) -> Option<u64> {
+        let n = self.outputs as u64;
+        let all = if self.is_diagonal() { n } else { n.checked_mul(n.checked_add(1)?)? / 2 };
+        (n <= MOST).then_some(all)
+    }
+
+    pub(super) fn suffix(&self) -> &'static str {
+        if self.is_diagonal() { ".out_sum2" } else { ".out_outer" }
+    }
+}
+
+impl Fishers {
+    pub(super) fn describe(&self, metadata: &mut Metadata) {
+        let names = self.tensors.iter().map(|fisher| fisher.tensor.clone()).collect();
+        let outputs = self.tensors.iter().map(|fisher| fisher.outputs as u64).collect();
+        metadata.set(SEED, Value::U64(self.seed));
+        metadata.set(TENSORS, Value::Array(Array::String(names)));
+        metadata.set(OUTPUTS, Value::Array(Array::U64(outputs)));
+    }
+
+    /// What `metadata` tells; nothing if there are none.
+    pub(super) fn described(metadata: &Metadata) -> Result<Option<Self>, String> {
+        let seed = match metadata.get(SEED) {
+            None => return Ok(None),
+            Some(Value::U64(seed)) => *seed,
+            Some(_) => return Err(format!("the key {SEED} is no u64")),
+        };
+        let (names, outputs) = match (metadata.get(TENSORS), metadata.get(OUTPUTS)) {
+            (Some(Value::Array(Array::String(names))), Some(Value::Array(Array::U64(outputs))))
+                if names.len() == outputs.len() =>
+            {
+                (names, outputs)
+            }
+            _ => return Err(format!("{TENSORS} (strings) and {OUTPUTS} (u64s) are not there or differ")),
+        };
+        let tensors = names.iter().zip(outputs).map(|(tensor, &outputs)| {
+            let outputs = usize::try_from(outputs).ok().filter(|n| (1..=MOST as usize).contains(n));
+            let outputs = outputs.ok_or_else(|| format!("{OUTPUTS}: {tensor:?} has none, or too many"))?;
+            Ok(Fisher { tensor: tensor.clone(), outputs })
+        });
+        let tensors = tensors.collect::<Result<Vec<_>, String>>()?;
+        let mut sorted: Vec<&str> = names.iter().map(String::as_str).collect();
+        sorted.sort_unstable();
+        match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(format!("{TENSORS} has {:?} twice", pair[0])),
+            None => Ok(Some(Self { seed, tensors })),
+        }
+    }
+}
+
+/// The tensors of one, the small one first.
+pub(super) fn specs(fisher: &Fisher) -> [TensorSpec; 2] {
+    let spec = |suffix: &str, values: u64| TensorSpec {
+        name: format!("{}{suffix}", fisher.tensor),
+        shape: vec![values],
+        type_id: F64,
+        bytes: 8 * values,
+    };
+    [spec(TOKENS, 1), spec(fisher.suffix(), fisher.values() as u64)]
+}

@@ -1,0 +1,137 @@
+//! Fisher matrices of what leaves linear maps: mean outer products of the gradients of a loss.
+//!
+//! With labels drawn from the model's own predictions, `E[g'g]` of the gradients g by a layer's output is the Fisher
+//! information: half of `e E[g'g] e'` is what an error e of that output costs in KL divergence, to second order (Martens, New
+//! Insights and Perspectives on the Natural Gradient Method, 2014, [arXiv:1412.1193]).
+//!
+//! [arXiv:1412.1193]: https://arxiv.org/abs/1412.1193
+
+use std::collections::BTreeMap;
+
+use kquant_formats::hessian::{Fisher, packed};
+
+use super::GradientObserver;
+use super::observer::ObserveError;
+use super::outer::add_outer;
+use crate::model::{EMBEDDING, Model, ModelError, OUTPUT};
+
+/// Takes finished sums.
+pub(super) trait Sink: Send {
+    /// The sums of `tensor` over `tokens` gradients: a packed upper triangle, of the output projection a diagonal.
+    fn store(&mut self, tensor: &str, tokens: u64, sums: Vec<f64>) -> Result<(), ObserveError>;
+}
+
+/// Sums outer products of gradients, of one layer at a time.
+///
+/// Sums over a block of text are in f32, the experts of a tensor together, and added to those in f64.
+pub(super) struct FisherSums<S> {
+    /// Tokens of a block of text.
+    block: usize,
+    held: BTreeMap<String, Held>,
+    sink: S,
+}
+
+/// The sums of one tensor.
+struct Held {
+    sums: Vec<f64>,
+    /// Gradients seen.
+    tokens: u64,
+    /// Rows of the present block of text that met the experts so far.
+    rows: Vec<f32>,
+}
+
+impl<S: Sink> FisherSums<S> {
+    /// Nothing collected yet, of a text in blocks of `block` tokens.
+    pub(super) fn new(block: usize, sink: S) -> Self {
+        Self { block, held: BTreeMap::new(), sink }
+    }
+
+    /// Where all sums have gone.
+    pub(super) fn into_sink(self) -> S {
+        self.sink
+    }
+
+    fn held(&mut self, tensor: &str, values: usize) -> &mut Held {
+        let empty = || Held { sums: vec![0.0; values], tokens: 0, rows: Vec::new() };
+        self.held.entry(tensor.to_owned()).or_insert_with(empty)
+    }
+
+    fn add(&mut self, tensor: &str, gradient: &[f32], outputs: usize) {
+        let step = self.block * outputs;
+        let held = self.held(tensor, packed(outputs));
+        for block in gradient.chunks(step) {
+            add_outer(&mut held.sums, block, outputs);
+        }
+        held.tokens += (gradient.len() / outputs) as u64;
+    }
+}
+
+impl<S: Sink> GradientObserver for FisherSums<S> {
+    fn output_gradient(
+        &mut self,
+        tensor: &str,
+        gradient: &[f32],
+        outputs: usize,
+    ) -> Result<(), ObserveError> {
+        self.add(tensor, gradient, outputs);
+        Ok(())
+    }
+
+    fn expert_output_gradient(
+        &mut self,
+        tensor: &str,
+        expert: usize,
+        experts: usize,
+        gradient: &[f32],
+        outputs: usize,
+    ) -> Result<(), ObserveError> {
+        let held = self.held(tensor, packed(outputs));
+        held.rows.extend_from_slice(gradient);
+        if expert + 1 == experts {
+            let rows = std::mem::take(&mut held.rows);
+            add_outer(&mut held.sums, &rows, outputs);
+            held.tokens += (rows.len() / outputs) as u64;
+        }
+        Ok(())
+    }
+
+    fn output_variances(&mut self, sums: &[f32], tokens: usize) -> Result<(), ObserveError> {
+        let held = self.held(OUTPUT, sums.len());
+        held.sums.iter_mut().zip(sums).for_each(|(sum, &v)| *sum += f64::from(v));
+        held.tokens += tokens as u64;
+        Ok(())
+    }
+
+    fn embedding_gradient(&mut self, gradient: &[f32], hidden: usize) -> Result<(), ObserveError> {
+        self.add(EMBEDDING, gradient, hidden);
+        Ok(())
+    }
+
+    fn end_of_layer(&mut self) -> Result<(), ObserveError> {
+        for (tensor, held) in std::mem::take(&mut self.held) {
+            self.sink.store(&tensor, held.tokens, held.sums)?;
+        }
+        Ok(())
+    }
+}
+
+/// The Fisher matrices that a backward pass of `model` gives, in the order of the forward pass.
+pub(super) fn fishers(model: &Model) -> Result<Vec<Fisher>, ModelError> {
+    let mut all = vec![Fisher { tensor: EMBEDDING.to_owned(), outputs: model.hyper.hidden }];
+    for layer in 0..model.hyper.layers {
+        let layer = model.linear_outputs(layer)?.into_iter();
+        all.extend(layer.map(|(tensor, outputs)| Fisher { tensor, outputs }));
+    }
+    all.push(Fisher { tensor: OUTPUT.to_owned(), outputs: model.vocab_size() });
+    Ok(all)
+}
+
+/// Bytes of the sums that are held at a time, those of the largest layer.
+pub(super) fn sum_bytes(model: &Model) -> Result<u64, ModelError> {
+    let bytes = |outputs: usize| 8 * packed(outputs) as u64;
+    let mut most = bytes(model.hyper.hidden).max(8 * model.vocab_size() as u64);
+    for layer in 0..model.hyper.layers {
+        most = most.max(model.linear_outputs(layer)?.iter().map(|(_, outputs)| bytes(*outputs)).sum());
+    }
+    Ok(most)
+}

@@ -1,0 +1,164 @@
+//! Fisher matrices of a model, collected for use at once.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+
+use kquant_formats::FormatError;
+use kquant_formats::scratch::Scratch;
+
+use super::fisher_sums::{FisherSums, Sink, sum_bytes};
+use super::hessian_file::unpacked;
+use super::observer::{ObserveError, Observer};
+use crate::encode::gptq::Hessian;
+use crate::evaluate::{Chunks, Run};
+use crate::model::backward::{Backward, Loss};
+use crate::model::{Model, ModelError, OUTPUT, block_tokens};
+use crate::progress::Progress;
+
+/// A backward pass that collects Fisher matrices.
+pub(super) struct FisherJob<'a> {
+    pub model: &'a Model,
+    pub chunks: &'a Chunks,
+    /// Of the labels.
+    pub seed: u64,
+    /// Place of the first token in the text.
+    pub first_token: u64,
+    /// Whether the forward observer sees the input of the output projection.
+    pub with_output: bool,
+}
+
+impl FisherJob<'_> {
+    /// Runs it; `forward`, which holds `forward_sums` bytes, sees the forward pass, and `sink` gets the sums.
+    pub(super) fn run<S: Sink>(
+        &self,
+        run: &Run,
+        forward_sums: u64,
+        forward: Option<&mut dyn Observer>,
+        sink: S,
+    ) -> Result<(S, Loss), ModelError> {
+        let sums = forward_sums.max(sum_bytes(self.model)?);
+        let how = Backward {
+            context: self.chunks.context(),
+            memory: run.memory.saturating_sub(sums),
+            seed: self.seed,
+            first_token: self.first_token,
+            exact: false,
+            with_output: self.with_output,
+            cancel: run.cancel,
+            progress: run.progress,
+        };
+        let mut fishers = FisherSums::new(block_tokens(how.context), sink);
+        let loss = self.model.backward(self.chunks.tokens(), &how, forward, &mut fishers);
+        let loss = loss.map_err(|error| match error {
+            ModelError::Memory { needed } => ModelError::Memory { needed: needed + sums },
+            other => other,
+        })?;
+        Ok((fishers.into_sink(), loss))
+    }
+}
+
+/// The Fisher matrices of a model's outputs: in memory up to a limit, past it in a temporary file.
+#[derive(Debug)]
+pub struct Fishers {
+    means: BTreeMap<String, Stored>,
+    /// Bytes that may still be held in memory.
+    room: u64,
+    scratch: Option<Scratch>,
+}
+
+/// A packed upper triangle, or the diagonal of the output projection.
+#[derive(Debug)]
+struct Stored {
+    tokens: u64,
+    values: usize,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Memory(Vec<f32>),
+    /// From this byte of the temporary file on.
+    File(u64),
+}
+
+impl Fishers {
+    /// Runs `model` forward and back over `chunks`, which start the text, with labels drawn by `seed`. Up to half of `memory`
+    /// bytes hold what is found.
+    ///
+    /// # Errors
+    /// When the model cannot be run, a gradient is not finite, memory or temporary space does not suffice, or the run is cancelled.
+    pub fn collect(
+        model: &Model,
+        chunks: &Chunks,
+        memory: u64,
+        seed: u64,
+        cancel: &AtomicBool,
+        progress: &dyn Progress,
+    ) -> Result<Self, ModelError> {
+        let job = FisherJob { model, chunks, seed, first_token: 0, with_output: false };
+        // What the pass leaves is not known before; what does not fit beside it is read back as fast as it is used.
+        let store = Self { means: BTreeMap::new(), room: memory / 4, scratch: None };
+        let run = Run { memory: memory - memory / 4, cancel, progress };
+        Ok(job.run(&run, 0, None, store)?.0)
+    }
+
+    /// Units of work of [`collect`](Self::collect), as its progress is told them.
+    pub fn work(model: &Model, chunks: &Chunks) -> u64 {
+        model.backward_work(chunks.tokens().len())
+    }
+
+    /// The Fisher matrix of what leaves `tensor`, as [`HessianFile::fisher`](super::HessianFile::fisher) gives it, to the bit.
+    ///
+    /// # Errors
+    /// When the temporary file cannot be read.
+    pub fn get(&self, tensor: &str) -> Result<Option<Hessian>, FormatError> {
+        let Some(stored) = self.means.get(tensor).filter(|s| tensor != OUTPUT && s.tokens > 0) else {
+            return Ok(None);
+        };
+        // n (n + 1) / 2 values
+        let n = ((2 * stored.values) as f64).sqrt() as usize;
+        Ok(Some(unpacked(&self.values(stored)?, n, stored.tokens, |mean: f32| mean)))
+    }
+
+    /// The diagonal of that of the output projection, one number a row of the vocabulary.
+    ///
+    /// # Errors
+    /// When the temporary file cannot be read.
+    pub fn output(&self) -> Result<Option<Vec<f32>>, FormatError> {
+        self.means.get(OUTPUT).filter(|s| s.tokens > 0).map(|stored| self.values(stored)).transpose()
+    }
+
+    fn values(&self, stored: &Stored) -> Result<Vec<f32>, FormatError> {
+        match (&stored.place, &self.scratch) {
+            (Place::Memory(values), _) => Ok(values.clone()),
+            (Place::File(at), Some(scratch)) => {
+                let mut bytes = vec![0; 4 * stored.values];
+                scratch.read_at(*at, &mut bytes)?;
+                Ok(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect())
+            }
+            (Place::File(_), None) => Ok(Vec::new()),
+        }
+    }
+}
+
+impl Sink for Fishers {
+    fn store(&mut self, tensor: &str, tokens: u64, sums: Vec<f64>) -> Result<(), ObserveError> {
+        let means: Vec<f32> = sums.iter().map(|sum| (sum / tokens.max(1) as f64) as f32).collect();
+        let (values, bytes) = (means.len(), 4 * means.len() as u64);
+        let place = if bytes <= self.room {
+            self.room -= bytes;
+            Place::Memory(means)
+        } else {
+            let scratch = match &mut self.scratch {
+                Some(scratch) => scratch,
+                none => none.insert(Scratch::new()?),
+            };
+            let at = scratch.reserve(bytes);
+            let bytes: Vec<u8> = means.iter().flat_map(|mean| mean.to_le_bytes()).collect();
+            scratch.write_at(at, &bytes)?;
+            Place::File(at)
+        };
+        self.means.insert(tensor.to_owned(), Stored { tokens, values, place });
+        Ok(())
+    }
+}
