@@ -11,7 +11,7 @@ use super::hessian_file::unpacked;
 use super::observer::{ObserveError, Observer};
 use crate::encode::gptq::Hessian;
 use crate::evaluate::{Chunks, Run};
-use crate::model::backward::{Backward, Loss};
+use crate::model::backward::{Backward, Labels, Loss};
 use crate::model::{Model, ModelError, OUTPUT, block_tokens};
 use crate::progress::Progress;
 
@@ -40,8 +40,7 @@ impl FisherJob<'_> {
         let how = Backward {
             context: self.chunks.context(),
             memory: run.memory.saturating_sub(sums),
-            seed: self.seed,
-            first_token: self.first_token,
+            labels: Labels::Drawn { seed: self.seed, first_token: self.first_token },
             exact: false,
             with_output: self.with_output,
             cancel: run.cancel,

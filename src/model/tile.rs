@@ -88,6 +88,12 @@ impl Tile {
         self.first = first;
     }
 
+    /// Puts `values` into `slot`.
+    #[cfg(test)]
+    pub(super) fn set_slot(&mut self, slot: Slot, values: Vec<f32>) {
+        self.buffers[slot as usize] = values;
+    }
+
     /// Gives the contents of `slots` back.
     pub(super) fn take(&mut self, slots: &[Slot]) -> Vec<Vec<f32>> {
         slots.iter().map(|&slot| mem::take(&mut self.buffers[slot as usize])).collect()

@@ -8,6 +8,7 @@ use super::super::products::Packed;
 use super::super::{Model, ModelError, OUTPUT};
 use super::gradients;
 use super::labels::{pick, uniform};
+use super::pass::Labels;
 use super::reverse::{check, norm_gradient};
 use crate::calibrate::GradientObserver;
 
@@ -22,7 +23,7 @@ pub(super) struct LossHead<'a> {
     held: Option<Vec<[Packed; 2]>>,
     /// Rows whose logits are held at a time.
     rows: usize,
-    seed: u64,
+    labels: Labels<'a>,
     /// Tokens of a block of text.
     block: usize,
     /// Sums over the present block of text, `[vocab]`, and its tokens so far.
@@ -42,8 +43,13 @@ struct Logits {
 }
 
 impl<'a> LossHead<'a> {
-    /// The loss of `model`, with labels drawn by `seed`, within about `memory` bytes.
-    pub(super) fn new(model: &'a Model, seed: u64, block: usize, memory: u64) -> Result<Self, ModelError> {
+    /// The loss of `model`, of `labels`, within about `memory` bytes.
+    pub(super) fn new(
+        model: &'a Model,
+        labels: Labels<'a>,
+        block: usize,
+        memory: u64,
+    ) -> Result<Self, ModelError> {
         let head = model.head(0)?;
         let weights = (model.vocab * model.hyper.hidden) as u64 * 2 * model.products.weight_bytes();
         let held = if weights <= memory / 2 {
@@ -58,7 +64,7 @@ impl<'a> LossHead<'a> {
         };
         let rows = (memory / 4 / (8 * model.vocab as u64).max(1)).clamp(1, block as u64) as usize;
         let variances = (vec![0.0; model.vocab], 0);
-        Ok(Self { head, model, held, rows, seed, block, variances, sum: 0.0 })
+        Ok(Self { head, model, held, rows, labels, block, variances, sum: 0.0 })
     }
 
     /// What enters the projection: the final norm of `hidden`, in parallel.
@@ -67,13 +73,13 @@ impl<'a> LossHead<'a> {
         hidden.par_chunks(step).flat_map_iter(|rows| self.head.normed(rows)).collect()
     }
 
-    /// The gradient of `hidden`, the stream after the last layer, whose norm is `normed`: all `[tokens][hidden]`. The first token
-    /// has place `first` in the text and `number` in what is at hand. Tokens come in their order.
+    /// The gradient of `hidden`, the stream after the last layer, whose norm is `normed`: all `[tokens][hidden]`, from token
+    /// number `first` on. Tokens come in their order.
     pub(super) fn gradient(
         &mut self,
         hidden: &[f32],
         normed: &[f32],
-        (first, number): (u64, usize),
+        first: usize,
         observer: &mut dyn GradientObserver,
     ) -> Result<Vec<f32>, ModelError> {
         let width = self.model.hyper.hidden;
@@ -83,7 +89,7 @@ impl<'a> LossHead<'a> {
         while at < tokens {
             let rows = self.rows.min(tokens - at).min(self.block - self.variances.1);
             let range = at * width..(at + rows) * width;
-            let logits = self.logits(&normed[range.clone()], first + at as u64)?;
+            let logits = self.logits(&normed[range.clone()], first + at)?;
             let logits = self.through_softmax(logits);
             self.back(&logits.slices, &mut out[range])?;
             self.variances.1 += rows;
@@ -92,7 +98,7 @@ impl<'a> LossHead<'a> {
             }
             at += rows;
         }
-        check(OUTPUT, &out, width, number)?;
+        check(OUTPUT, &out, width, first)?;
         norm_gradient(
             self.model.graph.final_norm,
             &self.head.norm,
@@ -134,8 +140,22 @@ impl<'a> LossHead<'a> {
         Ok(())
     }
 
-    /// Logits of `normed` `[rows][hidden]`, whose first row is token `first` of the text, and what is made of them.
-    fn logits(&mut self, normed: &[f32], first: u64) -> Result<Logits, ModelError> {
+    /// The loss after `normed`, in f64.
+    #[cfg(test)]
+    pub(super) fn loss_of(&mut self, normed: &[f32]) -> f64 {
+        let vocab = self.model.vocab;
+        let Logits { slices, labels, .. } = self.logits(normed, 0).unwrap();
+        let loss = |(row, &label): (usize, &usize)| {
+            let width = |slice: usize| SLICE.min(vocab - slice * SLICE);
+            let row = slices.iter().enumerate().flat_map(|(i, slice)| &slice[row * width(i)..][..width(i)]);
+            let logits: Vec<f64> = row.map(|&v| f64::from(v)).collect();
+            logits.iter().map(|v| v.exp()).sum::<f64>().ln() - logits[label]
+        };
+        labels.iter().enumerate().map(loss).sum()
+    }
+
+    /// Logits of `normed` `[rows][hidden]`, whose first row is token number `first`, and what is made of them.
+    fn logits(&mut self, normed: &[f32], first: usize) -> Result<Logits, ModelError> {
         let vocab = self.model.vocab;
         let rows = normed.len() / self.model.hyper.hidden;
         let mut slices = Vec::new();
@@ -153,7 +173,12 @@ impl<'a> LossHead<'a> {
             }
             let total = math::log_sum_exp(p);
             math::softmax(p);
-            let label = pick(p, uniform(self.seed, first + row as u64));
+            let label = match self.labels {
+                Labels::Drawn { seed, first_token } => {
+                    pick(p, uniform(seed, first_token + (first + row) as u64))
+                }
+                Labels::Given(labels) => labels[first + row] as usize,
+            };
             let logit = slices[label / SLICE][row * SLICE.min(vocab - label / SLICE * SLICE) + label % SLICE];
             (label, total - f64::from(logit))
         });

@@ -14,6 +14,8 @@
 //! Weights have no gradients here. What is chosen (experts, labels) is constant; what is rounded (activations, if the model
 //! does so) passes its gradient on as if it was not.
 
+#[cfg(test)]
+mod check;
 mod gradients;
 mod head;
 mod kept;
@@ -25,4 +27,4 @@ mod reverse;
 mod tape;
 mod work;
 
-pub use pass::{Backward, Loss};
+pub use pass::{Backward, Labels, Loss};

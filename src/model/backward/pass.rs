@@ -22,10 +22,8 @@ pub struct Backward<'a> {
     pub context: usize,
     /// Bytes for a layer, states and buffers. What does not fit goes to a temporary file.
     pub memory: u64,
-    /// Of the labels. Changes the result.
-    pub seed: u64,
-    /// Place of the first token in the text: parts of a text get the labels of the whole. Changes the result.
-    pub first_token: u64,
+    /// Of which the loss is. Changes the result.
+    pub labels: Labels<'a>,
     /// Whether inputs of layers are kept in f32 and not rounded to bf16, which takes twice the room. Changes the result.
     pub exact: bool,
     /// Whether the observer of the forward pass sees the input of the output projection, too.
@@ -34,6 +32,20 @@ pub struct Backward<'a> {
     pub cancel: &'a AtomicBool,
     /// Told of work done, in the unit of [`Model::backward_work`].
     pub progress: &'a dyn Progress,
+}
+
+/// The token that is to follow each position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Labels<'a> {
+    /// Drawn from what the model predicts: outer products of gradients are the Fisher matrix then.
+    Drawn {
+        /// Another one gives other labels.
+        seed: u64,
+        /// Place of the first token in the text: parts of a text get the labels of the whole.
+        first_token: u64,
+    },
+    /// As many as there are tokens.
+    Given(&'a [u32]),
 }
 
 /// What a pass found, and the time it took.
@@ -77,6 +89,9 @@ impl Model {
     /// # Errors
     /// When weights or temporary files cannot be read or written, an activation or a gradient is not finite, an observer
     /// objects, memory does not suffice for a layer and a block of chunks, or the run is cancelled.
+    ///
+    /// # Panics
+    /// When labels are given and are not as many as the tokens.
     pub fn backward(
         &self,
         tokens: &[u32],
@@ -84,6 +99,13 @@ impl Model {
         mut forward: Option<&mut dyn Observer>,
         gradients: &mut dyn GradientObserver,
     ) -> Result<Loss, ModelError> {
+        if let Labels::Given(labels) = how.labels {
+            let bad = labels.iter().find(|&&label| label as usize >= self.vocab);
+            if let Some(&token) = bad {
+                return Err(ModelError::Token { token, vocab: self.vocab });
+            }
+            assert!(labels.len() == tokens.len(), "{} labels of {} tokens", labels.len(), tokens.len());
+        }
         let start = Instant::now();
         let mut pass = Pass::new(self, how, tokens.len())?;
         pass.embed(tokens)?;
@@ -203,7 +225,7 @@ impl<'a> Pass<'a> {
         gradients: &mut dyn GradientObserver,
     ) -> Result<f64, ModelError> {
         let block = block_tokens(self.how.context);
-        let mut loss = LossHead::new(self.model, self.how.seed, block, self.spare)?;
+        let mut loss = LossHead::new(self.model, self.how.labels, block, self.spare)?;
         for (at, first) in self.tiles() {
             self.check_cancel()?;
             let hidden = self.stream.take(at)?;
@@ -211,8 +233,7 @@ impl<'a> Pass<'a> {
             if let (Some(observer), true) = (&mut *forward, self.how.with_output) {
                 observer.linear_input(&[OUTPUT], &normed, self.model.hyper.hidden)?;
             }
-            let place = (self.how.first_token + first as u64, first);
-            let gradient = loss.gradient(&hidden, &normed, place, gradients)?;
+            let gradient = loss.gradient(&hidden, &normed, first, gradients)?;
             self.stream.put(at, gradient)?;
             self.advance(self.length(first), self.work.head, "output");
         }

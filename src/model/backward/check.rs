@@ -1,0 +1,253 @@
+//! The whole pass against differences of the loss, for every architecture at hand.
+//!
+//! What leaves a linear map, or enters the first layer, is moved along a random direction, and the loss of the same labels
+//! computed again. A central difference over a step and one over twice the step give the derivative up to the fourth order
+//! (Richardson). The step is such that the loss changes by about [`CHANGE`]: the loss of a few dozen tokens has an error of some
+//! 1e-6 in f32, so that the derivative is good to some 1e-3 of its usual size.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use super::super::graph::{Op, Slot, weight_name};
+use super::super::tile::{Attend, Layer, Tile};
+use super::super::{EMBEDDING, Model};
+use super::head::LossHead;
+use super::{Backward, Labels, mixture};
+use crate::calibrate::{GradientObserver, ObserveError};
+use crate::progress::Silent;
+
+/// What the loss of all tokens changes by, in nats.
+const CHANGE: f64 = 4e-3;
+/// Largest error of a derivative, relative to its usual size for random directions.
+const TOLERANCE: f64 = 2e-2;
+
+/// Gradients by tensor, `[rows][outputs]`; of experts one after the other.
+#[derive(Default)]
+struct Seen {
+    gradients: BTreeMap<String, Vec<f32>>,
+    experts: BTreeMap<String, Vec<Vec<f32>>>,
+}
+
+impl GradientObserver for Seen {
+    fn output_gradient(&mut self, tensor: &str, gradient: &[f32], _: usize) -> Result<(), ObserveError> {
+        self.gradients.entry(tensor.to_owned()).or_default().extend_from_slice(gradient);
+        Ok(())
+    }
+
+    fn expert_output_gradient(
+        &mut self,
+        tensor: &str,
+        expert: usize,
+        experts: usize,
+        gradient: &[f32],
+        _: usize,
+    ) -> Result<(), ObserveError> {
+        let all = self.experts.entry(tensor.to_owned()).or_insert_with(|| vec![Vec::new(); experts]);
+        all[expert].extend_from_slice(gradient);
+        Ok(())
+    }
+
+    fn output_variances(&mut self, _: &[f32], _: usize) -> Result<(), ObserveError> {
+        Ok(())
+    }
+
+    fn embedding_gradient(&mut self, gradient: &[f32], outputs: usize) -> Result<(), ObserveError> {
+        self.output_gradient(EMBEDDING, gradient, outputs)
+    }
+}
+
+/// Where the model is moved: after an operation of a layer, or before the first.
+#[derive(Clone, Copy)]
+struct Place {
+    layer: usize,
+    op: Option<usize>,
+    slot: Slot,
+}
+
+/// A model, a chunk and its labels.
+struct Checked {
+    model: Model,
+    tokens: Vec<u32>,
+    /// At random: what a model predicts may be too sure to have a gradient.
+    labels: Vec<u32>,
+    /// The experts that tokens are routed to, layer by layer.
+    choices: Vec<f32>,
+}
+
+/// What a run gave.
+struct Ran {
+    loss: f64,
+    choices: Vec<f32>,
+}
+
+impl Checked {
+    fn new(folder: &Path) -> Self {
+        let json: serde_json::Value =
+            serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
+        let tokens: Vec<u32> = serde_json::from_value(json["tokens"].clone()).unwrap();
+        let model = Model::open(folder, None).unwrap();
+        let label = |i: usize| (super::labels::uniform(1, i as u64) * model.vocab_size() as f64) as u32;
+        let labels = (0..tokens.len()).map(label).collect();
+        let checked = Self { model, tokens, labels, choices: Vec::new() };
+        let Ran { choices, .. } = checked.run(None, &[]);
+        Self { choices, ..checked }
+    }
+
+    /// The loss when `moved` is added at a place.
+    fn run(&self, place: Option<Place>, moved: &[f32]) -> Ran {
+        let mut choices = Vec::new();
+        let (model, context) = (&self.model, self.tokens.len());
+        let ropes = model.ropes(context).unwrap();
+        let mut tile = Tile::new(context);
+        tile.set_stream(model.embed(&self.tokens, 0, context).unwrap(), model.hyper.hidden, 0);
+        for number in 0..model.hyper.layers {
+            let weights = model.layer_weights(number).unwrap();
+            let layer = Layer { hyper: &model.hyper, number, ropes: &ropes };
+            let here = place.filter(|place| place.layer == number);
+            let add = |tile: &mut Tile, place: Place| {
+                let mut values = tile.take(&[place.slot]).remove(0);
+                assert_eq!(values.len(), moved.len());
+                values.iter_mut().zip(moved).for_each(|(value, moved)| *value += moved);
+                tile.set_slot(place.slot, values);
+            };
+            if let Some(place) = here.filter(|place| place.op.is_none()) {
+                add(&mut tile, place);
+            }
+            for (at, (op, weights)) in model.ops(number).iter().zip(&weights).enumerate() {
+                let (op, weights) = (std::slice::from_ref(op), std::slice::from_ref(weights));
+                tile.run(op, weights, &layer, &mut Attend::Chunks, &mut None).unwrap();
+                if let Some(place) = here.filter(|place| place.op == Some(at)) {
+                    add(&mut tile, place);
+                }
+                if let Op::Route { .. } = op[0] {
+                    let width = tile.width(Slot::Routes);
+                    choices.extend(tile.buffer(Slot::Routes).chunks(width).flat_map(|row| &row[..width / 2]));
+                }
+            }
+        }
+        let mut head = LossHead::new(model, Labels::Given(&self.labels), context, 1 << 28).unwrap();
+        let normed = head.normed(&tile.take_stream());
+        Ran { loss: head.loss_of(&normed), choices }
+    }
+
+    fn gradients(&self) -> Seen {
+        let mut seen = Seen::default();
+        let how = Backward {
+            context: self.tokens.len(),
+            memory: 1 << 28,
+            labels: Labels::Given(&self.labels),
+            exact: true,
+            with_output: false,
+            cancel: &AtomicBool::new(false),
+            progress: &Silent,
+        };
+        let loss = self.model.backward(&self.tokens, &how, None, &mut seen).unwrap();
+        let expected = self.run(None, &[]).loss;
+        assert!((loss.sum - expected).abs() < 1e-6 * expected, "{} {expected}", loss.sum);
+        seen
+    }
+
+    /// Compares the derivative along some directions with `gradient`.
+    fn check(&self, name: &str, place: Place, gradient: &[f32], factor: f32) {
+        let norm = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+        assert!(norm > 1e-6, "{name}: no gradient");
+        let mut compared = 0;
+        for seed in 1..=4 {
+            // Of norm 1 for each number: the derivative is usually as large as the gradient's norm.
+            let direction: Vec<f32> = (0..gradient.len()).map(|i| noise(i as u64, seed)).collect();
+            let expected: f64 =
+                gradient.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
+            let slope = |step: f64| {
+                let at = |step: f64| {
+                    let moved: Vec<f32> = direction.iter().map(|d| d * step as f32 * factor).collect();
+                    let Ran { loss, choices, .. } = self.run(Some(place), &moved);
+                    (choices == self.choices).then_some(loss)
+                };
+                Some((at(step)? - at(-step)?) / (2.0 * step))
+            };
+            // Smaller where another expert would be chosen.
+            let mut steps = [1.0, 0.25, 0.0625].iter().map(|part| part * CHANGE / norm);
+            let found = steps.find_map(|step| Some((4.0 * slope(step)? - slope(2.0 * step)?) / 3.0));
+            if let Some(found) = found {
+                let error = (found - expected).abs() / norm;
+                assert!(error < TOLERANCE, "{name}: {expected} is {found} by differences, error {error:.4}");
+                compared += 1;
+            }
+        }
+        assert!(compared > 1, "{name}: nothing to compare");
+    }
+
+    /// The gradients of a tensor of several matrices, `[tokens][parts][outputs]`.
+    fn spread(&self, layer: usize, op: usize, experts: &[Vec<f32>]) -> Vec<f32> {
+        let (model, context) = (&self.model, self.tokens.len());
+        let ropes = model.ropes(context).unwrap();
+        let mut tile = Tile::new(context);
+        tile.set_stream(model.embed(&self.tokens, 0, context).unwrap(), model.hyper.hidden, 0);
+        for number in 0..=layer {
+            let weights = model.layer_weights(number).unwrap();
+            let shared = Layer { hyper: &model.hyper, number, ropes: &ropes };
+            let end = if number == layer { op } else { weights.len() };
+            tile.run(&model.ops(number)[..end], &weights[..end], &shared, &mut Attend::Chunks, &mut None)
+                .unwrap();
+        }
+        let map = model.ops(layer)[op].map().unwrap();
+        let used = model.hyper.experts.as_ref().map_or(0, |e| e.used);
+        let meeting = mixture::meeting(map.by.unwrap(), experts.len(), used, tile.buffer(Slot::Routes));
+        let rows = meeting.rows(0..context);
+        let outputs = experts.iter().map(Vec::len).sum::<usize>() / rows.iter().map(Vec::len).sum::<usize>();
+        let parts = meeting.parts();
+        let mut out = vec![0.0; context * parts * outputs];
+        for (rows, gradient) in rows.iter().zip(experts) {
+            for (&(token, part), gradient) in rows.iter().zip(gradient.chunks(outputs)) {
+                out[(token * parts + part) * outputs..][..outputs].copy_from_slice(gradient);
+            }
+        }
+        out
+    }
+}
+
+/// 1 or -1.
+fn noise(i: u64, seed: u64) -> f32 {
+    if super::labels::uniform(seed + 100, i) < 0.5 { -1.0 } else { 1.0 }
+}
+
+fn check_folder(folder: &Path) {
+    let name = folder.file_name().unwrap().to_string_lossy();
+    let checked = Checked::new(folder);
+    let seen = checked.gradients();
+    let scale = checked.model.hyper.embedding_scale;
+    let place = Place { layer: 0, op: None, slot: Slot::Stream };
+    checked.check(&format!("{name} {EMBEDDING}"), place, &seen.gradients[EMBEDDING], scale);
+    let mut checks = 1;
+    for layer in 0..checked.model.hyper.layers {
+        for (at, op) in checked.model.ops(layer).iter().enumerate() {
+            let Some(map) = op.map() else { continue };
+            let tensor = weight_name(layer, map.name);
+            let place = Place { layer, op: Some(at), slot: map.output };
+            let gradient = match op {
+                Op::Matrices { .. } => &checked.spread(layer, at, &seen.experts[&tensor]),
+                _ => &seen.gradients[&tensor],
+            };
+            checked.check(&format!("{name} {tensor}"), place, gradient, 1.0);
+            checks += 1;
+        }
+    }
+    assert_eq!(checks, seen.gradients.len() + seen.experts.len(), "{name}: each once");
+}
+
+/// All folders with models: those of the repository, or of the folder that KQUANT_ARCHS names.
+fn folders() -> Vec<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/archs");
+    let root = std::env::var_os("KQUANT_ARCHS").map_or(own, PathBuf::from);
+    let mut folders: Vec<PathBuf> = fs::read_dir(root).unwrap().map(|f| f.unwrap().path()).collect();
+    folders.sort();
+    assert!(folders.len() > 3);
+    folders
+}
+
+#[test]
+fn gradients_are_differences_of_the_loss() {
+    folders().iter().for_each(|folder| check_folder(folder));
+}
