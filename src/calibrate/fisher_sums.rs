@@ -7,6 +7,7 @@
 //! [arXiv:1412.1193]: https://arxiv.org/abs/1412.1193
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use kquant_formats::hessian::{Fisher, packed};
 
@@ -29,6 +30,8 @@ pub(super) struct FisherSums<S> {
     block: usize,
     held: BTreeMap<String, Held>,
     sink: S,
+    /// Time that outer products took.
+    spent: Duration,
 }
 
 /// The sums of one tensor.
@@ -43,12 +46,12 @@ struct Held {
 impl<S: Sink> FisherSums<S> {
     /// Nothing collected yet, of a text in blocks of `block` tokens.
     pub(super) fn new(block: usize, sink: S) -> Self {
-        Self { block, held: BTreeMap::new(), sink }
+        Self { block, held: BTreeMap::new(), sink, spent: Duration::ZERO }
     }
 
-    /// Where all sums have gone.
-    pub(super) fn into_sink(self) -> S {
-        self.sink
+    /// Where all sums have gone, and the time that outer products took.
+    pub(super) fn into_parts(self) -> (S, Duration) {
+        (self.sink, self.spent)
     }
 
     fn held(&mut self, tensor: &str, values: usize) -> &mut Held {
@@ -56,13 +59,14 @@ impl<S: Sink> FisherSums<S> {
         self.held.entry(tensor.to_owned()).or_insert_with(empty)
     }
 
+    /// Adds the rows of `gradient`, of one block of text or of several whole ones.
     fn add(&mut self, tensor: &str, gradient: &[f32], outputs: usize) {
+        let start = Instant::now();
         let step = self.block * outputs;
         let held = self.held(tensor, packed(outputs));
-        for block in gradient.chunks(step) {
-            add_outer(&mut held.sums, block, outputs);
-        }
+        gradient.chunks(step).for_each(|block| add_outer(&mut held.sums, block, outputs));
         held.tokens += (gradient.len() / outputs) as u64;
+        self.spent += start.elapsed();
     }
 }
 
@@ -85,13 +89,16 @@ impl<S: Sink> GradientObserver for FisherSums<S> {
         gradient: &[f32],
         outputs: usize,
     ) -> Result<(), ObserveError> {
+        let start = Instant::now();
         let held = self.held(tensor, packed(outputs));
         held.rows.extend_from_slice(gradient);
         if expert + 1 == experts {
+            // A block of text: rows that met experts may be more than its tokens.
             let rows = std::mem::take(&mut held.rows);
             add_outer(&mut held.sums, &rows, outputs);
             held.tokens += (rows.len() / outputs) as u64;
         }
+        self.spent += start.elapsed();
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use kquant_formats::FormatError;
 use kquant_formats::scratch::Scratch;
@@ -27,6 +28,15 @@ pub(super) struct FisherJob<'a> {
     pub with_output: bool,
 }
 
+/// What a backward pass with drawn labels found, and the time it took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Labelled {
+    /// Of the labels, and the times of the pass.
+    pub loss: Loss,
+    /// Time of the gradients' outer products, part of the backward pass.
+    pub sums: Duration,
+}
+
 impl FisherJob<'_> {
     /// Runs it; `forward`, which holds `forward_sums` bytes, sees the forward pass, and `sink` gets the sums.
     pub(super) fn run<S: Sink>(
@@ -35,7 +45,7 @@ impl FisherJob<'_> {
         forward_sums: u64,
         forward: Option<&mut dyn Observer>,
         sink: S,
-    ) -> Result<(S, Loss), ModelError> {
+    ) -> Result<(S, Labelled), ModelError> {
         let sums = forward_sums.max(sum_bytes(self.model)?);
         let how = Backward {
             context: self.chunks.context(),
@@ -52,7 +62,8 @@ impl FisherJob<'_> {
             ModelError::Memory { needed } => ModelError::Memory { needed: needed + sums },
             other => other,
         })?;
-        Ok((fishers.into_sink(), loss))
+        let (sink, spent) = fishers.into_parts();
+        Ok((sink, Labelled { loss, sums: spent }))
     }
 }
 
@@ -81,8 +92,8 @@ enum Place {
 }
 
 impl Fishers {
-    /// Runs `model` forward and back over `chunks`, which start the text, with labels drawn by `seed`. Up to half of `memory`
-    /// bytes hold what is found.
+    /// Runs `model` forward and back over `chunks`, which start the text, with labels drawn by `seed`. A quarter of `memory`
+    /// bytes holds what is found; what does not fit is in a temporary file.
     ///
     /// # Errors
     /// When the model cannot be run, a gradient is not finite, memory or temporary space does not suffice, or the run is cancelled.
@@ -95,10 +106,17 @@ impl Fishers {
         progress: &dyn Progress,
     ) -> Result<Self, ModelError> {
         let job = FisherJob { model, chunks, seed, first_token: 0, with_output: false };
-        // What the pass leaves is not known before; what does not fit beside it is read back as fast as it is used.
-        let store = Self { means: BTreeMap::new(), room: memory / 4, scratch: None };
+        let store = Self::new(memory / 4);
         let run = Run { memory: memory - memory / 4, cancel, progress };
-        Ok(job.run(&run, 0, None, store)?.0)
+        let collected = job.run(&run, 0, None, store).map_err(|error| match error {
+            ModelError::Memory { needed } => ModelError::Memory { needed: needed + needed.div_ceil(3) },
+            other => other,
+        });
+        Ok(collected?.0)
+    }
+
+    fn new(room: u64) -> Self {
+        Self { means: BTreeMap::new(), room, scratch: None }
     }
 
     /// Units of work of [`collect`](Self::collect), as its progress is told them.
@@ -159,5 +177,32 @@ impl Sink for Fishers {
         };
         self.means.insert(tensor.to_owned(), Stored { tokens, values, place });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_and_file_give_the_same_matrices() {
+        let sums = |n: usize| -> Vec<f64> { (0..n).map(|i| i as f64).collect() };
+        let of = |room: u64| {
+            let mut fishers = Fishers::new(room);
+            for (tensor, values) in [("a", 6), ("b", 1), (OUTPUT, 5), ("c", 55)] {
+                fishers.store(tensor, 2, sums(values)).unwrap();
+            }
+            fishers.store("none", 0, sums(3)).unwrap();
+            assert_eq!(fishers.scratch.is_some(), room < 300);
+            assert!(fishers.get("none").unwrap().is_none() && fishers.get(OUTPUT).unwrap().is_none());
+            assert_eq!(fishers.output().unwrap().unwrap(), [0.0, 0.5, 1.0, 1.5, 2.0]);
+            ["a", "b", "c"].map(|tensor| fishers.get(tensor).unwrap().unwrap())
+        };
+        let all = of(1000);
+        assert_eq!(all.each_ref().map(|fisher| fisher.columns), [3, 1, 10]);
+        assert_eq!(all[0].mean, [0.0, 0.5, 1.0, 0.5, 1.5, 2.0, 1.0, 2.0, 2.5]);
+        for room in [0, 30] {
+            assert!(of(room).iter().zip(&all).all(|(a, b)| a.mean == b.mean && a.tokens == b.tokens));
+        }
     }
 }

@@ -9,11 +9,10 @@ use kquant_formats::hessian::{BlockRange, Blocks, Cut, Description, Fishers, Gro
 use sha2::{Digest, Sha256};
 
 use super::fisher_sums::{Sink, fishers};
-use super::fishers::FisherJob;
+use super::fishers::{FisherJob, Labelled};
 use super::hessians::Hessians;
 use super::{ObserveError, Part, PartError, collect};
 use crate::evaluate::{Chunks, Run};
-use crate::model::backward::Loss;
 use crate::model::{LinearGroup, Model, ModelError, Pass, block_tokens};
 use crate::verify::Hex;
 
@@ -76,8 +75,8 @@ pub struct Wanted {
 pub struct Gathered {
     /// What stands in it.
     pub description: Description,
-    /// Of the labels, if there were any, and the times of the pass.
-    pub loss: Option<Loss>,
+    /// What the backward pass found, if there was one.
+    pub labelled: Option<Labelled>,
 }
 
 /// Runs `model` over a part of a text and writes the statistics file `path`; an existing one is replaced only if `force` is set.
@@ -106,7 +105,7 @@ pub fn gather(
     let writer = HessianWriter::create(path, &description, force)?;
     let mut hessians = Hessians::new(&groups, &writer, description.cut, range.start, share.layer_by_layer);
     let run = Run { memory: share.pass, cancel: run.cancel, progress: run.progress };
-    let loss = match wanted.fisher {
+    let labelled = match wanted.fisher {
         None => {
             collect(model, &chunks, &mut hessians, wanted.output_tensor, &run)?;
             None
@@ -121,7 +120,7 @@ pub fn gather(
     };
     hessians.finish().map_err(ModelError::from)?;
     writer.finish()?;
-    Ok(Gathered { description, loss })
+    Ok(Gathered { description, labelled })
 }
 
 fn describe(

@@ -22,7 +22,7 @@ mod part;
 mod statistics;
 
 pub use collect::{collect, work};
-pub use fishers::Fishers;
+pub use fishers::{Fishers, Labelled};
 pub use form::{Form, UnknownForm};
 pub(crate) use gather::HELD_OUT_EVERY;
 pub use gather::{GatherError, Gathered, Text, Wanted, gather};

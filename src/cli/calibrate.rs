@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use kquant::calibrate::{
-    Fishers, Form, Half, HessianFile, Importance, Part, Text, Wanted, collect, gather, work,
+    Fishers, Form, Half, HessianFile, Importance, Labelled, Part, Text, Wanted, collect, gather, work,
 };
 use kquant::evaluate::{Chunks, Run};
 use kquant::model::Model;
@@ -101,15 +101,20 @@ fn statistics(args: &Args, model: &Model, chunks: &Chunks) -> anyhow::Result<Str
     let wanted = Wanted { output_tensor: args.output_tensor, fisher: args.fisher.then_some(args.seed) };
     let gathered = gather(model, &text, (&args.out, args.force), wanted, &run);
     display.finish();
-    let loss = gathered?.loss.map_or_else(String::new, |loss| {
-        let [forward, head, backward] = [loss.forward, loss.head, loss.backward].map(|t| t.as_secs_f64());
-        let mean = loss.sum / loss.tokens.max(1) as f64;
-        format!(
-            "\nlabels drawn by seed {}: mean loss {mean:.4} nats; forward {forward:.1} s, output {head:.1} s, backward {backward:.1} s",
-            args.seed
-        )
-    });
-    Ok(summary(&HessianFile::open(&args.out)?) + &loss)
+    let labelled = gathered?.labelled.map_or_else(String::new, |of| told(&of, args.seed));
+    Ok(summary(&HessianFile::open(&args.out)?) + &labelled)
+}
+
+/// Lines on a backward pass.
+fn told(Labelled { loss, sums }: &Labelled, seed: u64) -> String {
+    let seconds =
+        [loss.forward, loss.head, loss.backward.saturating_sub(*sums), *sums].map(|t| t.as_secs_f64());
+    let [forward, head, backward, sums] = seconds;
+    let mean = loss.sum / loss.tokens.max(1) as f64;
+    format!(
+        "\nlabels drawn by seed {seed}: mean loss {mean:.4} nats\nforward {forward:.1} s, output {head:.1} s, backward \
+         {backward:.1} s, sums for the Fisher matrices {sums:.1} s"
+    )
 }
 
 /// One line on a statistics file.

@@ -21,7 +21,7 @@ use crate::progress::Silent;
 /// What the loss of all tokens changes by, in nats.
 const CHANGE: f64 = 4e-3;
 /// Largest error of a derivative, relative to its usual size for random directions.
-const TOLERANCE: f64 = 2e-2;
+const TOLERANCE: f64 = 1e-2;
 
 /// Gradients by tensor, `[rows][outputs]`; of experts one after the other.
 #[derive(Default)]
@@ -154,7 +154,7 @@ impl Checked {
         let norm = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
         assert!(norm > 1e-6, "{name}: no gradient");
         let mut compared = 0;
-        for seed in 1..=4 {
+        for seed in 1..=6 {
             // Of norm 1 for each number: the derivative is usually as large as the gradient's norm.
             let direction: Vec<f32> = (0..gradient.len()).map(|i| noise(i as u64, seed)).collect();
             let expected: f64 =
@@ -175,8 +175,11 @@ impl Checked {
                 assert!(error < TOLERANCE, "{name}: {expected} is {found} by differences, error {error:.4}");
                 compared += 1;
             }
+            if compared == 2 {
+                return;
+            }
         }
-        assert!(compared > 1, "{name}: nothing to compare");
+        unreachable!("{name}: only {compared} directions leave the choice of experts alone");
     }
 
     /// The gradients of a tensor of several matrices, `[tokens][parts][outputs]`.
