@@ -9,8 +9,8 @@ use common::{Scratch, check_error, check_memory, data};
 use kquant_formats::FormatError;
 use kquant_formats::gguf::{Array, Metadata, TensorSpec, Value, layout};
 use kquant_formats::hessian::{
-    BlockRange, Blocks, Cut, Description, Group, GroupSums, Half, HessianFile, HessianWriter, packed,
-    packed_row,
+    BlockRange, Blocks, Cut, Description, Fisher, Fishers, Group, GroupSums, Half, HessianFile,
+    HessianWriter, packed, packed_row,
 };
 use kquant_formats::imatrix::{Entry, Imatrix};
 use proptest::prelude::*;
@@ -121,6 +121,53 @@ fn every_matrix_of_a_tensor_has_its_own_sums() {
     assert!(file.add_outer((0, 3), Half::Train, &mut [0.0; 3]).is_err());
 }
 
+fn fishers() -> Fishers {
+    let fisher = |tensor: &str, outputs| Fisher { tensor: tensor.into(), outputs };
+    Fishers { seed: 9, tensors: vec![fisher("q", 2), fisher("output.weight", 4)] }
+}
+
+#[test]
+fn fisher_matrices_are_read_as_they_were_written() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("statistics.gguf");
+    let description =
+        Description { groups: vec![group(&["q"], 3)], fishers: Some(fishers()), ..description() };
+    let write = |act: &dyn Fn(&HessianWriter) -> Result<(), FormatError>| {
+        let writer = HessianWriter::create(&path, &description, false)?;
+        q(&writer, &[1.0; 3], [1.0; 3])?;
+        Half::ALL.iter().try_for_each(|&half| writer.write_outer((0, 0), half, &[1.0; 6]))?;
+        act(&writer)?;
+        writer.finish()
+    };
+    let two = |writer: &HessianWriter, sums: &[f64]| {
+        writer.write_fisher(1, 6, &[0.5, 0.0, 1.0, 2.0])?;
+        writer.write_fisher(0, 5, sums)
+    };
+    for (case, result, fragment) in [
+        ("one", write(&|w| w.write_fisher(0, 5, &[1.0; 3])), "1 parts of statistics were never written"),
+        ("triangle", write(&|w| two(w, &[1.0; 4])), "the Fisher matrix of \"q\" has 3 values, not 4"),
+        ("NaN", write(&|w| two(w, &[1.0, f64::NAN, 1.0])), "\"q\": a sum is not finite"),
+        ("no such matrix", write(&|w| w.write_fisher(2, 5, &[])), "no Fisher matrix number 2"),
+    ] {
+        let message = result.unwrap_err().to_string();
+        assert!(message.contains(fragment) && scratch.names().is_empty(), "{case}: {message}");
+    }
+    write(&|writer| two(writer, &[1.0, -2.0, 3.0])).unwrap();
+    let file = HessianFile::open(&path).unwrap();
+    assert_eq!(file.description(), &description);
+    assert_eq!([0, 1, 2].map(|number| file.fisher_tokens(number)), [5, 6, 0]);
+    let (mut sums, mut diagonal) = ([10.0; 3], [0.0; 4]);
+    file.add_fisher(0, &mut sums).unwrap();
+    file.add_fisher(1, &mut diagonal).unwrap();
+    assert_eq!((sums, diagonal), ([11.0, 8.0, 13.0], [0.5, 0.0, 1.0, 2.0]));
+    assert!(file.add_fisher(0, &mut diagonal).is_err() && file.add_fisher(2, &mut []).is_err());
+    assert_eq!(
+        Imatrix::open(&path).unwrap().entries.len(),
+        1,
+        "for readers of importance matrices it is one"
+    );
+}
+
 #[test]
 fn rows_of_the_triangle_follow_each_other() {
     for n in [1, 2, 7, 64] {
@@ -134,7 +181,7 @@ fn rows_of_the_triangle_follow_each_other() {
 }
 
 /// Writes sums of the first group of [`description`].
-fn q(writer: &mut HessianWriter, sums: &[f32], high: [f64; 3]) -> Result<(), FormatError> {
+fn q(writer: &HessianWriter, sums: &[f32], high: [f64; 3]) -> Result<(), FormatError> {
     let entry = entry(sums, 1.0);
     writer.write_sums(0, &GroupSums { entry: &entry, high: &high, low: &[0.0; 3], tokens: &[[1, 0]] })
 }
@@ -143,11 +190,11 @@ fn q(writer: &mut HessianWriter, sums: &[f32], high: [f64; 3]) -> Result<(), For
 fn nothing_is_left_of_what_cannot_be_written() {
     let scratch = Scratch::new();
     let path = scratch.path().join("statistics.gguf");
-    let tried = |change: fn(&mut Description), act: fn(&mut HessianWriter) -> Result<(), FormatError>| {
+    let tried = |change: fn(&mut Description), act: fn(&HessianWriter) -> Result<(), FormatError>| {
         let mut description = description();
         change(&mut description);
         let writer = HessianWriter::create(&path, &description, false)?;
-        act(&mut writer)?;
+        act(&writer)?;
         writer.finish()
     };
     let same: fn(&mut Description) = |_| {};
@@ -214,6 +261,19 @@ impl Parts {
         parts.tensor("q.in_outer.tokens", &[2], 28, &[3.0, 2.0]);
         parts.tensor("q.in_outer.train", &[3], 28, &[1.0, -1.0, 2.0]);
         parts.tensor("q.in_outer.held_out", &[3], 28, &[0.0, 0.0, 0.0]);
+        parts
+    }
+
+    /// With a Fisher matrix besides.
+    fn with_fisher(sums: &[f64]) -> Self {
+        let mut parts = Self::new();
+        parts.metadata.set("kquant.fisher.seed", Value::U64(9));
+        parts.metadata.set("kquant.fisher.tensors", strings(&["q", "output.weight"]));
+        parts.metadata.set("kquant.fisher.outputs", Value::Array(Array::U64(vec![2, 1])));
+        parts.tensor("q.out_tokens", &[1], 28, &[5.0]);
+        parts.tensor("q.out_outer", &[3], 28, sums);
+        parts.tensor("output.weight.out_tokens", &[1], 28, &[5.0]);
+        parts.tensor("output.weight.out_sum2", &[1], 28, &sums[2..]);
         parts
     }
 
@@ -351,6 +411,63 @@ fn malformed_files_are_refused() {
     check_memory();
 }
 
+#[test]
+fn malformed_fisher_matrices_are_refused() {
+    let scratch = Scratch::new();
+    let good = Parts::with_fisher(&[1.0, -1.0, 2.0]);
+    HessianFile::open(&scratch.file("good.gguf", &good.bytes())).unwrap();
+    let with = |change: &dyn Fn(&mut Parts)| {
+        let mut parts = good.clone();
+        change(&mut parts);
+        parts.bytes()
+    };
+    let outputs = |all: &[u64]| {
+        let all = Value::Array(Array::U64(all.to_vec()));
+        with(&|parts| parts.metadata.set("kquant.fisher.outputs", all.clone()))
+    };
+    let seed = |value: Value| with(&|parts| parts.metadata.set("kquant.fisher.seed", value.clone()));
+    let tensor =
+        |name: &str, values: &[f64]| with(&|parts| parts.tensor(name, &[values.len() as u64], 28, values));
+    for (case, bytes, fragment) in [
+        ("seed", seed(Value::U32(9)), "kquant.fisher.seed is no u64"),
+        ("ragged", outputs(&[2]), "kquant.fisher.outputs (u64s) are not there or differ"),
+        ("none", outputs(&[0, 1]), "\"q\" has none, or too many"),
+        ("absurd", outputs(&[u64::MAX, 1]), "\"q\" has none, or too many"),
+        (
+            "many",
+            outputs(&[1 << 31, 1]),
+            "\"q.out_outer\" has 24 bytes of type 28, expected are 2305843010287435776",
+        ),
+        ("other", outputs(&[3, 1]), "\"q.out_outer\" has 24 bytes of type 28, expected are 6 values"),
+        (
+            "twice",
+            with(&|parts| parts.metadata.set("kquant.fisher.tensors", strings(&["q", "q"]))),
+            "kquant.fisher.tensors has \"q\" twice",
+        ),
+        (
+            "lacking",
+            with(&|parts| parts.tensors.retain(|t| t.0 != "output.weight.out_sum2")),
+            "the tensor \"output.weight.out_sum2\" is missing",
+        ),
+        ("fraction", tensor("q.out_tokens", &[2.5]), "2.5 gradients of tensor \"q\""),
+        ("NaN", tensor("q.out_tokens", &[f64::NAN]), "NaN gradients of tensor \"q\""),
+    ] {
+        let path = scratch.file("statistics.gguf", &bytes);
+        check_error(case, HessianFile::open(&path), &path, fragment);
+    }
+    for (case, sums, number, fragment) in [
+        ("NaN", [1.0, f64::NAN, 1.0], 0, "Fisher matrix of \"q\": value 1 is NaN"),
+        ("negative", [1.0, -1.0, -0.5], 0, "Fisher matrix of \"q\": value 2 is -0.5"),
+        ("negative diagonal", [1.0, -1.0, -0.5], 1, "Fisher matrix of \"output.weight\": value 0 is -0.5"),
+    ] {
+        let path = scratch.file("statistics.gguf", &Parts::with_fisher(&sums).bytes());
+        let file = HessianFile::open(&path).unwrap();
+        let mut into = vec![0.0; if number == 0 { 3 } else { 1 }];
+        check_error(case, file.add_fisher(number, &mut into), &path, fragment);
+    }
+    check_memory();
+}
+
 /// Large sums are looked at only when they are read.
 #[test]
 fn malformed_sums_are_refused() {
@@ -388,14 +505,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_corrupted_byte_panics(at in 0..Parts::new().bytes().len(), byte: u8, length in 0usize..1100) {
-        let whole = Parts::new().bytes();
+    fn no_corrupted_byte_panics(at in 0..Parts::with_fisher(&[1.0, -1.0, 2.0]).bytes().len(), byte: u8, length in 0usize..1800) {
+        let whole = Parts::with_fisher(&[1.0, -1.0, 2.0]).bytes();
         let scratch = Scratch::new();
         let cut = whole[..length.min(whole.len())].to_vec();
         let mut changed = whole;
         changed[at] = byte;
         for bytes in [cut, changed] {
             let Ok(file) = HessianFile::open(&scratch.file("statistics.gguf", &bytes)) else { continue };
+            for (i, fisher) in file.description().fishers.iter().flat_map(|all| &all.tensors).enumerate() {
+                let _ = file.add_fisher(i, &mut vec![0.0; fisher.values()]);
+            }
             for (i, group) in file.description().groups.iter().enumerate() {
                 let mut sums = vec![0.0; group.packed()];
                 let _ = (file.squares(i), file.add_outer((i, 0), Half::Train, &mut sums));

@@ -1,7 +1,6 @@
 //! What a statistics file tells of its Fisher matrices.
 
 use super::{F64, packed};
-use crate::gguf::tensors::TensorInfo;
 use crate::gguf::{Array, Metadata, TensorSpec, Value};
 
 const SEED: &str = "kquant.fisher.seed";
@@ -32,14 +31,6 @@ pub struct Fisher {
     pub tensor: String,
     /// Rows of each of its matrices.
     pub outputs: usize,
-}
-
-/// Where one lies.
-#[derive(Debug)]
-pub(super) struct FisherPlace {
-    pub sums: TensorInfo,
-    /// Gradients in it.
-    pub tokens: u64,
 }
 
 impl Fisher {
