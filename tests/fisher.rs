@@ -81,7 +81,15 @@ fn parts_add_up_to_the_whole() {
     for model in ["tiny-llama", "archs/mixtral"].map(data) {
         let whole = scratch.path("whole.gguf");
         let told = fisher(&model, &whole, &["--seed", "3", "--force"]);
-        assert!(told.contains("labels drawn by seed 3: mean loss"), "{told}");
+        let all = means(&whole).len();
+        for fragment in [&format!("Fisher matrices of {all} outputs"), "labels drawn by seed 3: mean loss"] {
+            assert!(told.contains(fragment), "{told}");
+        }
+        let shown = ok(kquant(["imatrix", "show", whole.to_str().unwrap()]));
+        assert!(
+            shown.contains(&format!("Fisher matrices of {all} outputs, labels drawn by seed 3")),
+            "{shown}"
+        );
         let expected = means(&whole);
         for of in [2, 3] {
             let part = |i: usize| {

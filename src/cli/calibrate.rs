@@ -17,14 +17,16 @@ use super::running::{Means, TextArgs, cancel_on_signal, read_text};
 /// Make an importance matrix: run a text through a model and sum the squares of what enters each linear layer
 ///
 /// The result is llama-imatrix's, in its GGUF form or, for a name that ends in .dat, its legacy form. Sums are exact, so that long
-/// texts do not saturate them. With --hessian the file holds the outer products of each layer's inputs as well.
+/// texts do not saturate them. With --hessian the file holds the outer products of each layer's inputs as well, with --fisher also
+/// those of the loss's gradients by its outputs, which take one pass back through the model.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   kquant calibrate Llama-3.2-1B/ --text calibration.txt -o imatrix.gguf
   kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --type Q3_K_M --imatrix imatrix.gguf
   kquant calibrate Llama-3.2-1B/ --text calibration.txt --hessian -o statistics.gguf
-  kquant calibrate Llama-3.2-1B/ --text calibration.txt --hessian --part 1/4 -o part-1.gguf
+  kquant calibrate Llama-3.2-1B/ --text calibration.txt --fisher --products bf16 -o statistics.gguf
+  kquant calibrate Llama-3.2-1B/ --text calibration.txt --fisher --part 1/4 -o part-1.gguf
   kquant imatrix merge part-1.gguf part-2.gguf part-3.gguf part-4.gguf -o statistics.gguf")]
 pub(super) struct Args {
     /// A Hugging Face folder, a safetensors file or a GGUF.
@@ -124,9 +126,13 @@ pub(super) fn summary(file: &HessianFile) -> String {
     let (groups, chunks, context) = (of.groups.len(), of.chunks, of.cut.context);
     let tokens = |half: Half| file.groups().map(|g| g.tokens(0, half)).max().unwrap_or_default();
     let [train, held_out] = Half::ALL.map(tokens);
+    let fishers = match of.fishers.as_ref().map_or(0, |all| all.tensors.len()) {
+        0 => String::new(),
+        all => format!(", Fisher matrices of {all} outputs"),
+    };
     format!(
-        "{tensors} tensors, Hessians of {groups} inputs, {chunks} chunks of {context} tokens, {train} tokens to train and \
-         {held_out} held out"
+        "{tensors} tensors, Hessians of {groups} inputs{fishers}, {chunks} chunks of {context} tokens, {train} tokens to train \
+         and {held_out} held out"
     )
 }
 

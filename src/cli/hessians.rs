@@ -31,6 +31,23 @@ pub(super) struct Hessians {
     /// Blocks seen by the SHA-256 of their text: ranges, ends excluded.
     texts: BTreeMap<String, Vec<[u64; 2]>>,
     groups: Vec<Group>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fishers: Option<Fishers>,
+}
+
+/// The Fisher matrices of a file.
+#[derive(Serialize)]
+struct Fishers {
+    /// By which labels were drawn.
+    seed: u64,
+    tensors: Vec<Fisher>,
+}
+
+/// The Fisher matrix of one tensor's outputs.
+#[derive(Serialize)]
+struct Fisher {
+    tensor: String,
+    outputs: usize,
 }
 
 /// The Hessians of one group of tensors.
@@ -59,6 +76,14 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Option<Hessians>> {
             .map(|(t, ranges)| (t.clone(), ranges.iter().map(|r| [r.first, r.end]).collect()))
             .collect(),
         groups: file.groups().map(|group| Group::of(&group)).collect(),
+        fishers: of.fishers.as_ref().map(|all| Fishers {
+            seed: all.seed,
+            tensors: all
+                .tensors
+                .iter()
+                .map(|fisher| Fisher { tensor: fisher.tensor.clone(), outputs: fisher.outputs })
+                .collect(),
+        }),
     }))
 }
 
@@ -95,6 +120,9 @@ impl Hessians {
             ]
         }));
         table::write(&mut out, &rows, &[1, 2, 3, 4])?;
+        if let Some(Fishers { seed, tensors }) = &self.fishers {
+            writeln!(out, "Fisher matrices of {} outputs, labels drawn by seed {seed}", tensors.len())?;
+        }
         for (text, ranges) in &self.texts {
             let ranges: Vec<String> = ranges.iter().map(|[a, b]| format!("{a} to {}", b - 1)).collect();
             writeln!(out, "text {text}: blocks {}", ranges.join(", "))?;

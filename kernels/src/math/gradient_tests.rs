@@ -14,14 +14,22 @@ const TOLERANCE: f64 = 3e-6;
 const STEP: f64 = 1e-5;
 const EPS: f32 = 1e-5;
 
+/// A function of several inputs.
+type Definition<'a> = &'a dyn Fn(&[&[f64]]) -> Vec<f64>;
+/// From the inputs and the gradient of the output to that of each input.
+type Product<'a> = &'a dyn Fn(Isa, &[&[f32]], &[f32]) -> Vec<Vec<f32>>;
+/// Of a function of one buffer: `(gradient, x)`.
+type InPlace<'a> = &'a dyn Fn(Isa, &mut [f32], &[f32]);
+/// Of a gate: `(d_gate, d_up, gate, up)`.
+type OfGate<'a> = &'a dyn Fn(Isa, &mut [f32], &mut [f32], &[f32], &[f32]);
+
 /// An operation: inputs of some lengths, its definition in f64, and the product under test, both on inputs laid end to end.
 struct Case<'a> {
     name: &'a str,
     /// Lengths of the inputs that have a gradient.
     inputs: &'a [usize],
-    definition: &'a dyn Fn(&[&[f64]]) -> Vec<f64>,
-    /// From the inputs and the gradient of the output to that of each input.
-    product: &'a dyn Fn(Isa, &[&[f32]], &[f32]) -> Vec<Vec<f32>>,
+    definition: Definition<'a>,
+    product: Product<'a>,
 }
 
 /// Cuts `x` into parts of the given lengths.
@@ -166,8 +174,8 @@ fn positions() {
     }
 }
 
-/// The product of a function of one buffer, `product(gradient, x)`.
-fn single(name: &str, definition: &dyn Fn(&[f64]) -> Vec<f64>, product: &dyn Fn(Isa, &mut [f32], &[f32])) {
+/// Checks a function of one buffer.
+fn single(name: &str, definition: &dyn Fn(&[f64]) -> Vec<f64>, product: InPlace) {
     Case {
         name,
         inputs: &[43],
@@ -181,12 +189,8 @@ fn single(name: &str, definition: &dyn Fn(&[f64]) -> Vec<f64>, product: &dyn Fn(
     .check();
 }
 
-/// The product of a gate, `product(d_gate, d_up, gate, up)`.
-fn gate(
-    name: &str,
-    definition: fn(f64, f64) -> f64,
-    product: &dyn Fn(Isa, &mut [f32], &mut [f32], &[f32], &[f32]),
-) {
+/// Checks a gate.
+fn gate(name: &str, definition: fn(f64, f64) -> f64, product: OfGate) {
     Case {
         name,
         inputs: &[83, 83],

@@ -15,6 +15,9 @@ use crate::calibrate::GradientObserver;
 /// Rows that one task takes.
 const ROWS: usize = 64;
 
+/// Rows whose logits are held at a time at least: weights that are not held are decoded for each lot of rows.
+const FEWEST: u64 = 32;
+
 /// The output projection in both directions.
 pub(super) struct LossHead<'a> {
     head: Head<'a>,
@@ -62,7 +65,8 @@ impl<'a> LossHead<'a> {
         } else {
             None
         };
-        let rows = (memory / 4 / (8 * model.vocab as u64).max(1)).clamp(1, block as u64) as usize;
+        let rows = (memory / 4 / (8 * model.vocab as u64).max(1))
+            .clamp(FEWEST.min(block as u64), block as u64) as usize;
         let variances = (vec![0.0; model.vocab], 0);
         Ok(Self { head, model, held, rows, labels, block, variances, sum: 0.0 })
     }
@@ -140,18 +144,18 @@ impl<'a> LossHead<'a> {
         Ok(())
     }
 
-    /// The loss after `normed`, in f64.
+    /// The loss after `normed`, in f64, and the probabilities, `[tokens][vocab]`.
     #[cfg(test)]
-    pub(super) fn loss_of(&mut self, normed: &[f32]) -> f64 {
+    pub(super) fn loss_of(&mut self, normed: &[f32]) -> (f64, Vec<f32>) {
         let vocab = self.model.vocab;
-        let Logits { slices, labels, .. } = self.logits(normed, 0).unwrap();
+        let Logits { slices, labels, p } = self.logits(normed, 0).unwrap();
         let loss = |(row, &label): (usize, &usize)| {
             let width = |slice: usize| SLICE.min(vocab - slice * SLICE);
             let row = slices.iter().enumerate().flat_map(|(i, slice)| &slice[row * width(i)..][..width(i)]);
             let logits: Vec<f64> = row.map(|&v| f64::from(v)).collect();
             logits.iter().map(|v| v.exp()).sum::<f64>().ln() - logits[label]
         };
-        labels.iter().enumerate().map(loss).sum()
+        (labels.iter().enumerate().map(loss).sum(), p)
     }
 
     /// Logits of `normed` `[rows][hidden]`, whose first row is token number `first`, and what is made of them.

@@ -53,7 +53,8 @@ mod tests {
             let products = (0..n).map(|i| (uniform(1, i) - 0.5) * (other(i) - 0.5));
             products.sum::<f64>() * 12.0 / n as f64
         };
-        for other in [&|i| uniform(1, i + 1) as f64, &|i| uniform(2, i)] as [&dyn Fn(u64) -> f64; 2] {
+        let others: [&dyn Fn(u64) -> f64; 2] = [&|i| uniform(1, i + 1), &|i| uniform(2, i)];
+        for other in others {
             assert!(correlation(other).abs() < 0.04, "{}", correlation(other));
         }
     }

@@ -76,7 +76,7 @@ struct Pass<'a> {
     stream: Kept,
     /// What enters each layer, of each tile.
     inputs: Kept,
-    /// Bytes that are left for the output projection.
+    /// Bytes for the output projection.
     spare: u64,
     work: Work,
     done: u64,
@@ -149,14 +149,13 @@ impl<'a> Pass<'a> {
         let wanted = (4 * rayon::current_num_threads() * BLOCK_ROWS).div_ceil(block) as u64;
         let affordable = how.memory.saturating_sub(layer) / 2 / block_bytes.max(1);
         let blocks = wanted.min(affordable).max(1);
-        let Some(spare) = how.memory.checked_sub(layer + blocks * block_bytes) else {
+        let Some(mut spare) = how.memory.checked_sub(layer + blocks * block_bytes) else {
             return Err(ModelError::Memory { needed: layer + block_bytes });
         };
         let tile = blocks as usize * block;
         let tiles = tokens.div_ceil(tile);
         let values = (tokens * model.hyper.hidden) as u64;
         let form = if how.exact { Form::F32 } else { Form::Bf16 };
-        let mut spare = spare;
         let mut kept = |count: usize, values: u64, form: Form| {
             let kept = Kept::new(count, values, form, spare)?;
             spare -= kept.memory(values);
@@ -165,6 +164,8 @@ impl<'a> Pass<'a> {
         let layers = model.hyper.layers;
         let stream = kept(tiles, values, Form::F32)?;
         let inputs = kept(layers * tiles, layers as u64 * values, form)?;
+        // Neither layers nor, but for the stream, tiles are there when it is the output's turn.
+        spare += layer + blocks * block_bytes / 2;
         let (ropes, work) = (model.ropes(how.context)?, Work::of(model));
         Ok(Self { model, how, ropes, tokens, tile, stream, inputs, spare, work, done: 0 })
     }
