@@ -167,6 +167,8 @@ fn what_is_collected_for_use_at_once_is_what_a_file_has() {
     let file = HessianFile::open(&path).unwrap();
     let collect = |memory| Fishers::collect(&model, &chunks, memory, 5, &AtomicBool::new(false), &Silent);
     let Err(ModelError::Memory { needed }) = collect(1) else { unreachable!("a byte is too little") };
+    let stopped = Fishers::collect(&model, &chunks, 1 << 30, 5, &AtomicBool::new(true), &Silent);
+    assert!(matches!(stopped, Err(ModelError::Interrupted)));
     for memory in [1 << 30, needed] {
         let fishers = collect(memory).unwrap();
         for (name, tokens, mean) in means(&path) {

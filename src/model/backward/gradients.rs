@@ -40,3 +40,10 @@ pub(super) fn scale(x: &mut [f32], factor: f32) {
         x.par_chunks_mut(STEP).for_each(|x| x.iter_mut().for_each(|x| *x *= factor));
     }
 }
+
+/// A copy, made in parallel.
+pub(super) fn copied(x: &[f32]) -> Vec<f32> {
+    let mut out = vec![0.0; x.len()];
+    out.par_chunks_mut(STEP).zip(x.par_chunks(STEP)).for_each(|(out, x)| out.copy_from_slice(x));
+    out
+}

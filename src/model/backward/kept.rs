@@ -4,6 +4,10 @@ use half::bf16;
 use half::slice::HalfFloatSliceExt;
 use kquant_formats::FormatError;
 use kquant_formats::scratch::Scratch;
+use rayon::prelude::*;
+
+/// Values that one task turns from one form to the other.
+const STEP: usize = 1 << 14;
 
 /// In what states are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +85,7 @@ impl Kept {
         }
         Ok(match std::mem::replace(&mut self.states[at], State::Nothing) {
             State::F32(values) => values,
-            State::Bf16(values) => values.to_f32_vec(),
+            State::Bf16(values) => widened(&values),
             State::Nothing | State::File(..) => Vec::new(),
         })
     }
@@ -89,7 +93,15 @@ impl Kept {
 
 fn rounded(values: &[f32]) -> Vec<bf16> {
     let mut out = vec![bf16::ZERO; values.len()];
-    out.convert_from_f32_slice(values);
+    let parts = out.par_chunks_mut(STEP).zip(values.par_chunks(STEP));
+    parts.for_each(|(out, values)| out.convert_from_f32_slice(values));
+    out
+}
+
+fn widened(values: &[bf16]) -> Vec<f32> {
+    let mut out = vec![0.0; values.len()];
+    let parts = out.par_chunks_mut(STEP).zip(values.par_chunks(STEP));
+    parts.for_each(|(out, values)| values.convert_to_f32_slice(out));
     out
 }
 

@@ -7,7 +7,7 @@ use super::super::blocks::{BLOCK_ROWS, block_tokens};
 use super::super::rope::Ropes;
 use super::super::tile::{Attend, Layer, Tile};
 use super::super::{EMBEDDING, Model, ModelError, OUTPUT};
-use super::gradients::scale;
+use super::gradients::{copied, scale};
 use super::head::LossHead;
 use super::kept::{Form, Kept};
 use super::reverse::{Reverse, check};
@@ -208,7 +208,7 @@ impl<'a> Pass<'a> {
         for (at, first) in self.tiles() {
             self.check_cancel()?;
             let stream = self.stream.take(at)?;
-            self.inputs.put(place + at, stream.clone())?;
+            self.inputs.put(place + at, copied(&stream))?;
             tile.set_stream(stream, self.model.hyper.hidden, first);
             let layer = self.layer(number);
             tile.run(self.model.ops(number), &weights, &layer, &mut Attend::Chunks, observer)?;

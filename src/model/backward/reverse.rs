@@ -9,7 +9,7 @@ use super::super::graph::{Activation, By, Map, NormKind, Op, Slot, weight_name};
 use super::super::products::Packed;
 use super::super::tile::{GATE_LIMIT, Layer, first_non_finite};
 use super::super::weights::{Norm, Weights};
-use super::gradients::{Gradients, scale};
+use super::gradients::{Gradients, copied, scale};
 use super::layer::LayerWeights;
 use super::mixture;
 use super::tape::Read;
@@ -155,7 +155,7 @@ impl Reverse<'_> {
             }
             Op::Add => {
                 if let Some(gradient) = gradients.take(Slot::Stream) {
-                    let mut delta = gradient.clone();
+                    let mut delta = copied(&gradient);
                     scale(&mut delta, hyper.residual_scale);
                     gradients.add(Slot::Delta, delta);
                     gradients.add(Slot::Stream, gradient);
@@ -286,5 +286,21 @@ pub(super) fn check(tensor: &str, gradient: &[f32], width: usize, first: usize) 
             token: first + at / width.max(1),
             value: gradient[at],
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_finite_is_named() {
+        let mut gradient = vec![0.5; 40];
+        assert!(check("t", &gradient, 4, 100).is_ok());
+        gradient[30] = f32::NEG_INFINITY;
+        let error = check("blk.3.ffn_up.weight", &gradient, 4, 100).unwrap_err().to_string();
+        let expected =
+            "tensor `blk.3.ffn_up.weight`: the gradient of its output for token 107 of the text is -inf";
+        assert!(error.contains(expected), "{error}");
     }
 }

@@ -4,6 +4,7 @@ use super::super::ModelError;
 use super::super::graph::{By, Op, Slot};
 use super::super::tile::{Attend, Layer, Tile};
 use super::super::weights::Weights;
+use super::gradients::copied;
 
 /// What one operation read.
 #[derive(Debug, Default)]
@@ -43,7 +44,7 @@ pub(super) fn record(
     let last = ops.iter().rposition(needs).unwrap_or(0);
     let mut tape = Vec::new();
     for (at, (op, weights)) in ops.iter().zip(weights).enumerate() {
-        let keep = |slot: Slot| (slot, tile.buffer(slot).to_vec());
+        let keep = |slot: Slot| (slot, copied(tile.buffer(slot)));
         let width = op.reads().first().map_or(0, |&slot| tile.width(slot));
         tape.push(Read { slots: needed(op).into_iter().map(keep).collect(), width });
         if at < last {
