@@ -9,11 +9,14 @@ use std::path::{Path, PathBuf};
 
 use half::bf16;
 use kquant::calibrate::{Half, HessianFile};
+use kquant::checkpoint::type_layout;
 use kquant::encode::gptq::Hessian;
+use kquant_formats::gguf::Gguf;
 use kquant_formats::imatrix::{Entry, Imatrix};
+use kquant_kernels::block;
 use safetensors::SafeTensors;
 use serde_json::Value as Json;
-use support::{Scratch, Tensor, data, kquant, ok, quantize, write_safetensors};
+use support::{Scratch, Tensor, data, kquant, noise, ok, quantize, write_safetensors};
 
 const CHUNKS: usize = 12;
 const CONTEXT: usize = 64;
@@ -165,6 +168,119 @@ fn hessians_of_experts_are_collected_added_up_and_used() {
         assert!(
             divergence("again.gguf", &["--encoder", "gptq", "--threads", "1", "--memory", "16M"]).1 == bytes
         );
+    }
+}
+
+/// The weights of tensor `name` of a GGUF.
+fn decoded(path: &Path, name: &str) -> Vec<f32> {
+    let file = Gguf::open(path, type_layout).unwrap();
+    let tensor = file.tensors().iter().find(|t| t.name == name).unwrap();
+    let mut weights = vec![0.0; tensor.shape.iter().product::<u64>() as usize];
+    (block::by_id(tensor.type_id).unwrap().decode)(&file.data(tensor).unwrap(), &mut weights);
+    weights
+}
+
+/// `Σ e H e'` over the rows of expert `expert` of `name`, e the difference of two files and H of what its layer's router reads.
+fn loss(files: [&Path; 2], statistics: &HessianFile, name: &str, expert: usize) -> f64 {
+    let (layer, _) = name.split_once(".ffn_").unwrap();
+    let hessian = statistics.group_of(&format!("{layer}.ffn_gate_inp.weight")).unwrap();
+    let hessian = hessian.read(0, Half::Train).unwrap().unwrap();
+    let n = hessian.columns;
+    let size = decoded(files[0], name).len() / statistics.group_of(name).unwrap().matrices();
+    let [a, b] = files.map(|path| decoded(path, name)[expert * size..][..size].to_vec());
+    let errors: Vec<f64> = a.iter().zip(&b).map(|(a, b)| f64::from(a - b)).collect();
+    let product = |h: &[f32], e: &[f64]| -> f64 { h.iter().zip(e).map(|(&h, e)| f64::from(h) * e).sum() };
+    let row = |e: &[f64]| hessian.mean.chunks_exact(n).zip(e).map(|(h, x)| x * product(h, e)).sum::<f64>();
+    errors.chunks_exact(n).map(row).sum()
+}
+
+/// A folder like tests/data/archs/mixtral with 16 experts instead of 4, made of rows of these and of noise.
+fn many_experts(folder: &Path) {
+    const EXPERTS: usize = 16;
+    fs::create_dir_all(folder).unwrap();
+    let original = data("archs/mixtral");
+    for file in ["generation_config.json", "tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(original.join(file), folder.join(file)).unwrap();
+    }
+    let mut config: Json = serde_json::from_slice(&fs::read(original.join("config.json")).unwrap()).unwrap();
+    config["num_local_experts"] = EXPERTS.into();
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    let bytes = fs::read(original.join("model.safetensors")).unwrap();
+    let mut tensors = Vec::new();
+    for (name, view) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
+        let shape: Vec<u64> = view.shape().iter().map(|&n| n as u64).collect();
+        let tensor =
+            |name: String, shape: Vec<u64>, data: Vec<u8>| Tensor { name, dtype: "BF16", shape, data };
+        if name.ends_with("block_sparse_moe.gate.weight") {
+            let mut values = noise(shape[1], EXPERTS * shape[1] as usize);
+            // Three without a say: hardly a token is routed there.
+            values[(EXPERTS - 3) * shape[1] as usize..].fill(0.0);
+            let data = values.iter().flat_map(|&x| bf16::from_f32(20.0 * x).to_le_bytes()).collect();
+            tensors.push(tensor(name, vec![EXPERTS as u64, shape[1]], data));
+        } else if let Some((before, after)) = name.split_once(".experts.") {
+            let (number, after) = after.split_once('.').unwrap();
+            for turn in 0..EXPERTS / 4 {
+                let mut data = view.data().to_vec();
+                data.rotate_left(turn * 10 * 2 * shape[1] as usize);
+                let number = number.parse::<usize>().unwrap() + 4 * turn;
+                tensors.push(tensor(format!("{before}.experts.{number}.{after}"), shape.clone(), data));
+            }
+        } else {
+            tensors.push(tensor(name, shape, view.data().to_vec()));
+        }
+    }
+    write_safetensors(&folder.join("model.safetensors"), &tensors);
+}
+
+#[test]
+fn experts_that_few_tokens_reach_are_rounded_as_their_layer_tells() {
+    let scratch = Scratch::new("mixture-pooled");
+    let (folder, text) = (scratch.path("model"), data("corpora/calibration-small.txt"));
+    many_experts(&folder);
+    let [folder, text] = [&folder, &text].map(|path| path.to_str().unwrap());
+    let statistics = |name: &str, chunks: &str| {
+        let out = scratch.path(name);
+        let args = ["calibrate", folder, "--text", text, "--hessian", "--context", "64", "--chunks", chunks];
+        ok(kquant(args.iter().chain(&["-o", out.to_str().unwrap()])));
+        out
+    };
+    let (many, few) = (statistics("many.gguf", "128"), statistics("few.gguf", "6"));
+    let made = |name: &str, kind: &str, more: &[&str]| {
+        let out = scratch.path(name);
+        let printed = ok(quantize(Path::new(folder), &out, kind, &[&["--force", "--pure"], more].concat()));
+        (out, printed)
+    };
+    let statistics = few.to_str().unwrap();
+    let (exact, _) = made("f32.gguf", "F32", &[]);
+    let (plain, _) = made("plain.gguf", "Q4_0", &["--encoder", "search"]);
+    let (weighted, _) = made("weighted.gguf", "Q4_0", &["--encoder", "search", "--imatrix", statistics]);
+    let (pooled, printed) = made("pooled.gguf", "Q4_0", &["--encoder", "gptq", "--imatrix", statistics]);
+    assert!(printed.contains("matrices met few tokens"), "{printed}");
+
+    let (many, few) = (HessianFile::open(&many).unwrap(), HessianFile::open(&few).unwrap());
+    let (mut unmet, mut ratios) = (0, [0.0; 2]);
+    for group in few.groups().filter(|g| g.tensors()[0].contains("ffn_gate_exps")) {
+        for expert in (0..group.matrices()).filter(|&expert| group.tokens(expert, Half::Train) == 0) {
+            for name in group.tensors() {
+                let of = |path: &Path| loss([&exact, path], &many, name, expert);
+                unmet += 1;
+                ratios[0] += of(&weighted) / of(&plain);
+                ratios[1] += of(&pooled) / of(&plain);
+            }
+        }
+    }
+    let [weighted, pooled] = ratios.map(|sum| sum / f64::from(unmet));
+    assert!(unmet >= 4, "{unmet}");
+    assert!(weighted < 1.0, "{weighted} with the layer's importance instead of none");
+    assert!(pooled < 0.9, "{pooled} with the layer's Hessian instead of nothing");
+
+    for source in [&["--calibrate", text, "--context", "64", "--chunks", "6"][..], &["--imatrix", statistics]]
+    {
+        let bytes = |name: &str, more: &[&str]| {
+            fs::read(made(name, "Q4_0", &[&["--encoder", "gptq"], source, more].concat()).0).unwrap()
+        };
+        let one = bytes("one.gguf", &["--threads", "1", "--memory", "16M"]);
+        assert!(one == bytes("two.gguf", &["--threads", "2"]), "{source:?}");
     }
 }
 

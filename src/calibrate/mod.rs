@@ -19,6 +19,7 @@ mod merge_hessians;
 mod observer;
 mod outer;
 mod part;
+pub(crate) mod pool;
 mod statistics;
 
 pub use collect::{collect, work};

@@ -72,8 +72,10 @@ pub(super) struct Input {
     importance: Vec<f32>,
     /// `lost' x`, see [`Means`].
     cross: Option<Vec<f32>>,
-    /// Tokens that these come from.
+    /// Tokens that came, whatever else the means are of.
     tokens: u64,
+    /// Part of the means that is of other matrices of the layer.
+    layer: f64,
     held_out: Option<Means>,
 }
 
@@ -148,12 +150,17 @@ impl Input {
         let (importance, tokens) = (hessian.diagonal(), hessian.tokens);
         let damping = Damping::for_tokens(hessian.columns, tokens);
         match Feedback::new(hessian, damping) {
-            Ok(feedback) => Ok(Some(Self { feedback, importance, cross, tokens, held_out })),
+            Ok(feedback) => Ok(Some(Self { feedback, importance, cross, tokens, layer: 0.0, held_out })),
             Err(FeedbackError::Inactive) => Ok(None),
             Err(source) => {
                 Err(CalibratedError::Factor { tensor: names.first().cloned().unwrap_or_default(), source })
             }
         }
+    }
+
+    /// The same of a matrix that `tokens` came to, where `layer` of the means is of other matrices.
+    pub(super) fn pooled(self, tokens: u64, layer: f64) -> Self {
+        Self { tokens, layer, ..self }
     }
 
     /// Tokens that only judged.
@@ -229,6 +236,7 @@ impl Input {
             rows: losses.rows,
             columns,
             tokens_per_column: self.tokens as f64 / columns as f64,
+            layer: self.layer,
             damping: self.feedback.damping().mean,
             correction,
             ggml: losses.ggml(),

@@ -1,16 +1,19 @@
 //! Tensors of several matrices, each with inputs of its own: experts, and heads of latent attention.
 //!
-//! Each matrix is rounded with the Hessian of the rows that are routed to it; no loss before it is corrected, as the original's
-//! rows need not have met the same experts. Where no row came, all columns count alike.
+//! Each matrix is rounded with the Hessian of the rows that are routed to it, blended with its layer's where these are few
+//! ([`pool`]). No loss before it is corrected, as the original's rows need not have met the same experts.
 
 use std::ops::Range;
 use std::time::Instant;
 
 use super::CalibratedError;
 use super::input::{Halves, Input, Method, encode_plainly};
+use super::moments::{Means, is_held_out};
 use super::pass::Pass;
 use super::report::{Steps, TensorReport};
 use super::streams::Side;
+use crate::calibrate::pool::{self, Common, Use, of_mean_square};
+use crate::encode::gptq::Hessian;
 use crate::model::graph::Group;
 use crate::model::stages::Stage;
 use crate::model::{Model, ModelError};
@@ -34,6 +37,8 @@ impl Pass<'_> {
         let Some(first) = tensors.first() else { return Ok(()) };
         let (matrices, columns) = (first.mapped.matrices() as usize, first.mapped.columns() as usize);
         let mut encoded = vec![Vec::new(); tensors.len()];
+        let common = Common::of(&first.mapped.name);
+        let mut layer_halves = None;
         // As many at once as memory allows: each batch goes through the text again.
         let bytes = 8 * (columns as u64).pow(2).max(1);
         let batch = ((self.job.memory / SHARE / bytes) as usize).clamp(1, matrices.max(1));
@@ -41,7 +46,13 @@ impl Pass<'_> {
             let range = start..matrices.min(start + batch);
             let halves = self.matrix_moments(stage, (matrices, columns), range.clone())?;
             for (matrix, halves) in range.zip(halves) {
-                self.encode_matrix(&tensors, matrix, halves, &mut encoded)?;
+                let means = halves.means();
+                let layer_halves = match common.filter(|_| needs_layer(&means, columns)) {
+                    Some(_) if layer_halves.is_some() => layer_halves.as_ref(),
+                    Some(common) => Some(&*layer_halves.insert(self.layer_means(stage, common, columns)?)),
+                    None => None,
+                };
+                self.encode_matrix(&tensors, matrix, (means, layer_halves), &mut encoded)?;
             }
         }
         for (tensor, bytes) in tensors.into_iter().zip(encoded) {
@@ -80,21 +91,59 @@ impl Pass<'_> {
         Ok(halves)
     }
 
+    /// What all experts of the coming group read in the quantized stream, in both halves of the text.
+    fn layer_means(
+        &mut self,
+        stage: &Stage,
+        common: Common,
+        columns: usize,
+    ) -> Result<LayerMeans, CalibratedError> {
+        let start = Instant::now();
+        let (mut halves, mut squares) = (Halves::new(columns, 0), [(0.0, 0); 2]);
+        let blocks = self.job.chunks.tokens().len().div_ceil(self.block);
+        for tile in 0..self.streams.len() {
+            self.check_cancelled()?;
+            let state = self.streams.take(tile, Side::Quantized)?;
+            let x = stage.input(&state);
+            let width = x.len() / self.tokens(tile);
+            for (i, x) in x.chunks(self.block * width).enumerate() {
+                let block = tile * self.tile / self.block + i;
+                match common {
+                    Common::Input => halves.add_block(block, blocks, x),
+                    Common::Scale => {
+                        let (sum, rows) = &mut squares[usize::from(is_held_out(block, blocks))];
+                        *sum += x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
+                        *rows += (x.len() / columns) as u64;
+                    }
+                }
+            }
+            self.streams.put(tile, Side::Quantized, state)?;
+        }
+        self.report.steps.moments.add(start, 0.0);
+        let of_squares = |(sum, rows): (f64, u64)| {
+            (rows > 0).then(|| of_mean_square(sum / (rows * columns as u64) as f64, columns, rows))
+        };
+        Ok(match common {
+            Common::Input => {
+                let (train, held_out) = halves.means();
+                [train, held_out].map(|means| means.map(|means| means.hessian))
+            }
+            Common::Scale => squares.map(of_squares),
+        })
+    }
+
     /// Appends matrix `matrix` of each of `tensors`, encoded, to `out`.
     fn encode_matrix(
         &mut self,
         tensors: &[&PlannedTensor],
         matrix: usize,
-        halves: Halves,
+        (own, layer): ((Option<Means>, Option<Means>), Option<&LayerMeans>),
         out: &mut [Vec<u8>],
     ) -> Result<(), CalibratedError> {
-        let (start, columns) = (Instant::now(), halves.columns());
+        let start = Instant::now();
+        let columns = tensors.first().map_or(0, |t| t.mapped.columns() as usize);
         let names: Vec<String> = tensors.iter().map(|t| matrix_name(&t.mapped.name, matrix)).collect();
-        // Without rows to fit to there may still be some to judge by, which alone are of no use.
-        let input = match halves.means() {
-            (Some(train), held_out) => Input::new(train, held_out, &names)?,
-            (None, _) => None,
-        };
+        let input = matrix_input(own, layer, &names)?;
         self.report.steps.factors.add(start, Input::factor_operations(columns));
         let method = Method { encoder: self.job.encoder, options: self.job.options, cancel: self.job.cancel };
         for (tensor, out) in tensors.iter().zip(out) {
@@ -105,6 +154,39 @@ impl Pass<'_> {
         }
         Ok(())
     }
+}
+
+/// What enters all matrices of a layer, in both halves of the text.
+pub(super) type LayerMeans = [Option<Hessian>; 2];
+
+/// Whether one of both halves of what enters a matrix of `columns` columns needs its layer's help.
+pub(super) fn needs_layer((train, held_out): &(Option<Means>, Option<Means>), columns: usize) -> bool {
+    let tokens = |means: &Option<Means>| means.as_ref().map_or(0, |means| means.hessian.tokens);
+    Use::Fit.needs_layer(columns, tokens(train)) || Use::Judge.needs_layer(columns, tokens(held_out))
+}
+
+/// What enters one matrix, blended with what enters all of its `layer`; `None` where nothing did.
+pub(super) fn matrix_input(
+    (train, held_out): (Option<Means>, Option<Means>),
+    layer: Option<&LayerMeans>,
+    names: &[String],
+) -> Result<Option<Input>, CalibratedError> {
+    let tokens = train.as_ref().map_or(0, |means| means.hessian.tokens);
+    let pooled = |own: Option<Means>, half: usize, to: Use| {
+        let own = own.map(|means| means.hessian);
+        match layer.and_then(|layer| layer[half].as_ref()) {
+            Some(layer) => {
+                let pooled = pool::pool(own, layer, to);
+                (Some(Means { hessian: pooled.hessian, cross: None }), pooled.layer)
+            }
+            None => (own.map(|hessian| Means { hessian, cross: None }), 0.0),
+        }
+    };
+    let (train, share) = pooled(train, 0, Use::Fit);
+    let (held_out, _) = pooled(held_out, 1, Use::Judge);
+    // Without rows to fit to there may still be some to judge by, which alone are of no use.
+    let Some(train) = train else { return Ok(None) };
+    Ok(Input::new(train, held_out, names)?.map(|input| input.pooled(tokens, share)))
 }
 
 /// Matrix `matrix` of `tensor` encoded with what is known of its `input`, or as if all columns counted alike.

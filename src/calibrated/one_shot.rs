@@ -7,11 +7,13 @@ use std::time::Instant;
 use kquant_formats::hessian::Half;
 
 use super::input::{Input, Method};
-use super::matrices::{encode_one, matrix_name};
+use super::matrices::{LayerMeans, encode_one, matrix_input, matrix_name, needs_layer};
 use super::moments::Means;
 use super::report::Report;
 use super::{CalibratedError, Stash};
+use crate::calibrate::pool::{Common, of_mean_square};
 use crate::calibrate::{GroupHessians, HessianFile};
+use crate::encode::gptq::Hessian;
 use crate::encode::{Encoder, gptq};
 use crate::model::{Model, ModelError};
 use crate::plan::{Plan, PlannedTensor};
@@ -60,7 +62,7 @@ impl OneShot<'_> {
                 group.tensors().iter().filter_map(|name| planned.get(name.as_str()).copied()).collect();
             if group.matrices() > 1 {
                 self.encode_matrices(&group, &tensors, &mut stash, &mut report)?;
-            } else if let Some(input) = self.input(&group, 0, &mut report)? {
+            } else if let Some(input) = self.input(&group, 0, &mut None, &mut report)? {
                 for tensor in tensors.iter().filter(|t| !t.copy) {
                     self.encode(tensor, &input, &mut stash, &mut report)?;
                 }
@@ -91,7 +93,9 @@ impl OneShot<'_> {
                         expected: tensor.mapped.matrices(),
                     });
                 }
-                let floats = 6 * columns * columns + 4 * tensor.mapped.rows_per_matrix() * columns;
+                // Of several matrices the layer's mean besides.
+                let squares = if group.matrices() > 1 { 8 } else { 6 };
+                let floats = squares * columns * columns + 4 * tensor.mapped.rows_per_matrix() * columns;
                 largest = largest.max(4 * floats);
             }
         }
@@ -101,11 +105,13 @@ impl OneShot<'_> {
         Ok(largest)
     }
 
-    /// The statistics of one input, factored; `None` where there are none.
+    /// The statistics of one input, factored; `None` where there are none. `layer` is what enters all matrices of the group,
+    /// once it was needed.
     fn input(
         &self,
         group: &GroupHessians,
         matrix: usize,
+        layer: &mut Option<LayerMeans>,
         report: &mut Report,
     ) -> Result<Option<Input>, CalibratedError> {
         let start = Instant::now();
@@ -113,14 +119,20 @@ impl OneShot<'_> {
             let hessian = group.read(matrix, half)?;
             Ok::<_, CalibratedError>(hessian.map(|hessian| Means { hessian, cross: None }))
         };
-        let (train, held_out) = (means(Half::Train)?, means(Half::HeldOut)?);
+        let own = (means(Half::Train)?, means(Half::HeldOut)?);
+        let common = group.tensors().first().and_then(|name| Common::of(name));
+        let layer = match common.filter(|_| needs_layer(&own, group.columns())) {
+            Some(_) if layer.is_some() => layer.as_ref(),
+            Some(common) => Some(&*layer.insert(layer_means(group, common)?)),
+            None => None,
+        };
         report.held_out_tokens = report.held_out_tokens.max(group.tokens(matrix, Half::HeldOut));
         report.tokens = report.tokens.max(group.tokens(matrix, Half::Train) + report.held_out_tokens);
         let names: Vec<String> = match group.matrices() {
             1 => group.tensors().to_vec(),
             _ => group.tensors().iter().map(|name| matrix_name(name, matrix)).collect(),
         };
-        let input = train.map_or(Ok(None), |train| Input::new(train, held_out, &names));
+        let input = matrix_input(own, layer, &names);
         report.steps.factors.add(start, Input::factor_operations(group.columns()));
         input
     }
@@ -136,8 +148,9 @@ impl OneShot<'_> {
         let tensors: Vec<_> = tensors.iter().filter(|t| !t.copy && t.block.quantized).collect();
         let mut encoded = vec![Vec::new(); tensors.len()];
         let method = Method { encoder: self.encoder, options: self.options, cancel: self.cancel };
+        let mut layer = None;
         for matrix in 0..if tensors.is_empty() { 0 } else { group.matrices() } {
-            let input = self.input(group, matrix, report)?;
+            let input = self.input(group, matrix, &mut layer, report)?;
             for (tensor, out) in tensors.iter().zip(&mut encoded) {
                 let steps = &mut report.steps;
                 let (bytes, told) = encode_one(self.model, tensor, matrix, input.as_ref(), &method, steps)?;
@@ -163,4 +176,27 @@ impl OneShot<'_> {
         let encoded: Result<_, ModelError> = input.encode(tensor, weights, true, &method, &mut report.steps);
         Ok(encoded?.keep(tensor, stash, report)?)
     }
+}
+
+/// What enters all matrices of `group`: means over their tokens.
+fn layer_means(group: &GroupHessians, common: Common) -> Result<LayerMeans, CalibratedError> {
+    let mut layer = [None, None];
+    for (half, layer) in Half::ALL.into_iter().zip(&mut layer) {
+        let all: u64 = (0..group.matrices()).map(|matrix| group.tokens(matrix, half)).sum();
+        for matrix in 0..group.matrices() {
+            let Some(own) = group.read(matrix, half)? else { continue };
+            let share = own.tokens as f32 / all as f32;
+            let layer = layer.get_or_insert_with(|| Hessian {
+                columns: own.columns,
+                mean: vec![0.0; own.mean.len()],
+                tokens: all,
+            });
+            layer.mean.iter_mut().zip(&own.mean).for_each(|(sum, x)| *sum += share * x);
+        }
+        if let (Common::Scale, Some(layer)) = (common, layer) {
+            let squares = layer.diagonal().iter().map(|&x| f64::from(x)).sum::<f64>();
+            *layer = of_mean_square(squares / layer.columns as f64, layer.columns, all);
+        }
+    }
+    Ok(layer)
 }

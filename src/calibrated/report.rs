@@ -76,6 +76,8 @@ pub struct TensorReport {
     pub columns: usize,
     /// Tokens seen per column.
     pub tokens_per_column: f64,
+    /// Part of the Hessian that is of other matrices of the layer: 0 to 1, where few tokens met this one.
+    pub layer: f64,
     /// Damping of the Hessian, as a fraction of its mean diagonal.
     pub damping: f64,
     /// How much of the correction for earlier losses was taken, 0 to 1.
@@ -99,6 +101,11 @@ impl Report {
             .map(|t| (of(t) / t.ggml).ln())
             .collect();
         (logs.iter().sum::<f64>() / logs.len().max(1) as f64).exp()
+    }
+
+    /// Matrices whose Hessian is in part their layer's.
+    pub fn pooled(&self) -> usize {
+        self.tensors.iter().filter(|t| t.layer > 0.0).count()
     }
 
     /// The tensor with the fewest tokens per column.

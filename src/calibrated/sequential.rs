@@ -81,7 +81,9 @@ impl Sequential<'_> {
                 let columns = tensors.iter().map(|t| t.columns()).max().unwrap_or(0);
                 let rows = tensors.iter().map(|t| t.rows_per_matrix()).max().unwrap_or(0);
                 let lost = if group.residual { rows } else { columns };
-                let floats = 5 * columns * columns + (2 * lost + 4 * rows) * columns;
+                // Of several matrices the layer's moments besides.
+                let squares = if group.by.is_some() { 7 } else { 5 };
+                let floats = squares * columns * columns + (2 * lost + 4 * rows) * columns;
                 largest.insert(4 * floats, layer);
             }
         }

@@ -29,6 +29,10 @@ impl Encoder for Auto {
         "search for Q4_1, Q5_0, Q5_K, Q6_K, IQ4_NL and IQ4_XS, which it was found to make better, guarded for the others"
     }
 
+    fn pools_experts(&self) -> bool {
+        true
+    }
+
     fn prepare_importance(&self, importance: &[f32], columns: usize) -> Vec<f32> {
         Guarded.prepare_importance(importance, columns)
     }

@@ -22,6 +22,10 @@ impl Encoder for Gptq {
         true
     }
 
+    fn pools_experts(&self) -> bool {
+        true
+    }
+
     fn prepare_importance(&self, importance: &[f32], columns: usize) -> Vec<f32> {
         Search.prepare_importance(importance, columns)
     }

@@ -32,6 +32,12 @@ pub trait Encoder: std::fmt::Debug + Sync {
         false
     }
 
+    /// Whether the importance of experts that few tokens reached is blended with their layer's beforehand, which llama-quantize
+    /// does not do.
+    fn pools_experts(&self) -> bool {
+        false
+    }
+
     /// The importance (`[matrices][columns]`) as this encoder uses it; computed once per tensor.
     fn prepare_importance(&self, importance: &[f32], columns: usize) -> Vec<f32>;
 

@@ -21,6 +21,10 @@ impl Encoder for Search {
         "the least weighted squared error found, never above guarded's"
     }
 
+    fn pools_experts(&self) -> bool {
+        true
+    }
+
     fn prepare_importance(&self, importance: &[f32], columns: usize) -> Vec<f32> {
         Guarded.prepare_importance(importance, columns)
     }

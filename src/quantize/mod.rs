@@ -11,6 +11,7 @@ use kquant_formats::imatrix::Imatrix;
 use kquant_formats::partial::PartialFile;
 use serde::Serialize;
 
+use crate::calibrate::pool::pool_importance;
 use crate::calibrated::{Calibrated, Calibration};
 use crate::checkpoint::{self, Io, Opened};
 use crate::encode::Encoder;
@@ -146,6 +147,8 @@ pub fn prepare(job: Job) -> Result<Prepared, QuantizeError> {
     };
     let input = plan::describe(&opened, job.pre.as_deref(), job.metadata.as_deref())
         .map_err(|source| QuantizeError::Input { path: job.model.clone(), source })?;
+    let pooled = imatrix.filter(|_| job.encoder.pools_experts()).map(pool_importance);
+    let imatrix = pooled.as_deref().or(imatrix);
     let (plan, importance) = plan_job(&job, &opened, &input, imatrix)
         .map_err(|source| QuantizeError::Plan { path: job.model.clone(), source })?;
     Ok(Prepared { job, opened, importance, plan })

@@ -85,6 +85,14 @@ fn print(report: &Report) -> io::Result<()> {
         let rate = step.operations / step.seconds.max(1e-9) / 1e9;
         writeln!(out, "{name:<8} {:8.1} s {rate:8.1} GFLOP/s", step.seconds)?;
     }
+    if report.pooled() > 0 {
+        writeln!(
+            out,
+            "{} of {} matrices met few tokens and have a Hessian that is in part, or all, their layer's",
+            report.pooled(),
+            report.tensors.len()
+        )?;
+    }
     writeln!(
         out,
         "error on held-out text, relative to ggml's encoder with this importance: search {:.3}, written {:.3} \
