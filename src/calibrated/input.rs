@@ -114,6 +114,12 @@ impl Encoded {
     }
 }
 
+/// Columns that the first of `tensors` to get feedback rounds together: the order to factor in.
+pub(super) fn unit_of<'a>(tensors: impl IntoIterator<Item = &'a PlannedTensor>) -> usize {
+    let mut with_feedback = tensors.into_iter().filter(|t| !t.copy && gptq::lattice_for(t.block).is_some());
+    with_feedback.next().map_or(1, |t| gptq::unit_of(t.block))
+}
+
 /// Encodes `weights` `[rows][columns]` as `tensor` asks, with the columns' `importance`.
 pub(super) fn encode_plainly(
     tensor: &PlannedTensor,
@@ -136,7 +142,7 @@ impl Input {
         (columns as f64).powi(3) / 3.0
     }
 
-    /// Factors what trains, for the weights `names`. `None` where the input is always zero: there is nothing to learn, and the
+    /// Factors what trains, for the weights `names`, in the order of types that round `unit` columns together. `None` where the input is always zero: there is nothing to learn, and the
     /// pipeline will encode these weights as if all columns mattered alike.
     ///
     /// # Errors
@@ -144,12 +150,12 @@ impl Input {
     pub(super) fn new(
         train: Means,
         held_out: Option<Means>,
-        names: &[String],
+        (names, unit): (&[String], usize),
     ) -> Result<Option<Self>, CalibratedError> {
         let Means { hessian, cross } = train;
         let (importance, tokens) = (hessian.diagonal(), hessian.tokens);
         let damping = Damping::for_tokens(hessian.columns, tokens);
-        match Feedback::new(hessian, damping) {
+        match Feedback::in_units(hessian, damping, unit) {
             Ok(feedback) => Ok(Some(Self { feedback, importance, cross, tokens, layer: 0.0, held_out })),
             Err(FeedbackError::Inactive) => Ok(None),
             Err(source) => {
@@ -171,13 +177,13 @@ impl Input {
     /// Encodes `weights` (`[rows][columns]`) as `tensor` asks, with feedback if its type has use for it. Known losses are
     /// differences of inputs, or else of outputs.
     pub(super) fn encode(
-        &self,
+        &mut self,
         tensor: &PlannedTensor,
         mut weights: Vec<f32>,
         of_inputs: bool,
         method: &Method,
         steps: &mut Steps,
-    ) -> Result<Encoded, ModelError> {
+    ) -> Result<Encoded, CalibratedError> {
         if !tensor.block.quantized {
             return Ok(Encoded::default());
         }
@@ -186,6 +192,11 @@ impl Input {
             self.encode_plainly(tensor, &weights, method.encoder, &mut bytes);
             return Ok(Encoded { bytes: Some(bytes), report: None });
         };
+        let start = Instant::now();
+        self.feedback
+            .arrange(gptq::unit_of(tensor.block))
+            .map_err(|source| CalibratedError::Factor { tensor: tensor.mapped.name.clone(), source })?;
+        steps.factors.add(start, 0.0);
         let start = Instant::now();
         let correct = |cross: &Vec<f32>| {
             correct(&mut weights, &self.feedback, cross, self.held_out.as_ref(), of_inputs)

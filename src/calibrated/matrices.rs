@@ -7,16 +7,16 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::CalibratedError;
-use super::input::{Halves, Input, Method, encode_plainly};
+use super::input::{Halves, Input, Method, encode_plainly, unit_of};
 use super::moments::{Means, is_held_out};
 use super::pass::Pass;
 use super::report::{Steps, TensorReport};
 use super::streams::Side;
 use crate::calibrate::pool::{self, Common, Use, of_mean_square};
 use crate::encode::gptq::Hessian;
+use crate::model::Model;
 use crate::model::graph::Group;
 use crate::model::stages::Stage;
-use crate::model::{Model, ModelError};
 use crate::plan::PlannedTensor;
 
 /// Part of the memory that Hessians of several matrices may take at a time.
@@ -143,12 +143,12 @@ impl Pass<'_> {
         let start = Instant::now();
         let columns = tensors.first().map_or(0, |t| t.mapped.columns() as usize);
         let names: Vec<String> = tensors.iter().map(|t| matrix_name(&t.mapped.name, matrix)).collect();
-        let input = matrix_input(own, layer, &names)?;
+        let mut input = matrix_input(own, layer, (&names, unit_of(tensors.iter().copied())))?;
         self.report.steps.factors.add(start, Input::factor_operations(columns));
         let method = Method { encoder: self.job.encoder, options: self.job.options, cancel: self.job.cancel };
         for (tensor, out) in tensors.iter().zip(out) {
             let steps = &mut self.report.steps;
-            let (bytes, report) = encode_one(self.job.model, tensor, matrix, input.as_ref(), &method, steps)?;
+            let (bytes, report) = encode_one(self.job.model, tensor, matrix, input.as_mut(), &method, steps)?;
             self.report.tensors.extend(report);
             out.extend(bytes);
         }
@@ -169,7 +169,7 @@ pub(super) fn needs_layer((train, held_out): &(Option<Means>, Option<Means>), co
 pub(super) fn matrix_input(
     (train, held_out): (Option<Means>, Option<Means>),
     layer: Option<&LayerMeans>,
-    names: &[String],
+    names: (&[String], usize),
 ) -> Result<Option<Input>, CalibratedError> {
     let tokens = train.as_ref().map_or(0, |means| means.hessian.tokens);
     let pooled = |own: Option<Means>, half: usize, to: Use| {
@@ -194,10 +194,10 @@ pub(super) fn encode_one(
     model: &Model,
     tensor: &PlannedTensor,
     matrix: usize,
-    input: Option<&Input>,
+    input: Option<&mut Input>,
     method: &Method,
     steps: &mut Steps,
-) -> Result<(Vec<u8>, Option<TensorReport>), ModelError> {
+) -> Result<(Vec<u8>, Option<TensorReport>), CalibratedError> {
     let weights = model.matrix_values(&tensor.mapped, matrix)?;
     let one = matrix_of(tensor, matrix);
     if let Some(input) = input {

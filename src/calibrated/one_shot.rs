@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use kquant_formats::hessian::Half;
 
-use super::input::{Input, Method};
+use super::input::{Input, Method, unit_of};
 use super::matrices::{LayerMeans, encode_one, matrix_input, matrix_name, needs_layer};
 use super::moments::Means;
 use super::report::Report;
@@ -15,7 +15,7 @@ use crate::calibrate::pool::{Common, of_mean_square};
 use crate::calibrate::{GroupHessians, HessianFile};
 use crate::encode::gptq::Hessian;
 use crate::encode::{Encoder, gptq};
-use crate::model::{Model, ModelError};
+use crate::model::Model;
 use crate::plan::{Plan, PlannedTensor};
 use crate::progress::Progress;
 
@@ -62,9 +62,9 @@ impl OneShot<'_> {
                 group.tensors().iter().filter_map(|name| planned.get(name.as_str()).copied()).collect();
             if group.matrices() > 1 {
                 self.encode_matrices(&group, &tensors, &mut stash, &mut report)?;
-            } else if let Some(input) = self.input(&group, 0, &mut None, &mut report)? {
+            } else if let Some(mut input) = self.input(&group, (0, &tensors), &mut None, &mut report)? {
                 for tensor in tensors.iter().filter(|t| !t.copy) {
-                    self.encode(tensor, &input, &mut stash, &mut report)?;
+                    self.encode(tensor, &mut input, &mut stash, &mut report)?;
                 }
             }
             done += tensors.iter().map(|t| t.mapped.weights()).sum::<u64>();
@@ -110,7 +110,7 @@ impl OneShot<'_> {
     fn input(
         &self,
         group: &GroupHessians,
-        matrix: usize,
+        (matrix, tensors): (usize, &[&PlannedTensor]),
         layer: &mut Option<LayerMeans>,
         report: &mut Report,
     ) -> Result<Option<Input>, CalibratedError> {
@@ -132,7 +132,8 @@ impl OneShot<'_> {
             1 => group.tensors().to_vec(),
             _ => group.tensors().iter().map(|name| matrix_name(name, matrix)).collect(),
         };
-        let input = matrix_input(own, layer, &names);
+        let unit = unit_of(tensors.iter().copied());
+        let input = matrix_input(own, layer, (&names, unit));
         report.steps.factors.add(start, Input::factor_operations(group.columns()));
         input
     }
@@ -145,15 +146,15 @@ impl OneShot<'_> {
         stash: &mut Stash,
         report: &mut Report,
     ) -> Result<(), CalibratedError> {
-        let tensors: Vec<_> = tensors.iter().filter(|t| !t.copy && t.block.quantized).collect();
+        let tensors: Vec<_> = tensors.iter().copied().filter(|t| !t.copy && t.block.quantized).collect();
         let mut encoded = vec![Vec::new(); tensors.len()];
         let method = Method { encoder: self.encoder, options: self.options, cancel: self.cancel };
         let mut layer = None;
         for matrix in 0..if tensors.is_empty() { 0 } else { group.matrices() } {
-            let input = self.input(group, matrix, &mut layer, report)?;
+            let mut input = self.input(group, (matrix, &tensors), &mut layer, report)?;
             for (tensor, out) in tensors.iter().zip(&mut encoded) {
                 let steps = &mut report.steps;
-                let (bytes, told) = encode_one(self.model, tensor, matrix, input.as_ref(), &method, steps)?;
+                let (bytes, told) = encode_one(self.model, tensor, matrix, input.as_mut(), &method, steps)?;
                 report.tensors.extend(told);
                 out.extend(bytes);
             }
@@ -167,14 +168,14 @@ impl OneShot<'_> {
     fn encode(
         &self,
         tensor: &PlannedTensor,
-        input: &Input,
+        input: &mut Input,
         stash: &mut Stash,
         report: &mut Report,
     ) -> Result<(), CalibratedError> {
         let method = Method { encoder: self.encoder, options: self.options, cancel: self.cancel };
         let weights = self.model.values(&tensor.mapped)?;
-        let encoded: Result<_, ModelError> = input.encode(tensor, weights, true, &method, &mut report.steps);
-        Ok(encoded?.keep(tensor, stash, report)?)
+        let encoded = input.encode(tensor, weights, true, &method, &mut report.steps)?;
+        Ok(encoded.keep(tensor, stash, report)?)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::input::{Halves, Input, Method};
+use super::input::{Halves, Input, Method, unit_of};
 use super::report::Report;
 use super::sequential::Sequential;
 use super::streams::{Side, Streams};
@@ -168,9 +168,10 @@ impl Pass<'_> {
         let start = Instant::now();
         let columns = halves.columns();
         let (Some(train), held_out) = halves.means() else { return Ok(()) };
-        let input = Input::new(train, held_out, names)?;
+        let unit = unit_of(names.iter().filter_map(|name| self.tensors.get(name.as_str()).copied()));
+        let input = Input::new(train, held_out, (names, unit))?;
         self.report.steps.factors.add(start, Input::factor_operations(columns));
-        let Some(input) = input else { return Ok(()) };
+        let Some(mut input) = input else { return Ok(()) };
         self.report.held_out_tokens = input.held_out_tokens();
         let method = Method { encoder: self.job.encoder, options: self.job.options, cancel: self.job.cancel };
         for name in names {

@@ -11,13 +11,18 @@
 //! weight = d * (2 * scale + 1) * (coordinate + shift), coordinate in -1, 0, 1, shift = 1/8 or -1/8 (bit set).
 //! Source: ggml's `block_iq1_m`.
 
+use std::array::from_fn;
+use std::sync::LazyLock;
+
 use super::iq1_s::{BOOK, SHIFT};
 use super::layout::{decode_blocks, from_f16, to_f16};
 use super::points::Codebook;
 use super::row::with_importance;
 use super::ternary::{Best, Cut, D, DOWN, Group, GroupFit, UP, sorted, vanishes};
-use super::{BlockType, Importance, grid};
+use super::vectors::{self, Pack, Packed};
+use super::{BlockType, Importance, codebook, grid};
 use crate::lanes::{Lanes, MOST, in_lanes};
+use crate::lattice::{Float, Lattice, Layout, Points, Signs, Vectors};
 use crate::search::rounding::nearest_int;
 use crate::search::weights::{importance_weights, squares, sum_of_squares};
 
@@ -34,6 +39,65 @@ pub(super) static TYPE: BlockType = BlockType {
     encode: Some(encode),
     importance: Importance::Required,
 };
+
+static LEVELS: [f32; 6] = [-1.0 - SHIFT, -1.0 + SHIFT, -SHIFT, SHIFT, 1.0 - SHIFT, 1.0 + SHIFT];
+
+pub(crate) static VECTORS: Vectors = Vectors {
+    lattice: Lattice {
+        block: &TYPE,
+        superblock: ELEMENTS,
+        group: 16,
+        levels: &LEVELS,
+        scales: 1..=15,
+        scale_step: 2,
+        offsets: 0..=0,
+        float: Float::F16,
+        layout: Layout {
+            read: vectors::read::<Iq1M, 32, 16, BYTES>,
+            write: vectors::write::<Iq1M, 32, 16, BYTES>,
+        },
+    },
+    width: 8,
+    signs: Signs::Shift,
+    points: || &POINTS,
+};
+
+static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points(Iq1M::BOOK, Iq1M::SHIFTED, 8, &LEVELS));
+
+struct Iq1M;
+
+impl Pack<32, 16, BYTES> for Iq1M {
+    const BOOK: &'static [u16] = &codebook::IQ1;
+    const SHIFTED: bool = true;
+
+    fn unpack(block: &[u8; BYTES]) -> Packed<32, 16> {
+        let (low, rest) = block.split_at(32);
+        let (high, scales) = rest.split_at(16);
+        let word = |k: usize| u16::from_le_bytes([scales[2 * k], scales[2 * k + 1]]);
+        let high = |p: usize| high[p / 2] >> (p % 2 * 4);
+        Packed {
+            d: (0..4).rev().fold(0, |d, k| d << 4 | word(k) >> 12).to_le_bytes(),
+            points: from_fn(|p| u16::from(high(p) & 7) << 8 | u16::from(low[p])),
+            signs: from_fn(|p| if high(p) & 8 == 0 { 0 } else { 0xff }),
+            scales: from_fn(|g| (word(g / 4) >> (g % 4 * 3) & 7) as u8),
+        }
+    }
+
+    fn pack(fields: &Packed<32, 16>, block: &mut [u8; BYTES]) {
+        block.fill(0);
+        let (low, rest) = block.split_at_mut(32);
+        let (high, scales) = rest.split_at_mut(16);
+        for (p, &point) in fields.points.iter().enumerate() {
+            low[p] = point as u8;
+            high[p / 2] |= ((point >> 8) as u8 | (fields.signs[p] & 1) << 3) << (p % 2 * 4);
+        }
+        let d = u16::from_le_bytes(fields.d);
+        for (k, out) in scales.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+            let codes = (0..4).map(|i| u16::from(fields.scales[4 * k + i]) << (3 * i));
+            *out = (codes.sum::<u16>() | (d >> (4 * k)) << 12).to_le_bytes();
+        }
+    }
+}
 
 fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
     let (low, fields) = block.split_at(32);
@@ -196,26 +260,24 @@ fn write_block(
     }
     let mut d = largest / 15.0;
     let inverse = 1.0 / d;
-    let (low, fields) = out.split_at_mut(32);
-    let (high, scales) = fields.split_at_mut(16);
-    let mut words = [0u16; 4];
+    let scales: [u8; GROUPS] =
+        from_fn(|g| nearest_int(0.5 * (inverse * fits[g].scale - 1.0)).clamp(0, 7) as u8);
     let (mut qx, mut qq) = (0.0, 0.0);
     for (g, fit) in fits.iter().enumerate() {
-        let scale = nearest_int(0.5 * (inverse * fit.scale - 1.0)).clamp(0, 7) as u16;
-        words[g / 4] |= scale << (3 * (g % 4));
         let group = Group { x: &x[g], weights: &weights[g], order: [0; GROUP] };
         for (k, &point) in fit.points.iter().enumerate() {
-            let shift = shift(fit.shifts, k);
-            low[2 * g + k] = point as u8;
-            high[g] |= ((point >> 8) as u8 | u8::from(shift < 0.0) << 3) << (4 * k);
-            group.add_products(k, book.odds(point), shift, f32::from(2 * scale + 1), (&mut qx, &mut qq));
+            let (shift, multiple) = (shift(fit.shifts, k), f32::from(2 * scales[g] + 1));
+            group.add_products(k, book.odds(point), shift, multiple, (&mut qx, &mut qq));
         }
     }
     if qq > 0.0 {
         d = qx / qq;
     }
-    let field = u16::from_le_bytes(to_f16(d * FUDGE));
-    for (k, (word, out)) in words.iter().zip(scales.as_chunks_mut::<2>().0).enumerate() {
-        *out = (word | (field >> (4 * k)) << 12).to_le_bytes();
-    }
+    let packed = Packed {
+        d: to_f16(d * FUDGE),
+        points: from_fn(|p| fits[p / 2].points[p % 2]),
+        signs: from_fn(|p| if shift(fits[p / 2].shifts, p % 2) < 0.0 { 0xff } else { 0 }),
+        scales,
+    };
+    Iq1M::pack(&packed, out);
 }

@@ -9,14 +9,17 @@
 //! weight = d * (2 * scale + 1) * (coordinate + shift), coordinate in -1, 0, 1, shift = 1/8 or -1/8 (bit set).
 //! Source: ggml's `block_iq1_s`.
 
+use std::array::from_fn;
 use std::sync::LazyLock;
 
 use super::layout::{decode_blocks, from_f16, to_f16};
 use super::points::Codebook;
 use super::row::with_importance;
 use super::ternary::{Best, Cut, D, DOWN, Group, GroupFit, UP, sorted, vanishes};
+use super::vectors::{self, Pack, Packed};
 use super::{BlockType, Importance, codebook, grid};
 use crate::lanes::{Lanes, MOST, in_lanes};
+use crate::lattice::{Float, Lattice, Layout, Points, Signs, Vectors};
 use crate::search::rounding::nearest_int;
 use crate::search::weights::{importance_weights, squares, sum_of_squares};
 
@@ -36,6 +39,62 @@ pub(super) static TYPE: BlockType = BlockType {
 
 /// What a group adds to its coordinates, or subtracts.
 pub(super) const SHIFT: f32 = 0.125;
+
+static LEVELS: [f32; 6] = [-1.0 - SHIFT, -1.0 + SHIFT, -SHIFT, SHIFT, 1.0 - SHIFT, 1.0 + SHIFT];
+
+pub(crate) static VECTORS: Vectors = Vectors {
+    lattice: Lattice {
+        block: &TYPE,
+        superblock: ELEMENTS,
+        group: 32,
+        levels: &LEVELS,
+        scales: 1..=15,
+        scale_step: 2,
+        offsets: 0..=0,
+        float: Float::F16,
+        layout: Layout {
+            read: vectors::read::<Iq1S, 32, 8, BYTES>,
+            write: vectors::write::<Iq1S, 32, 8, BYTES>,
+        },
+    },
+    width: 8,
+    signs: Signs::SharedShift,
+    points: || &POINTS,
+};
+
+static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points(Iq1S::BOOK, Iq1S::SHIFTED, 8, &LEVELS));
+
+struct Iq1S;
+
+impl Pack<32, 8, BYTES> for Iq1S {
+    const BOOK: &'static [u16] = &codebook::IQ1;
+    const SHIFTED: bool = true;
+
+    fn unpack(block: &[u8; BYTES]) -> Packed<32, 8> {
+        let (low, words) = block[2..].split_at(32);
+        let word = |g: usize| u16::from_le_bytes([words[2 * g], words[2 * g + 1]]);
+        Packed {
+            d: [block[0], block[1]],
+            points: from_fn(|p| (word(p / 4) >> (3 * (p % 4)) & 7) << 8 | u16::from(low[p])),
+            signs: from_fn(|p| if word(p / 4) & 0x8000 == 0 { 0 } else { 0xff }),
+            scales: from_fn(|g| (word(g) >> 12 & 7) as u8),
+        }
+    }
+
+    fn pack(fields: &Packed<32, 8>, block: &mut [u8; BYTES]) {
+        block[..2].copy_from_slice(&fields.d);
+        let (low, words) = block[2..].split_at_mut(32);
+        for (g, out) in words.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+            let mut word = u16::from(fields.scales[g]) << 12 | u16::from(fields.signs[4 * g] & 1) << 15;
+            for k in 0..4 {
+                let point = fields.points[4 * g + k];
+                low[4 * g + k] = point as u8;
+                word |= (point >> 8) << (3 * k);
+            }
+            *out = word.to_le_bytes();
+        }
+    }
+}
 
 fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
     let [d0, d1, fields @ ..] = block;
@@ -170,15 +229,11 @@ fn write_block(fits: &[GroupFit<4>; GROUPS], out: &mut [u8; BYTES]) {
     }
     let d = largest / 15.0;
     let inverse = 1.0 / d;
-    out[..2].copy_from_slice(&to_f16(d * FUDGE));
-    let (low, words) = out[2..].split_at_mut(32);
-    for (fit, (low, word)) in fits.iter().zip(low.chunks_mut(4).zip(words.as_chunks_mut::<2>().0)) {
-        let scale = nearest_int(0.5 * (inverse * fit.scale - 1.0)).clamp(0, 7) as u16;
-        let mut field = (scale | (fit.shifts as u16) << 3) << 12;
-        for (k, &point) in fit.points.iter().enumerate() {
-            low[k] = point as u8;
-            field |= (point >> 8) << (3 * k);
-        }
-        *word = field.to_le_bytes();
-    }
+    let packed = Packed {
+        d: to_f16(d * FUDGE),
+        points: from_fn(|p| fits[p / 4].points[p % 4]),
+        signs: from_fn(|p| if fits[p / 4].shifts == 0 { 0 } else { 0xff }),
+        scales: from_fn(|g| nearest_int(0.5 * (inverse * fits[g].scale - 1.0)).clamp(0, 7) as u8),
+    };
+    Iq1S::pack(&packed, out);
 }

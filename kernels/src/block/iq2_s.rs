@@ -10,14 +10,17 @@
 //!
 //! weight = d * (0.5 + scale) / 4 * magnitude, with its sign. Source: ggml's `block_iq2_s`.
 
+use std::array::from_fn;
 use std::sync::LazyLock;
 
 use super::layout::{decode_blocks, from_f16, to_f16};
 use super::magnitudes::{Again, GroupFit, Rules, code_scales, fit};
 use super::points::Codebook;
 use super::row::with_importance;
+use super::vectors::{self, Pack, Packed, signed_levels};
 use super::{BlockType, Importance, codebook, grid};
 use crate::lanes::in_lanes;
+use crate::lattice::{Float, Lattice, Layout, Points, Signs, Vectors};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 82;
@@ -32,6 +35,65 @@ pub(super) static TYPE: BlockType = BlockType {
     encode: Some(encode),
     importance: Importance::Required,
 };
+
+static LEVELS: [f32; 6] = signed_levels(&[8, 25, 43], 0.125);
+
+pub(crate) static VECTORS: Vectors = Vectors {
+    lattice: Lattice {
+        block: &TYPE,
+        superblock: ELEMENTS,
+        group: 16,
+        levels: &LEVELS,
+        scales: 1..=31,
+        scale_step: 2,
+        offsets: 0..=0,
+        float: Float::F16,
+        layout: Layout {
+            read: vectors::read::<Iq2S, 32, 16, BYTES>,
+            write: vectors::write::<Iq2S, 32, 16, BYTES>,
+        },
+    },
+    width: 8,
+    signs: Signs::Free,
+    points: || &POINTS,
+};
+
+static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points(Iq2S::BOOK, Iq2S::SHIFTED, 8, &LEVELS));
+
+struct Iq2S;
+
+impl Pack<32, 16, BYTES> for Iq2S {
+    const BOOK: &'static [u16] = &codebook::IQ2_S;
+    const SHIFTED: bool = false;
+
+    fn unpack(block: &[u8; BYTES]) -> Packed<32, 16> {
+        let (low, rest) = block[2..].split_at(32);
+        let (signs, rest) = rest.split_at(32);
+        let (high, scales) = rest.split_at(8);
+        Packed {
+            d: [block[0], block[1]],
+            points: from_fn(|p| u16::from(high[p / 4] >> (p % 4 * 2) & 3) << 8 | u16::from(low[p])),
+            signs: from_fn(|i| signs[i]),
+            scales: from_fn(|g| scales[g / 2] >> (g % 2 * 4) & 15),
+        }
+    }
+
+    fn pack(fields: &Packed<32, 16>, block: &mut [u8; BYTES]) {
+        block.fill(0);
+        block[..2].copy_from_slice(&fields.d);
+        let (low, rest) = block[2..].split_at_mut(32);
+        let (signs, rest) = rest.split_at_mut(32);
+        let (high, scales) = rest.split_at_mut(8);
+        for (p, &point) in fields.points.iter().enumerate() {
+            low[p] = point as u8;
+            high[p / 4] |= ((point >> 8) as u8) << (p % 4 * 2);
+        }
+        signs.copy_from_slice(&fields.signs);
+        for (out, pair) in scales.iter_mut().zip(fields.scales.as_chunks::<2>().0) {
+            *out = pair[0] | pair[1] << 4;
+        }
+    }
+}
 
 fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
     let [d0, d1, fields @ ..] = block;
@@ -71,19 +133,8 @@ in_lanes! {
 }
 
 fn write_block(fits: &[GroupFit<2, 2>; 16], out: &mut [u8; BYTES]) {
-    out.fill(0);
-    let Some((d, scales)) = code_scales(&RULES, fits) else { return };
-    out[..2].copy_from_slice(&to_f16(d));
-    let (low, fields) = out[2..].split_at_mut(32);
-    let (signs, fields) = fields.split_at_mut(32);
-    let (high, scale_bytes) = fields.split_at_mut(8);
-    for (g, fit) in fits.iter().enumerate() {
-        for (k, &point) in fit.points.iter().enumerate() {
-            let i = 2 * g + k;
-            low[i] = point as u8;
-            signs[i] = fit.signs[k];
-            high[i / 4] |= ((point >> 8) as u8) << (i % 4 * 2);
-        }
-        scale_bytes[g / 2] |= scales[g] << (g % 2 * 4);
-    }
+    let Some((d, scales)) = code_scales(&RULES, fits) else { return out.fill(0) };
+    let points = from_fn(|p| fits[p / 2].points[p % 2]);
+    let signs = from_fn(|i| fits[i / 2].signs[i % 2]);
+    Iq2S::pack(&Packed { d: to_f16(d), points, signs, scales }, out);
 }

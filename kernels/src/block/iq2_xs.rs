@@ -8,14 +8,17 @@
 //!
 //! weight = d * (0.5 + scale) / 4 * magnitude, with its sign. Source: ggml's `block_iq2_xs`.
 
+use std::array::from_fn;
 use std::sync::LazyLock;
 
 use super::layout::{decode_blocks, from_f16, to_f16};
 use super::magnitudes::{Again, GroupFit, Rules, code_scales, fit};
 use super::points::Codebook;
 use super::row::with_importance;
+use super::vectors::{self, Pack, Packed, signed_levels};
 use super::{BlockType, Importance, codebook, grid};
 use crate::lanes::in_lanes;
+use crate::lattice::{Float, Lattice, Layout, Points, Signs, Vectors};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 74;
@@ -30,6 +33,59 @@ pub(super) static TYPE: BlockType = BlockType {
     encode: Some(encode),
     importance: Importance::Required,
 };
+
+static LEVELS: [f32; 6] = signed_levels(&[8, 25, 43], 0.125);
+
+pub(crate) static VECTORS: Vectors = Vectors {
+    lattice: Lattice {
+        block: &TYPE,
+        superblock: ELEMENTS,
+        group: 16,
+        levels: &LEVELS,
+        scales: 1..=31,
+        scale_step: 2,
+        offsets: 0..=0,
+        float: Float::F16,
+        layout: Layout {
+            read: vectors::read::<Iq2Xs, 32, 16, BYTES>,
+            write: vectors::write::<Iq2Xs, 32, 16, BYTES>,
+        },
+    },
+    width: 8,
+    signs: Signs::Even,
+    points: || &POINTS,
+};
+
+static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points(Iq2Xs::BOOK, Iq2Xs::SHIFTED, 8, &LEVELS));
+
+struct Iq2Xs;
+
+impl Pack<32, 16, BYTES> for Iq2Xs {
+    const BOOK: &'static [u16] = &codebook::IQ2_XS;
+    const SHIFTED: bool = false;
+
+    fn unpack(block: &[u8; BYTES]) -> Packed<32, 16> {
+        let (points, scales) = block[2..].split_at(64);
+        let word = |p: usize| u16::from_le_bytes([points[2 * p], points[2 * p + 1]]);
+        Packed {
+            d: [block[0], block[1]],
+            points: from_fn(|p| word(p) & 511),
+            signs: from_fn(|p| grid::even_signs((word(p) >> 9).into())),
+            scales: from_fn(|g| scales[g / 2] >> (g % 2 * 4) & 15),
+        }
+    }
+
+    fn pack(fields: &Packed<32, 16>, block: &mut [u8; BYTES]) {
+        block[..2].copy_from_slice(&fields.d);
+        let (points, scales) = block[2..].split_at_mut(64);
+        for (p, out) in points.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+            *out = (fields.points[p] | u16::from(fields.signs[p] & 0x7f) << 9).to_le_bytes();
+        }
+        for (out, pair) in scales.iter_mut().zip(fields.scales.as_chunks::<2>().0) {
+            *out = pair[0] | pair[1] << 4;
+        }
+    }
+}
 
 fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
     let [d0, d1, fields @ ..] = block;
@@ -68,15 +124,8 @@ in_lanes! {
 }
 
 fn write_block(fits: &[GroupFit<2, 2>; 16], out: &mut [u8; BYTES]) {
-    out.fill(0);
-    let Some((d, scales)) = code_scales(&RULES, fits) else { return };
-    out[..2].copy_from_slice(&to_f16(d));
-    let (points, scale_bytes) = out[2..].split_at_mut(64);
-    for (g, fit) in fits.iter().enumerate() {
-        for (k, (&point, &signs)) in fit.points.iter().zip(&fit.signs).enumerate() {
-            let field = point | u16::from(signs & 0x7f) << 9;
-            points[4 * g + 2 * k..][..2].copy_from_slice(&field.to_le_bytes());
-        }
-        scale_bytes[g / 2] |= scales[g] << (g % 2 * 4);
-    }
+    let Some((d, scales)) = code_scales(&RULES, fits) else { return out.fill(0) };
+    let points = from_fn(|p| fits[p / 2].points[p % 2]);
+    let signs = from_fn(|i| fits[i / 2].signs[i % 2]);
+    Iq2Xs::pack(&Packed { d: to_f16(d), points, signs, scales }, out);
 }

@@ -7,14 +7,17 @@
 //!
 //! weight = d * (0.5 + scale) / 4 * magnitude, with its sign. Source: ggml's `block_iq2_xxs`.
 
+use std::array::from_fn;
 use std::sync::LazyLock;
 
 use super::layout::{decode_blocks, from_f16, to_f16};
 use super::magnitudes::{Again, GroupFit, Rules, code_scales, fit};
 use super::points::Codebook;
 use super::row::with_importance;
+use super::vectors::{self, Pack, Packed, signed_levels};
 use super::{BlockType, Importance, codebook, grid};
 use crate::lanes::in_lanes;
+use crate::lattice::{Float, Lattice, Layout, Points, Signs, Vectors};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 66;
@@ -29,6 +32,61 @@ pub(super) static TYPE: BlockType = BlockType {
     encode: Some(encode),
     importance: Importance::Required,
 };
+
+static LEVELS: [f32; 6] = signed_levels(&[8, 25, 43], 0.125);
+
+pub(crate) static VECTORS: Vectors = Vectors {
+    lattice: Lattice {
+        block: &TYPE,
+        superblock: ELEMENTS,
+        group: 32,
+        levels: &LEVELS,
+        scales: 1..=31,
+        scale_step: 2,
+        offsets: 0..=0,
+        float: Float::F16,
+        layout: Layout {
+            read: vectors::read::<Iq2Xxs, 32, 8, BYTES>,
+            write: vectors::write::<Iq2Xxs, 32, 8, BYTES>,
+        },
+    },
+    width: 8,
+    signs: Signs::Even,
+    points: || &POINTS,
+};
+
+static POINTS: LazyLock<Points> =
+    LazyLock::new(|| vectors::points(Iq2Xxs::BOOK, Iq2Xxs::SHIFTED, 8, &LEVELS));
+
+struct Iq2Xxs;
+
+impl Pack<32, 8, BYTES> for Iq2Xxs {
+    const BOOK: &'static [u16] = &codebook::IQ2_XXS;
+    const SHIFTED: bool = false;
+
+    fn unpack(block: &[u8; BYTES]) -> Packed<32, 8> {
+        let groups = block[2..].as_chunks::<8>().0;
+        let word = |g: usize| u32::from_le_bytes(from_fn(|i| groups[g][4 + i]));
+        Packed {
+            d: [block[0], block[1]],
+            points: from_fn(|p| groups[p / 4][p % 4].into()),
+            signs: from_fn(|i| grid::even_signs(word(i / 4) >> (7 * (i % 4)))),
+            scales: from_fn(|g| (word(g) >> 28) as u8),
+        }
+    }
+
+    fn pack(fields: &Packed<32, 8>, block: &mut [u8; BYTES]) {
+        block[..2].copy_from_slice(&fields.d);
+        for (g, out) in block[2..].as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            let mut word = u32::from(fields.scales[g]) << 28;
+            for k in 0..4 {
+                out[k] = fields.points[4 * g + k] as u8;
+                word |= u32::from(fields.signs[4 * g + k] & 0x7f) << (7 * k);
+            }
+            out[4..].copy_from_slice(&word.to_le_bytes());
+        }
+    }
+}
 
 fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
     let [d0, d1, groups @ ..] = block;
@@ -69,15 +127,8 @@ in_lanes! {
 }
 
 fn write_block(fits: &[GroupFit<4, 4>; 8], out: &mut [u8; BYTES]) {
-    out.fill(0);
-    let Some((d, scales)) = code_scales(&RULES, fits) else { return };
-    out[..2].copy_from_slice(&to_f16(d));
-    for ((fit, scale), out) in fits.iter().zip(scales).zip(out[2..].as_chunks_mut::<8>().0) {
-        let mut word = u32::from(scale) << 28;
-        for (k, (&point, &signs)) in fit.points.iter().zip(&fit.signs).enumerate() {
-            out[k] = point as u8;
-            word |= u32::from(signs & 0x7f) << (7 * k);
-        }
-        out[4..].copy_from_slice(&word.to_le_bytes());
-    }
+    let Some((d, scales)) = code_scales(&RULES, fits) else { return out.fill(0) };
+    let points = from_fn(|p| fits[p / 4].points[p % 4]);
+    let signs = from_fn(|i| fits[i / 4].signs[i % 4]);
+    Iq2Xxs::pack(&Packed { d: to_f16(d), points, signs, scales }, out);
 }

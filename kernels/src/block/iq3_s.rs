@@ -10,14 +10,17 @@
 //!
 //! weight = d * (1 + 2 * scale) * magnitude, with its sign. Source: ggml's `block_iq3_s`.
 
+use std::array::from_fn;
 use std::sync::LazyLock;
 
 use super::layout::{decode_blocks, from_f16, to_f16};
 use super::magnitudes::{Again, GroupFit, Rules, code_scales, fit};
 use super::points::Codebook;
 use super::row::with_importance;
+use super::vectors::{self, Pack, Packed, signed_levels};
 use super::{BlockType, Importance, codebook, grid};
 use crate::lanes::in_lanes;
+use crate::lattice::{Float, Lattice, Layout, Points, Signs, Vectors};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 110;
@@ -32,6 +35,65 @@ pub(super) static TYPE: BlockType = BlockType {
     encode: Some(encode),
     importance: Importance::Optional,
 };
+
+static LEVELS: [f32; 16] = signed_levels(&[1, 3, 5, 7, 9, 11, 13, 15], 1.0);
+
+pub(crate) static VECTORS: Vectors = Vectors {
+    lattice: Lattice {
+        block: &TYPE,
+        superblock: ELEMENTS,
+        group: 32,
+        levels: &LEVELS,
+        scales: 1..=31,
+        scale_step: 2,
+        offsets: 0..=0,
+        float: Float::F16,
+        layout: Layout {
+            read: vectors::read::<Iq3S, 64, 8, BYTES>,
+            write: vectors::write::<Iq3S, 64, 8, BYTES>,
+        },
+    },
+    width: 4,
+    signs: Signs::Free,
+    points: || &POINTS,
+};
+
+static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points(Iq3S::BOOK, Iq3S::SHIFTED, 4, &LEVELS));
+
+struct Iq3S;
+
+impl Pack<64, 8, BYTES> for Iq3S {
+    const BOOK: &'static [u16] = &codebook::IQ3_S;
+    const SHIFTED: bool = false;
+
+    fn unpack(block: &[u8; BYTES]) -> Packed<64, 8> {
+        let (low, rest) = block[2..].split_at(64);
+        let (high, rest) = rest.split_at(8);
+        let (signs, scales) = rest.split_at(32);
+        Packed {
+            d: [block[0], block[1]],
+            points: from_fn(|p| u16::from(high[p / 8] >> (p % 8) & 1) << 8 | u16::from(low[p])),
+            signs: from_fn(|i| signs[i]),
+            scales: from_fn(|g| scales[g / 2] >> (g % 2 * 4) & 15),
+        }
+    }
+
+    fn pack(fields: &Packed<64, 8>, block: &mut [u8; BYTES]) {
+        block.fill(0);
+        block[..2].copy_from_slice(&fields.d);
+        let (low, rest) = block[2..].split_at_mut(64);
+        let (high, rest) = rest.split_at_mut(8);
+        let (signs, scales) = rest.split_at_mut(32);
+        for (p, &point) in fields.points.iter().enumerate() {
+            low[p] = point as u8;
+            high[p / 8] |= ((point >> 8) as u8) << (p % 8);
+        }
+        signs.copy_from_slice(&fields.signs);
+        for (out, pair) in scales.iter_mut().zip(fields.scales.as_chunks::<2>().0) {
+            *out = pair[0] | pair[1] << 4;
+        }
+    }
+}
 
 fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
     let [d0, d1, fields @ ..] = block;
@@ -72,18 +134,8 @@ in_lanes! {
 }
 
 fn write_block(fits: &[GroupFit<8, 4>; 8], out: &mut [u8; BYTES]) {
-    out.fill(0);
-    let Some((d, scales)) = code_scales(&RULES, fits) else { return };
-    out[..2].copy_from_slice(&to_f16(d));
-    let (low, fields) = out[2..].split_at_mut(64);
-    let (high, fields) = fields.split_at_mut(8);
-    let (signs, scale_bytes) = fields.split_at_mut(32);
-    for (g, fit) in fits.iter().enumerate() {
-        for (k, &point) in fit.points.iter().enumerate() {
-            low[8 * g + k] = point as u8;
-            high[g] |= ((point >> 8) as u8) << k;
-        }
-        signs[4 * g..][..4].copy_from_slice(&fit.signs);
-        scale_bytes[g / 2] |= scales[g] << (g % 2 * 4);
-    }
+    let Some((d, scales)) = code_scales(&RULES, fits) else { return out.fill(0) };
+    let points = from_fn(|p| fits[p / 8].points[p % 8]);
+    let signs = from_fn(|i| fits[i / 4].signs[i % 4]);
+    Iq3S::pack(&Packed { d: to_f16(d), points, signs, scales }, out);
 }

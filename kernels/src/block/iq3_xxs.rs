@@ -8,14 +8,17 @@
 //!
 //! weight = d * (0.5 + scale) / 2 * magnitude, with its sign. Source: ggml's `block_iq3_xxs`.
 
+use std::array::from_fn;
 use std::sync::LazyLock;
 
 use super::layout::{decode_blocks, from_f16, to_f16};
 use super::magnitudes::{Again, GroupFit, Rules, code_scales, fit};
 use super::points::Codebook;
 use super::row::with_importance;
+use super::vectors::{self, Pack, Packed, signed_levels};
 use super::{BlockType, Importance, codebook, grid};
 use crate::lanes::in_lanes;
+use crate::lattice::{Float, Lattice, Layout, Points, Signs, Vectors};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 98;
@@ -30,6 +33,61 @@ pub(super) static TYPE: BlockType = BlockType {
     encode: Some(encode),
     importance: Importance::Required,
 };
+
+static LEVELS: [f32; 16] = signed_levels(&[4, 12, 20, 28, 36, 44, 52, 62], 0.25);
+
+pub(crate) static VECTORS: Vectors = Vectors {
+    lattice: Lattice {
+        block: &TYPE,
+        superblock: ELEMENTS,
+        group: 32,
+        levels: &LEVELS,
+        scales: 1..=31,
+        scale_step: 2,
+        offsets: 0..=0,
+        float: Float::F16,
+        layout: Layout {
+            read: vectors::read::<Iq3Xxs, 64, 8, BYTES>,
+            write: vectors::write::<Iq3Xxs, 64, 8, BYTES>,
+        },
+    },
+    width: 4,
+    signs: Signs::Even,
+    points: || &POINTS,
+};
+
+static POINTS: LazyLock<Points> =
+    LazyLock::new(|| vectors::points(Iq3Xxs::BOOK, Iq3Xxs::SHIFTED, 4, &LEVELS));
+
+struct Iq3Xxs;
+
+impl Pack<64, 8, BYTES> for Iq3Xxs {
+    const BOOK: &'static [u16] = &codebook::IQ3_XXS;
+    const SHIFTED: bool = false;
+
+    fn unpack(block: &[u8; BYTES]) -> Packed<64, 8> {
+        let (points, words) = block[2..].split_at(64);
+        let word = |g: usize| u32::from_le_bytes(from_fn(|i| words[4 * g + i]));
+        Packed {
+            d: [block[0], block[1]],
+            points: from_fn(|p| points[p].into()),
+            signs: from_fn(|i| grid::even_signs(word(i / 4) >> (7 * (i % 4)))),
+            scales: from_fn(|g| (word(g) >> 28) as u8),
+        }
+    }
+
+    fn pack(fields: &Packed<64, 8>, block: &mut [u8; BYTES]) {
+        block[..2].copy_from_slice(&fields.d);
+        let (points, words) = block[2..].split_at_mut(64);
+        for (out, &point) in points.iter_mut().zip(&fields.points) {
+            *out = point as u8;
+        }
+        for (g, out) in words.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            let signs = (0..4).map(|k| u32::from(fields.signs[4 * g + k] & 0x7f) << (7 * k));
+            *out = (signs.sum::<u32>() | u32::from(fields.scales[g]) << 28).to_le_bytes();
+        }
+    }
+}
 
 fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
     let [d0, d1, fields @ ..] = block;
@@ -70,17 +128,8 @@ in_lanes! {
 }
 
 fn write_block(fits: &[GroupFit<8, 4>; 8], out: &mut [u8; BYTES]) {
-    out.fill(0);
-    let Some((d, scales)) = code_scales(&RULES, fits) else { return };
-    out[..2].copy_from_slice(&to_f16(d));
-    let (points, words) = out[2..].split_at_mut(64);
-    for ((fit, scale), (points, word)) in
-        fits.iter().zip(scales).zip(points.chunks_mut(8).zip(words.as_chunks_mut::<4>().0))
-    {
-        for (out, &point) in points.iter_mut().zip(&fit.points) {
-            *out = point as u8;
-        }
-        let signs = fit.signs.iter().enumerate().map(|(k, &signs)| u32::from(signs & 0x7f) << (7 * k));
-        *word = (signs.sum::<u32>() | u32::from(scale) << 28).to_le_bytes();
-    }
+    let Some((d, scales)) = code_scales(&RULES, fits) else { return out.fill(0) };
+    let points = from_fn(|p| fits[p / 8].points[p % 8]);
+    let signs = from_fn(|i| fits[i / 4].signs[i % 4]);
+    Iq3Xxs::pack(&Packed { d: to_f16(d), points, signs, scales }, out);
 }

@@ -44,10 +44,11 @@ mod six_bit_header;
 mod ternary;
 mod tq1_0;
 mod tq2_0;
+mod vectors;
 mod weighted_blocks;
 
 use crate::isa::Isa;
-use crate::lattice::Lattice;
+use crate::lattice::{Lattice, Vectors};
 
 /// What an encoder does with an importance vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,6 +169,17 @@ pub(crate) static LATTICES: &[&Lattice] = &[
     &iq4_xs::LATTICE,
     &mxfp4::LATTICE,
     &nvfp4::LATTICE,
+];
+
+/// The types whose codes stand for several weights.
+pub(crate) static VECTORS: &[&Vectors] = &[
+    &iq2_xxs::VECTORS,
+    &iq2_xs::VECTORS,
+    &iq2_s::VECTORS,
+    &iq3_xxs::VECTORS,
+    &iq3_s::VECTORS,
+    &iq1_s::VECTORS,
+    &iq1_m::VECTORS,
 ];
 
 /// The type with ggml's id `id`.

@@ -32,6 +32,7 @@ pub(crate) static LATTICE: Lattice = Lattice {
     group: ELEMENTS,
     levels: &fp4::LEVELS,
     scales: 1..=1,
+    scale_step: 1,
     offsets: 0..=0,
     float: Float::E8M0,
     layout: Layout { read: read_fields, write: write_fields },

@@ -42,6 +42,7 @@ pub(crate) static LATTICE: Lattice = Lattice {
     group: GROUP,
     levels: &fp4::LEVELS,
     scales: 1..=1,
+    scale_step: 1,
     offsets: 0..=0,
     float: Float::Ue4m3,
     layout: Layout { read: read_fields, write: write_fields },

@@ -52,6 +52,7 @@ pub(crate) static LATTICE: Lattice = Lattice {
     group: GROUP,
     levels: &LEVELS,
     scales: 0..=15,
+    scale_step: 1,
     offsets: 0..=15,
     float: Float::F16,
     layout: Layout { read: read_fields, write: write_fields },

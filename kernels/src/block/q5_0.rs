@@ -40,6 +40,7 @@ pub(crate) static LATTICE: Lattice = Lattice {
     group: ELEMENTS,
     levels: &LEVELS,
     scales: 1..=1,
+    scale_step: 1,
     offsets: 0..=0,
     float: Float::F16,
     layout: Layout { read: read_fields, write: write_fields },

@@ -45,6 +45,7 @@ pub(crate) static LATTICE: Lattice = Lattice {
     group: GROUP,
     levels: &LEVELS,
     scales: 0..=63,
+    scale_step: 1,
     offsets: 0..=63,
     float: Float::F16,
     layout: Layout { read: read_fields, write: write_fields },

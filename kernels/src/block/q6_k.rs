@@ -54,6 +54,7 @@ pub(crate) static LATTICE: Lattice = Lattice {
     group: GROUP,
     levels: &LEVELS,
     scales: -128..=127,
+    scale_step: 1,
     offsets: 0..=0,
     float: Float::F16,
     layout: Layout { read: read_fields, write: write_fields },

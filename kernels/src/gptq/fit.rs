@@ -173,7 +173,8 @@ fn step_scale(lattice: &Lattice, block: &mut Superblock, g: usize, levels: &[Lan
         curvature.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
     }
     let slope = sum_of_products(&a, &block.gradient[first..][..group]);
-    let step = integer_step(&lattice.scales, &mut block.scales[g], &slope, &curvature, gain);
+    let legal = (&lattice.scales, lattice.scale_step);
+    let step = integer_step(legal, &mut block.scales[g], &slope, &curvature, gain);
     for a in &mut a {
         for l in 0..LANES {
             a[l] *= step[l];
@@ -193,7 +194,7 @@ fn step_offset(lattice: &Lattice, block: &mut Superblock, g: usize, gain: &mut L
         curvature[l] = block.dmin[l] * block.dmin[l] * total;
         slope[l] = -block.dmin[l] * sum[l];
     }
-    let step = integer_step(&lattice.offsets, &mut block.offsets[g], &slope, &curvature, gain);
+    let step = integer_step((&lattice.offsets, 1), &mut block.offsets[g], &slope, &curvature, gain);
     let mut moved = [0.0; LANES];
     for l in 0..LANES {
         moved[l] = -block.dmin[l] * step[l];
@@ -201,21 +202,25 @@ fn step_offset(lattice: &Lattice, block: &mut Superblock, g: usize, gain: &mut L
     block.sums.add_product(g, &[moved], block.gradient);
 }
 
-/// Moves integers to the nearest legal ones to the minimum of `2 slope x + curvature x²`, where that is lower; returns
+/// Moves integers to the nearest legal ones, every `apart`, to the minimum of `2 slope x + curvature x²`, where that is lower; returns
 /// the steps.
 #[inline(always)]
 fn integer_step(
-    legal: &std::ops::RangeInclusive<i16>,
+    (legal, apart): (&std::ops::RangeInclusive<i16>, i16),
     integers: &mut Lanes,
     slope: &Lanes,
     curvature: &Lanes,
     gain: &mut Lanes,
 ) -> Lanes {
     let (low, high) = (f32::from(*legal.start()), f32::from(*legal.end()));
+    let apart = f32::from(apart);
+    // Zero is one of them where they are one apart.
+    let origin = if apart == 1.0 { 0.0 } else { low };
     let mut steps = [0.0; LANES];
     for l in 0..LANES {
         // No curvature: no step, as 0/0 fails every comparison and x/0 is stopped by the gain.
-        let wanted = (integers[l] - slope[l] / curvature[l]).round().clamp(low, high);
+        let wanted = (integers[l] - slope[l] / curvature[l] - origin) / apart;
+        let wanted = (wanted.round() * apart + origin).clamp(low, high);
         let step = wanted - integers[l];
         let change = step * curvature[l].mul_add(step, 2.0 * slope[l]);
         if curvature[l] > 0.0 && change < 0.0 {

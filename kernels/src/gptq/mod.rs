@@ -10,12 +10,14 @@ mod descend;
 mod factor;
 mod fit;
 mod level;
+mod nearest;
 mod product;
 mod round;
 mod serial;
 #[cfg(test)]
 mod tests;
 mod tiles;
+mod vectors;
 
 pub use coding::{Coding, Grid};
 pub use descend::{Descent, descend};
@@ -25,6 +27,7 @@ pub use product::dot;
 pub use round::{Rounded, round};
 pub use serial::substitute;
 pub use tiles::Tiles;
+pub use vectors::{descend_vectors, round_vectors};
 
 /// Rows side by side.
 pub const LANES: usize = 32;

@@ -9,6 +9,7 @@
 mod coded;
 mod float;
 mod search;
+mod vectors;
 
 use std::ops::RangeInclusive;
 
@@ -18,6 +19,8 @@ pub use coded::Coded;
 pub(crate) use coded::{Fields, FieldsMut};
 pub use float::Float;
 pub use search::{Magnitude, SearchOptions, column_weights, search};
+pub(crate) use vectors::Points;
+pub use vectors::{Signs, UNIT, Vectors};
 
 /// How a block type spends its bits. Each type's row stands in its file, beside its decoder.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub struct Lattice {
     pub levels: &'static [f32],
     /// Legal scales; `1..=1` where `d` is the only one.
     pub scales: RangeInclusive<i16>,
+    /// From one legal scale to the next.
+    pub scale_step: i16,
     /// Legal offsets; `0..=0` for types without, `1..=1` where `dmin` is the only one.
     pub offsets: RangeInclusive<i16>,
     /// Which numbers `d` and `dmin` can be.

@@ -79,6 +79,8 @@ pub struct Feedback {
     pub(super) lower: Vec<f32>,
     /// D, in order.
     pub(super) pivots: Vec<f32>,
+    /// Columns that stay together in the order.
+    unit: usize,
     damping: Damping,
     in_f64: bool,
 }
@@ -94,6 +96,15 @@ impl Feedback {
     ///
     /// When `train` is no Hessian, or has no factors even so.
     pub fn new(train: Hessian, damping: Damping) -> Result<Self, FeedbackError> {
+        Self::in_units(train, damping, 1)
+    }
+
+    /// The same for types that round `unit` columns together.
+    ///
+    /// # Errors
+    ///
+    /// As [`Feedback::new`].
+    pub fn in_units(train: Hessian, damping: Damping, unit: usize) -> Result<Self, FeedbackError> {
         let Hessian { columns, mean: hessian, .. } = train;
         if columns == 0 || !columns.is_multiple_of(8) || hessian.len() != columns * columns {
             return Err(FeedbackError::Shape { columns, elements: hessian.len() });
@@ -106,32 +117,49 @@ impl Feedback {
         if diagonal.iter().all(|&x| x == 0.0) {
             return Err(FeedbackError::Inactive);
         }
-        let mut order: Vec<usize> = (0..columns).collect();
-        order.sort_by(|&a, &b| diagonal[b].total_cmp(&diagonal[a]).then(a.cmp(&b)));
         let mut feedback = Self {
             columns,
-            order,
+            order: Vec::new(),
             hessian,
             importance: diagonal,
+            unit: 0,
             added: vec![0.0; columns],
             lower: Vec::new(),
             pivots: Vec::new(),
             damping,
             in_f64: false,
         };
+        feedback.damp(damping);
+        feedback.arrange(unit)?;
+        Ok(feedback)
+    }
+
+    /// Orders columns by falling activation, `unit` neighbours of which stay together, and factors anew if they were ordered
+    /// otherwise.
+    ///
+    /// # Errors
+    ///
+    /// When there are no factors even with more damping.
+    pub fn arrange(&mut self, unit: usize) -> Result<(), FeedbackError> {
+        if unit == self.unit {
+            return Ok(());
+        }
+        self.order = in_order(&self.importance, unit);
+        self.unit = unit;
+        let Damping { mean, diagonal } = self.damping;
         for more in [1.0, MORE_DAMPING] {
-            let damping = Damping { mean: damping.mean * more, diagonal: damping.diagonal * more };
-            feedback.damp(damping);
-            if feedback.factor::<f32>().is_ok() {
-                return Ok(feedback);
+            if more > 1.0 {
+                self.damp(Damping { mean: mean * more, diagonal: diagonal * more });
             }
-            if feedback.factor::<f64>().is_ok() {
-                feedback.in_f64 = true;
-                return Ok(feedback);
+            if self.factor::<f32>().is_ok() {
+                return Ok(());
+            }
+            if self.factor::<f64>().is_ok() {
+                self.in_f64 = true;
+                return Ok(());
             }
         }
-        let damping = Millionths((feedback.damping.mean * 1e6) as u64);
-        Err(FeedbackError::NotPositive { damping })
+        Err(FeedbackError::NotPositive { damping: Millionths((self.damping.mean * 1e6) as u64) })
     }
 
     /// Length of the rows.
@@ -244,6 +272,14 @@ impl Feedback {
             }
         }
     }
+}
+
+/// Columns by the activation of the `unit` neighbours that they are among, the highest first.
+fn in_order(importance: &[f32], unit: usize) -> Vec<usize> {
+    let sums: Vec<f32> = importance.chunks(unit).map(|chunk| chunk.iter().sum()).collect();
+    let mut units: Vec<usize> = (0..sums.len()).collect();
+    units.sort_by(|&a, &b| sums[b].total_cmp(&sums[a]).then(a.cmp(&b)));
+    units.into_iter().flat_map(|u| u * unit..(u + 1) * unit).collect()
 }
 
 /// `batch -= a · others`, with `batch` and `others` `[..][strips]`.

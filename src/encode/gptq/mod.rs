@@ -15,7 +15,7 @@
 //! order of falling activation.
 
 use kquant_kernels::block::BlockType;
-use kquant_kernels::lattice::Lattice;
+use kquant_kernels::lattice::{Lattice, UNIT, Vectors};
 
 mod factor;
 mod feedback;
@@ -39,5 +39,11 @@ pub use run::{Losses, encode};
 /// scales that are not f16.
 pub fn lattice_for(block: &BlockType) -> Option<&'static Lattice> {
     const WITHOUT: [&str; 3] = ["Q8_0", "MXFP4", "NVFP4"];
-    Lattice::of(block).filter(|_| !WITHOUT.contains(&block.name))
+    let scalar = Lattice::of(block).filter(|_| !WITHOUT.contains(&block.name));
+    scalar.or_else(|| Vectors::of(block).map(|vectors| &vectors.lattice))
+}
+
+/// Columns that a type rounds together: what [`Feedback::arrange`] wants to know.
+pub fn unit_of(block: &BlockType) -> usize {
+    if Vectors::of(block).is_some() { UNIT } else { 1 }
 }

@@ -1,6 +1,6 @@
 //! Sequential rounding of a tile: each column to the code nearest to what makes up for the errors before it.
 
-use kquant_kernels::gptq::{Coding, LANES, Lanes, Rounded, Tiles, round};
+use kquant_kernels::gptq::{Coding, LANES, Lanes, Rounded, Tiles, round, round_vectors};
 use kquant_kernels::linalg::View;
 
 use super::feedback::subtract;
@@ -41,20 +41,23 @@ impl Candidate {
             for s in 0..strips {
                 let batch_targets: Vec<Lanes> = columns.iter().map(|&j| targets[s][j]).collect();
                 let [mut errors, mut residuals] = [vec![[0.0; LANES]; b], vec![[0.0; LANES]; b]];
-                let mut codes = vec![[0; LANES]; b];
-                round(
-                    lattice,
-                    &within,
-                    &strip(batch, strips, s),
-                    &mut Rounded {
-                        grid: &grids[s],
-                        groups: &shared.groups_in_order[first..first + b],
-                        targets: &batch_targets,
-                        codes: &mut codes,
-                        errors: &mut errors,
-                        residuals: &mut residuals,
-                    },
-                );
+                let mut codes: Vec<_> = columns.iter().map(|&j| codings[s].codes[j]).collect();
+                let mut rounded = Rounded {
+                    grid: &grids[s],
+                    groups: &shared.groups_in_order[first..first + b],
+                    targets: &batch_targets,
+                    codes: &mut codes,
+                    errors: &mut errors,
+                    residuals: &mut residuals,
+                };
+                let x = strip(batch, strips, s);
+                match shared.vectors {
+                    Some(vectors) => {
+                        let factors = (&within, &feedback.pivots[first..first + b]);
+                        round_vectors(vectors, factors, &x, &mut rounded);
+                    }
+                    None => round(lattice, &within, &x, &mut rounded),
+                }
                 set_strip(batch, strips, s, &errors);
                 for (codes, &j) in codes.iter().zip(columns) {
                     candidate.codes[s][j] = *codes;

@@ -1,7 +1,8 @@
 //! Where rows start from: the codes of the search for scales.
 
 use kquant_kernels::gptq::{Coding, LANES};
-use kquant_kernels::lattice::{self, Lattice, Magnitude, SearchOptions};
+use kquant_kernels::isa::Isa;
+use kquant_kernels::lattice::{self, Coded, Lattice, Magnitude, SearchOptions, Vectors};
 
 use super::{Feedback, Start};
 
@@ -31,10 +32,25 @@ impl<'a> Weights<'a> {
         };
         // What rounding makes of the codes is far better than either; ggml's would cost most of the time.
         let options = SearchOptions { magnitude, beside_ggml: false };
-        let search = |row: &[f32]| lattice::search(lattice, row, Some(weights), options);
+        let is_scalar = Vectors::of(lattice.block).is_none();
+        let search = |row: &[f32]| {
+            if is_scalar {
+                lattice::search(lattice, row, Some(weights), options)
+            } else {
+                encoded(lattice, row, weights)
+            }
+        };
         let strips = targets.chunks(LANES * n);
         strips
             .map(|rows| Coding::of_rows(lattice, n, &rows.chunks_exact(n).map(search).collect::<Vec<_>>()))
             .collect()
     }
+}
+
+/// A row as the type's own encoder codes it: there is no other search for codes that stand for several weights.
+fn encoded(lattice: &Lattice, row: &[f32], weights: &[f32]) -> Coded {
+    let Some(encode) = lattice.block.encode else { return Coded::zeros(lattice, row.len()) };
+    let mut bytes = vec![0; row.len() / lattice.block.elements * lattice.block.bytes];
+    encode(Isa::current(), row, Some(weights), &mut bytes);
+    lattice.read(&bytes, row.len())
 }

@@ -1,7 +1,8 @@
 //! Sweeps over the columns: scales, or codes, block by block, each at the gradient of what the blocks before it became.
 
 use kquant_kernels::gptq::{
-    Descent, Grid, LANES, Lanes, Superblock, Tiles, descend, group_sums, refit, rescale, values,
+    Descent, Grid, LANES, Lanes, Superblock, Tiles, descend, descend_vectors, group_sums, refit, rescale,
+    values,
 };
 use kquant_kernels::linalg::{View, ViewMut, gemm};
 
@@ -146,7 +147,10 @@ impl<'a> Span<'a> {
             codes: &mut strip.coding.codes[columns],
             errors,
         };
-        let gain = descend(self.shared.lattice, &mut block);
+        let gain = match self.shared.vectors {
+            Some(vectors) => descend_vectors(vectors, &mut block),
+            None => descend(self.shared.lattice, &mut block),
+        };
         strip.loss.iter_mut().zip(gain).for_each(|(loss, gain)| *loss += f64::from(gain));
     }
 }

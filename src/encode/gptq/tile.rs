@@ -4,7 +4,7 @@
 //! No row sees another one, so that its bytes do not depend on its neighbours, nor on how wide tiles are.
 
 use kquant_kernels::gptq::{Coding, LANES, Lanes};
-use kquant_kernels::lattice::Lattice;
+use kquant_kernels::lattice::{Lattice, Vectors};
 
 use super::Feedback;
 
@@ -18,6 +18,8 @@ const STRIPS: usize = 8;
 pub(super) struct Shared<'a> {
     pub(super) feedback: &'a Feedback,
     pub(super) lattice: &'static Lattice,
+    /// Where codes stand for several weights.
+    pub(super) vectors: Option<&'static Vectors>,
     /// `[n]`: the group of each column.
     pub(super) groups: Vec<usize>,
     /// `[n]`: the group of the column that is rounded k-th.
@@ -46,7 +48,7 @@ impl<'a> Shared<'a> {
     pub(super) fn new(feedback: &'a Feedback, lattice: &'static Lattice) -> Self {
         let groups: Vec<usize> = (0..feedback.columns).map(|j| j / lattice.group).collect();
         let groups_in_order = feedback.order.iter().map(|&j| groups[j]).collect();
-        Self { feedback, lattice, groups, groups_in_order }
+        Self { feedback, lattice, vectors: Vectors::of(lattice.block), groups, groups_in_order }
     }
 }
 
