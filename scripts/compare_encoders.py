@@ -6,8 +6,8 @@ the F32 GGUF of the same model with its standard error, perplexity, how often th
 and scored positions (the second half of each chunk) are llama-perplexity's; f32 KV cache, no flash attention; softmax
 and sums in f64. The ratio is that to the first encoder; its error is that of the paired difference.
 
-Types that end in _S, _M or _L are file types with their mixture and own embedding types; all others are pure, with
-embeddings and output in Q8_0. An encoder is one of those known here, or NAME=ARGUMENTS of `kquant quantize`, in which
+Q4_K_S, Q2_K_L and the like are file types with their mixture and own embedding types, as is any name after mix: (mix:IQ3_S);
+all others are pure, with embeddings and output in Q8_0 (of tensors in IQ2_S the file type is IQ2_M). An encoder is one of those known here, or NAME=ARGUMENTS of `kquant quantize`, in which
 {calibration} is the text, {imatrix} the importance matrix that `kquant calibrate` makes of it, {chunks} and {context} the
 part of it that is used, for instance
     --encoders ggml 'wide=--encoder gptq --calibrate {calibration} --chunks {chunks} --context {context}'
@@ -32,7 +32,7 @@ from divergence import Exact, Models, mean_and_error, perplexity_and_error
 from program import DATA, Kquant, Tally
 
 TYPES = "Q4_K IQ4_XS Q4_0 Q5_K Q3_K Q2_K Q6_K Q4_K_S Q3_K_S Q2_K_S Q4_K_M Q3_K_M".split()
-MIXTURE = re.compile("_[SML]$")
+MIXTURE = re.compile("^mix:|K_[SML]$")
 PURE = ["--pure", "--output-tensor-type", "Q8_0", "--token-embedding-type", "Q8_0"]
 ENCODERS = {
     "ggml": "--encoder ggml --imatrix {imatrix}",
@@ -115,7 +115,7 @@ class Maker:
         """Path, size and seconds of the file."""
         path, more = self.scratch / "out.gguf", self.arguments(template)
         start = time.monotonic()
-        files = self.kquant.quantize(self.folder, path, kind, *more, *([] if MIXTURE.search(kind) else PURE))
+        files = self.kquant.quantize(self.folder, path, kind.removeprefix("mix:"), *more, *([] if MIXTURE.search(kind) else PURE))
         return path, sum(file["bytes"] for file in files), time.monotonic() - start
 
 

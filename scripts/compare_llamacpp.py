@@ -36,9 +36,10 @@ def arguments():
         )  # fmt: skip
         common(found[name], RUNS[name])
     found["inference"].add_argument("--chunks", type=int, default=8, help="chunks of 512 tokens (default: 8)")
-    types = sorted({*quantization.PLAIN, "Q4_K_M"})
+    types = sorted({*quantization.PLAIN, *quantization.CODEBOOKS, "Q4_K_M"})
     found["quantize"].add_argument("--types", nargs="+", metavar="TYPE", choices=types, help=f"only these of {', '.join(types)}; "
                                    "Q4_K_M is the way from safetensors")  # fmt: skip
+    found["quantize"].add_argument("--small", action="store_true", help="a model of 0.1 B parameters, for types that take long")
     found["quantize"].add_argument("--converter", type=Path, metavar="FOLDER", help="with convert_hf_to_gguf.py and venv/; "
                                    "see scripts/converter.sh")  # fmt: skip
     found["growth"].add_argument("--svg", type=Path, help="draw it here")

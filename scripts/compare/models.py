@@ -14,8 +14,10 @@ GROWTH = {
 }
 
 
-def main(kquant, folder, quick):
-    """Files of the model that most is measured with, or of the small one."""
+def main(kquant, folder, quick, small=False):
+    """Files of the model that most is measured with, or of a smaller one."""
+    if small and not quick:
+        return Files(kquant, folder, "growth-0.1B", GROWTH["0.1B"])
     return Files(kquant, folder, *(("quick", QUICK) if quick else ("compared", COMPARED)))
 
 

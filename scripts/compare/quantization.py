@@ -1,6 +1,7 @@
 """Time and memory of `kquant quantize` beside llama_model_quantize.
 
-F16 GGUF to each type (--pure), with an importance matrix too, and bf16 safetensors to Q4_K_M in one step beside conversion and
+F16 GGUF to each type (--pure), with an importance matrix too, on request to the i-quants below 4 bits (--types
+IQ2_XS ..., of a smaller model with --small), and bf16 safetensors to Q4_K_M in one step beside conversion and
 llama-quantize. Both programs have the same number of threads and take turns; the tables have medians, and the highest
 memory. kquant's time is that of the whole program, llama.cpp's that of llama_model_quantize alone, and its memory is what
 that adds to Python's. Before each run dirty pages are written out; the input is in the page cache. Tensors of both outputs must
@@ -20,8 +21,10 @@ from program import difference
 SMALL = "128M"
 WEIGHTED = ("Q4_K", "Q5_K", "Q2_K")
 PLAIN = (*WEIGHTED, "Q6_K", "Q3_K", "IQ4_XS", "Q8_0", "Q4_0")
+# Only when asked for: llama.cpp takes minutes. With importance alone, which most of them need.
+CODEBOOKS = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
 COPIED = ("Q8_0", "Q4_0")  # so quick that they are held against cp
-FILE_TYPES = {"Q4_K": "Q4_K_S", "Q5_K": "Q5_K_S", "Q3_K": "Q3_K_S"}  # what llama.cpp calls a file of that type alone
+FILE_TYPES = {"Q4_K": "Q4_K_S", "Q5_K": "Q5_K_S", "Q3_K": "Q3_K_S", "IQ2_S": "IQ2_M"}  # what llama.cpp calls a file of that type alone
 TIMES = ["llama.cpp s", "kquant s", "ratio", "llama.cpp CPU s", "kquant CPU s", "ratio", "kquant M weights/s"]
 MEMORY = ["llama.cpp MB", "anonymous", "kquant MB", "anonymous", f"MB, {SMALL}", "anonymous"]
 COLUMNS = ["task", *TIMES, *MEMORY, "tensors"]
@@ -94,8 +97,9 @@ class Comparison:
         """The tables of the types; prints them."""
         source, rows, copies = self.files.gguf("F16"), [], []
         for importance in (None, self.files.importance()):
-            for kind in WEIGHTED if importance else PLAIN:
-                if self.args.types and kind not in self.args.types:
+            kinds = (*WEIGHTED, *CODEBOOKS) if importance else PLAIN
+            for kind in kinds:
+                if kind not in (self.args.types or (*WEIGHTED, *PLAIN)):
                     continue
                 name = f"F16 to {kind}{', importance' if importance else ''}"
                 task = Task(source, FILE_TYPES.get(kind, kind), True, importance)
@@ -140,7 +144,7 @@ class Comparison:
 
 def compare(kquant, folder, args, itself):
     """Makes the models, measures everything, prints the tables; returns what was not equal."""
-    files = models.main(kquant, folder, args.quick)
+    files = models.main(kquant, folder, args.quick, args.small)
     comparison = Comparison(kquant, files, args, itself)
     more = f", kquant with {' '.join(args.more)}" if args.more else ""
     print(f"{files.parameters() / 1e6:.0f} M parameters, {args.threads} threads, medians of {args.runs}{more}\n")

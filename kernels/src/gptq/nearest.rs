@@ -295,3 +295,57 @@ pub(super) fn centers(x: &mut [Lanes; UNIT], base: &[Lanes], lower: &[[f32; UNIT
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::by_name;
+
+    fn noise(seed: u64) -> impl FnMut() -> f32 {
+        let mut state = seed | 1;
+        move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+        }
+    }
+
+    /// The least loss of all points with all signs that are legal.
+    fn least(unit: &Unit<8>, center: &[f32; UNIT], step: f32, even: bool) -> f32 {
+        let mut least = f32::INFINITY;
+        for number in 0..unit.chunks() * CLASSES {
+            let levels = unit.points.levels::<8>(number);
+            for signs in (0..256u32).filter(|signs| !even || signs.count_ones() % 2 == 0) {
+                let sign = |i: usize| if signs >> i & 1 == 1 { -1.0 } else { 1.0 };
+                let values = std::array::from_fn(|i| step * levels[i] * sign(i));
+                least = least.min(unit.loss(center, &values));
+            }
+        }
+        least
+    }
+
+    #[test]
+    fn what_is_found_is_nearly_the_best() {
+        for (name, even) in [("IQ2_XXS", true), ("IQ2_S", false)] {
+            let vectors = Vectors::of(by_name(name).unwrap()).unwrap();
+            let mut next = noise(7);
+            let (mut found, mut best) = (0.0, 0.0);
+            for _ in 0..12 {
+                let lower =
+                    std::array::from_fn(|k| std::array::from_fn(|j| if j < k { 0.4 * next() } else { 0.0 }));
+                let unit = Unit::<8>::new(vectors, lower, std::array::from_fn(|_| 1.5 + next()));
+                let center = std::array::from_fn(|_| 2.0 * next() + next());
+                let settled = unit.settle(&center, 0.4, &[0; UNIT]);
+                let exact = unit.loss(&center, &settled.values);
+                assert!(
+                    (settled.loss - exact).abs() < 1e-4 * exact,
+                    "{name}: {} is not {exact}",
+                    settled.loss
+                );
+                let least = least(&unit, &center, 0.4, even);
+                assert!(settled.loss > 0.9999 * least, "{name}: less than the least");
+                (found, best) = (found + settled.loss, best + least);
+            }
+            assert!(found < 1.15 * best, "{name}: {} times the best", found / best);
+        }
+    }
+}

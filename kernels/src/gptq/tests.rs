@@ -4,13 +4,15 @@ use super::fit::{Superblock, group_sums, refit_on, rescale_on, values_on};
 use super::product::dot_on;
 use super::round::{Rounded, round_on};
 use super::serial::substitute_on;
+use super::vectors::{descend_vectors_on, round_vectors_on};
 use super::{LANES, Lanes, Tiles};
 use crate::block::by_name;
 use crate::isa::Isa;
-use crate::lattice::{Lattice, SearchOptions, search};
+use crate::lattice::{Coded, Lattice, SearchOptions, Vectors, search};
 
 const N: usize = 256;
 const TYPES: [&str; 6] = ["Q4_K", "Q3_K", "Q2_K", "IQ4_XS", "Q4_0", "Q5_1"];
+const VECTORS: [&str; 7] = ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"];
 
 fn noise(n: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -31,14 +33,33 @@ fn hessian() -> Vec<f32> {
 }
 
 fn lattice(name: &str) -> &'static Lattice {
-    Lattice::of(by_name(name).unwrap()).unwrap()
+    let block = by_name(name).unwrap();
+    Lattice::of(block).unwrap_or_else(|| &Vectors::of(block).unwrap().lattice)
+}
+
+fn coded(lattice: &Lattice, row: &[f32]) -> Coded {
+    if Vectors::of(lattice.block).is_none() {
+        return search(lattice, row, None, SearchOptions::default());
+    }
+    let mut bytes = vec![0; row.len() / lattice.block.elements * lattice.block.bytes];
+    (lattice.block.encode.unwrap())(Isa::best(), row, Some(&[1.0; N]), &mut bytes);
+    lattice.read(&bytes, row.len())
+}
+
+/// Whether blocks can hold the codes of every row.
+fn check_points(lattice: &Lattice, coding: &Coding) {
+    for l in 0..LANES {
+        let coded = coding.row(l);
+        let mut bytes = vec![0; N / lattice.block.elements * lattice.block.bytes];
+        lattice.write(&coded, &mut bytes);
+        assert_eq!(lattice.read(&bytes, N), coded, "{}, row {l}", lattice.block.name);
+    }
 }
 
 /// 32 rows, and their codes as the search finds them.
 fn rows(lattice: &Lattice) -> (Vec<Lanes>, Coding) {
     let rows = noise(LANES * N, 3);
-    let coded: Vec<_> =
-        rows.chunks(N).map(|row| search(lattice, row, None, SearchOptions::default())).collect();
+    let coded: Vec<_> = rows.chunks(N).map(|row| coded(lattice, row)).collect();
     let targets = (0..N).map(|j| std::array::from_fn(|l| rows[l * N + j])).collect();
     (targets, Coding::of_rows(lattice, N, &coded))
 }
@@ -113,12 +134,12 @@ fn substitution_solves_on_every_instruction_set() {
 #[test]
 fn rounding_is_the_same_on_every_instruction_set() {
     let feedback = Tiles::new(&noise(N * N, 8).iter().map(|x| x * 0.1).collect::<Vec<_>>(), N, N, N);
-    for name in TYPES {
+    for name in TYPES.into_iter().chain(VECTORS) {
         let lattice = lattice(name);
         let (targets, coding) = rows(lattice);
         let groups: Vec<usize> = (0..N).map(|j| j / lattice.group).collect();
         let rounded = |isa: Isa| {
-            let (mut codes, mut errors) = (vec![[0; LANES]; N], vec![[0.0; LANES]; N]);
+            let (mut codes, mut errors) = (coding.codes.clone(), vec![[0.0; LANES]; N]);
             let mut residuals = errors.clone();
             let mut batch = Rounded {
                 grid: &coding.grid(lattice),
@@ -128,7 +149,10 @@ fn rounding_is_the_same_on_every_instruction_set() {
                 errors: &mut errors,
                 residuals: &mut residuals,
             };
-            round_on(isa, lattice, &feedback, &targets, &mut batch);
+            match Vectors::of(lattice.block) {
+                Some(vectors) => round_vectors_on(isa, vectors, (&feedback, &[1.0; N]), &targets, &mut batch),
+                None => round_on(isa, lattice, &feedback, &targets, &mut batch),
+            }
             (codes, errors, residuals)
         };
         let all: Vec<_> = Isa::available().into_iter().map(rounded).collect();
@@ -136,6 +160,7 @@ fn rounding_is_the_same_on_every_instruction_set() {
         let (codes, found, residuals) = &all[0];
         let coding = Coding { codes: codes.clone(), ..coding };
         assert_eq!(*found, errors(lattice, &coding, &targets), "{name}: errors are those of the codes");
+        check_points(lattice, &coding);
         for l in 0..LANES {
             assert_eq!(found[0][l], residuals[0][l], "{name}: the first column gets no feedback");
         }
@@ -146,7 +171,7 @@ fn rounding_is_the_same_on_every_instruction_set() {
 fn descent_lowers_the_loss_as_it_says_on_every_instruction_set() {
     let h = hessian();
     let tiles = Tiles::new(&h, N, N, N);
-    for name in TYPES {
+    for name in TYPES.into_iter().chain(VECTORS) {
         let lattice = lattice(name);
         let (targets, coding) = rows(lattice);
         let groups: Vec<usize> = (0..N).map(|j| j / lattice.group).collect();
@@ -162,12 +187,16 @@ fn descent_lowers_the_loss_as_it_says_on_every_instruction_set() {
                 codes: &mut codes,
                 errors: &mut errors,
             };
-            let gain = descend_on(isa, lattice, &mut block);
+            let gain = match Vectors::of(lattice.block) {
+                Some(vectors) => descend_vectors_on(isa, vectors, &mut block),
+                None => descend_on(isa, lattice, &mut block),
+            };
             (codes, errors, gain)
         };
         let all: Vec<_> = Isa::available().into_iter().map(descended).collect();
         assert!(all.iter().all(|other| *other == all[0]), "{name}");
         let coding = Coding { codes: all[0].0.clone(), ..coding };
+        check_points(lattice, &coding);
         let after = errors(lattice, &coding, &targets);
         check_gains(losses(&h, &before), losses(&h, &after), &all[0].2, name);
     }
@@ -176,7 +205,7 @@ fn descent_lowers_the_loss_as_it_says_on_every_instruction_set() {
 #[test]
 fn fits_lower_the_loss_as_they_say_on_every_instruction_set() {
     let h = hessian();
-    for name in TYPES {
+    for name in TYPES.into_iter().chain(VECTORS) {
         let lattice = lattice(name);
         let (targets, coding) = rows(lattice);
         let (size, groups) = (lattice.superblock, lattice.superblock / lattice.group);
@@ -215,7 +244,8 @@ fn fits_lower_the_loss_as_they_say_on_every_instruction_set() {
         assert_eq!(decoded[..size], *values, "{name}");
         for l in 0..LANES {
             let row = coding.row(l);
-            let legal = row.scales.iter().all(|x| lattice.scales.contains(x));
+            let steps = |x: &i16| (x - lattice.scales.start()) % lattice.scale_step;
+            let legal = row.scales.iter().all(|x| lattice.scales.contains(x) && steps(x) == 0);
             assert!(legal && row.offsets.iter().all(|x| lattice.offsets.contains(x)), "{name}");
             let floats = row.d.iter().chain(&row.dmin);
             assert!(floats.clone().all(|&x| lattice.float.nearest(x) == x), "{name}");

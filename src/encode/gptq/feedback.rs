@@ -80,7 +80,7 @@ pub struct Feedback {
     /// D, in order.
     pub(super) pivots: Vec<f32>,
     /// Columns that stay together in the order.
-    unit: usize,
+    pub(super) unit: usize,
     damping: Damping,
     in_f64: bool,
 }

@@ -49,7 +49,8 @@ impl Losses {
 ///
 /// # Panics
 ///
-/// When the lengths do not fit: n columns in `feedback`, `held_out` and whole blocks; rows in `targets` and `out`.
+/// When the lengths do not fit: n columns in `feedback`, `held_out` and whole blocks; rows in `targets` and `out`. When
+/// `feedback` is not arranged for the type's units.
 pub fn encode(
     feedback: &Feedback,
     held_out: Option<&Hessian>,
@@ -62,6 +63,8 @@ pub fn encode(
     let row_bytes = n / lattice.block.elements * lattice.block.bytes;
     let rows = targets.len() / n;
     assert!(n.is_multiple_of(lattice.block.elements), "rows of {n} are no whole blocks");
+    let unit = super::unit_of(lattice.block);
+    assert!(feedback.unit.is_multiple_of(unit), "columns go {} by {0}, not by {unit}", feedback.unit);
     assert!(
         targets.len() == rows * n && out.len() == rows * row_bytes,
         "{} bytes for {rows} rows",

@@ -72,12 +72,22 @@ fn weights(rows: usize, columns: usize) -> Vec<f32> {
 }
 
 fn lattice(name: &str) -> &'static Lattice {
-    Lattice::of(by_name(name).unwrap()).unwrap()
+    let block = by_name(name).unwrap();
+    lattice_for(block).or_else(|| Lattice::of(block)).unwrap()
 }
 
 fn feedback(hessian: &Hessian) -> Feedback {
     Feedback::new(hessian.clone(), Damping::for_tokens(hessian.columns, hessian.tokens)).unwrap()
 }
+
+/// For the type `name`.
+fn feedback_for(name: &str, hessian: &Hessian) -> Feedback {
+    let damping = Damping::for_tokens(hessian.columns, hessian.tokens);
+    Feedback::in_units(hessian.clone(), damping, unit_of(by_name(name).unwrap())).unwrap()
+}
+
+/// Types whose codes stand for several weights.
+const VECTORS: [&str; 7] = ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"];
 
 fn encoded(
     feedback: &Feedback,
@@ -127,9 +137,40 @@ fn feedback_beats_the_type_s_own_encoder_by_far() {
 }
 
 #[test]
+fn codes_of_several_weights_get_feedback_too() {
+    let source = Source::new(768);
+    let (train, held_out) = (source.hessian(4096, 1), source.hessian(4096, 2));
+    let targets = weights(40, 768);
+    for name in VECTORS {
+        let (feedback, lattice) = (feedback_for(name, &train), lattice(name));
+        assert!(feedback.order.as_chunks::<8>().0.iter().all(|unit| (1..8).all(|i| unit[i] == unit[0] + i)));
+        let (bytes, sums) = encoded(&feedback, Some(&held_out), lattice, &targets, &Options::default());
+        let total: f64 = losses(&held_out, lattice, &bytes, &targets).iter().sum();
+        assert!((total / sums.result - 1.0).abs() < 1e-3, "{name}: {total} is not {}", sums.result);
+        assert!(sums.result < 0.42 * sums.ggml(), "{name}: {}", sums.result / sums.ggml());
+        let coded = lattice.read(&bytes[..bytes.len() / 40], 768);
+        let mut written = vec![0; bytes.len() / 40];
+        lattice.write(&coded, &mut written);
+        assert!(written == bytes[..bytes.len() / 40], "{name}");
+    }
+}
+
+#[test]
+fn a_new_order_gives_what_a_new_start_gives() {
+    let train = Source::new(256).hessian(2000, 1);
+    let mut turned = feedback(&train);
+    for name in ["IQ2_XS", "Q4_K", "IQ3_S"] {
+        let fresh = feedback_for(name, &train);
+        turned.arrange(unit_of(by_name(name).unwrap())).unwrap();
+        assert!(turned.order == fresh.order && turned.lower == fresh.lower && turned.pivots == fresh.pivots);
+        assert_eq!(turned.damping(), fresh.damping());
+    }
+}
+
+#[test]
 fn every_pass_helps_on_the_statistics_it_sees() {
     let source = Source::new(512);
-    let (feedback, targets) = (feedback(&source.hessian(4096, 1)), weights(32, 512));
+    let (train, targets) = (source.hessian(4096, 1), weights(32, 512));
     let none = Options { passes: 0, rounds: 0, ..Options::default() };
     let steps = [
         none.clone(),
@@ -137,7 +178,8 @@ fn every_pass_helps_on_the_statistics_it_sees() {
         Options { passes: 3, ..none.clone() },
         Options { passes: 3, rounds: 2, ..none },
     ];
-    for name in ["Q4_K", "Q3_K", "IQ4_XS", "Q4_0"] {
+    for name in ["Q4_K", "Q3_K", "IQ4_XS", "Q4_0", "IQ1_M", "IQ2_XS", "IQ3_XXS"] {
+        let feedback = feedback_for(name, &train);
         let result = |options: &Options| encoded(&feedback, None, lattice(name), &targets, options).1.result;
         let results: Vec<f64> = steps.iter().map(result).collect();
         assert!(results.windows(2).all(|w| w[1] < w[0]), "{name}: {results:?}");
@@ -149,8 +191,9 @@ fn no_row_is_judged_worse_than_its_search() {
     let source = Source::new(512);
     // So few tokens that what helps in training often hurts elsewhere.
     let (train, held_out) = (source.hessian(192, 1), source.hessian(4096, 2));
-    let (feedback, targets) = (feedback(&train), weights(48, 512));
-    for name in ["Q4_K", "Q2_K", "Q5_0"] {
+    let targets = weights(48, 512);
+    for name in ["Q4_K", "Q2_K", "Q5_0", "IQ2_XXS"] {
+        let feedback = feedback_for(name, &train);
         let search = Options { passes: 0, rounds: 0, starts: &[Start::Importance], ..Options::default() };
         let lattice = lattice(name);
         let (bytes, sums) = encoded(&feedback, Some(&held_out), lattice, &targets, &Options::default());
@@ -174,9 +217,10 @@ fn no_row_is_judged_worse_than_its_search() {
 #[test]
 fn bytes_depend_on_neither_threads_nor_neighbours() {
     let source = Source::new(512);
-    let (feedback, held_out) = (feedback(&source.hessian(1024, 1)), source.hessian(1024, 2));
+    let (train, held_out) = (source.hessian(1024, 1), source.hessian(1024, 2));
     let targets = weights(150, 512);
-    for name in ["Q4_K", "IQ4_NL"] {
+    for name in ["Q4_K", "IQ4_NL", "IQ1_S", "IQ3_XXS"] {
+        let feedback = feedback_for(name, &train);
         let encode = |threads: usize, targets: &[f32]| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| encoded(&feedback, Some(&held_out), lattice(name), targets, &Options::default()))
@@ -332,12 +376,14 @@ fn what_is_no_hessian_is_refused() {
 #[test]
 fn rows_of_zeros_and_of_spikes_stay_finite() {
     let source = Source::new(256);
-    let feedback = feedback(&source.hessian(1024, 1));
+    let train = source.hessian(1024, 1);
     let mut targets = vec![0.0; 4 * 256];
     targets[256 + 17] = 3e4;
     targets[512..768].fill(1e-30);
     targets[768..].iter_mut().enumerate().for_each(|(i, x)| *x = if i % 2 == 0 { 1e30 } else { -1e30 });
-    for name in ["Q4_K", "Q3_K", "Q2_K", "Q6_K", "Q4_0", "Q4_1", "IQ4_XS", "MXFP4", "NVFP4"] {
+    let scalar = ["Q4_K", "Q3_K", "Q2_K", "Q6_K", "Q4_0", "Q4_1", "IQ4_XS", "MXFP4", "NVFP4"];
+    for name in scalar.into_iter().chain(VECTORS) {
+        let feedback = feedback_for(name, &train);
         let (bytes, _) = encoded(&feedback, None, lattice(name), &targets, &Options::default());
         let mut decoded = vec![0.0; targets.len()];
         (lattice(name).block.decode)(&bytes, &mut decoded);
