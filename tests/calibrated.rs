@@ -45,6 +45,38 @@ fn threads_and_memory_change_no_byte() {
 }
 
 #[test]
+fn codes_of_several_weights_are_the_same_by_any_means_and_nearer_than_ggml_s() {
+    let scratch = Scratch::new("calibrated-vectors");
+    let eval = data("corpora/eval-small.txt");
+    for kind in ["IQ2_XS", "IQ3_XXS"] {
+        let made = |name: &str, more: &[&str]| {
+            let (out, pure) = (scratch.path(name), ["--pure", "--output-tensor-type", "Q8_0"]);
+            let pure =
+                [&pure[..], &["--token-embedding-type", "Q8_0", "--force", "--quiet", "--json"]].concat();
+            let proof = ["--verify", eval.to_str().unwrap()];
+            let printed = ok(calibrated(&out, kind, &[&pure[..], &proof, more].concat()));
+            let printed: Json = serde_json::from_str(&printed).unwrap();
+            (printed["proof"]["kl"]["mean"].as_f64().unwrap(), fs::read(out).unwrap())
+        };
+        let (ggml, _) = made("ggml", &["--encoder", "ggml"]);
+        let (gptq, bytes) = made("gptq", &["--threads", "1"]);
+        assert!(gptq < 0.75 * ggml, "{kind}: {gptq} with feedback, {ggml} without");
+        assert!(made("again", &["--threads", "3"]).1 == bytes, "{kind}");
+    }
+    // Types of both kinds share an input, and the scalar code stands for every instruction set.
+    let mixed = |name: &str, more: &[&str]| {
+        let out = scratch.path(name);
+        ok(calibrated(
+            &out,
+            "Q3_K_S",
+            &[&["--tensor-type", "attn_k=IQ2_S", "--tensor-type", "ffn_up=IQ3_XXS"], more].concat(),
+        ));
+        fs::read(out).unwrap()
+    };
+    assert!(mixed("best", &[]) == mixed("scalar", &["--isa", "scalar"]));
+}
+
+#[test]
 fn the_result_is_nearer_to_the_model_than_ggml_s() {
     let scratch = Scratch::new("calibrated-kl");
     let eval = data("corpora/eval-small.txt");

@@ -199,7 +199,11 @@ impl<const W: usize> Unit<W> {
     #[inline(always)]
     pub(super) fn new(vectors: &Vectors, lower: [[f32; UNIT]; UNIT], pivots: [f32; UNIT]) -> Self {
         let points = (vectors.points)();
-        let forms = (0..UNIT).step_by(W).map(|first| Form::new(&lower, &pivots, first, points)).collect();
+        // No closure: it would not be compiled for the instruction set.
+        let mut forms = Vec::with_capacity(UNIT / W);
+        for first in (0..UNIT).step_by(W) {
+            forms.push(Form::new(&lower, &pivots, first, points));
+        }
         Self { points, signs: vectors.signs, lower, pivots, forms }
     }
 

@@ -93,14 +93,16 @@ fn print(report: &Report) -> io::Result<()> {
             report.tensors.len()
         )?;
     }
+    let weights: u64 = report.tensors.iter().map(|t| t.rows * t.columns as u64).sum();
     writeln!(
         out,
         "error on held-out text, relative to ggml's encoder with this importance: search {:.3}, written {:.3} \
-         ({} tensors, {} tokens, {} of them held out)",
+         ({} tensors, {} tokens, {} of them held out; {:.2} M weights/s rounded)",
         report.ratio(|t| t.search),
         report.ratio(|t| t.written),
         report.tensors.len(),
         report.tokens,
-        report.held_out_tokens
+        report.held_out_tokens,
+        weights as f64 / report.steps.rounding.seconds.max(1e-9) / 1e6
     )
 }
