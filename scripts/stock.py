@@ -90,12 +90,14 @@ def _override_array(keys):
     return array
 
 
-def quantize(source, target, file_type, importance=None, threads=0, pure=False):
+def quantize(source, target, file_type, importance=None, threads=0, pure=False, ends=None):
     """What llama-quantize does: `source` (a GGUF) becomes `target`, on all cores unless told how many threads, with
-    --pure or without. Raises RuntimeError with llama.cpp's last words."""
+    --pure or without, embedding and output in the type `ends` if there is one. Raises RuntimeError with llama.cpp's last words."""
     llama_cpp.llama_log_set(_keep, None)
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.nthread, params.pure = FILE_TYPES[file_type], threads, pure
+    if ends:
+        params.token_embedding_type = params.output_tensor_type = int(gguf.GGMLQuantizationType[ends])
     if importance:
         matrix, overrides = _importance_array(importance.entries), _override_array(importance.keys())
         params.imatrix = ctypes.cast(matrix, ctypes.POINTER(llama_cpp.llama_model_imatrix_data))

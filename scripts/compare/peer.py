@@ -8,14 +8,14 @@ from compare.decode import decode
 from compare.standin import convert
 
 
-def quantize(source, target, file_type, threads, pure, importance):
+def quantize(source, target, file_type, threads, pure, ends, importance):
     """llama_model_quantize. Memory is that before the call: Python's and the libraries', which llama-quantize has not."""
     import stock  # noqa: PLC0415: needs the packages
 
     matrix = stock.Importance(importance) if importance else None
     resident, anonymous = memory()
     start, cpu = time.monotonic(), time.process_time()
-    stock.quantize(source, target, file_type, matrix, threads=threads, pure=pure)
+    stock.quantize(source, target, file_type, matrix, threads=threads, pure=pure, ends=ends)
     seconds, cpu = time.monotonic() - start, time.process_time() - cpu
     system = stock.llama_cpp.llama_print_system_info().decode()
     print(json.dumps({"seconds": seconds, "cpu": cpu, "resident": resident, "anonymous": anonymous, "system": system}))
@@ -33,8 +33,8 @@ def main(args):
     match args:
         case ["decode", path, chunks, threads, logits]:
             decode(path, int(chunks), int(threads), logits == "all")
-        case ["quantize", source, target, file_type, threads, pure, importance]:
-            quantize(source, target, file_type, int(threads), pure == "pure", importance)
+        case ["quantize", source, target, file_type, threads, pure, ends, importance]:
+            quantize(source, target, file_type, int(threads), pure == "pure", ends, importance)
         case ["convert", folder, template, target]:
             convert(Path(folder), template, target)
         case _:

@@ -38,6 +38,7 @@ class Task:
     file_type: str
     pure: bool
     importance: object = None
+    ends: str = ""  # type of embedding and output, if another
 
 
 class Comparison:
@@ -53,7 +54,7 @@ class Comparison:
         output = self.outputs[0]
         output.unlink(missing_ok=True)
         pure = "pure" if task.pure else "mixed"
-        words = [source, output, task.file_type, self.args.threads, pure, task.importance or ""]
+        words = [source, output, task.file_type, self.args.threads, pure, task.ends, task.importance or ""]
         run = quiet_run([*self.itself, "quantize", *words])
         told = json.loads(run.stdout)
         self.system = told["system"]
@@ -65,6 +66,7 @@ class Comparison:
         output.unlink(missing_ok=True)
         command = [self.kquant.path, "quantize", task.source, "-o", output, "--type", task.file_type, "--encoder", "ggml"]
         command += ["--pure"] * task.pure + (["--imatrix", task.importance] if task.importance else [])
+        command += ["--output-tensor-type", task.ends, "--token-embedding-type", task.ends] if task.ends else []
         run = quiet_run([*command, "--threads", self.args.threads, "--quiet", *self.args.more, *more])
         runs.add_watched(run)
 
@@ -102,7 +104,8 @@ class Comparison:
                 if kind not in (self.args.types or (*WEIGHTED, *PLAIN)):
                     continue
                 name = f"F16 to {kind}{', importance' if importance else ''}"
-                task = Task(source, FILE_TYPES.get(kind, kind), True, importance)
+                ends = "Q8_0" if kind in CODEBOOKS else ""  # importance of them is seldom known, and these types need it
+                task = Task(source, FILE_TYPES.get(kind, kind), True, importance, ends)
                 row, peer, ours = self.line(name, task)
                 rows.append(row)
                 if kind in COPIED:
