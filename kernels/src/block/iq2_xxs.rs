@@ -79,8 +79,8 @@ impl Pack<32, 8, BYTES> for Iq2Xxs {
         block[..2].copy_from_slice(&fields.d);
         for (g, out) in block[2..].as_chunks_mut::<8>().0.iter_mut().enumerate() {
             let mut word = u32::from(fields.scales[g]) << 28;
-            for k in 0..4 {
-                out[k] = fields.points[4 * g + k] as u8;
+            for (k, out) in out[..4].iter_mut().enumerate() {
+                *out = fields.points[4 * g + k] as u8;
                 word |= u32::from(fields.signs[4 * g + k] & 0x7f) << (7 * k);
             }
             out[4..].copy_from_slice(&word.to_le_bytes());

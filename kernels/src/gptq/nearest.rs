@@ -92,14 +92,14 @@ impl<const W: usize> Form<W> {
     #[inline(always)]
     fn loss(&self, v: &[f32; W]) -> f32 {
         let mut r = *v;
-        for j in 0..W {
-            for k in 0..W {
-                r[k] = self.columns[j][k].mul_add(v[j], r[k]);
+        for (column, &v) in self.columns.iter().zip(v) {
+            for (r, factor) in r.iter_mut().zip(column) {
+                *r = factor.mul_add(v, *r);
             }
         }
         let mut loss = 0.0;
-        for k in 0..W {
-            loss = (self.pivots[k] * r[k]).mul_add(r[k], loss);
+        for (r, pivot) in r.iter().zip(self.pivots) {
+            loss = (pivot * r).mul_add(*r, loss);
         }
         loss
     }
@@ -289,9 +289,9 @@ pub(super) fn row<T: Copy + Default>(columns: &[[T; super::LANES]], lane: usize)
 /// What columns add up to: `x_k -= Σ_{j<k} L_kj (x_j - base_j)` in order, so that each meets the ones before it.
 #[inline(always)]
 pub(super) fn centers(x: &mut [Lanes; UNIT], base: &[Lanes], lower: &[[f32; UNIT]; UNIT]) {
-    for k in 1..UNIT {
+    for (k, row) in lower.iter().enumerate().skip(1) {
         for j in 0..k {
-            let factor = -lower[k][j];
+            let factor = -row[j];
             let (before, rest) = x.split_at_mut(k);
             for l in 0..super::LANES {
                 rest[0][l] = factor.mul_add(before[j][l] - base[j][l], rest[0][l]);

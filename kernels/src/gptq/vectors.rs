@@ -176,19 +176,15 @@ fn minimum(
     let mut solved = *gradient;
     for k in (0..UNIT).rev() {
         for m in k + 1..UNIT {
-            for l in 0..LANES {
-                solved[k][l] = (-lower[m][k]).mul_add(solved[m][l], solved[k][l]);
-            }
+            let later = solved[m];
+            subtract(&mut solved[k], lower[m][k], &later);
         }
     }
     for k in 0..UNIT {
-        for l in 0..LANES {
-            solved[k][l] /= pivots[k];
-        }
+        solved[k].iter_mut().for_each(|x| *x /= pivots[k]);
         for j in 0..k {
-            for l in 0..LANES {
-                solved[k][l] = (-lower[k][j]).mul_add(solved[j][l], solved[k][l]);
-            }
+            let earlier = solved[j];
+            subtract(&mut solved[k], lower[k][j], &earlier);
         }
     }
     let mut minimum = *present;
@@ -198,4 +194,12 @@ fn minimum(
         }
     }
     minimum
+}
+
+/// `x -= factor * y`
+#[inline(always)]
+fn subtract(x: &mut Lanes, factor: f32, y: &Lanes) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x = (-factor).mul_add(*y, *x);
+    }
 }
