@@ -92,8 +92,8 @@ pub fn build(request: &Request) -> Result<(Plan, Importance), PlanError> {
 
     let typed: Vec<_> = ordered.iter().zip(&choices).map(|(&t, c)| (t, c.block)).collect();
     let encoded: Vec<bool> = choices.iter().zip(&kept).map(|(c, &kept)| c.block != kept).collect();
-    let (importance, found) = select(&typed, &encoded, &required, request.imatrix.map(|(_, m)| m))?;
 
+    let (importance, found) = select(&typed, &encoded, &required, request.imatrix.map(|(_, m)| m))?;
     let mut tensors = Vec::new();
     for ((mapped, choice), encoded) in ordered.iter().zip(&choices).zip(encoded) {
         tensors.push(planned(mapped, choice, encoded, &importance, request)?);

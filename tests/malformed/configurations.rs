@@ -135,10 +135,10 @@ fn tokenizers() {
                 "7",
             ),
             (
-                "Unigram model",
+                "Unigram model without scores",
                 |f| with_tokenizer(f, |t| t["model"]["type"] = json!("Unigram")),
                 &[],
-                "Unigram",
+                "no list of texts and scores",
             ),
             (
                 "unknown pre-tokenizer",
