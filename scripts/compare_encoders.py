@@ -39,6 +39,7 @@ ENCODERS = {
     "guarded": "--encoder guarded --imatrix {imatrix}",
     "search": "--encoder search --imatrix {imatrix}",
     "gptq": "--encoder gptq --calibrate {calibration} --chunks {chunks} --context {context}",
+    "best": "--quality best --calibrate {calibration} --chunks {chunks} --context {context}",
 }
 DEFAULT = ["ggml", "search", "gptq"]
 EXPECTED_WITHIN = 0.01  # of the expected number

@@ -12,3 +12,17 @@ pub struct Silent;
 impl Progress for Silent {
     fn advance(&self, _done: u64, _what: &str) {}
 }
+
+/// A later part of a run, told as what comes after the units of `before`.
+pub struct After<'a> {
+    /// Units of work of the parts before.
+    pub before: u64,
+    /// Told of the whole run.
+    pub whole: &'a dyn Progress,
+}
+
+impl Progress for After<'_> {
+    fn advance(&self, done: u64, what: &str) {
+        self.whole.advance(self.before + done, what);
+    }
+}

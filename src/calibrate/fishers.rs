@@ -5,11 +5,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use kquant_formats::FormatError;
+use kquant_formats::hessian::packed;
 use kquant_formats::scratch::Scratch;
 
 use super::fisher_sums::{FisherSums, Sink, sum_bytes};
 use super::hessian_file::unpacked;
 use super::observer::{ObserveError, Observer};
+use super::output_input::OutputInput;
 use crate::encode::gptq::Hessian;
 use crate::evaluate::{Chunks, Run};
 use crate::model::backward::{Backward, Labels, Loss};
@@ -71,6 +73,8 @@ impl FisherJob<'_> {
 #[derive(Debug)]
 pub struct Fishers {
     means: BTreeMap<String, Stored>,
+    /// Of what the output projection reads.
+    output_input: Option<Hessian>,
     /// Bytes that may still be held in memory.
     room: u64,
     scratch: Option<Scratch>,
@@ -105,18 +109,26 @@ impl Fishers {
         cancel: &AtomicBool,
         progress: &dyn Progress,
     ) -> Result<Self, ModelError> {
-        let job = FisherJob { model, chunks, seed, first_token: 0, with_output: false };
+        // Only a table that is both needs to know what the output projection reads.
+        let tied = model.find(OUTPUT).is_none();
+        let job = FisherJob { model, chunks, seed, first_token: 0, with_output: tied };
         let store = Self::new(memory / 4);
         let run = Run { memory: memory - memory / 4, cancel, progress };
-        let collected = job.run(&run, 0, None, store).map_err(|error| match error {
-            ModelError::Memory { needed } => ModelError::Memory { needed: needed + needed.div_ceil(3) },
-            other => other,
-        });
-        Ok(collected?.0)
+        let columns = if tied { model.hyper.hidden } else { 0 };
+        let mut input = OutputInput::new(columns, block_tokens(chunks.context()));
+        let forward: Option<&mut dyn Observer> = if tied { Some(&mut input) } else { None };
+        let collected =
+            job.run(&run, 8 * packed(columns) as u64, forward, store).map_err(|error| match error {
+                ModelError::Memory { needed } => ModelError::Memory { needed: needed + needed.div_ceil(3) },
+                other => other,
+            });
+        let (mut all, _) = collected?;
+        all.output_input = input.mean();
+        Ok(all)
     }
 
     fn new(room: u64) -> Self {
-        Self { means: BTreeMap::new(), room, scratch: None }
+        Self { means: BTreeMap::new(), output_input: None, room, scratch: None }
     }
 
     /// Units of work of [`collect`](Self::collect), as its progress is told them.
@@ -135,6 +147,11 @@ impl Fishers {
         // n (n + 1) / 2 values
         let n = ((2 * stored.values) as f64).sqrt() as usize;
         Ok(Some(unpacked(&self.values(stored)?, n, stored.tokens, |mean: f32| mean)))
+    }
+
+    /// The mean outer product of what the output projection reads, if it is the table of embeddings, too.
+    pub fn output_input(&self) -> Option<&Hessian> {
+        self.output_input.as_ref()
     }
 
     /// The diagonal of that of the output projection, one number a row of the vocabulary.

@@ -18,6 +18,7 @@ mod merge;
 mod merge_hessians;
 mod observer;
 mod outer;
+mod output_input;
 mod part;
 pub(crate) mod pool;
 mod statistics;

@@ -11,7 +11,7 @@ use super::moments::{Means, Moments, is_held_out};
 use super::report::{Report, Steps, TensorReport};
 use super::target::correct;
 use super::{CalibratedError, Stash};
-use crate::encode::gptq::{self, Damping, Feedback, FeedbackError, Losses};
+use crate::encode::gptq::{self, BothSides, Damping, Feedback, FeedbackError, Losses};
 use crate::encode::{Encoder, Rows};
 use crate::model::ModelError;
 use crate::plan::PlannedTensor;
@@ -83,6 +83,8 @@ pub(super) struct Input {
 pub(super) struct Method<'a> {
     pub encoder: &'static dyn Encoder,
     pub options: &'a gptq::Options,
+    /// What errors of the tensor's outputs cost, if it is known.
+    pub outputs: Option<&'a Feedback>,
     pub cancel: &'a AtomicBool,
 }
 
@@ -208,14 +210,19 @@ impl Input {
             steps.targets.add(start, squares * if of_inputs { 4.0 } else { 2.0 });
         }
         let start = Instant::now();
-        let losses = self.round(lattice, &weights, method, &mut bytes)?;
-        steps.rounding.add(start, method.options.operations(rows, n));
-        let report = self.report(tensor, correction, &losses);
+        let outputs = method.outputs.filter(|outputs| outputs.columns() as u64 == rows);
+        let losses = match outputs {
+            Some(outputs) => self.round_both_sides(lattice, &weights, (outputs, method), &mut bytes)?,
+            None => self.round(lattice, &weights, method, &mut bytes)?,
+        };
+        steps.rounding.add(start, method.options.operations(rows, n, outputs.is_some()));
+        let report =
+            TensorReport { both_sides: outputs.is_some(), ..self.report(tensor, correction, &losses) };
         Ok(Encoded { bytes: Some(bytes), report: Some(report) })
     }
 
     /// Rounds `targets` with feedback, slab by slab.
-    fn round(
+    pub(super) fn round(
         &self,
         lattice: &'static Lattice,
         targets: &[f32],
@@ -235,11 +242,31 @@ impl Input {
         Ok(losses)
     }
 
+    /// Rounds `targets` with feedback over rows as well.
+    fn round_both_sides(
+        &self,
+        lattice: &'static Lattice,
+        targets: &[f32],
+        (outputs, method): (&Feedback, &Method),
+        out: &mut [u8],
+    ) -> Result<Losses, ModelError> {
+        let both = BothSides {
+            inputs: &self.feedback,
+            outputs,
+            held_out: self.held_out.as_ref().map(|h| &h.hessian),
+            lattice,
+            targets,
+            options: method.options,
+            cancel: method.cancel,
+        };
+        both.encode(out).ok_or(ModelError::Interrupted)
+    }
+
     fn encode_plainly(&self, tensor: &PlannedTensor, weights: &[f32], encoder: &dyn Encoder, out: &mut [u8]) {
         encode_plainly(tensor, weights, &self.importance, encoder, out);
     }
 
-    fn report(&self, tensor: &PlannedTensor, correction: f32, losses: &Losses) -> TensorReport {
+    pub(super) fn report(&self, tensor: &PlannedTensor, correction: f32, losses: &Losses) -> TensorReport {
         let columns = self.feedback.columns();
         TensorReport {
             name: tensor.mapped.name.clone(),
@@ -250,6 +277,7 @@ impl Input {
             layer: self.layer,
             damping: self.feedback.damping().mean,
             correction,
+            both_sides: false,
             ggml: losses.ggml(),
             search: losses.search,
             written: losses.result,

@@ -2,16 +2,17 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use kquant_formats::imatrix::Imatrix;
 
-use super::{CalibratedError, OneShot, Provenance, Report, Sequential, Stash};
-use crate::calibrate::HessianFile;
+use super::{CalibratedError, OneShot, Outputs, Provenance, Report, Sequential, Stash};
+use crate::calibrate::{Fishers, HessianFile};
 use crate::encode::{Encoder, gptq};
 use crate::evaluate::Chunks;
 use crate::model::{Model, Products};
 use crate::plan::Plan;
-use crate::progress::Progress;
+use crate::progress::{After, Progress};
 
 /// What is needed to encode with feedback.
 pub struct Calibration {
@@ -21,6 +22,9 @@ pub struct Calibration {
     pub source: Source,
     /// How tensors are rounded.
     pub options: gptq::Options,
+    /// Whether errors of outputs are fed back over rows as well, by Fisher matrices: from the statistics file, or from a
+    /// backward pass with labels drawn by this number.
+    pub both_sides: Option<u64>,
     /// Whether the output projection gets feedback, too.
     pub with_output: bool,
 }
@@ -113,9 +117,13 @@ impl Calibration {
     /// Units of work, as progress is told them.
     pub fn work(&self) -> u64 {
         match &self.source {
-            Source::Text { chunks, .. } => Sequential::work(&self.model, chunks),
+            Source::Text { chunks, .. } => self.fisher_work(chunks) + Sequential::work(&self.model, chunks),
             Source::Statistics { file, .. } => OneShot::work(&self.model, file),
         }
+    }
+
+    fn fisher_work(&self, chunks: &Chunks) -> u64 {
+        self.both_sides.map_or(0, |_| Fishers::work(&self.model, chunks))
     }
 
     /// Encodes what `plan` asks for.
@@ -133,24 +141,47 @@ impl Calibration {
         let (model, options) = (&self.model, &self.options);
         let (stash, report) = match &self.source {
             Source::Text { chunks, .. } => {
-                let with_output = self.with_output;
                 let pass = Sequential {
                     model,
                     plan,
                     chunks,
                     encoder,
                     options,
-                    with_output,
+                    outputs: Outputs::Unknown,
+                    with_output: self.with_output,
                     memory,
                     cancel,
                     progress,
                 };
-                pass.run()
+                self.both_sides.map_or_else(|| pass.run(), |seed| after_backward_pass(pass, seed))
             }
             Source::Statistics { file, .. } => {
-                OneShot { model, plan, file, encoder, options, memory, cancel, progress }.run()
+                let outputs = self.both_sides.map_or(Outputs::Unknown, |_| Outputs::File(file));
+                OneShot { model, plan, file, encoder, options, outputs, memory, cancel, progress }.run()
             }
         }?;
         Ok(Calibrated { stash, report })
     }
+}
+
+/// A backward pass with labels drawn by `seed`, then `pass` with what it found.
+fn after_backward_pass(pass: Sequential, seed: u64) -> Result<(Stash, Report), CalibratedError> {
+    let Sequential { model, chunks, memory, cancel, progress, .. } = pass;
+    // A quarter holds what is collected.
+    let left = memory - memory / 4;
+    let of_all = |error| match error {
+        CalibratedError::Memory { what, needed } => {
+            CalibratedError::Memory { what, needed: needed + needed.div_ceil(3) }
+        }
+        other => other,
+    };
+    Sequential { memory: left, ..pass }.check_memory(true).map_err(of_all)?;
+    let start = Instant::now();
+    let fishers = Fishers::collect(model, chunks, memory, seed, cancel, progress)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let progress = &After { before: Fishers::work(model, chunks), whole: progress };
+    let outputs = Outputs::Collected(&fishers);
+    let (stash, mut report) = Sequential { outputs, memory: left, progress, ..pass }.run().map_err(of_all)?;
+    report.steps.backward.seconds = seconds;
+    Ok((stash, report))
 }

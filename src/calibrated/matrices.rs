@@ -13,7 +13,7 @@ use super::pass::Pass;
 use super::report::{Steps, TensorReport};
 use super::streams::Side;
 use crate::calibrate::pool::{self, Common, Use, of_mean_square};
-use crate::encode::gptq::Hessian;
+use crate::encode::gptq::{Feedback, Hessian};
 use crate::model::Model;
 use crate::model::graph::Group;
 use crate::model::stages::Stage;
@@ -34,8 +34,11 @@ impl Pass<'_> {
         let planned = |name: &String| self.tensors.get(name.as_str()).copied();
         let tensors: Vec<&PlannedTensor> =
             names.iter().filter_map(planned).filter(|t| !t.copy && t.block.quantized).collect();
-        let Some(first) = tensors.first() else { return Ok(()) };
+        let Some(&first) = tensors.first() else { return Ok(()) };
         let (matrices, columns) = (first.mapped.matrices() as usize, first.mapped.columns() as usize);
+        let outputs = tensors.iter().map(|t| self.job.outputs.feedback(&t.mapped.name));
+        let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
+        let tensors: Vec<_> = tensors.into_iter().zip(outputs.iter().map(Option::as_ref)).collect();
         let mut encoded = vec![Vec::new(); tensors.len()];
         let common = Common::of(&first.mapped.name);
         let mut layer_halves = None;
@@ -55,7 +58,7 @@ impl Pass<'_> {
                 self.encode_matrix(&tensors, matrix, (means, layer_halves), &mut encoded)?;
             }
         }
-        for (tensor, bytes) in tensors.into_iter().zip(encoded) {
+        for ((tensor, _), bytes) in tensors.into_iter().zip(encoded) {
             self.stash.insert(&tensor.mapped.name, tensor.block, columns, bytes)?;
         }
         Ok(())
@@ -132,21 +135,21 @@ impl Pass<'_> {
         })
     }
 
-    /// Appends matrix `matrix` of each of `tensors`, encoded, to `out`.
+    /// Appends matrix `matrix` of each of `tensors`, with what is known of its outputs, encoded, to `out`.
     fn encode_matrix(
         &mut self,
-        tensors: &[&PlannedTensor],
+        tensors: &[(&PlannedTensor, Option<&Feedback>)],
         matrix: usize,
         (own, layer): ((Option<Means>, Option<Means>), Option<&LayerMeans>),
         out: &mut [Vec<u8>],
     ) -> Result<(), CalibratedError> {
         let start = Instant::now();
-        let columns = tensors.first().map_or(0, |t| t.mapped.columns() as usize);
-        let names: Vec<String> = tensors.iter().map(|t| matrix_name(&t.mapped.name, matrix)).collect();
-        let mut input = matrix_input(own, layer, (&names, unit_of(tensors.iter().copied())))?;
+        let columns = tensors.first().map_or(0, |(t, _)| t.mapped.columns() as usize);
+        let names: Vec<String> = tensors.iter().map(|(t, _)| matrix_name(&t.mapped.name, matrix)).collect();
+        let mut input = matrix_input(own, layer, (&names, unit_of(tensors.iter().map(|&(t, _)| t))))?;
         self.report.steps.factors.add(start, Input::factor_operations(columns));
-        let method = Method { encoder: self.job.encoder, options: self.job.options, cancel: self.job.cancel };
-        for (tensor, out) in tensors.iter().zip(out) {
+        for (&(tensor, outputs), out) in tensors.iter().zip(out) {
+            let method = self.job.method(outputs);
             let steps = &mut self.report.steps;
             let (bytes, report) = encode_one(self.job.model, tensor, matrix, input.as_mut(), &method, steps)?;
             self.report.tensors.extend(report);

@@ -4,12 +4,14 @@
 //! far, so that each group of linear maps repairs what the ones before it lost. [`OneShot`] runs no text: it takes the
 //! Hessians of the original model from a file. The result is a [`Stash`] that the pipeline writes from.
 
+mod embedding;
 mod error;
 mod input;
 mod job;
 mod matrices;
 mod moments;
 mod one_shot;
+mod outputs;
 mod pass;
 mod provenance;
 mod report;
@@ -21,6 +23,7 @@ mod target;
 pub use error::CalibratedError;
 pub use job::{Calibrated, Calibration, Source};
 pub use one_shot::OneShot;
+pub use outputs::Outputs;
 pub use provenance::Provenance;
 pub use report::{Report, TensorReport};
 pub use sequential::Sequential;

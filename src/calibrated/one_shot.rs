@@ -6,16 +6,19 @@ use std::time::Instant;
 
 use kquant_formats::hessian::Half;
 
+use super::embedding::encode_embedding;
 use super::input::{Input, Method, unit_of};
 use super::matrices::{LayerMeans, encode_one, matrix_input, matrix_name, needs_layer};
 use super::moments::Means;
+use super::outputs::Outputs;
 use super::report::Report;
 use super::{CalibratedError, Stash};
 use crate::calibrate::pool::{Common, of_mean_square};
 use crate::calibrate::{GroupHessians, HessianFile};
+use crate::encode::gptq::Feedback;
 use crate::encode::gptq::Hessian;
 use crate::encode::{Encoder, gptq};
-use crate::model::Model;
+use crate::model::{EMBEDDING, Model};
 use crate::plan::{Plan, PlannedTensor};
 use crate::progress::Progress;
 
@@ -31,6 +34,8 @@ pub struct OneShot<'a> {
     pub encoder: &'static dyn Encoder,
     /// How the others are rounded.
     pub options: &'a gptq::Options,
+    /// What errors of outputs cost the model.
+    pub outputs: Outputs<'a>,
     /// Bytes for weights, Hessians and encoded tensors.
     pub memory: u64,
     /// Set from outside to stop early.
@@ -56,6 +61,10 @@ impl OneShot<'_> {
         let needed = self.check(&planned)?;
         let mut stash = Stash::new((self.memory - needed) / 2);
         let mut report = Report::default();
+        if let Some(tensor) = planned.get(EMBEDDING) {
+            let table = (self.model, *tensor);
+            encode_embedding(table, &self.outputs, &self.method(None), &mut stash, &mut report)?;
+        }
         let mut done = 0;
         for group in self.file.groups() {
             let tensors: Vec<_> =
@@ -95,7 +104,9 @@ impl OneShot<'_> {
                 }
                 // Of several matrices the layer's mean besides.
                 let squares = if group.matrices() > 1 { 8 } else { 6 };
-                let floats = squares * columns * columns + 4 * tensor.mapped.rows_per_matrix() * columns;
+                let rows = tensor.mapped.rows_per_matrix();
+                let both = Outputs::floats(self.outputs.are_known(), rows, columns);
+                let floats = both + squares * columns * columns + 4 * rows * columns;
                 largest = largest.max(4 * floats);
             }
         }
@@ -148,11 +159,13 @@ impl OneShot<'_> {
     ) -> Result<(), CalibratedError> {
         let tensors: Vec<_> = tensors.iter().copied().filter(|t| !t.copy && t.block.quantized).collect();
         let mut encoded = vec![Vec::new(); tensors.len()];
-        let method = Method { encoder: self.encoder, options: self.options, cancel: self.cancel };
+        let outputs = tensors.iter().map(|t| self.outputs.feedback(&t.mapped.name));
+        let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
         let mut layer = None;
         for matrix in 0..if tensors.is_empty() { 0 } else { group.matrices() } {
             let mut input = self.input(group, (matrix, &tensors), &mut layer, report)?;
-            for (tensor, out) in tensors.iter().zip(&mut encoded) {
+            for ((tensor, outputs), out) in tensors.iter().zip(&outputs).zip(&mut encoded) {
+                let method = self.method(outputs.as_ref());
                 let steps = &mut report.steps;
                 let (bytes, told) = encode_one(self.model, tensor, matrix, input.as_mut(), &method, steps)?;
                 report.tensors.extend(told);
@@ -165,6 +178,10 @@ impl OneShot<'_> {
         Ok(())
     }
 
+    fn method<'b>(&'b self, outputs: Option<&'b Feedback>) -> Method<'b> {
+        Method { encoder: self.encoder, options: self.options, outputs, cancel: self.cancel }
+    }
+
     fn encode(
         &self,
         tensor: &PlannedTensor,
@@ -172,7 +189,8 @@ impl OneShot<'_> {
         stash: &mut Stash,
         report: &mut Report,
     ) -> Result<(), CalibratedError> {
-        let method = Method { encoder: self.encoder, options: self.options, cancel: self.cancel };
+        let outputs = self.outputs.feedback(&tensor.mapped.name)?;
+        let method = self.method(outputs.as_ref());
         let weights = self.model.values(&tensor.mapped)?;
         let encoded = input.encode(tensor, weights, true, &method, &mut report.steps)?;
         Ok(encoded.keep(tensor, stash, report)?)

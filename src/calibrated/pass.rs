@@ -6,13 +6,14 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::input::{Halves, Input, Method, unit_of};
+use super::embedding::encode_embedding;
+use super::input::{Halves, Input, unit_of};
 use super::report::Report;
 use super::sequential::Sequential;
 use super::streams::{Side, Streams};
 use super::{CalibratedError, Stash};
 use crate::encode::Rows;
-use crate::model::stages::{Stage, StageWeights, Stages, State};
+use crate::model::stages::{Replaced, Stage, StageWeights, Stages, State};
 use crate::model::{EMBEDDING, ModelError, OUTPUT};
 use crate::plan::PlannedTensor;
 
@@ -61,11 +62,19 @@ impl Pass<'_> {
     fn embed(&mut self) -> Result<(), CalibratedError> {
         let (model, context) = (self.job.model, self.job.chunks.context());
         let coded = self.tensors.get(EMBEDDING).copied().filter(|t| !t.copy);
-        let encoder = self.job.encoder;
+        if let Some(tensor) = coded {
+            let method = self.job.method(None);
+            let (stash, report) = (&mut self.stash, &mut self.report);
+            encode_embedding((model, tensor), &self.job.outputs, &method, stash, report)?;
+        }
+        let (encoder, stash) = (self.job.encoder, &self.stash);
         for (i, tokens) in self.job.chunks.tokens().chunks(self.tile).enumerate() {
             let original =
                 model.embed_by(tokens, 0, context, |token, out| model.embedding_row(token, out))?;
             let quantized = model.embed_by(tokens, 0, context, |token, out| {
+                if let Some(read) = Replaced::rows(stash, EMBEDDING, u64::from(token), out) {
+                    return read;
+                }
                 model.embedding_row(token, out)?;
                 if let Some(tensor) = coded {
                     let columns = out.len();
@@ -173,9 +182,10 @@ impl Pass<'_> {
         self.report.steps.factors.add(start, Input::factor_operations(columns));
         let Some(mut input) = input else { return Ok(()) };
         self.report.held_out_tokens = input.held_out_tokens();
-        let method = Method { encoder: self.job.encoder, options: self.job.options, cancel: self.job.cancel };
         for name in names {
             let Some(&tensor) = self.tensors.get(name.as_str()).filter(|t| !t.copy) else { continue };
+            let outputs = self.job.outputs.feedback(name)?;
+            let method = self.job.method(outputs.as_ref());
             let weights = self.job.model.values(&tensor.mapped)?;
             let encoded = input.encode(tensor, weights, of_inputs, &method, &mut self.report.steps)?;
             encoded.keep(tensor, &mut self.stash, &mut self.report)?;

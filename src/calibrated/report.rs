@@ -20,6 +20,8 @@ pub struct Report {
 /// The steps of a run.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Steps {
+    /// The backward pass, where rows get feedback; operations are not counted.
+    pub backward: Step,
     /// Both streams through the layers; operations of linear maps alone.
     pub forward: Step,
     /// Sums of products over the tokens.
@@ -51,8 +53,9 @@ impl Step {
 
 impl Steps {
     /// All of them with their names, in order.
-    pub fn named(&self) -> [(&'static str, Step); 5] {
+    pub fn named(&self) -> [(&'static str, Step); 6] {
         [
+            ("backward", self.backward),
             ("forward", self.forward),
             ("moments", self.moments),
             ("factors", self.factors),
@@ -82,6 +85,9 @@ pub struct TensorReport {
     pub damping: f64,
     /// How much of the correction for earlier losses was taken, 0 to 1.
     pub correction: f32,
+    /// Whether rows got feedback, too. Errors are then sums over rows weighted by what the rows cost the model, and that of
+    /// what is written counts how they add up.
+    pub both_sides: bool,
     /// Error of ggml's encoder with this text's importance, estimated from every eighth row.
     pub ggml: f64,
     /// Error of the search.

@@ -9,10 +9,13 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
+use super::input::Method;
+use super::outputs::Outputs;
 use super::pass::Pass;
 use super::report::Report;
 use super::streams::Streams;
 use super::{CalibratedError, Stash};
+use crate::encode::gptq::Feedback;
 use crate::encode::{Encoder, gptq};
 use crate::evaluate::Chunks;
 use crate::model::Model;
@@ -21,6 +24,7 @@ use crate::plan::Plan;
 use crate::progress::Progress;
 
 /// A pass to come.
+#[derive(Clone, Copy)]
 pub struct Sequential<'a> {
     /// The original.
     pub model: &'a Model,
@@ -32,6 +36,8 @@ pub struct Sequential<'a> {
     pub encoder: &'static dyn Encoder,
     /// How the others are rounded.
     pub options: &'a gptq::Options,
+    /// What errors of outputs cost the model.
+    pub outputs: Outputs<'a>,
     /// Whether the output projection gets feedback, too.
     pub with_output: bool,
     /// Bytes for weights, moments, hidden states and buffers.
@@ -54,7 +60,7 @@ impl Sequential<'_> {
     /// When the model cannot be run, an input's statistics are of no use, memory is too little, or the run is cancelled.
     pub fn run(&self) -> Result<(Stash, Report), CalibratedError> {
         let stages = self.model.stages(self.chunks.context())?;
-        let left = self.memory - self.group_bytes(&stages)?;
+        let left = self.memory - self.group_bytes(&stages, self.outputs.are_known())?;
         let (block, tile) = stages.block_and_tile(left / 4);
         let tokens = self.chunks.tokens().len();
         let pass = Pass {
@@ -71,8 +77,18 @@ impl Sequential<'_> {
         pass.run()
     }
 
+    /// Checks that the largest group fits the memory, with feedback over `both_sides` or over columns alone.
+    pub(super) fn check_memory(&self, both_sides: bool) -> Result<(), CalibratedError> {
+        self.group_bytes(&self.model.stages(self.chunks.context())?, both_sides).map(drop)
+    }
+
+    /// How a tensor is encoded whose `outputs` are known, or not.
+    pub(super) fn method<'b>(&'b self, outputs: Option<&'b Feedback>) -> Method<'b> {
+        Method { encoder: self.encoder, options: self.options, outputs, cancel: self.cancel }
+    }
+
     /// Bytes that the largest group takes: moments twice, factor, weights, targets, corrections.
-    fn group_bytes(&self, stages: &Stages) -> Result<u64, CalibratedError> {
+    fn group_bytes(&self, stages: &Stages, both_sides: bool) -> Result<u64, CalibratedError> {
         let mut largest = BTreeMap::new();
         for layer in 0..self.model.hyper.layers {
             for group in stages.of(layer).iter().filter_map(|s| s.group.as_ref()) {
@@ -83,7 +99,9 @@ impl Sequential<'_> {
                 let lost = if group.residual { rows } else { columns };
                 // Of several matrices the layer's moments besides.
                 let squares = if group.by.is_some() { 7 } else { 5 };
-                let floats = squares * columns * columns + (2 * lost + 4 * rows) * columns;
+                let floats = Outputs::floats(both_sides, rows, columns)
+                    + squares * columns * columns
+                    + (2 * lost + 4 * rows) * columns;
                 largest.insert(4 * floats, layer);
             }
         }

@@ -116,6 +116,13 @@ impl Model {
         Ok(values)
     }
 
+    /// Rows `rows` of a tensor, decoded in parallel.
+    pub(crate) fn row_values(&self, tensor: &MappedTensor, rows: Range<u64>) -> Result<Vec<f32>, ModelError> {
+        let mut values = vec![0.0; ((rows.end - rows.start) * tensor.columns()) as usize];
+        self.rows(tensor, rows.start, &mut values)?;
+        Ok(values)
+    }
+
     /// One matrix of a tensor of several, decoded in parallel.
     pub(crate) fn matrix_values(&self, tensor: &MappedTensor, matrix: usize) -> Result<Vec<f32>, ModelError> {
         let rows = tensor.rows_per_matrix();

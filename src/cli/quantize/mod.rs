@@ -3,6 +3,7 @@
 mod calibration;
 mod print;
 mod proof;
+mod quality;
 mod statistics;
 
 use std::io::{self, Write};
@@ -21,6 +22,7 @@ use super::running::{Means, TextArgs, cancel_on_signal};
 use super::{Outcome, bytes, print_json};
 use calibration::calibrate;
 use proof::{Judge, check_divergence};
+use quality::{Quality, Sides};
 use statistics::{encoder, encoder_help, statistics};
 
 const EXAMPLES: &str = "\
@@ -54,6 +56,18 @@ pub(super) struct Args {
     calibrate: Option<PathBuf>,
     #[arg(long, value_name = "NAME", value_parser = encoder, help = encoder_help())]
     encoder: Option<&'static dyn Encoder>,
+    #[arg(long, value_name = "LEVEL", value_enum, help = quality::HELP, conflicts_with = "encoder")]
+    quality: Option<Quality>,
+    /// Over what errors are fed back: columns of a row, or both, rows by what their outputs cost the model as well, which takes a
+    /// backward pass (or statistics of `kquant calibrate --fisher`).
+    #[arg(long, value_name = "SIDES", value_enum)]
+    feedback: Option<Sides>,
+    /// With feedback over both: how often each row is encoded again with all others as they are.
+    #[arg(long, value_name = "N", default_value_t = gptq::Options::default().row_passes)]
+    passes: usize,
+    /// With feedback over both: what the labels of the backward pass are drawn by.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
     /// Round output.weight with feedback from the text, too.
     #[arg(long, requires = "calibrate")]
     output_tensor: bool,

@@ -10,6 +10,7 @@ use kquant::model::Products;
 use kquant::quantize::Statistics;
 use kquant::verify::file_sha256;
 
+use super::quality::Quality;
 use super::{Args, means};
 use crate::cli::calibrate::importance;
 
@@ -33,7 +34,15 @@ const DEFAULTS: &str = "gptq with --calibrate or Hessians, auto with --imatrix, 
 impl Args {
     /// The encoder asked for, or the best for the statistics at hand.
     pub(super) fn encoder(&self) -> anyhow::Result<&'static dyn Encoder> {
+        let asked = self.quality_encoder();
+        if (asked.is_some() || self.feedback.is_some()) && self.calibrate.is_none() && self.imatrix.is_none()
+        {
+            bail!(
+                "--quality and --feedback need a text: give --calibrate TEXT, or --imatrix with statistics of one"
+            );
+        }
         let name = match (&self.calibrate, &self.imatrix) {
+            _ if asked.is_some() => asked.unwrap_or_default(),
             (Some(_), _) => "gptq",
             (None, Some(path)) if has_hessians(path)? => "gptq",
             (None, Some(_)) => "auto",
@@ -57,6 +66,10 @@ fn has_hessians(path: &Path) -> anyhow::Result<bool> {
 
 /// Statistics as the arguments ask for them; where only importance is wanted of a text, the model is run now.
 pub(super) fn statistics(args: &Args, encoder: &dyn Encoder) -> anyhow::Result<Statistics> {
+    let both_sides = args.both_sides()?;
+    if both_sides && !encoder.wants_hessians() {
+        bail!("--feedback both is of --encoder gptq: leave out --encoder {}", encoder.name());
+    }
     let source = match (&args.calibrate, &args.imatrix) {
         (None, None) => return Ok(Statistics::None),
         (None, Some(path)) if encoder.wants_hessians() => {
@@ -84,7 +97,17 @@ pub(super) fn statistics(args: &Args, encoder: &dyn Encoder) -> anyhow::Result<S
         }
     };
     let (model, source) = source;
-    let options = gptq::Options { rounds: args.rounds, ..gptq::Options::default() };
-    let calibration = Calibration { model, source, options, with_output: args.output_tensor };
+    match &source {
+        Source::Statistics { path, file } if both_sides && file.description().fishers.is_none() => bail!(
+            "{}: has no Fisher matrices, which feedback over both sides needs; make it with `kquant calibrate --fisher`, or give \
+             --calibrate TEXT",
+            path.display()
+        ),
+        _ => {}
+    }
+    let options = gptq::Options { rounds: args.rounds, row_passes: args.passes, ..gptq::Options::default() };
+    let with_output = args.output_tensor || args.quality == Some(Quality::Best);
+    let both_sides = both_sides.then_some(args.seed);
+    let calibration = Calibration { model, source, options, both_sides, with_output };
     Ok(Statistics::Calibration(Box::new(calibration)))
 }

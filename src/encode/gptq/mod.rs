@@ -7,6 +7,7 @@
 //! | `feedback` | their damped factors, `H' = U D U'`, and solutions of `x H' = y` |
 //! | `rounding` | sequential rounding with error feedback (LDLQ, arXiv 2307.13304) |
 //! | `start` | the codes of the diagonal search, which rows start from |
+//! | `both` | the same over rows as well, with the Fisher matrix of the outputs |
 //! | `sweep` | scales and codes improved block by block |
 //! | `judge` | losses on the statistics that decide |
 //! | `tile` | rows side by side |
@@ -17,6 +18,7 @@
 use kquant_kernels::block::BlockType;
 use kquant_kernels::lattice::{Lattice, UNIT, Vectors};
 
+mod both;
 mod factor;
 mod feedback;
 mod hessian;
@@ -28,8 +30,11 @@ mod start;
 mod sweep;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_both;
 mod tile;
 
+pub use both::BothSides;
 pub use feedback::{Damping, Feedback, FeedbackError};
 pub use hessian::Hessian;
 pub use options::{Options, Start};

@@ -25,22 +25,32 @@ pub struct Options {
     pub rounds: usize,
     /// Sweeps over the codes in each round.
     pub sweeps: usize,
+    /// With feedback over rows: how often each row is encoded again with all others fixed.
+    pub row_passes: usize,
 }
 
 impl Default for Options {
     /// On a small trained model more of all this takes 3 to 5 % off the KL divergence at 2 and 3 bits, for several times
     /// the time: `kernels/NOTES.md`.
     fn default() -> Self {
-        Self { starts: &[Start::Importance], passes: 0, rounds: 1, sweeps: 1 }
+        Self { starts: &[Start::Importance], passes: 0, rounds: 1, sweeps: 1, row_passes: 1 }
     }
 }
 
 impl Options {
-    /// Floating-point operations of the matrix products that `rows` rows of `columns` columns take.
-    pub fn operations(&self, rows: u64, columns: usize) -> f64 {
+    /// Floating-point operations of the matrix products that `rows` rows of `columns` columns take, with feedback over
+    /// `both_sides` or over columns alone.
+    pub fn operations(&self, rows: u64, columns: usize, both_sides: bool) -> f64 {
         // In units of rows * columns²: a rounding or a judgement takes one, the fit of scales or a sweep two each.
         let judged = 1 + self.rounds.max(1);
         let units = self.starts.len() + 3 * self.passes + (2 + 2 * self.sweeps) * self.rounds + judged;
-        units as f64 * rows as f64 * (columns as f64).powi(2)
+        let once = units as f64 * rows as f64 * (columns as f64).powi(2);
+        if !both_sides {
+            return once;
+        }
+        let passes = self.row_passes as f64;
+        let (across, along) =
+            ((rows as f64).powi(2) * columns as f64, rows as f64 * (columns as f64).powi(2));
+        (1.0 + passes) * (once + 2.0 * along) + (3.0 + 2.0 * passes) * across
     }
 }

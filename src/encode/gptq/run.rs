@@ -35,6 +35,13 @@ impl Losses {
         self.sampled.iter_mut().zip(other.sampled).for_each(|(sum, x)| *sum += x);
     }
 
+    /// Weighted with `weight`.
+    pub(super) fn times(mut self, weight: f64) -> Self {
+        let sums = self.sampled.iter_mut().chain([&mut self.search, &mut self.result]);
+        sums.for_each(|sum| *sum *= weight);
+        self
+    }
+
     /// Of the type's own encoder, estimated from every eighth row; not a number if the search left no error there.
     pub fn ggml(&self) -> f64 {
         let [ggml, search] = self.sampled;
@@ -59,6 +66,21 @@ pub fn encode(
     options: &Options,
     out: &mut [u8],
 ) -> Losses {
+    let mut total = Losses::default();
+    let rows = encode_rows(feedback, held_out, lattice, targets, options, out);
+    rows.iter().for_each(|row| total.add(row));
+    total
+}
+
+/// [`encode`], with the losses row by row.
+pub(super) fn encode_rows(
+    feedback: &Feedback,
+    held_out: Option<&Hessian>,
+    lattice: &'static Lattice,
+    targets: &[f32],
+    options: &Options,
+    out: &mut [u8],
+) -> Vec<Losses> {
     let n = feedback.columns;
     let row_bytes = n / lattice.block.elements * lattice.block.bytes;
     let rows = targets.len() / n;
@@ -80,9 +102,7 @@ pub fn encode(
     let strips = strips_for(rows);
     let tiles = targets.par_chunks(strips * LANES * n).zip(out.par_chunks_mut(strips * LANES * row_bytes));
     let losses: Vec<Vec<Losses>> = tiles.map(|(targets, out)| job.encode_tile(targets, out)).collect();
-    let mut total = Losses::default();
-    losses.iter().flatten().for_each(|row| total.add(row));
-    total
+    losses.concat()
 }
 
 struct Job<'a> {

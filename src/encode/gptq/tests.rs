@@ -28,7 +28,7 @@ impl Noise {
 const FACTORS: usize = 64;
 
 /// Inputs that share factors of falling strength, and have channels of different scale.
-struct Source {
+pub(super) struct Source {
     columns: usize,
     /// `[FACTORS][columns]`
     loadings: Vec<f32>,
@@ -36,7 +36,7 @@ struct Source {
 }
 
 impl Source {
-    fn new(columns: usize) -> Self {
+    pub(super) fn new(columns: usize) -> Self {
         let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
         let strength = |f: usize| ((f + 1) as f32).powf(-0.5);
         let loadings = (0..FACTORS * columns).map(|i| strength(i / columns) * noise.normal()).collect();
@@ -44,7 +44,7 @@ impl Source {
         Self { columns, loadings, scales }
     }
 
-    fn hessian(&self, tokens: usize, seed: u64) -> Hessian {
+    pub(super) fn hessian(&self, tokens: usize, seed: u64) -> Hessian {
         let n = self.columns;
         let mut noise = Noise(seed | 1);
         let factors: Vec<f32> = (0..tokens * FACTORS).map(|_| noise.normal()).collect();
@@ -66,22 +66,22 @@ impl Source {
     }
 }
 
-fn weights(rows: usize, columns: usize) -> Vec<f32> {
+pub(super) fn weights(rows: usize, columns: usize) -> Vec<f32> {
     let mut noise = Noise(7);
     (0..rows * columns).map(|_| 0.02 * noise.heavy()).collect()
 }
 
-fn lattice(name: &str) -> &'static Lattice {
+pub(super) fn lattice(name: &str) -> &'static Lattice {
     let block = by_name(name).unwrap();
     lattice_for(block).or_else(|| Lattice::of(block)).unwrap()
 }
 
-fn feedback(hessian: &Hessian) -> Feedback {
+pub(super) fn feedback(hessian: &Hessian) -> Feedback {
     Feedback::new(hessian.clone(), Damping::for_tokens(hessian.columns, hessian.tokens)).unwrap()
 }
 
 /// For the type `name`.
-fn feedback_for(name: &str, hessian: &Hessian) -> Feedback {
+pub(super) fn feedback_for(name: &str, hessian: &Hessian) -> Feedback {
     let damping = Damping::for_tokens(hessian.columns, hessian.tokens);
     Feedback::in_units(hessian.clone(), damping, unit_of(by_name(name).unwrap())).unwrap()
 }
@@ -102,11 +102,17 @@ fn encoded(
     (bytes, losses)
 }
 
+/// `count` weights out of `bytes`.
+pub(super) fn decoded(lattice: &Lattice, bytes: &[u8], count: usize) -> Vec<f32> {
+    let mut decoded = vec![0.0; count];
+    (lattice.block.decode)(bytes, &mut decoded);
+    decoded
+}
+
 /// `e H e'` of every row.
 fn losses(hessian: &Hessian, lattice: &Lattice, bytes: &[u8], targets: &[f32]) -> Vec<f64> {
     let n = hessian.columns;
-    let mut decoded = vec![0.0; targets.len()];
-    (lattice.block.decode)(bytes, &mut decoded);
+    let decoded = decoded(lattice, bytes, targets.len());
     let rows = decoded.chunks_exact(n).zip(targets.chunks_exact(n));
     rows.map(|(decoded, row)| {
         let e: Vec<f64> = decoded.iter().zip(row).map(|(a, b)| f64::from(a - b)).collect();

@@ -1,0 +1,62 @@
+//! The table of embeddings, encoded with feedback over its columns.
+//!
+//! The error `e` of a row that is looked up enters the stream as it is and costs `e G e'`, G the Fisher matrix of the stream
+//! after the lookup: the same for every row. A table that is the output projection as well also changes a logit by `e x'`, x the
+//! final norm's output; with `p (1 - p)` for the curvature of the softmax that costs `S e H e'`, summed over the vocabulary, H the
+//! mean outer product of x and S the sum of `p (1 - p)`.
+
+use super::input::{Input, Method};
+use super::moments::Means;
+use super::outputs::Outputs;
+use super::report::Report;
+use super::{CalibratedError, Stash};
+use crate::encode::gptq::{self, Hessian, Losses};
+use crate::model::{EMBEDDING, Model, OUTPUT};
+use crate::plan::PlannedTensor;
+
+/// Rows encoded at a time.
+const SLAB: u64 = 4096;
+
+/// Encodes the table `tensor` of `model` into `stash`, if it is known what its errors cost and its type has use for it; says
+/// whether it did.
+pub(super) fn encode_embedding(
+    (model, tensor): (&Model, &PlannedTensor),
+    outputs: &Outputs,
+    method: &Method,
+    stash: &mut Stash,
+    report: &mut Report,
+) -> Result<bool, CalibratedError> {
+    let (Some(lattice), false) = (gptq::lattice_for(tensor.block), tensor.copy) else { return Ok(false) };
+    let Some(hessian) = cost(model, outputs)? else { return Ok(false) };
+    let names = [EMBEDDING.to_owned()];
+    let unit = gptq::unit_of(tensor.block);
+    let Some(input) = Input::new(Means { hessian, cross: None }, None, (&names, unit))? else {
+        return Ok(false);
+    };
+    let (rows, columns) = (tensor.mapped.rows(), tensor.mapped.columns() as usize);
+    let row_bytes = columns / tensor.block.elements * tensor.block.bytes;
+    let (mut bytes, mut losses) = (vec![0; tensor.bytes as usize], Losses::default());
+    let start = std::time::Instant::now();
+    for (first, out) in (0..rows).step_by(SLAB as usize).zip(bytes.chunks_mut(SLAB as usize * row_bytes)) {
+        let weights = model.row_values(&tensor.mapped, first..rows.min(first + SLAB))?;
+        losses.add(&input.round(lattice, &weights, method, out)?);
+    }
+    report.steps.rounding.add(start, method.options.operations(rows, columns, false));
+    report.tensors.push(input.report(tensor, 0.0, &losses));
+    stash.insert(&tensor.mapped.name, tensor.block, columns, bytes)?;
+    Ok(true)
+}
+
+/// What errors of the table's columns cost.
+fn cost(model: &Model, outputs: &Outputs) -> Result<Option<Hessian>, CalibratedError> {
+    let Some(mut lookup) = outputs.fisher(EMBEDDING)? else { return Ok(None) };
+    if model.find(OUTPUT).is_some() {
+        return Ok(Some(lookup));
+    }
+    let Some((inputs, curvature)) = outputs.output_role()? else { return Ok(None) };
+    let scale = model.hyper.embedding_scale * model.hyper.embedding_scale;
+    for (lookup, input) in lookup.mean.iter_mut().zip(&inputs.mean) {
+        *lookup = scale * *lookup + curvature * input;
+    }
+    Ok(Some(lookup))
+}
