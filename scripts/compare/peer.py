@@ -31,8 +31,8 @@ def memory():
 def main(args):
     """Runs what the words of the command line say."""
     match args:
-        case ["decode", path, chunks, threads, logits]:
-            decode(path, int(chunks), int(threads), logits == "all")
+        case ["decode", path, chunks, threads]:
+            decode(path, int(chunks), int(threads))
         case ["quantize", source, target, file_type, threads, pure, ends, importance]:
             quantize(source, target, file_type, int(threads), pure == "pure", ends, importance)
         case ["convert", folder, template, target]:
