@@ -18,10 +18,10 @@ use super::iq1_s::{BOOK, SHIFT};
 use super::layout::{decode_blocks, from_f16, to_f16};
 use super::points::Codebook;
 use super::row::with_importance;
-use super::ternary::{Best, Cut, D, DOWN, Group, GroupFit, UP, sorted, vanishes};
+use super::ternary::{D, DOWN, Group, GroupFit, Sums, UP, sorted, vanishes};
 use super::vectors::{self, Pack, Packed};
 use super::{BlockType, Importance, codebook, grid};
-use crate::lanes::{Lanes, MOST, in_lanes};
+use crate::lanes::{Lanes, in_lanes};
 use crate::lattice::{Float, Lattice, Layout, Points, Signs, Vectors};
 use crate::search::rounding::nearest_int;
 use crate::search::weights::{importance_weights, squares, sum_of_squares};
@@ -116,7 +116,7 @@ fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
 }
 
 const GROUPS: usize = 16;
-const GROUP: usize = 16;
+pub(super) const GROUP: usize = 16;
 /// Places of a cut, up to a whole number of vectors.
 const PADDED: usize = 32;
 /// A group whose largest magnitude is below this is all zero.
@@ -157,52 +157,17 @@ fn encode_block<V: Lanes>(
             None => squares(&x[g]),
         };
         if !vanishes(&x[g], ZERO) {
-            let group = Group { x: &x[g], weights: &weights[g], order: sorted(&x[g]) };
-            *fit = group.to_points::<V, 2>(book, best_cut::<V>(&group), shift, |shifts| 3 - shifts);
+            let group = Group { x: &x[g], weights: &weights[g], order: sorted::<V, GROUP>(&x[g]) };
+            let halves = Half::both(&group);
+            *fit = group.to_points::<V, 2>(book, halves.best_cut::<V>(&group), shift, |shifts| 3 - shifts);
         }
     }
     write_block(book, x, &weights, &fits, out);
 }
 
-/// The best pair of cuts with any shifts.
-#[inline(always)]
-fn best_cut<V: Lanes>(group: &Group<'_, GROUP>) -> Cut {
-    let halves = [Half::new(group, 0), Half::new(group, 1)];
-    let mut best = Best::new();
-    for first in 0..=GROUP {
-        for start in (first / V::LANES * V::LANES..=GROUP).step_by(V::LANES) {
-            let one = halves[0].products::<V>(first, start);
-            let other = halves[1].products::<V>(first, start);
-            let (mut qx, mut qq) = ([[0.0; MOST]; 4], [[0.0; MOST]; 4]);
-            let mut beaten = false;
-            for shifts in 0..4 {
-                let (one, other) = (one[shifts >> 1], other[shifts & 1]);
-                let (sum_qx, sum_qq) = (one.0 + other.0, one.1 + other.1);
-                beaten |= best.beaten(sum_qx, sum_qq);
-                sum_qx.store(&mut qx[shifts]);
-                sum_qq.store(&mut qq[shifts]);
-            }
-            if beaten {
-                for second in first.max(start)..(start + V::LANES).min(GROUP + 1) {
-                    for shifts in 0..4 {
-                        best.offer(
-                            first,
-                            second,
-                            shifts,
-                            qx[shifts][second - start],
-                            qq[shifts][second - start],
-                        );
-                    }
-                }
-            }
-        }
-    }
-    best.cut
-}
-
 /// Sums over the first elements, in their order, of those that belong to one of the group's two points; up to a whole
 /// number of vectors.
-struct Half {
+pub(super) struct Half {
     /// `Σ w·x`
     x: [f32; PADDED],
     /// `Σ w`
@@ -210,6 +175,11 @@ struct Half {
 }
 
 impl Half {
+    #[inline(always)]
+    pub(super) fn both(group: &Group<'_, GROUP>) -> [Self; 2] {
+        [Self::new(group, 0), Self::new(group, 1)]
+    }
+
     #[inline(always)]
     fn new(group: &Group<'_, GROUP>, half: usize) -> Self {
         let mut sums = Self { x: [0.0; PADDED], w: [0.0; PADDED] };
@@ -224,22 +194,34 @@ impl Half {
         sums
     }
 
-    /// `Σ w·q·x` and `Σ w·q²` with the cuts at `first` and, lane by lane, at the places from `start` on; with values shifted
-    /// up, then down. The three values are one apart, so that each cut takes away its sum from what all elements at the
-    /// largest value would give.
+    /// The three values are one apart, so that each cut takes away its sum from what all elements at the largest value would
+    /// give.
     #[inline(always)]
-    fn products<V: Lanes>(&self, first: usize, start: usize) -> [(V, V); 2] {
+    fn products<V: Lanes>(&self, [low, middle, high]: [f32; 3], first: usize, start: usize) -> (V, V) {
         let cuts = V::splat(self.x[first]) + V::load(&self.x[start..]);
         let second = V::load(&self.w[start..]);
-        let mut products = [(cuts, cuts); 2];
-        for (products, [low, middle, high]) in products.iter_mut().zip([UP, DOWN]) {
-            let squares = self.w[first] * (low * low - middle * middle) + self.w[GROUP] * high * high;
-            *products = (
-                V::splat(self.x[GROUP] * high) - cuts,
-                second * V::splat(middle * middle - high * high) + V::splat(squares),
-            );
-        }
-        products
+        let squares = self.w[first] * (low * low - middle * middle) + self.w[GROUP] * high * high;
+        (
+            V::splat(self.x[GROUP] * high) - cuts,
+            second * V::splat(middle * middle - high * high) + V::splat(squares),
+        )
+    }
+}
+
+impl Sums<GROUP> for [Half; 2] {
+    /// Bit 1 is the first point's, bit 0 the second's.
+    const CHOICES: usize = 4;
+
+    #[inline(always)]
+    fn products<V: Lanes>(&self, shifts: usize, first: usize, start: usize) -> (V, V) {
+        let one = self[0].products::<V>(if shifts < 2 { UP } else { DOWN }, first, start);
+        let other = self[1].products::<V>(if shifts & 1 == 0 { UP } else { DOWN }, first, start);
+        (one.0 + other.0, one.1 + other.1)
+    }
+
+    #[inline(always)]
+    fn shift(shifts: usize) -> f32 {
+        0.5 * (shift(shifts, 0) + shift(shifts, 1))
     }
 }
 

@@ -15,10 +15,10 @@ use std::sync::LazyLock;
 use super::layout::{decode_blocks, from_f16, to_f16};
 use super::points::Codebook;
 use super::row::with_importance;
-use super::ternary::{Best, Cut, D, DOWN, Group, GroupFit, UP, sorted, vanishes};
+use super::ternary::{D, DOWN, Group, GroupFit, Sums, UP, sorted, vanishes};
 use super::vectors::{self, Pack, Packed};
 use super::{BlockType, Importance, codebook, grid};
-use crate::lanes::{Lanes, MOST, in_lanes};
+use crate::lanes::{Lanes, in_lanes};
 use crate::lattice::{Float, Lattice, Layout, Points, Signs, Vectors};
 use crate::search::rounding::nearest_int;
 use crate::search::weights::{importance_weights, squares, sum_of_squares};
@@ -113,7 +113,7 @@ fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
 }
 
 const GROUPS: usize = 8;
-const GROUP: usize = 32;
+pub(super) const GROUP: usize = 32;
 /// Places of a cut, up to a whole number of vectors.
 const PADDED: usize = 48;
 /// A group whose largest magnitude is below this is all zero.
@@ -150,73 +150,61 @@ fn encode_block<V: Lanes>(
                 Some(importance) => importance_weights(&x[g], &importance[g], variance),
                 None => squares(&x[g]),
             };
-            let group = Group { x: &x[g], weights: &weights, order: sorted(&x[g]) };
-            let shift = |shifts, _| if shifts == 0 { SHIFT } else { -SHIFT };
-            *fit = group.to_points::<V, 4>(book, best_cut::<V>(&group), shift, |shifts| 1 - shifts);
+            let group = Group { x: &x[g], weights: &weights, order: sorted::<V, GROUP>(&x[g]) };
+            let cut = Running::new(&group).best_cut::<V>(&group);
+            *fit =
+                group.to_points::<V, 4>(book, cut, |shifts, _| Running::shift(shifts), |shifts| 1 - shifts);
         }
     }
     write_block(&fits, out);
 }
 
-/// The best pair of cuts, all values shifted up (0) or down (1).
-#[inline(always)]
-fn best_cut<V: Lanes>(group: &Group<'_, GROUP>) -> Cut {
-    // Up to a whole number of vectors; what is past the last place is never offered.
-    let (mut sum_x, mut sum_w) = ([0.0f32; PADDED], [0.0f32; PADDED]);
-    for (j, &place) in group.order.iter().enumerate() {
-        let (x, w) = (group.x[usize::from(place)], group.weights[usize::from(place)]);
-        sum_x[j + 1] = sum_x[j] + w * x;
-        sum_w[j + 1] = sum_w[j] + w;
-    }
-    let mut best = Best::new();
-    for first in 0..=GROUP {
-        for start in (first / V::LANES * V::LANES..=GROUP).step_by(V::LANES) {
-            let (mut qx, mut qq) = ([[0.0; MOST]; 2], [[0.0; MOST]; 2]);
-            let mut beaten = false;
-            for (shifts, values) in [UP, DOWN].into_iter().enumerate() {
-                let sum_qx = products::<V>(&sum_x, first, start, values);
-                let sum_qq = squares_of::<V>(&sum_w, first, start, values);
-                beaten |= best.beaten(sum_qx, sum_qq);
-                sum_qx.store(&mut qx[shifts]);
-                sum_qq.store(&mut qq[shifts]);
-            }
-            if beaten {
-                for second in first.max(start)..(start + V::LANES).min(GROUP + 1) {
-                    for shifts in 0..2 {
-                        best.offer(
-                            first,
-                            second,
-                            shifts,
-                            qx[shifts][second - start],
-                            qq[shifts][second - start],
-                        );
-                    }
-                }
-            }
+/// Sums over the first elements by size, up to a whole number of vectors; what is past the last place is never offered.
+pub(super) struct Running {
+    /// `Σ w·x`
+    x: [f32; PADDED],
+    /// `Σ w`
+    w: [f32; PADDED],
+}
+
+impl Running {
+    #[inline(always)]
+    pub(super) fn new(group: &Group<'_, GROUP>) -> Self {
+        let mut sums = Self { x: [0.0; PADDED], w: [0.0; PADDED] };
+        for (j, &place) in group.order.iter().enumerate() {
+            let (x, w) = (group.x[usize::from(place)], group.weights[usize::from(place)]);
+            sums.x[j + 1] = sums.x[j] + w * x;
+            sums.w[j + 1] = sums.w[j] + w;
         }
+        sums
     }
-    best.cut
 }
 
-/// `Σ w·q·x` with the cuts at `first` and, lane by lane, at the places from `start` on.
+/// Sums of the three runs.
 #[inline(always)]
-fn products<V: Lanes>(sums: &[f32; PADDED], first: usize, start: usize, [low, middle, high]: [f32; 3]) -> V {
-    let (at_first, at_second, all) = (V::splat(sums[first]), V::load(&sums[start..]), V::splat(sums[GROUP]));
-    at_first * V::splat(low) + (at_second - at_first) * V::splat(middle) + (all - at_second) * V::splat(high)
+fn runs<V: Lanes>(sums: &[f32; PADDED], first: usize, start: usize) -> [V; 3] {
+    let (one, two, all) = (V::splat(sums[first]), V::load(&sums[start..]), V::splat(sums[GROUP]));
+    [one, two - one, all - two]
 }
 
-/// `Σ w·q²`, likewise.
-#[inline(always)]
-fn squares_of<V: Lanes>(
-    sums: &[f32; PADDED],
-    first: usize,
-    start: usize,
-    [low, middle, high]: [f32; 3],
-) -> V {
-    let (at_first, at_second, all) = (V::splat(sums[first]), V::load(&sums[start..]), V::splat(sums[GROUP]));
-    at_first * V::splat(low) * V::splat(low)
-        + (at_second - at_first) * V::splat(middle) * V::splat(middle)
-        + (all - at_second) * V::splat(high) * V::splat(high)
+impl Sums<GROUP> for Running {
+    /// All values up (0) or down (1).
+    const CHOICES: usize = 2;
+
+    #[inline(always)]
+    fn products<V: Lanes>(&self, shifts: usize, first: usize, start: usize) -> (V, V) {
+        let [low, middle, high] = if shifts == 0 { UP } else { DOWN };
+        let (low, middle, high) = (V::splat(low), V::splat(middle), V::splat(high));
+        let ([x0, x1, x2], [w0, w1, w2]) =
+            (runs::<V>(&self.x, first, start), runs::<V>(&self.w, first, start));
+        let squares = w0 * low * low + w1 * middle * middle + w2 * high * high;
+        (x0 * low + x1 * middle + x2 * high, squares)
+    }
+
+    #[inline(always)]
+    fn shift(shifts: usize) -> f32 {
+        if shifts == 0 { SHIFT } else { -SHIFT }
+    }
 }
 
 #[inline(always)]

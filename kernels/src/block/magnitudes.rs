@@ -3,8 +3,9 @@
 //!
 //! `weight = scale * (2 * level + 1)`, with its sign. Source: ggml's `quantize_row_iq2_xxs_impl` and its four siblings.
 
+use super::contenders::Room;
 use super::points::{Codebook, Found, Odd};
-use crate::lanes::{Lanes, MOST};
+use crate::lanes::{Lanes, MOST, to_slice, transposed};
 use crate::search::nonnegative;
 use crate::search::rounding::nearest_int;
 use crate::search::weights::{importance_weights, squares, sum_of_squares};
@@ -56,9 +57,9 @@ pub(super) struct GroupFit<const P: usize, const S: usize> {
 }
 
 /// Magnitudes of a group, their weights, and the square roots of those.
-struct Group<const N: usize> {
-    x: [f32; N],
-    weights: [f32; N],
+struct Group<'a, const N: usize> {
+    x: &'a [f32; N],
+    weights: &'a [f32; N],
     roots: [f32; N],
 }
 
@@ -78,58 +79,48 @@ pub(super) fn fit<
     importance: Option<&[[f32; N]; G]>,
 ) -> [GroupFit<P, S>; G] {
     let variance = rules.variance * sum_of_squares(x.as_flattened()) / ELEMENTS as f32;
-    let mut fits = [GroupFit { scale: 0.0, points: [0; P], signs: [0; S] }; G];
-    for (g, fit) in fits.iter_mut().enumerate() {
-        let weights = match importance {
+    let mut all = Superblock { x: [[0.0; N]; G], weights: [[0.0; N]; G] };
+    let mut signs = [[0u8; S]; G];
+    for g in 0..G {
+        all.weights[g] = match importance {
             Some(importance) => importance_weights(&x[g], &importance[g], variance),
             // Only IQ3_S can be without.
             None => squares(&x[g]),
         };
-        *fit = fit_group::<V, N, D, P, S>(rules, book, &x[g], weights);
+        (all.x[g], signs[g]) = split_signs::<N, S>(&x[g], &all.weights[g], rules.even_signs);
+    }
+    let scales = if rules.first_fit { all.first_scales::<V>(rules) } else { [0.0; G] };
+    let mut room = Room::NEW;
+    let mut fits = [GroupFit { scale: 0.0, points: [0; P], signs: [0; S] }; G];
+    for g in 0..G {
+        let mut roots = all.weights[g];
+        for root in &mut roots {
+            *root = root.sqrt();
+        }
+        let group = Group { x: &all.x[g], weights: &all.weights[g], roots };
+        fits[g] = group.fit::<V, D, P, S>(rules, book, scales[g], signs[g], &mut room);
     }
     fits
 }
 
-#[inline(always)]
-fn fit_group<V: Lanes, const N: usize, const D: usize, const P: usize, const S: usize>(
-    rules: &Rules,
-    book: &Codebook<D>,
-    x: &[f32; N],
-    weights: [f32; N],
-) -> GroupFit<P, S> {
-    let (x, mut signs) = split_signs::<N, S>(x, &weights, rules.even_signs);
-    let mut roots = weights;
-    for root in &mut roots {
-        *root = root.sqrt();
+/// Magnitudes of all groups and their weights.
+struct Superblock<const N: usize, const G: usize> {
+    x: [[f32; N]; G],
+    weights: [[f32; N]; G],
+}
+
+impl<const N: usize, const G: usize> Superblock<N, G> {
+    /// Scales of the groups' fits to consecutive integers.
+    #[inline(always)]
+    fn first_scales<V: Lanes>(&self, rules: &Rules) -> [f32; G] {
+        let mut scales = [0.0; G];
+        for first in (0..G).step_by(V::LANES) {
+            let (x, weights) = (transposed(&self.x[first..]), transposed(&self.weights[first..]));
+            let fit = nonnegative::fit::<V, N>(&x, &weights, rules.levels + 1);
+            to_slice(fit.scale, &mut scales[first..]);
+        }
+        scales
     }
-    let group = Group { x, weights, roots };
-    let nothing = GroupFit { scale: 0.0, points: [0; P], signs: [0; S] };
-    let mut largest = group.x[0];
-    for &v in &group.x {
-        largest = if largest > v { largest } else { v };
-    }
-    if largest < rules.zero {
-        return nothing;
-    }
-    let top = f32::from(2 * rules.levels - 1);
-    let (mut scale, reach) = if rules.first_fit {
-        let scale = nonnegative::fit(&group.x, &group.weights, rules.levels + 1).scale;
-        (scale, scale * f32::from(rules.levels))
-    } else {
-        (largest / top, largest)
-    };
-    if reach <= 0.0 {
-        return nothing;
-    }
-    // Where nothing counts no scale is better than another: then these stay.
-    let mut points = [Found { number: 0, exact: rules.again != Again::AllIfInexact }; P];
-    group.best_of_grid::<V, D, P>(rules, book, reach, &mut scale, &mut points);
-    group.search_again::<V, D, P>(rules, book, &mut scale, &mut points);
-    if scale < 0.0 {
-        scale = -scale;
-        signs = signs.map(|signs| !signs);
-    }
-    GroupFit { scale, points: points.map(|found| found.number), signs }
 }
 
 /// Magnitudes and signs. Where the number of negative ones must be even, the element that counts least changes its sign.
@@ -165,7 +156,42 @@ fn split_signs<const N: usize, const S: usize>(
     (magnitudes, signs)
 }
 
-impl<const N: usize> Group<N> {
+impl<const N: usize> Group<'_, N> {
+    /// `first` is the scale of the first fit.
+    #[inline(always)]
+    fn fit<V: Lanes, const D: usize, const P: usize, const S: usize>(
+        &self,
+        rules: &Rules,
+        book: &Codebook<D>,
+        first: f32,
+        mut signs: [u8; S],
+        room: &mut Room,
+    ) -> GroupFit<P, S> {
+        let nothing = GroupFit { scale: 0.0, points: [0; P], signs: [0; S] };
+        let mut largest = self.x[0];
+        for &v in self.x {
+            largest = if largest > v { largest } else { v };
+        }
+        if largest < rules.zero {
+            return nothing;
+        }
+        let top = f32::from(2 * rules.levels - 1);
+        let (mut scale, reach) =
+            if rules.first_fit { (first, first * f32::from(rules.levels)) } else { (largest / top, largest) };
+        if reach <= 0.0 {
+            return nothing;
+        }
+        // Where nothing counts no scale is better than another: then these stay.
+        let mut points = [Found { number: 0, exact: rules.again != Again::AllIfInexact }; P];
+        self.best_of_grid::<V, D, P>(rules, book, reach, &mut scale, &mut points, room);
+        self.search_again::<V, D, P>(rules, book, &mut scale, &mut points);
+        if scale < 0.0 {
+            scale = -scale;
+            signs = signs.map(|signs| !signs);
+        }
+        GroupFit { scale, points: points.map(|found| found.number), signs }
+    }
+
     /// Tries every scale of the grid, each judged with its own least-squares scale. Scales side by side: they do not wait for
     /// each other.
     #[inline(always)]
@@ -176,28 +202,39 @@ impl<const N: usize> Group<N> {
         reach: f32,
         scale: &mut f32,
         points: &mut [Found; P],
+        room: &mut Room,
     ) {
         let count = 2 * rules.steps as usize + 1;
-        let mut inverses = [0.0; CANDIDATES];
-        for (c, inverse) in inverses.iter_mut().enumerate() {
+        let (mut inverses, mut scales) = ([0.0; CANDIDATES], [0.0; CANDIDATES]);
+        for (c, (inverse, scale)) in inverses.iter_mut().zip(&mut scales).enumerate() {
             let step = c as i32 - rules.steps;
             *inverse = (f32::from(2 * rules.levels - 1) + step as f32 * rules.step) / reach;
+            *scale = 1.0 / *inverse;
         }
         let codes = self.codes::<V, D, P, CANDIDATES>(rules, &inverses);
-        let mut found = [[Found::default(); P]; CANDIDATES];
+        let mut found = [[Found::default(); CANDIDATES]; P];
         let mut odds = [[0.0f32; CANDIDATES]; N];
-        for (c, found) in found.iter_mut().take(count).enumerate() {
-            for (k, found) in found.iter_mut().enumerate() {
-                *found = self.find::<V, D>(book, k, codes[k][c], 1.0 / inverses[c]);
-                for (i, &odd) in book.odds(found.number).iter().enumerate() {
-                    odds[D * k + i][c] = odd;
+        if book.has_long_lists() {
+            for k in 0..P {
+                let (x, roots) = (&self.x.as_chunks().0[k], &self.roots.as_chunks().0[k]);
+                book.find_each::<V>(&codes[k][..count], x, roots, &scales, &mut found[k], room);
+            }
+        }
+        for c in 0..count {
+            for k in 0..P {
+                if !book.has_long_lists() {
+                    found[k][c] = self.find::<V, D>(book, k, codes[k][c], scales[c]);
+                }
+                let point = book.odds(found[k][c].number);
+                for i in 0..D {
+                    odds[D * k + i][c] = point[i];
                 }
             }
         }
         let (mut qx, mut qq) = ([0.0; CANDIDATES], [0.0; CANDIDATES]);
         for first in (0..CANDIDATES).step_by(V::LANES) {
             let (mut sum_qx, mut sum_qq) = (V::splat(0.0), V::splat(0.0));
-            for (odds, (&x, &w)) in odds.iter().zip(self.x.iter().zip(&self.weights)) {
+            for (odds, (&x, &w)) in odds.iter().zip(self.x.iter().zip(self.weights)) {
                 let odd = V::load(&odds[first..]);
                 sum_qx = sum_qx + V::splat(w * x) * odd;
                 sum_qq = sum_qq + V::splat(w) * odd * odd;
@@ -210,7 +247,7 @@ impl<const N: usize> Group<N> {
             if qq[c] > 0.0 && qx[c] * qx[c] > best * qq[c] {
                 *scale = qx[c] / qq[c];
                 best = *scale * qx[c];
-                *points = found[c];
+                *points = std::array::from_fn(|k| found[k][c]);
             }
         }
     }

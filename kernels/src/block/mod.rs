@@ -8,6 +8,7 @@
 mod affine_superblock;
 mod codebook;
 mod codes;
+mod contenders;
 mod fp4;
 mod grid;
 mod iq1_m;

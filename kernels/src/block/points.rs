@@ -4,10 +4,11 @@
 //! nearest to them by plain distance are tried, by the weighted distance to the weights themselves. Source: ggml's
 //! `iq2xs_init_impl`, `iq3xs_init_impl` and `iq2_find_best_neighbour`.
 
+use super::contenders::{Contenders, Room};
 use crate::lanes::Lanes;
 
 /// Neighbours that are compared at once; lists are filled up to a multiple.
-const AT_ONCE: usize = 16;
+pub(super) const AT_ONCE: usize = 16;
 
 /// A codebook of points with `D` coordinates, each a level; a code is the levels of a point, the first in the lowest bits.
 pub(super) struct Codebook<const D: usize> {
@@ -17,21 +18,25 @@ pub(super) struct Codebook<const D: usize> {
     entries: Vec<Entry>,
     /// The neighbours, nearest first, list after list.
     neighbours: Vec<Run<D>>,
+    /// The largest `2 * level + 1`.
+    top: f32,
+    /// Whether many lists are longer than a run.
+    long: bool,
 }
 
 /// Neighbours side by side.
-struct Run<const D: usize> {
-    numbers: [u16; AT_ONCE],
+pub(super) struct Run<const D: usize> {
+    pub(super) numbers: [u16; AT_ONCE],
     /// `2 * level + 1` of each coordinate.
-    odds: [[u8; AT_ONCE]; D],
+    pub(super) odds: [[u8; AT_ONCE]; D],
 }
 
 #[derive(Clone, Copy)]
 enum Entry {
     /// A point has these levels.
     Point(u16),
-    /// The nearest ones: so many runs from this one on.
-    Neighbours { start: u32, runs: u32 },
+    /// The nearest ones: so many, in the runs from this one on.
+    Neighbours { start: u32, count: u32 },
     /// Some coordinate is no level.
     None,
 }
@@ -60,6 +65,8 @@ impl<const D: usize> Codebook<D> {
                 .collect(),
             entries: vec![Entry::None; usize::from(last) + 1],
             neighbours: Vec::new(),
+            top: f32::from(2 * levels - 1),
+            long: false,
         };
         for (number, &code) in codes.iter().enumerate() {
             book.entries[usize::from(code)] = Entry::Point(number as u16);
@@ -70,6 +77,8 @@ impl<const D: usize> Codebook<D> {
                 book.add_neighbours(codes, code, distances);
             }
         }
+        let lists = book.entries.iter().filter(|entry| matches!(entry, Entry::Neighbours { .. })).count();
+        book.long = 2 * book.neighbours.len() > 3 * lists;
         book
     }
 
@@ -93,8 +102,7 @@ impl<const D: usize> Codebook<D> {
                 std::array::from_fn(|i| numbers.map(|number| Self::odd(codes[usize::from(number)], i)));
             self.neighbours.push(Run { numbers, odds });
         }
-        let runs = self.neighbours.len() as u32 - start;
-        self.entries[usize::from(code)] = Entry::Neighbours { start, runs };
+        self.entries[usize::from(code)] = Entry::Neighbours { start, count: near.len() as u32 };
     }
 
     fn level(code: u16, coordinate: usize) -> u16 {
@@ -123,17 +131,61 @@ impl<const D: usize> Codebook<D> {
         match self.entries[usize::from(code)] {
             Entry::Point(number) => Found { number, exact: true },
             Entry::None => Found::default(),
-            Entry::Neighbours { start, runs } => {
-                let runs = &self.neighbours[start as usize..(start + runs) as usize];
-                Found { number: nearest::<V, D>(runs, x, weights, value), exact: false }
+            Entry::Neighbours { start, count } => {
+                Found { number: nearest::<V, D>(self.runs(start, count), x, weights, value), exact: false }
             }
         }
+    }
+
+    /// Whether [`find_each`](Self::find_each) is faster than [`find`](Self::find).
+    #[inline(always)]
+    pub(super) fn has_long_lists(&self) -> bool {
+        self.long
+    }
+
+    /// [`find`](Self::find) with each of `codes` under its scale.
+    #[inline(always)]
+    pub(super) fn find_each<V: Lanes>(
+        &self,
+        codes: &[u16],
+        x: &[f32; D],
+        weights: &[f32; D],
+        scales: &[f32],
+        found: &mut [Found],
+        room: &mut Room,
+    ) {
+        let mut first = 0;
+        while first < codes.len() {
+            let mut end = first + 1;
+            while end < codes.len() && codes[end] == codes[first] {
+                end += 1;
+            }
+            match self.entries[usize::from(codes[first])] {
+                Entry::Neighbours { start, count } if end - first > 1 => {
+                    let points = (self.runs(start, count), count as usize);
+                    let contenders = Contenders::new::<V>(points, x, weights, self.top, room);
+                    for c in first..end {
+                        found[c] = Found { number: contenders.nearest::<V>(scales[c]), exact: false };
+                    }
+                }
+                _ => {
+                    let same = self.find::<V>(codes[first], x, weights, Odd(scales[first]));
+                    found[first..end].fill(same);
+                }
+            }
+            first = end;
+        }
+    }
+
+    #[inline(always)]
+    fn runs(&self, start: u32, count: u32) -> &[Run<D>] {
+        &self.neighbours[start as usize..][..(count as usize).div_ceil(AT_ONCE)]
     }
 }
 
 /// The neighbour of least weighted squared distance, summed in the order of the coordinates; the first of equals.
 #[inline(always)]
-fn nearest<V: Lanes, const D: usize>(
+pub(super) fn nearest<V: Lanes, const D: usize>(
     runs: &[Run<D>],
     x: &[f32; D],
     weights: &[f32; D],
@@ -215,6 +267,26 @@ mod tests {
         for (value, levels) in [(1.0, 1.0..=3.0), (5.0, 5.0..=5.0)] {
             let found = book.find::<f32>(0x9556, &[value; 8], &weights, Odd(1.0));
             assert!(!found.exact && levels.contains(&book.odds(found.number)[0]), "{value}");
+        }
+    }
+
+    #[test]
+    fn under_many_scales_the_same_points_are_found_as_under_each() {
+        let book = Codebook::<8>::new(&codebook::IQ2_XS, 3, 2);
+        let noise = |k: usize| (k * 7919 % 20011) as f32 / 20011.0;
+        let mut room = Room::NEW;
+        // Some of these weigh nothing, and some overflow or underflow.
+        for (seed, weight) in (0..4000).zip([1.0, 1e-3, 0.0, 1e36, 1e-34, 1e-40].into_iter().cycle()) {
+            let x = std::array::from_fn(|i| 5.0 * noise(8 * seed + i) - f32::from(i == seed % 50));
+            let weights = std::array::from_fn(|i| weight * noise(3 * seed + 11 * i));
+            let code = (0..8).fold(0, |code, i| code | ((seed / 3usize.pow(i) % 3) as u16) << (2 * i));
+            let scales: [f32; 13] = std::array::from_fn(|c| 0.8 + 0.03 * c as f32);
+            let mut found = [Found::default(); 13];
+            book.find_each::<f32>(&[code; 13], &x, &weights, &scales, &mut found, &mut room);
+            for (found, scale) in found.iter().zip(scales) {
+                let alone = book.find::<f32>(code, &x, &weights, Odd(scale));
+                assert_eq!(found.number, alone.number, "{seed} {scale}");
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 
 use super::iq1_s::SHIFT;
 use super::points::{Codebook, Found, Shifted};
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, MOST};
 
 /// Coordinates of a point.
 pub(super) const D: usize = 8;
@@ -23,7 +23,7 @@ pub(super) struct Group<'a, const N: usize> {
 }
 
 /// Where the sorted elements are cut, with which scale, and which choice of shifts.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Cut {
     pub(super) first: usize,
     pub(super) second: usize,
@@ -32,30 +32,140 @@ pub(super) struct Cut {
 }
 
 /// The best cut so far.
+///
+/// A choice is taken if it is better than the best so far. All that does not come near a good one can be passed over without
+/// changing what is best in the end: rounding lets what is taken differ from what is passed over by some 2^-22, so that the
+/// first that is taken must be better than what was passed over by more than that.
 pub(super) struct Best {
     pub(super) cut: Cut,
     score: f32,
+    /// The first that is taken must be better than this, or be in doubt.
+    clear: f32,
+    /// Whether something was taken.
+    taken: bool,
+    doubtful: bool,
 }
 
+/// How much worse than a good choice the others must be to be passed over, and how clear the first one that is not.
+const PASSED_OVER: f32 = 1.0 - 1e-4;
+const CLEAR: f32 = 1.0 + 1e-5;
+/// Squares of sums for which rounding errors are relative.
+const SAFE: std::ops::Range<f32> = 1e-30..1e30;
+
 impl Best {
-    pub(super) fn new() -> Self {
-        Self { cut: Cut { first: 0, second: 0, scale: 0.0, shifts: 0 }, score: f32::MIN }
+    /// Nothing is passed over.
+    fn new() -> Self {
+        let cut = Cut { first: 0, second: 0, scale: 0.0, shifts: 0 };
+        Self { cut, score: f32::MIN, clear: f32::MIN, taken: false, doubtful: false }
+    }
+
+    /// Passes over what is clearly worse than a choice with these sums.
+    fn near((qx, qq): (f32, f32)) -> Self {
+        let score = qx / qq * qx * PASSED_OVER;
+        if !(qq > 0.0 && SAFE.contains(&(qx * qx)) && SAFE.contains(&score)) {
+            return Self::new();
+        }
+        Self { score, clear: score * CLEAR, ..Self::new() }
     }
 
     /// Whether any of these choices is better than the best so far. `qx` `Σ w·q·x`, `qq` `Σ w·q²`.
     #[inline(always)]
-    pub(super) fn beaten<V: Lanes>(&self, qx: V, qq: V) -> bool {
+    fn beaten<V: Lanes>(&self, qx: V, qq: V) -> bool {
         V::any(V::splat(0.0).less(qq) & (V::splat(self.score) * qq).less(qx * qx))
     }
 
     #[inline(always)]
-    pub(super) fn offer(&mut self, first: usize, second: usize, shifts: usize, qx: f32, qq: f32) {
+    fn offer(&mut self, first: usize, second: usize, shifts: usize, qx: f32, qq: f32) {
         if qq > 0.0 && qx * qx > self.score * qq {
             let scale = qx / qq;
             self.score = scale * qx;
             self.cut = Cut { first, second, scale, shifts };
+            self.doubtful |= !self.taken && self.score <= self.clear;
+            self.taken = true;
         }
     }
+}
+
+/// Sums of what the two cuts of a group of `N` elements give.
+pub(super) trait Sums<const N: usize> {
+    /// Choices of shifts.
+    const CHOICES: usize;
+
+    /// `Σ w·q·x` and `Σ w·q²` for a choice of shifts with the first cut at `first` and, lane by lane, the second at the places
+    /// from `start` on.
+    fn products<V: Lanes>(&self, shifts: usize, first: usize, start: usize) -> (V, V);
+
+    /// The mean shift of the values.
+    fn shift(shifts: usize) -> f32;
+
+    /// The best pair of cuts with any shifts.
+    #[inline(always)]
+    fn best_cut<V: Lanes>(&self, group: &Group<'_, N>) -> Cut {
+        let mut best = Best::near(self.guess::<V>(group));
+        self.offer_all::<V>(&mut best);
+        if best.doubtful || !best.taken {
+            best = Best::new();
+            self.offer_all::<V>(&mut best);
+        }
+        best.cut
+    }
+
+    #[inline(always)]
+    fn offer_all<V: Lanes>(&self, best: &mut Best) {
+        for first in 0..=N {
+            for start in (first / V::LANES * V::LANES..=N).step_by(V::LANES) {
+                let (mut qx, mut qq) = ([[0.0; MOST]; 4], [[0.0; MOST]; 4]);
+                let mut beaten = false;
+                for shifts in 0..Self::CHOICES {
+                    let (sum_qx, sum_qq) = self.products::<V>(shifts, first, start);
+                    beaten |= best.beaten(sum_qx, sum_qq);
+                    sum_qx.store(&mut qx[shifts]);
+                    sum_qq.store(&mut qq[shifts]);
+                }
+                if beaten {
+                    for second in first.max(start)..(start + V::LANES).min(N + 1) {
+                        for shifts in 0..Self::CHOICES {
+                            let lane = second - start;
+                            best.offer(first, second, shifts, qx[shifts][lane], qq[shifts][lane]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The sums of a choice that few are better than: elements go to the nearest of three values, and the values to their
+    /// elements, in turn.
+    #[inline(always)]
+    fn guess<V: Lanes>(&self, group: &Group<'_, N>) -> (f32, f32) {
+        let mut best = (0.0, 1.0);
+        for shifts in 0..Self::CHOICES {
+            let mut sums: (f32, f32) = self.products(shifts, N / 4, N - N / 4);
+            for _ in 0..TURNS {
+                let scale = sums.0 / sums.1;
+                let first = below::<V, N>(group.x, scale * (Self::shift(shifts) - 0.5));
+                let second = below::<V, N>(group.x, scale * (Self::shift(shifts) + 0.5));
+                sums = self.products(shifts, first.min(second), second);
+            }
+            if sums.0 * sums.0 * best.1 > best.0 * best.0 * sums.1 {
+                best = sums;
+            }
+        }
+        best
+    }
+}
+
+/// Turns of [`Sums::guess`].
+const TURNS: usize = 2;
+
+/// How many are below `bound`.
+#[inline(always)]
+fn below<V: Lanes, const N: usize>(x: &[f32; N], bound: f32) -> usize {
+    let mut count = 0;
+    for first in (0..N).step_by(V::LANES) {
+        count += V::bits(V::load(&x[first..]).less(V::splat(bound))).count_ones();
+    }
+    count as usize
 }
 
 /// A group's fit.
@@ -72,11 +182,25 @@ impl<const P: usize> GroupFit<P> {
     pub(super) const ZERO: Self = Self { scale: 0.0, points: [0; P], shifts: 0 };
 }
 
-/// The elements' places, by size; equals stay in their order.
-pub(super) fn sorted<const N: usize>(x: &[f32; N]) -> [u8; N] {
-    let mut order = std::array::from_fn(|i| i as u8);
-    // Adding zero makes minus zero equal to zero, as it is.
-    order.sort_by(|&a, &b| (x[usize::from(a)] + 0.0).total_cmp(&(x[usize::from(b)] + 0.0)));
+/// The elements' places, by size; equals stay in their order. Each element counts those before it: no branch is guessed.
+#[inline(always)]
+pub(super) fn sorted<V: Lanes, const N: usize>(x: &[f32; N]) -> [u8; N] {
+    let places: [f32; N] = std::array::from_fn(|i| i as f32);
+    let mut order = [0; N];
+    for first in (0..N).step_by(V::LANES) {
+        let (own, own_places) = (V::load(&x[first..]), V::load(&places[first..]));
+        let mut ranks = V::splat(0.0);
+        for (&other, &place) in x.iter().zip(&places) {
+            let (other, place) = (V::splat(other), V::splat(place));
+            let before = other.less(own) | other.equals(own) & place.less(own_places);
+            ranks = ranks + V::select(before, V::splat(1.0), V::splat(0.0));
+        }
+        let mut lanes = [0.0; MOST];
+        ranks.store(&mut lanes);
+        for (lane, &rank) in lanes.iter().enumerate().take(V::LANES) {
+            order[rank as usize] = (first + lane) as u8;
+        }
+    }
     order
 }
 
@@ -147,4 +271,39 @@ impl<const N: usize> Group<'_, N> {
 #[inline(always)]
 pub(super) fn vanishes(x: &[f32], zero: f32) -> bool {
     super::layout::abs_max(x) < zero
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::{iq1_m, iq1_s};
+
+    fn check<const N: usize, S: Sums<N>>(sums: impl Fn(&Group<'_, N>) -> S) {
+        let noise = |k: usize| ((k * 7919 % 20011) as f32 / 10006.0 - 1.0).powi(3);
+        for (seed, unit) in (0..3000).zip([1.0, 1e-3, 1e-12, 1e12, 1e-18].into_iter().cycle()) {
+            // Some are all alike, some all of one sign.
+            let bound = if seed % 7 == 0 { 0.1 } else { 10.0 };
+            let x: [f32; N] = std::array::from_fn(|i| unit * noise(N * seed + i).clamp(-bound, bound));
+            let x = if seed % 11 == 0 { x.map(f32::abs) } else { x };
+            let weights = std::array::from_fn(|i| unit * noise(3 * seed + 17 * i).abs());
+            let group = Group { x: &x, weights: &weights, order: sorted::<f32, N>(&x) };
+            let sums = sums(&group);
+            let mut all = Best::new();
+            sums.offer_all::<f32>(&mut all);
+            assert_eq!(sums.best_cut::<f32>(&group), all.cut, "{seed}");
+        }
+    }
+
+    #[test]
+    fn what_is_passed_over_is_not_the_best() {
+        check::<{ iq1_s::GROUP }, _>(iq1_s::Running::new);
+        check::<{ iq1_m::GROUP }, _>(iq1_m::Half::both);
+    }
+
+    #[test]
+    fn equals_stay_in_their_order() {
+        let mut x = [0.5; 16];
+        (x[3], x[7], x[9], x[12]) = (-0.0, 0.0, -1.0, 0.0);
+        assert_eq!(sorted::<f32, 16>(&x), [9, 3, 7, 12, 0, 1, 2, 4, 5, 6, 8, 10, 11, 13, 14, 15]);
+    }
 }

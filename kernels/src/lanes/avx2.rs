@@ -132,6 +132,12 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn bits(mask: Mask) -> u32 {
+        // SAFETY: AVX, see the top of the file.
+        unsafe { _mm256_movemask_ps(mask.0).cast_unsigned() }
+    }
+
+    #[inline(always)]
     fn zipped(self, other: Self) -> (Self, Self) {
         // SAFETY: AVX, see the top of the file.
         unsafe {

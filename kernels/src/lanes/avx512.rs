@@ -146,6 +146,11 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn bits(mask: Mask) -> u32 {
+        mask.0.into()
+    }
+
+    #[inline(always)]
     fn zipped(self, other: Self) -> (Self, Self) {
         // SAFETY: AVX-512F, see the top of the file.
         unsafe {

@@ -71,6 +71,9 @@ pub(crate) trait Lanes:
     /// Whether `mask` is set in any lane.
     fn any(mask: Self::Mask) -> bool;
 
+    /// A bit for each lane, that of the first lane lowest: whether `mask` is set there.
+    fn bits(mask: Self::Mask) -> u32;
+
     /// The lanes of both in turn, `self` first: the first half of them, and the second. One lane has no halves.
     fn zipped(self, other: Self) -> (Self, Self);
 
@@ -155,13 +158,13 @@ macro_rules! in_lanes {
             fn generic<$v: $crate::lanes::Lanes>($($arg: $type),*) $body
 
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
+            #[target_feature(enable = "avx2,fma,popcnt")]
             fn avx2($($arg: $type),*) {
                 generic::<$crate::lanes::Avx2>($($arg),*);
             }
 
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,popcnt")]
             fn avx512($($arg: $type),*) {
                 generic::<$crate::lanes::Avx512>($($arg),*);
             }

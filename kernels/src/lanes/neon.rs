@@ -130,6 +130,13 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn bits(mask: Mask) -> u32 {
+        const PLACES: [u32; Neon::LANES] = [1, 2, 4, 8];
+        // SAFETY: NEON is part of aarch64; there are four places.
+        unsafe { vaddvq_u32(vandq_u32(mask.0, vld1q_u32(PLACES.as_ptr()))) }
+    }
+
+    #[inline(always)]
     fn zipped(self, other: Self) -> (Self, Self) {
         // SAFETY: NEON is part of aarch64.
         unsafe { (Self(vzip1q_f32(self.0, other.0)), Self(vzip2q_f32(self.0, other.0))) }

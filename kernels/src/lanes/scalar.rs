@@ -66,6 +66,11 @@ impl Lanes for f32 {
     }
 
     #[inline(always)]
+    fn bits(mask: bool) -> u32 {
+        mask.into()
+    }
+
+    #[inline(always)]
     fn zipped(self, other: Self) -> (Self, Self) {
         (self, other)
     }
