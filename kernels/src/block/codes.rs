@@ -11,6 +11,9 @@ use super::layout::{from_f16, to_f16};
 /// `codes` `[n]`, `out` `[n * BITS / 8]`.
 #[inline(always)]
 pub(super) fn pack<const BITS: usize, const RUN: usize>(codes: &[u8], shift: u32, out: &mut [u8]) {
+    if RUN.is_multiple_of(WORD) {
+        return pack_words::<BITS, RUN>(codes, shift, out);
+    }
     let mask = (1u8 << BITS) - 1;
     for (codes, run) in codes.chunks_exact(RUN * (8 / BITS)).zip(out.chunks_exact_mut(RUN)) {
         run.fill(0);
@@ -18,6 +21,28 @@ pub(super) fn pack<const BITS: usize, const RUN: usize>(codes: &[u8], shift: u32
             for (byte, code) in run.iter_mut().zip(codes) {
                 *byte |= ((code >> shift) & mask) << (BITS * plane);
             }
+        }
+    }
+}
+
+/// Bytes that are shifted together.
+const WORD: usize = 8;
+
+/// [`pack`] where runs are whole words: no bit crosses a byte, so that eight codes can be shifted as one number. Byte by byte
+/// the compiler gathers the codes of each byte, one after the other.
+#[inline(always)]
+fn pack_words<const BITS: usize, const RUN: usize>(codes: &[u8], shift: u32, out: &mut [u8]) {
+    let mask = u64::from_ne_bytes([(1 << BITS) - 1; WORD]);
+    let (codes, out) = (codes.as_chunks::<WORD>().0, out.as_chunks_mut::<WORD>().0);
+    let (words, planes) = (RUN / WORD, 8 / BITS);
+    for (codes, run) in codes.chunks_exact(words * planes).zip(out.chunks_exact_mut(words)) {
+        for (w, out) in run.iter_mut().enumerate() {
+            let mut word = 0;
+            for plane in 0..planes {
+                let codes = u64::from_le_bytes(codes[plane * words + w]);
+                word |= ((codes >> shift) & mask) << (BITS * plane);
+            }
+            *out = word.to_le_bytes();
         }
     }
 }

@@ -136,8 +136,13 @@ impl EncodeBlocks<Superblock, BYTES> for Q3K {
             to_slice(settled, &mut scales.as_flattened_mut()[first..]);
         }
         descend::<V>(groups, scales.as_flattened_mut());
-        for ((x, out), scales) in x.iter().zip(out).zip(&scales) {
-            let (d, codes) = by_extreme(scales);
+        let mut extremes = [0.0; AT_ONCE];
+        for first in turns::<V>(x.len()) {
+            let extreme = signed_extreme(&transposed::<V, GROUPS>(&scales[first..x.len()]));
+            to_slice(extreme, &mut extremes[first..]);
+        }
+        for (s, (x, out)) in x.iter().zip(out).enumerate() {
+            let (d, codes) = by_extreme(&scales[s], extremes[s]);
             // Seldom needed, so made again then, one group alone.
             write_block(x, d, &codes, out, |g| {
                 descent::fit(&x[g], ZERO).codes.map(|code| (code as i32 + ZERO) as u8)
@@ -180,17 +185,17 @@ impl EncodeBlocks<Superblock, BYTES> for Q3K {
 #[inline(always)]
 fn descend<V: Lanes>(groups: &[[f32; GROUP]], scales: &mut [f32]) {
     let mut places = [0; AT_ONCE * GROUPS];
-    let mut moving = [[0.0; GROUP]; AT_ONCE * GROUPS];
     let mut count = 0;
-    for (g, group) in groups.iter().enumerate() {
-        if scales[g].is_nan() {
-            places[count] = g;
-            moving[count] = *group;
-            count += 1;
-        }
+    for (g, scale) in scales[..groups.len()].iter().enumerate() {
+        places[count] = g;
+        count += usize::from(scale.is_nan());
     }
     for first in turns::<V>(count) {
-        let fit = descent::fit::<V, GROUP>(&transposed(&moving[first..count]), ZERO);
+        let mut moving = [[0.0; GROUP]; MOST];
+        for lane in 0..V::LANES {
+            moving[lane] = groups[places[(first + lane).min(count - 1)]];
+        }
+        let fit = descent::fit::<V, GROUP>(&transposed(&moving), ZERO);
         let mut found = [0.0; MOST];
         to_slice(fit.scale, &mut found);
         for (&place, &scale) in places[first..count].iter().zip(&found[..V::LANES]) {
@@ -199,10 +204,9 @@ fn descend<V: Lanes>(groups: &[[f32; GROUP]], scales: &mut [f32]) {
     }
 }
 
-/// A scale of scales, and codes of which the extreme one is 0; all 0 when all scales are zero.
+/// A scale of scales, and codes of which that of `extreme` is 0; all 0 when all scales are zero.
 #[inline(always)]
-fn by_extreme(scales: &[f32; GROUPS]) -> (f32, [u8; GROUPS]) {
-    let extreme = signed_extreme(scales);
+fn by_extreme(scales: &[f32; GROUPS], extreme: f32) -> (f32, [u8; GROUPS]) {
     if extreme == 0.0 {
         return (0.0, [0; GROUPS]);
     }

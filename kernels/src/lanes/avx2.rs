@@ -108,6 +108,12 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn or_larger(self, other: Self) -> Self {
+        // SAFETY: AVX, see the top of the file.
+        Self(unsafe { _mm256_max_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
     fn less(self, other: Self) -> Mask {
         // SAFETY: AVX, see the top of the file.
         Mask(unsafe { _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, other.0) })

@@ -123,6 +123,12 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn or_larger(self, other: Self) -> Self {
+        // SAFETY: AVX-512F, see the top of the file.
+        Self(unsafe { _mm512_max_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
     fn less(self, other: Self) -> Mask {
         // SAFETY: AVX-512F, see the top of the file.
         Mask(unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, other.0) })

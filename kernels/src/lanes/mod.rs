@@ -59,6 +59,9 @@ pub(crate) trait Lanes:
 
     fn abs(self) -> Self;
 
+    /// `self` where it is larger than `other`, else `other`, as also where one is NaN.
+    fn or_larger(self, other: Self) -> Self;
+
     /// `self < other`: not so where one is NaN.
     fn less(self, other: Self) -> Self::Mask;
 

@@ -106,6 +106,12 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn or_larger(self, other: Self) -> Self {
+        // The instruction for maxima keeps NaN.
+        Self::select(other.less(self), self, other)
+    }
+
+    #[inline(always)]
     fn less(self, other: Self) -> Mask {
         // SAFETY: NEON is part of aarch64.
         Mask(unsafe { vcltq_f32(self.0, other.0) })

@@ -46,6 +46,11 @@ impl Lanes for f32 {
     }
 
     #[inline(always)]
+    fn or_larger(self, other: Self) -> Self {
+        if self > other { self } else { other }
+    }
+
+    #[inline(always)]
     fn less(self, other: Self) -> bool {
         self < other
     }

@@ -30,11 +30,17 @@ pub(crate) const ZERO_GROUP: f32 = 1e-15;
 /// The element of largest magnitude, with its sign: the first of equals, 0 for an all-zero group.
 #[inline(always)]
 pub(crate) fn signed_extreme<V: Lanes>(x: &[V]) -> V {
-    let mut extreme = V::splat(0.0);
+    // The largest first, and then where it is: comparisons that do not wait for each other.
+    let zero = V::splat(0.0);
+    let mut largest = zero;
     for &v in x {
-        extreme = V::select(extreme.abs().less(v.abs()), v, extreme);
+        largest = v.abs().or_larger(largest);
     }
-    extreme
+    let mut extreme = zero;
+    for &v in x.iter().rev() {
+        extreme = V::select(v.abs().equals(largest), v, extreme);
+    }
+    V::select(largest.equals(zero), zero, extreme)
 }
 
 /// `N` codes, which are integers, times one scale.
