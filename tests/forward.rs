@@ -170,3 +170,17 @@ fn keys_that_make_no_model_are_refused() {
         assert!(error.contains(fragment), "{key}: {error}");
     }
 }
+
+#[test]
+fn norms_of_heads_have_the_shape_of_the_heads() {
+    let scratch = Scratch::new("forward-heads");
+    let out = scratch.path("model.gguf");
+    let [heads, kv_heads] =
+        ["head_count=int:6", "head_count_kv=int:2"].map(|key| format!("stablelm.attention.{key}"));
+    let more = ["--override-kv", &heads, "--override-kv", &kv_heads];
+    ok(quantize(&data("archs/stablelm2"), &out, "F32", &more));
+    let error = Model::open(&out, None).err().unwrap().to_string();
+    let expected =
+        "`blk.0.attn_q_norm.weight` has shape [8, 12] (columns first), the model's keys ask for [16, 6]";
+    assert!(error.contains(expected), "{error}");
+}

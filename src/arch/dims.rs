@@ -1,7 +1,7 @@
 //! Dimensions of a model and their names in tables.
 
 /// A dimension as the configuration gives it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Dim {
     /// Tokens.
     Vocab,
@@ -21,6 +21,8 @@ pub(super) enum Dim {
     Head,
     /// Number of attention heads.
     Heads,
+    /// Number of key-value heads.
+    KvHeads,
     /// Gate and upward projection in one tensor.
     GateUp,
     /// Experts of a layer.
@@ -72,6 +74,10 @@ pub(super) struct Sizes {
     /// Layers after the last that predict further tokens, which the converter leaves out.
     pub further_layers: u32,
     pub latent: Latent,
+    /// Whether attention and the feed-forward network read one norm and add to the stream side by side.
+    pub side_by_side: bool,
+    /// Whether queries and keys have norms.
+    pub query_key_norms: bool,
 }
 
 /// Dimensions of latent attention; 0 without it.
@@ -100,6 +106,7 @@ impl Sizes {
             Dim::Fused => heads.saturating_add(kv_heads.saturating_mul(2)).saturating_mul(head_dim),
             Dim::Head => head_dim,
             Dim::Heads => heads,
+            Dim::KvHeads => kv_heads,
             Dim::GateUp => 2 * ffn,
             Dim::Experts => self.experts.into(),
             Dim::ExpertFeedForward => expert_ffn,

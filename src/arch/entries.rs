@@ -84,19 +84,22 @@ pub(super) const MIXTURE: &[Entry] = &[
         "blk.{}.ffn_down_exps.weight",
         &[Hidden, ExpertFeedForward],
     )
-    .stacked(),
+    .stacked(Experts)
+    .mixture(),
     Entry::new(
         "layers.{}.mlp.experts.{}.gate_proj.weight",
         "blk.{}.ffn_gate_exps.weight",
         &[ExpertFeedForward, Hidden],
     )
-    .stacked(),
+    .stacked(Experts)
+    .mixture(),
     Entry::new(
         "layers.{}.mlp.experts.{}.up_proj.weight",
         "blk.{}.ffn_up_exps.weight",
         &[ExpertFeedForward, Hidden],
     )
-    .stacked(),
+    .stacked(Experts)
+    .mixture(),
 ];
 
 /// Ends of names of cached tables and masks, which are no weights.

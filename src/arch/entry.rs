@@ -1,7 +1,7 @@
 //! A row of a family's table: a tensor of the checkpoint and what it becomes.
 //!
 //! Names stand without the checkpoint's prefix (`model.`, `transformer.`), with `{}` for the layer and a second `{}` for the
-//! expert.
+//! expert or head.
 
 use super::dims::{Dim, Sizes};
 use super::place::{LAYER, Place};
@@ -24,8 +24,8 @@ enum Arrangement {
     Transposed,
     /// Each weight is one larger.
     PlusOne,
-    /// One matrix of the output for each expert.
-    Stacked,
+    /// A matrix or row of the output for each of so many.
+    Stacked(Dim),
     /// A part, or another order, of shape `out` (outermost first).
     Part {
         out: &'static [Dim],
@@ -54,13 +54,14 @@ pub(super) struct Entry {
     pub(super) optional: bool,
     f32: bool,
     layers: Layers,
+    models: fn(&Sizes) -> bool,
 }
 
 impl Entry {
     /// A required tensor whose rows are taken as they are.
     pub(super) const fn new(from: &'static str, to: &'static str, shape: &'static [Dim]) -> Self {
         let (arrangement, layers) = (Arrangement::Same, Layers::All);
-        Self { from, to, shape, arrangement, optional: false, f32: false, layers }
+        Self { from, to, shape, arrangement, optional: false, f32: false, layers, models: |_| true }
     }
 
     /// The tensor may be absent; one that exists in some layer must exist in all.
@@ -83,9 +84,9 @@ impl Entry {
         Self { arrangement: Arrangement::PlusOne, ..self }
     }
 
-    /// One expert's matrix: the output holds those of all.
-    pub(super) const fn stacked(self) -> Self {
-        Self { arrangement: Arrangement::Stacked, layers: Layers::Mixture, ..self }
+    /// One of `over` tensors, of an expert or a head: the output holds them all.
+    pub(super) const fn stacked(self, over: Dim) -> Self {
+        Self { arrangement: Arrangement::Stacked(over), ..self }
     }
 
     /// The output has the shape `out` (outermost first) and its rows from where `rows` says.
@@ -103,6 +104,11 @@ impl Entry {
         Self { layers: Layers::Mixture, ..self }
     }
 
+    /// Only models of which `models` is true have it.
+    pub(super) const fn only(self, models: fn(&Sizes) -> bool) -> Self {
+        Self { models, ..self }
+    }
+
     /// Stored in F32 whatever its shape.
     pub(super) const fn always_f32(self) -> Self {
         Self { f32: true, ..self }
@@ -117,27 +123,34 @@ impl Entry {
         self.from.contains(LAYER)
     }
 
-    pub(super) fn is_stacked(&self) -> bool {
-        matches!(self.arrangement, Arrangement::Stacked)
+    /// What numbers the tensors that are stacked, if they are.
+    pub(super) fn stacked_over(&self) -> Option<Dim> {
+        match self.arrangement {
+            Arrangement::Stacked(over) => Some(over),
+            _ => None,
+        }
     }
 
-    /// Whether layer `layer` has it.
-    pub(super) fn is_in(&self, layer: u32, sizes: &Sizes) -> bool {
-        match self.layers {
+    /// Whether the model has it, in layer `layer` if it is one of a layer's.
+    pub(super) fn is_in(&self, layer: Option<u32>, sizes: &Sizes) -> bool {
+        let in_layer = |layer| match self.layers {
             Layers::All => true,
             Layers::Dense => layer < sizes.dense_layers,
             Layers::Mixture => layer >= sizes.dense_layers,
-        }
+        };
+        (self.models)(sizes) && layer.is_none_or(in_layer)
     }
 }
 
 impl Entry {
     /// Whether the model has the tensor at `place`.
     pub(super) fn fits(&self, place: Place, sizes: &Sizes) -> bool {
+        let parts = self.stacked_over().map(|over| sizes.get(over));
         self.per_layer() == place.layer.is_some()
-            && self.is_stacked() == place.expert.is_some()
-            && place.layer.is_none_or(|layer| layer < sizes.layers && self.is_in(layer, sizes))
-            && place.expert.is_none_or(|expert| expert < sizes.experts)
+            && parts.is_some() == place.part.is_some()
+            && place.layer.is_none_or(|layer| layer < sizes.layers)
+            && place.part.is_none_or(|part| u64::from(part) < parts.unwrap_or(0))
+            && self.is_in(place.layer, sizes)
     }
 }
 
@@ -166,7 +179,7 @@ pub(super) fn output(entry: &Entry, layer: Option<u32>, sizes: &Sizes, source: S
     let plain =
         entry.f32 || ne.len() < 2 || entry.to.ends_with("_norm.weight") || !entry.to.ends_with(".weight");
     let keep = if plain { Keep::F32 } else { Keep::Source };
-    MappedTensor { name: Place { layer, expert: None }.name(entry.to), shape: ne, source, keep }
+    MappedTensor { name: Place { layer, part: None }.name(entry.to), shape: ne, source, keep }
 }
 
 fn rows(arrangement: Arrangement, sizes: &Sizes) -> Rows {
@@ -175,6 +188,6 @@ fn rows(arrangement: Arrangement, sizes: &Sizes) -> Rows {
         Arrangement::Rotary(Heads::KeyValue) => Rows::RotaryPairs { heads: sizes.kv_heads.into() },
         Arrangement::Transposed => Rows::TRANSPOSED,
         Arrangement::Part { rows, .. } => rows(sizes),
-        Arrangement::Same | Arrangement::PlusOne | Arrangement::Stacked => Rows::Same,
+        Arrangement::Same | Arrangement::PlusOne | Arrangement::Stacked(_) => Rows::Same,
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::dims::Sizes;
+use super::dims::{Dim, Sizes};
 use super::entry::{Entry, output};
 use super::error::{ArchError, Mismatch, WrongShape};
 use super::place::{Place, pattern};
@@ -44,7 +44,6 @@ impl Table {
         let mut found = Found::new();
         let mut mapped = Vec::with_capacity(tensors.len());
         let mut stacks = Stacks::default();
-        let stacked = all.iter().filter(|entry| entry.is_stacked()).count();
         for (index, info) in tensors {
             if self.ignored.iter().any(|end| info.name.ends_with(end)) {
                 continue;
@@ -68,8 +67,16 @@ impl Table {
                 } else if info.shape != expected {
                     let (name, actual) = (info.name.clone(), info.shape.clone());
                     wrong.shapes.push(WrongShape { name, expected, actual });
-                } else if entry.is_stacked() {
-                    stacks.add(at, place, index);
+                } else if let Some(over) = entry.stacked_over() {
+                    let rows = all.iter().filter(|entry| entry.stacked_over() == Some(over)).count();
+                    let stack = stacks.add((place.layer, over), (at, place.part), index);
+                    if stack.is_complete(rows, sizes.get(over)) {
+                        let complete = std::mem::take(stack).0.into_iter();
+                        mapped.extend(complete.map(|(at, parts)| {
+                            let indices = parts.into_values().collect();
+                            output(all[at], place.layer, sizes, Source::Stacked { indices })
+                        }));
+                    }
                 } else {
                     mapped.push(output(
                         entry,
@@ -77,12 +84,6 @@ impl Table {
                         sizes,
                         Source::Tensor { index, rows: Rows::Same },
                     ));
-                }
-            }
-            if let Some(stack) = stacks.take(place.layer, stacked, sizes.experts) {
-                for (at, experts) in stack {
-                    let indices = experts.into_values().collect();
-                    mapped.push(output(all[at], place.layer, sizes, Source::Stacked { indices }));
                 }
             }
         }
@@ -107,7 +108,7 @@ impl Table {
     fn missing(&self, sizes: &Sizes, found: &Found, checkpoint: &dyn Checkpoint) -> Vec<String> {
         let prefixed = checkpoint.tensors().iter().any(|t| t.name.starts_with(self.prefix));
         let prefix = if prefixed { self.prefix } else { "" };
-        // Each layer has tensors of its own, and each expert, so greater numbers are wrong without being counted through.
+        // Each layer has tensors of its own, and each part, so greater numbers are wrong without being counted through.
         let tensors = u32::try_from(checkpoint.tensors().len()).unwrap_or(u32::MAX);
         let layers = 0..sizes.layers.min(tensors).max(1);
         let mut missing = Vec::new();
@@ -116,14 +117,14 @@ impl Table {
             if entry.optional && !any && !self.is_without_alternative(at, found) {
                 continue;
             }
-            let own = |layer: &Option<u32>| layer.is_none_or(|layer| entry.is_in(layer, sizes));
+            let own = |layer: &Option<u32>| entry.is_in(*layer, sizes);
             let layers = layers.clone().map(Some).filter(|_| entry.per_layer());
             let outside = (!entry.per_layer()).then_some(None);
             for layer in layers.chain(outside).filter(own) {
-                let experts = 0..sizes.experts.min(tensors).max(1);
-                let experts = experts.map(Some).filter(|_| entry.is_stacked());
-                let single = (!entry.is_stacked()).then_some(None);
-                let places = experts.chain(single).map(|expert| Place { layer, expert });
+                let over = entry.stacked_over();
+                let parts = over.map_or(0, |over| sizes.get(over).min(tensors.into()).max(1) as u32);
+                let single = over.is_none().then_some(None);
+                let places = (0..parts).map(Some).chain(single).map(|part| Place { layer, part });
                 let absent = places.filter(|&place| !found.contains(&(at, place)));
                 missing.extend(absent.map(|place| format!("{prefix}{}", place.name(entry.from))));
             }
@@ -151,22 +152,26 @@ type ByName<'t> = BTreeMap<&'t str, Vec<(usize, &'t Entry)>>;
 /// The table rows met in the checkpoint, with their places.
 type Found = BTreeSet<(usize, Place)>;
 
-/// Tensors of the experts, by table row and by expert.
-type Stack = BTreeMap<usize, BTreeMap<Option<u32>, usize>>;
-
-/// Experts met so far of layers that are not complete, by layer.
+/// Tensors that are stacked over the same experts or heads, by table row and by number.
 #[derive(Debug, Default)]
-struct Stacks(BTreeMap<Option<u32>, Stack>);
+struct Stack(BTreeMap<usize, BTreeMap<Option<u32>, usize>>);
+
+impl Stack {
+    /// Whether each of `rows` table rows has `parts` tensors.
+    fn is_complete(&self, rows: usize, parts: u64) -> bool {
+        self.0.len() == rows && self.0.values().all(|row| row.len() as u64 == parts)
+    }
+}
+
+/// Stacks that are not complete, by layer and by what they are stacked over: what shares both is written together.
+#[derive(Debug, Default)]
+struct Stacks(BTreeMap<(Option<u32>, Dim), Stack>);
 
 impl Stacks {
-    fn add(&mut self, at: usize, place: Place, index: usize) {
-        self.0.entry(place.layer).or_default().entry(at).or_default().insert(place.expert, index);
-    }
-
-    /// Takes what there is of layer `layer` if it has `experts` experts in each of `rows` table rows.
-    fn take(&mut self, layer: Option<u32>, rows: usize, experts: u32) -> Option<Stack> {
-        let stack = self.0.get(&layer)?;
-        let complete = stack.len() == rows && stack.values().all(|row| row.len() == experts as usize);
-        if complete { self.0.remove(&layer) } else { None }
+    /// Adds checkpoint tensor `index`, the part of table row `at` that has number `part`.
+    fn add(&mut self, of: (Option<u32>, Dim), (at, part): (usize, Option<u32>), index: usize) -> &mut Stack {
+        let stack = self.0.entry(of).or_default();
+        stack.0.entry(at).or_default().insert(part, index);
+        stack
     }
 }

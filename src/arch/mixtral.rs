@@ -35,17 +35,17 @@ const MIXTURE: &[Entry] = &[
         "blk.{}.ffn_gate_exps.weight",
         &[ExpertFeedForward, Hidden],
     )
-    .stacked(),
+    .stacked(Experts),
     Entry::new(
         "layers.{}.block_sparse_moe.experts.{}.w2.weight",
         "blk.{}.ffn_down_exps.weight",
         &[Hidden, ExpertFeedForward],
     )
-    .stacked(),
+    .stacked(Experts),
     Entry::new(
         "layers.{}.block_sparse_moe.experts.{}.w3.weight",
         "blk.{}.ffn_up_exps.weight",
         &[ExpertFeedForward, Hidden],
     )
-    .stacked(),
+    .stacked(Experts),
 ];

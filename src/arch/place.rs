@@ -7,28 +7,29 @@ pub(super) const LAYER: &str = "{}";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     pub(super) layer: Option<u32>,
-    pub(super) expert: Option<u32>,
+    /// Of the expert or head.
+    pub(super) part: Option<u32>,
 }
 
 impl Place {
-    pub(super) const FIRST: Self = Self { layer: None, expert: None };
-    pub(super) const LAST: Self = Self { layer: Some(u32::MAX), expert: Some(u32::MAX) };
+    pub(super) const FIRST: Self = Self { layer: None, part: None };
+    pub(super) const LAST: Self = Self { layer: Some(u32::MAX), part: Some(u32::MAX) };
 
     /// The name that `pattern` has there.
     pub(super) fn name(self, pattern: &str) -> String {
-        let numbers = [self.layer, self.expert].into_iter().flatten();
+        let numbers = [self.layer, self.part].into_iter().flatten();
         numbers.fold(pattern.to_owned(), |name, number| name.replacen(LAYER, &number.to_string(), 1))
     }
 }
 
-/// Splits layer and expert off a name: the first two parts that are numbers, written without leading zeros.
+/// Splits layer and part off a name: the first two parts that are numbers, written without leading zeros.
 pub(super) fn pattern(name: &str) -> (String, Place) {
     let mut place = Place::FIRST;
     let parts: Vec<&str> = name
         .split('.')
         .map(|part| match part.parse::<u32>() {
-            Ok(number) if place.expert.is_none() && number.to_string() == part => {
-                let free = if place.layer.is_none() { &mut place.layer } else { &mut place.expert };
+            Ok(number) if place.part.is_none() && number.to_string() == part => {
+                let free = if place.layer.is_none() { &mut place.layer } else { &mut place.part };
                 *free = Some(number);
                 LAYER
             }

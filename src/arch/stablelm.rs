@@ -1,14 +1,16 @@
-//! StableLM: Llama with layer norms and heads of which a part turns.
+//! StableLM: Llama with layer norms and heads of which a part turns. StableLM 2 12B has norms of queries and keys, too, a norm
+//! for each head, and its feed-forward network beside attention.
 
 use crate::model::Hyper;
 use crate::model::graph::{Graph, Op};
 use crate::model::parts::*;
 
 use super::config::Config;
-use super::dims::Sizes;
+use super::dims::{Dim::*, Sizes};
 use super::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, GATED, NORM_BIASES, NORMS, OUTSIDE, VALUE};
+use super::entry::Entry;
 use super::error::ArchError;
-use super::family::{Family, nothing, unsupported};
+use super::family::{Family, nothing};
 use super::keys::Keys;
 use super::mapping::Table;
 use super::rope::Rope;
@@ -34,23 +36,58 @@ static TABLE: Table = Table {
     family: NAME,
     prefix: "model.",
     ignored: CACHED,
-    entries: &[OUTSIDE, NORMS, NORM_BIASES, ATTENTION, VALUE, ATTENTION_OUTPUT, GATED],
+    entries: &[
+        OUTSIDE,
+        &[
+            NORMS[0],
+            NORMS[1].only(one_by_one),
+            NORM_BIASES[0],
+            NORM_BIASES[1],
+            NORM_BIASES[2].only(one_by_one),
+        ],
+        EACH_HEADS_NORMS,
+        ATTENTION,
+        VALUE,
+        ATTENTION_OUTPUT,
+        GATED,
+    ],
 };
 
-static GRAPH: Graph = Graph { layer, final_norm: NormKind::Layer, ..Graph::PLAIN };
+/// Norms of queries and keys, each head's own: in GGUF, those of a layer are one tensor.
+const EACH_HEADS_NORMS: &[Entry] = &[
+    Entry::new("layers.{}.self_attn.q_layernorm.norms.{}.weight", "blk.{}.attn_q_norm.weight", &[Head])
+        .stacked(Heads)
+        .only(|sizes| sizes.query_key_norms),
+    Entry::new("layers.{}.self_attn.k_layernorm.norms.{}.weight", "blk.{}.attn_k_norm.weight", &[Head])
+        .stacked(KvHeads)
+        .only(|sizes| sizes.query_key_norms),
+];
+
+fn one_by_one(sizes: &Sizes) -> bool {
+    !sizes.side_by_side
+}
+
+static GRAPH: Graph = Graph {
+    layer,
+    // Whichever keys there are, readers of the file go by these tensors. Without its own norm, the feed-forward network reads
+    // attention's.
+    optional: &["attn_q_norm", "attn_k_norm", "ffn_norm"],
+    final_norm: NormKind::Layer,
+    ..Graph::PLAIN
+};
 
 fn layer(_: &Hyper, _: usize) -> Vec<Op> {
-    let attention = [ATTENTION_LAYER_NORM, QUERY_KEY_VALUE, TURN, ATTEND, ADD].concat();
+    let attention = [ATTENTION_LAYER_NORM, QUERY_KEY_VALUE, QUERY_KEY_LAYER_NORM, TURN, ATTEND, ADD].concat();
     [&attention, FEED_FORWARD_LAYER_NORM, SILU, ADD].concat()
 }
 
 fn sizes(config: &Config) -> Result<Sizes, ArchError> {
-    for key in ["qk_layernorm", "use_parallel_residual"] {
-        if config.optional_flag(key)? == Some(true) {
-            return Err(unsupported(config, NAME, format!("`{key}` is true, which is")));
-        }
-    }
-    text::sizes(config)
+    Ok(Sizes {
+        // The key that is written has another default, which is the converter's.
+        side_by_side: config.optional_flag("use_parallel_residual")?.unwrap_or(false),
+        query_key_norms: config.optional_flag("qk_layernorm")?.unwrap_or(false),
+        ..text::sizes(config)?
+    })
 }
 
 fn keys(config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {

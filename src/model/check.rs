@@ -73,12 +73,17 @@ impl Model {
         match *op {
             Op::Norm { input, output, name, .. } => {
                 let weight = format!("{}.weight", full(name));
-                let found = self.tensor(&weight)?.columns() as usize;
+                let tensor = self.tensor(&weight)?;
+                let (found, head) = (tensor.columns() as usize, self.hyper.head);
                 let whole = width(input, widths).unwrap_or(found);
-                // Part by part, where it is as wide as a head.
-                let wanted = if found == self.hyper.head { found } else { whole };
-                self.check(&weight, &[wanted as u64])?;
-                self.check_bias(&full(name), &[wanted as u64])?;
+                let of_heads = matches!(input, Slot::Query | Slot::Key) && tensor.shape.len() > 1;
+                let wanted = match of_heads {
+                    true => vec![head as u64, (whole / head) as u64],
+                    // Part by part, with weights that all heads share, where it is as wide as a head.
+                    false => vec![if found == head { head } else { whole } as u64],
+                };
+                self.check(&weight, &wanted)?;
+                self.check_bias(&full(name), &wanted)?;
                 widths[output as usize] = Some(whole);
             }
             Op::SplitGate => {

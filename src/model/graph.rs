@@ -18,6 +18,8 @@ pub struct Graph {
     pub scaled_embedding: bool,
     /// The steps of a layer, by its number.
     pub layer: fn(&Hyper, usize) -> Vec<Op>,
+    /// Norms that a layer may lack, by the names of their tensors: the step is left out then.
+    pub optional: &'static [&'static str],
     /// The norm before the output.
     pub final_norm: NormKind,
     /// Which elements of a head turn together.
@@ -69,6 +71,7 @@ impl Graph {
         learned_positions: false,
         scaled_embedding: false,
         layer: |_, _| Vec::new(),
+        optional: &[],
         final_norm: NormKind::Rms,
         pairs: Pairs::Halves,
         windows: Windows::Never,
@@ -173,7 +176,7 @@ impl Activation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     /// `output = norm(input)`, with the tensor called `name`: over the whole width, or part by part if the tensor is as wide
-    /// as a head. Both may be the same slot.
+    /// as a head. All heads share its weights, or have their own in `[heads][head]`. Both may be the same slot.
     Norm {
         /// Read.
         input: Slot,

@@ -14,7 +14,7 @@ pub(super) const SLICE: usize = 2048;
 /// The output projection, held packed where memory allows and decoded slice by slice where not.
 pub struct Head<'a> {
     pub(super) model: &'a Model,
-    pub(super) norm: Norm,
+    pub(super) norms: Vec<Norm>,
     tensor: &'static str,
     /// `[vocab]`
     bias: Option<Vec<f32>>,
@@ -37,8 +37,8 @@ impl Model {
     pub fn head(&self, memory: u64) -> Result<Head<'_>, ModelError> {
         let name = if self.find(OUTPUT).is_some() { OUTPUT } else { EMBEDDING };
         let tensor = self.tensor(name)?;
-        let (norm, bias) = (self.norm(FINAL_NORM)?, self.bias(OUTPUT_NAME)?);
-        let mut head = Head { model: self, norm, tensor: name, bias, held: None };
+        let (norms, bias) = (self.norms(FINAL_NORM)?, self.bias(OUTPUT_NAME)?);
+        let mut head = Head { model: self, norms, tensor: name, bias, held: None };
         if tensor.weights() * self.products.weight_bytes() <= memory {
             let slices = 0..self.vocab.div_ceil(SLICE);
             head.held = Some(slices.map(|slice| head.slice(slice)).collect::<Result<_, _>>()?);
@@ -59,7 +59,7 @@ impl Head<'_> {
     pub fn normed(&self, hidden: &[f32]) -> Vec<f32> {
         let mut normed = vec![0.0; hidden.len()];
         let hyper = &self.model.hyper;
-        apply_norm(self.model.graph.final_norm, &self.norm, hyper.epsilon, hidden, &mut normed);
+        apply_norm(self.model.graph.final_norm, &self.norms, hyper.epsilon, hidden, &mut normed);
         normed
     }
 

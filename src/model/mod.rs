@@ -39,7 +39,7 @@ use crate::calibrate::ObserveError;
 use crate::checkpoint::{self, Io, OpenError, Opened, Origin};
 use crate::plan::{self, Input, InputError, MappedTensor};
 use crate::vocab::{self, Tokenizer, TokenizerError};
-use graph::{Graph, Op, SLOTS};
+use graph::{Graph, Op, SLOTS, weight_name};
 
 pub use blocks::{block_tokens, chunks_per_block};
 pub use forward::{Hidden, Pass};
@@ -233,7 +233,7 @@ impl Model {
         }
         let index = input.tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
         let mut model = Self {
-            layers: (0..hyper.layers).map(|layer| (graph.layer)(&hyper, layer)).collect(),
+            layers: Vec::new(),
             hyper,
             path: path.to_owned(),
             graph,
@@ -248,6 +248,7 @@ impl Model {
             products: Products::default(),
         };
         model.vocab = model.tensor(EMBEDDING)?.rows() as usize;
+        model.layers = (0..model.hyper.layers).map(|layer| model.steps(layer)).collect();
         model.widths = model.check_shapes()?;
         Ok(model)
     }
@@ -334,6 +335,16 @@ impl Model {
     fn tensor(&self, name: &str) -> Result<&MappedTensor, ModelError> {
         self.find(name)
             .ok_or_else(|| ModelError::Tensor { tensor: name.to_owned(), what: "is missing".into() })
+    }
+
+    /// The steps of layer `layer` as the graph has them, without norms that it may lack and does.
+    fn steps(&self, layer: usize) -> Vec<Op> {
+        let lacks = |name: &str| {
+            self.graph.optional.contains(&name) && self.find(&weight_name(layer, name)).is_none()
+        };
+        let mut steps = (self.graph.layer)(&self.hyper, layer);
+        steps.retain(|op| !matches!(op, Op::Norm { name, .. } if lacks(name)));
+        steps
     }
 
     /// The steps of layer `layer`.

@@ -7,9 +7,9 @@ pub const fn rms(input: Slot, output: Slot, name: &'static str) -> Op {
     Op::Norm { input, output, name, kind: NormKind::Rms }
 }
 
-/// A norm of the stream with mean and bias, with the tensor `name`.
-pub const fn layer_norm(output: Slot, name: &'static str) -> Op {
-    Op::Norm { input: Slot::Stream, output, name, kind: NormKind::Layer }
+/// A norm with mean and bias, with the tensor `name`.
+pub const fn layer_norm(input: Slot, output: Slot, name: &'static str) -> Op {
+    Op::Norm { input, output, name, kind: NormKind::Layer }
 }
 
 /// A linear map with the tensor `name`.
@@ -28,10 +28,10 @@ pub const ATTENTION_NORM: &[Op] = &[rms(Slot::Stream, Slot::Normed, "attn_norm")
 pub const FEED_FORWARD_NORM: &[Op] = &[rms(Slot::Stream, Slot::Normed, "ffn_norm")];
 
 /// Layer norm before attention.
-pub const ATTENTION_LAYER_NORM: &[Op] = &[layer_norm(Slot::Normed, "attn_norm")];
+pub const ATTENTION_LAYER_NORM: &[Op] = &[layer_norm(Slot::Stream, Slot::Normed, "attn_norm")];
 
 /// Layer norm before the feed-forward network.
-pub const FEED_FORWARD_LAYER_NORM: &[Op] = &[layer_norm(Slot::Normed, "ffn_norm")];
+pub const FEED_FORWARD_LAYER_NORM: &[Op] = &[layer_norm(Slot::Stream, Slot::Normed, "ffn_norm")];
 
 /// Queries, keys and values of the normed stream.
 pub const QUERY_KEY_VALUE: &[Op] = &query_key_value(Slot::Normed);
@@ -48,9 +48,13 @@ pub const fn query_key_value(input: Slot) -> [Op; 3] {
 /// Queries, keys and values in one matrix.
 pub const FUSED_QUERY_KEY_VALUE: &[Op] = &[linear(Slot::Normed, Slot::Fused, "attn_qkv"), Op::Split];
 
-/// Norms of queries and keys, whose weights are as wide as a head or as all of them.
+/// RMS norms of queries and keys: over a head, with weights that all share or each head's own, or over all of them.
 pub const QUERY_KEY_NORM: &[Op] =
     &[rms(Slot::Query, Slot::Query, "attn_q_norm"), rms(Slot::Key, Slot::Key, "attn_k_norm")];
+
+/// The same with mean and bias.
+pub const QUERY_KEY_LAYER_NORM: &[Op] =
+    &[layer_norm(Slot::Query, Slot::Query, "attn_q_norm"), layer_norm(Slot::Key, Slot::Key, "attn_k_norm")];
 
 /// Positions.
 pub const TURN: &[Op] = &[Op::Rope { slot: Slot::Query }, Op::Rope { slot: Slot::Key }];

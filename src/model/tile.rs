@@ -10,7 +10,7 @@ use super::graph::{Activation, By, Map, NormKind, Op, SLOTS, Slot, weight_name};
 use super::groups::LinearGroup;
 use super::mixture::{self, Meeting};
 use super::rope::Ropes;
-use super::weights::{Matrix, Norm, Weights, rounded};
+use super::weights::{Matrix, Norm, Weights, rounded, runs};
 use super::{Hyper, ModelError};
 use crate::calibrate::Observer;
 
@@ -197,8 +197,8 @@ impl Tile {
         let hyper = layer.hyper;
         match *op {
             Op::Norm { input, output, kind, .. } => {
-                if let Weights::Norm(norm) = weights {
-                    self.norm(input, output, kind, norm, hyper.epsilon);
+                if let Weights::Norms(norms) = weights {
+                    self.norm(input, output, kind, norms, hyper.epsilon);
                 }
             }
             Op::Rope { slot } => self.rope(slot, layer, attend.start()),
@@ -266,13 +266,13 @@ impl Tile {
         self.buffers[slot as usize] = out;
     }
 
-    fn norm(&mut self, input: Slot, output: Slot, kind: NormKind, norm: &Norm, epsilon: f32) {
+    fn norm(&mut self, input: Slot, output: Slot, kind: NormKind, norms: &[Norm], epsilon: f32) {
         let width = self.width(input);
         let x = mem::take(&mut self.buffers[input as usize]);
         let mut out = mem::take(&mut self.buffers[output as usize]);
         out.resize(x.len(), 0.0);
         for_blocks(self.context, (&x, width), (&mut out, width), |x, out| {
-            apply_norm(kind, norm, epsilon, x, out)
+            apply_norm(kind, norms, epsilon, x, out)
         });
         self.buffers[input as usize] = x;
         self.buffers[output as usize] = out;
@@ -378,11 +378,14 @@ pub(super) fn first_non_finite(values: &[f32]) -> Option<usize> {
     (block * CHECKED..values.len()).find(|&at| !values[at].is_finite())
 }
 
-/// `out = norm(x)`, both `[rows][width of the norm]`.
-pub(super) fn apply_norm(kind: NormKind, norm: &Norm, epsilon: f32, x: &[f32], out: &mut [f32]) {
-    match kind {
-        NormKind::Rms => math::rms_norm(out, x, &norm.weight, epsilon),
-        NormKind::Layer => math::layer_norm(out, x, &norm.weight, norm.bias.as_deref(), epsilon),
+/// `out = norm(x)`, both `[rows][width]`: by one norm over each row or over each of its parts, or by a norm for each part.
+pub(super) fn apply_norm(kind: NormKind, norms: &[Norm], epsilon: f32, x: &[f32], out: &mut [f32]) {
+    for (run, norm) in runs(norms, x.len()) {
+        let (x, out) = (&x[run.clone()], &mut out[run]);
+        match kind {
+            NormKind::Rms => math::rms_norm(out, x, &norm.weight, epsilon),
+            NormKind::Layer => math::layer_norm(out, x, &norm.weight, norm.bias.as_deref(), epsilon),
+        }
     }
 }
 

@@ -23,17 +23,26 @@ pub(super) struct Matrix {
     pub rounding: Rounding,
 }
 
-/// Weight and bias of a norm, `[hidden]` each.
+/// Weight and bias of a norm, as wide as what it is taken over.
 #[derive(Debug)]
 pub(super) struct Norm {
     pub weight: Vec<f32>,
     pub bias: Option<Vec<f32>>,
 }
 
+/// Cuts `values` values, whole rows, into runs and says which of `norms` each meets: one meets all, several meet the parts of a
+/// row in turn.
+pub(super) fn runs(norms: &[Norm], values: usize) -> impl Iterator<Item = (Range<usize>, &Norm)> {
+    let length = if let [first, _, ..] = norms { first.weight.len() } else { values };
+    let starts = (0..values).step_by(length.max(1));
+    starts.map(move |start| start..start + length).zip(norms.iter().cycle())
+}
+
 /// What one operation needs.
 #[derive(Debug)]
 pub(super) enum Weights {
-    Norm(Norm),
+    /// One, or one for each part of a row.
+    Norms(Vec<Norm>),
     Linear(Matrix),
     Matrices(Vec<Matrix>),
     Values(Vec<f32>),
@@ -55,7 +64,7 @@ impl Model {
     ) -> Result<Weights, ModelError> {
         let name = |name: &str| format!("blk.{layer}.{name}");
         match op {
-            Op::Norm { name: n, .. } => self.norm(&name(n)).map(Weights::Norm),
+            Op::Norm { name: n, .. } => self.norms(&name(n)).map(Weights::Norms),
             Op::Linear { name: n, .. } => self.matrix(&name(n), 0, replaced).map(Weights::Linear),
             Op::Matrices { name: n, .. } => {
                 let count = self.tensor(&format!("{}.weight", name(n)))?.matrices() as usize;
@@ -70,10 +79,15 @@ impl Model {
         }
     }
 
-    /// The norm `name.weight`, `name.bias`.
-    pub(super) fn norm(&self, name: &str) -> Result<Norm, ModelError> {
-        let weight = self.values(self.tensor(&format!("{name}.weight"))?)?;
-        Ok(Norm { weight, bias: self.bias(name)? })
+    /// The norm `name.weight`, `name.bias`, or those of the parts of a row.
+    pub(super) fn norms(&self, name: &str) -> Result<Vec<Norm>, ModelError> {
+        let tensor = self.tensor(&format!("{name}.weight"))?;
+        let (weights, bias) = (self.values(tensor)?, self.bias(name)?);
+        let width = (tensor.columns() as usize).max(1);
+        let mut biases = bias.iter().flat_map(|bias| bias.chunks_exact(width));
+        let norm =
+            |weight: &[f32]| Norm { weight: weight.to_vec(), bias: biases.next().map(<[f32]>::to_vec) };
+        Ok(weights.chunks_exact(width).map(norm).collect())
     }
 
     /// Matrix number `matrix` of the linear map `name.weight`, `name.bias`.

@@ -91,7 +91,7 @@ pub enum Source {
         /// What is added, in f32.
         by: f32,
     },
-    /// One checkpoint tensor for each matrix (experts).
+    /// One checkpoint tensor after the other: matrices of experts, norms of heads.
     Stacked {
         /// Indices in `Checkpoint::tensors`, at least one.
         indices: Vec<usize>,
@@ -164,8 +164,8 @@ impl MappedTensor {
                 Some((*index, rows.source(row, self.rows())?))
             }
             Source::Stacked { indices } => {
-                let matrix = row / self.rows_per_matrix().max(1);
-                Some((*indices.get(matrix as usize)?, row % self.rows_per_matrix().max(1)))
+                let each = (self.rows() / indices.len().max(1) as u64).max(1);
+                Some((*indices.get((row / each) as usize)?, row % each))
             }
             _ => None,
         }

@@ -208,11 +208,6 @@ fn features_that_a_family_does_not_have() {
         ),
         (
             light("stablelm"),
-            json!({ "qk_layernorm": true }),
-            "`qk_layernorm` is true, which is not yet supported",
-        ),
-        (
-            light("stablelm"),
             json!({ "partial_rotary_factor": 0.2 }),
             "`partial_rotary_factor` is 0.2, expected a part",
         ),
@@ -255,6 +250,43 @@ fn experts_that_are_missing_or_too_many() {
     assert!(misplaced.ends_with(&format!("; tensors that map to nothing (1): {dense}")), "{misplaced}");
     let without = tensors_error("mixtral", |c| c.rename(|name| name.replace("experts", "specialists")));
     assert!(without.contains("map to nothing (36)") && without.contains("missing tensors (36)"), "{without}");
+}
+
+#[test]
+fn norms_of_heads_that_are_missing_or_too_many() {
+    let name =
+        |part: &str, head: u32| format!("model.layers.1.self_attn.{part}_layernorm.norms.{head}.weight");
+    for (part, last) in [("q", 11), ("k", 3)] {
+        let missing = tensors_error("stablelm2", |c| c.remove(&name(part, last)));
+        assert!(missing.ends_with(&format!("; missing tensors (1): {}", name(part, last))), "{missing}");
+        let beyond = tensors_error("stablelm2", |c| c.push_counting(&name(part, last + 1), &[8]));
+        let expected = format!("; tensors that map to nothing (1): {}", name(part, last + 1));
+        assert!(beyond.ends_with(&expected), "{beyond}");
+    }
+    let shape = tensors_error("stablelm2", |c| c.reshape(&name("k", 1), &[16]));
+    assert!(shape.ends_with(&format!("{} is [16], expected [8]", name("k", 1))), "{shape}");
+}
+
+/// What the configuration does not ask for is not guessed from the tensors, nor the other way round.
+#[test]
+fn norms_that_the_configuration_does_not_ask_for() {
+    let error = |changes: Json, tensor: Option<&str>| {
+        let config = config_with("stablelm2", changes);
+        let mut checkpoint = load("stablelm2");
+        tensor.iter().for_each(|tensor| checkpoint.push_counting(tensor, &[96]));
+        arch::find(&config).unwrap().tensors(&config, &checkpoint).unwrap_err().to_string()
+    };
+    let heads = error(json!({ "qk_layernorm": false }), None);
+    assert!(
+        heads.contains("map to nothing (32): model.layers.0.self_attn.k_layernorm.norms.0.weight"),
+        "{heads}"
+    );
+    let one_by_one = error(json!({ "use_parallel_residual": false }), None);
+    let expected = "missing tensors (4): model.layers.0.post_attention_layernorm.weight";
+    assert!(one_by_one.contains(expected), "{one_by_one}");
+    let further = "model.layers.0.post_attention_layernorm.bias";
+    let side_by_side = error(json!({}), Some(further));
+    assert!(side_by_side.ends_with(&format!("map to nothing (1): {further}")), "{side_by_side}");
 }
 
 #[test]

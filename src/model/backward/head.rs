@@ -105,7 +105,7 @@ impl<'a> LossHead<'a> {
         check(OUTPUT, &out, width, first)?;
         norm_gradient(
             self.model.graph.final_norm,
-            &self.head.norm,
+            &self.head.norms,
             self.model.hyper.epsilon,
             hidden,
             &mut out,

@@ -8,7 +8,7 @@ use super::super::blocks::for_blocks;
 use super::super::graph::{Activation, By, Map, NormKind, Op, Slot, weight_name};
 use super::super::products::Packed;
 use super::super::tile::{GATE_LIMIT, Layer, first_non_finite};
-use super::super::weights::{Norm, Weights};
+use super::super::weights::{Norm, Weights, runs};
 use super::gradients::{Gradients, copied, scale};
 use super::layer::LayerWeights;
 use super::mixture;
@@ -100,8 +100,8 @@ impl Reverse<'_> {
         let hyper = self.layer.hyper;
         match *op {
             Op::Norm { input, output, kind, .. } => {
-                if let (Some(mut gradient), Weights::Norm(norm)) = (gradients.take(output), weights) {
-                    norm_gradient(kind, norm, hyper.epsilon, read.of(input), &mut gradient);
+                if let (Some(mut gradient), Weights::Norms(norms)) = (gradients.take(output), weights) {
+                    norm_gradient(kind, norms, hyper.epsilon, read.of(input), &mut gradient);
                     gradients.add(input, gradient);
                 }
             }
@@ -268,12 +268,18 @@ impl Reverse<'_> {
     }
 }
 
-/// `gradient` of a norm's output becomes that of its input `x`, both `[rows][width of the norm]`.
-pub(super) fn norm_gradient(kind: NormKind, norm: &Norm, epsilon: f32, x: &[f32], gradient: &mut [f32]) {
-    let step = ROWS * norm.weight.len().max(1);
-    gradient.par_chunks_mut(step).zip(x.par_chunks(step)).for_each(|(gradient, x)| match kind {
-        NormKind::Rms => math::rms_norm_gradient(gradient, x, &norm.weight, epsilon),
-        NormKind::Layer => math::layer_norm_gradient(gradient, x, &norm.weight, epsilon),
+/// `gradient` of a norm's output becomes that of its input `x`, both `[rows][width]`; `norms` as in the forward pass.
+pub(super) fn norm_gradient(kind: NormKind, norms: &[Norm], epsilon: f32, x: &[f32], gradient: &mut [f32]) {
+    let row: usize = norms.iter().map(|norm| norm.weight.len()).sum();
+    let step = ROWS * row.max(1);
+    gradient.par_chunks_mut(step).zip(x.par_chunks(step)).for_each(|(gradient, x)| {
+        for (run, norm) in runs(norms, x.len()) {
+            let (gradient, x) = (&mut gradient[run.clone()], &x[run]);
+            match kind {
+                NormKind::Rms => math::rms_norm_gradient(gradient, x, &norm.weight, epsilon),
+                NormKind::Layer => math::layer_norm_gradient(gradient, x, &norm.weight, epsilon),
+            }
+        }
     });
 }
 
@@ -291,7 +297,37 @@ pub(super) fn check(tensor: &str, gradient: &[f32], width: usize, first: usize) 
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::tile::apply_norm;
     use super::*;
+
+    #[test]
+    fn parts_of_a_row_meet_norms_of_their_own() {
+        const EPSILON: f32 = 1e-5;
+        let (width, parts, rows) = (6, 3, ROWS + 5);
+        let noise = |count: usize, seed: usize| -> Vec<f32> {
+            (0..count).map(|i| ((i * i * 7 + i * seed + seed) % 101) as f32 / 50.0 - 1.0).collect()
+        };
+        let norms: Vec<Norm> = (0..parts)
+            .map(|part| Norm { weight: noise(width, part + 2), bias: Some(noise(width, part + 9)) })
+            .collect();
+        let (x, gradient) = (noise(rows * parts * width, 13), noise(rows * parts * width, 17));
+        for kind in [NormKind::Rms, NormKind::Layer] {
+            let (mut out, mut back) = (vec![f32::NAN; x.len()], gradient.clone());
+            apply_norm(kind, &norms, EPSILON, &x, &mut out);
+            norm_gradient(kind, &norms, EPSILON, &x, &mut back);
+            for (i, norm) in norms.iter().enumerate() {
+                let part = |values: &[f32]| -> Vec<f32> {
+                    values.chunks(width).skip(i).step_by(parts).flatten().copied().collect()
+                };
+                let (own, mut own_back) = (part(&x), part(&gradient));
+                let mut own_out = vec![f32::NAN; own.len()];
+                apply_norm(kind, std::slice::from_ref(norm), EPSILON, &own, &mut own_out);
+                norm_gradient(kind, std::slice::from_ref(norm), EPSILON, &own, &mut own_back);
+                assert_eq!(part(&out), own_out);
+                assert_eq!(part(&back), own_back);
+            }
+        }
+    }
 
     #[test]
     fn what_is_not_finite_is_named() {
