@@ -1,7 +1,8 @@
 //! Parts of tables that families share.
 
-use super::dims::Dim::*;
+use super::dims::{Dim::*, Sizes};
 use super::entry::{Entry, Heads};
+use crate::plan::Rows;
 
 /// Embedding, last norm, and the output where the embedding does not serve as such too.
 pub(super) const OUTSIDE: &[Entry] = &[
@@ -101,6 +102,38 @@ pub(super) const MIXTURE: &[Entry] = &[
     .stacked(Experts)
     .mixture(),
 ];
+
+/// All experts of a layer in one tensor `down` and one tensor `gate_up`, in which gate and upward projection have the rows that
+/// `rows` says. Optional: checkpoints have experts in other forms, too.
+pub(super) const fn experts_in_one(
+    down: &'static str,
+    gate_up: &'static str,
+    [gate_rows, up_rows]: [fn(&Sizes) -> Rows; 2],
+) -> [Entry; 3] {
+    [
+        Entry::new(down, "blk.{}.ffn_down_exps.weight", &[Experts, Hidden, ExpertFeedForward]).optional(),
+        Entry::new(gate_up, "blk.{}.ffn_gate_exps.weight", &[Experts, ExpertGateUp, Hidden])
+            .part(&[Experts, ExpertFeedForward, Hidden], gate_rows)
+            .optional(),
+        Entry::new(gate_up, "blk.{}.ffn_up_exps.weight", &[Experts, ExpertGateUp, Hidden])
+            .part(&[Experts, ExpertFeedForward, Hidden], up_rows)
+            .optional(),
+    ]
+}
+
+/// Gate and upward projection of each expert one after the other.
+pub(super) const HALVES: [fn(&Sizes) -> Rows; 2] =
+    [|sizes| gate_up_rows(sizes, 0, 1), |sizes| gate_up_rows(sizes, sizes.expert_feed_forward, 1)];
+
+/// Rows of gate and upward projection in turns.
+pub(super) const TURNS: [fn(&Sizes) -> Rows; 2] =
+    [|sizes| gate_up_rows(sizes, 0, 2), |sizes| gate_up_rows(sizes, 1, 2)];
+
+/// Every `step`-th row of each expert from its row `first` on, as many as one of the two projections has.
+fn gate_up_rows(sizes: &Sizes, first: u32, step: u64) -> Rows {
+    let length = u64::from(sizes.expert_feed_forward);
+    Rows::Picked { length, stride: 2 * length, first: first.into(), step }
+}
 
 /// Ends of names of cached tables and masks, which are no weights.
 pub(super) const CACHED: &[&str] = &[".rotary_emb.inv_freq", ".attention.masked_bias", ".attention.bias"];

@@ -8,7 +8,7 @@ use crate::plan::Rows;
 
 use super::config::Config;
 use super::dims::{Dim::*, Sizes};
-use super::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, OUTSIDE, VALUE};
+use super::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, OUTSIDE, TURNS, VALUE, experts_in_one};
 use super::entry::Entry;
 use super::error::ArchError;
 use super::family::{Family, nothing, unsupported};
@@ -41,7 +41,7 @@ static TABLE: Table = Table {
     family: NAME,
     prefix: "model.",
     ignored: CACHED,
-    entries: &[OUTSIDE, OWN, ATTENTION, VALUE, ATTENTION_OUTPUT, EXPERTS, PUBLISHED_EXPERTS],
+    entries: &[OUTSIDE, OWN, ATTENTION, VALUE, ATTENTION_OUTPUT, EXPERTS, &PUBLISHED_EXPERTS],
 };
 
 const OWN: &[Entry] = &[
@@ -56,13 +56,13 @@ const OWN: &[Entry] = &[
         "blk.{}.ffn_gate_exps.bias",
         &[Experts, ExpertGateUp],
     )
-    .part(&[Experts, ExpertFeedForward], |sizes| rows_of_two(sizes, 0)),
+    .part(&[Experts, ExpertFeedForward], TURNS[0]),
     Entry::new(
         "layers.{}.mlp.experts.gate_up_proj_bias",
         "blk.{}.ffn_up_exps.bias",
         &[Experts, ExpertGateUp],
     )
-    .part(&[Experts, ExpertFeedForward], |sizes| rows_of_two(sizes, 1)),
+    .part(&[Experts, ExpertFeedForward], TURNS[1]),
 ];
 
 /// In bf16: `[experts][inputs][outputs]`, gate and up in turns.
@@ -91,34 +91,11 @@ const EXPERTS: &[Entry] = &[
 ];
 
 /// In MXFP4: `[experts][outputs][inputs]`, gate and up in turns.
-const PUBLISHED_EXPERTS: &[Entry] = &[
-    Entry::new(
-        "layers.{}.mlp.experts.down_proj_blocks",
-        "blk.{}.ffn_down_exps.weight",
-        &[Experts, Hidden, ExpertFeedForward],
-    )
-    .optional(),
-    Entry::new(
-        "layers.{}.mlp.experts.gate_up_proj_blocks",
-        "blk.{}.ffn_gate_exps.weight",
-        &[Experts, ExpertGateUp, Hidden],
-    )
-    .part(&[Experts, ExpertFeedForward, Hidden], |sizes| rows_of_two(sizes, 0))
-    .optional(),
-    Entry::new(
-        "layers.{}.mlp.experts.gate_up_proj_blocks",
-        "blk.{}.ffn_up_exps.weight",
-        &[Experts, ExpertGateUp, Hidden],
-    )
-    .part(&[Experts, ExpertFeedForward, Hidden], |sizes| rows_of_two(sizes, 1))
-    .optional(),
-];
-
-/// Every other row from `first` on.
-fn rows_of_two(sizes: &Sizes, first: u64) -> Rows {
-    let length = u64::from(sizes.expert_feed_forward);
-    Rows::Picked { length, stride: 2 * length, first, step: 2 }
-}
+const PUBLISHED_EXPERTS: [Entry; 3] = experts_in_one(
+    "layers.{}.mlp.experts.down_proj_blocks",
+    "layers.{}.mlp.experts.gate_up_proj_blocks",
+    TURNS,
+);
 
 /// Matrices of `inputs` rows transposed, every `step`-th column from `first` on.
 fn turned(inputs: u32, first: u64, step: u64) -> Rows {

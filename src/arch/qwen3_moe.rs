@@ -2,11 +2,12 @@
 
 use crate::model::graph::Graph;
 use crate::model::parts::*;
-use crate::plan::Rows;
 
 use super::config::Config;
-use super::dims::{Dim::*, Sizes};
-use super::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, HEAD_NORMS, MIXTURE, NORMS, OUTSIDE, VALUE};
+use super::dims::Sizes;
+use super::entries::{
+    ATTENTION, ATTENTION_OUTPUT, CACHED, HALVES, HEAD_NORMS, MIXTURE, NORMS, OUTSIDE, VALUE, experts_in_one,
+};
 use super::entry::Entry;
 use super::error::ArchError;
 use super::family::{Family, nothing, unsupported};
@@ -43,39 +44,13 @@ static TABLE: Table = Table {
         ATTENTION_OUTPUT,
         HEAD_NORMS,
         &[MIXTURE[0], MIXTURE[1].optional(), MIXTURE[2].optional(), MIXTURE[3].optional()],
-        EXPERTS_IN_ONE,
+        &EXPERTS_IN_ONE,
     ],
 };
 
-/// All experts of a layer in one tensor, gates before upward projections: transformers 5.
-const EXPERTS_IN_ONE: &[Entry] = &[
-    Entry::new(
-        "layers.{}.mlp.experts.down_proj",
-        "blk.{}.ffn_down_exps.weight",
-        &[Experts, Hidden, ExpertFeedForward],
-    )
-    .optional(),
-    Entry::new(
-        "layers.{}.mlp.experts.gate_up_proj",
-        "blk.{}.ffn_gate_exps.weight",
-        &[Experts, ExpertGateUp, Hidden],
-    )
-    .part(&[Experts, ExpertFeedForward, Hidden], |sizes| half(sizes, 0))
-    .optional(),
-    Entry::new(
-        "layers.{}.mlp.experts.gate_up_proj",
-        "blk.{}.ffn_up_exps.weight",
-        &[Experts, ExpertGateUp, Hidden],
-    )
-    .part(&[Experts, ExpertFeedForward, Hidden], |sizes| half(sizes, 1))
-    .optional(),
-];
-
-/// The first or second half of each expert's rows.
-fn half(sizes: &Sizes, second: u64) -> Rows {
-    let length = u64::from(sizes.expert_feed_forward);
-    Rows::Picked { length, stride: 2 * length, first: second * length, step: 1 }
-}
+/// As transformers 5 writes them.
+const EXPERTS_IN_ONE: [Entry; 3] =
+    experts_in_one("layers.{}.mlp.experts.down_proj", "layers.{}.mlp.experts.gate_up_proj", HALVES);
 
 static GRAPH: Graph = Graph {
     layer: |_, _| {
