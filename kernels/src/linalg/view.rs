@@ -50,6 +50,25 @@ impl<'a, T: Copy + Default> View<'a, T> {
         Self { data: self.data, shape: self.shape.transposed() }
     }
 
+    /// Columns `range`.
+    ///
+    /// # Panics
+    ///
+    /// When there are no such columns.
+    #[must_use]
+    pub fn columns(mut self, range: std::ops::Range<usize>) -> Self {
+        assert!(
+            range.start <= range.end && range.end <= self.shape.columns,
+            "no columns {range:?}: {:?}",
+            self.shape
+        );
+        self.shape.columns = range.len();
+        if self.shape.rows > 0 && !range.is_empty() {
+            self.data = &self.data[range.start * self.shape.column_stride..];
+        }
+        self
+    }
+
     /// The first `rows` rows.
     pub(super) fn first_rows(mut self, rows: usize) -> Self {
         self.shape.rows = self.shape.rows.min(rows);

@@ -13,14 +13,14 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kquant_kernels::lattice::Lattice;
-use kquant_kernels::linalg::{View, ViewMut, gemm};
+use kquant_kernels::linalg::View;
 use rayon::prelude::*;
 
-use super::run::{Losses, encode_rows};
+use super::judge::Judge;
+use super::product::Rows;
+use super::run::{Losses, RowEncoder};
 use super::{Feedback, Hessian, Options};
 
-/// Rows of one matrix product.
-const PANEL: usize = 32;
 /// Tiles that a tensor has at least, if they are not smaller than `FEWEST`.
 const TILES: usize = 32;
 /// Rows of the smallest and of the largest tile.
@@ -52,6 +52,8 @@ struct Work<'a> {
     row_bytes: usize,
     /// `ŵ - w`, `[rows][columns]`, in the order of the outputs' feedback.
     errors: Vec<f32>,
+    /// `tr(H_O E H E')` of the rows encoded so far, H_O damped, with the Hessian that decides.
+    loss: f64,
 }
 
 impl BothSides<'_> {
@@ -67,7 +69,8 @@ impl BothSides<'_> {
         let (columns, rows) = (self.inputs.columns, self.outputs.columns);
         assert!(self.targets.len() == rows * columns, "{} targets for {rows} rows", self.targets.len());
         let row_bytes = columns / self.lattice.block.elements * self.lattice.block.bytes;
-        let mut work = Work { job: self, columns, row_bytes, errors: vec![0.0; self.targets.len()] };
+        let mut work =
+            Work { job: self, columns, row_bytes, errors: vec![0.0; self.targets.len()], loss: 0.0 };
         let mut losses = Losses::default();
         for tile in tiles(rows) {
             if self.cancel.load(Ordering::Relaxed) {
@@ -83,7 +86,7 @@ impl BothSides<'_> {
                 work.improve_tile(tile, out);
             }
         }
-        losses.result = work.loss();
+        losses.result = work.loss / self.unit();
         Some(losses)
     }
 
@@ -108,8 +111,8 @@ fn tiles(rows: usize) -> impl Iterator<Item = Range<usize>> {
 impl Work<'_> {
     /// The targets of the rows that come at `tile` in the order.
     fn targets(&self, tile: Range<usize>) -> Vec<f32> {
-        let row = |&row: &usize| &self.job.targets[row * self.columns..][..self.columns];
-        self.job.outputs.order[tile].iter().flat_map(row).copied().collect()
+        let rows = self.job.outputs.order[tile].iter();
+        rows.map(|row| &self.job.targets[row * self.columns..][..self.columns]).collect::<Vec<_>>().concat()
     }
 
     /// Encodes a tile's rows towards what makes up for those before it.
@@ -122,9 +125,10 @@ impl Work<'_> {
         let factors = &job.outputs.lower[tile.start * rows..];
         let factors = Rows { data: factors, stride: rows, columns: tile.start };
         factors.multiply(View::row_major(earlier, n), -1.0, &mut targets, n);
-        let (bytes, losses) = self.encode_targets(&targets);
+        let (bytes, losses) = self.encode_targets(&targets, true);
         let errors = self.errors_of(&bytes, &weights);
         self.errors[tile.start * n..tile.end * n].copy_from_slice(&errors);
+        self.loss += self.loss_of(tile.clone(), &weights, &targets);
         let (unit, mut total) = (job.unit(), Losses::default());
         for ((k, bytes), losses) in tile.zip(bytes.chunks_exact(self.row_bytes)).zip(losses) {
             let row = job.outputs.order[k];
@@ -134,17 +138,36 @@ impl Work<'_> {
         total
     }
 
-    fn encode_targets(&self, targets: &[f32]) -> (Vec<u8>, Vec<Losses>) {
-        let job = self.job;
+    /// Rows encoded towards `targets`, and what they lose; the type's own encoder is run beside if they are to be `compared`.
+    fn encode_targets(&self, targets: &[f32], compared: bool) -> (Vec<u8>, Vec<Losses>) {
+        let BothSides { inputs: feedback, held_out, lattice, options, .. } = *self.job;
         let mut bytes = vec![0; targets.len() / self.columns * self.row_bytes];
-        let losses = encode_rows(job.inputs, job.held_out, job.lattice, targets, job.options, &mut bytes);
+        let rows = RowEncoder { feedback, held_out, lattice, options, compared };
+        let losses = rows.encode(targets, &mut bytes);
         (bytes, losses)
+    }
+
+    /// What the rows of `tile` add to the loss: `Σ_k D_k r_k H r_k'`. Rows of a tile did not hear of each other: `targets` are what
+    /// the tiles before made of `weights`.
+    fn loss_of(&self, tile: Range<usize>, weights: &[f32], targets: &[f32]) -> f64 {
+        let (outputs, n) = (self.job.outputs, self.columns);
+        let mut residuals: Vec<f32> =
+            weights.iter().zip(targets).map(|(weight, target)| weight - target).collect();
+        let within = &outputs.lower[tile.start * (outputs.columns + 1)..];
+        let within = Rows { data: within, stride: outputs.columns, columns: tile.len() };
+        let errors = View::row_major(&self.errors[tile.start * n..tile.end * n], n);
+        within.multiply(errors, 1.0, &mut residuals, n);
+        let losses = Judge::by(self.job.judge()).losses_of_rows(&residuals, n);
+        outputs.pivots[tile].iter().zip(losses).map(|(&pivot, loss)| f64::from(pivot) * loss).sum()
     }
 
     fn errors_of(&self, bytes: &[u8], weights: &[f32]) -> Vec<f32> {
         let mut errors = vec![0.0; weights.len()];
-        (self.job.lattice.block.decode)(bytes, &mut errors);
-        errors.iter_mut().zip(weights).for_each(|(error, weight)| *error -= weight);
+        let rows = errors.par_chunks_exact_mut(self.columns).zip(weights.par_chunks_exact(self.columns));
+        rows.zip(bytes.par_chunks_exact(self.row_bytes)).for_each(|((errors, weights), bytes)| {
+            (self.job.lattice.block.decode)(bytes, errors);
+            errors.iter_mut().zip(weights).for_each(|(error, weight)| *error -= weight);
+        });
         errors
     }
 
@@ -152,8 +175,11 @@ impl Work<'_> {
     fn pulls(&self, tile: &Range<usize>) -> Vec<f32> {
         let (outputs, n) = (self.job.outputs, self.columns);
         let rows = outputs.columns;
-        let row = |&a: &usize| outputs.order.iter().map(move |&b| outputs.hessian[a * rows + b]);
-        let fisher: Vec<f32> = outputs.order[tile.clone()].iter().flat_map(row).collect();
+        let mut fisher = vec![0.0; tile.len() * rows];
+        fisher.par_chunks_exact_mut(rows).zip(&outputs.order[tile.clone()]).for_each(|(row, a)| {
+            let hessian = &outputs.hessian[a * rows..][..rows];
+            row.iter_mut().zip(&outputs.order).for_each(|(x, &b)| *x = hessian[b]);
+        });
         let mut pulls = vec![0.0; tile.len() * n];
         Rows::new(&fisher, rows).multiply(View::row_major(&self.errors, n), 1.0, &mut pulls, n);
         pulls
@@ -172,7 +198,7 @@ impl Work<'_> {
                 *target += error - inverse * pull;
             }
         }
-        let (bytes, _) = self.encode_targets(&targets);
+        let (bytes, _) = self.encode_targets(&targets, false);
         let mut changes = self.errors_of(&bytes, &weights);
         changes.iter_mut().zip(&self.errors[tile.start * n..]).for_each(|(change, error)| *change -= error);
         let products = self.through_judge(&changes);
@@ -180,13 +206,15 @@ impl Work<'_> {
         let turned = View::row_major(&changes, n).transposed();
         Rows::new(&products, n).multiply(turned, 1.0, &mut among, tile.len());
         let mut slopes: Vec<f64> =
-            products.chunks_exact(n).zip(pulls.chunks_exact(n)).map(|(a, b)| dot(a, b)).collect();
+            products.par_chunks_exact(n).zip(pulls.par_chunks_exact(n)).map(|(a, b)| dot(a, b)).collect();
         for a in 0..tile.len() {
             let k = tile.start + a;
             let curvature = f64::from(own(k)) * f64::from(among[a * tile.len() + a]);
-            if 2.0 * slopes[a] + curvature >= 0.0 {
+            let change = 2.0 * slopes[a] + curvature;
+            if change >= 0.0 {
                 continue;
             }
+            self.loss += change;
             for (b, slope) in slopes.iter_mut().enumerate() {
                 let fisher = outputs.hessian[outputs.order[k] * rows + outputs.order[tile.start + b]];
                 *slope += f64::from(fisher) * f64::from(among[b * tile.len() + a]);
@@ -204,41 +232,6 @@ impl Work<'_> {
         let hessian = View::row_major(self.job.judge(), self.columns);
         Rows::new(x, self.columns).multiply(hessian, 1.0, &mut product, self.columns);
         product
-    }
-
-    /// `tr(H_O E H E')` in units of H_O's mean diagonal.
-    fn loss(&self) -> f64 {
-        let (n, rows) = (self.columns, self.job.outputs.columns);
-        let of_tile = |tile: Range<usize>| {
-            let products = self.through_judge(&self.errors[tile.start * n..tile.end * n]);
-            dot(&products, &self.pulls(&tile))
-        };
-        tiles(rows).map(of_tile).sum::<f64>() / self.job.unit()
-    }
-}
-
-/// A matrix by rows of `stride`, of which the first `columns` elements count.
-struct Rows<'a> {
-    data: &'a [f32],
-    stride: usize,
-    columns: usize,
-}
-
-impl<'a> Rows<'a> {
-    fn new(data: &'a [f32], columns: usize) -> Self {
-        Self { data, stride: columns, columns }
-    }
-
-    /// Adds `scale * self · b` to `out`, which has rows of `n`.
-    fn multiply(&self, b: View, scale: f32, out: &mut [f32], n: usize) {
-        if self.columns == 0 {
-            return;
-        }
-        out.par_chunks_mut(PANEL * n).enumerate().for_each(|(panel, out)| {
-            let rows = &self.data[panel * PANEL * self.stride..];
-            let a = View::new(rows, out.len() / n, self.columns, self.stride, 1);
-            gemm(ViewMut::row_major(out, n), a, b, scale, 1.0);
-        });
     }
 }
 

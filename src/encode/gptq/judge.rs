@@ -2,8 +2,9 @@
 
 use kquant_kernels::gptq::{LANES, Lanes, dot};
 use kquant_kernels::linalg::{View, ViewMut, gemm};
+use rayon::prelude::*;
 
-use super::tile::{BATCH, strip};
+use super::tile::{BATCH, strip, strips_for, to_tile};
 use super::{Feedback, Hessian};
 
 /// What rows are judged by.
@@ -22,6 +23,22 @@ impl<'a> Judge<'a> {
             Some(held_out) => Self { hessian: &held_out.mean, added: None },
             None => Self { hessian: &feedback.hessian, added: Some(&feedback.added) },
         }
+    }
+
+    /// `hessian` as it is.
+    pub(super) fn by(hessian: &'a [f32]) -> Self {
+        Self { hessian, added: None }
+    }
+
+    /// `e H e'` of each of the rows `errors` `[rows][n]`, on all threads.
+    pub(super) fn losses_of_rows(&self, errors: &[f32], n: usize) -> Vec<f64> {
+        let (rows, as_they_are) = (errors.len() / n, Vec::from_iter(0..n));
+        let strips = strips_for(rows);
+        let losses = errors.par_chunks(strips * LANES * n).map(|rows| {
+            let losses = self.losses(&to_tile(rows, &as_they_are, strips), strips);
+            losses.as_flattened()[..rows.len() / n].to_vec()
+        });
+        losses.collect::<Vec<_>>().concat()
     }
 
     /// `e H e'` of every row, by strip; `errors` is `[n][strips]`.

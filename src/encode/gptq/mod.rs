@@ -8,6 +8,7 @@
 //! | `rounding` | sequential rounding with error feedback (LDLQ, arXiv 2307.13304) |
 //! | `start` | the codes of the diagonal search, which rows start from |
 //! | `both` | the same over rows as well, with the Fisher matrix of the outputs |
+//! | `product` | matrix products on all threads |
 //! | `sweep` | scales and codes improved block by block |
 //! | `judge` | losses on the statistics that decide |
 //! | `tile` | rows side by side |
@@ -24,6 +25,7 @@ mod feedback;
 mod hessian;
 mod judge;
 mod options;
+mod product;
 mod rounding;
 mod run;
 mod start;

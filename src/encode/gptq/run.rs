@@ -66,43 +66,52 @@ pub fn encode(
     options: &Options,
     out: &mut [u8],
 ) -> Losses {
+    let rows = RowEncoder { feedback, held_out, lattice, options, compared: true };
     let mut total = Losses::default();
-    let rows = encode_rows(feedback, held_out, lattice, targets, options, out);
-    rows.iter().for_each(|row| total.add(row));
+    rows.encode(targets, out).iter().for_each(|row| total.add(row));
     total
 }
 
-/// [`encode`], with the losses row by row.
-pub(super) fn encode_rows(
-    feedback: &Feedback,
-    held_out: Option<&Hessian>,
-    lattice: &'static Lattice,
-    targets: &[f32],
-    options: &Options,
-    out: &mut [u8],
-) -> Vec<Losses> {
-    let n = feedback.columns;
-    let row_bytes = n / lattice.block.elements * lattice.block.bytes;
-    let rows = targets.len() / n;
-    assert!(n.is_multiple_of(lattice.block.elements), "rows of {n} are no whole blocks");
-    let unit = super::unit_of(lattice.block);
-    assert!(feedback.unit.is_multiple_of(unit), "columns go {} by {0}, not by {unit}", feedback.unit);
-    assert!(
-        targets.len() == rows * n && out.len() == rows * row_bytes,
-        "{} bytes for {rows} rows",
-        out.len()
-    );
-    assert!(held_out.is_none_or(|h| h.mean.len() == n * n), "the held-out Hessian has other columns");
-    let job = Job {
-        shared: Shared::new(feedback, lattice),
-        weights: Weights::new(feedback),
-        judge: Judge::new(feedback, held_out),
-        options,
-    };
-    let strips = strips_for(rows);
-    let tiles = targets.par_chunks(strips * LANES * n).zip(out.par_chunks_mut(strips * LANES * row_bytes));
-    let losses: Vec<Vec<Losses>> = tiles.map(|(targets, out)| job.encode_tile(targets, out)).collect();
-    losses.concat()
+/// How rows are encoded: see [`encode`].
+#[derive(Clone, Copy)]
+pub(super) struct RowEncoder<'a> {
+    pub(super) feedback: &'a Feedback,
+    pub(super) held_out: Option<&'a Hessian>,
+    pub(super) lattice: &'static Lattice,
+    pub(super) options: &'a Options,
+    /// Whether the type's own encoder is run beside.
+    pub(super) compared: bool,
+}
+
+impl RowEncoder<'_> {
+    /// [`encode`], with the losses row by row.
+    pub(super) fn encode(&self, targets: &[f32], out: &mut [u8]) -> Vec<Losses> {
+        let Self { feedback, held_out, lattice, options, compared } = *self;
+        let n = feedback.columns;
+        let row_bytes = n / lattice.block.elements * lattice.block.bytes;
+        let rows = targets.len() / n;
+        assert!(n.is_multiple_of(lattice.block.elements), "rows of {n} are no whole blocks");
+        let unit = super::unit_of(lattice.block);
+        assert!(feedback.unit.is_multiple_of(unit), "columns go {} by {0}, not by {unit}", feedback.unit);
+        assert!(
+            targets.len() == rows * n && out.len() == rows * row_bytes,
+            "{} bytes for {rows} rows",
+            out.len()
+        );
+        assert!(held_out.is_none_or(|h| h.mean.len() == n * n), "the held-out Hessian has other columns");
+        let job = Job {
+            shared: Shared::new(feedback, lattice),
+            weights: Weights::new(feedback),
+            judge: Judge::new(feedback, held_out),
+            options,
+            compared,
+        };
+        let strips = strips_for(rows);
+        let tiles =
+            targets.par_chunks(strips * LANES * n).zip(out.par_chunks_mut(strips * LANES * row_bytes));
+        let losses: Vec<Vec<Losses>> = tiles.map(|(targets, out)| job.encode_tile(targets, out)).collect();
+        losses.concat()
+    }
 }
 
 struct Job<'a> {
@@ -110,6 +119,7 @@ struct Job<'a> {
     weights: Weights<'a>,
     judge: Judge<'a>,
     options: &'a Options,
+    compared: bool,
 }
 
 /// The best rows so far, as judged.
@@ -201,10 +211,11 @@ impl Job<'_> {
         (0..targets.len() / n).map(row).collect()
     }
 
-    /// Losses of the type's own encoder on every eighth row, side by side, by strip; none if it has no encoder.
+    /// Losses of the type's own encoder on every eighth row, side by side, by strip; none if it has no encoder or is not
+    /// asked for.
     fn ggml_losses(&self, targets: &[f32]) -> Option<Vec<[f64; LANES]>> {
         let (n, block) = (self.shared.feedback.columns, self.shared.lattice.block);
-        let encode = block.encode?;
+        let encode = block.encode.filter(|_| self.compared)?;
         let strips = (targets.len() / n).div_ceil(SAMPLED * LANES);
         let mut errors = vec![[0.0; LANES]; n * strips];
         let (mut bytes, mut decoded) = (vec![0; n / block.elements * block.bytes], vec![0.0; n]);
