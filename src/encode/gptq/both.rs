@@ -22,7 +22,7 @@ use super::run::{Losses, RowEncoder};
 use super::{Feedback, Hessian, Options};
 
 /// Tiles that a tensor has at least, if they are not smaller than `FEWEST`.
-const TILES: usize = 32;
+const TILES: usize = 16;
 /// Rows of the smallest and of the largest tile.
 const FEWEST: usize = 8;
 const MOST: usize = 256;
@@ -125,7 +125,7 @@ impl Work<'_> {
         let factors = &job.outputs.lower[tile.start * rows..];
         let factors = Rows { data: factors, stride: rows, columns: tile.start };
         factors.multiply(View::row_major(earlier, n), -1.0, &mut targets, n);
-        let (bytes, losses) = self.encode_targets(&targets, true);
+        let (bytes, losses) = self.encode_targets(&targets, None);
         let errors = self.errors_of(&bytes, &weights);
         self.errors[tile.start * n..tile.end * n].copy_from_slice(&errors);
         self.loss += self.loss_of(tile.clone(), &weights, &targets);
@@ -138,11 +138,12 @@ impl Work<'_> {
         total
     }
 
-    /// Rows encoded towards `targets`, and what they lose; the type's own encoder is run beside if they are to be `compared`.
-    fn encode_targets(&self, targets: &[f32], compared: bool) -> (Vec<u8>, Vec<Losses>) {
+    /// Rows encoded towards `targets`, and what they lose; improved from the `present` ones if there are some,
+    /// without losses.
+    fn encode_targets(&self, targets: &[f32], present: Option<&[u8]>) -> (Vec<u8>, Vec<Losses>) {
         let BothSides { inputs: feedback, held_out, lattice, options, .. } = *self.job;
         let mut bytes = vec![0; targets.len() / self.columns * self.row_bytes];
-        let rows = RowEncoder { feedback, held_out, lattice, options, compared };
+        let rows = RowEncoder { feedback, held_out, lattice, options, present };
         let losses = rows.encode(targets, &mut bytes);
         (bytes, losses)
     }
@@ -198,7 +199,10 @@ impl Work<'_> {
                 *target += error - inverse * pull;
             }
         }
-        let (bytes, _) = self.encode_targets(&targets, false);
+        let order = outputs.order[tile.clone()].iter();
+        let present =
+            order.map(|row| &out[row * self.row_bytes..][..self.row_bytes]).collect::<Vec<_>>().concat();
+        let (bytes, _) = self.encode_targets(&targets, Some(&present));
         let mut changes = self.errors_of(&bytes, &weights);
         changes.iter_mut().zip(&self.errors[tile.start * n..]).for_each(|(change, error)| *change -= error);
         let products = self.through_judge(&changes);

@@ -51,7 +51,8 @@ impl Options {
         let passes = self.row_passes as f64;
         let (across, along) =
             ((rows as f64).powi(2) * columns as f64, rows as f64 * (columns as f64).powi(2));
-        // The loss is judged once, changes by two products each way.
-        (1.0 + passes) * once + (1.0 + 2.0 * passes) * (along + across)
+        // Passes leave the two judgements and other starts' roundings out; the loss is judged once, changes by two products each way.
+        let again = (units - judged) as f64 * along;
+        once + passes * again + (1.0 + 2.0 * passes) * (along + across)
     }
 }

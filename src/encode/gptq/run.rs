@@ -66,7 +66,7 @@ pub fn encode(
     options: &Options,
     out: &mut [u8],
 ) -> Losses {
-    let rows = RowEncoder { feedback, held_out, lattice, options, compared: true };
+    let rows = RowEncoder { feedback, held_out, lattice, options, present: None };
     let mut total = Losses::default();
     rows.encode(targets, out).iter().for_each(|row| total.add(row));
     total
@@ -79,14 +79,14 @@ pub(super) struct RowEncoder<'a> {
     pub(super) held_out: Option<&'a Hessian>,
     pub(super) lattice: &'static Lattice,
     pub(super) options: &'a Options,
-    /// Whether the type's own encoder is run beside.
-    pub(super) compared: bool,
+    /// The rows as they are encoded now, if they are: scales start from there and not from a search, and the caller judges.
+    pub(super) present: Option<&'a [u8]>,
 }
 
 impl RowEncoder<'_> {
-    /// [`encode`], with the losses row by row.
+    /// [`encode`], with the losses row by row; none of rows that are encoded already.
     pub(super) fn encode(&self, targets: &[f32], out: &mut [u8]) -> Vec<Losses> {
-        let Self { feedback, held_out, lattice, options, compared } = *self;
+        let Self { feedback, held_out, lattice, options, present } = *self;
         let n = feedback.columns;
         let row_bytes = n / lattice.block.elements * lattice.block.bytes;
         let rows = targets.len() / n;
@@ -102,14 +102,16 @@ impl RowEncoder<'_> {
         let job = Job {
             shared: Shared::new(feedback, lattice),
             weights: Weights::new(feedback),
-            judge: Judge::new(feedback, held_out),
+            judge: present.is_none().then(|| Judge::new(feedback, held_out)),
             options,
-            compared,
         };
         let strips = strips_for(rows);
-        let tiles =
-            targets.par_chunks(strips * LANES * n).zip(out.par_chunks_mut(strips * LANES * row_bytes));
-        let losses: Vec<Vec<Losses>> = tiles.map(|(targets, out)| job.encode_tile(targets, out)).collect();
+        let (elements, bytes) = (strips * LANES * n, strips * LANES * row_bytes);
+        let tiles = targets.par_chunks(elements).zip(out.par_chunks_mut(bytes)).enumerate();
+        let of_tile = |(i, (targets, out)): (usize, (&[f32], &mut [u8]))| {
+            job.encode_tile(targets, present.map(|rows| &rows[i * bytes..][..out.len()]), out)
+        };
+        let losses: Vec<Vec<Losses>> = tiles.map(of_tile).collect();
         losses.concat()
     }
 }
@@ -117,9 +119,9 @@ impl RowEncoder<'_> {
 struct Job<'a> {
     shared: Shared<'a>,
     weights: Weights<'a>,
-    judge: Judge<'a>,
+    /// None where the last codes are taken.
+    judge: Option<Judge<'a>>,
     options: &'a Options,
-    compared: bool,
 }
 
 /// The best rows so far, as judged.
@@ -131,10 +133,11 @@ struct Best {
 }
 
 impl Job<'_> {
-    /// Encodes one tile's rows and returns their losses, row by row.
-    fn encode_tile(&self, targets: &[f32], out: &mut [u8]) -> Vec<Losses> {
-        let (mut tile, first) = self.start(targets);
-        let mut best = Best { losses: first.clone(), codings: tile.codings() };
+    /// Encodes one tile's rows, from the `present` ones if there are some, and returns their losses, row by row.
+    fn encode_tile(&self, targets: &[f32], present: Option<&[u8]>, out: &mut [u8]) -> Vec<Losses> {
+        let mut tile = self.start(targets, present);
+        let first = self.judge.map(|judge| judge.losses(&tile.errors, tile.strips.len()));
+        let mut best = first.clone().map(|losses| Best { losses, codings: tile.codings() });
         for (i, &start) in self.options.starts.iter().enumerate() {
             if i > 0 {
                 tile.try_grids(&self.weights.search(self.shared.lattice, start, targets));
@@ -157,19 +160,29 @@ impl Job<'_> {
             }
             self.offer(&tile, &mut best);
         }
+        let (codings, losses) =
+            best.map_or_else(|| (tile.codings(), None), |best| (best.codings, Some(best.losses)));
         let row_bytes = out.len() / (targets.len() / self.shared.feedback.columns);
         for (r, out) in out.chunks_exact_mut(row_bytes).enumerate() {
-            self.shared.lattice.write(&best.codings[r / LANES].row(r % LANES), out);
+            self.shared.lattice.write(&codings[r / LANES].row(r % LANES), out);
         }
-        self.report(targets, &first, &best.losses)
+        first.zip(losses).map_or_else(Vec::new, |(first, losses)| self.report(targets, &first, &losses))
     }
 
-    /// The rows as the first start codes them, and their losses as judged. What the first rounding makes of them is taken
-    /// whatever they lose under the damped Hessian.
-    fn start(&self, targets: &[f32]) -> (Tile<'_>, Vec<[f64; LANES]>) {
+    /// The rows as they are, or as the first start codes them. What the first rounding makes of them is taken whatever they
+    /// lose under the damped Hessian.
+    fn start(&self, targets: &[f32], present: Option<&[u8]>) -> Tile<'_> {
         let (n, lattice) = (self.shared.feedback.columns, self.shared.lattice);
         let first = self.options.starts.first().copied().unwrap_or(super::Start::Importance);
-        let codings = self.weights.search(lattice, first, targets);
+        let row_bytes = n / lattice.block.elements * lattice.block.bytes;
+        let coding = |rows: &[u8]| {
+            let rows: Vec<_> = rows.chunks_exact(row_bytes).map(|row| lattice.read(row, n)).collect();
+            Coding::of_rows(lattice, n, &rows)
+        };
+        let codings = match present {
+            Some(rows) => rows.chunks(LANES * row_bytes).map(coding).collect(),
+            None => self.weights.search(lattice, first, targets),
+        };
         let strips: Vec<Strip> = targets
             .chunks(LANES * n)
             .zip(codings)
@@ -180,13 +193,13 @@ impl Job<'_> {
         for (s, strip) in tile.strips.iter().enumerate() {
             set_strip(&mut tile.errors, count, s, &strip.errors(lattice));
         }
-        let judged = self.judge.losses(&tile.errors, count);
-        (tile, judged)
+        tile
     }
 
     /// Keeps the rows that are judged better than before.
-    fn offer(&self, tile: &Tile, best: &mut Best) {
-        let losses = self.judge.losses(&tile.errors, tile.strips.len());
+    fn offer(&self, tile: &Tile, best: &mut Option<Best>) {
+        let (Some(judge), Some(best)) = (self.judge, best) else { return };
+        let losses = judge.losses(&tile.errors, tile.strips.len());
         for (s, strip) in tile.strips.iter().enumerate() {
             let better: [bool; LANES] = std::array::from_fn(|l| losses[s][l] < best.losses[s][l]);
             best.codings[s].take(&strip.coding, &better);
@@ -211,11 +224,10 @@ impl Job<'_> {
         (0..targets.len() / n).map(row).collect()
     }
 
-    /// Losses of the type's own encoder on every eighth row, side by side, by strip; none if it has no encoder or is not
-    /// asked for.
+    /// Losses of the type's own encoder on every eighth row, side by side, by strip; none if it has no encoder.
     fn ggml_losses(&self, targets: &[f32]) -> Option<Vec<[f64; LANES]>> {
         let (n, block) = (self.shared.feedback.columns, self.shared.lattice.block);
-        let encode = block.encode.filter(|_| self.compared)?;
+        let (encode, judge) = (block.encode?, self.judge?);
         let strips = (targets.len() / n).div_ceil(SAMPLED * LANES);
         let mut errors = vec![[0.0; LANES]; n * strips];
         let (mut bytes, mut decoded) = (vec![0; n / block.elements * block.bytes], vec![0.0; n]);
@@ -227,7 +239,7 @@ impl Job<'_> {
                 error[r % LANES] = decoded - weight;
             }
         }
-        Some(self.judge.losses(&errors, strips))
+        Some(judge.losses(&errors, strips))
     }
 }
 

@@ -66,9 +66,11 @@ impl Strip {
     }
 }
 
-/// Strips per tile for so many rows, enough tiles for all threads.
+/// Strips per tile for so many rows: one tile for each thread if there are less than 8 strips for it, else two or more.
 pub(super) fn strips_for(rows: usize) -> usize {
-    (rows / (2 * LANES * rayon::current_num_threads())).clamp(1, STRIPS)
+    let each = rows.div_ceil(LANES).div_ceil(rayon::current_num_threads()).max(1);
+    let tiles = (each / 4).clamp(1, 2).max(each.div_ceil(STRIPS));
+    each.div_ceil(tiles)
 }
 
 /// Rows `[rows][n]` as `[n][strips]`, columns in `order`; lanes without a row are zero.
