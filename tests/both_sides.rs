@@ -109,6 +109,31 @@ fn statistics_with_fisher_matrices_serve_without_a_text() {
 }
 
 #[test]
+fn statistics_that_do_not_know_the_output_leave_a_tied_table_alone_and_it_is_said() {
+    let scratch = Scratch::new("both-tied-one-shot");
+    let (model, text) = (data("archs/gpt2"), data("corpora/calibration-small.txt"));
+    for (name, more) in [("without", &[][..]), ("with", &["--output-tensor"])] {
+        let (file, report) = (scratch.path(&format!("{name}.gguf")), scratch.path(&format!("{name}.json")));
+        let [model_at, text, file, report_at] =
+            [&model, &text, &file, &report].map(|path| path.to_str().unwrap());
+        let args = ["calibrate", model_at, "--text", text, "--fisher", "-o", file];
+        ok(kquant([&args[..], &TEXT, more].concat()));
+        let args = ["--imatrix", file, "--feedback", "both", "--pure", "--force", "--report", report_at];
+        let output = quantize(&model, &scratch.path("out.gguf"), "Q4_0", &[&args[..], &TEXT].concat());
+        let said = stderr(&output);
+        ok(output);
+        let report: Json = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+        let is_known = name == "with";
+        let notes = report["notes"].as_array().unwrap();
+        assert_eq!(notes.len(), usize::from(!is_known), "{name}: {notes:?}");
+        assert_eq!(said.contains("note: token_embd.weight"), !is_known, "{name}: {said}");
+        assert_eq!(said.contains("`kquant calibrate --fisher --output-tensor`"), !is_known, "{name}: {said}");
+        let tensors = report["tensors"].as_array().unwrap();
+        assert_eq!(tensors.iter().any(|t| t["name"] == "token_embd.weight"), is_known, "{name}");
+    }
+}
+
+#[test]
 fn levels_that_contradict_each_other_are_refused() {
     let scratch = Scratch::new("both-refused");
     for (more, says) in [

@@ -27,7 +27,17 @@ pub(super) fn encode_embedding(
     report: &mut Report,
 ) -> Result<bool, CalibratedError> {
     let (Some(lattice), false) = (gptq::lattice_for(tensor.block), tensor.copy) else { return Ok(false) };
-    let Some(hessian) = cost(model, outputs)? else { return Ok(false) };
+    let hessian = match cost(model, outputs)? {
+        Cost::Known(hessian) => hessian,
+        Cost::Unknown => return Ok(false),
+        Cost::OfLookupAlone => {
+            report.notes.push(format!(
+                "{EMBEDDING} is the output projection as well, of which the statistics say nothing: it is encoded without \
+                 feedback; make them with `kquant calibrate --fisher --output-tensor`"
+            ));
+            return Ok(false);
+        }
+    };
     let names = [EMBEDDING.to_owned()];
     let unit = gptq::unit_of(tensor.block);
     let Some(input) = Input::new(Means { hessian, cross: None }, None, (&names, unit))? else {
@@ -48,15 +58,23 @@ pub(super) fn encode_embedding(
 }
 
 /// What errors of the table's columns cost.
-fn cost(model: &Model, outputs: &Outputs) -> Result<Option<Hessian>, CalibratedError> {
-    let Some(mut lookup) = outputs.fisher(EMBEDDING)? else { return Ok(None) };
+enum Cost {
+    Known(Hessian),
+    /// Nobody asked for it.
+    Unknown,
+    /// The table is the output projection as well, and what that costs is not known.
+    OfLookupAlone,
+}
+
+fn cost(model: &Model, outputs: &Outputs) -> Result<Cost, CalibratedError> {
+    let Some(mut lookup) = outputs.fisher(EMBEDDING)? else { return Ok(Cost::Unknown) };
     if model.find(OUTPUT).is_some() {
-        return Ok(Some(lookup));
+        return Ok(Cost::Known(lookup));
     }
-    let Some((inputs, curvature)) = outputs.output_role()? else { return Ok(None) };
+    let Some((inputs, curvature)) = outputs.output_role()? else { return Ok(Cost::OfLookupAlone) };
     let scale = model.hyper.embedding_scale * model.hyper.embedding_scale;
     for (lookup, input) in lookup.mean.iter_mut().zip(&inputs.mean) {
         *lookup = scale * *lookup + curvature * input;
     }
-    Ok(Some(lookup))
+    Ok(Cost::Known(lookup))
 }

@@ -13,6 +13,8 @@ pub struct Report {
     pub held_out_tokens: u64,
     /// Every tensor that was encoded with feedback, in the order of the pass.
     pub tensors: Vec<TensorReport>,
+    /// What was not done for want of statistics, and what to do about it.
+    pub notes: Vec<String>,
     /// Where the time went.
     pub steps: Steps,
 }

@@ -27,6 +27,9 @@ pub(super) fn calibrate(
     display.finish();
     let calibrated = calibrated?;
     if let Some(calibrated) = &calibrated {
+        for note in calibrated.report.notes.iter().filter(|_| !args.quiet) {
+            writeln!(io::stderr(), "note: {note}")?;
+        }
         if let Some(path) = &args.report {
             write(&calibrated.report, path, args.force)?;
         }
