@@ -22,9 +22,9 @@ use super::run::{Losses, RowEncoder};
 use super::{Feedback, Hessian, Options};
 
 /// Tiles that a tensor has at least, if they are not smaller than `FEWEST`.
-const TILES: usize = 16;
+const TILES: usize = 32;
 /// Rows of the smallest and of the largest tile.
-const FEWEST: usize = 8;
+const FEWEST: usize = 16;
 const MOST: usize = 256;
 
 /// A tensor to encode with feedback on both sides.
