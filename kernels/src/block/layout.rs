@@ -19,20 +19,6 @@ pub(super) fn decode_blocks<const BYTES: usize, const ELEMENTS: usize>(
     }
 }
 
-/// Applies `encode` to every block's worth of weights in `row` and the block it becomes in `out`.
-#[inline(always)]
-pub(super) fn encode_blocks<const ELEMENTS: usize, const BYTES: usize>(
-    row: &[f32],
-    out: &mut [u8],
-    encode: impl Fn(&[f32; ELEMENTS], &mut [u8; BYTES]),
-) {
-    let (weights, _) = row.as_chunks();
-    let (blocks, _) = out.as_chunks_mut();
-    for (weights, block) in weights.iter().zip(blocks) {
-        encode(weights, block);
-    }
-}
-
 /// The number that the two bytes of a half-precision field hold.
 #[inline(always)]
 pub(super) fn from_f16(bytes: [u8; 2]) -> f32 {

@@ -8,8 +8,10 @@
 //! weight = 2^(e - 127) * value of the code, one of 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives.
 //! Source: ggml's `block_mxfp4`; the format is the OCP Microscaling one.
 
-use super::layout::{abs_max, decode_blocks, encode_blocks};
+use super::layout::{abs_max, decode_blocks};
+use super::row::blocks_and_bytes;
 use super::{BlockType, Importance, fp4};
+use crate::lanes::in_lanes;
 use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
 
 const ELEMENTS: usize = 32;
@@ -22,7 +24,7 @@ pub(super) static TYPE: BlockType = BlockType {
     bytes: BYTES,
     quantized: true,
     decode: |bytes, out| decode_blocks(bytes, out, decode_block),
-    encode: Some(|_, row, _, out| encode_blocks(row, out, encode_block)),
+    encode: Some(encode),
     importance: Importance::Ignored,
 };
 
@@ -53,6 +55,15 @@ fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
     fp4::write_levels(fields.codes, &mut block[1..]);
 }
 
+in_lanes! {
+    fn encode<V>(row: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
+        for (x, out) in blocks_and_bytes(row, out) {
+            encode_block(x, out);
+        }
+    }
+}
+
+#[inline(always)]
 fn encode_block(weights: &[f32; ELEMENTS], block: &mut [u8; BYTES]) {
     let [exponent, codes @ ..] = block;
     let max = abs_max(weights);

@@ -7,8 +7,10 @@
 //!
 //! weight = d * (code - 1), so -d, 0, d or 2d. Source: ggml's `block_q2_0`.
 
-use super::layout::{abs_max, decode_blocks, encode_blocks, from_f16, inverse, to_f16};
+use super::layout::{abs_max, decode_blocks, from_f16, inverse, to_f16};
+use super::row::blocks_and_bytes;
 use super::{BlockType, Importance};
+use crate::lanes::in_lanes;
 
 const ELEMENTS: usize = 64;
 const BYTES: usize = 18;
@@ -20,7 +22,7 @@ pub(super) static TYPE: BlockType = BlockType {
     bytes: BYTES,
     quantized: true,
     decode: |bytes, out| decode_blocks(bytes, out, decode_block),
-    encode: Some(|_, row, _, out| encode_blocks(row, out, encode_block)),
+    encode: Some(encode),
     importance: Importance::Ignored,
 };
 
@@ -35,7 +37,16 @@ fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
     }
 }
 
+in_lanes! {
+    fn encode<V>(row: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
+        for (x, out) in blocks_and_bytes(row, out) {
+            encode_block(x, out);
+        }
+    }
+}
+
 /// The scale is the largest magnitude, so the code of 2d is never written.
+#[inline(always)]
 fn encode_block(weights: &[f32; ELEMENTS], block: &mut [u8; BYTES]) {
     let [d0, d1, codes @ ..] = block;
     let scale = abs_max(weights);

@@ -64,7 +64,9 @@ fn surely_stays<V: Lanes>(x: V, code: V, others: Projection<V>, half: i32) -> V:
     let above = code.equals(V::splat((half - 1) as f32)) & zero.less(beyond);
     let below = code.equals(V::splat(-half as f32)) & beyond.less(zero);
     let reach = V::select(above | below, V::splat(SURELY_BOUNDED), V::splat(SURELY_NEAREST));
-    beyond.abs().less(reach * others.lx) | !zero.less(others.lx)
+    // Where the sum is not positive nothing moves.
+    let limit = V::select(zero.less(others.lx), reach * others.lx, V::splat(f32::INFINITY));
+    beyond.abs().less(limit)
 }
 
 /// The extreme element, the codes that put it on `-half`, and their sums; codes of any kind in a group that vanishes.
