@@ -1,8 +1,9 @@
 //! The hidden states of the original and of the quantized model, tile by tile, between two stages of a layer.
 
 use kquant_formats::FormatError;
-use kquant_formats::scratch::Scratch;
 
+use crate::model::graph::SLOTS;
+use crate::model::kept::{Form, Kept};
 use crate::model::stages::State;
 
 /// Which of the two models.
@@ -14,91 +15,46 @@ pub(super) enum Side {
     Quantized,
 }
 
-/// The states of all tiles, in memory if they fit and in a temporary file if not: the same numbers either way.
+/// The states of all tiles.
 pub(super) struct Streams {
-    tiles: Vec<[Held; 2]>,
-    spill: Option<Spill>,
-}
-
-enum Held {
-    Memory(State),
-    /// Lengths of the buffers that lie in the tile's place.
-    File(Vec<usize>),
-}
-
-struct Spill {
-    scratch: Scratch,
-    /// Bytes of one side of one tile.
-    place: u64,
+    /// Room for [`SLOTS`] buffers of each side of each tile.
+    kept: Kept,
+    /// How many buffers the states of each tile have.
+    buffers: Vec<[usize; 2]>,
 }
 
 impl Streams {
     /// Room for `tiles` tiles of up to `values` values each, within `memory` bytes or in a file.
     pub(super) fn new(tiles: usize, values: usize, memory: u64) -> Result<Self, FormatError> {
-        let place = values as u64 * 4;
-        let spill = match (2 * tiles as u64).checked_mul(place) {
-            Some(all) if all <= memory => None,
-            _ => Some(Spill { scratch: Scratch::new()?, place }),
-        };
-        let empty = || [Held::Memory(State::new()), Held::Memory(State::new())];
-        Ok(Self { tiles: (0..tiles).map(|_| empty()).collect(), spill })
+        let all = (2 * tiles as u64).saturating_mul(values as u64);
+        let kept = Kept::new(2 * tiles * SLOTS, all, Form::F32, memory)?;
+        Ok(Self { kept, buffers: vec![[0; 2]; tiles] })
     }
 
     /// Number of tiles.
     pub(super) fn len(&self) -> usize {
-        self.tiles.len()
+        self.buffers.len()
     }
 
     /// Keeps `state` of tile `tile`.
     pub(super) fn put(&mut self, tile: usize, side: Side, state: State) -> Result<(), FormatError> {
-        self.tiles[tile][side as usize] = match &self.spill {
-            None => Held::Memory(state),
-            Some(spill) => {
-                spill.write(tile, side, &state)?;
-                Held::File(state.iter().map(Vec::len).collect())
-            }
-        };
+        self.buffers[tile][side as usize] = state.len();
+        for (i, values) in state.into_iter().enumerate() {
+            self.kept.put(at(tile, side) + i, values)?;
+        }
         Ok(())
     }
 
     /// Gives the state of tile `tile` back.
     pub(super) fn take(&mut self, tile: usize, side: Side) -> Result<State, FormatError> {
-        let held = std::mem::replace(&mut self.tiles[tile][side as usize], Held::Memory(State::new()));
-        match (held, &self.spill) {
-            (Held::File(lengths), Some(spill)) => spill.read(tile, side, &lengths),
-            (Held::Memory(state), _) => Ok(state),
-            (Held::File(_), None) => Ok(State::new()),
-        }
+        let buffers = std::mem::take(&mut self.buffers[tile][side as usize]);
+        (0..buffers).map(|i| self.kept.take(at(tile, side) + i)).collect()
     }
 }
 
-impl Spill {
-    fn at(&self, tile: usize, side: Side) -> u64 {
-        (2 * tile as u64 + side as u64) * self.place
-    }
-
-    fn write(&self, tile: usize, side: Side, state: &State) -> Result<(), FormatError> {
-        let mut at = self.at(tile, side);
-        for values in state {
-            let mut bytes = vec![0; values.len() * 4];
-            let fields = bytes.as_chunks_mut().0.iter_mut();
-            fields.zip(values).for_each(|(field, value)| *field = value.to_le_bytes());
-            self.scratch.write_at(at, &bytes)?;
-            at += bytes.len() as u64;
-        }
-        Ok(())
-    }
-
-    fn read(&self, tile: usize, side: Side, lengths: &[usize]) -> Result<State, FormatError> {
-        let mut at = self.at(tile, side);
-        let read = |&length: &usize| {
-            let mut bytes = vec![0; length * 4];
-            self.scratch.read_at(at, &mut bytes)?;
-            at += bytes.len() as u64;
-            Ok(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect())
-        };
-        lengths.iter().map(read).collect()
-    }
+/// Number of the first buffer.
+fn at(tile: usize, side: Side) -> usize {
+    (2 * tile + side as usize) * SLOTS
 }
 
 #[cfg(test)]
@@ -112,7 +68,6 @@ mod tests {
         };
         for memory in [0, 1 << 20] {
             let mut streams = Streams::new(3, 15, memory).unwrap();
-            assert_eq!(streams.spill.is_some(), memory == 0);
             for tile in 0..3 {
                 streams.put(tile, Side::Original, state(tile)).unwrap();
                 streams.put(tile, Side::Quantized, state(tile + 10)).unwrap();

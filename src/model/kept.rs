@@ -1,4 +1,4 @@
-//! States of all tokens, tile by tile: in memory if they fit and in a temporary file if not, the same numbers either way.
+//! Activations or gradients of all tokens, in parts: in memory if they fit and in a temporary file if not, the same numbers either way.
 
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
@@ -11,7 +11,7 @@ const STEP: usize = 1 << 14;
 
 /// In what states are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// As they are.
     F32,
     /// Rounded to bf16.
@@ -19,7 +19,7 @@ pub(super) enum Form {
 }
 
 impl Form {
-    pub(super) fn bytes(self) -> u64 {
+    fn bytes(self) -> u64 {
         match self {
             Self::F32 => 4,
             Self::Bf16 => 2,
@@ -28,7 +28,7 @@ impl Form {
 }
 
 /// A number of states.
-pub(super) struct Kept {
+pub(crate) struct Kept {
     form: Form,
     states: Vec<State>,
     spill: Option<Scratch>,
@@ -39,34 +39,38 @@ enum State {
     Nothing,
     F32(Vec<f32>),
     Bf16(Vec<bf16>),
-    /// Place and number of values in the temporary file.
-    File(u64, usize),
+    /// Where in the temporary file, values that there is room for, and values that are there.
+    File {
+        place: u64,
+        room: usize,
+        length: usize,
+    },
 }
 
 impl Kept {
     /// Room for `count` states of `values` values altogether, within `memory` bytes or in a file.
-    pub(super) fn new(count: usize, values: u64, form: Form, memory: u64) -> Result<Self, FormatError> {
+    pub(crate) fn new(count: usize, values: u64, form: Form, memory: u64) -> Result<Self, FormatError> {
         let fits = values.checked_mul(form.bytes()).is_some_and(|bytes| bytes <= memory);
         let spill = if fits { None } else { Some(Scratch::new()?) };
         Ok(Self { form, states: vec![State::Nothing; count], spill })
     }
 
     /// Bytes of memory that `values` values take here.
-    pub(super) fn memory(&self, values: u64) -> u64 {
+    pub(crate) fn memory(&self, values: u64) -> u64 {
         if self.spill.is_some() { 0 } else { values * self.form.bytes() }
     }
 
-    /// Keeps `values` as state number `at`, in place of one as long, if there was one.
-    pub(super) fn put(&mut self, at: usize, values: Vec<f32>) -> Result<(), FormatError> {
+    /// Keeps `values` as state number `at`. In the file it takes the place of what was there, if that was as long.
+    pub(crate) fn put(&mut self, at: usize, values: Vec<f32>) -> Result<(), FormatError> {
         let state = match (self.form, &self.spill) {
             (_, Some(scratch)) => {
-                let bytes = self.form.bytes() * values.len() as u64;
-                let place = match self.states[at] {
-                    State::File(place, length) if length == values.len() => place,
-                    _ => scratch.reserve(bytes),
+                let length = values.len();
+                let (place, room) = match self.states[at] {
+                    State::File { place, room, .. } if room >= length => (place, room),
+                    _ => (scratch.reserve(self.form.bytes() * length as u64), length),
                 };
                 scratch.write_at(place, &encoded(self.form, &values))?;
-                State::File(place, values.len())
+                State::File { place, room, length }
             }
             (Form::F32, None) => State::F32(values),
             (Form::Bf16, None) => State::Bf16(rounded(&values)),
@@ -76,17 +80,17 @@ impl Kept {
     }
 
     /// Gives state number `at` back; empty if there is none. It is not there any more then.
-    pub(super) fn take(&mut self, at: usize) -> Result<Vec<f32>, FormatError> {
-        if let (State::File(place, length), Some(scratch)) = (&self.states[at], &self.spill) {
+    pub(crate) fn take(&mut self, at: usize) -> Result<Vec<f32>, FormatError> {
+        if let (State::File { place, length, .. }, Some(scratch)) = (&mut self.states[at], &self.spill) {
             // The place stays, for the next state.
-            let mut bytes = vec![0; length * self.form.bytes() as usize];
+            let mut bytes = vec![0; std::mem::take(length) * self.form.bytes() as usize];
             scratch.read_at(*place, &mut bytes)?;
             return Ok(decoded(self.form, &bytes));
         }
         Ok(match std::mem::replace(&mut self.states[at], State::Nothing) {
             State::F32(values) => values,
             State::Bf16(values) => widened(&values),
-            State::Nothing | State::File(..) => Vec::new(),
+            State::Nothing | State::File { .. } => Vec::new(),
         })
     }
 }
@@ -106,10 +110,18 @@ fn widened(values: &[bf16]) -> Vec<f32> {
 }
 
 fn encoded(form: Form, values: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0; values.len() * form.bytes() as usize];
     match form {
-        Form::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        Form::Bf16 => rounded(values).iter().flat_map(|v| v.to_le_bytes()).collect(),
+        Form::F32 => {
+            let fields = bytes.as_chunks_mut().0.iter_mut();
+            fields.zip(values).for_each(|(field, value)| *field = value.to_le_bytes());
+        }
+        Form::Bf16 => {
+            let fields = bytes.as_chunks_mut().0.iter_mut();
+            fields.zip(rounded(values)).for_each(|(field, value)| *field = value.to_le_bytes());
+        }
     }
+    bytes
 }
 
 fn decoded(form: Form, bytes: &[u8]) -> Vec<f32> {

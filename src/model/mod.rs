@@ -19,6 +19,7 @@ pub mod graph;
 mod groups;
 mod head;
 mod hyper;
+pub(crate) mod kept;
 mod keys;
 mod mixture;
 pub mod parts;

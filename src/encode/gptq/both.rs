@@ -21,10 +21,12 @@ use super::product::Rows;
 use super::run::{Losses, RowEncoder};
 use super::{Feedback, Hessian, Options};
 
-/// Tiles that a tensor has at least, if they are not smaller than `FEWEST`.
+/// Tiles that a tensor has, if they are not smaller or larger than these.
 const TILES: usize = 32;
-/// Rows of the smallest and of the largest tile.
-const FEWEST: usize = 16;
+/// Rows of the smallest tile, and of the smallest of a tensor that is not small itself: 16 fill the lanes.
+const FEWEST: usize = 8;
+const FILLED: usize = 16;
+/// Rows of the largest tile.
 const MOST: usize = 256;
 
 /// A tensor to encode with feedback on both sides.
@@ -104,7 +106,8 @@ impl BothSides<'_> {
 
 /// The rows that are encoded together.
 fn tiles(rows: usize) -> impl Iterator<Item = Range<usize>> {
-    let size = (rows / TILES).next_multiple_of(FEWEST).clamp(FEWEST, MOST);
+    let least = (rows / FILLED).clamp(FEWEST, FILLED);
+    let size = (rows / TILES).next_multiple_of(FEWEST).clamp(least, MOST);
     (0..rows).step_by(size).map(move |first| first..rows.min(first + size))
 }
 

@@ -18,7 +18,6 @@
 mod check;
 mod gradients;
 mod head;
-mod kept;
 mod labels;
 mod layer;
 mod mixture;

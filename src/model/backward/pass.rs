@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::super::blocks::{BLOCK_ROWS, block_tokens};
+use super::super::kept::{Form, Kept};
 use super::super::rope::Ropes;
 use super::super::tile::{Attend, Layer, Tile};
 use super::super::{EMBEDDING, Model, ModelError, OUTPUT};
 use super::gradients::{copied, scale};
 use super::head::LossHead;
-use super::kept::{Form, Kept};
 use super::reverse::{Reverse, check};
 use super::tape::record;
 use super::work::Work;
