@@ -10,6 +10,9 @@ use crate::lanes::Lanes;
 /// Neighbours that are compared at once; lists are filled up to a multiple.
 pub(super) const AT_ONCE: usize = 16;
 
+/// Above the squared distance of the points that are farthest apart: four coordinates of eight levels.
+const FARTHEST: usize = 4 * 7 * 7 + 1;
+
 /// A codebook of points with `D` coordinates, each a level; a code is the levels of a point, the first in the lowest bits.
 pub(super) struct Codebook<const D: usize> {
     /// `2 * level + 1` of each coordinate of each point.
@@ -71,10 +74,11 @@ impl<const D: usize> Codebook<D> {
         for (number, &code) in codes.iter().enumerate() {
             book.entries[usize::from(code)] = Entry::Point(number as u16);
         }
+        let by_coordinate = std::array::from_fn(|i| codes.iter().map(|&code| Self::level(code, i)).collect());
         for code in 0..=last {
             let valid = (0..D).all(|i| Self::level(code, i) < levels);
             if valid && matches!(book.entries[usize::from(code)], Entry::None) {
-                book.add_neighbours(codes, code, distances);
+                book.add_neighbours(codes, &by_coordinate, code, distances);
             }
         }
         let lists = book.entries.iter().filter(|entry| matches!(entry, Entry::Neighbours { .. })).count();
@@ -82,19 +86,25 @@ impl<const D: usize> Codebook<D> {
         book
     }
 
-    fn add_neighbours(&mut self, codes: &[u16], code: u16, distances: usize) {
-        let squared =
-            |point: u16| (0..D).map(|i| Self::level(code, i).abs_diff(Self::level(point, i)).pow(2)).sum();
-        let mut by_distance: Vec<(u16, u16)> =
-            codes.iter().enumerate().map(|(number, &point)| (squared(point), number as u16)).collect();
-        by_distance.sort_unstable();
-        let start = self.neighbours.len() as u32;
-        let near: Vec<u16> = by_distance
-            .chunk_by(|a, b| a.0 == b.0)
-            .take(distances)
-            .flatten()
-            .map(|&(_, number)| number)
+    /// `levels` are those of `codes`, coordinate by coordinate.
+    fn add_neighbours(&mut self, codes: &[u16], levels: &[Vec<u16>; D], code: u16, distances: usize) {
+        let mut squares = vec![0u16; codes.len()];
+        for (i, levels) in levels.iter().enumerate() {
+            let own = Self::level(code, i);
+            for (square, level) in squares.iter_mut().zip(levels) {
+                *square += level.abs_diff(own).pow(2);
+            }
+        }
+        // Not all are sorted: only the first few distances are asked for.
+        let mut met = [false; FARTHEST];
+        squares.iter().for_each(|&square| met[usize::from(square)] = true);
+        let reach = (0..FARTHEST).filter(|&square| met[square]).take(distances).last().unwrap_or(0);
+        let mut near: Vec<u16> = (0..codes.len())
+            .filter(|&number| usize::from(squares[number]) <= reach)
+            .map(|number| number as u16)
             .collect();
+        near.sort_by_key(|&number| squares[usize::from(number)]);
+        let start = self.neighbours.len() as u32;
         for run in near.chunks(AT_ONCE) {
             // What is repeated comes after its first, which is taken where they are as near.
             let numbers: [u16; AT_ONCE] = std::array::from_fn(|i| run[i.min(run.len() - 1)]);
