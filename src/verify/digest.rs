@@ -5,14 +5,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use kquant_formats::FormatError;
-use kquant_formats::gguf::{Gguf, TensorInfo};
-use kquant_formats::source::{Extent, Io, Source};
+use kquant_formats::gguf::Gguf;
+use kquant_formats::source::{Io, Source};
 use kquant_kernels::block;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::Hex;
+use super::{FileHash, Hex};
 use crate::checkpoint::type_layout;
 
 /// Hash of one tensor.
@@ -55,37 +54,23 @@ pub fn digest(path: &Path, io: Io) -> Result<Vec<Digest>, FormatError> {
     gguf.files().enumerate().map(|(shard, file)| digest_file(&gguf, shard, file)).collect()
 }
 
+/// Reads the file once, from its first byte to its last: tensors follow each other.
 fn digest_file(gguf: &Gguf, shard: usize, file: &Source) -> Result<Digest, FormatError> {
-    let infos: Vec<_> = gguf.tensors().iter().filter(|t| t.shard == shard).collect();
-    let tensor = |t: &&TensorInfo| {
-        Ok(TensorDigest {
-            name: t.name.clone(),
-            kind: block::by_id(t.type_id).map_or("?", |b| b.name).to_owned(),
-            bytes: t.bytes,
-            sha256: sha256(gguf.extent(t)?)?,
-        })
-    };
-    let tensors = || infos.par_iter().map(tensor).collect::<Result<_, FormatError>>();
-    let data = || {
-        let mut hash = Sha256::new();
-        infos.iter().try_for_each(|t| gguf.extent(t)?.pieces(|piece| hash.update(piece)))?;
-        Ok::<_, FormatError>(hash.finalize().hex())
-    };
-    let (tensors, (data_sha256, whole)) = rayon::join(tensors, || rayon::join(data, || sha256(file.whole())));
-    Ok(Digest {
-        path: file.path().to_owned(),
-        bytes: file.bytes(),
-        sha256: whole?,
-        metadata_sha256: Sha256::digest(gguf.header_bytes(shard)?).hex(),
-        data_sha256: data_sha256?,
-        tensors: tensors?,
-    })
+    let mut hash = FileHash::new(&gguf.header_bytes(shard)?);
+    for tensor in gguf.tensors().iter().filter(|t| t.shard == shard) {
+        append_padding(&mut hash, file, tensor.offset)?;
+        gguf.extent(tensor)?.pieces(|piece| {
+            hash.append(piece);
+        })?;
+        hash.end_tensor(&tensor.name, block::by_id(tensor.type_id).map_or("?", |b| b.name));
+    }
+    append_padding(&mut hash, file, file.bytes())?;
+    Ok(hash.finish(file.path().to_owned()))
 }
 
-fn sha256(extent: Extent) -> Result<String, FormatError> {
-    let mut hash = Sha256::new();
-    extent.pieces(|piece| hash.update(piece))?;
-    Ok(hash.finalize().hex())
+/// What stands in the file before byte `end`: zeros in a file of ours, and whatever it is in another.
+fn append_padding(hash: &mut FileHash, file: &Source, end: u64) -> Result<(), FormatError> {
+    file.whole().part(hash.hashed()..end)?.pieces(|piece| hash.append_padding(piece))
 }
 
 /// SHA-256 and size of a file of any kind, read once.

@@ -2,9 +2,11 @@
 
 mod digest;
 mod manifest;
+mod running;
 
 pub use digest::{Digest, TensorDigest, digest, file_sha256};
 pub use manifest::{Difference, Expected, Manifest, ManifestError, SourceFile, compare};
+pub(crate) use running::FileHash;
 
 /// Lower-case hexadecimal.
 pub(crate) trait Hex {

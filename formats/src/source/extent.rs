@@ -25,6 +25,15 @@ impl<'a> Extent<'a> {
         self.bytes
     }
 
+    /// The bytes of `range` alone.
+    ///
+    /// # Errors
+    /// When the range is not inside this one.
+    pub fn part(&self, range: Range<u64>) -> Result<Self> {
+        let place = self.place(&range)?;
+        Ok(Self { source: self.source, offset: place.start, bytes: place.end - place.start })
+    }
+
     /// The bytes of `range`, as [`Source::window`] gives them.
     ///
     /// # Errors

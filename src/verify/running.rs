@@ -1,0 +1,96 @@
+//! Running hashes of one GGUF: whole, of its data and of each tensor, of bytes that are seen once.
+
+use std::path::PathBuf;
+
+use kquant_kernels::sha256::{self, Sha256};
+
+use super::{Digest, Hex, TensorDigest};
+
+/// Running hashes of one file, told of its bytes from the first to the last.
+pub(crate) struct FileHash {
+    whole: Sha256,
+    /// Bytes that `whole` has seen.
+    hashed: u64,
+    metadata_sha256: String,
+    data: Sha256,
+    /// The tensor at hand, and how many of its bytes were seen.
+    tensor: (Sha256, u64),
+    tensors: Vec<TensorDigest>,
+}
+
+impl FileHash {
+    /// Of a file that has its header, up to the tensor data, and no tensors yet.
+    pub(crate) fn new(header: &[u8]) -> Self {
+        let mut whole = Sha256::default();
+        whole.update(header);
+        Self {
+            metadata_sha256: whole.clone().finish().hex(),
+            whole,
+            hashed: header.len() as u64,
+            data: Sha256::default(),
+            tensor: (Sha256::default(), 0),
+            tensors: Vec::new(),
+        }
+    }
+
+    /// Bytes of the file seen so far.
+    pub(crate) fn hashed(&self) -> u64 {
+        self.hashed
+    }
+
+    /// Adds bytes that belong to no tensor.
+    pub(crate) fn append_padding(&mut self, bytes: &[u8]) {
+        self.whole.update(bytes);
+        self.hashed += bytes.len() as u64;
+    }
+
+    /// Adds zeros up to byte `offset` of the file.
+    pub(crate) fn pad(&mut self, offset: u64) {
+        const ZEROS: [u8; 4096] = [0; 4096];
+        while self.hashed < offset {
+            let n = (offset - self.hashed).min(ZEROS.len() as u64);
+            self.append_padding(&ZEROS[..n as usize]);
+        }
+    }
+
+    /// Adds bytes of the tensor at hand; returns how many of its bytes were seen.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> u64 {
+        update([&mut self.whole, &mut self.data, &mut self.tensor.0], bytes);
+        self.hashed += bytes.len() as u64;
+        self.tensor.1 += bytes.len() as u64;
+        self.tensor.1
+    }
+
+    /// The tensor at hand is complete: `name` of type `kind`.
+    pub(crate) fn end_tensor(&mut self, name: &str, kind: &str) {
+        let (hash, bytes) = std::mem::take(&mut self.tensor);
+        let (name, kind) = (name.to_owned(), kind.to_owned());
+        self.tensors.push(TensorDigest { name, kind, bytes, sha256: hash.finish().hex() });
+    }
+
+    /// The digest of the file at `path`, all of which was seen.
+    pub(crate) fn finish(self, path: PathBuf) -> Digest {
+        Digest {
+            path,
+            bytes: self.hashed,
+            sha256: self.whole.finish().hex(),
+            metadata_sha256: self.metadata_sha256,
+            data_sha256: self.data.finish().hex(),
+            tensors: self.tensors,
+        }
+    }
+}
+
+/// Adds `bytes` to all hashes, on this thread where that is fastest, else on one for each.
+fn update(hashes: [&mut Sha256; 3], bytes: &[u8]) {
+    if sha256::interleaves() {
+        return sha256::update_all(hashes, bytes);
+    }
+    std::thread::scope(|scope| {
+        let [here, others @ ..] = hashes;
+        for hash in others {
+            scope.spawn(|| hash.update(bytes));
+        }
+        here.update(bytes);
+    });
+}
