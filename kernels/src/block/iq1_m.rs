@@ -22,7 +22,7 @@ use super::ternary::{D, DOWN, Group, GroupFit, Sums, UP, sorted, vanishes};
 use super::vectors::{self, Pack, Packed};
 use super::{BlockType, Importance, codebook, grid};
 use crate::lanes::{Lanes, in_lanes};
-use crate::lattice::{Float, Lattice, Layout, Points, Signs, Vectors};
+use crate::lattice::{Points, Signs, Vectors};
 use crate::search::rounding::nearest_int;
 use crate::search::weights::{importance_weights, squares, sum_of_squares};
 
@@ -42,27 +42,10 @@ pub(super) static TYPE: BlockType = BlockType {
 
 static LEVELS: [f32; 6] = [-1.0 - SHIFT, -1.0 + SHIFT, -SHIFT, SHIFT, 1.0 - SHIFT, 1.0 + SHIFT];
 
-pub(crate) static VECTORS: Vectors = Vectors {
-    lattice: Lattice {
-        block: &TYPE,
-        superblock: ELEMENTS,
-        group: 16,
-        levels: &LEVELS,
-        scales: 1..=15,
-        scale_step: 2,
-        offsets: 0..=0,
-        float: Float::F16,
-        layout: Layout {
-            read: vectors::read::<Iq1M, 32, 16, BYTES>,
-            write: vectors::write::<Iq1M, 32, 16, BYTES>,
-        },
-    },
-    width: 8,
-    signs: Signs::Shift,
-    points: || &POINTS,
-};
+pub(crate) static VECTORS: Vectors =
+    vectors::describe::<Iq1M, 32, 16, BYTES>(&TYPE, &LEVELS, Signs::Shift, || &POINTS);
 
-static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points(Iq1M::BOOK, Iq1M::SHIFTED, 8, &LEVELS));
+static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points::<Iq1M, 32, 16, BYTES>(&LEVELS));
 
 struct Iq1M;
 

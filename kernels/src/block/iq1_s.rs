@@ -19,7 +19,7 @@ use super::ternary::{D, DOWN, Group, GroupFit, Sums, UP, sorted, vanishes};
 use super::vectors::{self, Pack, Packed};
 use super::{BlockType, Importance, codebook, grid};
 use crate::lanes::{Lanes, in_lanes};
-use crate::lattice::{Float, Lattice, Layout, Points, Signs, Vectors};
+use crate::lattice::{Points, Signs, Vectors};
 use crate::search::rounding::nearest_int;
 use crate::search::weights::{importance_weights, squares, sum_of_squares};
 
@@ -42,27 +42,10 @@ pub(super) const SHIFT: f32 = 0.125;
 
 static LEVELS: [f32; 6] = [-1.0 - SHIFT, -1.0 + SHIFT, -SHIFT, SHIFT, 1.0 - SHIFT, 1.0 + SHIFT];
 
-pub(crate) static VECTORS: Vectors = Vectors {
-    lattice: Lattice {
-        block: &TYPE,
-        superblock: ELEMENTS,
-        group: 32,
-        levels: &LEVELS,
-        scales: 1..=15,
-        scale_step: 2,
-        offsets: 0..=0,
-        float: Float::F16,
-        layout: Layout {
-            read: vectors::read::<Iq1S, 32, 8, BYTES>,
-            write: vectors::write::<Iq1S, 32, 8, BYTES>,
-        },
-    },
-    width: 8,
-    signs: Signs::SharedShift,
-    points: || &POINTS,
-};
+pub(crate) static VECTORS: Vectors =
+    vectors::describe::<Iq1S, 32, 8, BYTES>(&TYPE, &LEVELS, Signs::SharedShift, || &POINTS);
 
-static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points(Iq1S::BOOK, Iq1S::SHIFTED, 8, &LEVELS));
+static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points::<Iq1S, 32, 8, BYTES>(&LEVELS));
 
 struct Iq1S;
 

@@ -20,7 +20,7 @@ use super::row::with_importance;
 use super::vectors::{self, Pack, Packed, signed_levels};
 use super::{BlockType, Importance, codebook, grid};
 use crate::lanes::in_lanes;
-use crate::lattice::{Float, Lattice, Layout, Points, Signs, Vectors};
+use crate::lattice::{Points, Signs, Vectors};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 82;
@@ -38,27 +38,10 @@ pub(super) static TYPE: BlockType = BlockType {
 
 static LEVELS: [f32; 6] = signed_levels(&[8, 25, 43], 0.125);
 
-pub(crate) static VECTORS: Vectors = Vectors {
-    lattice: Lattice {
-        block: &TYPE,
-        superblock: ELEMENTS,
-        group: 16,
-        levels: &LEVELS,
-        scales: 1..=31,
-        scale_step: 2,
-        offsets: 0..=0,
-        float: Float::F16,
-        layout: Layout {
-            read: vectors::read::<Iq2S, 32, 16, BYTES>,
-            write: vectors::write::<Iq2S, 32, 16, BYTES>,
-        },
-    },
-    width: 8,
-    signs: Signs::Free,
-    points: || &POINTS,
-};
+pub(crate) static VECTORS: Vectors =
+    vectors::describe::<Iq2S, 32, 16, BYTES>(&TYPE, &LEVELS, Signs::Free, || &POINTS);
 
-static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points(Iq2S::BOOK, Iq2S::SHIFTED, 8, &LEVELS));
+static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points::<Iq2S, 32, 16, BYTES>(&LEVELS));
 
 struct Iq2S;
 

@@ -17,7 +17,7 @@ use super::row::with_importance;
 use super::vectors::{self, Pack, Packed, signed_levels};
 use super::{BlockType, Importance, codebook, grid};
 use crate::lanes::in_lanes;
-use crate::lattice::{Float, Lattice, Layout, Points, Signs, Vectors};
+use crate::lattice::{Points, Signs, Vectors};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 66;
@@ -35,28 +35,10 @@ pub(super) static TYPE: BlockType = BlockType {
 
 static LEVELS: [f32; 6] = signed_levels(&[8, 25, 43], 0.125);
 
-pub(crate) static VECTORS: Vectors = Vectors {
-    lattice: Lattice {
-        block: &TYPE,
-        superblock: ELEMENTS,
-        group: 32,
-        levels: &LEVELS,
-        scales: 1..=31,
-        scale_step: 2,
-        offsets: 0..=0,
-        float: Float::F16,
-        layout: Layout {
-            read: vectors::read::<Iq2Xxs, 32, 8, BYTES>,
-            write: vectors::write::<Iq2Xxs, 32, 8, BYTES>,
-        },
-    },
-    width: 8,
-    signs: Signs::Even,
-    points: || &POINTS,
-};
+pub(crate) static VECTORS: Vectors =
+    vectors::describe::<Iq2Xxs, 32, 8, BYTES>(&TYPE, &LEVELS, Signs::Even, || &POINTS);
 
-static POINTS: LazyLock<Points> =
-    LazyLock::new(|| vectors::points(Iq2Xxs::BOOK, Iq2Xxs::SHIFTED, 8, &LEVELS));
+static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points::<Iq2Xxs, 32, 8, BYTES>(&LEVELS));
 
 struct Iq2Xxs;
 

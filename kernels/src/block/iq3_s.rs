@@ -20,7 +20,7 @@ use super::row::with_importance;
 use super::vectors::{self, Pack, Packed, signed_levels};
 use super::{BlockType, Importance, codebook, grid};
 use crate::lanes::in_lanes;
-use crate::lattice::{Float, Lattice, Layout, Points, Signs, Vectors};
+use crate::lattice::{Points, Signs, Vectors};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 110;
@@ -38,27 +38,10 @@ pub(super) static TYPE: BlockType = BlockType {
 
 static LEVELS: [f32; 16] = signed_levels(&[1, 3, 5, 7, 9, 11, 13, 15], 1.0);
 
-pub(crate) static VECTORS: Vectors = Vectors {
-    lattice: Lattice {
-        block: &TYPE,
-        superblock: ELEMENTS,
-        group: 32,
-        levels: &LEVELS,
-        scales: 1..=31,
-        scale_step: 2,
-        offsets: 0..=0,
-        float: Float::F16,
-        layout: Layout {
-            read: vectors::read::<Iq3S, 64, 8, BYTES>,
-            write: vectors::write::<Iq3S, 64, 8, BYTES>,
-        },
-    },
-    width: 4,
-    signs: Signs::Free,
-    points: || &POINTS,
-};
+pub(crate) static VECTORS: Vectors =
+    vectors::describe::<Iq3S, 64, 8, BYTES>(&TYPE, &LEVELS, Signs::Free, || &POINTS);
 
-static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points(Iq3S::BOOK, Iq3S::SHIFTED, 4, &LEVELS));
+static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points::<Iq3S, 64, 8, BYTES>(&LEVELS));
 
 struct Iq3S;
 

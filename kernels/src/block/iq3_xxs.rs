@@ -18,7 +18,7 @@ use super::row::with_importance;
 use super::vectors::{self, Pack, Packed, signed_levels};
 use super::{BlockType, Importance, codebook, grid};
 use crate::lanes::in_lanes;
-use crate::lattice::{Float, Lattice, Layout, Points, Signs, Vectors};
+use crate::lattice::{Points, Signs, Vectors};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 98;
@@ -36,28 +36,10 @@ pub(super) static TYPE: BlockType = BlockType {
 
 static LEVELS: [f32; 16] = signed_levels(&[4, 12, 20, 28, 36, 44, 52, 62], 0.25);
 
-pub(crate) static VECTORS: Vectors = Vectors {
-    lattice: Lattice {
-        block: &TYPE,
-        superblock: ELEMENTS,
-        group: 32,
-        levels: &LEVELS,
-        scales: 1..=31,
-        scale_step: 2,
-        offsets: 0..=0,
-        float: Float::F16,
-        layout: Layout {
-            read: vectors::read::<Iq3Xxs, 64, 8, BYTES>,
-            write: vectors::write::<Iq3Xxs, 64, 8, BYTES>,
-        },
-    },
-    width: 4,
-    signs: Signs::Even,
-    points: || &POINTS,
-};
+pub(crate) static VECTORS: Vectors =
+    vectors::describe::<Iq3Xxs, 64, 8, BYTES>(&TYPE, &LEVELS, Signs::Even, || &POINTS);
 
-static POINTS: LazyLock<Points> =
-    LazyLock::new(|| vectors::points(Iq3Xxs::BOOK, Iq3Xxs::SHIFTED, 4, &LEVELS));
+static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points::<Iq3Xxs, 64, 8, BYTES>(&LEVELS));
 
 struct Iq3Xxs;
 

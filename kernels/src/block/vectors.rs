@@ -2,8 +2,9 @@
 
 use std::array::from_fn;
 
+use super::BlockType;
 use super::layout::from_f16;
-use crate::lattice::{Fields, FieldsMut, Points};
+use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout, Points, Signs, Vectors};
 
 /// Weights of a block.
 pub(super) const ELEMENTS: usize = 256;
@@ -64,15 +65,48 @@ const fn magnitudes(shifted: bool, width: usize) -> u8 {
     }
 }
 
-/// The points of a codebook as codes of single weights.
-pub(super) fn points(book: &[u16], shifted: bool, width: usize, table: &[f32]) -> Points {
-    let count = magnitudes(shifted, width);
+/// What gptq's feedback has to know of a type, most of which follows from its fields. `points` are those that [`points`] makes.
+pub(super) const fn describe<T, const P: usize, const G: usize, const BYTES: usize>(
+    block: &'static BlockType,
+    levels: &'static [f32],
+    signs: Signs,
+    points: fn() -> &'static Points,
+) -> Vectors
+where
+    T: Pack<P, G, BYTES>,
+{
+    Vectors {
+        lattice: Lattice {
+            block,
+            superblock: ELEMENTS,
+            group: ELEMENTS / G,
+            levels,
+            // Odd multiples, by 3 bits or by 4.
+            scales: 1..=if T::SHIFTED { 15 } else { 31 },
+            scale_step: 2,
+            offsets: 0..=0,
+            float: Float::F16,
+            layout: Layout { read: read::<T, P, G, BYTES>, write: write::<T, P, G, BYTES> },
+        },
+        width: ELEMENTS / P,
+        signs,
+        points,
+    }
+}
+
+/// The points of a type's codebook as codes of single weights.
+pub(super) fn points<T, const P: usize, const G: usize, const BYTES: usize>(levels: &[f32]) -> Points
+where
+    T: Pack<P, G, BYTES>,
+{
+    let (width, count) = (ELEMENTS / P, magnitudes(T::SHIFTED, ELEMENTS / P));
     let codes = |down: bool| {
-        book.iter()
+        T::BOOK
+            .iter()
             .flat_map(move |&code| (0..width).map(move |i| code_of(coordinate(code, i, width), down, count)))
     };
-    let all = if shifted { codes(false).chain(codes(true)).collect() } else { codes(false).collect() };
-    Points::new(all, width, table)
+    let all = if T::SHIFTED { codes(false).chain(codes(true)).collect() } else { codes(false).collect() };
+    Points::new(all, width, levels)
 }
 
 /// Levels of magnitudes `2 i + 1`... with both signs, ascending, times `unit`.
@@ -88,7 +122,7 @@ pub(super) const fn signed_levels<const N: usize>(magnitudes: &[i8], unit: f32) 
 }
 
 /// Reads a block into codes.
-pub(super) fn read<T, const P: usize, const G: usize, const BYTES: usize>(block: &[u8], fields: FieldsMut<'_>)
+fn read<T, const P: usize, const G: usize, const BYTES: usize>(block: &[u8], fields: FieldsMut<'_>)
 where
     T: Pack<P, G, BYTES>,
 {
@@ -107,10 +141,8 @@ where
 }
 
 /// Writes codes, which must make up points, as a block.
-pub(super) fn write<T, const P: usize, const G: usize, const BYTES: usize>(
-    fields: Fields<'_>,
-    block: &mut [u8],
-) where
+fn write<T, const P: usize, const G: usize, const BYTES: usize>(fields: Fields<'_>, block: &mut [u8])
+where
     T: Pack<P, G, BYTES>,
 {
     let Some(block) = block.first_chunk_mut() else { return };

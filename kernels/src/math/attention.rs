@@ -114,14 +114,14 @@ impl Heads {
 }
 
 /// Consecutive queries of one head and the keys that they see.
-struct Block<'a> {
-    isa: Isa,
-    queries: usize,
+pub(super) struct Block<'a> {
+    pub(super) isa: Isa,
+    pub(super) queries: usize,
     /// The first key.
-    start: usize,
+    pub(super) start: usize,
     /// Keys from there to that of the last query.
-    seen: usize,
-    shape: &'a Heads,
+    pub(super) seen: usize,
+    pub(super) shape: &'a Heads,
 }
 
 impl Block<'_> {

@@ -6,7 +6,7 @@
 
 use super::activation::soft_cap_on;
 use super::activation_gradient::soft_cap_gradient_on;
-use super::attention::{BLOCK, Heads, Seen};
+use super::attention::{BLOCK, Block, Heads, Seen};
 use super::softmax::{softmax_gradient_on, softmax_with_on};
 use crate::isa::Isa;
 use crate::linalg::{View, ViewMut, gemm_on};
@@ -91,17 +91,6 @@ impl Heads {
             }
         }
     }
-}
-
-/// Consecutive queries of one head and the keys that they see.
-struct Block<'a> {
-    isa: Isa,
-    queries: usize,
-    /// The first key.
-    start: usize,
-    /// Keys from there to that of the last query.
-    seen: usize,
-    shape: &'a Heads,
 }
 
 impl Block<'_> {

@@ -27,8 +27,8 @@ pub(super) enum Sides {
 
 /// The help text of `--quality`.
 pub(super) const HELP: &str = "How much is done with the calibration text; good by default. fast: scales weighted by the inputs' mean squares \
-    (one forward pass); good: errors made up for by later columns and layers (three to four times as long); best: by other rows, too, and the \
-    output tensor as well (six to eight times)";
+    (one forward pass); good: errors made up for by later columns and layers (about 3.5 times as long); best: by other rows, too, and the \
+    output tensor as well (about six times)";
 
 impl Args {
     /// The name of the encoder that `--quality` asks for.
