@@ -1,0 +1,74 @@
+//! A trained model, and the proto's defaults.
+use crate::common::{Scratch, data};
+use kquant_formats::sentencepiece::{ModelType, Piece, PieceKind, SentencePiece};
+
+#[test]
+fn a_trained_model_is_read() {
+    let model = SentencePiece::open(&data("tokenizer.model")).unwrap();
+    assert_eq!(model.pieces.len(), 2048);
+    let piece = |id: usize| {
+        let Piece { text, score, kind } = &model.pieces[id];
+        (text.as_str(), score.to_bits(), *kind)
+    };
+    assert_eq!(piece(0), ("<unk>", 0, PieceKind::Unknown));
+    assert_eq!(piece(1), ("<s>", 0, PieceKind::Control));
+    assert_eq!(piece(2), ("</s>", 0, PieceKind::Control));
+    assert_eq!(piece(3), ("<0x00>", 0, PieceKind::Byte));
+    assert_eq!(piece(258), ("<0xFF>", 0, PieceKind::Byte));
+    // The first merge: rank 0, negated.
+    assert_eq!(piece(259), ("\u{2581}t", (-0.0f32).to_bits(), PieceKind::Normal));
+    assert_eq!(piece(260), ("\u{2581}a", (-1.0f32).to_bits(), PieceKind::Normal));
+    assert_eq!(piece(2047), ("\u{43d}", (-1788.0f32).to_bits(), PieceKind::Normal));
+
+    assert_eq!(model.model, ModelType::Bpe);
+    assert!(model.byte_fallback && !model.whitespace_suffix);
+    let ids = (model.unknown_id, model.bos_id, model.eos_id, model.pad_id);
+    assert_eq!(ids, (Some(0), Some(1), Some(2), None));
+    assert!(model.add_dummy_prefix && !model.remove_extra_whitespaces && model.escape_whitespaces);
+    assert!(model.precompiled_charsmap.is_empty());
+}
+
+#[test]
+fn absent_fields_have_the_proto_s_defaults() {
+    let scratch = Scratch::new();
+    let path = scratch.file("m.model", b"\x0a\x03\x0a\x01a\x0a\x03\x0a\x01b\x0a\x03\x0a\x01c");
+    let model = SentencePiece::open(&path).unwrap();
+    let expected = |text: &str| Piece { text: text.into(), score: 0.0, kind: PieceKind::Normal };
+    assert_eq!(
+        model,
+        SentencePiece {
+            pieces: ["a", "b", "c"].map(expected).into(),
+            model: ModelType::Unigram,
+            byte_fallback: false,
+            whitespace_suffix: false,
+            unknown_id: Some(0),
+            bos_id: Some(1),
+            eos_id: Some(2),
+            pad_id: None,
+            add_dummy_prefix: true,
+            remove_extra_whitespaces: true,
+            escape_whitespaces: true,
+            precompiled_charsmap: vec![],
+        }
+    );
+}
+
+#[test]
+fn present_fields_and_unknown_ones_are_read() {
+    let scratch = Scratch::new();
+    let pieces = b"\x0a\x05\x0a\x01a\x18\x04\x0a\x05\x0a\x01b\x18\x05";
+    // Unigram is field 3, suffix 24, ids 40 to 43: 1, none, 0, 1; then a field that nobody knows, of 64 bits.
+    let ids = b"\xc0\x02\x01\xc8\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\xd0\x02\x00\xd8\x02\x01";
+    let trainer = [&b"\x18\x01\xc0\x01\x01"[..], ids, b"\xb9\x06ABCDEFGH"].concat();
+    let trainer = [&[0x12, trainer.len() as u8], &trainer[..]].concat();
+    let normalizer = b"\x1a\x0b\x12\x03map\x18\x00\x20\x00\x28\x00";
+    let path = scratch.file("m.model", &[&pieces[..], &trainer, normalizer, b"\xfd\x01zzzz"].concat());
+    let model = SentencePiece::open(&path).unwrap();
+    assert_eq!(model.pieces[0].kind, PieceKind::UserDefined);
+    assert_eq!(model.pieces[1].kind, PieceKind::Unused);
+    assert!(model.whitespace_suffix);
+    let ids = (model.unknown_id, model.bos_id, model.eos_id, model.pad_id);
+    assert_eq!(ids, (Some(1), None, Some(0), Some(1)));
+    assert_eq!(model.precompiled_charsmap, b"map");
+    assert!(!model.add_dummy_prefix && !model.remove_extra_whitespaces && !model.escape_whitespaces);
+}

@@ -1,0 +1,95 @@
+//! Keys and tensors equal those of llama.cpp's converter.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use kquant::arch::{self, Config};
+use kquant_formats::gguf::Value;
+use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
+
+use crate::arch::checkpoint::Memory;
+use crate::arch::folders;
+
+/// The converter writes no file of it at this size.
+const WITHOUT_RECORD: &[&str] = &["gpt_neox"];
+
+#[test]
+fn every_folder() {
+    for folder in folders() {
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        if !WITHOUT_RECORD.contains(&name) {
+            let bytes = std::fs::read(folder.join("model.safetensors")).unwrap();
+            equals_converter(&folder, name, &Memory::from_safetensors(&bytes), true);
+        }
+    }
+}
+
+/// Families whose weights are not in the repository: keys, names and shapes.
+#[test]
+fn every_folder_without_weights() {
+    let mut count = 0;
+    for folder in std::fs::read_dir(crate::arch::folder("../archs-without-weights")).unwrap() {
+        let folder = folder.unwrap().path();
+        let text = std::fs::read_to_string(folder.join("tensors.json")).unwrap();
+        let shapes: BTreeMap<String, Vec<u64>> = serde_json::from_str(&text).unwrap();
+        let mut checkpoint = Memory::default();
+        for (tensor, shape) in &shapes {
+            checkpoint.push(tensor, shape, Vec::new());
+        }
+        equals_converter(&folder, folder.file_name().unwrap().to_str().unwrap(), &checkpoint, false);
+        count += 1;
+    }
+    assert!(count > 5);
+}
+
+fn equals_converter(folder: &Path, name: &str, checkpoint: &Memory, with_values: bool) {
+    let expected: Json =
+        serde_json::from_slice(&std::fs::read(folder.join("convert.json")).unwrap()).unwrap();
+    for layout in ["config.json", "config-v5.json"] {
+        let config = Config::open(&folder.join(layout)).unwrap();
+        let generation = Config::open(&folder.join("generation_config.json")).unwrap();
+        let family = arch::find(&config).unwrap();
+        let tensors = family.tensors(&config, checkpoint).unwrap();
+
+        let around = arch::Surroundings { folder: name, generation: Some(&generation), ..Default::default() };
+        let metadata = arch::metadata(family, &config, &around, &tensors).unwrap();
+        let recipe = ["general.file_type", "general.quantization_version"];
+        let keys: Vec<_> = expected["kv"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(k, _)| !recipe.contains(&k.as_str()))
+            .collect();
+        let ours: Vec<_> = metadata.iter().map(|(key, value)| (key.to_owned(), as_json(value))).collect();
+        let theirs: Vec<_> = keys.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        assert_eq!(ours, theirs, "{name}/{layout}");
+
+        let mut expected = expected["tensors"].as_array().unwrap().clone();
+        if !with_values {
+            expected.iter_mut().for_each(|t| t["sha256"] = "".into());
+        }
+        let ours: Vec<_> = tensors
+            .iter()
+            .map(|t| {
+                if !with_values {
+                    return serde_json::json!({ "name": t.name, "shape": t.shape, "type": "F32", "sha256": "" });
+                }
+                let bytes: Vec<u8> = checkpoint.values_of(t).iter().flat_map(|v| v.to_le_bytes()).collect();
+                let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+                serde_json::json!({ "name": t.name, "shape": t.shape, "type": "F32", "sha256": hash })
+            })
+            .collect();
+        assert_eq!(ours, expected, "{name}/{layout}");
+    }
+}
+
+fn as_json(value: &Value) -> Json {
+    match value {
+        Value::U32(n) => Json::from(*n),
+        Value::F32(n) => Json::from(f64::from(*n)),
+        Value::Bool(b) => Json::from(*b),
+        Value::String(s) => Json::from(s.as_str()),
+        other => panic!("unexpected {other:?}"),
+    }
+}

@@ -1,0 +1,22 @@
+//! Whole-program tests, one module per subject, in one binary: linking takes longer than most of them run.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod arch;
+mod both_sides;
+mod calibrate;
+mod calibrated;
+mod evaluate;
+mod evaluate_model;
+mod fisher;
+mod forward;
+mod golden_tiny;
+mod hessian;
+mod imatrix;
+mod malformed;
+mod metadata;
+mod mixture;
+mod quantize;
+mod quantized_inputs;
+mod reading;
+mod support;
+mod tokenize;

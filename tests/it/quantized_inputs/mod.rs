@@ -1,0 +1,4 @@
+//! Checkpoints that are quantized already: decoded to what their codes stand for, refused where they cannot be.
+mod layouts;
+mod refusals;
+mod values;
