@@ -3,8 +3,10 @@
 //! | room | what |
 //! |---|---|
 //! | [`checkpoint`] | opens any input: named tensors, shapes, rows as f32 |
+//! | [`tensor`] | tensors of a converted model: where their rows come from, reading them, encoded ones that stand in |
 //! | [`arch`] | model families: Hugging Face names and hyper-parameters to GGUF's |
 //! | [`vocab`] | Hugging Face tokenizers to GGUF keys, text to token ids |
+//! | [`convert`] | a checkpoint as a converted model: GGUF names, shapes, metadata |
 //! | [`recipe`] | which type each tensor gets |
 //! | [`plan`] | the complete list of output tensors, as data |
 //! | [`calibrate`] | statistics of activations: importance matrices made, merged, described |
@@ -22,6 +24,7 @@ pub mod arch;
 pub mod calibrate;
 pub mod calibrated;
 pub mod checkpoint;
+pub mod convert;
 pub mod encode;
 pub mod evaluate;
 pub mod model;
@@ -30,5 +33,6 @@ pub mod plan;
 pub mod progress;
 pub mod quantize;
 pub mod recipe;
+pub mod tensor;
 pub mod verify;
 pub mod vocab;

@@ -7,7 +7,7 @@
 use crate::model::Hyper;
 use crate::model::graph::{By, Graph, Op, Routing, Scores, Slot};
 use crate::model::parts::*;
-use crate::plan::Rows;
+use crate::tensor::Rows;
 use kquant_formats::gguf::Value;
 use kquant_kernels::math::Pairs;
 

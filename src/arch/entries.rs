@@ -2,7 +2,7 @@
 
 use super::dims::{Dim::*, Sizes};
 use super::entry::{Entry, Heads};
-use crate::plan::Rows;
+use crate::tensor::Rows;
 
 /// Embedding, last norm, and the output where the embedding does not serve as such too.
 pub(super) const OUTSIDE: &[Entry] = &[

@@ -5,7 +5,7 @@
 
 use super::dims::{Dim, Sizes};
 use super::place::{LAYER, Place};
-use crate::plan::{Keep, MappedTensor, Rows, Source};
+use crate::tensor::{Keep, MappedTensor, Rows, Source};
 
 /// Which heads a rotary permutation runs over.
 #[derive(Debug, Clone, Copy)]

@@ -10,7 +10,7 @@ use super::keys::Keys;
 use super::mapping::Table;
 use crate::checkpoint::Checkpoint;
 use crate::model::graph::Graph;
-use crate::plan::{Keep, MappedTensor, Source};
+use crate::tensor::{Keep, MappedTensor, Source};
 
 /// A model family as data.
 pub(super) struct Family {

@@ -4,7 +4,7 @@
 use crate::model::Hyper;
 use crate::model::graph::{Activation, Graph, NormKind, Op, Slot};
 use crate::model::parts::*;
-use crate::plan::Rows;
+use crate::tensor::Rows;
 use kquant_formats::gguf::Value;
 
 use super::config::Config;

@@ -4,7 +4,7 @@
 use crate::model::Hyper;
 use crate::model::graph::{Activation, Graph, Op, Routing, Scores, Slot, Windows};
 use crate::model::parts::*;
-use crate::plan::Rows;
+use crate::tensor::Rows;
 
 use super::config::Config;
 use super::dims::{Dim::*, Sizes};

@@ -8,7 +8,7 @@ use super::entry::{Entry, output};
 use super::error::{ArchError, Mismatch, WrongShape};
 use super::place::{Place, pattern};
 use crate::checkpoint::{Checkpoint, TensorInfo};
-use crate::plan::{MappedTensor, Rows, Source};
+use crate::tensor::{MappedTensor, Rows, Source};
 
 /// A family's side of the mapping.
 pub(super) struct Table {

@@ -2,7 +2,7 @@
 
 use kquant_formats::gguf::{Metadata, Value};
 
-use crate::plan::MappedTensor;
+use crate::tensor::MappedTensor;
 
 use super::Architecture;
 use super::config::{Config, ConfigError};

@@ -56,7 +56,7 @@ use kquant_formats::gguf::Value;
 
 use crate::checkpoint::Checkpoint;
 use crate::model::graph::Graph;
-use crate::plan::MappedTensor;
+use crate::tensor::MappedTensor;
 
 /// A model family.
 pub trait Architecture: Sync {

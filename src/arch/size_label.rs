@@ -1,6 +1,6 @@
 //! `general.size_label` from the number of parameters.
 
-use crate::plan::MappedTensor;
+use crate::tensor::MappedTensor;
 
 /// The label of a model: its parameters, or `8x7.0B` for experts, of which one and all that is shared are counted.
 pub(super) fn size_label_of(tensors: &[MappedTensor]) -> String {

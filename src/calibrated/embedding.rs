@@ -9,10 +9,11 @@ use super::input::{Input, Method};
 use super::moments::Means;
 use super::outputs::Outputs;
 use super::report::Report;
-use super::{CalibratedError, Stash};
+use crate::calibrated::CalibratedError;
 use crate::encode::gptq::{self, Hessian, Losses};
 use crate::model::{EMBEDDING, Model, OUTPUT};
 use crate::plan::PlannedTensor;
+use crate::tensor::Stash;
 
 /// Rows encoded at a time.
 const SLAB: u64 = 4096;

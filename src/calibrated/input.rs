@@ -10,11 +10,12 @@ use rayon::prelude::*;
 use super::moments::{Means, Moments, is_held_out};
 use super::report::{Report, Steps, TensorReport};
 use super::target::correct;
-use super::{CalibratedError, Stash};
+use crate::calibrated::CalibratedError;
 use crate::encode::gptq::{self, BothSides, Damping, Feedback, FeedbackError, Losses};
 use crate::encode::{Encoder, Rows};
 use crate::model::ModelError;
 use crate::plan::PlannedTensor;
+use crate::tensor::Stash;
 
 /// Rows encoded between two looks at the cancel flag.
 const SLAB: usize = 1024;

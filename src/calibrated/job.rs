@@ -6,13 +6,14 @@ use std::time::Instant;
 
 use kquant_formats::imatrix::Imatrix;
 
-use super::{CalibratedError, OneShot, Outputs, Provenance, Report, Sequential, Stash};
 use crate::calibrate::{Fishers, HessianFile};
+use crate::calibrated::{CalibratedError, OneShot, Outputs, Provenance, Report, Sequential};
 use crate::encode::{Encoder, gptq};
 use crate::evaluate::Chunks;
 use crate::model::{Model, Products};
 use crate::plan::Plan;
 use crate::progress::{After, Progress};
+use crate::tensor::Stash;
 
 /// What is needed to encode with feedback.
 pub struct Calibration {

@@ -16,7 +16,6 @@ mod pass;
 mod provenance;
 mod report;
 mod sequential;
-mod stash;
 mod streams;
 mod target;
 
@@ -27,4 +26,3 @@ pub use outputs::Outputs;
 pub use provenance::Provenance;
 pub use report::{Report, TensorReport};
 pub use sequential::Sequential;
-pub use stash::Stash;

@@ -12,15 +12,16 @@ use super::matrices::{LayerMeans, encode_one, matrix_input, matrix_name, needs_l
 use super::moments::Means;
 use super::outputs::Outputs;
 use super::report::Report;
-use super::{CalibratedError, Stash};
 use crate::calibrate::pool::{Common, of_mean_square};
 use crate::calibrate::{GroupHessians, HessianFile};
+use crate::calibrated::CalibratedError;
 use crate::encode::gptq::Feedback;
 use crate::encode::gptq::Hessian;
 use crate::encode::{Encoder, gptq};
 use crate::model::{EMBEDDING, Model};
 use crate::plan::{Plan, PlannedTensor};
 use crate::progress::Progress;
+use crate::tensor::Stash;
 
 /// A run to come.
 pub struct OneShot<'a> {

@@ -11,11 +11,13 @@ use super::input::{Halves, Input, unit_of};
 use super::report::Report;
 use super::sequential::Sequential;
 use super::streams::{Side, Streams};
-use super::{CalibratedError, Stash};
+use crate::calibrated::CalibratedError;
 use crate::encode::Rows;
-use crate::model::stages::{Replaced, Stage, StageWeights, Stages, State};
+use crate::model::stages::{Stage, StageWeights, Stages, State};
 use crate::model::{EMBEDDING, ModelError, OUTPUT};
 use crate::plan::PlannedTensor;
+use crate::tensor::Replaced;
+use crate::tensor::Stash;
 
 pub(super) struct Pass<'a> {
     pub job: &'a Sequential<'a>,
@@ -73,7 +75,7 @@ impl Pass<'_> {
                 model.embed_by(tokens, 0, context, |token, out| model.embedding_row(token, out))?;
             let quantized = model.embed_by(tokens, 0, context, |token, out| {
                 if let Some(read) = Replaced::rows(stash, EMBEDDING, u64::from(token), out) {
-                    return read;
+                    return Ok(read?);
                 }
                 model.embedding_row(token, out)?;
                 if let Some(tensor) = coded {

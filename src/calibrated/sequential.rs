@@ -14,7 +14,7 @@ use super::outputs::Outputs;
 use super::pass::Pass;
 use super::report::Report;
 use super::streams::Streams;
-use super::{CalibratedError, Stash};
+use crate::calibrated::CalibratedError;
 use crate::encode::gptq::Feedback;
 use crate::encode::{Encoder, gptq};
 use crate::evaluate::Chunks;
@@ -22,6 +22,7 @@ use crate::model::Model;
 use crate::model::stages::Stages;
 use crate::plan::Plan;
 use crate::progress::Progress;
+use crate::tensor::Stash;
 
 /// A pass to come.
 #[derive(Clone, Copy)]

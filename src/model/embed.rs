@@ -4,7 +4,7 @@ use kquant_kernels::math;
 use rayon::prelude::*;
 
 use super::{EMBEDDING, Model, ModelError, POSITIONS};
-use crate::pipeline::read_rows;
+use crate::tensor::read_rows;
 
 impl Model {
     /// Rows of the embedding for `tokens`, `[tokens][hidden]`; `position` is that of the first, and every `context` tokens

@@ -38,7 +38,8 @@ use kquant_formats::FormatError;
 use crate::arch::{self, ArchError};
 use crate::calibrate::ObserveError;
 use crate::checkpoint::{self, Io, OpenError, Opened, Origin};
-use crate::plan::{self, Input, InputError, MappedTensor};
+use crate::convert::{ConvertError, Converted, convert};
+use crate::tensor::MappedTensor;
 use crate::vocab::{self, Tokenizer, TokenizerError};
 use graph::{Graph, Op, SLOTS, weight_name};
 
@@ -62,7 +63,7 @@ pub enum ModelError {
         /// The model.
         path: PathBuf,
         /// What is wrong.
-        source: InputError,
+        source: ConvertError,
     },
     /// Its tokenizer.
     #[error("{path}")]
@@ -196,7 +197,7 @@ pub struct Model {
     /// The widest that each slot gets; 0 where it is not used.
     widths: [usize; SLOTS],
     opened: Opened,
-    input: Input,
+    input: Converted,
     index: HashMap<String, usize>,
     vocab: usize,
     pre: Option<String>,
@@ -220,7 +221,7 @@ impl Model {
     /// As [`open`](Self::open).
     pub fn open_by(path: &Path, pre: Option<&str>, io: Io) -> Result<Self, ModelError> {
         let opened = checkpoint::open_by(path, io)?;
-        let input = plan::describe(&opened, pre, None)
+        let input = convert(&opened, pre, None)
             .map_err(|source| ModelError::Input { path: path.to_owned(), source })?;
         let name = keys::architecture(&input.metadata)?;
         let graph = arch::graph(name).ok_or_else(|| ModelError::Architecture {
@@ -315,7 +316,7 @@ impl Model {
         Err(ModelError::Vocabulary { path: self.path.clone(), other: other.path.clone() })
     }
 
-    fn input_error(&self, source: InputError) -> ModelError {
+    fn input_error(&self, source: ConvertError) -> ModelError {
         ModelError::Input { path: self.path.clone(), source }
     }
 

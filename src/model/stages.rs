@@ -10,12 +10,7 @@ use super::rope::Ropes;
 use super::tile::{Attend, Layer, Tile, apply_linear};
 use super::weights::Weights;
 use super::{Model, ModelError};
-
-/// Weights that stand in for a model's own.
-pub(crate) trait Replaced: Sync {
-    /// Fills `out` with rows of `tensor` from `first` on; `None` where the model's own are to be used.
-    fn rows(&self, tensor: &str, first: u64, out: &mut [f32]) -> Option<Result<(), ModelError>>;
-}
+use crate::tensor::Replaced;
 
 /// A stretch of a layer's operations.
 #[derive(Debug)]

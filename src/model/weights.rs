@@ -8,10 +8,10 @@ use rayon::prelude::*;
 
 use super::graph::Op;
 use super::products::{DECODE_STEP, Packed};
-use super::stages::Replaced;
 use super::{Model, ModelError};
-use crate::pipeline::{first_non_finite, read_rows};
-use crate::plan::MappedTensor;
+use crate::tensor::MappedTensor;
+use crate::tensor::Replaced;
+use crate::tensor::{first_non_finite, read_rows};
 
 /// A linear map.
 #[derive(Debug)]
@@ -101,8 +101,10 @@ impl Model {
         let outputs = tensor.rows_per_matrix();
         let start = matrix as u64 * outputs;
         let weight = self.packed_by(tensor, outputs, |first, out| {
-            let other = replaced.and_then(|r| r.rows(&tensor.name, start + first, out));
-            other.unwrap_or_else(|| self.rows(tensor, start + first, out))
+            match replaced.and_then(|r| r.rows(&tensor.name, start + first, out)) {
+                Some(read) => Ok(read?),
+                None => self.rows(tensor, start + first, out),
+            }
         })?;
         let bias = self.bias(name)?.map(|all| {
             let own = all.chunks_exact(outputs as usize).nth(matrix);

@@ -13,7 +13,6 @@
 mod budget;
 mod error;
 mod hash;
-mod read;
 mod sink;
 mod units;
 mod work;
@@ -24,11 +23,12 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
-use crate::calibrated::Stash;
 use crate::checkpoint::Checkpoint;
 use crate::encode::Encoder;
 use crate::plan::{Plan, PlannedTensor};
 use crate::progress::Progress;
+use crate::tensor::Stash;
+use crate::tensor::span;
 use crate::verify::Digest;
 use budget::{Budget, Lease};
 use hash::Hashes;
@@ -37,7 +37,6 @@ use units::Unit;
 use work::{Spare, Workspace};
 
 pub use error::PipelineError;
-pub(crate) use read::{first_non_finite, read_rows};
 pub use sink::output_paths;
 
 /// Importance of each tensor's columns, `[matrices][columns]`, by GGUF name.
@@ -159,7 +158,7 @@ impl Shared<'_> {
     fn read_ahead(&self, unit: &Unit) {
         let tensor = &self.plan.tensors[unit.tensor].mapped;
         let stashed = self.job.stash.is_some_and(|s| s.contains(&tensor.name));
-        if let Some(span) = read::span(tensor, &unit.rows).filter(|_| !stashed) {
+        if let Some(span) = span(tensor, &unit.rows).filter(|_| !stashed) {
             self.job.checkpoint.will_need(span.index, span.rows);
         }
     }

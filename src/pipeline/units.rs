@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use super::read::head_rows;
 use crate::checkpoint::Checkpoint;
-use crate::plan::{Plan, PlannedTensor, Rows, Source};
+use crate::plan::{Plan, PlannedTensor};
+use crate::tensor::head_rows;
+use crate::tensor::{Rows, Source};
 
 /// Largest unit, in bytes of buffers: long enough that handing it on costs nothing beside it, short enough for its bytes to
 /// be in a cache still when the next stage takes them.
@@ -138,7 +139,7 @@ mod tests {
 
     use super::*;
     use crate::checkpoint::{ReadError, TensorInfo};
-    use crate::plan::{Keep, MappedTensor};
+    use crate::tensor::{Keep, MappedTensor};
 
     /// One F16 tensor, which nobody reads.
     struct Half(TensorInfo);

@@ -2,11 +2,11 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::read::{Fetched, first_non_finite};
 use super::units::Unit;
 use super::{Job, PipelineError};
 use crate::encode::Rows;
 use crate::plan::PlannedTensor;
+use crate::tensor::{Fetched, first_non_finite};
 
 /// Buffers of one thread, used again for every unit: fresh memory costs more than what is done with it.
 #[derive(Default)]

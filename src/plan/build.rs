@@ -9,20 +9,20 @@ use kquant_kernels::block::{self, BlockType, Importance as Use};
 
 use super::keys::{apply_overrides, output_metadata};
 use super::statistics::{StatisticsError, select};
-use super::{
-    FallbackView, Input, Keep, KeyOverride, MappedTensor, Plan, PlannedFile, PlannedTensor, Rows, Source,
-};
 use crate::calibrated::Provenance;
 use crate::checkpoint::{Checkpoint, Opened, Quantization};
+use crate::convert::Converted;
 use crate::pipeline::Importance;
+use crate::plan::{FallbackView, KeyOverride, Plan, PlannedFile, PlannedTensor};
 use crate::recipe::{self, Choice, ModelFacts, RecipeError, TensorFacts};
+use crate::tensor::{Keep, MappedTensor, Rows, Source};
 
 /// What a plan is made from.
 pub struct Request<'a> {
     /// The opened input.
     pub opened: &'a Opened,
     /// Its tensors and metadata.
-    pub input: &'a Input,
+    pub input: &'a Converted,
     /// Types wanted.
     pub recipe: &'a recipe::Options,
     /// Importance matrix and the name to record.

@@ -3,18 +3,16 @@
 //! Everything after a plan may run in any order, on any number of threads, and produces the same bytes.
 
 mod build;
-mod input;
 mod keys;
-mod source;
 mod statistics;
 mod view;
 
 use kquant_kernels::block::BlockType;
 
+use crate::tensor::MappedTensor;
+
 pub use build::{PlanError, Request, build};
-pub use input::{Input, InputError, describe};
 pub use keys::{KeyOverride, KeyOverrideError};
-pub use source::{Keep, MappedTensor, Rows, Source};
 pub use view::{FallbackView, PlanView, TensorView};
 
 /// An output tensor: what it is made of, its type and its place.

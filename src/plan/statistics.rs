@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use kquant_formats::imatrix::Imatrix;
 use kquant_kernels::block::{BlockType, Importance as Use};
 
-use super::MappedTensor;
 use crate::encode::zero_groups;
 use crate::pipeline::Importance;
+use crate::tensor::MappedTensor;
 
 /// A tensor's importance does not fit it, or is missing where its type cannot do without.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

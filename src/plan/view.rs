@@ -3,9 +3,10 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{Plan, PlannedTensor, Rows, Source};
 use crate::checkpoint::Checkpoint;
 use crate::encode::Encoder;
+use crate::plan::{Plan, PlannedTensor};
+use crate::tensor::{Rows, Source};
 use crate::verify::Hex;
 
 /// A type that a row length ruled out.

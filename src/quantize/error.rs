@@ -6,8 +6,9 @@ use kquant_formats::FormatError;
 
 use crate::calibrated::CalibratedError;
 use crate::checkpoint::OpenError;
+use crate::convert::ConvertError;
 use crate::pipeline::PipelineError;
-use crate::plan::{InputError, PlanError};
+use crate::plan::PlanError;
 
 /// Why a job failed. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +22,7 @@ pub enum QuantizeError {
         /// The input.
         path: PathBuf,
         /// What is wrong.
-        source: InputError,
+        source: ConvertError,
     },
     /// There is no plan.
     #[error("{path}")]

@@ -14,9 +14,11 @@ use serde::Serialize;
 use crate::calibrate::pool::pool_importance;
 use crate::calibrated::{Calibrated, Calibration};
 use crate::checkpoint::{self, Io, Opened};
+use crate::convert::{Converted, convert};
 use crate::encode::Encoder;
 use crate::pipeline::{self, Importance, PipelineError};
-use crate::plan::{self, Input, KeyOverride, Plan, PlanError};
+use crate::plan;
+use crate::plan::{KeyOverride, Plan, PlanError};
 use crate::progress::Progress;
 use crate::recipe;
 use crate::verify::Digest;
@@ -145,7 +147,7 @@ pub fn prepare(job: Job) -> Result<Prepared, QuantizeError> {
         Statistics::Calibration(calibration) => calibration.importance(),
         _ => read.as_ref(),
     };
-    let input = plan::describe(&opened, job.pre.as_deref(), job.metadata.as_deref())
+    let input = convert(&opened, job.pre.as_deref(), job.metadata.as_deref())
         .map_err(|source| QuantizeError::Input { path: job.model.clone(), source })?;
     let pooled = imatrix.filter(|_| job.encoder.pools_experts()).map(pool_importance);
     let imatrix = pooled.as_deref().or(imatrix);
@@ -157,7 +159,7 @@ pub fn prepare(job: Job) -> Result<Prepared, QuantizeError> {
 fn plan_job(
     job: &Job,
     opened: &Opened,
-    input: &Input,
+    input: &Converted,
     imatrix: Option<&Imatrix>,
 ) -> Result<(Plan, Importance), PlanError> {
     let name = job.statistics.path().map(|p| p.to_string_lossy().into_owned());

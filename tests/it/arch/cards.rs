@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use kquant::arch::{self, Card, Config, Surroundings};
-use kquant::plan::{Keep, MappedTensor, Source};
+use kquant::tensor::{Keep, MappedTensor, Source};
 use kquant_formats::gguf::{Array, Value};
 use serde_json::{Value as Json, json};
 

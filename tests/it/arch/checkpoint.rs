@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use kquant::checkpoint::{Checkpoint, ReadError, TensorInfo};
-use kquant::plan::{MappedTensor, Rows, Source};
+use kquant::tensor::{MappedTensor, Rows, Source};
 use kquant_formats::source::Extent;
 use safetensors::{Dtype, SafeTensors};
 

@@ -1,7 +1,7 @@
 //! Tensors beyond those of the converter's files: biases, prefixes, leftovers, order, types kept.
 
 use kquant::arch;
-use kquant::plan::{Keep, MappedTensor, Rows, Source};
+use kquant::tensor::{Keep, MappedTensor, Rows, Source};
 use kquant_formats::gguf::Value;
 use serde_json::json;
 

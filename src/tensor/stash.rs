@@ -7,8 +7,11 @@ use kquant_formats::FormatError;
 use kquant_formats::scratch::Scratch;
 use kquant_kernels::block::BlockType;
 
-use crate::model::ModelError;
-use crate::model::stages::Replaced;
+/// Weights that stand in for a model's own.
+pub(crate) trait Replaced: Sync {
+    /// Fills `out` with rows of `tensor` from `first` on; `None` where the model's own are to be used.
+    fn rows(&self, tensor: &str, first: u64, out: &mut [f32]) -> Option<Result<(), FormatError>>;
+}
 
 /// Encoded tensors by GGUF name.
 #[derive(Debug)]
@@ -94,17 +97,11 @@ impl Stash {
 }
 
 impl Replaced for Stash {
-    fn rows(&self, tensor: &str, first: u64, out: &mut [f32]) -> Option<Result<(), ModelError>> {
+    fn rows(&self, tensor: &str, first: u64, out: &mut [f32]) -> Option<Result<(), FormatError>> {
         let stored = self.tensors.get(tensor)?;
         let rows = (out.len() / stored.columns) as u64;
         let bytes = Self::rows(self, tensor, first..first + rows)?;
-        Some(match bytes {
-            Ok(bytes) => {
-                (stored.block.decode)(&bytes, out);
-                Ok(())
-            }
-            Err(error) => Err(ModelError::Read { what: error.to_string() }),
-        })
+        Some(bytes.map(|bytes| (stored.block.decode)(&bytes, out)))
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use kquant_formats::source::Window;
 
 use crate::checkpoint::{Checkpoint, ReadError};
-use crate::plan::{MappedTensor, Rows, Source};
+use crate::tensor::{MappedTensor, Rows, Source};
 
 /// Rows of an output tensor, all in one matrix, as the checkpoint stores them.
 pub(crate) struct Fetched<'a> {
@@ -33,9 +33,9 @@ enum Stored<'a> {
 }
 
 /// Rows of a checkpoint tensor next to each other.
-pub(super) struct Span {
-    pub(super) index: usize,
-    pub(super) rows: Range<u64>,
+pub(crate) struct Span {
+    pub(crate) index: usize,
+    pub(crate) rows: Range<u64>,
     /// Whether they are in the order of the output.
     in_order: bool,
 }
@@ -71,7 +71,7 @@ pub(crate) fn read_rows(
 }
 
 /// Rows in a head, where rows of `tensor` move inside heads.
-pub(super) fn head_rows(tensor: &MappedTensor) -> Option<u64> {
+pub(crate) fn head_rows(tensor: &MappedTensor) -> Option<u64> {
     match &tensor.source {
         Source::Tensor { rows: Rows::RotaryPairs { heads }, .. } if !tensor.is_bias() => {
             Some((tensor.rows() / heads).max(1))
@@ -89,7 +89,7 @@ fn source_row(tensor: &MappedTensor, row: u64) -> Option<(usize, u64)> {
 }
 
 /// The rows that rows `rows` of the output are made of, where they are next to each other.
-pub(super) fn span(tensor: &MappedTensor, rows: &Range<u64>) -> Option<Span> {
+pub(crate) fn span(tensor: &MappedTensor, rows: &Range<u64>) -> Option<Span> {
     let (index, first) = source_row(tensor, rows.start)?;
     let (mut low, mut high, mut in_order) = (first, first, true);
     for (row, expected) in rows.clone().zip(first..) {

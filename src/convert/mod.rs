@@ -1,17 +1,19 @@
-//! From an opened checkpoint to output tensors and metadata, whatever the format.
+//! A model of any format as data: tensors under GGUF names and metadata as GGUF keys.
+//!
+//! Everything else looks at a [`Converted`] model: forward pass, statistics, plan and writer.
 
 use std::path::{Path, PathBuf};
 
 use kquant_formats::gguf::Metadata;
 
-use super::{Keep, MappedTensor, Rows, Source};
 use crate::arch::{self, ArchError};
 use crate::checkpoint::{Opened, Origin};
+use crate::tensor::{Keep, MappedTensor, Rows, Source};
 use crate::vocab::{self, VocabError};
 
 /// What a model brings along before a recipe is applied.
 #[derive(Debug)]
-pub struct Input {
+pub struct Converted {
     /// Metadata in the converter's order: `general.*`, hyper-parameters, vocabulary.
     pub metadata: Metadata,
     /// Output tensors without types.
@@ -22,7 +24,7 @@ pub struct Input {
 
 /// Why a model cannot be converted.
 #[derive(Debug, thiserror::Error)]
-pub enum InputError {
+pub enum ConvertError {
     /// Its configuration or tensors.
     #[error(transparent)]
     Arch(#[from] ArchError),
@@ -41,20 +43,20 @@ pub enum InputError {
 /// of `general.*` keys that the user sets.
 ///
 /// # Errors
-/// [`InputError`] when the architecture, a tensor's shape or the tokenizer is not understood.
-pub fn describe(opened: &Opened, pre: Option<&str>, given: Option<&Path>) -> Result<Input, InputError> {
+/// [`ConvertError`] when the architecture, a tensor's shape or the tokenizer is not understood.
+pub fn convert(opened: &Opened, pre: Option<&str>, given: Option<&Path>) -> Result<Converted, ConvertError> {
     let folder = match &opened.origin {
         Origin::HuggingFace { folder } => folder,
         Origin::Gguf { metadata } => {
             if given.is_some() {
-                return Err(InputError::OwnMetadata);
+                return Err(ConvertError::OwnMetadata);
             }
             let (metadata, tensors) = (metadata.clone(), same_tensors(opened));
-            return Ok(Input { metadata, tensors, warnings: Vec::new() });
+            return Ok(Converted { metadata, tensors, warnings: Vec::new() });
         }
     };
     if let Some(what) = opened.quantization.as_ref().and_then(|q| q.refusal.clone()) {
-        return Err(InputError::Quantized(what));
+        return Err(ConvertError::Quantized(what));
     }
     let config = arch::Config::open(&folder.join("config.json")).map_err(ArchError::from)?;
     let family = arch::find(&config)?;
@@ -91,7 +93,7 @@ pub fn describe(opened: &Opened, pre: Option<&str>, given: Option<&Path>) -> Res
         metadata.set(key, value.clone());
     }
     let warnings = warnings.into_iter().chain(vocabulary.warnings).collect();
-    Ok(Input { metadata, tensors, warnings })
+    Ok(Converted { metadata, tensors, warnings })
 }
 
 /// A GGUF's tensors, each from itself.

@@ -1,0 +1,17 @@
+//! Tensors of a converted model, under their GGUF names: where their rows come from, how these are read, and encoded tensors
+//! that stand in for them.
+//!
+//! | module | what |
+//! |---|---|
+//! | `source` | a tensor's shape and what its rows are made of |
+//! | `read` | rows as f32, decoded from the checkpoint's bytes |
+//! | `stash` | tensors that are encoded already, in memory or in a temporary file |
+
+mod read;
+mod source;
+mod stash;
+
+pub(crate) use read::{Fetched, first_non_finite, head_rows, read_rows, span};
+pub use source::{Keep, MappedTensor, Rows, Source};
+pub(crate) use stash::Replaced;
+pub use stash::Stash;
