@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`checkpoint`] | opens any input: named tensors, shapes, rows as f32 |
 //! | [`tensor`] | tensors of a converted model: where their rows come from, reading them, encoded ones that stand in |
+//! | [`graph`] | a layer as a list of operations, and the numbers that they need, read from GGUF keys |
 //! | [`arch`] | model families: Hugging Face names and hyper-parameters to GGUF's |
 //! | [`vocab`] | Hugging Face tokenizers to GGUF keys, text to token ids |
 //! | [`convert`] | a checkpoint as a converted model: GGUF names, shapes, metadata |
@@ -27,6 +28,7 @@ pub mod checkpoint;
 pub mod convert;
 pub mod encode;
 pub mod evaluate;
+pub mod graph;
 pub mod model;
 pub mod pipeline;
 pub mod plan;

@@ -9,7 +9,7 @@ use super::error::ArchError;
 use super::keys::Keys;
 use super::mapping::Table;
 use crate::checkpoint::Checkpoint;
-use crate::model::graph::Graph;
+use crate::graph::Graph;
 use crate::tensor::{Keep, MappedTensor, Source};
 
 /// A model family as data.

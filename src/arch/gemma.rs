@@ -1,7 +1,7 @@
 //! Gemma 1: scaled embeddings, norms stored as what differs from one, GELU in the gate.
 
-use crate::model::graph::{Activation, Graph, Slot};
-use crate::model::parts::*;
+use crate::graph::parts::*;
+use crate::graph::{Activation, Graph, Slot};
 
 use super::config::Config;
 use super::dims::{Dim::*, Sizes};

@@ -1,7 +1,7 @@
 //! Gemma 2: Gemma with bounded scores and logits, norms on both sides, a window in every other layer.
 
-use crate::model::graph::{Activation, Graph, Slot, Windows};
-use crate::model::parts::*;
+use crate::graph::parts::*;
+use crate::graph::{Activation, Graph, Slot, Windows};
 
 use super::config::Config;
 use super::dims::Sizes;

@@ -1,8 +1,8 @@
 //! Gemma 3, text: Gemma 2 with norms of each head's queries and keys instead of bounds, a window in five of six layers and
 //! other rotary frequencies there.
 
-use crate::model::graph::{Activation, Graph, Slot, Windows};
-use crate::model::parts::*;
+use crate::graph::parts::*;
+use crate::graph::{Activation, Graph, Slot, Windows};
 
 use super::config::Config;
 use super::dims::{Dim::*, Sizes};

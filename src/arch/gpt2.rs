@@ -1,7 +1,7 @@
 //! GPT-2.
 
-use crate::model::graph::{Activation, Graph, NormKind, Slot};
-use crate::model::parts::*;
+use crate::graph::parts::*;
+use crate::graph::{Activation, Graph, NormKind, Slot};
 
 use super::config::Config;
 use super::dims::{Dim::*, Sizes};

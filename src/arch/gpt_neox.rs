@@ -1,9 +1,9 @@
 //! GPT-NeoX and Pythia: queries, keys and values head by head in one matrix, attention and the feed-forward network side by
 //! side, heads of which a part turns.
 
-use crate::model::Hyper;
-use crate::model::graph::{Activation, Graph, NormKind, Op, Slot};
-use crate::model::parts::*;
+use crate::graph::Hyper;
+use crate::graph::parts::*;
+use crate::graph::{Activation, Graph, NormKind, Op, Slot};
 use crate::tensor::Rows;
 use kquant_formats::gguf::Value;
 

@@ -1,8 +1,8 @@
 //! Llama 1 to 3, Code Llama, Mistral and what else has their graph.
 
-use crate::model::Hyper;
-use crate::model::graph::{Graph, Op};
-use crate::model::parts::*;
+use crate::graph::Hyper;
+use crate::graph::parts::*;
+use crate::graph::{Graph, Op};
 use kquant_kernels::math::Pairs;
 
 use super::config::Config;

@@ -55,7 +55,7 @@ pub use metadata::{Surroundings, metadata};
 use kquant_formats::gguf::Value;
 
 use crate::checkpoint::Checkpoint;
-use crate::model::graph::Graph;
+use crate::graph::Graph;
 use crate::tensor::MappedTensor;
 
 /// A model family.

@@ -1,7 +1,7 @@
 //! OLMo 2: norms after attention and the feed-forward network instead of before, and of all queries and keys together.
 
-use crate::model::graph::{Activation, Graph, Slot};
-use crate::model::parts::*;
+use crate::graph::parts::*;
+use crate::graph::{Activation, Graph, Slot};
 
 use super::dims::Dim::*;
 use super::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, GATED, OUTSIDE, VALUE};

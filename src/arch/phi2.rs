@@ -1,7 +1,7 @@
 //! Phi 1 to 2: attention and the feed-forward network read one norm of the stream; heads of which a part turns.
 
-use crate::model::graph::{Activation, Graph, NormKind, Slot};
-use crate::model::parts::*;
+use crate::graph::parts::*;
+use crate::graph::{Activation, Graph, NormKind, Slot};
 use kquant_formats::gguf::Value;
 
 use super::config::Config;

@@ -1,8 +1,8 @@
 //! Phi 3 and 4: Llama with queries, keys and values in one matrix and gate and up in another; long contexts by two sets of
 //! frequency factors.
 
-use crate::model::graph::{Graph, Windows};
-use crate::model::parts::*;
+use crate::graph::parts::*;
+use crate::graph::{Graph, Windows};
 
 use super::config::Config;
 use super::dims::{Dim::*, Sizes};

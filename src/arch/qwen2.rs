@@ -1,7 +1,7 @@
 //! Qwen 1.5, 2 and 2.5: Llama with biases of queries, keys and values, and halves that turn together.
 
-use crate::model::graph::Graph;
-use crate::model::parts::*;
+use crate::graph::Graph;
+use crate::graph::parts::*;
 
 use super::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, GATED, NORMS, OUTSIDE, VALUE};
 use super::family::{Family, nothing};

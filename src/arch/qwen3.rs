@@ -1,7 +1,7 @@
 //! Qwen 3: Llama with norms of each head's queries and keys, and halves that turn together.
 
-use crate::model::graph::Graph;
-use crate::model::parts::*;
+use crate::graph::Graph;
+use crate::graph::parts::*;
 
 use super::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, GATED, HEAD_NORMS, NORMS, OUTSIDE, VALUE};
 use super::family::{Family, nothing};

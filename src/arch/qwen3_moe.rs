@@ -1,7 +1,7 @@
 //! Qwen 3's mixtures.
 
-use crate::model::graph::Graph;
-use crate::model::parts::*;
+use crate::graph::Graph;
+use crate::graph::parts::*;
 
 use super::config::Config;
 use super::dims::Sizes;

@@ -1,7 +1,7 @@
 //! SmolLM 3: Llama without positions in every fourth layer.
 
-use crate::model::graph::{Graph, Op};
-use crate::model::parts::*;
+use crate::graph::parts::*;
+use crate::graph::{Graph, Op};
 use kquant_kernels::math::Pairs;
 
 use super::config::Config;

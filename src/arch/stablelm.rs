@@ -1,9 +1,9 @@
 //! StableLM: Llama with layer norms and heads of which a part turns. StableLM 2 12B has norms of queries and keys, too, a norm
 //! for each head, and its feed-forward network beside attention.
 
-use crate::model::Hyper;
-use crate::model::graph::{Graph, Op};
-use crate::model::parts::*;
+use crate::graph::Hyper;
+use crate::graph::parts::*;
+use crate::graph::{Graph, Op};
 
 use super::config::Config;
 use super::dims::{Dim::*, Sizes};
@@ -15,7 +15,7 @@ use super::keys::Keys;
 use super::mapping::Table;
 use super::rope::Rope;
 use super::text;
-use crate::model::graph::NormKind;
+use crate::graph::NormKind;
 use kquant_formats::gguf::Value;
 
 const NAME: &str = "stablelm";

@@ -1,7 +1,7 @@
 //! StarCoder 2: layer norms, biases, a feed-forward network of two matrices.
 
-use crate::model::graph::{Activation, Graph, NormKind, Slot};
-use crate::model::parts::*;
+use crate::graph::parts::*;
+use crate::graph::{Activation, Graph, NormKind, Slot};
 
 use super::dims::Dim::*;
 use super::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, NORM_BIASES, NORMS, OUTSIDE, VALUE};

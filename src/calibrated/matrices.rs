@@ -14,8 +14,8 @@ use super::report::{Steps, TensorReport};
 use super::streams::Side;
 use crate::calibrate::pool::{self, Common, Use, of_mean_square};
 use crate::encode::gptq::{Feedback, Hessian};
+use crate::graph::Group;
 use crate::model::Model;
-use crate::model::graph::Group;
 use crate::model::stages::Stage;
 use crate::plan::PlannedTensor;
 

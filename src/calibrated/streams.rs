@@ -2,7 +2,7 @@
 
 use kquant_formats::FormatError;
 
-use crate::model::graph::SLOTS;
+use crate::graph::SLOTS;
 use crate::model::kept::{Form, Kept};
 use crate::model::stages::State;
 

@@ -1,7 +1,8 @@
 //! Every tensor of the forward pass is there, in the shape that the keys ask for.
 
-use super::graph::{By, Map, Op, SLOTS, Slot};
-use super::{EMBEDDING, FINAL_NORM, Hyper, Model, ModelError, OUTPUT, OUTPUT_NAME, POSITIONS};
+use crate::graph::Hyper;
+use crate::graph::{By, Map, Op, SLOTS, Slot};
+use crate::model::{EMBEDDING, FINAL_NORM, Model, ModelError, OUTPUT, OUTPUT_NAME, POSITIONS};
 
 impl Hyper {
     /// Width of a slot, where the hyper-parameters decide it.

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::blocks::{BLOCK_ROWS, chunks_per_block};
-use super::graph::Slot;
 use super::tile::{Attend, Layer, Tile};
 use super::{Model, ModelError};
 use crate::calibrate::Observer;
+use crate::graph::Slot;
 use crate::progress::Progress;
 
 /// Hidden states after the last layer, before the final norm, in tiles of whole chunks.

@@ -1,7 +1,8 @@
 //! Linear maps that share an input, and with it all statistics of what enters them.
 
-use super::graph::{self, Op};
 use super::{Model, ModelError, OUTPUT};
+use crate::graph;
+use crate::graph::Op;
 
 /// Linear maps of one input.
 #[derive(Debug, Clone, PartialEq, Eq)]

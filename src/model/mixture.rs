@@ -7,11 +7,11 @@ use rayon::prelude::*;
 
 use super::ModelError;
 use super::blocks::block_tokens;
-use super::graph::{By, Map, Scores};
-use super::hyper::Experts;
 use super::tile::{Tile, apply_matrix};
 use super::weights::{Matrix, rounded};
 use crate::calibrate::Observer;
+use crate::graph::Experts;
+use crate::graph::{By, Map, Scores};
 
 /// Keeps the sum of weights from 0 (DeepSeek V3).
 pub(super) const TINY: f32 = 1e-20;

@@ -15,14 +15,10 @@ mod blocks;
 mod check;
 mod embed;
 mod forward;
-pub mod graph;
 mod groups;
 mod head;
-mod hyper;
 pub(crate) mod kept;
-mod keys;
 mod mixture;
-pub mod parts;
 mod products;
 mod rope;
 mod session;
@@ -39,15 +35,14 @@ use crate::arch::{self, ArchError};
 use crate::calibrate::ObserveError;
 use crate::checkpoint::{self, Io, OpenError, Opened, Origin};
 use crate::convert::{ConvertError, Converted, convert};
+use crate::graph::{Graph, Hyper, KeyError, Op, SLOTS, architecture, weight_name};
 use crate::tensor::MappedTensor;
 use crate::vocab::{self, Tokenizer, TokenizerError};
-use graph::{Graph, Op, SLOTS, weight_name};
 
 pub use blocks::{block_tokens, chunks_per_block};
 pub use forward::{Hidden, Pass};
 pub use groups::LinearGroup;
 pub use head::{Head, Logits};
-pub use hyper::{Experts, Hyper, Latent, RopeKeys};
 pub use products::Products;
 pub use session::{Sampler, Session};
 
@@ -82,13 +77,8 @@ pub enum ModelError {
         other: PathBuf,
     },
     /// A hyper-parameter.
-    #[error("key `{key}` {what}")]
-    Key {
-        /// GGUF key.
-        key: String,
-        /// What is wrong with it.
-        what: String,
-    },
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// A family that only conversion knows.
     #[error("architecture `{name}` cannot be run yet; known are {known}")]
     Architecture {
@@ -223,7 +213,7 @@ impl Model {
         let opened = checkpoint::open_by(path, io)?;
         let input = convert(&opened, pre, None)
             .map_err(|source| ModelError::Input { path: path.to_owned(), source })?;
-        let name = keys::architecture(&input.metadata)?;
+        let name = architecture(&input.metadata)?;
         let graph = arch::graph(name).ok_or_else(|| ModelError::Architecture {
             name: name.to_owned(),
             known: arch::graph_names().join(", "),
@@ -231,7 +221,7 @@ impl Model {
         let hyper = Hyper::from_metadata(&input.metadata, graph)?;
         if hyper.layers > input.tensors.len() {
             let key = format!("{name}.block_count");
-            return Err(ModelError::Key { key, what: "is more than the model has tensors".into() });
+            return Err(KeyError { key, what: "is more than the model has tensors".into() }.into());
         }
         let index = input.tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
         let mut model = Self {

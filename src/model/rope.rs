@@ -3,7 +3,8 @@
 use half::bf16;
 use kquant_kernels::math::{Rope, frequencies};
 
-use super::{Hyper, Model, ModelError};
+use crate::graph::Hyper;
+use crate::model::{Model, ModelError};
 
 const FACTORS: &str = "rope_freqs.weight";
 const LONG_FACTORS: &str = "rope_factors_long.weight";

@@ -4,12 +4,12 @@
 use std::ops::Range;
 
 use super::blocks::{BLOCK_ROWS, chunks_per_block};
-use super::graph::{Group, Op, Slot, linear_groups, live};
 use super::mixture::Meeting;
 use super::rope::Ropes;
 use super::tile::{Attend, Layer, Tile, apply_linear};
 use super::weights::Weights;
 use super::{Model, ModelError};
+use crate::graph::{Group, Op, Slot, linear_groups, live};
 use crate::tensor::Replaced;
 
 /// A stretch of a layer's operations.

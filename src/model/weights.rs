@@ -6,9 +6,9 @@ use std::ops::Range;
 use kquant_kernels::rounding::Rounding;
 use rayon::prelude::*;
 
-use super::graph::Op;
 use super::products::{DECODE_STEP, Packed};
 use super::{Model, ModelError};
+use crate::graph::Op;
 use crate::tensor::MappedTensor;
 use crate::tensor::Replaced;
 use crate::tensor::{first_non_finite, read_rows};

@@ -10,12 +10,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use super::super::graph::{Op, Slot, weight_name};
 use super::super::tile::{Attend, Layer, Tile};
 use super::super::{EMBEDDING, Model};
 use super::head::LossHead;
 use super::{Backward, Labels, mixture};
 use crate::calibrate::{GradientObserver, ObserveError};
+use crate::graph::{Op, Slot, weight_name};
 use crate::progress::Silent;
 
 /// What the loss of all tokens changes by, in nats.

@@ -3,7 +3,7 @@
 use kquant_kernels::math;
 use rayon::prelude::*;
 
-use super::super::graph::{SLOTS, Slot};
+use crate::graph::{SLOTS, Slot};
 
 /// Values added by one task.
 const STEP: usize = 1 << 14;

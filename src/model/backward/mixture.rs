@@ -5,11 +5,11 @@ use rayon::prelude::*;
 
 use super::super::ModelError;
 use super::super::blocks::{block_tokens, for_blocks};
-use super::super::graph::{By, Scores};
-use super::super::hyper::Experts;
 use super::super::mixture::{Meeting, Scored, TINY};
 use super::super::products::Packed;
 use crate::calibrate::GradientObserver;
+use crate::graph::Experts;
+use crate::graph::{By, Scores};
 
 /// Rows that one task takes.
 const ROWS: usize = 64;

@@ -5,7 +5,6 @@ use rayon::prelude::*;
 
 use super::super::ModelError;
 use super::super::blocks::for_blocks;
-use super::super::graph::{Activation, By, Map, NormKind, Op, Slot, weight_name};
 use super::super::products::Packed;
 use super::super::tile::{GATE_LIMIT, Layer, first_non_finite};
 use super::super::weights::{Norm, Weights, runs};
@@ -14,6 +13,7 @@ use super::layer::LayerWeights;
 use super::mixture;
 use super::tape::Read;
 use crate::calibrate::GradientObserver;
+use crate::graph::{Activation, By, Map, NormKind, Op, Slot, weight_name};
 
 /// Rows that one task takes.
 const ROWS: usize = 64;

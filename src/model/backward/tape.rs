@@ -1,10 +1,10 @@
 //! A layer run again, with what its gradients need kept.
 
 use super::super::ModelError;
-use super::super::graph::{By, Op, Slot};
 use super::super::tile::{Attend, Layer, Tile};
 use super::super::weights::Weights;
 use super::gradients::copied;
+use crate::graph::{By, Op, Slot};
 
 /// What one operation read.
 #[derive(Debug, Default)]

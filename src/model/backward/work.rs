@@ -1,7 +1,7 @@
 //! How much there is to do, for the progress shown.
 
 use super::super::Model;
-use super::super::graph::By;
+use crate::graph::By;
 
 /// Multiplications and additions on one token, about.
 pub(super) struct Work {
@@ -18,7 +18,7 @@ impl Work {
         let of_layer = |layer: usize| {
             let (mut weights, mut inputs, mut outputs) = (0, 0, 0);
             for map in model.ops(layer).iter().filter_map(|op| op.map()) {
-                let Some(tensor) = model.find(&super::super::graph::weight_name(layer, map.name)) else {
+                let Some(tensor) = model.find(&crate::graph::weight_name(layer, map.name)) else {
                     continue;
                 };
                 let met = match map.by {

@@ -1,6 +1,6 @@
 //! Blocks of operations that several architectures share.
 
-use super::graph::{Activation, By, NormKind, Op, Slot};
+use crate::graph::{Activation, By, NormKind, Op, Slot};
 
 /// A root-mean-square norm with the tensor `name`.
 pub const fn rms(input: Slot, output: Slot, name: &'static str) -> Op {

@@ -3,20 +3,20 @@
 use kquant_formats::gguf::{Metadata, Value};
 use kquant_kernels::math::Yarn;
 
-use super::ModelError;
-use super::graph::{Graph, Scores};
-use super::hyper::{Experts, Latent, RopeKeys};
+use super::KeyError;
+use crate::graph::{Experts, Latent, RopeKeys};
+use crate::graph::{Graph, Scores};
 
 /// `general.architecture`.
-pub(super) fn architecture(metadata: &Metadata) -> Result<&str, ModelError> {
+pub(crate) fn architecture(metadata: &Metadata) -> Result<&str, KeyError> {
     metadata
         .get("general.architecture")
         .and_then(Value::as_str)
-        .ok_or_else(|| ModelError::Key { key: "general.architecture".into(), what: "is missing".into() })
+        .ok_or_else(|| KeyError { key: "general.architecture".into(), what: "is missing".into() })
 }
 
 /// The architecture's keys.
-pub(super) struct Keys<'a> {
+pub(crate) struct Keys<'a> {
     pub metadata: &'a Metadata,
     pub architecture: &'a str,
 }
@@ -26,19 +26,19 @@ impl Keys<'_> {
         self.metadata.get(&format!("{}.{key}", self.architecture))
     }
 
-    pub(super) fn wrong(&self, key: &str, what: &str) -> ModelError {
-        ModelError::Key { key: format!("{}.{key}", self.architecture), what: what.to_owned() }
+    pub(crate) fn wrong(&self, key: &str, what: &str) -> KeyError {
+        KeyError { key: format!("{}.{key}", self.architecture), what: what.to_owned() }
     }
 
     /// A whole number that fits memory sizes, if the key is there.
-    pub(super) fn natural(&self, key: &str) -> Result<Option<usize>, ModelError> {
+    pub(crate) fn natural(&self, key: &str) -> Result<Option<usize>, KeyError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let count = value.as_u64().and_then(|v| u32::try_from(v).ok());
         count.map(|v| Some(v as usize)).ok_or_else(|| self.wrong(key, "is no whole number of 32 bits"))
     }
 
     /// The same, not 0.
-    pub(super) fn optional(&self, key: &str) -> Result<Option<usize>, ModelError> {
+    pub(crate) fn optional(&self, key: &str) -> Result<Option<usize>, KeyError> {
         let count = self.natural(key).ok().flatten().filter(|&count| count > 0);
         if self.get(key).is_some() && count.is_none() {
             return Err(self.wrong(key, "is no positive whole number of 32 bits"));
@@ -46,11 +46,11 @@ impl Keys<'_> {
         Ok(count)
     }
 
-    pub(super) fn count(&self, key: &str) -> Result<usize, ModelError> {
+    pub(crate) fn count(&self, key: &str) -> Result<usize, KeyError> {
         self.optional(key)?.ok_or_else(|| self.wrong(key, "is missing"))
     }
 
-    pub(super) fn number(&self, key: &str) -> Result<Option<f32>, ModelError> {
+    pub(crate) fn number(&self, key: &str) -> Result<Option<f32>, KeyError> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::F32(v)) if v.is_finite() => Ok(Some(*v)),
@@ -59,11 +59,11 @@ impl Keys<'_> {
     }
 
     /// A number that means something only if it is positive.
-    pub(super) fn positive(&self, key: &str) -> Result<Option<f32>, ModelError> {
+    pub(crate) fn positive(&self, key: &str) -> Result<Option<f32>, KeyError> {
         Ok(self.number(key)?.filter(|&number| number > 0.0))
     }
 
-    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, ModelError> {
+    pub(crate) fn flag(&self, key: &str) -> Result<Option<bool>, KeyError> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(*flag)),
@@ -72,12 +72,7 @@ impl Keys<'_> {
     }
 
     /// What attention scores are multiplied by; `width` is that of queries and keys.
-    pub(super) fn attention_scale(
-        &self,
-        width: usize,
-        hidden: usize,
-        heads: usize,
-    ) -> Result<f32, ModelError> {
+    pub(crate) fn attention_scale(&self, width: usize, hidden: usize, heads: usize) -> Result<f32, KeyError> {
         if let Some(scale) = self.positive("attention.scale")? {
             return Ok(scale);
         }
@@ -94,7 +89,7 @@ impl Keys<'_> {
         Ok(scale * length * length)
     }
 
-    pub(super) fn rope(&self, graph: &Graph, context: usize) -> Result<RopeKeys, ModelError> {
+    pub(crate) fn rope(&self, graph: &Graph, context: usize) -> Result<RopeKeys, KeyError> {
         let factor = self.positive("rope.scaling.factor")?;
         let original = self.natural("rope.scaling.original_context_length")?.filter(|&n| n > 0);
         let number = |key: &str, default: f32| self.number(key).map(|n| n.unwrap_or(default));
@@ -137,7 +132,7 @@ impl Keys<'_> {
         Ok(keys)
     }
 
-    pub(super) fn experts(&self, graph: &Graph) -> Result<Option<Experts>, ModelError> {
+    pub(crate) fn experts(&self, graph: &Graph) -> Result<Option<Experts>, KeyError> {
         let Some(count) = self.natural("expert_count")?.filter(|&count| count > 0) else { return Ok(None) };
         let scores = match self.natural("expert_gating_func")? {
             // Without the key a correction tells DeepSeek V3 from V2.
@@ -161,7 +156,7 @@ impl Keys<'_> {
         }))
     }
 
-    pub(super) fn latent(&self) -> Result<Option<Latent>, ModelError> {
+    pub(crate) fn latent(&self) -> Result<Option<Latent>, KeyError> {
         let Some(rank) = self.optional("attention.kv_lora_rank")? else { return Ok(None) };
         let key = self.count("attention.key_length_mla")?;
         let rotary = self.count("rope.dimension_count")?;

@@ -3,9 +3,9 @@
 use kquant_formats::gguf::Metadata;
 use kquant_kernels::math::{Heads, Yarn};
 
-use super::ModelError;
-use super::graph::{Graph, Scores, Slot, Windows};
+use super::KeyError;
 use super::keys::{Keys, architecture};
+use crate::graph::{Graph, Scores, Slot, Windows};
 
 /// What the forward pass needs to know besides the weights.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,7 +118,7 @@ impl Hyper {
     }
 
     /// Width of the heads that turn in `slot`.
-    pub(super) fn turned_head(&self, slot: Slot) -> usize {
+    pub(crate) fn turned_head(&self, slot: Slot) -> usize {
         match slot {
             Slot::TurnedQuery | Slot::TurnedKey => self.rotary,
             _ => self.head,
@@ -139,7 +139,7 @@ impl Hyper {
     ///
     /// # Errors
     /// When a key is missing, of a wrong type, or a value makes no model.
-    pub fn from_metadata(metadata: &Metadata, graph: &Graph) -> Result<Self, ModelError> {
+    pub fn from_metadata(metadata: &Metadata, graph: &Graph) -> Result<Self, KeyError> {
         let architecture = architecture(metadata)?.to_owned();
         let keys = Keys { metadata, architecture: &architecture };
         let heads = keys.count("attention.head_count")?;
@@ -193,7 +193,7 @@ impl Hyper {
         Ok(hyper)
     }
 
-    fn check(&self, keys: &Keys) -> Result<(), ModelError> {
+    fn check(&self, keys: &Keys) -> Result<(), KeyError> {
         if self.kv_heads > self.heads || !self.heads.is_multiple_of(self.kv_heads) {
             return Err(keys.wrong("attention.head_count_kv", "must divide attention.head_count"));
         }

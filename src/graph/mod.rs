@@ -1,4 +1,4 @@
-//! A layer as a straight list of operations on named buffers.
+//! What a model computes, as data: a layer as a straight list of operations on named buffers.
 //!
 //! Every buffer is `[tokens][width]`; the width follows from what is written into it.
 
@@ -7,7 +7,14 @@ use std::ops::Range;
 
 use kquant_kernels::math::Pairs;
 
-use super::Hyper;
+mod error;
+mod hyper;
+mod keys;
+pub mod parts;
+
+pub use error::KeyError;
+pub use hyper::{Experts, Hyper, Latent, RopeKeys};
+pub(crate) use keys::architecture;
 
 /// What distinguishes one architecture's forward pass from another's.
 #[derive(Debug)]
@@ -292,7 +299,7 @@ impl Op {
     }
 
     /// Of a linear map: what it reads, what it writes, its tensor and which of several matrices a row meets.
-    pub(super) fn map(&self) -> Option<Map> {
+    pub(crate) fn map(&self) -> Option<Map> {
         match *self {
             Self::Linear { input, output, name } => Some(Map { input, output, name, by: None }),
             Self::Matrices { input, output, name, by } => Some(Map { input, output, name, by: Some(by) }),
@@ -303,7 +310,7 @@ impl Op {
 
 /// A linear map of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Map {
+pub(crate) struct Map {
     pub input: Slot,
     pub output: Slot,
     pub name: &'static str,
@@ -370,7 +377,7 @@ pub fn live(layer: &[Op], from: usize) -> Vec<Slot> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::parts::*;
+    use crate::graph::parts::*;
 
     fn llama() -> Vec<Op> {
         [ATTENTION_NORM, QUERY_KEY_VALUE, TURN, ATTEND, ADD, FEED_FORWARD_NORM, SILU, ADD].concat()
