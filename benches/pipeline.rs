@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kquant::checkpoint::Io;
+use kquant::context::Silent;
 use kquant::encode;
-use kquant::progress::Silent;
 use kquant::quantize::{Job, Outputs, Prepared, Resources, Statistics, prepare};
 use kquant::recipe;
 use kquant_formats::gguf::{Metadata, TensorSpec, Value, layout};

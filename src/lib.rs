@@ -2,6 +2,7 @@
 //!
 //! | room | what |
 //! |---|---|
+//! | [`context`] | what every long run is given: how to tell of its progress |
 //! | [`checkpoint`] | opens any input: named tensors, shapes, rows as f32 |
 //! | [`tensor`] | tensors of a converted model: where their rows come from, reading them, encoded ones that stand in |
 //! | [`graph`] | a layer as a list of operations, and the numbers that they need, read from GGUF keys |
@@ -10,6 +11,7 @@
 //! | [`convert`] | a checkpoint as a converted model: GGUF names, shapes, metadata |
 //! | [`recipe`] | which type each tensor gets |
 //! | [`plan`] | the complete list of output tensors, as data |
+//! | [`text`] | a tokenized text as chunks, blocks and parts |
 //! | [`calibrate`] | statistics of activations: importance matrices made, merged, described |
 //! | [`calibrated`] | encoding layer by layer, with feedback from a text |
 //! | [`encode`] | rows and statistics to block bytes |
@@ -25,6 +27,7 @@ pub mod arch;
 pub mod calibrate;
 pub mod calibrated;
 pub mod checkpoint;
+pub mod context;
 pub mod convert;
 pub mod encode;
 pub mod evaluate;
@@ -32,9 +35,9 @@ pub mod graph;
 pub mod model;
 pub mod pipeline;
 pub mod plan;
-pub mod progress;
 pub mod quantize;
 pub mod recipe;
 pub mod tensor;
+pub mod text;
 pub mod verify;
 pub mod vocab;

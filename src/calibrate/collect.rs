@@ -1,8 +1,10 @@
 //! Runs a model over a text and lets an observer see every linear layer's input.
 
-use super::Observer;
-use crate::evaluate::{Chunks, Run};
-use crate::model::{Model, ModelError, OUTPUT, Pass, block_tokens};
+use crate::evaluate::Run;
+use crate::model::Observer;
+use crate::model::{Model, ModelError, OUTPUT, Pass};
+use crate::text::Chunks;
+use crate::text::block_tokens;
 
 /// Units of work, as [`Run::progress`] is told them: tokens times layers.
 pub fn work(model: &Model, chunks: &Chunks) -> u64 {

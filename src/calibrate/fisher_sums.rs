@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use kquant_formats::hessian::{Fisher, packed};
 
-use super::GradientObserver;
-use super::observer::ObserveError;
 use super::outer::add_outer;
+use crate::model::GradientObserver;
+use crate::model::ObserveError;
 use crate::model::{EMBEDDING, Model, ModelError, OUTPUT};
 
 /// Takes finished sums.

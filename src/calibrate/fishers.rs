@@ -10,13 +10,15 @@ use kquant_formats::scratch::Scratch;
 
 use super::fisher_sums::{FisherSums, Sink, sum_bytes};
 use super::hessian_file::unpacked;
-use super::observer::{ObserveError, Observer};
 use super::output_input::OutputInput;
+use crate::context::Progress;
 use crate::encode::gptq::Hessian;
-use crate::evaluate::{Chunks, Run};
+use crate::evaluate::Run;
 use crate::model::backward::{Backward, Labels, Loss};
-use crate::model::{Model, ModelError, OUTPUT, block_tokens};
-use crate::progress::Progress;
+use crate::model::{Model, ModelError, OUTPUT};
+use crate::model::{ObserveError, Observer};
+use crate::text::Chunks;
+use crate::text::block_tokens;
 
 /// A backward pass that collects Fisher matrices.
 pub(super) struct FisherJob<'a> {

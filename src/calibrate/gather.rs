@@ -11,9 +11,13 @@ use sha2::{Digest, Sha256};
 use super::fisher_sums::{Sink, fishers};
 use super::fishers::{FisherJob, Labelled};
 use super::hessians::Hessians;
-use super::{ObserveError, Part, PartError, collect};
-use crate::evaluate::{Chunks, Run};
-use crate::model::{LinearGroup, Model, ModelError, Pass, block_tokens};
+use crate::calibrate::collect;
+use crate::evaluate::Run;
+use crate::model::ObserveError;
+use crate::model::{LinearGroup, Model, ModelError, Pass};
+use crate::text::Chunks;
+use crate::text::block_tokens;
+use crate::text::{Part, PartError};
 use crate::verify::Hex;
 
 /// Every how many blocks of text one is held out.

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use kquant_formats::hessian::{Cut, GroupSums, Half, HessianWriter, packed};
 
 use super::Importance;
-use super::observer::{ObserveError, Observer};
 use super::outer::add_outer;
 use crate::model::LinearGroup;
+use crate::model::{ObserveError, Observer};
 
 /// Collects the outer products of every group, and importance with them, into a statistics file.
 #[derive(Debug)]

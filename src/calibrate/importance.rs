@@ -6,8 +6,8 @@ use kquant_formats::imatrix::{Entry, Imatrix};
 use rayon::prelude::*;
 
 use super::exact::{self, ExactSums};
-use super::observer::{ObserveError, Observer};
-use crate::model::block_tokens;
+use crate::model::{ObserveError, Observer};
+use crate::text::block_tokens;
 
 /// Columns that a thread sums at a time: their sums stay in its first cache.
 const BLOCK: usize = 1024;

@@ -3,10 +3,10 @@
 use kquant_formats::hessian::packed;
 
 use super::hessian_file::unpacked;
-use super::observer::{ObserveError, Observer};
 use super::outer::add_outer;
 use crate::encode::gptq::Hessian;
 use crate::model::OUTPUT;
+use crate::model::{ObserveError, Observer};
 
 /// Sums the outer products of the final norm's output.
 pub(super) struct OutputInput {

@@ -8,12 +8,12 @@ use kquant_formats::imatrix::Imatrix;
 
 use crate::calibrate::{Fishers, HessianFile};
 use crate::calibrated::{CalibratedError, OneShot, Outputs, Provenance, Report, Sequential};
+use crate::context::{After, Progress};
 use crate::encode::{Encoder, gptq};
-use crate::evaluate::Chunks;
 use crate::model::{Model, Products};
 use crate::plan::Plan;
-use crate::progress::{After, Progress};
 use crate::tensor::Stash;
+use crate::text::Chunks;
 
 /// What is needed to encode with feedback.
 pub struct Calibration {

@@ -15,12 +15,12 @@ use super::report::Report;
 use crate::calibrate::pool::{Common, of_mean_square};
 use crate::calibrate::{GroupHessians, HessianFile};
 use crate::calibrated::CalibratedError;
+use crate::context::Progress;
 use crate::encode::gptq::Feedback;
 use crate::encode::gptq::Hessian;
 use crate::encode::{Encoder, gptq};
 use crate::model::{EMBEDDING, Model};
 use crate::plan::{Plan, PlannedTensor};
-use crate::progress::Progress;
 use crate::tensor::Stash;
 
 /// A run to come.

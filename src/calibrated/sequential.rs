@@ -15,14 +15,14 @@ use super::pass::Pass;
 use super::report::Report;
 use super::streams::Streams;
 use crate::calibrated::CalibratedError;
+use crate::context::Progress;
 use crate::encode::gptq::Feedback;
 use crate::encode::{Encoder, gptq};
-use crate::evaluate::Chunks;
 use crate::model::Model;
 use crate::model::stages::Stages;
 use crate::plan::Plan;
-use crate::progress::Progress;
 use crate::tensor::Stash;
+use crate::text::Chunks;
 
 /// A pass to come.
 #[derive(Clone, Copy)]

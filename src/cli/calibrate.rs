@@ -4,10 +4,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use kquant::calibrate::{
-    Fishers, Form, Half, HessianFile, Importance, Labelled, Part, Text, Wanted, collect, gather, work,
+    Fishers, Form, Half, HessianFile, Importance, Labelled, Text, Wanted, collect, gather, work,
 };
-use kquant::evaluate::{Chunks, Run};
+use kquant::evaluate::Run;
 use kquant::model::Model;
+use kquant::text::Chunks;
+use kquant::text::Part;
 use kquant_formats::imatrix::Imatrix;
 
 use super::Outcome;

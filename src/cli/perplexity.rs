@@ -5,8 +5,9 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use kquant::evaluate::{Chunks, Reference, Report, Run, Running, evaluate, work};
+use kquant::evaluate::{Reference, Report, Run, Running, evaluate, work};
 use kquant::model::Model;
+use kquant::text::Chunks;
 use kquant_formats::logits::{LogitsFile, LogitsWriter};
 use kquant_formats::partial::PartialFile;
 

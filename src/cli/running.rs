@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
-use kquant::evaluate::Chunks;
 use kquant::model::{Model, ModelError, Products};
+use kquant::text::Chunks;
 
 use super::bytes;
 use super::reading::IoArg;

@@ -2,8 +2,8 @@
 //!
 //! Nothing here runs a model; it says what is to be run, and takes the logits as they come, a row at a time.
 //!
-//! 1. [`Chunks`] cuts the tokenized text. The caller runs [`Chunks::tokens`] through the model (or through two), and keeps
-//!    the logits of the positions [`Chunks::scored`]; row by row they predict [`Chunks::targets`].
+//! 1. [`Chunks`](crate::text::Chunks) cuts the tokenized text. The caller runs [`Chunks::tokens`](crate::text::Chunks::tokens) through the model (or through two), and keeps
+//!    the logits of the positions [`Chunks::scored`](crate::text::Chunks::scored); row by row they predict [`Chunks::targets`](crate::text::Chunks::targets).
 //! 2. Each row becomes a few numbers: [`score_row`] for a model alone, [`compare_rows`] with the logits of a base,
 //!    [`compare_log_probs`] with a row of a logits file ([`kquant_formats::logits`]). These are pure and can run on any
 //!    thread; the row can be forgotten then.
@@ -28,7 +28,6 @@
 //! All definitions are those of llama-perplexity (tools/perplexity in llama.cpp). What differs is the precision: f64 where it
 //! has f32, and no 16-bit logits between the models when both are at hand.
 
-mod chunks;
 mod compare;
 mod divergence;
 mod error;
@@ -38,10 +37,9 @@ mod run;
 mod softmax;
 mod statistics;
 
-pub use chunks::Chunks;
 pub use compare::{TokenStats, compare_log_probs, compare_rows, score_row};
 pub use divergence::{Base, Comparison, DeltaP, Divergence};
-pub use error::{ChunkError, RowError, Side};
+pub use error::{RowError, Side};
 pub use perplexity::Perplexity;
 pub use report::Report;
 pub use run::{EvaluateError, Reference, Run, Running, evaluate, work};

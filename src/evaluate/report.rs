@@ -4,7 +4,8 @@ use std::fmt::Display;
 
 use serde::Serialize;
 
-use super::{Chunks, Comparison, Distribution, Divergence, Estimate, Perplexity};
+use crate::evaluate::{Comparison, Distribution, Divergence, Estimate, Perplexity};
+use crate::text::Chunks;
 
 /// The result of an evaluation. As JSON, what could not be computed is null; a comparison's keys stand beside the others.
 #[derive(Debug, Clone, PartialEq, Serialize)]

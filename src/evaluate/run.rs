@@ -6,12 +6,14 @@ use kquant_formats::FormatError;
 use kquant_formats::logits::{LogitsFile, LogitsWriter, encode_row};
 use rayon::prelude::*;
 
-use super::{
-    Chunks, Divergence, Normalizer, Perplexity, Report, RowError, TokenStats, compare_log_probs,
-    compare_rows, score_row,
+use crate::context::Progress;
+use crate::evaluate::{
+    Divergence, Normalizer, Perplexity, Report, RowError, TokenStats, compare_log_probs, compare_rows,
+    score_row,
 };
-use crate::model::{Head, Hidden, Logits, Model, ModelError, Pass, chunks_per_block};
-use crate::progress::Progress;
+use crate::model::{Head, Hidden, Logits, Model, ModelError, Pass};
+use crate::text::Chunks;
+use crate::text::chunks_per_block;
 
 /// What a model is compared with.
 pub enum Reference<'a> {

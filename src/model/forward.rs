@@ -2,12 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::blocks::{BLOCK_ROWS, chunks_per_block};
 use super::tile::{Attend, Layer, Tile};
 use super::{Model, ModelError};
-use crate::calibrate::Observer;
+use crate::context::Progress;
 use crate::graph::Slot;
-use crate::progress::Progress;
+use crate::model::Observer;
+use crate::text::{BLOCK_ROWS, chunks_per_block};
 
 /// Hidden states after the last layer, before the final norm, in tiles of whole chunks.
 pub struct Hidden {

@@ -6,12 +6,12 @@ use kquant_kernels::math;
 use rayon::prelude::*;
 
 use super::ModelError;
-use super::blocks::block_tokens;
 use super::tile::{Tile, apply_matrix};
 use super::weights::{Matrix, rounded};
-use crate::calibrate::Observer;
 use crate::graph::Experts;
 use crate::graph::{By, Map, Scores};
+use crate::model::Observer;
+use crate::text::block_tokens;
 
 /// Keeps the sum of weights from 0 (DeepSeek V3).
 pub(super) const TINY: f32 = 1e-20;

@@ -11,14 +11,15 @@
 //! whose bounds depend on the text alone, so that no bit depends on the number of threads or the memory.
 
 pub mod backward;
-mod blocks;
 mod check;
 mod embed;
 mod forward;
+mod gradient_observer;
 mod groups;
 mod head;
 pub(crate) mod kept;
 mod mixture;
+mod observer;
 mod products;
 mod rope;
 mod session;
@@ -32,17 +33,17 @@ use std::path::{Path, PathBuf};
 use kquant_formats::FormatError;
 
 use crate::arch::{self, ArchError};
-use crate::calibrate::ObserveError;
 use crate::checkpoint::{self, Io, OpenError, Opened, Origin};
 use crate::convert::{ConvertError, Converted, convert};
 use crate::graph::{Graph, Hyper, KeyError, Op, SLOTS, architecture, weight_name};
 use crate::tensor::MappedTensor;
 use crate::vocab::{self, Tokenizer, TokenizerError};
 
-pub use blocks::{block_tokens, chunks_per_block};
 pub use forward::{Hidden, Pass};
+pub use gradient_observer::GradientObserver;
 pub use groups::LinearGroup;
 pub use head::{Head, Logits};
+pub use observer::{ObserveError, Observer};
 pub use products::Products;
 pub use session::{Sampler, Session};
 

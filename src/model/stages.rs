@@ -3,7 +3,6 @@
 
 use std::ops::Range;
 
-use super::blocks::{BLOCK_ROWS, chunks_per_block};
 use super::mixture::Meeting;
 use super::rope::Ropes;
 use super::tile::{Attend, Layer, Tile, apply_linear};
@@ -11,6 +10,7 @@ use super::weights::Weights;
 use super::{Model, ModelError};
 use crate::graph::{Group, Op, Slot, linear_groups, live};
 use crate::tensor::Replaced;
+use crate::text::{BLOCK_ROWS, chunks_per_block};
 
 /// A stretch of a layer's operations.
 #[derive(Debug)]

@@ -5,15 +5,15 @@ use std::mem;
 use kquant_kernels::math::{self, Scratch, Seen};
 use rayon::prelude::*;
 
-use super::blocks::for_blocks;
 use super::groups::LinearGroup;
 use super::mixture::{self, Meeting};
 use super::rope::Ropes;
 use super::weights::{Matrix, Norm, Weights, rounded, runs};
-use crate::calibrate::Observer;
 use crate::graph::Hyper;
 use crate::graph::{Activation, By, Map, NormKind, Op, SLOTS, Slot, weight_name};
 use crate::model::ModelError;
+use crate::model::Observer;
+use crate::text::for_blocks;
 
 /// Rows that get their bias at a time.
 const BIASED: usize = 64;

@@ -24,9 +24,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
 use crate::checkpoint::Checkpoint;
+use crate::context::Progress;
 use crate::encode::Encoder;
 use crate::plan::{Plan, PlannedTensor};
-use crate::progress::Progress;
 use crate::tensor::Stash;
 use crate::tensor::span;
 use crate::verify::Digest;

@@ -11,8 +11,8 @@ use kquant_formats::partial::PartialFile;
 use super::budget::Lease;
 use super::work::Spare;
 use super::{Hashes, PipelineError};
+use crate::context::Progress;
 use crate::plan::Plan;
-use crate::progress::Progress;
 use crate::verify::Digest;
 
 /// Encoded rows on their way to the file and into the hashes. Whoever drops them last gives back buffer and bytes.

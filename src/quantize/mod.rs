@@ -14,12 +14,12 @@ use serde::Serialize;
 use crate::calibrate::pool::pool_importance;
 use crate::calibrated::{Calibrated, Calibration};
 use crate::checkpoint::{self, Io, Opened};
+use crate::context::Progress;
 use crate::convert::{Converted, convert};
 use crate::encode::Encoder;
 use crate::pipeline::{self, Importance, PipelineError};
 use crate::plan;
 use crate::plan::{KeyOverride, Plan, PlanError};
-use crate::progress::Progress;
 use crate::recipe;
 use crate::verify::Digest;
 

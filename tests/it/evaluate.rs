@@ -3,8 +3,9 @@ use std::fs;
 
 use crate::support::Scratch;
 use kquant::evaluate::{
-    Chunks, Divergence, Normalizer, Perplexity, Report, compare_log_probs, compare_rows, score_row,
+    Divergence, Normalizer, Perplexity, Report, compare_log_probs, compare_rows, score_row,
 };
+use kquant::text::Chunks;
 use kquant_formats::logits::{LogitsFile, LogitsWriter, encode_row};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};

@@ -6,9 +6,9 @@ use std::sync::atomic::AtomicBool;
 
 use crate::support::{Scratch, data, kquant, ok, refused};
 use kquant::calibrate::{Fishers, HessianFile};
-use kquant::evaluate::Chunks;
+use kquant::context::Silent;
 use kquant::model::{Model, ModelError};
-use kquant::progress::Silent;
+use kquant::text::Chunks;
 use kquant_formats::hessian::HessianFile as Statistics;
 
 /// Eleven blocks of 512 tokens, the last half empty.

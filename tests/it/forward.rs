@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use crate::support::{Scratch, data, ok, quantize};
+use kquant::context::Silent;
 use kquant::model::{Model, Pass, Products};
-use kquant::progress::Silent;
 use serde_json::Value as Json;
 
 /// Largest absolute difference of a logit: two orders of summation in f32.

@@ -5,9 +5,11 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::Context;
-use kquant::evaluate::{self, Chunks, Reference, Run};
+use kquant::evaluate;
+use kquant::evaluate::{Reference, Run};
 use kquant::model::Model;
 use kquant::quantize::Report;
+use kquant::text::Chunks;
 
 use super::{Args, means};
 use crate::cli::Outcome;

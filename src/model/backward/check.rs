@@ -14,9 +14,9 @@ use super::super::tile::{Attend, Layer, Tile};
 use super::super::{EMBEDDING, Model};
 use super::head::LossHead;
 use super::{Backward, Labels, mixture};
-use crate::calibrate::{GradientObserver, ObserveError};
+use crate::context::Silent;
 use crate::graph::{Op, Slot, weight_name};
-use crate::progress::Silent;
+use crate::model::{GradientObserver, ObserveError};
 
 /// What the loss of all tokens changes by, in nats.
 const CHANGE: f64 = 4e-3;

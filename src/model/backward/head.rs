@@ -10,7 +10,7 @@ use super::gradients;
 use super::labels::{pick, uniform};
 use super::pass::Labels;
 use super::reverse::{check, norm_gradient};
-use crate::calibrate::GradientObserver;
+use crate::model::GradientObserver;
 
 /// Rows that one task takes.
 const ROWS: usize = 64;

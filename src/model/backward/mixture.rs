@@ -4,12 +4,12 @@ use kquant_kernels::math;
 use rayon::prelude::*;
 
 use super::super::ModelError;
-use super::super::blocks::{block_tokens, for_blocks};
 use super::super::mixture::{Meeting, Scored, TINY};
 use super::super::products::Packed;
-use crate::calibrate::GradientObserver;
 use crate::graph::Experts;
 use crate::graph::{By, Scores};
+use crate::model::GradientObserver;
+use crate::text::{block_tokens, for_blocks};
 
 /// Rows that one task takes.
 const ROWS: usize = 64;

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::super::blocks::{BLOCK_ROWS, block_tokens};
 use super::super::kept::{Form, Kept};
 use super::super::rope::Ropes;
 use super::super::tile::{Attend, Layer, Tile};
@@ -13,8 +12,9 @@ use super::head::LossHead;
 use super::reverse::{Reverse, check};
 use super::tape::record;
 use super::work::Work;
-use crate::calibrate::{GradientObserver, Observer};
-use crate::progress::Progress;
+use crate::context::Progress;
+use crate::model::{GradientObserver, Observer};
+use crate::text::{BLOCK_ROWS, block_tokens};
 
 /// How a model is run forward and back over a text. Only what is marked so changes a bit of the result.
 pub struct Backward<'a> {

@@ -4,7 +4,6 @@ use kquant_kernels::math::{self, GradientScratch, Seen, SeenGradients};
 use rayon::prelude::*;
 
 use super::super::ModelError;
-use super::super::blocks::for_blocks;
 use super::super::products::Packed;
 use super::super::tile::{GATE_LIMIT, Layer, first_non_finite};
 use super::super::weights::{Norm, Weights, runs};
@@ -12,8 +11,9 @@ use super::gradients::{Gradients, copied, scale};
 use super::layer::LayerWeights;
 use super::mixture;
 use super::tape::Read;
-use crate::calibrate::GradientObserver;
 use crate::graph::{Activation, By, Map, NormKind, Op, Slot, weight_name};
+use crate::model::GradientObserver;
+use crate::text::for_blocks;
 
 /// Rows that one task takes.
 const ROWS: usize = 64;

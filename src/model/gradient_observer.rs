@@ -6,7 +6,7 @@ use super::ObserveError;
 ///
 /// Calls come in a fixed order whatever the number of threads: first those of the output, then layers from the last to the
 /// first, then those of the embedding. Of one tensor, rows come in the order of the tokens, in whole blocks of text
-/// ([`crate::model::block_tokens`]; the last of the text may be shorter); how many blocks come at once depends on the memory
+/// ([`crate::text::block_tokens`]; the last of the text may be shorter); how many blocks come at once depends on the memory
 /// allowed, so a statistic must not depend on it.
 pub trait GradientObserver: Send {
     /// `gradient`, `[rows][outputs]`, is that of the output of the linear map whose weight is called `tensor`; one row per token.

@@ -3,14 +3,14 @@
 use rayon::prelude::*;
 
 /// Rows that one task takes through a linear map: enough to spread the cost of packing the weights.
-pub(super) const BLOCK_ROWS: usize = 512;
+pub(crate) const BLOCK_ROWS: usize = 512;
 
 /// Chunks of `context` tokens that make up at least one block.
 pub fn chunks_per_block(context: usize) -> usize {
     (BLOCK_ROWS / context).max(1)
 }
 
-/// Tokens of a block of text: what is summed in one go, and the unit of [`crate::calibrate::Part`].
+/// Tokens of a block of text: what is summed in one go, and the unit of [`crate::text::Part`].
 pub fn block_tokens(context: usize) -> usize {
     chunks_per_block(context) * context
 }
@@ -32,7 +32,7 @@ fn cut(rows: usize, context: usize) -> Vec<usize> {
 }
 
 /// Calls `f` with matching blocks of `x` (`[rows][x_width]`) and `y` (`[rows][y_width]`), in parallel.
-pub(super) fn for_blocks(
+pub(crate) fn for_blocks(
     context: usize,
     (x, x_width): (&[f32], usize),
     (y, y_width): (&mut [f32], usize),

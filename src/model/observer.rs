@@ -5,7 +5,7 @@ use kquant_formats::FormatError;
 /// Sees what the forward pass computes: the activations that enter the linear layers.
 ///
 /// Calls come in a fixed order whatever the number of threads. Rows come in the order of the tokens, in whole blocks of text
-/// ([`crate::model::block_tokens`]; the last of the text may be shorter); how many blocks come at once depends on the memory
+/// ([`crate::text::block_tokens`]; the last of the text may be shorter); how many blocks come at once depends on the memory
 /// allowed, so a statistic must not depend on it.
 pub trait Observer: Send {
     /// `x`, `[rows][columns]`, is about to be multiplied with the weights whose GGUF names are `tensors`, at least one; one row
