@@ -7,11 +7,12 @@ use std::time::Instant;
 use kquant_formats::imatrix::Imatrix;
 
 use crate::calibrate::{Fishers, HessianFile};
-use crate::calibrated::{CalibratedError, OneShot, Outputs, Provenance, Report, Sequential};
+use crate::calibrated::{CalibratedError, OneShot, Outputs, Report, Sequential};
 use crate::context::{After, Progress};
 use crate::encode::{Encoder, gptq};
 use crate::model::{Model, Products};
 use crate::plan::Plan;
+use crate::plan::Provenance;
 use crate::tensor::Stash;
 use crate::text::Chunks;
 

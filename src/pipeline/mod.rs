@@ -17,7 +17,6 @@ mod sink;
 mod units;
 mod work;
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +25,7 @@ use std::sync::{Arc, mpsc};
 use crate::checkpoint::Checkpoint;
 use crate::context::Progress;
 use crate::encode::Encoder;
-use crate::plan::{Plan, PlannedTensor};
+use crate::plan::{ImportanceMap, Plan, PlannedTensor};
 use crate::tensor::Stash;
 use crate::tensor::span;
 use crate::verify::Digest;
@@ -39,9 +38,6 @@ use work::{Spare, Workspace};
 pub use error::PipelineError;
 pub use sink::output_paths;
 
-/// Importance of each tensor's columns, `[matrices][columns]`, by GGUF name.
-pub type Importance = BTreeMap<String, Vec<f32>>;
-
 /// What a run needs besides its plan.
 pub struct Job<'a> {
     /// Where rows come from.
@@ -49,7 +45,7 @@ pub struct Job<'a> {
     /// How they are encoded.
     pub encoder: &'static dyn Encoder,
     /// Statistics for the encoder.
-    pub importance: &'a Importance,
+    pub importance: &'a ImportanceMap,
     /// Tensors that are encoded already.
     pub stash: Option<&'a Stash>,
     /// One path per planned file.

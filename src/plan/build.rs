@@ -9,10 +9,10 @@ use kquant_kernels::block::{self, BlockType, Importance as Use};
 
 use super::keys::{apply_overrides, output_metadata};
 use super::statistics::{StatisticsError, select};
-use crate::calibrated::Provenance;
 use crate::checkpoint::{Checkpoint, Opened, Quantization};
 use crate::convert::Converted;
-use crate::pipeline::Importance;
+use crate::plan::ImportanceMap;
+use crate::plan::Provenance;
 use crate::plan::{FallbackView, KeyOverride, Plan, PlannedFile, PlannedTensor};
 use crate::recipe::{self, Choice, ModelFacts, RecipeError, TensorFacts};
 use crate::tensor::{Keep, MappedTensor, Rows, Source};
@@ -66,7 +66,7 @@ pub enum PlanError {
 ///
 /// # Errors
 /// [`PlanError`], naming the tensor or option.
-pub fn build(request: &Request) -> Result<(Plan, Importance), PlanError> {
+pub fn build(request: &Request) -> Result<(Plan, ImportanceMap), PlanError> {
     let checkpoint = request.opened.checkpoint.as_ref();
     let ordered = output_order(request);
     let kept: Vec<&BlockType> = ordered.iter().map(|t| kept_type(t, checkpoint)).collect::<Result<_, _>>()?;
@@ -156,7 +156,7 @@ fn planned(
     mapped: &MappedTensor,
     choice: &Choice,
     encoded: bool,
-    importance: &Importance,
+    importance: &ImportanceMap,
     request: &Request,
 ) -> Result<PlannedTensor, PlanError> {
     let block = choice.block;

@@ -4,6 +4,7 @@
 
 mod build;
 mod keys;
+mod provenance;
 mod statistics;
 mod view;
 
@@ -13,6 +14,8 @@ use crate::tensor::MappedTensor;
 
 pub use build::{PlanError, Request, build};
 pub use keys::{KeyOverride, KeyOverrideError};
+pub use provenance::Provenance;
+pub use statistics::ImportanceMap;
 pub use view::{FallbackView, PlanView, TensorView};
 
 /// An output tensor: what it is made of, its type and its place.

@@ -1,13 +1,15 @@
 //! Which importance each tensor gets, checked before anything is encoded.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kquant_formats::imatrix::Imatrix;
 use kquant_kernels::block::{BlockType, Importance as Use};
 
 use crate::encode::zero_groups;
-use crate::pipeline::Importance;
 use crate::tensor::MappedTensor;
+
+/// Importance of each tensor's columns, `[matrices][columns]`, by GGUF name.
+pub type ImportanceMap = BTreeMap<String, Vec<f32>>;
 
 /// A tensor's importance does not fit it, or is missing where its type cannot do without.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,8 +59,8 @@ pub(super) fn select(
     encoded: &[bool],
     required: &[bool],
     imatrix: Option<&Imatrix>,
-) -> Result<(Importance, Vec<String>), StatisticsError> {
-    let mut selected = Importance::new();
+) -> Result<(ImportanceMap, Vec<String>), StatisticsError> {
+    let mut selected = ImportanceMap::new();
     let (mut uncovered, mut zeros) = (Vec::new(), Vec::new());
     for (i, &(tensor, block)) in tensors.iter().enumerate() {
         let entry = imatrix.and_then(|m| m.entries.get(&tensor.name));

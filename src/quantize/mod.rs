@@ -17,8 +17,10 @@ use crate::checkpoint::{self, Io, Opened};
 use crate::context::Progress;
 use crate::convert::{Converted, convert};
 use crate::encode::Encoder;
-use crate::pipeline::{self, Importance, PipelineError};
+use crate::pipeline;
+use crate::pipeline::PipelineError;
 use crate::plan;
+use crate::plan::ImportanceMap;
 use crate::plan::{KeyOverride, Plan, PlanError};
 use crate::recipe;
 use crate::verify::Digest;
@@ -105,7 +107,7 @@ pub struct Outputs {
 pub struct Prepared {
     job: Job,
     opened: Opened,
-    importance: Importance,
+    importance: ImportanceMap,
     /// What will be written.
     pub plan: Plan,
 }
@@ -161,7 +163,7 @@ fn plan_job(
     opened: &Opened,
     input: &Converted,
     imatrix: Option<&Imatrix>,
-) -> Result<(Plan, Importance), PlanError> {
+) -> Result<(Plan, ImportanceMap), PlanError> {
     let name = job.statistics.path().map(|p| p.to_string_lossy().into_owned());
     let provenance = job.statistics.calibration().map(Calibration::provenance);
     plan::build(&plan::Request {
