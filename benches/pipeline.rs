@@ -11,7 +11,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kquant::checkpoint::Io;
 use kquant::context::Silent;
 use kquant::encode;
-use kquant::quantize::{Job, Outputs, Prepared, Resources, Statistics, prepare};
+use kquant::job::{Job, Outputs, Prepared, Resources, Statistics, prepare};
 use kquant::recipe;
 use kquant_formats::gguf::{Metadata, TensorSpec, Value, layout};
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use kquant::encode::gptq::{Damping, Feedback, Hessian, Options, encode};
+use kquant::encode::feedback::{Damping, Feedback, Hessian, Options, encode};
 use kquant_kernels::block::by_name;
 use kquant_kernels::lattice::Lattice;
 

@@ -12,32 +12,32 @@
 //! | [`recipe`] | which type each tensor gets |
 //! | [`plan`] | the complete list of output tensors, as data |
 //! | [`text`] | a tokenized text as chunks, blocks and parts |
-//! | [`calibrate`] | statistics of activations: importance matrices made, merged, described |
-//! | [`calibrated`] | encoding layer by layer, with feedback from a text |
+//! | [`statistics`] | statistics of activations: importance matrices made, merged, described |
+//! | [`layerwise`] | encoding layer by layer, with feedback from a text |
 //! | [`encode`] | rows and statistics to block bytes |
 //! | [`pipeline`] | reads, encodes and writes a plan within a memory budget |
 //! | [`model`] | the inference loop, layer by layer |
 //! | [`evaluate`] | logits to perplexity and KL divergence |
-//! | [`verify`] | hashes and manifests |
-//! | [`quantize`] | the main job, from the first to the last of these |
+//! | [`hash`] | hashes and manifests |
+//! | [`job`] | the main job, from the first to the last of these |
 
 #![forbid(unsafe_code)]
 
 pub mod arch;
-pub mod calibrate;
-pub mod calibrated;
 pub mod checkpoint;
 pub mod context;
 pub mod convert;
 pub mod encode;
 pub mod evaluate;
 pub mod graph;
+pub mod hash;
+pub mod job;
+pub mod layerwise;
 pub mod model;
 pub mod pipeline;
 pub mod plan;
-pub mod quantize;
 pub mod recipe;
+pub mod statistics;
 pub mod tensor;
 pub mod text;
-pub mod verify;
 pub mod vocab;

@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use kquant::calibrate::{
-    Fishers, Form, Half, HessianFile, Importance, Labelled, Text, Wanted, collect, gather, work,
-};
 use kquant::evaluate::Run;
 use kquant::model::Model;
+use kquant::statistics::{
+    Fishers, Form, Half, HessianFile, Importance, Labelled, Text, Wanted, collect, gather, work,
+};
 use kquant::text::Chunks;
 use kquant::text::Part;
 use kquant_formats::imatrix::Imatrix;

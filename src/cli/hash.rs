@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use kquant::verify::digest;
+use kquant::hash::digest;
 
 use super::reading::IoArg;
 use super::{Outcome, print_json};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
-use kquant::calibrate::{GroupHessians, Half, HessianFile, Statistics};
+use kquant::statistics::{GroupHessians, Half, HessianFile, Statistics};
 use serde::Serialize;
 
 use super::table;

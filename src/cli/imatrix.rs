@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::bail;
-use kquant::calibrate::{EntryStatistics, Form, Merged, Statistics, merge, merge_hessians};
+use kquant::statistics::{EntryStatistics, Form, Merged, Statistics, merge, merge_hessians};
 use kquant_formats::FormatError;
 use kquant_formats::hessian;
 use kquant_formats::imatrix::Imatrix;
@@ -138,7 +138,7 @@ fn merge_statistics(args: &MergeArgs, form: Form, with: &[bool]) -> anyhow::Resu
         bail!("--chunk-size is for importance matrices alone; files with Hessians say what theirs is");
     }
     merge_hessians(&args.files, (&args.out, args.force), cancel_on_signal()?)?;
-    let file = kquant::calibrate::HessianFile::open(&args.out)?;
+    let file = kquant::statistics::HessianFile::open(&args.out)?;
     writeln!(io::stdout(), "{}: {}", args.out.display(), super::calibrate::summary(&file))?;
     Ok(Outcome::Done)
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use kquant::verify::{Difference, Expected, compare, digest};
+use kquant::hash::{Difference, Expected, compare, digest};
 use serde::Serialize;
 
 use super::reading::IoArg;

@@ -1,9 +1,9 @@
 //! Encoders: rows and statistics to block bytes.
 
 mod auto;
+pub mod feedback;
 mod ggml;
-pub mod gptq;
-mod gptq_encoder;
+mod gptq;
 mod guarded;
 mod search;
 
@@ -47,7 +47,7 @@ pub trait Encoder: std::fmt::Debug + Sync {
 
 /// Every encoder; the first is the default.
 pub static ENCODERS: &[&dyn Encoder] =
-    &[&guarded::Guarded, &auto::Auto, &search::Search, &gptq_encoder::Gptq, &ggml::Ggml];
+    &[&guarded::Guarded, &auto::Auto, &search::Search, &gptq::Gptq, &ggml::Ggml];
 
 /// The encoder called `name`.
 pub fn by_name(name: &str) -> Option<&'static dyn Encoder> {

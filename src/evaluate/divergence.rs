@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::statistics::{Moments, covariance, not_negative};
 use super::{Distribution, Estimate, Mean, Perplexity, TokenStats};
+use crate::evaluate::estimate::{Moments, covariance, not_negative};
 
 /// A comparison of a model with a base over the tokens so far.
 #[derive(Debug, Clone, Default)]

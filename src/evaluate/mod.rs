@@ -31,17 +31,17 @@
 mod compare;
 mod divergence;
 mod error;
+mod estimate;
 mod perplexity;
 mod report;
 mod run;
 mod softmax;
-mod statistics;
 
 pub use compare::{TokenStats, compare_log_probs, compare_rows, score_row};
 pub use divergence::{Base, Comparison, DeltaP, Divergence};
 pub use error::{RowError, Side};
+pub use estimate::{Distribution, Estimate, Mean};
 pub use perplexity::Perplexity;
 pub use report::Report;
 pub use run::{EvaluateError, Reference, Run, Running, evaluate, work};
 pub use softmax::Normalizer;
-pub use statistics::{Distribution, Estimate, Mean};

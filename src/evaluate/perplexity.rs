@@ -1,7 +1,7 @@
 //! Perplexity: the exponential of the mean negative log-probability of what followed.
 
 use super::Estimate;
-use super::statistics::Moments;
+use crate::evaluate::estimate::Moments;
 
 /// Perplexity over the tokens so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::hash::{Digest, FileHash};
 use crate::plan::Plan;
-use crate::verify::{Digest, FileHash};
 
 /// Running hashes of all files; told of the tensors' bytes in the order of the output.
 pub(super) struct Hashes<'a> {

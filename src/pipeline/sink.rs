@@ -12,8 +12,8 @@ use super::budget::Lease;
 use super::work::Spare;
 use super::{Hashes, PipelineError};
 use crate::context::Progress;
+use crate::hash::Digest;
 use crate::plan::Plan;
-use crate::verify::Digest;
 
 /// Encoded rows on their way to the file and into the hashes. Whoever drops them last gives back buffer and bytes.
 pub(super) struct Encoded<'a> {

@@ -3,9 +3,9 @@
 //! Everything after a plan may run in any order, on any number of threads, and produces the same bytes.
 
 mod build;
+mod importance;
 mod keys;
 mod provenance;
-mod statistics;
 mod view;
 
 use kquant_kernels::block::BlockType;
@@ -13,9 +13,9 @@ use kquant_kernels::block::BlockType;
 use crate::tensor::MappedTensor;
 
 pub use build::{PlanError, Request, build};
+pub use importance::ImportanceMap;
 pub use keys::{KeyOverride, KeyOverrideError};
 pub use provenance::Provenance;
-pub use statistics::ImportanceMap;
 pub use view::{FallbackView, PlanView, TensorView};
 
 /// An output tensor: what it is made of, its type and its place.

@@ -5,9 +5,9 @@ use sha2::{Digest, Sha256};
 
 use crate::checkpoint::Checkpoint;
 use crate::encode::Encoder;
+use crate::hash::Hex;
 use crate::plan::{Plan, PlannedTensor};
 use crate::tensor::{Rows, Source};
-use crate::verify::Hex;
 
 /// A type that a row length ruled out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -5,9 +5,9 @@ use std::process::Output;
 use std::sync::atomic::AtomicBool;
 
 use crate::support::{Scratch, data, kquant, ok, refused};
-use kquant::calibrate::{Fishers, HessianFile};
 use kquant::context::Silent;
 use kquant::model::{Model, ModelError};
+use kquant::statistics::{Fishers, HessianFile};
 use kquant::text::Chunks;
 use kquant_formats::hessian::HessianFile as Statistics;
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use kquant::checkpoint::Io;
-use kquant::verify::digest;
+use kquant::hash::digest;
 use serde::Deserialize;
 
 use crate::support::{Scratch, data, ok, quantize};

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use crate::support::{Scratch, data, kquant, ok, quantize, refused, stderr};
-use kquant::calibrate::{Half, HessianFile};
-use kquant::encode::gptq::Hessian;
+use kquant::encode::feedback::Hessian;
+use kquant::statistics::{Half, HessianFile};
 use kquant_formats::imatrix::Imatrix;
 use serde_json::Value as Json;
 

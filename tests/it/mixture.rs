@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::support::{Scratch, Tensor, data, kquant, noise, ok, quantize, write_safetensors};
 use half::bf16;
-use kquant::calibrate::{Half, HessianFile};
 use kquant::checkpoint::type_layout;
-use kquant::encode::gptq::Hessian;
+use kquant::encode::feedback::Hessian;
+use kquant::statistics::{Half, HessianFile};
 use kquant_formats::gguf::Gguf;
 use kquant_formats::imatrix::{Entry, Imatrix};
 use kquant_kernels::block;

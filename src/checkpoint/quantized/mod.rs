@@ -9,10 +9,10 @@
 //! | `packed` | weights of codes, scales and zero points: rows gathered and decoded |
 //! | `scales` | scales of weights that are stored a byte each |
 
+mod autogptq;
 mod codes;
 mod compressed;
 mod config;
-mod gptq;
 mod packed;
 mod parts;
 mod scales;

@@ -10,7 +10,7 @@ use super::super::{Gathered, ReadError, TensorInfo};
 use super::config::{Quantization, Scheme};
 use super::packed::{Groups, Packed};
 use super::scales::Scales;
-use super::{compressed, gptq};
+use crate::checkpoint::quantized::{autogptq, compressed};
 
 /// Rows that are gathered at once where the file has inputs as rows: of words of 4 bytes, as many as are in a page.
 const ROWS_OF_A_PAGE: u64 = 1024;
@@ -94,11 +94,11 @@ impl<'a> Parts<'a> {
         let Some(quantization) = self.quantization else { return Ok(Weight::Plain) };
         match &quantization.scheme {
             Scheme::Gptq { bits, group, add } => match t.name.strip_suffix(".qweight") {
-                Some(base) => gptq::gptq(self, base, number, *bits, *group, *add),
+                Some(base) => autogptq::gptq(self, base, number, *bits, *group, *add),
                 None => Ok(Weight::Plain),
             },
             Scheme::Awq { group } => match t.name.strip_suffix(".qweight") {
-                Some(base) => gptq::awq(self, base, number, *group),
+                Some(base) => autogptq::awq(self, base, number, *group),
                 None => Ok(Weight::Plain),
             },
             Scheme::Compressed { bits } => compressed::weight(self, number, bits, quantization.block),

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use kquant::calibrated::{Calibrated, Calibration, Report};
-use kquant::quantize::Prepared;
+use kquant::job::Prepared;
+use kquant::layerwise::{Calibrated, Calibration, Report};
 use kquant_formats::partial::PartialFile;
 
 use super::{Args, means};

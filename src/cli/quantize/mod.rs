@@ -10,10 +10,10 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
-use kquant::encode::{Encoder, gptq};
+use kquant::encode::{Encoder, feedback};
 use kquant::evaluate;
+use kquant::job::{Job, Outputs, Prepared, Report, Resources, prepare};
 use kquant::plan::KeyOverride;
-use kquant::quantize::{Job, Outputs, Prepared, Report, Resources, prepare};
 use kquant::recipe;
 use kquant_formats::partial::PartialFile;
 
@@ -63,7 +63,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "SIDES", value_enum)]
     feedback: Option<Sides>,
     /// With feedback over both: how often each row is encoded again with all others as they are.
-    #[arg(long, value_name = "N", default_value_t = gptq::Options::default().row_passes)]
+    #[arg(long, value_name = "N", default_value_t = feedback::Options::default().row_passes)]
     passes: usize,
     /// With feedback over both: what the labels of the backward pass are drawn by.
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -72,7 +72,7 @@ pub(super) struct Args {
     #[arg(long, requires = "calibrate")]
     output_tensor: bool,
     /// Rounds of refinement after the weights are rounded with feedback: more lower the error a little, for more time.
-    #[arg(long, value_name = "N", default_value_t = gptq::Options::default().rounds)]
+    #[arg(long, value_name = "N", default_value_t = feedback::Options::default().rounds)]
     rounds: usize,
     /// Write what calibration did to each tensor, as JSON.
     #[arg(long, value_name = "FILE")]

@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
+use kquant::job::Report;
 use kquant::plan::PlanView;
-use kquant::quantize::Report;
 use kquant_kernels::isa::Isa;
 
 use crate::cli::{bytes, table};

@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::Context;
 use kquant::evaluate;
 use kquant::evaluate::{Reference, Run};
+use kquant::job::Report;
 use kquant::model::Model;
-use kquant::quantize::Report;
 use kquant::text::Chunks;
 
 use super::{Args, means};

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use kquant::calibrate::HessianFile;
-use kquant::calibrated::{Calibration, Source};
-use kquant::encode::{self, Encoder, gptq};
+use kquant::encode;
+use kquant::encode::{Encoder, feedback};
+use kquant::hash::file_sha256;
+use kquant::job::Statistics;
+use kquant::layerwise::{Calibration, Source};
 use kquant::model::Products;
-use kquant::quantize::Statistics;
-use kquant::verify::file_sha256;
+use kquant::statistics::HessianFile;
 
 use super::quality::Quality;
 use super::{Args, means};
@@ -105,7 +106,8 @@ pub(super) fn statistics(args: &Args, encoder: &dyn Encoder) -> anyhow::Result<S
         ),
         _ => {}
     }
-    let options = gptq::Options { rounds: args.rounds, row_passes: args.passes, ..gptq::Options::default() };
+    let options =
+        feedback::Options { rounds: args.rounds, row_passes: args.passes, ..feedback::Options::default() };
     let with_output = args.output_tensor || args.quality == Some(Quality::Best);
     let both_sides = both_sides.then_some(args.seed);
     let calibration = Calibration { model, source, options, both_sides, with_output };

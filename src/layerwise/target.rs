@@ -7,7 +7,7 @@ use kquant_kernels::linalg::{View, ViewMut, gemm};
 use rayon::prelude::*;
 
 use super::moments::Means;
-use crate::encode::gptq::{Feedback, Hessian};
+use crate::encode::feedback::{Feedback, Hessian};
 
 /// Part of the correction that is taken where no text is held out to judge it.
 const UNJUDGED: f32 = 0.5;

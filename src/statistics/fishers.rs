@@ -12,7 +12,7 @@ use super::fisher_sums::{FisherSums, Sink, sum_bytes};
 use super::hessian_file::unpacked;
 use super::output_input::OutputInput;
 use crate::context::Progress;
-use crate::encode::gptq::Hessian;
+use crate::encode::feedback::Hessian;
 use crate::evaluate::Run;
 use crate::model::backward::{Backward, Labels, Loss};
 use crate::model::{Model, ModelError, OUTPUT};

@@ -3,9 +3,9 @@
 use kquant_formats::FormatError;
 
 use super::CalibratedError;
-use crate::calibrate::{Fishers, Half, HessianFile};
-use crate::encode::gptq::{Damping, Feedback, FeedbackError, Hessian};
+use crate::encode::feedback::{Damping, Feedback, FeedbackError, Hessian};
 use crate::model::OUTPUT;
+use crate::statistics::{Fishers, Half, HessianFile};
 
 /// Damping of a Fisher matrix, at least: it is of the original model, and the model that is written will differ.
 const LEAST_DAMPING: f64 = 0.03;

@@ -4,7 +4,7 @@ use kquant_formats::hessian::packed;
 
 use super::hessian_file::unpacked;
 use super::outer::add_outer;
-use crate::encode::gptq::Hessian;
+use crate::encode::feedback::Hessian;
 use crate::model::OUTPUT;
 use crate::model::{ObserveError, Observer};
 

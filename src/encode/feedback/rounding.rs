@@ -3,8 +3,8 @@
 use kquant_kernels::gptq::{Coding, LANES, Lanes, Rounded, Tiles, round, round_vectors};
 use kquant_kernels::linalg::View;
 
-use super::feedback::subtract;
 use super::tile::{BATCH, Shared, Strip, Tile, set_strip, strip};
+use crate::encode::feedback::factored::subtract;
 
 /// Codes for all rows of a tile, on grids that stay as they are.
 pub(super) struct Candidate {

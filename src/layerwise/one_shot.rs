@@ -12,15 +12,15 @@ use super::matrices::{LayerMeans, encode_one, matrix_input, matrix_name, needs_l
 use super::moments::Means;
 use super::outputs::Outputs;
 use super::report::Report;
-use crate::calibrate::pool::{Common, of_mean_square};
-use crate::calibrate::{GroupHessians, HessianFile};
-use crate::calibrated::CalibratedError;
 use crate::context::Progress;
-use crate::encode::gptq::Feedback;
-use crate::encode::gptq::Hessian;
-use crate::encode::{Encoder, gptq};
+use crate::encode::feedback::Feedback;
+use crate::encode::feedback::Hessian;
+use crate::encode::{Encoder, feedback};
+use crate::layerwise::CalibratedError;
 use crate::model::{EMBEDDING, Model};
 use crate::plan::{Plan, PlannedTensor};
+use crate::statistics::pool::{Common, of_mean_square};
+use crate::statistics::{GroupHessians, HessianFile};
 use crate::tensor::Stash;
 
 /// A run to come.
@@ -34,7 +34,7 @@ pub struct OneShot<'a> {
     /// Encodes what gets no feedback.
     pub encoder: &'static dyn Encoder,
     /// How the others are rounded.
-    pub options: &'a gptq::Options,
+    pub options: &'a feedback::Options,
     /// What errors of outputs cost the model.
     pub outputs: Outputs<'a>,
     /// Bytes for weights, Hessians and encoded tensors.

@@ -7,7 +7,7 @@ use kquant_formats::hessian::{self, Fisher, Group, Half, packed_row};
 use kquant_formats::imatrix::Imatrix;
 use rayon::prelude::*;
 
-use crate::encode::gptq::Hessian;
+use crate::encode::feedback::Hessian;
 use crate::model::OUTPUT;
 
 /// Rows that one task fills.

@@ -10,9 +10,10 @@ use rayon::prelude::*;
 use super::moments::{Means, Moments, is_held_out};
 use super::report::{Report, Steps, TensorReport};
 use super::target::correct;
-use crate::calibrated::CalibratedError;
-use crate::encode::gptq::{self, BothSides, Damping, Feedback, FeedbackError, Losses};
+use crate::encode::feedback;
+use crate::encode::feedback::{BothSides, Damping, Feedback, FeedbackError, Losses};
 use crate::encode::{Encoder, Rows};
+use crate::layerwise::CalibratedError;
 use crate::model::ModelError;
 use crate::plan::PlannedTensor;
 use crate::tensor::Stash;
@@ -83,7 +84,7 @@ pub(super) struct Input {
 /// How weights are encoded.
 pub(super) struct Method<'a> {
     pub encoder: &'static dyn Encoder,
-    pub options: &'a gptq::Options,
+    pub options: &'a feedback::Options,
     /// What errors of the tensor's outputs cost, if it is known.
     pub outputs: Option<&'a Feedback>,
     pub cancel: &'a AtomicBool,
@@ -119,8 +120,9 @@ impl Encoded {
 
 /// Columns that the first of `tensors` to get feedback rounds together: the order to factor in.
 pub(super) fn unit_of<'a>(tensors: impl IntoIterator<Item = &'a PlannedTensor>) -> usize {
-    let mut with_feedback = tensors.into_iter().filter(|t| !t.copy && gptq::lattice_for(t.block).is_some());
-    with_feedback.next().map_or(1, |t| gptq::unit_of(t.block))
+    let mut with_feedback =
+        tensors.into_iter().filter(|t| !t.copy && feedback::lattice_for(t.block).is_some());
+    with_feedback.next().map_or(1, |t| feedback::unit_of(t.block))
 }
 
 /// Encodes `weights` `[rows][columns]` as `tensor` asks, with the columns' `importance`.
@@ -191,13 +193,13 @@ impl Input {
             return Ok(Encoded::default());
         }
         let mut bytes = vec![0; tensor.bytes as usize];
-        let Some(lattice) = gptq::lattice_for(tensor.block) else {
+        let Some(lattice) = feedback::lattice_for(tensor.block) else {
             self.encode_plainly(tensor, &weights, method.encoder, &mut bytes);
             return Ok(Encoded { bytes: Some(bytes), report: None });
         };
         let start = Instant::now();
         self.feedback
-            .arrange(gptq::unit_of(tensor.block))
+            .arrange(feedback::unit_of(tensor.block))
             .map_err(|source| CalibratedError::Factor { tensor: tensor.mapped.name.clone(), source })?;
         steps.factors.add(start, 0.0);
         let start = Instant::now();
@@ -238,7 +240,7 @@ impl Input {
             if method.cancel.load(Ordering::Relaxed) {
                 return Err(ModelError::Interrupted);
             }
-            losses.add(&gptq::encode(&self.feedback, held_out, lattice, targets, method.options, out));
+            losses.add(&feedback::encode(&self.feedback, held_out, lattice, targets, method.options, out));
         }
         Ok(losses)
     }

@@ -5,6 +5,7 @@
 //! up and [`HessianFile`] reads them.
 
 mod collect;
+mod describe;
 mod exact;
 mod fisher_sums;
 mod fishers;
@@ -18,9 +19,9 @@ mod merge_hessians;
 mod outer;
 mod output_input;
 pub(crate) mod pool;
-mod statistics;
 
 pub use collect::{collect, work};
+pub use describe::{Coverage, EntryStatistics, LayerShare, Statistics};
 pub use fishers::{Fishers, Labelled};
 pub use form::{Form, UnknownForm};
 pub(crate) use gather::HELD_OUT_EVERY;
@@ -30,4 +31,3 @@ pub use importance::Importance;
 pub use kquant_formats::hessian::Half;
 pub use merge::{MergeError, Merged, merge};
 pub use merge_hessians::{HessianMergeError, merge_hessians};
-pub use statistics::{Coverage, EntryStatistics, LayerShare, Statistics};

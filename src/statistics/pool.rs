@@ -15,7 +15,7 @@ use std::borrow::Cow;
 
 use kquant_formats::imatrix::{Entry, Imatrix};
 
-use crate::encode::gptq::Hessian;
+use crate::encode::feedback::Hessian;
 
 /// Tokens per column that a Hessian needs to stand alone.
 const PER_COLUMN: u64 = 4;

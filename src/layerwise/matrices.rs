@@ -12,12 +12,13 @@ use super::moments::{Means, is_held_out};
 use super::pass::Pass;
 use super::report::{Steps, TensorReport};
 use super::streams::Side;
-use crate::calibrate::pool::{self, Common, Use, of_mean_square};
-use crate::encode::gptq::{Feedback, Hessian};
+use crate::encode::feedback::{Feedback, Hessian};
 use crate::graph::Group;
 use crate::model::Model;
 use crate::model::stages::Stage;
 use crate::plan::PlannedTensor;
+use crate::statistics::pool;
+use crate::statistics::pool::{Common, Use, of_mean_square};
 
 /// Part of the memory that Hessians of several matrices may take at a time.
 const SHARE: u64 = 8;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use kquant_formats::FormatError;
 
-use crate::calibrated::CalibratedError;
 use crate::checkpoint::OpenError;
 use crate::convert::ConvertError;
+use crate::layerwise::CalibratedError;
 use crate::pipeline::PipelineError;
 use crate::plan::PlanError;
 

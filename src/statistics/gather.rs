@@ -11,14 +11,14 @@ use sha2::{Digest, Sha256};
 use super::fisher_sums::{Sink, fishers};
 use super::fishers::{FisherJob, Labelled};
 use super::hessians::Hessians;
-use crate::calibrate::collect;
 use crate::evaluate::Run;
+use crate::hash::Hex;
 use crate::model::ObserveError;
 use crate::model::{LinearGroup, Model, ModelError, Pass};
+use crate::statistics::collect;
 use crate::text::Chunks;
 use crate::text::block_tokens;
 use crate::text::{Part, PartError};
-use crate::verify::Hex;
 
 /// Every how many blocks of text one is held out.
 pub(crate) const HELD_OUT_EVERY: u32 = 8;

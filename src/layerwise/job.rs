@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use kquant_formats::imatrix::Imatrix;
 
-use crate::calibrate::{Fishers, HessianFile};
-use crate::calibrated::{CalibratedError, OneShot, Outputs, Report, Sequential};
 use crate::context::{After, Progress};
-use crate::encode::{Encoder, gptq};
+use crate::encode::{Encoder, feedback};
+use crate::layerwise::{CalibratedError, OneShot, Outputs, Report, Sequential};
 use crate::model::{Model, Products};
 use crate::plan::Plan;
 use crate::plan::Provenance;
+use crate::statistics::{Fishers, HessianFile};
 use crate::tensor::Stash;
 use crate::text::Chunks;
 
@@ -23,7 +23,7 @@ pub struct Calibration {
     /// Where statistics come from.
     pub source: Source,
     /// How tensors are rounded.
-    pub options: gptq::Options,
+    pub options: feedback::Options,
     /// Whether errors of outputs are fed back over rows as well, by Fisher matrices: from the statistics file, or from a
     /// backward pass with labels drawn by this number.
     pub both_sides: Option<u64>,

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::{Job, Prepared, QuantizeError, Report};
-use crate::calibrated::Calibration;
-use crate::verify::{Digest, Manifest, SourceFile, file_sha256};
+use crate::hash::{Digest, Manifest, SourceFile, file_sha256};
+use crate::layerwise::Calibration;
 
 impl Prepared {
     /// The manifest of the run that `report` tells of; hashes the sources.

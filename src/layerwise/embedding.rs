@@ -9,8 +9,9 @@ use super::input::{Input, Method};
 use super::moments::Means;
 use super::outputs::Outputs;
 use super::report::Report;
-use crate::calibrated::CalibratedError;
-use crate::encode::gptq::{self, Hessian, Losses};
+use crate::encode::feedback;
+use crate::encode::feedback::{Hessian, Losses};
+use crate::layerwise::CalibratedError;
 use crate::model::{EMBEDDING, Model, OUTPUT};
 use crate::plan::PlannedTensor;
 use crate::tensor::Stash;
@@ -27,7 +28,7 @@ pub(super) fn encode_embedding(
     stash: &mut Stash,
     report: &mut Report,
 ) -> Result<bool, CalibratedError> {
-    let (Some(lattice), false) = (gptq::lattice_for(tensor.block), tensor.copy) else { return Ok(false) };
+    let (Some(lattice), false) = (feedback::lattice_for(tensor.block), tensor.copy) else { return Ok(false) };
     let hessian = match cost(model, outputs)? {
         Cost::Known(hessian) => hessian,
         Cost::Unknown => return Ok(false),
@@ -40,7 +41,7 @@ pub(super) fn encode_embedding(
         }
     };
     let names = [EMBEDDING.to_owned()];
-    let unit = gptq::unit_of(tensor.block);
+    let unit = feedback::unit_of(tensor.block);
     let Some(input) = Input::new(Means { hessian, cross: None }, None, (&names, unit))? else {
         return Ok(false);
     };

@@ -11,19 +11,19 @@ use kquant_formats::imatrix::Imatrix;
 use kquant_formats::partial::PartialFile;
 use serde::Serialize;
 
-use crate::calibrate::pool::pool_importance;
-use crate::calibrated::{Calibrated, Calibration};
 use crate::checkpoint::{self, Io, Opened};
 use crate::context::Progress;
 use crate::convert::{Converted, convert};
 use crate::encode::Encoder;
+use crate::hash::Digest;
+use crate::layerwise::{Calibrated, Calibration};
 use crate::pipeline;
 use crate::pipeline::PipelineError;
 use crate::plan;
 use crate::plan::ImportanceMap;
 use crate::plan::{KeyOverride, Plan, PlanError};
 use crate::recipe;
-use crate::verify::Digest;
+use crate::statistics::pool::pool_importance;
 
 pub use error::QuantizeError;
 

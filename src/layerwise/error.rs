@@ -2,7 +2,7 @@
 
 use kquant_formats::FormatError;
 
-use crate::encode::gptq::FeedbackError;
+use crate::encode::feedback::FeedbackError;
 use crate::model::ModelError;
 
 /// Why calibrated encoding stopped.

@@ -4,8 +4,8 @@
 use kquant_kernels::linalg::{View, ViewMut, gemm, mirror, syrk};
 use rayon::prelude::*;
 
-use crate::calibrate::HELD_OUT_EVERY;
-use crate::encode::gptq::Hessian;
+use crate::encode::feedback::Hessian;
+use crate::statistics::HELD_OUT_EVERY;
 
 /// Whether block `block` of `blocks` blocks of text is held out: the last of every eight, or the last of fewer.
 pub(super) fn is_held_out(block: usize, blocks: usize) -> bool {

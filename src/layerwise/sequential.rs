@@ -14,10 +14,10 @@ use super::outputs::Outputs;
 use super::pass::Pass;
 use super::report::Report;
 use super::streams::Streams;
-use crate::calibrated::CalibratedError;
 use crate::context::Progress;
-use crate::encode::gptq::Feedback;
-use crate::encode::{Encoder, gptq};
+use crate::encode::feedback::Feedback;
+use crate::encode::{Encoder, feedback};
+use crate::layerwise::CalibratedError;
 use crate::model::Model;
 use crate::model::stages::Stages;
 use crate::plan::Plan;
@@ -36,7 +36,7 @@ pub struct Sequential<'a> {
     /// Encodes what gets no feedback.
     pub encoder: &'static dyn Encoder,
     /// How the others are rounded.
-    pub options: &'a gptq::Options,
+    pub options: &'a feedback::Options,
     /// What errors of outputs cost the model.
     pub outputs: Outputs<'a>,
     /// Whether the output projection gets feedback, too.

@@ -21,7 +21,7 @@ use kquant_kernels::lattice::{Lattice, UNIT, Vectors};
 
 mod both;
 mod factor;
-mod feedback;
+mod factored;
 mod hessian;
 mod judge;
 mod options;
@@ -37,7 +37,7 @@ mod tests_both;
 mod tile;
 
 pub use both::BothSides;
-pub use feedback::{Damping, Feedback, FeedbackError};
+pub use factored::{Damping, Feedback, FeedbackError};
 pub use hessian::Hessian;
 pub use options::{Options, Start};
 pub use run::{Losses, encode};
