@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use kquant::encode::feedback::{Damping, Feedback, Hessian, Options, encode};
 use kquant_kernels::block::by_name;
-use kquant_kernels::lattice::Lattice;
+use kquant_kernels::codec::Codec;
 
 /// A Hessian whose columns are alike, the nearer the more, with diagonals from 1 to 4.
 fn hessian(columns: usize) -> Hessian {
@@ -32,8 +32,8 @@ fn main() -> anyhow::Result<()> {
     let number = |i: usize, default: usize| arguments.get(i).map_or(Ok(default), |x| x.parse());
     let (columns, rows) = (number(0, 4096)?, number(1, 512)?);
     let name = arguments.get(2).map_or("Q4_K", String::as_str);
-    let block = by_name(name).and_then(Lattice::of);
-    let lattice = block.ok_or_else(|| anyhow::anyhow!("{name} is no type that gptq encodes"))?;
+    let block = by_name(name).and_then(Codec::of);
+    let codec = block.ok_or_else(|| anyhow::anyhow!("{name} is no type that gptq encodes"))?;
     let (n, m) = (columns as f64, rows as f64);
     let gflops = |label: &str, flops: f64, since: Instant| {
         let seconds = since.elapsed().as_secs_f64();
@@ -50,7 +50,7 @@ fn main() -> anyhow::Result<()> {
     feedback.solve(&mut targets.clone());
     gflops("solution", 2.0 * m * n * n, start);
 
-    let mut bytes = vec![0; rows * columns / block.map_or(1, |b| b.block.elements) * lattice.block.bytes];
+    let mut bytes = vec![0; rows * columns / block.map_or(1, |b| b.block.elements) * codec.block.bytes];
     // The work in units of m n²: a start is rounded for 1, a judgement is 1, a pass 3, a round 6.
     let quick = Options { passes: 0, rounds: 0, ..Options::default() };
     let full = Options::default();
@@ -58,7 +58,7 @@ fn main() -> anyhow::Result<()> {
     let steps = [("starts, rounded and judged", quick, 6.0), ("the whole loop", full, 6.0 + loop_units)];
     for (label, options, units) in steps {
         let start = Instant::now();
-        let losses = encode(&feedback, None, lattice, &targets, &options, &mut bytes);
+        let losses = encode(&feedback, None, codec, &targets, &options, &mut bytes);
         gflops(label, units * m * n * n, start);
         println!("{:28} {:.4} of search", "loss", losses.result / losses.search);
     }

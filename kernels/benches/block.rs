@@ -8,8 +8,8 @@ use std::hint::black_box;
 use common::{config, noise, on_each_isa};
 use criterion::{Criterion, criterion_group, criterion_main};
 use kquant_kernels::block::{BlockType, Importance, TYPES};
+use kquant_kernels::codec::{Codec, SearchOptions, search};
 use kquant_kernels::isa::Isa;
-use kquant_kernels::lattice::{Lattice, SearchOptions, search};
 
 const COLUMNS: usize = 4096;
 /// Enough weights that the processor does not learn their branches.
@@ -39,10 +39,10 @@ fn encoders(c: &mut Criterion) {
                 }
             });
         }
-        let Some(lattice) = Lattice::of(ty) else { continue };
+        let Some(codec) = Codec::of(ty) else { continue };
         on_each_isa(&mut group, &format!("{name}/search-weighted"), COLUMNS, || {
             let row = black_box(&weights[..COLUMNS]);
-            black_box(search(lattice, row, Some(&importance), SearchOptions::default()));
+            black_box(search(codec, row, Some(&importance), SearchOptions::default()));
         });
     }
 }

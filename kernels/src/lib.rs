@@ -3,9 +3,9 @@
 //! | folder | what |
 //! |---|---|
 //! | [`block`] | the GGUF block types, one file each: layout, decode, encode. The file is the definition of its type. |
-//! | [`lattice`] | block types as calibrated encoders see them, and the encoders that are not ggml's |
-//! | `search` | the scale searches that the encoders share |
-//! | [`gptq`] | the inner loops of the encoder that minimises the loss under a full Hessian |
+//! | [`codec`] | block types as calibrated encoders see them, and the encoders that are not ggml's |
+//! | `block::fit` | the scale searches that the encoders share |
+//! | [`feedback`] | the inner loops of the encoder that minimises the loss under a full Hessian |
 //! | [`linalg`] | matrix products |
 //! | [`math`] | norms, rotary positions, attention, activations |
 //! | `lanes` | numbers side by side, for the searches |
@@ -15,13 +15,12 @@
 //! | [`float8`] | the 8-bit floats of checkpoints, which GGUF has no type for |
 
 pub mod block;
+pub mod codec;
+pub mod feedback;
 pub mod float8;
-pub mod gptq;
 pub mod isa;
 mod lanes;
-pub mod lattice;
 pub mod linalg;
 pub mod math;
 pub mod rounding;
-mod search;
 pub mod sha256;

@@ -5,8 +5,8 @@
 use half::{bf16, f16};
 
 use crate::block::BlockType;
-use crate::search::rounding::nearest_int;
-use crate::search::signed_extreme;
+use crate::block::fit::rounding::nearest_int;
+use crate::block::fit::signed_extreme;
 
 /// How activations are rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,13 +1,13 @@
 //! Scales and codes searched for the least error that the importance weighs.
 
 use kquant_kernels::block::BlockType;
-use kquant_kernels::lattice::{Lattice, SearchOptions, search};
+use kquant_kernels::codec::{Codec, SearchOptions, search};
 
 use super::ggml::encode_rows;
 use super::guarded::Guarded;
 use super::{Encoder, Rows};
 
-/// Of every superblock the searched one or `guarded`'s, whichever has less weighted error; types that are no lattices
+/// Of every superblock the searched one or `guarded`'s, whichever has less weighted error; types that are no codecs
 /// are encoded as by `guarded`.
 #[derive(Debug)]
 pub(super) struct Search;
@@ -30,10 +30,10 @@ impl Encoder for Search {
     }
 
     fn encode(&self, block: &BlockType, rows: Rows<'_>, importance: Option<&[f32]>, out: &mut [u8]) {
-        let Some(lattice) = Lattice::of(block) else { return encode_rows(block, rows, importance, out) };
+        let Some(codec) = Codec::of(block) else { return encode_rows(block, rows, importance, out) };
         let bytes = rows.columns / block.elements * block.bytes;
         for (row, out) in rows.weights.chunks_exact(rows.columns).zip(out.chunks_exact_mut(bytes)) {
-            lattice.write(&search(lattice, row, importance, SearchOptions::default()), out);
+            codec.write(&search(codec, row, importance, SearchOptions::default()), out);
         }
     }
 }

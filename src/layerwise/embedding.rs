@@ -28,7 +28,7 @@ pub(super) fn encode_embedding(
     stash: &mut Stash,
     report: &mut Report,
 ) -> Result<bool, CalibratedError> {
-    let (Some(lattice), false) = (feedback::lattice_for(tensor.block), tensor.copy) else { return Ok(false) };
+    let (Some(codec), false) = (feedback::codec_for(tensor.block), tensor.copy) else { return Ok(false) };
     let hessian = match cost(model, outputs)? {
         Cost::Known(hessian) => hessian,
         Cost::Unknown => return Ok(false),
@@ -51,7 +51,7 @@ pub(super) fn encode_embedding(
     let start = std::time::Instant::now();
     for (first, out) in (0..rows).step_by(SLAB as usize).zip(bytes.chunks_mut(SLAB as usize * row_bytes)) {
         let weights = model.row_values(&tensor.mapped, first..rows.min(first + SLAB))?;
-        losses.add(&input.round(lattice, &weights, method, out)?);
+        losses.add(&input.round(codec, &weights, method, out)?);
     }
     report.steps.rounding.add(start, method.options.operations(rows, columns, false));
     report.tensors.push(input.report(tensor, 0.0, &losses));

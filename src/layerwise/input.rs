@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use kquant_formats::FormatError;
-use kquant_kernels::lattice::Lattice;
+use kquant_kernels::codec::Codec;
 use rayon::prelude::*;
 
 use super::moments::{Means, Moments, is_held_out};
@@ -120,8 +120,7 @@ impl Encoded {
 
 /// Columns that the first of `tensors` to get feedback rounds together: the order to factor in.
 pub(super) fn unit_of<'a>(tensors: impl IntoIterator<Item = &'a PlannedTensor>) -> usize {
-    let mut with_feedback =
-        tensors.into_iter().filter(|t| !t.copy && feedback::lattice_for(t.block).is_some());
+    let mut with_feedback = tensors.into_iter().filter(|t| !t.copy && feedback::codec_for(t.block).is_some());
     with_feedback.next().map_or(1, |t| feedback::unit_of(t.block))
 }
 
@@ -193,7 +192,7 @@ impl Input {
             return Ok(Encoded::default());
         }
         let mut bytes = vec![0; tensor.bytes as usize];
-        let Some(lattice) = feedback::lattice_for(tensor.block) else {
+        let Some(codec) = feedback::codec_for(tensor.block) else {
             self.encode_plainly(tensor, &weights, method.encoder, &mut bytes);
             return Ok(Encoded { bytes: Some(bytes), report: None });
         };
@@ -215,8 +214,8 @@ impl Input {
         let start = Instant::now();
         let outputs = method.outputs.filter(|outputs| outputs.columns() as u64 == rows);
         let losses = match outputs {
-            Some(outputs) => self.round_both_sides(lattice, &weights, (outputs, method), &mut bytes)?,
-            None => self.round(lattice, &weights, method, &mut bytes)?,
+            Some(outputs) => self.round_both_sides(codec, &weights, (outputs, method), &mut bytes)?,
+            None => self.round(codec, &weights, method, &mut bytes)?,
         };
         steps.rounding.add(start, method.options.operations(rows, n, outputs.is_some()));
         let report =
@@ -227,20 +226,20 @@ impl Input {
     /// Rounds `targets` with feedback, slab by slab.
     pub(super) fn round(
         &self,
-        lattice: &'static Lattice,
+        codec: &'static Codec,
         targets: &[f32],
         method: &Method,
         out: &mut [u8],
     ) -> Result<Losses, ModelError> {
         let columns = self.feedback.columns();
-        let row_bytes = columns / lattice.block.elements * lattice.block.bytes;
+        let row_bytes = columns / codec.block.elements * codec.block.bytes;
         let held_out = self.held_out.as_ref().map(|h| &h.hessian);
         let mut losses = Losses::default();
         for (targets, out) in targets.chunks(SLAB * columns).zip(out.chunks_mut(SLAB * row_bytes)) {
             if method.cancel.load(Ordering::Relaxed) {
                 return Err(ModelError::Interrupted);
             }
-            losses.add(&feedback::encode(&self.feedback, held_out, lattice, targets, method.options, out));
+            losses.add(&feedback::encode(&self.feedback, held_out, codec, targets, method.options, out));
         }
         Ok(losses)
     }
@@ -248,7 +247,7 @@ impl Input {
     /// Rounds `targets` with feedback over rows as well.
     fn round_both_sides(
         &self,
-        lattice: &'static Lattice,
+        codec: &'static Codec,
         targets: &[f32],
         (outputs, method): (&Feedback, &Method),
         out: &mut [u8],
@@ -257,7 +256,7 @@ impl Input {
             inputs: &self.feedback,
             outputs,
             held_out: self.held_out.as_ref().map(|h| &h.hessian),
-            lattice,
+            codec,
             targets,
             options: method.options,
             cancel: method.cancel,

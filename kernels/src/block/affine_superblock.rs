@@ -4,11 +4,12 @@
 //! `weight = d * scale * code - dmin * offset`
 
 use super::row::{AT_ONCE, EncodeBlocks, turns};
+use crate::block::fit::affine;
+use crate::block::fit::affine::{Grid, Loss, Steps};
+use crate::block::fit::nonnegative;
+use crate::block::fit::rounding::nearest_int;
+use crate::block::fit::weights::{importance_weights, sums_of_squares, total};
 use crate::lanes::{Lanes, from_slice, to_slice, transposed};
-use crate::search::affine::{self, Grid, Loss, Steps};
-use crate::search::nonnegative;
-use crate::search::rounding::nearest_int;
-use crate::search::weights::{importance_weights, sums_of_squares, total};
 
 /// The groups of one superblock.
 pub(super) type Groups<const G: usize, const N: usize> = [[f32; N]; G];

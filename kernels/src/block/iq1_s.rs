@@ -18,10 +18,10 @@ use super::row::with_importance;
 use super::ternary::{D, DOWN, Group, GroupFit, Sums, UP, sorted, vanishes};
 use super::vectors::{self, Pack, Packed};
 use super::{BlockType, Importance, codebook, grid};
+use crate::block::fit::rounding::nearest_int;
+use crate::block::fit::weights::{importance_weights, squares, sum_of_squares};
+use crate::codec::{Points, Signs, VectorCodec};
 use crate::lanes::{Lanes, in_lanes};
-use crate::lattice::{Points, Signs, Vectors};
-use crate::search::rounding::nearest_int;
-use crate::search::weights::{importance_weights, squares, sum_of_squares};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 50;
@@ -42,7 +42,7 @@ pub(super) const SHIFT: f32 = 0.125;
 
 static LEVELS: [f32; 6] = [-1.0 - SHIFT, -1.0 + SHIFT, -SHIFT, SHIFT, 1.0 - SHIFT, 1.0 + SHIFT];
 
-pub(crate) static VECTORS: Vectors =
+pub(crate) static VECTOR_CODECS: VectorCodec =
     vectors::describe::<Iq1S, 32, 8, BYTES>(&TYPE, &LEVELS, Signs::SharedShift, || &POINTS);
 
 static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points::<Iq1S, 32, 8, BYTES>(&LEVELS));

@@ -17,8 +17,8 @@ use super::points::Codebook;
 use super::row::with_importance;
 use super::vectors::{self, Pack, Packed, signed_levels};
 use super::{BlockType, Importance, codebook, grid};
+use crate::codec::{Points, Signs, VectorCodec};
 use crate::lanes::in_lanes;
-use crate::lattice::{Points, Signs, Vectors};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 74;
@@ -36,7 +36,7 @@ pub(super) static TYPE: BlockType = BlockType {
 
 static LEVELS: [f32; 6] = signed_levels(&[8, 25, 43], 0.125);
 
-pub(crate) static VECTORS: Vectors =
+pub(crate) static VECTOR_CODECS: VectorCodec =
     vectors::describe::<Iq2Xs, 32, 16, BYTES>(&TYPE, &LEVELS, Signs::Even, || &POINTS);
 
 static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points::<Iq2Xs, 32, 16, BYTES>(&LEVELS));

@@ -19,8 +19,8 @@ use super::points::Codebook;
 use super::row::with_importance;
 use super::vectors::{self, Pack, Packed, signed_levels};
 use super::{BlockType, Importance, codebook, grid};
+use crate::codec::{Points, Signs, VectorCodec};
 use crate::lanes::in_lanes;
-use crate::lattice::{Points, Signs, Vectors};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 110;
@@ -38,7 +38,7 @@ pub(super) static TYPE: BlockType = BlockType {
 
 static LEVELS: [f32; 16] = signed_levels(&[1, 3, 5, 7, 9, 11, 13, 15], 1.0);
 
-pub(crate) static VECTORS: Vectors =
+pub(crate) static VECTOR_CODECS: VectorCodec =
     vectors::describe::<Iq3S, 64, 8, BYTES>(&TYPE, &LEVELS, Signs::Free, || &POINTS);
 
 static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points::<Iq3S, 64, 8, BYTES>(&LEVELS));

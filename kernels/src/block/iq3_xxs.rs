@@ -17,8 +17,8 @@ use super::points::Codebook;
 use super::row::with_importance;
 use super::vectors::{self, Pack, Packed, signed_levels};
 use super::{BlockType, Importance, codebook, grid};
+use crate::codec::{Points, Signs, VectorCodec};
 use crate::lanes::in_lanes;
-use crate::lattice::{Points, Signs, Vectors};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 98;
@@ -36,7 +36,7 @@ pub(super) static TYPE: BlockType = BlockType {
 
 static LEVELS: [f32; 16] = signed_levels(&[4, 12, 20, 28, 36, 44, 52, 62], 0.25);
 
-pub(crate) static VECTORS: Vectors =
+pub(crate) static VECTOR_CODECS: VectorCodec =
     vectors::describe::<Iq3Xxs, 64, 8, BYTES>(&TYPE, &LEVELS, Signs::Even, || &POINTS);
 
 static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points::<Iq3Xxs, 64, 8, BYTES>(&LEVELS));

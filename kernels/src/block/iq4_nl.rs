@@ -12,10 +12,10 @@ use super::codes::{pack, read_f16, unpack, write_f16};
 use super::layout::{decode_blocks, floats, inverse};
 use super::row::{AT_ONCE, EncodeBlocks, blocks, encode_row, turns};
 use super::{BlockType, Importance};
+use crate::block::fit::table::{Table, fit_scale};
+use crate::block::fit::weights::{importance_weights, squares, sum_of_squares};
+use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
 use crate::lanes::{Lanes, in_lanes, to_slice, transposed};
-use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
-use crate::search::table::{Table, fit_scale};
-use crate::search::weights::{importance_weights, squares, sum_of_squares};
 
 const ELEMENTS: usize = 32;
 const BYTES: usize = 18;
@@ -37,7 +37,7 @@ pub(super) static TYPE: BlockType = BlockType {
     importance: Importance::Optional,
 };
 
-pub(crate) static LATTICE: Lattice = Lattice {
+pub(crate) static CODEC: Codec = Codec {
     block: &TYPE,
     superblock: ELEMENTS,
     group: ELEMENTS,

@@ -15,12 +15,12 @@ use super::iq4_nl::{LEVELS, TABLE, VALUES, nearest_codes};
 use super::layout::{decode_blocks, inverse};
 use super::row::{AT_ONCE, EncodeBlocks, encode_row, superblocks, turns};
 use super::{BlockType, Importance};
+use crate::block::fit::rounding::nearest_int;
+use crate::block::fit::signed_extreme;
+use crate::block::fit::table::fit_scale;
+use crate::block::fit::weights::{importance_weights, squares, sums_of_squares};
+use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
 use crate::lanes::{Lanes, from_slice, in_lanes, to_slice, transposed};
-use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
-use crate::search::rounding::nearest_int;
-use crate::search::signed_extreme;
-use crate::search::table::fit_scale;
-use crate::search::weights::{importance_weights, squares, sums_of_squares};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 136;
@@ -45,7 +45,7 @@ pub(super) static TYPE: BlockType = BlockType {
     importance: Importance::Optional,
 };
 
-pub(crate) static LATTICE: Lattice = Lattice {
+pub(crate) static CODEC: Codec = Codec {
     block: &TYPE,
     superblock: ELEMENTS,
     group: GROUP,

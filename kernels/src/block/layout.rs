@@ -44,7 +44,7 @@ pub(super) fn abs_max(weights: &[f32]) -> f32 {
     f32::from_bits(most)
 }
 
-/// The element of largest magnitude of a block, with its sign: as [`crate::search::signed_extreme`] but fast on one block.
+/// The element of largest magnitude of a block, with its sign: as [`crate::block::fit::signed_extreme`] but fast on one block.
 #[inline(always)]
 pub(super) fn signed_extreme(weights: &[f32]) -> f32 {
     let most = abs_max(weights);
@@ -54,7 +54,7 @@ pub(super) fn signed_extreme(weights: &[f32]) -> f32 {
         below |= weight == -most;
     }
     match (above, below) {
-        (true, true) => crate::search::signed_extreme(weights),
+        (true, true) => crate::block::fit::signed_extreme(weights),
         (false, true) => -most,
         _ => most,
     }

@@ -5,10 +5,10 @@
 
 use super::contenders::Room;
 use super::points::{Codebook, Found, Odd};
+use crate::block::fit::nonnegative;
+use crate::block::fit::rounding::nearest_int;
+use crate::block::fit::weights::{importance_weights, squares, sum_of_squares};
 use crate::lanes::{Lanes, MOST, to_slice, transposed};
-use crate::search::nonnegative;
-use crate::search::rounding::nearest_int;
-use crate::search::weights::{importance_weights, squares, sum_of_squares};
 
 /// Weights of a superblock.
 pub(super) const ELEMENTS: usize = 256;

@@ -9,6 +9,7 @@ mod affine_superblock;
 mod codebook;
 mod codes;
 mod contenders;
+pub(crate) mod fit;
 mod fp4;
 mod grid;
 mod iq1_m;
@@ -48,8 +49,8 @@ mod tq2_0;
 mod vectors;
 mod weighted_blocks;
 
+use crate::codec::{Codec, VectorCodec};
 use crate::isa::Isa;
-use crate::lattice::{Lattice, Vectors};
 
 /// What an encoder does with an importance vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,33 +155,33 @@ pub static TYPES: &[&BlockType] = &[
     &q2_0::TYPE,
 ];
 
-/// The types that are lattices.
-pub(crate) static LATTICES: &[&Lattice] = &[
-    &q4_0::LATTICE,
-    &q4_1::LATTICE,
-    &q5_0::LATTICE,
-    &q5_1::LATTICE,
-    &q8_0::LATTICE,
-    &q2_k::LATTICE,
-    &q3_k::LATTICE,
-    &q4_k::LATTICE,
-    &q5_k::LATTICE,
-    &q6_k::LATTICE,
-    &iq4_nl::LATTICE,
-    &iq4_xs::LATTICE,
-    &mxfp4::LATTICE,
-    &nvfp4::LATTICE,
+/// The types that are codecs.
+pub(crate) static CODECS: &[&Codec] = &[
+    &q4_0::CODEC,
+    &q4_1::CODEC,
+    &q5_0::CODEC,
+    &q5_1::CODEC,
+    &q8_0::CODEC,
+    &q2_k::CODEC,
+    &q3_k::CODEC,
+    &q4_k::CODEC,
+    &q5_k::CODEC,
+    &q6_k::CODEC,
+    &iq4_nl::CODEC,
+    &iq4_xs::CODEC,
+    &mxfp4::CODEC,
+    &nvfp4::CODEC,
 ];
 
 /// The types whose codes stand for several weights.
-pub(crate) static VECTORS: &[&Vectors] = &[
-    &iq2_xxs::VECTORS,
-    &iq2_xs::VECTORS,
-    &iq2_s::VECTORS,
-    &iq3_xxs::VECTORS,
-    &iq3_s::VECTORS,
-    &iq1_s::VECTORS,
-    &iq1_m::VECTORS,
+pub(crate) static VECTOR_CODECS: &[&VectorCodec] = &[
+    &iq2_xxs::VECTOR_CODECS,
+    &iq2_xs::VECTOR_CODECS,
+    &iq2_s::VECTOR_CODECS,
+    &iq3_xxs::VECTOR_CODECS,
+    &iq3_s::VECTOR_CODECS,
+    &iq1_s::VECTOR_CODECS,
+    &iq1_m::VECTOR_CODECS,
 ];
 
 /// The type with ggml's id `id`.

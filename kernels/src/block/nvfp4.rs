@@ -11,8 +11,8 @@
 use super::layout::{abs_max, decode_blocks};
 use super::row::blocks_and_bytes;
 use super::{BlockType, Importance, fp4};
+use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
 use crate::isa::Isa;
-use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
 
 const ELEMENTS: usize = 64;
 const BYTES: usize = 36;
@@ -38,7 +38,7 @@ pub(super) static TYPE: BlockType = BlockType {
     importance: Importance::Ignored,
 };
 
-pub(crate) static LATTICE: Lattice = Lattice {
+pub(crate) static CODEC: Codec = Codec {
     block: &TYPE,
     superblock: GROUP,
     group: GROUP,

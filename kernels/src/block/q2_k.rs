@@ -15,10 +15,11 @@ use super::codes::{pack, read_f16, unpack, write_f16};
 use super::layout::{decode_blocks, integers};
 use super::row::{encode_row, superblocks};
 use super::{BlockType, Importance};
+use crate::block::fit::affine;
+use crate::block::fit::affine::{Grid, Loss};
+use crate::block::fit::weights::magnitudes;
+use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
 use crate::lanes::{Lanes, in_lanes};
-use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
-use crate::search::affine::{self, Grid, Loss};
-use crate::search::weights::magnitudes;
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 84;
@@ -46,7 +47,7 @@ pub(super) static TYPE: BlockType = BlockType {
     importance: Importance::Optional,
 };
 
-pub(crate) static LATTICE: Lattice = Lattice {
+pub(crate) static CODEC: Codec = Codec {
     block: &TYPE,
     superblock: ELEMENTS,
     group: GROUP,

@@ -15,10 +15,10 @@ use super::codes::{pack, read_f16, unpack, write_f16};
 use super::layout::{decode_blocks, integers};
 use super::row::{AT_ONCE, EncodeBlocks, encode_row, superblocks, turns};
 use super::{BlockType, Importance};
+use crate::block::fit::weights::{importance_weights, sums_of_squares, total};
+use crate::block::fit::{descent, signed_extreme, symmetric};
+use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
 use crate::lanes::{Lanes, MOST, from_slice, in_lanes, to_slice, transposed};
-use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
-use crate::search::weights::{importance_weights, sums_of_squares, total};
-use crate::search::{descent, signed_extreme, symmetric};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 110;
@@ -47,7 +47,7 @@ pub(super) static TYPE: BlockType = BlockType {
     importance: Importance::Optional,
 };
 
-pub(crate) static LATTICE: Lattice = Lattice {
+pub(crate) static CODEC: Codec = Codec {
     block: &TYPE,
     superblock: ELEMENTS,
     group: GROUP,

@@ -12,9 +12,9 @@ use super::layout::{decode_blocks, integers, inverse, signed_extreme};
 use super::row::blocks_and_bytes;
 use super::weighted_blocks::{SymmetricBlock, symmetric};
 use super::{BlockType, Importance};
+use crate::block::fit::rounding::low_byte;
+use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
 use crate::lanes::in_lanes;
-use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
-use crate::search::rounding::low_byte;
 
 const ELEMENTS: usize = 32;
 const BYTES: usize = 18;
@@ -33,7 +33,7 @@ pub(super) static TYPE: BlockType = BlockType {
     importance: Importance::Optional,
 };
 
-pub(crate) static LATTICE: Lattice = Lattice {
+pub(crate) static CODEC: Codec = Codec {
     block: &TYPE,
     superblock: ELEMENTS,
     group: ELEMENTS,

@@ -13,10 +13,10 @@ use super::layout::{decode_blocks, integers, inverse};
 use super::row::blocks_and_bytes;
 use super::weighted_blocks::{AffineBlock, affine};
 use super::{BlockType, Importance};
+use crate::block::fit::rounding::low_byte;
+use crate::block::fit::weights::range;
+use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
 use crate::lanes::in_lanes;
-use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
-use crate::search::rounding::low_byte;
-use crate::search::weights::range;
 
 const ELEMENTS: usize = 32;
 const BYTES: usize = 20;
@@ -34,7 +34,7 @@ pub(super) static TYPE: BlockType = BlockType {
     importance: Importance::Optional,
 };
 
-pub(crate) static LATTICE: Lattice = Lattice {
+pub(crate) static CODEC: Codec = Codec {
     block: &TYPE,
     superblock: ELEMENTS,
     group: ELEMENTS,

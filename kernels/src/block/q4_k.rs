@@ -14,10 +14,10 @@ use super::layout::{decode_blocks, integers};
 use super::row::{encode_row, superblocks};
 use super::six_bit_header::{self as header, GROUP, GROUPS};
 use super::{BlockType, Importance};
+use crate::block::fit::affine::{Grid, Loss};
+use crate::block::fit::weights::magnitude_weights;
+use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
 use crate::lanes::{Lanes, in_lanes};
-use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
-use crate::search::affine::{Grid, Loss};
-use crate::search::weights::magnitude_weights;
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 144;
@@ -37,7 +37,7 @@ pub(super) static TYPE: BlockType = BlockType {
     importance: Importance::Optional,
 };
 
-pub(crate) static LATTICE: Lattice = Lattice {
+pub(crate) static CODEC: Codec = Codec {
     block: &TYPE,
     superblock: ELEMENTS,
     group: GROUP,

@@ -14,11 +14,11 @@ use super::codes::{pack, read_f16, unpack, write_f16};
 use super::layout::{decode_blocks, integers};
 use super::row::{AT_ONCE, EncodeBlocks, encode_row, superblocks, turns};
 use super::{BlockType, Importance};
+use crate::block::fit::rounding::nearest_int;
+use crate::block::fit::weights::squares;
+use crate::block::fit::{ZERO_GROUP, signed_extreme, symmetric};
+use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
 use crate::lanes::{Lanes, in_lanes, to_slice, transposed};
-use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
-use crate::search::rounding::nearest_int;
-use crate::search::weights::squares;
-use crate::search::{ZERO_GROUP, signed_extreme, symmetric};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 210;
@@ -48,7 +48,7 @@ pub(super) static TYPE: BlockType = BlockType {
     importance: Importance::Optional,
 };
 
-pub(crate) static LATTICE: Lattice = Lattice {
+pub(crate) static CODEC: Codec = Codec {
     block: &TYPE,
     superblock: ELEMENTS,
     group: GROUP,

@@ -11,9 +11,9 @@ use super::codes::{read_f16, write_f16};
 use super::layout::{abs_max, decode_blocks, integers, inverse};
 use super::row::blocks_and_bytes;
 use super::{BlockType, Importance};
+use crate::block::fit::rounding::low_byte;
+use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
 use crate::lanes::in_lanes;
-use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout};
-use crate::search::rounding::low_byte;
 
 const ELEMENTS: usize = 32;
 const BYTES: usize = 34;
@@ -33,7 +33,7 @@ pub(super) static TYPE: BlockType = BlockType {
     importance: Importance::Ignored,
 };
 
-pub(crate) static LATTICE: Lattice = Lattice {
+pub(crate) static CODEC: Codec = Codec {
     block: &TYPE,
     superblock: ELEMENTS,
     group: ELEMENTS,

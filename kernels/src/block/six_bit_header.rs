@@ -10,8 +10,8 @@
 
 use super::affine_superblock::{Coded, Fits, Groups};
 use super::codes::{read_f16, write_f16};
-use crate::lattice::{Fields, FieldsMut};
-use crate::search::affine;
+use crate::block::fit::affine;
+use crate::codec::{Fields, FieldsMut};
 
 /// Groups of a superblock.
 pub(super) const GROUPS: usize = 8;

@@ -4,7 +4,7 @@ use std::array::from_fn;
 
 use super::BlockType;
 use super::layout::from_f16;
-use crate::lattice::{Fields, FieldsMut, Float, Lattice, Layout, Points, Signs, Vectors};
+use crate::codec::{Codec, Fields, FieldsMut, Float, Layout, Points, Signs, VectorCodec};
 
 /// Weights of a block.
 pub(super) const ELEMENTS: usize = 256;
@@ -71,12 +71,12 @@ pub(super) const fn describe<T, const P: usize, const G: usize, const BYTES: usi
     levels: &'static [f32],
     signs: Signs,
     points: fn() -> &'static Points,
-) -> Vectors
+) -> VectorCodec
 where
     T: Pack<P, G, BYTES>,
 {
-    Vectors {
-        lattice: Lattice {
+    VectorCodec {
+        codec: Codec {
             block,
             superblock: ELEMENTS,
             group: ELEMENTS / G,

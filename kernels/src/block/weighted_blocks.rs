@@ -1,10 +1,11 @@
 //! The encoders with importance of the types whose block is one group of 32 weights: Q4_0, Q4_1, Q5_0 and Q5_1.
 
 use super::row::{AT_ONCE, blocks, turns};
+use crate::block::fit::affine;
+use crate::block::fit::affine::{Grid, Loss, Steps};
+use crate::block::fit::symmetric;
+use crate::block::fit::weights::{importance_weights, sum_of_squares};
 use crate::lanes::{Lanes, to_slice, transposed};
-use crate::search::affine::{self, Grid, Loss, Steps};
-use crate::search::symmetric;
-use crate::search::weights::{importance_weights, sum_of_squares};
 
 /// Weights of a block.
 const ELEMENTS: usize = 32;

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub};
 
 use super::Lanes;
-use crate::search::rounding::{BITS_OF_MAGIC, MAGIC, MANTISSA, MANTISSA_OF_MAGIC};
+use crate::block::fit::rounding::{BITS_OF_MAGIC, MAGIC, MANTISSA, MANTISSA_OF_MAGIC};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(__m256);

@@ -83,7 +83,7 @@ pub(crate) trait Lanes:
     /// The least lane and its place, the first of equals. None is NaN.
     fn least(self) -> (f32, usize);
 
-    /// [`nearest_int`](crate::search::rounding::nearest_int), clamped to `low..=high`.
+    /// [`nearest_int`](crate::block::fit::rounding::nearest_int), clamped to `low..=high`.
     fn nearest_int(self, low: i32, high: i32) -> Self;
 
     /// The same, faster, for magnitudes below 2^22.

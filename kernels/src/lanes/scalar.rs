@@ -1,7 +1,7 @@
 //! One number: the definition.
 
 use super::Lanes;
-use crate::search::rounding::{BITS_OF_MAGIC, MAGIC, nearest_int};
+use crate::block::fit::rounding::{BITS_OF_MAGIC, MAGIC, nearest_int};
 
 impl Lanes for f32 {
     const LANES: usize = 1;

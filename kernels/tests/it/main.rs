@@ -1,9 +1,9 @@
 //! Tests of the block encodings against recorded bytes and of their properties, in one binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod codec;
 mod golden;
 mod k_quants;
-mod lattice;
 mod properties;
 mod search;
 mod vectors;

@@ -1,57 +1,53 @@
 //! What holds for the search encoder on any row.
 
 use kquant_kernels::block::TYPES;
+use kquant_kernels::codec::{Codec, Coded, Magnitude, SearchOptions, column_weights, search};
 use kquant_kernels::isa::Isa;
-use kquant_kernels::lattice::{Coded, Lattice, Magnitude, SearchOptions, column_weights, search};
 use proptest::prelude::*;
 
 /// Two superblocks.
 const COLUMNS: usize = 512;
 
-fn lattices() -> impl Iterator<Item = &'static Lattice> {
-    TYPES.iter().filter_map(|ty| Lattice::of(ty))
+fn codecs() -> impl Iterator<Item = &'static Codec> {
+    TYPES.iter().filter_map(|ty| Codec::of(ty))
 }
 
-fn decode(lattice: &Lattice, coded: &Coded) -> Vec<f32> {
+fn decode(codec: &Codec, coded: &Coded) -> Vec<f32> {
     let mut row = vec![f32::NAN; coded.codes.len()];
-    lattice.decode(coded, &mut row);
+    codec.decode(coded, &mut row);
     row
 }
 
-fn ggml(lattice: &Lattice, row: &[f32], importance: Option<&[f32]>) -> Coded {
-    let mut bytes = vec![0; lattice.block.row_bytes(row.len() as u64).unwrap() as usize];
-    (lattice.block.encode.unwrap())(Isa::best(), row, importance, &mut bytes);
-    lattice.read(&bytes, row.len())
+fn ggml(codec: &Codec, row: &[f32], importance: Option<&[f32]>) -> Coded {
+    let mut bytes = vec![0; codec.block.row_bytes(row.len() as u64).unwrap() as usize];
+    (codec.block.encode.unwrap())(Isa::best(), row, importance, &mut bytes);
+    codec.read(&bytes, row.len())
 }
 
 /// Fields in their ranges, finite weights, and the same again after writing and reading.
-fn check_legal(lattice: &Lattice, coded: &Coded) {
-    let name = lattice.block.name;
-    assert!(coded.scales.iter().all(|scale| lattice.scales.contains(scale)), "{name}");
-    assert!(coded.offsets.iter().all(|offset| lattice.offsets.contains(offset)), "{name}");
-    assert!(coded.codes.iter().all(|&code| usize::from(code) < lattice.levels.len()), "{name}");
-    assert!(coded.d.iter().all(|&d| lattice.float.nearest(d) == d), "{name}: {:?}", coded.d);
-    if lattice.offsets == (0..=0) {
+fn check_legal(codec: &Codec, coded: &Coded) {
+    let name = codec.block.name;
+    assert!(coded.scales.iter().all(|scale| codec.scales.contains(scale)), "{name}");
+    assert!(coded.offsets.iter().all(|offset| codec.offsets.contains(offset)), "{name}");
+    assert!(coded.codes.iter().all(|&code| usize::from(code) < codec.levels.len()), "{name}");
+    assert!(coded.d.iter().all(|&d| codec.float.nearest(d) == d), "{name}: {:?}", coded.d);
+    if codec.offsets == (0..=0) {
         assert!(coded.dmin.iter().all(|&dmin| dmin == 0.0), "{name}");
     } else {
-        assert!(
-            coded.dmin.iter().all(|&dmin| lattice.float.nearest(dmin) == dmin),
-            "{name}: {:?}",
-            coded.dmin
-        );
+        assert!(coded.dmin.iter().all(|&dmin| codec.float.nearest(dmin) == dmin), "{name}: {:?}", coded.dmin);
     }
-    assert!(decode(lattice, coded).iter().all(|w| w.is_finite()), "{name}");
-    let mut bytes = vec![0xa5; lattice.block.row_bytes(coded.codes.len() as u64).unwrap() as usize];
-    lattice.write(coded, &mut bytes);
-    assert_eq!(&lattice.read(&bytes, coded.codes.len()), coded, "{name}");
+    assert!(decode(codec, coded).iter().all(|w| w.is_finite()), "{name}");
+    let mut bytes = vec![0xa5; codec.block.row_bytes(coded.codes.len() as u64).unwrap() as usize];
+    codec.write(coded, &mut bytes);
+    assert_eq!(&codec.read(&bytes, coded.codes.len()), coded, "{name}");
 }
 
 /// `Σ a (ŵ - w)²` of every superblock.
-fn errors(lattice: &Lattice, weights: &[f64], row: &[f32], coded: &Coded) -> Vec<f64> {
-    let decoded = decode(lattice, coded);
+fn errors(codec: &Codec, weights: &[f64], row: &[f32], coded: &Coded) -> Vec<f64> {
+    let decoded = decode(codec, coded);
     let errors: Vec<f64> =
         (0..row.len()).map(|j| weights[j] * (f64::from(decoded[j]) - f64::from(row[j])).powi(2)).collect();
-    errors.chunks(lattice.superblock).map(|errors| errors.iter().sum()).collect()
+    errors.chunks(codec.superblock).map(|errors| errors.iter().sum()).collect()
 }
 
 const OPTIONS: [SearchOptions; 3] = [
@@ -61,25 +57,25 @@ const OPTIONS: [SearchOptions; 3] = [
 ];
 
 fn check_row(row: &[f32], importance: Option<&[f32]>) {
-    for lattice in lattices() {
-        let theirs = ggml(lattice, row, importance);
+    for codec in codecs() {
+        let theirs = ggml(codec, row, importance);
         for options in OPTIONS {
-            let ours = search(lattice, row, importance, options);
-            check_legal(lattice, &ours);
+            let ours = search(codec, row, importance, options);
+            check_legal(codec, &ours);
             let magnitude = options.magnitude == Magnitude::Everywhere;
-            let weights = column_weights(lattice, row, importance, magnitude);
-            let pairs = errors(lattice, &weights, row, &ours).into_iter();
-            for (ours, theirs) in pairs.zip(errors(lattice, &weights, row, &theirs)) {
+            let weights = column_weights(codec, row, importance, magnitude);
+            let pairs = errors(codec, &weights, row, &ours).into_iter();
+            for (ours, theirs) in pairs.zip(errors(codec, &weights, row, &theirs)) {
                 assert!(
                     ours <= theirs || theirs.is_nan(),
                     "{}, {options:?}: {ours} above {theirs}",
-                    lattice.block.name
+                    codec.block.name
                 );
             }
         }
         check_legal(
-            lattice,
-            &search(lattice, row, importance, SearchOptions { beside_ggml: false, ..OPTIONS[0] }),
+            codec,
+            &search(codec, row, importance, SearchOptions { beside_ggml: false, ..OPTIONS[0] }),
         );
     }
 }
@@ -109,12 +105,12 @@ proptest! {
     #[test]
     fn any_bits_encode(bits in prop::collection::vec(any::<u32>(), COLUMNS), more in prop::collection::vec(any::<u32>(), COLUMNS)) {
         let [row, importance] = [bits, more].map(|bits| bits.into_iter().map(f32::from_bits).collect::<Vec<_>>());
-        for lattice in lattices() {
+        for codec in codecs() {
             for importance in [None, Some(importance.as_slice())] {
-                let coded = search(lattice, &row, importance, SearchOptions::default());
+                let coded = search(codec, &row, importance, SearchOptions::default());
                 let finite: Vec<f32> = row.iter().map(|w| if w.is_finite() { *w } else { 1.0 }).collect();
-                prop_assert!(coded.codes.iter().all(|&code| usize::from(code) < lattice.levels.len()));
-                check_legal(lattice, &search(lattice, &finite, importance, SearchOptions::default()));
+                prop_assert!(coded.codes.iter().all(|&code| usize::from(code) < codec.levels.len()));
+                check_legal(codec, &search(codec, &finite, importance, SearchOptions::default()));
             }
         }
     }
@@ -147,29 +143,29 @@ fn extreme_rows_give_finite_weights() {
 }
 
 #[test]
-fn rows_on_the_lattice_come_back_exactly() {
+fn rows_on_the_codec_s_levels_come_back_exactly() {
     let mut state = 1u32;
     let mut random = |n: usize| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) as usize % n
     };
-    for lattice in lattices() {
+    for codec in codecs() {
         // Every group spans all levels; the first group of a superblock has the largest scale.
-        let mut coded = Coded::zeros(lattice, COLUMNS);
-        coded.d.fill(lattice.float.nearest(0.0078));
+        let mut coded = Coded::zeros(codec, COLUMNS);
+        coded.d.fill(codec.float.nearest(0.0078));
         for scale in coded.scales.iter_mut().skip(1) {
-            *scale = (*lattice.scales.end() - random(3) as i16).max(1);
+            *scale = (*codec.scales.end() - random(3) as i16).max(1);
         }
-        for first in coded.scales.chunks_mut(lattice.superblock / lattice.group) {
-            first[0] = *lattice.scales.end();
+        for first in coded.scales.chunks_mut(codec.superblock / codec.group) {
+            first[0] = *codec.scales.end();
         }
-        for codes in coded.codes.chunks_mut(lattice.group) {
-            codes.iter_mut().for_each(|code| *code = random(lattice.levels.len()) as u8);
-            (codes[0], codes[1]) = (0, lattice.levels.len() as u8 - 1);
+        for codes in coded.codes.chunks_mut(codec.group) {
+            codes.iter_mut().for_each(|code| *code = random(codec.levels.len()) as u8);
+            (codes[0], codes[1]) = (0, codec.levels.len() as u8 - 1);
         }
-        let row = decode(lattice, &coded);
-        let found = search(lattice, &row, None, SearchOptions { beside_ggml: false, ..Default::default() });
-        assert_eq!(decode(lattice, &found), row, "{}", lattice.block.name);
+        let row = decode(codec, &coded);
+        let found = search(codec, &row, None, SearchOptions { beside_ggml: false, ..Default::default() });
+        assert_eq!(decode(codec, &found), row, "{}", codec.block.name);
     }
 }
 
@@ -177,12 +173,12 @@ fn rows_on_the_lattice_come_back_exactly() {
 fn importance_moves_the_error_to_where_it_does_not_count() {
     let row: Vec<f32> = (0..COLUMNS).map(|j| (j as f32 * 1.7).sin() + (j as f32 * 0.3).cos()).collect();
     let importance: Vec<f32> = (0..COLUMNS).map(|j| if j % 4 == 0 { 100.0 } else { 1.0 }).collect();
-    for lattice in lattices() {
+    for codec in codecs() {
         let error = |importance: Option<&[f32]>| -> f32 {
-            let decoded = decode(lattice, &search(lattice, &row, importance, SearchOptions::default()));
+            let decoded = decode(codec, &search(codec, &row, importance, SearchOptions::default()));
             decoded.iter().zip(&row).step_by(4).map(|(y, x)| (y - x) * (y - x)).sum()
         };
         let (weighted, even) = (error(Some(&importance)), error(None));
-        assert!(weighted < even, "{}: {weighted} against {even}", lattice.block.name);
+        assert!(weighted < even, "{}: {weighted} against {even}", codec.block.name);
     }
 }

@@ -1,7 +1,7 @@
 //! Codes of several weights against the decoders of their types.
 
 use kquant_kernels::block::by_name;
-use kquant_kernels::lattice::{Lattice, Vectors};
+use kquant_kernels::codec::{Codec, VectorCodec};
 
 const TYPES: [&str; 7] = ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"];
 const BLOCKS: usize = 600;
@@ -23,22 +23,21 @@ fn blocks(name: &str, bytes: usize) -> Vec<u8> {
 fn every_block_is_a_row_of_codes_and_back() {
     for name in TYPES {
         let block = by_name(name).unwrap();
-        assert!(Lattice::of(block).is_none());
-        let lattice = &Vectors::of(block).unwrap().lattice;
+        assert!(Codec::of(block).is_none());
+        let codec = &VectorCodec::of(block).unwrap().codec;
         let bytes = blocks(name, block.bytes);
         let columns = BLOCKS * block.elements;
-        let coded = lattice.read(&bytes, columns);
+        let coded = codec.read(&bytes, columns);
         let (mut decoded, mut row) = (vec![0.0; columns], vec![f32::NAN; columns]);
         (block.decode)(&bytes, &mut decoded);
-        lattice.decode(&coded, &mut row);
+        codec.decode(&coded, &mut row);
         let bits = |row: &[f32]| row.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         assert!(bits(&row) == bits(&decoded), "{name}");
         let mut written = vec![0xa5; bytes.len()];
-        lattice.write(&coded, &mut written);
+        codec.write(&coded, &mut written);
         assert!(written == bytes, "{name}");
-        let legal =
-            |x: &i16| lattice.scales.contains(x) && (x - lattice.scales.start()) % lattice.scale_step == 0;
+        let legal = |x: &i16| codec.scales.contains(x) && (x - codec.scales.start()) % codec.scale_step == 0;
         assert!(coded.scales.iter().all(legal), "{name}");
     }
-    assert!(Vectors::of(by_name("Q4_K").unwrap()).is_none());
+    assert!(VectorCodec::of(by_name("Q4_K").unwrap()).is_none());
 }

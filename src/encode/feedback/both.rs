@@ -12,7 +12,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kquant_kernels::lattice::Lattice;
+use kquant_kernels::codec::Codec;
 use kquant_kernels::linalg::View;
 use rayon::prelude::*;
 
@@ -38,7 +38,7 @@ pub struct BothSides<'a> {
     /// The inputs' Hessian that decides, if it is not the training one.
     pub held_out: Option<&'a Hessian>,
     /// Of the type.
-    pub lattice: &'static Lattice,
+    pub codec: &'static Codec,
     /// What is to be encoded, `[rows][columns]`.
     pub targets: &'a [f32],
     /// How rows are encoded.
@@ -70,7 +70,7 @@ impl BothSides<'_> {
     pub fn encode(&self, out: &mut [u8]) -> Option<Losses> {
         let (columns, rows) = (self.inputs.columns, self.outputs.columns);
         assert!(self.targets.len() == rows * columns, "{} targets for {rows} rows", self.targets.len());
-        let row_bytes = columns / self.lattice.block.elements * self.lattice.block.bytes;
+        let row_bytes = columns / self.codec.block.elements * self.codec.block.bytes;
         let mut work =
             Work { job: self, columns, row_bytes, errors: vec![0.0; self.targets.len()], loss: 0.0 };
         let mut losses = Losses::default();
@@ -144,9 +144,9 @@ impl Work<'_> {
     /// Rows encoded towards `targets`, and what they lose; improved from the `present` ones if there are some,
     /// without losses.
     fn encode_targets(&self, targets: &[f32], present: Option<&[u8]>) -> (Vec<u8>, Vec<Losses>) {
-        let BothSides { inputs: feedback, held_out, lattice, options, .. } = *self.job;
+        let BothSides { inputs: feedback, held_out, codec, options, .. } = *self.job;
         let mut bytes = vec![0; targets.len() / self.columns * self.row_bytes];
-        let rows = RowEncoder { feedback, held_out, lattice, options, present };
+        let rows = RowEncoder { feedback, held_out, codec, options, present };
         let losses = rows.encode(targets, &mut bytes);
         (bytes, losses)
     }
@@ -169,7 +169,7 @@ impl Work<'_> {
         let mut errors = vec![0.0; weights.len()];
         let rows = errors.par_chunks_exact_mut(self.columns).zip(weights.par_chunks_exact(self.columns));
         rows.zip(bytes.par_chunks_exact(self.row_bytes)).for_each(|((errors, weights), bytes)| {
-            (self.job.lattice.block.decode)(bytes, errors);
+            (self.job.codec.block.decode)(bytes, errors);
             errors.iter_mut().zip(weights).for_each(|(error, weight)| *error -= weight);
         });
         errors

@@ -1,7 +1,7 @@
 //! `A = U D U'` with U unit upper triangular, block by block from the last to the first: reverse Cholesky without
 //! square roots.
 
-use kquant_kernels::gptq::{LANES, Lanes, Tiles, factor_block, substitute, subtract_outer};
+use kquant_kernels::feedback::{LANES, Lanes, Tiles, factor_block, substitute, subtract_outer};
 use kquant_kernels::linalg::{View, ViewMut, gemm};
 use rayon::prelude::*;
 

@@ -1,6 +1,6 @@
 //! A damped Hessian and its factors.
 
-use kquant_kernels::gptq::{LANES, Lanes, Tiles, substitute};
+use kquant_kernels::feedback::{LANES, Lanes, Tiles, substitute};
 use kquant_kernels::linalg::{View, ViewMut, gemm};
 use rayon::prelude::*;
 use thiserror::Error;

@@ -1,6 +1,6 @@
 //! Losses on the statistics that decide: held-out ones when there are any.
 
-use kquant_kernels::gptq::{LANES, Lanes, dot};
+use kquant_kernels::feedback::{LANES, Lanes, dot};
 use kquant_kernels::linalg::{View, ViewMut, gemm};
 use rayon::prelude::*;
 

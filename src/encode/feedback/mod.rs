@@ -17,7 +17,7 @@
 //! order of falling activation.
 
 use kquant_kernels::block::BlockType;
-use kquant_kernels::lattice::{Lattice, UNIT, Vectors};
+use kquant_kernels::codec::{Codec, UNIT, VectorCodec};
 
 mod both;
 mod factor;
@@ -42,15 +42,15 @@ pub use hessian::Hessian;
 pub use options::{Options, Start};
 pub use run::{Losses, encode};
 
-/// The lattice of `block`, if feedback is of use there: neither for types so fine that it brings nothing (Q8_0) nor for
+/// The codec of `block`, if feedback is of use there: neither for types so fine that it brings nothing (Q8_0) nor for
 /// scales that are not f16.
-pub fn lattice_for(block: &BlockType) -> Option<&'static Lattice> {
+pub fn codec_for(block: &BlockType) -> Option<&'static Codec> {
     const WITHOUT: [&str; 3] = ["Q8_0", "MXFP4", "NVFP4"];
-    let scalar = Lattice::of(block).filter(|_| !WITHOUT.contains(&block.name));
-    scalar.or_else(|| Vectors::of(block).map(|vectors| &vectors.lattice))
+    let scalar = Codec::of(block).filter(|_| !WITHOUT.contains(&block.name));
+    scalar.or_else(|| VectorCodec::of(block).map(|vectors| &vectors.codec))
 }
 
 /// Columns that a type rounds together: what [`Feedback::arrange`] wants to know.
 pub fn unit_of(block: &BlockType) -> usize {
-    if Vectors::of(block).is_some() { UNIT } else { 1 }
+    if VectorCodec::of(block).is_some() { UNIT } else { 1 }
 }

@@ -1,6 +1,6 @@
 //! Sequential rounding of a tile: each column to the code nearest to what makes up for the errors before it.
 
-use kquant_kernels::gptq::{Coding, LANES, Lanes, Rounded, Tiles, round, round_vectors};
+use kquant_kernels::feedback::{Coding, LANES, Lanes, Rounded, Tiles, round, round_vectors};
 use kquant_kernels::linalg::View;
 
 use super::tile::{BATCH, Shared, Strip, Tile, set_strip, strip};
@@ -19,9 +19,9 @@ pub(super) struct Candidate {
 impl Candidate {
     /// Rounds `targets` on the grids of `codings`, both by strip.
     pub(super) fn new(shared: &Shared, targets: &[&[Lanes]], codings: &[&Coding]) -> Self {
-        let (feedback, lattice) = (shared.feedback, shared.lattice);
+        let (feedback, codec) = (shared.feedback, shared.codec);
         let (n, strips) = (feedback.columns, targets.len());
-        let grids: Vec<_> = codings.iter().map(|coding| coding.grid(lattice)).collect();
+        let grids: Vec<_> = codings.iter().map(|coding| coding.grid(codec)).collect();
         let mut candidate = Self {
             codes: vec![vec![[0; LANES]; n]; strips],
             errors: vec![[0.0; LANES]; n * strips],
@@ -56,7 +56,7 @@ impl Candidate {
                         let factors = (&within, &feedback.pivots[first..first + b]);
                         round_vectors(vectors, factors, &x, &mut rounded);
                     }
-                    None => round(lattice, &within, &x, &mut rounded),
+                    None => round(codec, &within, &x, &mut rounded),
                 }
                 set_strip(batch, strips, s, &errors);
                 for (codes, &j) in codes.iter().zip(columns) {

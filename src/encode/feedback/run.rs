@@ -1,8 +1,8 @@
 //! The encoder: starts, passes, rounds, and the choice among what they gave.
 
-use kquant_kernels::gptq::{Coding, LANES};
+use kquant_kernels::codec::Codec;
+use kquant_kernels::feedback::{Coding, LANES};
 use kquant_kernels::isa::Isa;
-use kquant_kernels::lattice::Lattice;
 use rayon::prelude::*;
 
 use super::judge::Judge;
@@ -61,12 +61,12 @@ impl Losses {
 pub fn encode(
     feedback: &Feedback,
     held_out: Option<&Hessian>,
-    lattice: &'static Lattice,
+    codec: &'static Codec,
     targets: &[f32],
     options: &Options,
     out: &mut [u8],
 ) -> Losses {
-    let rows = RowEncoder { feedback, held_out, lattice, options, present: None };
+    let rows = RowEncoder { feedback, held_out, codec, options, present: None };
     let mut total = Losses::default();
     rows.encode(targets, out).iter().for_each(|row| total.add(row));
     total
@@ -77,7 +77,7 @@ pub fn encode(
 pub(super) struct RowEncoder<'a> {
     pub(super) feedback: &'a Feedback,
     pub(super) held_out: Option<&'a Hessian>,
-    pub(super) lattice: &'static Lattice,
+    pub(super) codec: &'static Codec,
     pub(super) options: &'a Options,
     /// The rows as they are encoded now, if they are: scales start from there and not from a search, and the caller judges.
     pub(super) present: Option<&'a [u8]>,
@@ -86,12 +86,12 @@ pub(super) struct RowEncoder<'a> {
 impl RowEncoder<'_> {
     /// [`encode`], with the losses row by row; none of rows that are encoded already.
     pub(super) fn encode(&self, targets: &[f32], out: &mut [u8]) -> Vec<Losses> {
-        let Self { feedback, held_out, lattice, options, present } = *self;
+        let Self { feedback, held_out, codec, options, present } = *self;
         let n = feedback.columns;
-        let row_bytes = n / lattice.block.elements * lattice.block.bytes;
+        let row_bytes = n / codec.block.elements * codec.block.bytes;
         let rows = targets.len() / n;
-        assert!(n.is_multiple_of(lattice.block.elements), "rows of {n} are no whole blocks");
-        let unit = super::unit_of(lattice.block);
+        assert!(n.is_multiple_of(codec.block.elements), "rows of {n} are no whole blocks");
+        let unit = super::unit_of(codec.block);
         assert!(feedback.unit.is_multiple_of(unit), "columns go {} by {0}, not by {unit}", feedback.unit);
         assert!(
             targets.len() == rows * n && out.len() == rows * row_bytes,
@@ -100,7 +100,7 @@ impl RowEncoder<'_> {
         );
         assert!(held_out.is_none_or(|h| h.mean.len() == n * n), "the held-out Hessian has other columns");
         let job = Job {
-            shared: Shared::new(feedback, lattice),
+            shared: Shared::new(feedback, codec),
             weights: Weights::new(feedback),
             judge: present.is_none().then(|| Judge::new(feedback, held_out)),
             options,
@@ -140,7 +140,7 @@ impl Job<'_> {
         let mut best = first.clone().map(|losses| Best { losses, codings: tile.codings() });
         for (i, &start) in self.options.starts.iter().enumerate() {
             if i > 0 {
-                tile.try_grids(&self.weights.search(self.shared.lattice, start, targets));
+                tile.try_grids(&self.weights.search(self.shared.codec, start, targets));
             } else {
                 tile.round_again();
             }
@@ -164,7 +164,7 @@ impl Job<'_> {
             best.map_or_else(|| (tile.codings(), None), |best| (best.codings, Some(best.losses)));
         let row_bytes = out.len() / (targets.len() / self.shared.feedback.columns);
         for (r, out) in out.chunks_exact_mut(row_bytes).enumerate() {
-            self.shared.lattice.write(&codings[r / LANES].row(r % LANES), out);
+            self.shared.codec.write(&codings[r / LANES].row(r % LANES), out);
         }
         first.zip(losses).map_or_else(Vec::new, |(first, losses)| self.report(targets, &first, &losses))
     }
@@ -172,16 +172,16 @@ impl Job<'_> {
     /// The rows as they are, or as the first start codes them. What the first rounding makes of them is taken whatever they
     /// lose under the damped Hessian.
     fn start(&self, targets: &[f32], present: Option<&[u8]>) -> Tile<'_> {
-        let (n, lattice) = (self.shared.feedback.columns, self.shared.lattice);
+        let (n, codec) = (self.shared.feedback.columns, self.shared.codec);
         let first = self.options.starts.first().copied().unwrap_or(super::Start::Importance);
-        let row_bytes = n / lattice.block.elements * lattice.block.bytes;
+        let row_bytes = n / codec.block.elements * codec.block.bytes;
         let coding = |rows: &[u8]| {
-            let rows: Vec<_> = rows.chunks_exact(row_bytes).map(|row| lattice.read(row, n)).collect();
-            Coding::of_rows(lattice, n, &rows)
+            let rows: Vec<_> = rows.chunks_exact(row_bytes).map(|row| codec.read(row, n)).collect();
+            Coding::of_rows(codec, n, &rows)
         };
         let codings = match present {
             Some(rows) => rows.chunks(LANES * row_bytes).map(coding).collect(),
-            None => self.weights.search(lattice, first, targets),
+            None => self.weights.search(codec, first, targets),
         };
         let strips: Vec<Strip> = targets
             .chunks(LANES * n)
@@ -191,7 +191,7 @@ impl Job<'_> {
         let mut tile = Tile { shared: &self.shared, errors: vec![[0.0; LANES]; n * strips.len()], strips };
         let count = tile.strips.len();
         for (s, strip) in tile.strips.iter().enumerate() {
-            set_strip(&mut tile.errors, count, s, &strip.errors(lattice));
+            set_strip(&mut tile.errors, count, s, &strip.errors(codec));
         }
         tile
     }
@@ -226,7 +226,7 @@ impl Job<'_> {
 
     /// Losses of the type's own encoder on every eighth row, side by side, by strip; none if it has no encoder.
     fn ggml_losses(&self, targets: &[f32]) -> Option<Vec<[f64; LANES]>> {
-        let (n, block) = (self.shared.feedback.columns, self.shared.lattice.block);
+        let (n, block) = (self.shared.feedback.columns, self.shared.codec.block);
         let (encode, judge) = (block.encode?, self.judge?);
         let strips = (targets.len() / n).div_ceil(SAMPLED * LANES);
         let mut errors = vec![[0.0; LANES]; n * strips];

@@ -1,8 +1,9 @@
 //! Where rows start from: the codes of the search for scales.
 
-use kquant_kernels::gptq::{Coding, LANES};
+use kquant_kernels::codec;
+use kquant_kernels::codec::{Codec, Coded, Magnitude, SearchOptions, VectorCodec};
+use kquant_kernels::feedback::{Coding, LANES};
 use kquant_kernels::isa::Isa;
-use kquant_kernels::lattice::{self, Coded, Lattice, Magnitude, SearchOptions, Vectors};
 
 use super::{Feedback, Start};
 
@@ -22,7 +23,7 @@ impl<'a> Weights<'a> {
     }
 
     /// Codes `targets` `[rows][n]`, any number of rows, as strips of 32.
-    pub(super) fn search(&self, lattice: &Lattice, start: Start, targets: &[f32]) -> Vec<Coding> {
+    pub(super) fn search(&self, codec: &Codec, start: Start, targets: &[f32]) -> Vec<Coding> {
         let n = self.importance.len();
         let (weights, magnitude) = match start {
             Start::Importance => (self.importance, Magnitude::Ignored),
@@ -32,25 +33,25 @@ impl<'a> Weights<'a> {
         };
         // What rounding makes of the codes is far better than either; ggml's would cost most of the time.
         let options = SearchOptions { magnitude, beside_ggml: false };
-        let is_scalar = Vectors::of(lattice.block).is_none();
+        let is_scalar = VectorCodec::of(codec.block).is_none();
         let search = |row: &[f32]| {
             if is_scalar {
-                lattice::search(lattice, row, Some(weights), options)
+                codec::search(codec, row, Some(weights), options)
             } else {
-                encoded(lattice, row, weights)
+                encoded(codec, row, weights)
             }
         };
         let strips = targets.chunks(LANES * n);
         strips
-            .map(|rows| Coding::of_rows(lattice, n, &rows.chunks_exact(n).map(search).collect::<Vec<_>>()))
+            .map(|rows| Coding::of_rows(codec, n, &rows.chunks_exact(n).map(search).collect::<Vec<_>>()))
             .collect()
     }
 }
 
 /// A row as the type's own encoder codes it: there is no other search for codes that stand for several weights.
-fn encoded(lattice: &Lattice, row: &[f32], weights: &[f32]) -> Coded {
-    let Some(encode) = lattice.block.encode else { return Coded::zeros(lattice, row.len()) };
-    let mut bytes = vec![0; row.len() / lattice.block.elements * lattice.block.bytes];
+fn encoded(codec: &Codec, row: &[f32], weights: &[f32]) -> Coded {
+    let Some(encode) = codec.block.encode else { return Coded::zeros(codec, row.len()) };
+    let mut bytes = vec![0; row.len() / codec.block.elements * codec.block.bytes];
     encode(Isa::current(), row, Some(weights), &mut bytes);
-    lattice.read(&bytes, row.len())
+    codec.read(&bytes, row.len())
 }

@@ -1,6 +1,6 @@
 //! Sweeps over the columns: scales, or codes, block by block, each at the gradient of what the blocks before it became.
 
-use kquant_kernels::gptq::{
+use kquant_kernels::feedback::{
     Descent, Grid, LANES, Lanes, Superblock, Tiles, descend, descend_vectors, group_sums, refit, rescale,
     values,
 };
@@ -11,7 +11,7 @@ use super::tile::{BATCH, Shared, Strip, Tile, set_strip, strip};
 impl Tile<'_> {
     /// Fits `d`, `dmin`, integer scales and offsets of every superblock to the codes as they are.
     pub(super) fn fit_scales(&mut self) {
-        let (n, size) = (self.shared.feedback.columns, self.shared.lattice.superblock);
+        let (n, size) = (self.shared.feedback.columns, self.shared.codec.superblock);
         let span = size.max(BATCH / size * size);
         for first in (0..n).step_by(span) {
             let span = Span::new(self.shared, first, span.min(n - first));
@@ -23,7 +23,7 @@ impl Tile<'_> {
     /// Offers every code the one that is best with all others fixed.
     pub(super) fn improve_codes(&mut self) {
         let (n, shared) = (self.shared.feedback.columns, self.shared);
-        let grids: Vec<_> = self.strips.iter().map(|strip| strip.coding.grid(shared.lattice)).collect();
+        let grids: Vec<_> = self.strips.iter().map(|strip| strip.coding.grid(shared.codec)).collect();
         for first in (0..n).step_by(BATCH) {
             let span = Span::new(shared, first, BATCH.min(n - first));
             let hessian = &shared.feedback.hessian[first * n + first..];
@@ -82,7 +82,7 @@ impl<'a> Span<'a> {
 
     /// What the span's superblocks are fitted with.
     fn blocks(&self) -> Vec<Block> {
-        let (size, group) = (self.shared.lattice.superblock, self.shared.lattice.group);
+        let (size, group) = (self.shared.codec.superblock, self.shared.codec.group);
         let n = self.shared.feedback.columns;
         let end = self.first + self.columns;
         let block = |first: usize| {
@@ -99,8 +99,8 @@ impl<'a> Span<'a> {
 
     /// Fits the superblocks one after the other; `gradient` and `errors` are those of the span's columns.
     fn fit(&self, blocks: &[Block], strip: &mut Strip, mut gradient: Vec<Lanes>, errors: &mut [Lanes]) {
-        let lattice = self.shared.lattice;
-        let (size, groups) = (lattice.superblock, lattice.superblock / lattice.group);
+        let codec = self.shared.codec;
+        let (size, groups) = (codec.superblock, codec.superblock / codec.group);
         let mut changes = vec![[0.0; LANES]; size];
         for (b, Block { h, sums, later: later_rows }) in blocks.iter().enumerate() {
             let (start, first) = (b * size, self.first + b * size);
@@ -117,12 +117,10 @@ impl<'a> Span<'a> {
                 offsets: &mut strip.coding.offsets[superblock * groups..][..groups],
             };
             let mut gain = [0.0; LANES];
-            for gains in
-                [refit(lattice, &mut block), rescale(lattice, &mut block), refit(lattice, &mut block)]
-            {
+            for gains in [refit(codec, &mut block), rescale(codec, &mut block), refit(codec, &mut block)] {
                 gain.iter_mut().zip(gains).for_each(|(gain, g)| *gain += f64::from(g));
             }
-            values(lattice, &block, &mut changes);
+            values(codec, &block, &mut changes);
             let targets = &strip.targets[first..first + size];
             for ((change, error), target) in changes.iter_mut().zip(&mut errors[start..]).zip(targets) {
                 for l in 0..LANES {
@@ -149,7 +147,7 @@ impl<'a> Span<'a> {
         };
         let gain = match self.shared.vectors {
             Some(vectors) => descend_vectors(vectors, &mut block),
-            None => descend(self.shared.lattice, &mut block),
+            None => descend(self.shared.codec, &mut block),
         };
         strip.loss.iter_mut().zip(gain).for_each(|(loss, gain)| *loss += f64::from(gain));
     }

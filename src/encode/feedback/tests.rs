@@ -1,5 +1,5 @@
 use kquant_kernels::block::by_name;
-use kquant_kernels::lattice::Lattice;
+use kquant_kernels::codec::Codec;
 use kquant_kernels::linalg::{View, ViewMut, gemm};
 
 use super::*;
@@ -71,9 +71,9 @@ pub(super) fn weights(rows: usize, columns: usize) -> Vec<f32> {
     (0..rows * columns).map(|_| 0.02 * noise.heavy()).collect()
 }
 
-pub(super) fn lattice(name: &str) -> &'static Lattice {
+pub(super) fn codec(name: &str) -> &'static Codec {
     let block = by_name(name).unwrap();
-    lattice_for(block).or_else(|| Lattice::of(block)).unwrap()
+    codec_for(block).or_else(|| Codec::of(block)).unwrap()
 }
 
 pub(super) fn feedback(hessian: &Hessian) -> Feedback {
@@ -87,32 +87,32 @@ pub(super) fn feedback_for(name: &str, hessian: &Hessian) -> Feedback {
 }
 
 /// Types whose codes stand for several weights.
-const VECTORS: [&str; 7] = ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"];
+const VECTOR_CODECS: [&str; 7] = ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"];
 
 fn encoded(
     feedback: &Feedback,
     held_out: Option<&Hessian>,
-    lattice: &'static Lattice,
+    codec: &'static Codec,
     targets: &[f32],
     options: &Options,
 ) -> (Vec<u8>, Losses) {
     let rows = targets.len() / feedback.columns();
-    let mut bytes = vec![0; rows * feedback.columns() / lattice.block.elements * lattice.block.bytes];
-    let losses = encode(feedback, held_out, lattice, targets, options, &mut bytes);
+    let mut bytes = vec![0; rows * feedback.columns() / codec.block.elements * codec.block.bytes];
+    let losses = encode(feedback, held_out, codec, targets, options, &mut bytes);
     (bytes, losses)
 }
 
 /// `count` weights out of `bytes`.
-pub(super) fn decoded(lattice: &Lattice, bytes: &[u8], count: usize) -> Vec<f32> {
+pub(super) fn decoded(codec: &Codec, bytes: &[u8], count: usize) -> Vec<f32> {
     let mut decoded = vec![0.0; count];
-    (lattice.block.decode)(bytes, &mut decoded);
+    (codec.block.decode)(bytes, &mut decoded);
     decoded
 }
 
 /// `e H e'` of every row.
-fn losses(hessian: &Hessian, lattice: &Lattice, bytes: &[u8], targets: &[f32]) -> Vec<f64> {
+fn losses(hessian: &Hessian, codec: &Codec, bytes: &[u8], targets: &[f32]) -> Vec<f64> {
     let n = hessian.columns;
-    let decoded = decoded(lattice, bytes, targets.len());
+    let decoded = decoded(codec, bytes, targets.len());
     let rows = decoded.chunks_exact(n).zip(targets.chunks_exact(n));
     rows.map(|(decoded, row)| {
         let e: Vec<f64> = decoded.iter().zip(row).map(|(a, b)| f64::from(a - b)).collect();
@@ -132,9 +132,9 @@ fn feedback_beats_the_type_s_own_encoder_by_far() {
         "MXFP4", "NVFP4",
     ];
     for name in types {
-        let lattice = lattice(name);
-        let (bytes, sums) = encoded(&feedback, Some(&held_out), lattice, &targets, &Options::default());
-        let total: f64 = losses(&held_out, lattice, &bytes, &targets).iter().sum();
+        let codec = codec(name);
+        let (bytes, sums) = encoded(&feedback, Some(&held_out), codec, &targets, &Options::default());
+        let total: f64 = losses(&held_out, codec, &bytes, &targets).iter().sum();
         assert!((total / sums.result - 1.0).abs() < 1e-3, "{name}: {total} is not {}", sums.result);
         let (search, result) = (sums.search / sums.ggml(), sums.result / sums.ggml());
         // ggml's is an estimate from five rows.
@@ -147,16 +147,16 @@ fn codes_of_several_weights_get_feedback_too() {
     let source = Source::new(768);
     let (train, held_out) = (source.hessian(4096, 1), source.hessian(4096, 2));
     let targets = weights(40, 768);
-    for name in VECTORS {
-        let (feedback, lattice) = (feedback_for(name, &train), lattice(name));
+    for name in VECTOR_CODECS {
+        let (feedback, codec) = (feedback_for(name, &train), codec(name));
         assert!(feedback.order.as_chunks::<8>().0.iter().all(|unit| (1..8).all(|i| unit[i] == unit[0] + i)));
-        let (bytes, sums) = encoded(&feedback, Some(&held_out), lattice, &targets, &Options::default());
-        let total: f64 = losses(&held_out, lattice, &bytes, &targets).iter().sum();
+        let (bytes, sums) = encoded(&feedback, Some(&held_out), codec, &targets, &Options::default());
+        let total: f64 = losses(&held_out, codec, &bytes, &targets).iter().sum();
         assert!((total / sums.result - 1.0).abs() < 1e-3, "{name}: {total} is not {}", sums.result);
         assert!(sums.result < 0.42 * sums.ggml(), "{name}: {}", sums.result / sums.ggml());
-        let coded = lattice.read(&bytes[..bytes.len() / 40], 768);
+        let coded = codec.read(&bytes[..bytes.len() / 40], 768);
         let mut written = vec![0; bytes.len() / 40];
-        lattice.write(&coded, &mut written);
+        codec.write(&coded, &mut written);
         assert!(written == bytes[..bytes.len() / 40], "{name}");
     }
 }
@@ -186,7 +186,7 @@ fn every_pass_helps_on_the_statistics_it_sees() {
     ];
     for name in ["Q4_K", "Q3_K", "IQ4_XS", "Q4_0", "IQ1_M", "IQ2_XS", "IQ3_XXS"] {
         let feedback = feedback_for(name, &train);
-        let result = |options: &Options| encoded(&feedback, None, lattice(name), &targets, options).1.result;
+        let result = |options: &Options| encoded(&feedback, None, codec(name), &targets, options).1.result;
         let results: Vec<f64> = steps.iter().map(result).collect();
         assert!(results.windows(2).all(|w| w[1] < w[0]), "{name}: {results:?}");
     }
@@ -201,21 +201,21 @@ fn no_row_is_judged_worse_than_its_search() {
     for name in ["Q4_K", "Q2_K", "Q5_0", "IQ2_XXS"] {
         let feedback = feedback_for(name, &train);
         let search = Options { passes: 0, rounds: 0, starts: &[Start::Importance], ..Options::default() };
-        let lattice = lattice(name);
-        let (bytes, sums) = encoded(&feedback, Some(&held_out), lattice, &targets, &Options::default());
+        let codec = codec(name);
+        let (bytes, sums) = encoded(&feedback, Some(&held_out), codec, &targets, &Options::default());
         let weights = start::Weights::new(&feedback);
-        let coded = weights.search(lattice, Start::Importance, &targets);
+        let coded = weights.search(codec, Start::Importance, &targets);
         let mut searched = vec![0; bytes.len()];
         for (r, out) in searched.chunks_exact_mut(bytes.len() / 48).enumerate() {
-            lattice.write(&coded[r / 32].row(r % 32), out);
+            codec.write(&coded[r / 32].row(r % 32), out);
         }
-        let searched = losses(&held_out, lattice, &searched, &targets);
-        let results = losses(&held_out, lattice, &bytes, &targets);
+        let searched = losses(&held_out, codec, &searched, &targets);
+        let results = losses(&held_out, codec, &bytes, &targets);
         assert!((searched.iter().sum::<f64>() / sums.search - 1.0).abs() < 1e-3);
         for (result, search) in results.iter().zip(&searched) {
             assert!(*result <= search * 1.0001, "{name}: {result} after {search}");
         }
-        let (_, rounded) = encoded(&feedback, Some(&held_out), lattice, &targets, &search);
+        let (_, rounded) = encoded(&feedback, Some(&held_out), codec, &targets, &search);
         assert_eq!((rounded.rows, rounded.search), (48, sums.search));
     }
 }
@@ -229,7 +229,7 @@ fn bytes_depend_on_neither_threads_nor_neighbours() {
         let feedback = feedback_for(name, &train);
         let encode = |threads: usize, targets: &[f32]| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| encoded(&feedback, Some(&held_out), lattice(name), targets, &Options::default()))
+            pool.install(|| encoded(&feedback, Some(&held_out), codec(name), targets, &Options::default()))
         };
         let (bytes, sums) = encode(1, &targets);
         for threads in [2, 5] {
@@ -302,21 +302,21 @@ fn columns_that_never_are_active_are_rounded_all_the_same() {
     }
     let (feedback, targets) = (feedback(&train), weights(33, 512));
     for name in ["Q4_K", "Q3_K"] {
-        let lattice = lattice(name);
-        let (bytes, sums) = encoded(&feedback, None, lattice, &targets, &Options::default());
+        let codec = codec(name);
+        let (bytes, sums) = encoded(&feedback, None, codec, &targets, &Options::default());
         assert!(sums.result < 0.3 * sums.ggml());
         for (bytes, row) in bytes.chunks_exact(bytes.len() / 33).zip(targets.chunks_exact(512)) {
-            let coded = lattice.read(bytes, 512);
+            let coded = codec.read(bytes, 512);
             let (mut total, mut least) = (0.0, 0.0);
             for j in (0..512).filter(|&j| dead(j)) {
                 let value = |code: u8| {
-                    let (s, g) = (j / lattice.superblock, j / lattice.group);
+                    let (s, g) = (j / codec.superblock, j / codec.group);
                     let step = coded.d[s] * f32::from(coded.scales[g]);
-                    step * lattice.levels[usize::from(code)] - coded.dmin[s] * f32::from(coded.offsets[g])
+                    step * codec.levels[usize::from(code)] - coded.dmin[s] * f32::from(coded.offsets[g])
                 };
                 let error = |code: u8| (value(code) - row[j]).powi(2);
                 total += error(coded.codes[j]);
-                least += (0..lattice.levels.len() as u8).map(error).fold(f32::MAX, f32::min);
+                least += (0..codec.levels.len() as u8).map(error).fold(f32::MAX, f32::min);
             }
             assert!(total <= least * 1.1, "{name}: {total}, could be {least}");
         }
@@ -329,7 +329,7 @@ fn a_hessian_of_too_few_tokens_still_serves() {
     let train = source.hessian(100, 1);
     let (feedback, targets) = (feedback(&train), weights(20, 512));
     assert_eq!(feedback.damping().mean, 0.3);
-    let (_, sums) = encoded(&feedback, None, lattice("Q4_K"), &targets, &Options::default());
+    let (_, sums) = encoded(&feedback, None, codec("Q4_K"), &targets, &Options::default());
     assert!(sums.result < 0.5 * sums.search);
 }
 
@@ -361,7 +361,7 @@ fn a_diagonal_hessian_gives_what_search_gives_or_better() {
     let train = Hessian { columns: n, mean, tokens: 1 << 20 };
     let (feedback, targets) = (feedback(&train), weights(40, n));
     for name in ["Q4_K", "Q3_K", "Q6_K", "Q4_0"] {
-        let (_, sums) = encoded(&feedback, None, lattice(name), &targets, &Options::default());
+        let (_, sums) = encoded(&feedback, None, codec(name), &targets, &Options::default());
         assert!(sums.result <= sums.search, "{name}");
     }
 }
@@ -388,11 +388,11 @@ fn rows_of_zeros_and_of_spikes_stay_finite() {
     targets[512..768].fill(1e-30);
     targets[768..].iter_mut().enumerate().for_each(|(i, x)| *x = if i % 2 == 0 { 1e30 } else { -1e30 });
     let scalar = ["Q4_K", "Q3_K", "Q2_K", "Q6_K", "Q4_0", "Q4_1", "IQ4_XS", "MXFP4", "NVFP4"];
-    for name in scalar.into_iter().chain(VECTORS) {
+    for name in scalar.into_iter().chain(VECTOR_CODECS) {
         let feedback = feedback_for(name, &train);
-        let (bytes, _) = encoded(&feedback, None, lattice(name), &targets, &Options::default());
+        let (bytes, _) = encoded(&feedback, None, codec(name), &targets, &Options::default());
         let mut decoded = vec![0.0; targets.len()];
-        (lattice(name).block.decode)(&bytes, &mut decoded);
+        (codec(name).block.decode)(&bytes, &mut decoded);
         assert!(decoded[..768].iter().all(|x| x.is_finite()), "{name}");
         assert!(decoded[..256].iter().all(|&x| x.abs() < 1e-3), "{name}");
     }

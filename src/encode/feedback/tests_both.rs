@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use super::tests::{Source, decoded, feedback, feedback_for, lattice, weights};
+use super::tests::{Source, codec, decoded, feedback, feedback_for, weights};
 use super::*;
 
 const COLUMNS: usize = 256;
@@ -27,24 +27,24 @@ impl Case {
     }
 
     fn encode(&self, kind: &str, row_passes: usize, cancel: bool) -> Option<(Vec<u8>, Losses)> {
-        let lattice = lattice(kind);
+        let codec = codec(kind);
         let options = Options { row_passes, ..Options::default() };
         let both = BothSides {
             inputs: &self.inputs,
             outputs: &self.outputs,
             held_out: self.held_out.as_ref(),
-            lattice,
+            codec,
             targets: &self.targets,
             options: &options,
             cancel: &AtomicBool::new(cancel),
         };
-        let mut bytes = vec![0; ROWS * COLUMNS / lattice.block.elements * lattice.block.bytes];
+        let mut bytes = vec![0; ROWS * COLUMNS / codec.block.elements * codec.block.bytes];
         both.encode(&mut bytes).map(|losses| (bytes, losses))
     }
 
     /// `tr(H_O E H E')` by the mean of H_O's diagonal, on the Hessian that decides and the damped Fisher matrix.
     fn loss(&self, kind: &str, bytes: &[u8]) -> f64 {
-        let mut errors = decoded(lattice(kind), bytes, self.targets.len());
+        let mut errors = decoded(codec(kind), bytes, self.targets.len());
         errors.iter_mut().zip(&self.targets).for_each(|(e, w)| *e -= w);
         let judge = self.held_out.as_ref().map_or(&self.inputs.hessian, |held_out| &held_out.mean);
         let product =
@@ -73,10 +73,10 @@ fn fisher() -> Hessian {
 fn rows_make_up_for_each_other() {
     for kind in ["Q2_K", "Q3_K", "Q4_K", "IQ4_XS", "Q4_0", "IQ3_S"] {
         let case = Case::new(kind, &fisher());
-        let lattice = lattice(kind);
-        let mut alone = vec![0; ROWS * COLUMNS / lattice.block.elements * lattice.block.bytes];
+        let codec = codec(kind);
+        let mut alone = vec![0; ROWS * COLUMNS / codec.block.elements * codec.block.bytes];
         let options = Options::default();
-        encode(&case.inputs, case.held_out.as_ref(), lattice, &case.targets, &options, &mut alone);
+        encode(&case.inputs, case.held_out.as_ref(), codec, &case.targets, &options, &mut alone);
         let alone = case.loss(kind, &alone);
         let mut before = alone;
         for passes in 0..3 {
@@ -109,7 +109,7 @@ fn outputs_that_do_not_matter_together_change_nothing() {
     let case = Case::new("Q3_K", &unit);
     let mut alone = vec![0; ROWS * COLUMNS / 256 * 110];
     let options = Options::default();
-    encode(&case.inputs, case.held_out.as_ref(), lattice("Q3_K"), &case.targets, &options, &mut alone);
+    encode(&case.inputs, case.held_out.as_ref(), codec("Q3_K"), &case.targets, &options, &mut alone);
     assert!(case.encode("Q3_K", 0, false).unwrap().0 == alone);
 }
 

@@ -3,8 +3,8 @@
 //! What meets in matrix products is stored `[columns][strips]`, what only the strips' own loops touch strip by strip.
 //! No row sees another one, so that its bytes do not depend on its neighbours, nor on how wide tiles are.
 
-use kquant_kernels::gptq::{Coding, LANES, Lanes};
-use kquant_kernels::lattice::{Lattice, Vectors};
+use kquant_kernels::codec::{Codec, VectorCodec};
+use kquant_kernels::feedback::{Coding, LANES, Lanes};
 
 use super::Feedback;
 
@@ -17,9 +17,9 @@ const STRIPS: usize = 8;
 /// What all tiles of a tensor share.
 pub(super) struct Shared<'a> {
     pub(super) feedback: &'a Feedback,
-    pub(super) lattice: &'static Lattice,
+    pub(super) codec: &'static Codec,
     /// Where codes stand for several weights.
-    pub(super) vectors: Option<&'static Vectors>,
+    pub(super) vectors: Option<&'static VectorCodec>,
     /// `[n]`: the group of each column.
     pub(super) groups: Vec<usize>,
     /// `[n]`: the group of the column that is rounded k-th.
@@ -45,18 +45,18 @@ pub(super) struct Tile<'a> {
 }
 
 impl<'a> Shared<'a> {
-    pub(super) fn new(feedback: &'a Feedback, lattice: &'static Lattice) -> Self {
-        let groups: Vec<usize> = (0..feedback.columns).map(|j| j / lattice.group).collect();
+    pub(super) fn new(feedback: &'a Feedback, codec: &'static Codec) -> Self {
+        let groups: Vec<usize> = (0..feedback.columns).map(|j| j / codec.group).collect();
         let groups_in_order = feedback.order.iter().map(|&j| groups[j]).collect();
-        Self { feedback, lattice, vectors: Vectors::of(lattice.block), groups, groups_in_order }
+        Self { feedback, codec, vectors: VectorCodec::of(codec.block), groups, groups_in_order }
     }
 }
 
 impl Strip {
     /// The errors of its coding, `[n]`.
-    pub(super) fn errors(&self, lattice: &Lattice) -> Vec<Lanes> {
+    pub(super) fn errors(&self, codec: &Codec) -> Vec<Lanes> {
         let mut errors = vec![[0.0; LANES]; self.targets.len()];
-        self.coding.decode(lattice, &mut errors);
+        self.coding.decode(codec, &mut errors);
         for (error, target) in errors.iter_mut().zip(&self.targets) {
             for l in 0..LANES {
                 error[l] -= target[l];

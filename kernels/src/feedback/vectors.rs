@@ -5,8 +5,8 @@ use super::factor::factor_block;
 use super::level::{Levels, Table};
 use super::nearest::{Unit, centers, row};
 use super::{Descent, Grid, LANES, Lanes, Rounded, STEP, Tiles};
+use crate::codec::{UNIT, VectorCodec};
 use crate::isa::per_isa;
-use crate::lattice::{UNIT, Vectors};
 
 per_isa! {
     /// As [`round`](super::round()), unit after unit: each gets the points for which its columns' part of the loss is least, as far
@@ -17,7 +17,7 @@ per_isa! {
     ///
     /// When the lengths do not fit.
     pub fn round_vectors, round_vectors_on(
-        vectors: &Vectors,
+        vectors: &VectorCodec,
         factors: (&Tiles, &[f32]),
         x: &[Lanes],
         batch: &mut Rounded,
@@ -36,7 +36,7 @@ per_isa! {
     /// # Panics
     ///
     /// When the lengths do not fit.
-    pub fn descend_vectors, descend_vectors_on(vectors: &Vectors, block: &mut Descent) -> Lanes {
+    pub fn descend_vectors, descend_vectors_on(vectors: &VectorCodec, block: &mut Descent) -> Lanes {
         if vectors.width == UNIT {
             descend_with::<UNIT>(vectors, block)
         } else {
@@ -58,7 +58,7 @@ fn unit_sums(m: &Tiles, first: usize, x: &[Lanes], y: &[Lanes]) -> [Lanes; UNIT]
 
 #[inline(always)]
 fn round_with<const W: usize>(
-    vectors: &Vectors,
+    vectors: &VectorCodec,
     (feedback, pivots): (&Tiles, &[f32]),
     x: &[Lanes],
     batch: &mut Rounded,
@@ -108,8 +108,8 @@ fn round_with<const W: usize>(
 }
 
 #[inline(always)]
-fn descend_with<const W: usize>(vectors: &Vectors, block: &mut Descent) -> Lanes {
-    let levels = Table::of_levels(vectors.lattice.levels);
+fn descend_with<const W: usize>(vectors: &VectorCodec, block: &mut Descent) -> Lanes {
+    let levels = Table::of_levels(vectors.codec.levels);
     let mut changes: Vec<Lanes> = Vec::with_capacity(block.gradient.len());
     let mut gain = [0.0; LANES];
     for first in (0..block.gradient.len()).step_by(UNIT) {

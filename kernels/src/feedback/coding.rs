@@ -2,8 +2,8 @@
 
 use super::level::{Levels, with_levels};
 use super::{LANES, Lanes};
+use crate::codec::{Codec, Coded};
 use crate::isa::per_isa;
-use crate::lattice::{Coded, Lattice};
 
 /// The fields of 32 coded rows, one [`Lanes`] per place: [`Coded`] side by side, integers as the floats they are.
 #[derive(Debug, Clone)]
@@ -36,9 +36,9 @@ impl Coding {
     ///
     /// # Panics
     ///
-    /// When the rows are more, or not as long as `lattice` and `columns` say.
-    pub fn of_rows(lattice: &Lattice, columns: usize, rows: &[Coded]) -> Self {
-        let (superblocks, groups) = (columns / lattice.superblock, columns / lattice.group);
+    /// When the rows are more, or not as long as `codec` and `columns` say.
+    pub fn of_rows(codec: &Codec, columns: usize, rows: &[Coded]) -> Self {
+        let (superblocks, groups) = (columns / codec.superblock, columns / codec.group);
         let mut coding = Self {
             d: vec![[0.0; LANES]; superblocks],
             dmin: vec![[0.0; LANES]; superblocks],
@@ -78,8 +78,8 @@ impl Coding {
     }
 
     /// What the decoder makes of the scales.
-    pub fn grid(&self, lattice: &Lattice) -> Grid {
-        let shared = lattice.superblock / lattice.group;
+    pub fn grid(&self, codec: &Codec) -> Grid {
+        let shared = codec.superblock / codec.group;
         let product = |float: &[Lanes], integers: &[Lanes]| -> Vec<Lanes> {
             let float = |g: usize| float[g / shared];
             integers.iter().enumerate().map(|(g, x)| std::array::from_fn(|l| float(g)[l] * x[l])).collect()
@@ -91,8 +91,8 @@ impl Coding {
     }
 
     /// What the decoder returns, to the bit: `out` `[columns]`.
-    pub fn decode(&self, lattice: &Lattice, out: &mut [Lanes]) {
-        decode(lattice, &self.grid(lattice), &self.codes, out);
+    pub fn decode(&self, codec: &Codec, out: &mut [Lanes]) {
+        decode(codec, &self.grid(codec), &self.codes, out);
     }
 }
 
@@ -114,8 +114,8 @@ pub(super) fn select<T: Copy>(a: &mut [[T; LANES]], b: &[[T; LANES]], lanes: &[b
 }
 
 per_isa! {
-    fn decode, decode_on(lattice: &Lattice, grid: &Grid, codes: &[[u8; LANES]], out: &mut [Lanes]) {
-        with_levels!(lattice.levels, levels => decode_with(levels, lattice.group, grid, codes, out));
+    fn decode, decode_on(codec: &Codec, grid: &Grid, codes: &[[u8; LANES]], out: &mut [Lanes]) {
+        with_levels!(codec.levels, levels => decode_with(levels, codec.group, grid, codes, out));
     }
 }
 

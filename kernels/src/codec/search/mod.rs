@@ -8,7 +8,7 @@ mod superblock;
 
 use self::levels::AnyLevels;
 use self::superblock::{Scales, Superblock};
-use super::{Coded, Lattice};
+use super::{Codec, Coded};
 use crate::isa::{Isa, per_isa};
 
 /// Where the size of a weight counts besides the importance of its column: times `sqrt(sigma² + w²)`, sigma² the mean
@@ -55,27 +55,27 @@ const SUPERBLOCK: usize = 256;
 /// # Panics
 ///
 /// When the row is no whole number of blocks, or `importance` of another length.
-pub fn search(lattice: &Lattice, row: &[f32], importance: Option<&[f32]>, options: SearchOptions) -> Coded {
-    let mut coded = Coded::zeros(lattice, row.len());
-    let levels = AnyLevels::new(lattice.levels);
-    let weights = column_weights(lattice, row, importance, options.magnitude != Magnitude::Ignored);
+pub fn search(codec: &Codec, row: &[f32], importance: Option<&[f32]>, options: SearchOptions) -> Coded {
+    let mut coded = Coded::zeros(codec, row.len());
+    let levels = AnyLevels::new(codec.levels);
+    let weights = column_weights(codec, row, importance, options.magnitude != Magnitude::Ignored);
     let (mut x, mut a) = ([0.0; SUPERBLOCK], [0.0; SUPERBLOCK]);
-    let n = lattice.superblock;
+    let n = codec.superblock;
     for (s, (weights, row)) in weights.chunks_exact(n).zip(row.chunks_exact(n)).enumerate() {
         let Some(unit) = unit(row) else { continue };
         for j in 0..n {
             (x[j], a[j]) = (row[j] / unit, weights[j] as f32);
         }
-        let superblock = Superblock { lattice, x: &x[..n], weights: &a[..n], unit };
+        let superblock = Superblock { codec, x: &x[..n], weights: &a[..n], unit };
         let scales = best_scales(superblock, levels, &mut coded.codes[s * n..][..n]);
-        store(&scales, unit, s, lattice, &mut coded);
+        store(&scales, unit, s, codec, &mut coded);
     }
     if options.beside_ggml {
         let weights = match options.magnitude {
-            Magnitude::Searching => column_weights(lattice, row, importance, false),
+            Magnitude::Searching => column_weights(codec, row, importance, false),
             _ => weights,
         };
-        keep_better(lattice, row, importance, &weights, &mut coded);
+        keep_better(codec, row, importance, &weights, &mut coded);
     }
     coded
 }
@@ -110,12 +110,7 @@ per_isa! {
 /// # Panics
 ///
 /// When `importance` is of another length than the row.
-pub fn column_weights(
-    lattice: &Lattice,
-    row: &[f32],
-    importance: Option<&[f32]>,
-    magnitude: bool,
-) -> Vec<f64> {
+pub fn column_weights(codec: &Codec, row: &[f32], importance: Option<&[f32]>, magnitude: bool) -> Vec<f64> {
     let mut weights = match importance {
         Some(importance) => importance.iter().map(|&a| f64::from(a)).collect(),
         None => vec![1.0; row.len()],
@@ -123,7 +118,7 @@ pub fn column_weights(
     assert_eq!(weights.len(), row.len(), "importance of the row");
     let square = |w: f32| f64::from(w) * f64::from(w);
     let variance = row.iter().map(|&w| square(w)).sum::<f64>() / row.len() as f64;
-    for (weights, row) in weights.chunks_mut(lattice.superblock).zip(row.chunks(lattice.superblock)) {
+    for (weights, row) in weights.chunks_mut(codec.superblock).zip(row.chunks(codec.superblock)) {
         floor(weights);
         if magnitude && variance > 0.0 && variance.is_finite() {
             weights.iter_mut().zip(row).for_each(|(a, &w)| *a *= (variance + square(w)).sqrt());
@@ -160,42 +155,36 @@ fn unit(row: &[f32]) -> Option<f32> {
 }
 
 /// Puts the scales of superblock `s` into the row.
-fn store(scales: &Scales, unit: f32, s: usize, lattice: &Lattice, coded: &mut Coded) {
-    let groups = lattice.superblock / lattice.group;
-    coded.d[s] = lattice.float.nearest(scales.d * unit);
-    coded.dmin[s] = if lattice.offsets == (0..=0) { 0.0 } else { lattice.float.nearest(scales.dmin * unit) };
+fn store(scales: &Scales, unit: f32, s: usize, codec: &Codec, coded: &mut Coded) {
+    let groups = codec.superblock / codec.group;
+    coded.d[s] = codec.float.nearest(scales.d * unit);
+    coded.dmin[s] = if codec.offsets == (0..=0) { 0.0 } else { codec.float.nearest(scales.dmin * unit) };
     coded.scales[s * groups..][..groups].copy_from_slice(&scales.scales[..groups]);
     coded.offsets[s * groups..][..groups].copy_from_slice(&scales.offsets[..groups]);
 }
 
 /// Takes ggml's superblocks where their weighted error is less.
-fn keep_better(
-    lattice: &Lattice,
-    row: &[f32],
-    importance: Option<&[f32]>,
-    weights: &[f64],
-    coded: &mut Coded,
-) {
-    let Some(encode) = lattice.block.encode else { return };
-    let mut bytes = vec![0; row.len() / lattice.block.elements * lattice.block.bytes];
+fn keep_better(codec: &Codec, row: &[f32], importance: Option<&[f32]>, weights: &[f64], coded: &mut Coded) {
+    let Some(encode) = codec.block.encode else { return };
+    let mut bytes = vec![0; row.len() / codec.block.elements * codec.block.bytes];
     encode(Isa::current(), row, importance, &mut bytes);
-    let theirs = lattice.read(&bytes, row.len());
+    let theirs = codec.read(&bytes, row.len());
     let errors = |coded: &Coded| {
         let mut decoded = vec![0.0; row.len()];
-        lattice.decode(coded, &mut decoded);
-        superblock_errors(lattice, weights, row, &decoded)
+        codec.decode(coded, &mut decoded);
+        superblock_errors(codec, weights, row, &decoded)
     };
     for (s, (ours, ggml)) in errors(coded).into_iter().zip(errors(&theirs)).enumerate() {
         // Not when theirs is NaN: a scale past the range of half precision.
         if ggml < ours {
-            take(lattice, &theirs, s, coded);
+            take(codec, &theirs, s, coded);
         }
     }
 }
 
 /// `Σ a (ŵ - w)²` of every superblock.
-fn superblock_errors(lattice: &Lattice, weights: &[f64], row: &[f32], decoded: &[f32]) -> Vec<f64> {
-    let n = lattice.superblock;
+fn superblock_errors(codec: &Codec, weights: &[f64], row: &[f32], decoded: &[f32]) -> Vec<f64> {
+    let n = codec.superblock;
     let superblocks = weights.chunks_exact(n).zip(row.chunks_exact(n)).zip(decoded.chunks_exact(n));
     superblocks
         .map(|((weights, row), decoded)| {
@@ -206,8 +195,8 @@ fn superblock_errors(lattice: &Lattice, weights: &[f64], row: &[f32], decoded: &
 }
 
 /// Copies superblock `s` of `from`.
-fn take(lattice: &Lattice, from: &Coded, s: usize, into: &mut Coded) {
-    let (n, groups) = (lattice.superblock, lattice.superblock / lattice.group);
+fn take(codec: &Codec, from: &Coded, s: usize, into: &mut Coded) {
+    let (n, groups) = (codec.superblock, codec.superblock / codec.group);
     (into.d[s], into.dmin[s]) = (from.d[s], from.dmin[s]);
     let groups = s * groups..(s + 1) * groups;
     into.scales[groups.clone()].copy_from_slice(&from.scales[groups.clone()]);
@@ -224,13 +213,13 @@ mod tests {
     #[test]
     fn every_instruction_set_finds_the_same() {
         let noise = |k: usize| ((k * 7919 % 20011) as f32 / 10006.0 - 1.0).powi(3);
-        for lattice in TYPES.iter().filter_map(|ty| Lattice::of(ty)) {
-            let levels = AnyLevels::new(lattice.levels);
+        for codec in TYPES.iter().filter_map(|ty| Codec::of(ty)) {
+            let levels = AnyLevels::new(codec.levels);
             for seed in 0..8 {
-                let n = lattice.superblock;
+                let n = codec.superblock;
                 let x: Vec<f32> = (0..n).map(|j| noise(j + 1000 * seed)).collect();
                 let weights: Vec<f32> = (0..n).map(|j| noise(3 * j + 77 * seed).abs() + 1e-3).collect();
-                let superblock = Superblock { lattice, x: &x, weights: &weights, unit: 0.125 };
+                let superblock = Superblock { codec, x: &x, weights: &weights, unit: 0.125 };
                 let found: Vec<_> = Isa::available()
                     .into_iter()
                     .map(|isa| {
@@ -238,19 +227,19 @@ mod tests {
                         (best_scales_on(isa, superblock, levels, &mut codes), codes)
                     })
                     .collect();
-                assert!(found.iter().all(|other| *other == found[0]), "{}", lattice.block.name);
+                assert!(found.iter().all(|other| *other == found[0]), "{}", codec.block.name);
             }
         }
     }
 
     #[test]
     fn importance_is_floored_and_of_mean_one() {
-        let lattice = TYPES.iter().find_map(|ty| Lattice::of(ty)).unwrap();
-        let n = lattice.superblock;
+        let codec = TYPES.iter().find_map(|ty| Codec::of(ty)).unwrap();
+        let n = codec.superblock;
         let mut importance = vec![4.0; 2 * n];
         (importance[0], importance[1], importance[2]) = (0.0, f32::INFINITY, -1.0);
         importance[n..].fill(0.0);
-        let weights = column_weights(lattice, &vec![1.0; 2 * n], Some(&importance), false);
+        let weights = column_weights(codec, &vec![1.0; 2 * n], Some(&importance), false);
         assert!(weights[0] > 5e-4 && weights[0] < 2e-3 && weights[0] == weights[2]);
         assert!(weights[1] > 0.5 && weights[1] < weights[3]);
         assert!((weights[..n].iter().sum::<f64>() / n as f64 - 1.0).abs() < 1e-12);
@@ -259,12 +248,12 @@ mod tests {
 
     #[test]
     fn large_weights_count_more_if_asked() {
-        let lattice = TYPES.iter().find_map(|ty| Lattice::of(ty)).unwrap();
-        let mut row = vec![1.0; lattice.superblock];
+        let codec = TYPES.iter().find_map(|ty| Codec::of(ty)).unwrap();
+        let mut row = vec![1.0; codec.superblock];
         row[3] = 3.0;
-        let weights = column_weights(lattice, &row, None, true);
+        let weights = column_weights(codec, &row, None, true);
         let variance = row.iter().map(|w| f64::from(w * w)).sum::<f64>() / row.len() as f64;
         assert!((weights[3] / weights[0] - ((variance + 9.0) / (variance + 1.0)).sqrt()).abs() < 1e-12);
-        assert_eq!(column_weights(lattice, &row, None, false), vec![1.0; row.len()]);
+        assert_eq!(column_weights(codec, &row, None, false), vec![1.0; row.len()]);
     }
 }

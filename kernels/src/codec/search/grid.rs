@@ -49,7 +49,7 @@ pub(super) fn fit(group: Group<'_>, levels: impl Levels, ends: Ends, offset: Off
 /// Scales that put the extreme weight near the lowest level (even candidates) or the highest (odd ones).
 #[inline(always)]
 fn symmetric(x: &[f32], Ends { low, high, count }: Ends, set: usize) -> Lines {
-    let extreme = crate::search::signed_extreme(x);
+    let extreme = crate::block::fit::signed_extreme(x);
     // A step or so to either side, more towards clipping.
     let width = 0.22 / count;
     let scale = lanes(|l| {
@@ -65,7 +65,7 @@ fn symmetric(x: &[f32], Ends { low, high, count }: Ends, set: usize) -> Lines {
 /// both sides or below.
 #[inline(always)]
 fn affine(x: &[f32], Ends { low, high, .. }: Ends, set: usize, kind: Offset) -> Lines {
-    let (mut least, most) = crate::search::weights::range(x);
+    let (mut least, most) = crate::block::fit::weights::range(x);
     if kind == Offset::NotNegative {
         least = least.min(0.0);
     }

@@ -4,8 +4,8 @@ use super::coding::{Grid, position, value};
 use super::level::{Levels, with_levels};
 use super::serial::{Column, serial};
 use super::{LANES, Lanes, Tiles};
+use crate::codec::Codec;
 use crate::isa::per_isa;
-use crate::lattice::Lattice;
 
 /// A block of columns whose codes may change.
 #[derive(Debug)]
@@ -31,9 +31,9 @@ per_isa! {
     /// # Panics
     ///
     /// When the lengths do not fit.
-    pub fn descend, descend_on(lattice: &Lattice, block: &mut Descent) -> Lanes {
+    pub fn descend, descend_on(codec: &Codec, block: &mut Descent) -> Lanes {
         let Descent { h, gradient, grid, groups, codes, errors } = block;
-        with_levels!(lattice.levels, levels => {
+        with_levels!(codec.levels, levels => {
             let mut best = Best { levels, h, grid, groups, codes, errors, gain: [0.0; LANES] };
             serial(h, gradient, &mut best);
             best.gain

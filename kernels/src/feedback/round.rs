@@ -4,8 +4,8 @@ use super::coding::{Grid, position, value};
 use super::level::{Levels, with_levels};
 use super::serial::{Column, serial};
 use super::{LANES, Lanes, Tiles};
+use crate::codec::Codec;
 use crate::isa::per_isa;
-use crate::lattice::Lattice;
 
 /// What a batch of columns is rounded on, and what comes of it.
 #[derive(Debug)]
@@ -34,13 +34,13 @@ per_isa! {
     ///
     /// When the lengths do not fit.
     pub fn round, round_on(
-        lattice: &Lattice,
+        codec: &Codec,
         feedback: &Tiles,
         x: &[Lanes],
         batch: &mut Rounded,
     ) {
         let Rounded { grid, groups, targets, codes, errors, residuals } = batch;
-        with_levels!(lattice.levels, levels => {
+        with_levels!(codec.levels, levels => {
             let mut nearest = Nearest { levels, grid, groups, targets, codes, errors, residuals };
             serial(feedback, x, &mut nearest);
         });

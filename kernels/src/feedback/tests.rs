@@ -7,12 +7,12 @@ use super::serial::substitute_on;
 use super::vectors::{descend_vectors_on, round_vectors_on};
 use super::{LANES, Lanes, Tiles};
 use crate::block::by_name;
+use crate::codec::{Codec, Coded, SearchOptions, VectorCodec, search};
 use crate::isa::Isa;
-use crate::lattice::{Coded, Lattice, SearchOptions, Vectors, search};
 
 const N: usize = 256;
 const TYPES: [&str; 6] = ["Q4_K", "Q3_K", "Q2_K", "IQ4_XS", "Q4_0", "Q5_1"];
-const VECTORS: [&str; 7] = ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"];
+const VECTOR_CODECS: [&str; 7] = ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"];
 
 fn noise(n: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -32,41 +32,41 @@ fn hessian() -> Vec<f32> {
     (0..N * N).map(|at| scale(at / N) * scale(at % N) * near(at / N, at % N)).collect()
 }
 
-fn lattice(name: &str) -> &'static Lattice {
+fn codec(name: &str) -> &'static Codec {
     let block = by_name(name).unwrap();
-    Lattice::of(block).unwrap_or_else(|| &Vectors::of(block).unwrap().lattice)
+    Codec::of(block).unwrap_or_else(|| &VectorCodec::of(block).unwrap().codec)
 }
 
-fn coded(lattice: &Lattice, row: &[f32]) -> Coded {
-    if Vectors::of(lattice.block).is_none() {
-        return search(lattice, row, None, SearchOptions::default());
+fn coded(codec: &Codec, row: &[f32]) -> Coded {
+    if VectorCodec::of(codec.block).is_none() {
+        return search(codec, row, None, SearchOptions::default());
     }
-    let mut bytes = vec![0; row.len() / lattice.block.elements * lattice.block.bytes];
-    (lattice.block.encode.unwrap())(Isa::best(), row, Some(&[1.0; N]), &mut bytes);
-    lattice.read(&bytes, row.len())
+    let mut bytes = vec![0; row.len() / codec.block.elements * codec.block.bytes];
+    (codec.block.encode.unwrap())(Isa::best(), row, Some(&[1.0; N]), &mut bytes);
+    codec.read(&bytes, row.len())
 }
 
 /// Whether blocks can hold the codes of every row.
-fn check_points(lattice: &Lattice, coding: &Coding) {
+fn check_points(codec: &Codec, coding: &Coding) {
     for l in 0..LANES {
         let coded = coding.row(l);
-        let mut bytes = vec![0; N / lattice.block.elements * lattice.block.bytes];
-        lattice.write(&coded, &mut bytes);
-        assert_eq!(lattice.read(&bytes, N), coded, "{}, row {l}", lattice.block.name);
+        let mut bytes = vec![0; N / codec.block.elements * codec.block.bytes];
+        codec.write(&coded, &mut bytes);
+        assert_eq!(codec.read(&bytes, N), coded, "{}, row {l}", codec.block.name);
     }
 }
 
 /// 32 rows, and their codes as the search finds them.
-fn rows(lattice: &Lattice) -> (Vec<Lanes>, Coding) {
+fn rows(codec: &Codec) -> (Vec<Lanes>, Coding) {
     let rows = noise(LANES * N, 3);
-    let coded: Vec<_> = rows.chunks(N).map(|row| coded(lattice, row)).collect();
+    let coded: Vec<_> = rows.chunks(N).map(|row| coded(codec, row)).collect();
     let targets = (0..N).map(|j| std::array::from_fn(|l| rows[l * N + j])).collect();
-    (targets, Coding::of_rows(lattice, N, &coded))
+    (targets, Coding::of_rows(codec, N, &coded))
 }
 
-fn errors(lattice: &Lattice, coding: &Coding, targets: &[Lanes]) -> Vec<Lanes> {
+fn errors(codec: &Codec, coding: &Coding, targets: &[Lanes]) -> Vec<Lanes> {
     let mut errors = vec![[0.0; LANES]; N];
-    coding.decode(lattice, &mut errors);
+    coding.decode(codec, &mut errors);
     for (error, target) in errors.iter_mut().zip(targets) {
         error.iter_mut().zip(target).for_each(|(error, target)| *error -= target);
     }
@@ -134,24 +134,24 @@ fn substitution_solves_on_every_instruction_set() {
 #[test]
 fn rounding_is_the_same_on_every_instruction_set() {
     let feedback = Tiles::new(&noise(N * N, 8).iter().map(|x| x * 0.1).collect::<Vec<_>>(), N, N, N);
-    for name in TYPES.into_iter().chain(VECTORS) {
-        let lattice = lattice(name);
-        let (targets, coding) = rows(lattice);
-        let groups: Vec<usize> = (0..N).map(|j| j / lattice.group).collect();
+    for name in TYPES.into_iter().chain(VECTOR_CODECS) {
+        let codec = codec(name);
+        let (targets, coding) = rows(codec);
+        let groups: Vec<usize> = (0..N).map(|j| j / codec.group).collect();
         let rounded = |isa: Isa| {
             let (mut codes, mut errors) = (coding.codes.clone(), vec![[0.0; LANES]; N]);
             let mut residuals = errors.clone();
             let mut batch = Rounded {
-                grid: &coding.grid(lattice),
+                grid: &coding.grid(codec),
                 groups: &groups,
                 targets: &targets,
                 codes: &mut codes,
                 errors: &mut errors,
                 residuals: &mut residuals,
             };
-            match Vectors::of(lattice.block) {
+            match VectorCodec::of(codec.block) {
                 Some(vectors) => round_vectors_on(isa, vectors, (&feedback, &[1.0; N]), &targets, &mut batch),
-                None => round_on(isa, lattice, &feedback, &targets, &mut batch),
+                None => round_on(isa, codec, &feedback, &targets, &mut batch),
             }
             (codes, errors, residuals)
         };
@@ -159,8 +159,8 @@ fn rounding_is_the_same_on_every_instruction_set() {
         assert!(all.iter().all(|other| *other == all[0]), "{name}");
         let (codes, found, residuals) = &all[0];
         let coding = Coding { codes: codes.clone(), ..coding };
-        assert_eq!(*found, errors(lattice, &coding, &targets), "{name}: errors are those of the codes");
-        check_points(lattice, &coding);
+        assert_eq!(*found, errors(codec, &coding, &targets), "{name}: errors are those of the codes");
+        check_points(codec, &coding);
         for l in 0..LANES {
             assert_eq!(found[0][l], residuals[0][l], "{name}: the first column gets no feedback");
         }
@@ -171,33 +171,33 @@ fn rounding_is_the_same_on_every_instruction_set() {
 fn descent_lowers_the_loss_as_it_says_on_every_instruction_set() {
     let h = hessian();
     let tiles = Tiles::new(&h, N, N, N);
-    for name in TYPES.into_iter().chain(VECTORS) {
-        let lattice = lattice(name);
-        let (targets, coding) = rows(lattice);
-        let groups: Vec<usize> = (0..N).map(|j| j / lattice.group).collect();
-        let before = errors(lattice, &coding, &targets);
+    for name in TYPES.into_iter().chain(VECTOR_CODECS) {
+        let codec = codec(name);
+        let (targets, coding) = rows(codec);
+        let groups: Vec<usize> = (0..N).map(|j| j / codec.group).collect();
+        let before = errors(codec, &coding, &targets);
         let descended = |isa: Isa| {
             let (mut codes, mut errors) = (coding.codes.clone(), before.clone());
             let gradient = gradient(&tiles, &errors);
             let mut block = Descent {
                 h: &tiles,
                 gradient: &gradient,
-                grid: &coding.grid(lattice),
+                grid: &coding.grid(codec),
                 groups: &groups,
                 codes: &mut codes,
                 errors: &mut errors,
             };
-            let gain = match Vectors::of(lattice.block) {
+            let gain = match VectorCodec::of(codec.block) {
                 Some(vectors) => descend_vectors_on(isa, vectors, &mut block),
-                None => descend_on(isa, lattice, &mut block),
+                None => descend_on(isa, codec, &mut block),
             };
             (codes, errors, gain)
         };
         let all: Vec<_> = Isa::available().into_iter().map(descended).collect();
         assert!(all.iter().all(|other| *other == all[0]), "{name}");
         let coding = Coding { codes: all[0].0.clone(), ..coding };
-        check_points(lattice, &coding);
-        let after = errors(lattice, &coding, &targets);
+        check_points(codec, &coding);
+        let after = errors(codec, &coding, &targets);
         check_gains(losses(&h, &before), losses(&h, &after), &all[0].2, name);
     }
 }
@@ -205,13 +205,13 @@ fn descent_lowers_the_loss_as_it_says_on_every_instruction_set() {
 #[test]
 fn fits_lower_the_loss_as_they_say_on_every_instruction_set() {
     let h = hessian();
-    for name in TYPES.into_iter().chain(VECTORS) {
-        let lattice = lattice(name);
-        let (targets, coding) = rows(lattice);
-        let (size, groups) = (lattice.superblock, lattice.superblock / lattice.group);
+    for name in TYPES.into_iter().chain(VECTOR_CODECS) {
+        let codec = codec(name);
+        let (targets, coding) = rows(codec);
+        let (size, groups) = (codec.superblock, codec.superblock / codec.group);
         let tiles = Tiles::new(&h, N, size, size);
-        let sums = group_sums(&h, N, size, lattice.group);
-        let before = errors(lattice, &coding, &targets);
+        let sums = group_sums(&h, N, size, codec.group);
+        let before = errors(codec, &coding, &targets);
         let fitted = |isa: Isa| {
             let mut coding = coding.clone();
             let mut gradient = gradient(&Tiles::new(&h, N, N, N), &before);
@@ -225,11 +225,11 @@ fn fits_lower_the_loss_as_they_say_on_every_instruction_set() {
                 scales: &mut coding.scales[..groups],
                 offsets: &mut coding.offsets[..groups],
             };
-            let mut gain = refit_on(isa, lattice, &mut block);
-            let more = rescale_on(isa, lattice, &mut block);
+            let mut gain = refit_on(isa, codec, &mut block);
+            let more = rescale_on(isa, codec, &mut block);
             gain.iter_mut().zip(more).for_each(|(gain, more)| *gain += more);
             let mut values = vec![[0.0; LANES]; size];
-            values_on(isa, lattice, &block, &mut values);
+            values_on(isa, codec, &block, &mut values);
             (coding, values, gain)
         };
         let all: Vec<_> = Isa::available().into_iter().map(fitted).collect();
@@ -240,31 +240,31 @@ fn fits_lower_the_loss_as_they_say_on_every_instruction_set() {
             assert!(same && other.0.dmin == coding.dmin && other.1 == *values && other.2 == *gain, "{name}");
         }
         let mut decoded = vec![[0.0; LANES]; N];
-        coding.decode(lattice, &mut decoded);
+        coding.decode(codec, &mut decoded);
         assert_eq!(decoded[..size], *values, "{name}");
         for l in 0..LANES {
             let row = coding.row(l);
-            let steps = |x: &i16| (x - lattice.scales.start()) % lattice.scale_step;
-            let legal = row.scales.iter().all(|x| lattice.scales.contains(x) && steps(x) == 0);
-            assert!(legal && row.offsets.iter().all(|x| lattice.offsets.contains(x)), "{name}");
+            let steps = |x: &i16| (x - codec.scales.start()) % codec.scale_step;
+            let legal = row.scales.iter().all(|x| codec.scales.contains(x) && steps(x) == 0);
+            assert!(legal && row.offsets.iter().all(|x| codec.offsets.contains(x)), "{name}");
             let floats = row.d.iter().chain(&row.dmin);
-            assert!(floats.clone().all(|&x| lattice.float.nearest(x) == x), "{name}");
+            assert!(floats.clone().all(|&x| codec.float.nearest(x) == x), "{name}");
         }
-        let after = errors(lattice, coding, &targets);
+        let after = errors(codec, coding, &targets);
         check_gains(losses(&h, &before), losses(&h, &after), gain, name);
     }
 }
 
 #[test]
 fn rows_come_back_from_their_lanes() {
-    let lattice = lattice("Q2_K");
-    let (_, coding) = rows(lattice);
-    let back = Coding::of_rows(lattice, N, &(0..5).map(|l| coding.row(l)).collect::<Vec<_>>());
+    let codec = codec("Q2_K");
+    let (_, coding) = rows(codec);
+    let back = Coding::of_rows(codec, N, &(0..5).map(|l| coding.row(l)).collect::<Vec<_>>());
     for l in 0..5 {
         assert_eq!(back.row(l), coding.row(l));
         let (mut decoded, mut lanes) = (vec![0.0; N], vec![[0.0; LANES]; N]);
-        lattice.decode(&coding.row(l), &mut decoded);
-        coding.decode(lattice, &mut lanes);
+        codec.decode(&coding.row(l), &mut decoded);
+        coding.decode(codec, &mut lanes);
         assert!(decoded.iter().zip(&lanes).all(|(x, lanes)| x.to_bits() == lanes[l].to_bits()));
     }
     assert!(back.row(5).codes.iter().all(|&code| code == 0));

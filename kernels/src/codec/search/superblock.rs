@@ -3,7 +3,7 @@
 use super::grid::{self, Ends};
 use super::levels::{Integers, LANES, Lanes, Levels};
 use super::lines::{Group, Lines, Offset, lanes, least};
-use crate::lattice::{Float, Lattice};
+use crate::codec::{Codec, Float};
 
 /// Groups of the largest superblock.
 const GROUPS: usize = 16;
@@ -13,7 +13,7 @@ const STARTS: usize = 2;
 /// The weights of a superblock, its members scaled by a power of two such that the largest is about 1.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Superblock<'a> {
-    pub(super) lattice: &'a Lattice,
+    pub(super) codec: &'a Codec,
     /// `[superblock]`
     pub(super) x: &'a [f32],
     /// `[superblock]`: what their squared errors count.
@@ -64,7 +64,7 @@ impl<'a> Superblock<'a> {
     /// The codes `[superblock]` nearest to the weights under `scales`.
     #[inline(always)]
     pub(super) fn codes(self, scales: &Scales, levels: impl Levels, codes: &mut [u8]) {
-        for (g, codes) in codes.chunks_exact_mut(self.lattice.group).enumerate() {
+        for (g, codes) in codes.chunks_exact_mut(self.codec.group).enumerate() {
             let line = scales.line(g);
             let group = self.group(g);
             for (x, codes) in group.x.chunks_exact(LANES).zip(codes.chunks_exact_mut(LANES)) {
@@ -77,28 +77,28 @@ impl<'a> Superblock<'a> {
     }
 
     pub(super) fn groups(self) -> usize {
-        self.lattice.superblock / self.lattice.group
+        self.codec.superblock / self.codec.group
     }
 
     #[inline(always)]
     pub(super) fn group(self, g: usize) -> Group<'a> {
-        let n = self.lattice.group;
+        let n = self.codec.group;
         Group { x: &self.x[g * n..][..n], weights: &self.weights[g * n..][..n] }
     }
 
     /// The lowest and the highest legal scale.
     pub(super) fn scales(self) -> (i16, i16) {
-        (*self.lattice.scales.start(), *self.lattice.scales.end())
+        (*self.codec.scales.start(), *self.codec.scales.end())
     }
 
     /// The lowest and the highest legal offset.
     pub(super) fn offsets(self) -> (i16, i16) {
-        (*self.lattice.offsets.start(), *self.lattice.offsets.end())
+        (*self.codec.offsets.start(), *self.codec.offsets.end())
     }
 
     /// Whether `d` is the only scale.
     pub(super) fn single(self) -> bool {
-        self.lattice.scales == (1..=1)
+        self.codec.scales == (1..=1)
     }
 
     pub(super) fn offset(self) -> Offset {
@@ -111,18 +111,18 @@ impl<'a> Superblock<'a> {
 
     #[inline(always)]
     fn nearest(self, d: f32) -> f32 {
-        self.lattice.float.nearest(d * self.unit) / self.unit
+        self.codec.float.nearest(d * self.unit) / self.unit
     }
 
     /// The member that stands `steps` above the one nearest to `d`.
     #[inline(always)]
     pub(super) fn step(self, d: f32, steps: i32) -> f32 {
-        let float = self.lattice.float;
+        let float = self.codec.float;
         float.member(float.nearest_index(d * self.unit) + steps) / self.unit
     }
 
     fn ends(self) -> Ends {
-        let levels = self.lattice.levels;
+        let levels = self.codec.levels;
         Ends { low: levels[0], high: levels[levels.len() - 1], count: levels.len() as f32 }
     }
 
@@ -138,17 +138,17 @@ impl<'a> Superblock<'a> {
     /// Where one group is the superblock.
     #[inline(always)]
     fn start_single(self, levels: impl Levels) -> Scales {
-        let fit = if self.lattice.float == Float::F16 {
+        let fit = if self.codec.float == Float::F16 {
             self.fits(levels)[0]
         } else {
-            let largest = crate::search::signed_extreme(self.x).abs();
+            let largest = crate::block::fit::signed_extreme(self.x).abs();
             grid::Fit { scale: largest / self.ends().high, offset: 0.0 }
         };
         Scales {
             d: self.nearest(fit.scale),
             dmin: if self.offset() == Offset::None { 0.0 } else { self.nearest(fit.offset) },
             scales: [1; GROUPS],
-            offsets: [*self.lattice.offsets.start(); GROUPS],
+            offsets: [*self.codec.offsets.start(); GROUPS],
         }
     }
 
@@ -156,7 +156,7 @@ impl<'a> Superblock<'a> {
     #[inline(always)]
     fn candidates(self, values: [f32; GROUPS], (low, high): (i16, i16)) -> (Lanes, Lanes) {
         let values = &values[..self.groups()];
-        let extreme = crate::search::signed_extreme(values);
+        let extreme = crate::block::fit::signed_extreme(values);
         let (low, high) = (f32::from(low), f32::from(high));
         let units = lanes(|l| {
             let end = match low < 0.0 {

@@ -4,8 +4,8 @@ use super::coding::value;
 use super::level::{Levels, with_levels};
 use super::product::sum_of_products;
 use super::{Grid, LANES, Lanes, STEP, Tiles};
+use crate::codec::{Codec, Float};
 use crate::isa::per_isa;
-use crate::lattice::{Float, Lattice};
 
 /// One superblock of 32 rows, S columns in groups.
 #[derive(Debug)]
@@ -46,9 +46,9 @@ per_isa! {
     ///
     /// With `a` and `c` what one unit of `d` and of `dmin` adds to the row:
     /// `[aHa' aHc'; aHc' cHc'] [δd; δdmin] = -[ag'; cg']`.
-    pub fn refit, refit_on(lattice: &Lattice, block: &mut Superblock) -> Lanes {
-        let a = with_levels!(lattice.levels, levels => per_unit(levels, lattice.group, block));
-        let has_offsets = *lattice.offsets.end() > 0;
+    pub fn refit, refit_on(codec: &Codec, block: &mut Superblock) -> Lanes {
+        let a = with_levels!(codec.levels, levels => per_unit(levels, codec.group, block));
+        let has_offsets = *codec.offsets.end() > 0;
         let mut ha = vec![[0.0; LANES]; a.len()];
         block.h.add_product(0, &a, &mut ha);
         let (aa, ag) = (sum_of_products(&a, &ha), sum_of_products(&a, block.gradient));
@@ -58,15 +58,15 @@ per_isa! {
             let negated: Vec<Lanes> = block.offsets.iter().map(|x| x.map(|x| -x)).collect();
             block.sums.add_product(0, &negated, &mut hc);
             ac = sum_of_products(&a, &hc);
-            cc = by_group(&negated, &hc, lattice.group);
-            cg = by_group(&negated, block.gradient, lattice.group);
+            cc = by_group(&negated, &hc, codec.group);
+            cg = by_group(&negated, block.gradient, codec.group);
         }
         let [mut by_d, mut by_dmin, mut gain] = [[0.0; LANES]; 3];
         for l in 0..LANES {
             let loss = Quadratic {
                 aa: aa[l].into(), ac: ac[l].into(), cc: cc[l].into(), ag: ag[l].into(), cg: cg[l].into(),
             };
-            let (d, dmin, change) = loss.best_floats(lattice.float, has_offsets, block.d[l], block.dmin[l]);
+            let (d, dmin, change) = loss.best_floats(codec.float, has_offsets, block.d[l], block.dmin[l]);
             (by_d[l], by_dmin[l], gain[l]) = (d - block.d[l], dmin - block.dmin[l], change);
             (block.d[l], block.dmin[l]) = (d, dmin);
         }
@@ -79,17 +79,17 @@ per_isa! {
 per_isa! {
     /// Steps the integer scale, then the integer offset of each group to where the loss is least, clamped to the legal
     /// ones; returns by how much the loss changed.
-    pub fn rescale, rescale_on(lattice: &Lattice, block: &mut Superblock) -> Lanes {
-        let levels: Vec<Lanes> = with_levels!(lattice.levels, levels => {
+    pub fn rescale, rescale_on(codec: &Codec, block: &mut Superblock) -> Lanes {
+        let levels: Vec<Lanes> = with_levels!(codec.levels, levels => {
             block.codes.iter().map(|codes| levels.of(codes)).collect()
         });
         let mut gain = [0.0; LANES];
         for g in 0..block.scales.len() {
-            if lattice.scales.start() < lattice.scales.end() {
-                step_scale(lattice, block, g, &levels[g * lattice.group..][..lattice.group], &mut gain);
+            if codec.scales.start() < codec.scales.end() {
+                step_scale(codec, block, g, &levels[g * codec.group..][..codec.group], &mut gain);
             }
-            if lattice.offsets.start() < lattice.offsets.end() {
-                step_offset(lattice, block, g, &mut gain);
+            if codec.offsets.start() < codec.offsets.end() {
+                step_offset(codec, block, g, &mut gain);
             }
         }
         gain
@@ -98,16 +98,16 @@ per_isa! {
 
 per_isa! {
     /// What the superblock decodes to, to the bit: `out` `[S]`.
-    pub fn values, values_on(lattice: &Lattice, block: &Superblock, out: &mut [Lanes]) {
+    pub fn values, values_on(codec: &Codec, block: &Superblock, out: &mut [Lanes]) {
         let product = |float: &Lanes, x: &Lanes| std::array::from_fn(|l| float[l] * x[l]);
         let grid = Grid {
             step: block.scales.iter().map(|x| product(block.d, x)).collect(),
             inverse: Vec::new(),
             minimum: block.offsets.iter().map(|x| product(block.dmin, x)).collect(),
         };
-        with_levels!(lattice.levels, levels => {
+        with_levels!(codec.levels, levels => {
             for (j, (codes, out)) in block.codes.iter().zip(out).enumerate() {
-                *out = value(&levels.of(codes), &grid, j / lattice.group);
+                *out = value(&levels.of(codes), &grid, j / codec.group);
             }
         });
     }
@@ -161,8 +161,8 @@ fn add_scaled(x: &mut [Lanes], y: &[Lanes], scale: &Lanes) {
 
 /// One step of the scale of group `g`, whose codes stand for `levels`.
 #[inline(always)]
-fn step_scale(lattice: &Lattice, block: &mut Superblock, g: usize, levels: &[Lanes], gain: &mut Lanes) {
-    let (group, first) = (lattice.group, g * lattice.group);
+fn step_scale(codec: &Codec, block: &mut Superblock, g: usize, levels: &[Lanes], gain: &mut Lanes) {
+    let (group, first) = (codec.group, g * codec.group);
     let mut a = vec![[0.0; LANES]; group];
     add_scaled(&mut a, levels, block.d);
     let mut curvature = [0.0; LANES];
@@ -173,7 +173,7 @@ fn step_scale(lattice: &Lattice, block: &mut Superblock, g: usize, levels: &[Lan
         curvature.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
     }
     let slope = sum_of_products(&a, &block.gradient[first..][..group]);
-    let legal = (&lattice.scales, lattice.scale_step);
+    let legal = (&codec.scales, codec.scale_step);
     let step = integer_step(legal, &mut block.scales[g], &slope, &curvature, gain);
     for a in &mut a {
         for l in 0..LANES {
@@ -185,8 +185,8 @@ fn step_scale(lattice: &Lattice, block: &mut Superblock, g: usize, levels: &[Lan
 
 /// One step of the offset of group `g`.
 #[inline(always)]
-fn step_offset(lattice: &Lattice, block: &mut Superblock, g: usize, gain: &mut Lanes) {
-    let (group, first) = (lattice.group, g * lattice.group);
+fn step_offset(codec: &Codec, block: &mut Superblock, g: usize, gain: &mut Lanes) {
+    let (group, first) = (codec.group, g * codec.group);
     let total: f32 = (first..first + group).map(|i| block.sums.at(i, g)).sum();
     let sum = sum(&block.gradient[first..][..group]);
     let [mut curvature, mut slope] = [[0.0; LANES]; 2];
@@ -194,7 +194,7 @@ fn step_offset(lattice: &Lattice, block: &mut Superblock, g: usize, gain: &mut L
         curvature[l] = block.dmin[l] * block.dmin[l] * total;
         slope[l] = -block.dmin[l] * sum[l];
     }
-    let step = integer_step((&lattice.offsets, 1), &mut block.offsets[g], &slope, &curvature, gain);
+    let step = integer_step((&codec.offsets, 1), &mut block.offsets[g], &slope, &curvature, gain);
     let mut moved = [0.0; LANES];
     for l in 0..LANES {
         moved[l] = -block.dmin[l] * step[l];

@@ -1,8 +1,8 @@
-//! The lattices of the block types against their encoders and decoders.
+//! The codecs of the block types against their encoders and decoders.
 
 use kquant_kernels::block::{self, BlockType, TYPES};
+use kquant_kernels::codec::{Codec, Coded};
 use kquant_kernels::isa::Isa;
-use kquant_kernels::lattice::{Coded, Lattice};
 use proptest::prelude::*;
 
 const NAMES: [&str; 14] = [
@@ -12,8 +12,8 @@ const NAMES: [&str; 14] = [
 /// Two superblocks.
 const COLUMNS: usize = 512;
 
-fn lattices() -> impl Iterator<Item = &'static Lattice> {
-    NAMES.into_iter().map(|name| Lattice::of(block::by_name(name).unwrap()).unwrap())
+fn codecs() -> impl Iterator<Item = &'static Codec> {
+    NAMES.into_iter().map(|name| Codec::of(block::by_name(name).unwrap()).unwrap())
 }
 
 fn encode(ty: &BlockType, row: &[f32], importance: Option<&[f32]>) -> Vec<u8> {
@@ -27,56 +27,56 @@ fn bits(row: &[f32]) -> Vec<u32> {
 }
 
 /// What the type's decoder makes of the written blocks, after a look that `decode` and `value` agree with it.
-fn written(lattice: &Lattice, coded: &Coded) -> (Vec<u8>, Vec<f32>) {
-    let ty = lattice.block;
+fn written(codec: &Codec, coded: &Coded) -> (Vec<u8>, Vec<f32>) {
+    let ty = codec.block;
     let mut bytes = vec![0xa5; ty.row_bytes(coded.codes.len() as u64).unwrap() as usize];
-    lattice.write(coded, &mut bytes);
+    codec.write(coded, &mut bytes);
     let (mut decoded, mut row) = (vec![f32::NAN; coded.codes.len()], vec![f32::NAN; coded.codes.len()]);
     (ty.decode)(&bytes, &mut decoded);
-    lattice.decode(coded, &mut row);
+    codec.decode(coded, &mut row);
     assert_eq!(bits(&row), bits(&decoded), "{}", ty.name);
-    let values: Vec<f32> = (0..row.len()).map(|j| coded.value(lattice, j)).collect();
+    let values: Vec<f32> = (0..row.len()).map(|j| coded.value(codec, j)).collect();
     assert_eq!(bits(&values), bits(&decoded), "{}", ty.name);
     (bytes, decoded)
 }
 
-fn is_legal(lattice: &Lattice, coded: &Coded) -> bool {
+fn is_legal(codec: &Codec, coded: &Coded) -> bool {
     let floats = coded.d.iter().chain(&coded.dmin);
-    let expected = Coded::zeros(lattice, coded.codes.len());
+    let expected = Coded::zeros(codec, coded.codes.len());
     coded.d.len() == expected.d.len()
         && coded.scales.len() == expected.scales.len()
-        && coded.scales.iter().all(|scale| lattice.scales.contains(scale))
-        && coded.offsets.iter().all(|offset| lattice.offsets.contains(offset))
-        && coded.codes.iter().all(|&code| usize::from(code) < lattice.levels.len())
-        && floats.filter(|d| **d != 0.0).all(|&d| lattice.float.nearest(d) == d)
+        && coded.scales.iter().all(|scale| codec.scales.contains(scale))
+        && coded.offsets.iter().all(|offset| codec.offsets.contains(offset))
+        && coded.codes.iter().all(|&code| usize::from(code) < codec.levels.len())
+        && floats.filter(|d| **d != 0.0).all(|&d| codec.float.nearest(d) == d)
 }
 
 #[test]
-fn plain_numbers_and_codebooks_are_no_lattices() {
-    let found: Vec<_> = TYPES.iter().filter(|ty| Lattice::of(ty).is_some()).map(|ty| ty.name).collect();
+fn plain_numbers_and_codebooks_have_no_codec() {
+    let found: Vec<_> = TYPES.iter().filter(|ty| Codec::of(ty).is_some()).map(|ty| ty.name).collect();
     assert_eq!(found.len(), NAMES.len());
     assert!(NAMES.iter().all(|name| found.contains(name)));
 }
 
 #[test]
-fn every_member_of_a_lattice_is_a_row() {
+fn every_member_of_a_codec_s_set_is_a_row() {
     // Numbers that pass through every code, scale and offset.
-    for lattice in lattices() {
-        let mut coded = Coded::zeros(lattice, COLUMNS * 8);
+    for codec in codecs() {
+        let mut coded = Coded::zeros(codec, COLUMNS * 8);
         let cycle = |range: &std::ops::RangeInclusive<i16>, i: usize| {
             range.start() + (i % usize::from(range.end().abs_diff(*range.start()) + 1)) as i16
         };
         let floats = coded.d.iter_mut().chain(&mut coded.dmin);
-        floats.enumerate().for_each(|(i, d)| *d = lattice.float.nearest(0.01 * (i as f32 - 9.5)));
-        if lattice.offsets == (0..=0) {
+        floats.enumerate().for_each(|(i, d)| *d = codec.float.nearest(0.01 * (i as f32 - 9.5)));
+        if codec.offsets == (0..=0) {
             coded.dmin.fill(0.0);
         }
-        coded.scales.iter_mut().enumerate().for_each(|(i, scale)| *scale = cycle(&lattice.scales, i));
-        coded.offsets.iter_mut().enumerate().for_each(|(i, offset)| *offset = cycle(&lattice.offsets, i * 3));
-        coded.codes.iter_mut().enumerate().for_each(|(i, code)| *code = (i % lattice.levels.len()) as u8);
-        assert!(is_legal(lattice, &coded), "{}", lattice.block.name);
-        let (bytes, _) = written(lattice, &coded);
-        assert_eq!(lattice.read(&bytes, coded.codes.len()), coded, "{}", lattice.block.name);
+        coded.scales.iter_mut().enumerate().for_each(|(i, scale)| *scale = cycle(&codec.scales, i));
+        coded.offsets.iter_mut().enumerate().for_each(|(i, offset)| *offset = cycle(&codec.offsets, i * 3));
+        coded.codes.iter_mut().enumerate().for_each(|(i, code)| *code = (i % codec.levels.len()) as u8);
+        assert!(is_legal(codec, &coded), "{}", codec.block.name);
+        let (bytes, _) = written(codec, &coded);
+        assert_eq!(codec.read(&bytes, coded.codes.len()), coded, "{}", codec.block.name);
     }
 }
 
@@ -92,12 +92,12 @@ proptest! {
         row in prop::collection::vec(weight(), COLUMNS),
         importance in prop::collection::vec(prop_oneof![1 => Just(0.0_f32), 4 => 0.0_f32..10.0], COLUMNS),
     ) {
-        for lattice in lattices() {
+        for codec in codecs() {
             for importance in [None, Some(importance.as_slice())] {
-                let bytes = encode(lattice.block, &row, importance);
-                let coded = lattice.read(&bytes, COLUMNS);
-                prop_assert!(is_legal(lattice, &coded), "{}", lattice.block.name);
-                prop_assert_eq!(&written(lattice, &coded).0, &bytes, "{}", lattice.block.name);
+                let bytes = encode(codec.block, &row, importance);
+                let coded = codec.read(&bytes, COLUMNS);
+                prop_assert!(is_legal(codec, &coded), "{}", codec.block.name);
+                prop_assert_eq!(&written(codec, &coded).0, &bytes, "{}", codec.block.name);
             }
         }
     }

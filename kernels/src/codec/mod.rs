@@ -13,18 +13,18 @@ mod vectors;
 
 use std::ops::RangeInclusive;
 
-use crate::block::{BlockType, LATTICES};
+use crate::block::{BlockType, CODECS};
 
 pub use coded::Coded;
 pub(crate) use coded::{Fields, FieldsMut};
 pub use float::Float;
 pub use search::{Magnitude, SearchOptions, column_weights, search};
 pub(crate) use vectors::Points;
-pub use vectors::{Signs, UNIT, Vectors};
+pub use vectors::{Signs, UNIT, VectorCodec};
 
 /// How a block type spends its bits. Each type's row stands in its file, beside its decoder.
 #[derive(Debug)]
-pub struct Lattice {
+pub struct Codec {
     /// The type.
     pub block: &'static BlockType,
     /// Columns that share `d` and `dmin`; at most the columns of a block.
@@ -54,10 +54,10 @@ pub(crate) struct Layout {
     pub(crate) write: fn(fields: Fields<'_>, block: &mut [u8]),
 }
 
-impl Lattice {
-    /// The lattice of a block type; `None` for plain numbers and for types whose codes stand for several weights.
+impl Codec {
+    /// The codec of a block type; `None` for plain numbers and for types whose codes stand for several weights.
     pub fn of(block: &BlockType) -> Option<&'static Self> {
-        LATTICES.iter().copied().find(|lattice| lattice.block == block)
+        CODECS.iter().copied().find(|codec| codec.block == block)
     }
 
     /// Reads a row's blocks.
@@ -78,7 +78,7 @@ impl Lattice {
     ///
     /// # Panics
     ///
-    /// When `coded` is no row of this lattice or `out` not exactly the bytes of its blocks.
+    /// When `coded` is no row of this codec or `out` not exactly the bytes of its blocks.
     pub fn write(&self, coded: &Coded, out: &mut [u8]) {
         let blocks = coded.codes.len() / self.block.elements;
         assert_eq!(out.len(), blocks * self.block.bytes, "bytes of the row");
@@ -91,7 +91,7 @@ impl Lattice {
     ///
     /// # Panics
     ///
-    /// When `coded` is no row of this lattice or `out` not of its columns.
+    /// When `coded` is no row of this codec or `out` not of its columns.
     pub fn decode(&self, coded: &Coded, out: &mut [f32]) {
         assert_eq!(out.len(), coded.codes.len(), "columns of the row");
         let groups = out.chunks_exact_mut(self.group).zip(coded.codes.chunks_exact(self.group));

@@ -28,10 +28,10 @@ pub(super) struct Table<'a>(&'a [f32]);
 /// Runs the body with the fitting implementation of [`Levels`].
 macro_rules! with_levels {
     ($levels:expr, $name:ident => $body:expr) => {
-        match $crate::gptq::level::Uniform::of_levels($levels) {
+        match $crate::feedback::level::Uniform::of_levels($levels) {
             Some($name) => $body,
             None => {
-                let $name = $crate::gptq::level::Table::of_levels($levels);
+                let $name = $crate::feedback::level::Table::of_levels($levels);
                 $body
             }
         }

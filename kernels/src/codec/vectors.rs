@@ -1,7 +1,7 @@
-//! Block types whose codes stand for several weights: lattices of which only some combinations of levels exist.
+//! Block types whose codes stand for several weights: codecs of which only some combinations of levels exist.
 
-use super::Lattice;
-use crate::block::{BlockType, VECTORS};
+use super::Codec;
+use crate::block::{BlockType, VECTOR_CODECS};
 
 /// Columns that are coded together: one point of 8 or two of 4.
 pub const UNIT: usize = 8;
@@ -9,12 +9,12 @@ pub const UNIT: usize = 8;
 /// Points side by side.
 pub(crate) const ABREAST: usize = 32;
 
-/// How such a type spends its bits. The levels of its lattice are those of single weights, with sign and shift; the codes of
+/// How such a type spends its bits. The levels of its codec are those of single weights, with sign and shift; the codes of
 /// `width` neighbours must make up a point.
 #[derive(Debug)]
-pub struct Vectors {
+pub struct VectorCodec {
     /// Scales, and what codes of single weights stand for.
-    pub lattice: Lattice,
+    pub codec: Codec,
     /// Columns of a point, 8 or 4.
     pub width: usize,
     /// What goes with a point.
@@ -36,7 +36,7 @@ pub enum Signs {
     SharedShift,
 }
 
-/// The points of a codebook, as codes and levels of the lattice: with shifts all that go up, then all that go down.
+/// The points of a codebook, as codes and levels of the codec: with shifts all that go up, then all that go down.
 #[derive(Debug)]
 pub(crate) struct Points {
     /// `[points][width]`: codes of the levels.
@@ -49,10 +49,10 @@ pub(crate) struct Points {
     last: u8,
 }
 
-impl Vectors {
+impl VectorCodec {
     /// Those of a block type; `None` for the types that have none.
     pub fn of(block: &BlockType) -> Option<&'static Self> {
-        VECTORS.iter().copied().find(|vectors| vectors.lattice.block == block)
+        VECTOR_CODECS.iter().copied().find(|vectors| vectors.codec.block == block)
     }
 }
 

@@ -6,7 +6,7 @@
 //! between these. The points are side by side, and every class is searched in order: every instruction set finds the same.
 
 use super::Lanes;
-use crate::lattice::{Points, Signs, UNIT, Vectors};
+use crate::codec::{Points, Signs, UNIT, VectorCodec};
 
 /// Classes of points.
 const CLASSES: usize = 32;
@@ -197,7 +197,7 @@ impl<const W: usize> Form<W> {
 impl<const W: usize> Unit<W> {
     /// The cost that `lower` (row k: L_kj for j < k) and `pivots` say.
     #[inline(always)]
-    pub(super) fn new(vectors: &Vectors, lower: [[f32; UNIT]; UNIT], pivots: [f32; UNIT]) -> Self {
+    pub(super) fn new(vectors: &VectorCodec, lower: [[f32; UNIT]; UNIT], pivots: [f32; UNIT]) -> Self {
         let points = (vectors.points)();
         // No closure: it would not be compiled for the instruction set.
         let mut forms = Vec::with_capacity(UNIT / W);
@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn what_is_found_is_nearly_the_best() {
         for (name, even) in [("IQ2_XXS", true), ("IQ2_S", false)] {
-            let vectors = Vectors::of(by_name(name).unwrap()).unwrap();
+            let vectors = VectorCodec::of(by_name(name).unwrap()).unwrap();
             let mut next = noise(7);
             let (mut found, mut best) = (0.0, 0.0);
             for _ in 0..12 {

@@ -92,7 +92,7 @@ pub(crate) enum AnyLevels {
 }
 
 impl AnyLevels {
-    /// The levels of a lattice.
+    /// The levels of a codec.
     pub(super) fn new(levels: &[f32]) -> Self {
         if levels.windows(2).all(|pair| pair[1] - pair[0] == 1.0) {
             Self::Integers(Integers { low: levels[0], high: levels[levels.len() - 1] })
@@ -105,7 +105,7 @@ impl AnyLevels {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lattice::Lattice;
+    use crate::codec::Codec;
 
     fn nearest_by_trying(levels: &[f32], x: f32) -> f32 {
         levels.iter().fold(
@@ -130,10 +130,10 @@ mod tests {
 
     #[test]
     fn rounding_agrees_with_trying_all_levels() {
-        for lattice in crate::block::TYPES.iter().filter_map(|ty| Lattice::of(ty)) {
-            match AnyLevels::new(lattice.levels) {
-                AnyLevels::Integers(levels) => check(lattice.levels, levels),
-                AnyLevels::Table(levels) => check(lattice.levels, levels),
+        for codec in crate::block::TYPES.iter().filter_map(|ty| Codec::of(ty)) {
+            match AnyLevels::new(codec.levels) {
+                AnyLevels::Integers(levels) => check(codec.levels, levels),
+                AnyLevels::Table(levels) => check(codec.levels, levels),
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A row as scales, offsets and codes, and the share of one block in it.
 
-use super::Lattice;
+use super::Codec;
 
 /// One row of weights, coded.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -43,19 +43,15 @@ impl Coded {
     /// # Panics
     ///
     /// When `columns` are no whole number of blocks.
-    pub fn zeros(lattice: &Lattice, columns: usize) -> Self {
-        assert!(
-            columns.is_multiple_of(lattice.block.elements),
-            "{columns} columns of {}",
-            lattice.block.name
-        );
-        let (superblocks, groups) = (columns / lattice.superblock, columns / lattice.group);
-        let zero = lattice.levels.partition_point(|&level| level < 0.0);
+    pub fn zeros(codec: &Codec, columns: usize) -> Self {
+        assert!(columns.is_multiple_of(codec.block.elements), "{columns} columns of {}", codec.block.name);
+        let (superblocks, groups) = (columns / codec.superblock, columns / codec.group);
+        let zero = codec.levels.partition_point(|&level| level < 0.0);
         Self {
-            d: vec![lattice.float.member(0); superblocks],
+            d: vec![codec.float.member(0); superblocks],
             dmin: vec![0.0; superblocks],
-            scales: vec![0.clamp(*lattice.scales.start(), *lattice.scales.end()); groups],
-            offsets: vec![0.clamp(*lattice.offsets.start(), *lattice.offsets.end()); groups],
+            scales: vec![0.clamp(*codec.scales.start(), *codec.scales.end()); groups],
+            offsets: vec![0.clamp(*codec.offsets.start(), *codec.offsets.end()); groups],
             codes: vec![zero as u8; columns],
         }
     }
@@ -64,26 +60,26 @@ impl Coded {
     ///
     /// # Panics
     ///
-    /// When there is no such column in this row of `lattice`.
-    pub fn value(&self, lattice: &Lattice, j: usize) -> f32 {
-        let (scale, offset) = self.line(lattice, j / lattice.group);
-        scale * lattice.levels[usize::from(self.codes[j])] - offset
+    /// When there is no such column in this row of `codec`.
+    pub fn value(&self, codec: &Codec, j: usize) -> f32 {
+        let (scale, offset) = self.line(codec, j / codec.group);
+        scale * codec.levels[usize::from(self.codes[j])] - offset
     }
 
     /// What the levels of group `g` are multiplied by and what is then subtracted.
     ///
     /// # Panics
     ///
-    /// When there is no such group in this row of `lattice`.
-    pub fn line(&self, lattice: &Lattice, g: usize) -> (f32, f32) {
-        let s = g * lattice.group / lattice.superblock;
+    /// When there is no such group in this row of `codec`.
+    pub fn line(&self, codec: &Codec, g: usize) -> (f32, f32) {
+        let s = g * codec.group / codec.superblock;
         (self.d[s] * f32::from(self.scales[g]), self.dmin[s] * f32::from(self.offsets[g]))
     }
 
     /// The numbers of block `index`.
-    pub(crate) fn block(&self, lattice: &Lattice, index: usize) -> Fields<'_> {
-        let elements = lattice.block.elements;
-        let (d, groups) = (elements / lattice.superblock, elements / lattice.group);
+    pub(crate) fn block(&self, codec: &Codec, index: usize) -> Fields<'_> {
+        let elements = codec.block.elements;
+        let (d, groups) = (elements / codec.superblock, elements / codec.group);
         Fields {
             d: &self.d[index * d..][..d],
             dmin: &self.dmin[index * d..][..d],
@@ -94,9 +90,9 @@ impl Coded {
     }
 
     /// The numbers of block `index`.
-    pub(crate) fn block_mut(&mut self, lattice: &Lattice, index: usize) -> FieldsMut<'_> {
-        let elements = lattice.block.elements;
-        let (d, groups) = (elements / lattice.superblock, elements / lattice.group);
+    pub(crate) fn block_mut(&mut self, codec: &Codec, index: usize) -> FieldsMut<'_> {
+        let elements = codec.block.elements;
+        let (d, groups) = (elements / codec.superblock, elements / codec.group);
         FieldsMut {
             d: &mut self.d[index * d..][..d],
             dmin: &mut self.dmin[index * d..][..d],
