@@ -18,5 +18,6 @@ mod mixture;
 mod quantize;
 mod quantized_inputs;
 mod reading;
+mod rooms;
 mod support;
 mod tokenize;

@@ -17,7 +17,7 @@ use super::points::Codebook;
 use super::row::with_importance;
 use super::ternary::{D, DOWN, Group, GroupFit, Sums, UP, sorted, vanishes};
 use super::vectors::{self, Pack, Packed};
-use super::{BlockType, Importance, codebook, grid};
+use super::{BlockType, Coding, Importance, codebook, grid};
 use crate::block::fit::rounding::nearest_int;
 use crate::block::fit::weights::{importance_weights, squares, sum_of_squares};
 use crate::codec::{Points, Signs, VectorCodec};
@@ -35,6 +35,7 @@ pub(super) static TYPE: BlockType = BlockType {
     decode: |bytes, out| decode_blocks(bytes, out, decode_block),
     encode: Some(encode),
     importance: Importance::Required,
+    coding: Coding::Vector(&VECTOR_CODEC),
 };
 
 /// What a group adds to its coordinates, or subtracts.
@@ -42,7 +43,7 @@ pub(super) const SHIFT: f32 = 0.125;
 
 static LEVELS: [f32; 6] = [-1.0 - SHIFT, -1.0 + SHIFT, -SHIFT, SHIFT, 1.0 - SHIFT, 1.0 + SHIFT];
 
-pub(crate) static VECTOR_CODECS: VectorCodec =
+pub(crate) static VECTOR_CODEC: VectorCodec =
     vectors::describe::<Iq1S, 32, 8, BYTES>(&TYPE, &LEVELS, Signs::SharedShift, || &POINTS);
 
 static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points::<Iq1S, 32, 8, BYTES>(&LEVELS));

@@ -18,7 +18,7 @@ use super::magnitudes::{Again, GroupFit, Rules, code_scales, fit};
 use super::points::Codebook;
 use super::row::with_importance;
 use super::vectors::{self, Pack, Packed, signed_levels};
-use super::{BlockType, Importance, codebook, grid};
+use super::{BlockType, Coding, Importance, codebook, grid};
 use crate::codec::{Points, Signs, VectorCodec};
 use crate::lanes::in_lanes;
 
@@ -34,11 +34,12 @@ pub(super) static TYPE: BlockType = BlockType {
     decode: |bytes, out| decode_blocks(bytes, out, decode_block),
     encode: Some(encode),
     importance: Importance::Optional,
+    coding: Coding::Vector(&VECTOR_CODEC),
 };
 
 static LEVELS: [f32; 16] = signed_levels(&[1, 3, 5, 7, 9, 11, 13, 15], 1.0);
 
-pub(crate) static VECTOR_CODECS: VectorCodec =
+pub(crate) static VECTOR_CODEC: VectorCodec =
     vectors::describe::<Iq3S, 64, 8, BYTES>(&TYPE, &LEVELS, Signs::Free, || &POINTS);
 
 static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points::<Iq3S, 64, 8, BYTES>(&LEVELS));

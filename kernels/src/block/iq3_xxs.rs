@@ -16,7 +16,7 @@ use super::magnitudes::{Again, GroupFit, Rules, code_scales, fit};
 use super::points::Codebook;
 use super::row::with_importance;
 use super::vectors::{self, Pack, Packed, signed_levels};
-use super::{BlockType, Importance, codebook, grid};
+use super::{BlockType, Coding, Importance, codebook, grid};
 use crate::codec::{Points, Signs, VectorCodec};
 use crate::lanes::in_lanes;
 
@@ -32,11 +32,12 @@ pub(super) static TYPE: BlockType = BlockType {
     decode: |bytes, out| decode_blocks(bytes, out, decode_block),
     encode: Some(encode),
     importance: Importance::Required,
+    coding: Coding::Vector(&VECTOR_CODEC),
 };
 
 static LEVELS: [f32; 16] = signed_levels(&[4, 12, 20, 28, 36, 44, 52, 62], 0.25);
 
-pub(crate) static VECTOR_CODECS: VectorCodec =
+pub(crate) static VECTOR_CODEC: VectorCodec =
     vectors::describe::<Iq3Xxs, 64, 8, BYTES>(&TYPE, &LEVELS, Signs::Even, || &POINTS);
 
 static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points::<Iq3Xxs, 64, 8, BYTES>(&LEVELS));

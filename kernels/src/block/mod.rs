@@ -71,8 +71,18 @@ pub type Decode = fn(bytes: &[u8], out: &mut [f32]);
 /// (when given) `[columns]`, `out` exactly the row's bytes.
 pub type Encode = fn(isa: Isa, row: &[f32], importance: Option<&[f32]>, out: &mut [u8]);
 
+/// What an encoder that chooses codes itself can know of a type.
+#[derive(Clone, Copy)]
+pub enum Coding {
+    /// Nothing: plain numbers, and types that are not rounded with feedback.
+    Opaque,
+    /// Each code stands for one weight.
+    Scalar(&'static Codec),
+    /// Each code stands for several weights.
+    Vector(&'static VectorCodec),
+}
+
 /// One block type: a row of the table.
-#[derive(Debug)]
 pub struct BlockType {
     /// ggml's name, upper case: `Q4_K`.
     pub name: &'static str,
@@ -90,6 +100,15 @@ pub struct BlockType {
     pub encode: Option<Encode>,
     /// What `encode` does with an importance vector.
     pub importance: Importance,
+    /// How its scales and codes make weights.
+    pub coding: Coding,
+}
+
+/// The name alone: a type and its codec refer to each other.
+impl std::fmt::Debug for BlockType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
 }
 
 impl BlockType {
@@ -153,35 +172,6 @@ pub static TYPES: &[&BlockType] = &[
     &nvfp4::TYPE,
     &q1_0::TYPE,
     &q2_0::TYPE,
-];
-
-/// The types that are codecs.
-pub(crate) static CODECS: &[&Codec] = &[
-    &q4_0::CODEC,
-    &q4_1::CODEC,
-    &q5_0::CODEC,
-    &q5_1::CODEC,
-    &q8_0::CODEC,
-    &q2_k::CODEC,
-    &q3_k::CODEC,
-    &q4_k::CODEC,
-    &q5_k::CODEC,
-    &q6_k::CODEC,
-    &iq4_nl::CODEC,
-    &iq4_xs::CODEC,
-    &mxfp4::CODEC,
-    &nvfp4::CODEC,
-];
-
-/// The types whose codes stand for several weights.
-pub(crate) static VECTOR_CODECS: &[&VectorCodec] = &[
-    &iq2_xxs::VECTOR_CODECS,
-    &iq2_xs::VECTOR_CODECS,
-    &iq2_s::VECTOR_CODECS,
-    &iq3_xxs::VECTOR_CODECS,
-    &iq3_s::VECTOR_CODECS,
-    &iq1_s::VECTOR_CODECS,
-    &iq1_m::VECTOR_CODECS,
 ];
 
 /// The type with ggml's id `id`.

@@ -10,7 +10,7 @@
 
 use super::layout::{abs_max, decode_blocks};
 use super::row::blocks_and_bytes;
-use super::{BlockType, Importance, fp4};
+use super::{BlockType, Coding, Importance, fp4};
 use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
 use crate::isa::Isa;
 
@@ -36,6 +36,7 @@ pub(super) static TYPE: BlockType = BlockType {
     decode: |bytes, out| decode_blocks(bytes, out, decode_block),
     encode: Some(encode),
     importance: Importance::Ignored,
+    coding: Coding::Scalar(&CODEC),
 };
 
 pub(crate) static CODEC: Codec = Codec {

@@ -6,7 +6,7 @@
 use half::bf16;
 
 use super::layout::to_f16;
-use super::{BlockType, Decode, Encode, Importance};
+use super::{BlockType, Coding, Decode, Encode, Importance};
 use crate::isa::per_isa;
 
 pub(super) static F32: BlockType = plain(
@@ -59,6 +59,7 @@ const fn plain(
         decode,
         encode,
         importance: Importance::Ignored,
+        coding: Coding::Opaque,
     }
 }
 

@@ -14,7 +14,7 @@ use super::affine_superblock::{AffineSuperblock, Coded, Fits, Groups};
 use super::codes::{pack, read_f16, unpack, write_f16};
 use super::layout::{decode_blocks, integers};
 use super::row::{encode_row, superblocks};
-use super::{BlockType, Importance};
+use super::{BlockType, Coding, Importance};
 use crate::block::fit::affine;
 use crate::block::fit::affine::{Grid, Loss};
 use crate::block::fit::weights::magnitudes;
@@ -45,6 +45,7 @@ pub(super) static TYPE: BlockType = BlockType {
     decode,
     encode: Some(encode),
     importance: Importance::Optional,
+    coding: Coding::Scalar(&CODEC),
 };
 
 pub(crate) static CODEC: Codec = Codec {

@@ -14,7 +14,7 @@ use super::layout::{decode_blocks, integers, inverse};
 use super::q5_0::{pack_codes, unpack_codes};
 use super::row::blocks_and_bytes;
 use super::weighted_blocks::{AffineBlock, affine};
-use super::{BlockType, Importance};
+use super::{BlockType, Coding, Importance};
 use crate::block::fit::rounding::low_byte;
 use crate::block::fit::weights::range;
 use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
@@ -34,6 +34,7 @@ pub(super) static TYPE: BlockType = BlockType {
     decode,
     encode: Some(encode),
     importance: Importance::Optional,
+    coding: Coding::Scalar(&CODEC),
 };
 
 pub(crate) static CODEC: Codec = Codec {

@@ -14,7 +14,7 @@ use super::codes::{pack, unpack};
 use super::layout::{decode_blocks, integers};
 use super::row::{encode_row, superblocks};
 use super::six_bit_header::{self as header, GROUP, GROUPS};
-use super::{BlockType, Importance};
+use super::{BlockType, Coding, Importance};
 use crate::block::fit::affine::{Grid, Loss};
 use crate::block::fit::weights::magnitude_weights;
 use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
@@ -37,6 +37,7 @@ pub(super) static TYPE: BlockType = BlockType {
     decode,
     encode: Some(encode),
     importance: Importance::Optional,
+    coding: Coding::Scalar(&CODEC),
 };
 
 pub(crate) static CODEC: Codec = Codec {

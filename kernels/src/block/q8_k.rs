@@ -11,7 +11,7 @@
 //! weight = d * code. Source: ggml's `block_q8_K`.
 
 use super::layout::decode_blocks;
-use super::{BlockType, Importance};
+use super::{BlockType, Coding, Importance};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 292;
@@ -25,6 +25,7 @@ pub(super) static TYPE: BlockType = BlockType {
     decode: |bytes, out| decode_blocks(bytes, out, decode_block),
     encode: None,
     importance: Importance::Ignored,
+    coding: Coding::Opaque,
 };
 
 fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {

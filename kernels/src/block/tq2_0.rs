@@ -9,7 +9,7 @@
 
 use super::layout::{abs_max, decode_blocks, from_f16, inverse, to_f16};
 use super::row::blocks_and_bytes;
-use super::{BlockType, Importance};
+use super::{BlockType, Coding, Importance};
 use crate::lanes::in_lanes;
 
 const ELEMENTS: usize = 256;
@@ -24,6 +24,7 @@ pub(super) static TYPE: BlockType = BlockType {
     decode: |bytes, out| decode_blocks(bytes, out, decode_block),
     encode: Some(encode),
     importance: Importance::Ignored,
+    coding: Coding::Opaque,
 };
 
 fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {

@@ -13,7 +13,7 @@ mod vectors;
 
 use std::ops::RangeInclusive;
 
-use crate::block::{BlockType, CODECS};
+use crate::block::{BlockType, Coding};
 
 pub use coded::Coded;
 pub(crate) use coded::{Fields, FieldsMut};
@@ -57,7 +57,10 @@ pub(crate) struct Layout {
 impl Codec {
     /// The codec of a block type; `None` for plain numbers and for types whose codes stand for several weights.
     pub fn of(block: &BlockType) -> Option<&'static Self> {
-        CODECS.iter().copied().find(|codec| codec.block == block)
+        match block.coding {
+            Coding::Scalar(codec) => Some(codec),
+            _ => None,
+        }
     }
 
     /// Reads a row's blocks.

@@ -1,7 +1,7 @@
 //! Block types whose codes stand for several weights: codecs of which only some combinations of levels exist.
 
 use super::Codec;
-use crate::block::{BlockType, VECTOR_CODECS};
+use crate::block::{BlockType, Coding};
 
 /// Columns that are coded together: one point of 8 or two of 4.
 pub const UNIT: usize = 8;
@@ -52,7 +52,10 @@ pub(crate) struct Points {
 impl VectorCodec {
     /// Those of a block type; `None` for the types that have none.
     pub fn of(block: &BlockType) -> Option<&'static Self> {
-        VECTOR_CODECS.iter().copied().find(|vectors| vectors.codec.block == block)
+        match block.coding {
+            Coding::Vector(codec) => Some(codec),
+            _ => None,
+        }
     }
 }
 

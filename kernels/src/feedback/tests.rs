@@ -12,7 +12,7 @@ use crate::isa::Isa;
 
 const N: usize = 256;
 const TYPES: [&str; 6] = ["Q4_K", "Q3_K", "Q2_K", "IQ4_XS", "Q4_0", "Q5_1"];
-const VECTOR_CODECS: [&str; 7] = ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"];
+const VECTOR_TYPES: [&str; 7] = ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"];
 
 fn noise(n: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -134,7 +134,7 @@ fn substitution_solves_on_every_instruction_set() {
 #[test]
 fn rounding_is_the_same_on_every_instruction_set() {
     let feedback = Tiles::new(&noise(N * N, 8).iter().map(|x| x * 0.1).collect::<Vec<_>>(), N, N, N);
-    for name in TYPES.into_iter().chain(VECTOR_CODECS) {
+    for name in TYPES.into_iter().chain(VECTOR_TYPES) {
         let codec = codec(name);
         let (targets, coding) = rows(codec);
         let groups: Vec<usize> = (0..N).map(|j| j / codec.group).collect();
@@ -171,7 +171,7 @@ fn rounding_is_the_same_on_every_instruction_set() {
 fn descent_lowers_the_loss_as_it_says_on_every_instruction_set() {
     let h = hessian();
     let tiles = Tiles::new(&h, N, N, N);
-    for name in TYPES.into_iter().chain(VECTOR_CODECS) {
+    for name in TYPES.into_iter().chain(VECTOR_TYPES) {
         let codec = codec(name);
         let (targets, coding) = rows(codec);
         let groups: Vec<usize> = (0..N).map(|j| j / codec.group).collect();
@@ -205,7 +205,7 @@ fn descent_lowers_the_loss_as_it_says_on_every_instruction_set() {
 #[test]
 fn fits_lower_the_loss_as_they_say_on_every_instruction_set() {
     let h = hessian();
-    for name in TYPES.into_iter().chain(VECTOR_CODECS) {
+    for name in TYPES.into_iter().chain(VECTOR_TYPES) {
         let codec = codec(name);
         let (targets, coding) = rows(codec);
         let (size, groups) = (codec.superblock, codec.superblock / codec.group);

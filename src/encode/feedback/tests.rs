@@ -87,7 +87,7 @@ pub(super) fn feedback_for(name: &str, hessian: &Hessian) -> Feedback {
 }
 
 /// Types whose codes stand for several weights.
-const VECTOR_CODECS: [&str; 7] = ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"];
+const VECTOR_TYPES: [&str; 7] = ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"];
 
 fn encoded(
     feedback: &Feedback,
@@ -147,7 +147,7 @@ fn codes_of_several_weights_get_feedback_too() {
     let source = Source::new(768);
     let (train, held_out) = (source.hessian(4096, 1), source.hessian(4096, 2));
     let targets = weights(40, 768);
-    for name in VECTOR_CODECS {
+    for name in VECTOR_TYPES {
         let (feedback, codec) = (feedback_for(name, &train), codec(name));
         assert!(feedback.order.as_chunks::<8>().0.iter().all(|unit| (1..8).all(|i| unit[i] == unit[0] + i)));
         let (bytes, sums) = encoded(&feedback, Some(&held_out), codec, &targets, &Options::default());
@@ -388,7 +388,7 @@ fn rows_of_zeros_and_of_spikes_stay_finite() {
     targets[512..768].fill(1e-30);
     targets[768..].iter_mut().enumerate().for_each(|(i, x)| *x = if i % 2 == 0 { 1e30 } else { -1e30 });
     let scalar = ["Q4_K", "Q3_K", "Q2_K", "Q6_K", "Q4_0", "Q4_1", "IQ4_XS", "MXFP4", "NVFP4"];
-    for name in scalar.into_iter().chain(VECTOR_CODECS) {
+    for name in scalar.into_iter().chain(VECTOR_TYPES) {
         let feedback = feedback_for(name, &train);
         let (bytes, _) = encoded(&feedback, None, codec(name), &targets, &Options::default());
         let mut decoded = vec![0.0; targets.len()];
