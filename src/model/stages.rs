@@ -9,7 +9,7 @@ use super::tile::{Attend, Layer, Tile, apply_linear};
 use super::weights::Weights;
 use super::{Model, ModelError};
 use crate::graph::{Group, Op, Slot, linear_groups, live};
-use crate::tensor::Replaced;
+use crate::tensor::{Replaced, TensorName};
 use crate::text::{BLOCK_ROWS, chunks_per_block};
 
 /// A stretch of a layer's operations.
@@ -89,7 +89,8 @@ impl Model {
 
     /// Columns of the widest linear map.
     pub fn widest_input(&self) -> usize {
-        let layers = self.input.tensors.iter().filter(|t| t.name.starts_with("blk.") && t.shape.len() > 1);
+        let layers =
+            self.input.tensors.iter().filter(|t| TensorName(&t.name).is_in_layers() && t.shape.len() > 1);
         layers.map(|t| t.columns() as usize).max().unwrap_or(0)
     }
 

@@ -9,9 +9,7 @@ use rayon::prelude::*;
 use super::products::{DECODE_STEP, Packed};
 use super::{Model, ModelError};
 use crate::graph::Op;
-use crate::tensor::MappedTensor;
-use crate::tensor::Replaced;
-use crate::tensor::{first_non_finite, read_rows};
+use crate::tensor::{MappedTensor, Replaced, TensorName, first_non_finite, read_rows};
 
 /// A linear map.
 #[derive(Debug)]
@@ -185,10 +183,9 @@ impl Model {
 
     /// Bytes of the largest layer, packed.
     pub(super) fn layer_bytes(&self) -> u64 {
-        let layer_of = |name: &str| name.strip_prefix("blk.")?.split_once('.')?.0.parse::<usize>().ok();
         let mut bytes = vec![0; self.hyper.layers];
         for tensor in &self.input.tensors {
-            if let Some(sum) = layer_of(&tensor.name).and_then(|l| bytes.get_mut(l)) {
+            if let Some(sum) = TensorName(&tensor.name).layer().and_then(|l| bytes.get_mut(l as usize)) {
                 *sum += tensor.weights() * self.products.weight_bytes();
             }
         }

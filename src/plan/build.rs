@@ -15,7 +15,7 @@ use crate::plan::Provenance;
 use crate::plan::importance::{StatisticsError, select};
 use crate::plan::{FallbackView, KeyOverride, Plan, PlannedFile, PlannedTensor};
 use crate::recipe::{self, Choice, ModelFacts, RecipeError, TensorFacts};
-use crate::tensor::{Keep, MappedTensor, Rows, Source};
+use crate::tensor::{Keep, MappedTensor, Rows, Source, TensorName};
 
 /// What a plan is made from.
 pub struct Request<'a> {
@@ -87,7 +87,7 @@ pub fn build(request: &Request) -> Result<(Plan, ImportanceMap), PlanError> {
     let required: Vec<bool> = required
         .iter()
         .zip(&facts)
-        .map(|(&required, t)| required && !(calibrated && t.name.starts_with("blk.")))
+        .map(|(&required, t)| required && !(calibrated && TensorName(t.name).is_in_layers()))
         .collect();
 
     let typed: Vec<_> = ordered.iter().zip(&choices).map(|(&t, c)| (t, c.block)).collect();

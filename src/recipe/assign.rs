@@ -3,13 +3,14 @@
 use kquant_kernels::block::BlockType;
 
 use super::mixtures::{ADJUSTMENTS, Adjustment, COMMON, Rule, When};
-use super::order::{layer_of, output_order};
+use super::order::output_order;
 use super::position::{Position, Seen};
 use super::roles::{PER_LAYER_EMBEDDING, Role, role_of};
 use super::{
     Choice, FileType, ModelFacts, Options, Reason, RecipeError, TensorFacts, eligible, fallback, overrides,
     types,
 };
+use crate::tensor::TensorName;
 
 /// A type and where it comes from.
 type Wanted = (&'static BlockType, Reason);
@@ -181,7 +182,7 @@ impl<'a> Engine<'a> {
             return Position { index: seen, seen, count: self.values };
         }
         // With experts there may be several tensors of a role in a layer.
-        let named = if self.model.experts > 1 { layer_of(tensor.name) } else { None };
+        let named = if self.model.experts > 1 { TensorName(tensor.name).layer() } else { None };
         Position { index: named.unwrap_or(seen), seen, count: self.model.layers }
     }
 

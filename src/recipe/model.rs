@@ -1,8 +1,7 @@
 //! The facts about a model that mixtures ask for.
 
+use crate::tensor::TensorName;
 use kquant_formats::gguf::{Array, Metadata, Value};
-
-use super::order::layer_of;
 
 /// What a recipe needs to know about the model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,7 +66,7 @@ impl ModelFacts {
 
 /// One more than the highest N in names `blk.N.`.
 fn count_layers(names: &[&str]) -> u32 {
-    names.iter().filter_map(|name| layer_of(name)).max().map_or(0, |last| last.saturating_add(1))
+    names.iter().filter_map(|name| TensorName(name).layer()).max().map_or(0, |last| last.saturating_add(1))
 }
 
 /// An integer, or the first integer of an array.

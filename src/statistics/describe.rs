@@ -6,6 +6,7 @@ use kquant_formats::imatrix::{Entry, Imatrix};
 use serde::Serialize;
 
 use crate::encode::zero_groups;
+use crate::tensor::TensorName;
 
 /// Fraction of the columns that [`EntryStatistics::top_share`] speaks of.
 const TOP: f64 = 0.01;
@@ -100,10 +101,9 @@ impl Statistics {
     }
 }
 
-/// Layer and rest of a name like `blk.0.attn_q.weight`.
+/// Layer and kind of a name like `blk.0.attn_q.weight`.
 fn split_name(name: &str) -> Option<(u32, &str)> {
-    let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
-    Some((layer.parse().ok()?, rest.strip_suffix(".weight").unwrap_or(rest)))
+    TensorName(name).layer().zip(TensorName(name).kind())
 }
 
 fn coverage(entries: &[EntryStatistics]) -> Vec<Coverage> {

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::exact::{self, ExactSums};
 use crate::model::{ObserveError, Observer};
+use crate::tensor::TensorName;
 use crate::text::block_tokens;
 
 /// Columns that a thread sums at a time: their sums stay in its first cache.
@@ -64,7 +65,7 @@ impl Importance {
     }
 
     fn is_observed(&self, tensor: &str) -> bool {
-        tensor.starts_with("blk.") || (self.with_output && tensor == "output.weight")
+        TensorName(tensor).is_in_layers() || (self.with_output && tensor == "output.weight")
     }
 
     /// Adds the rows of `x` to matrix `matrix` of `matrices` of each of `tensors`.

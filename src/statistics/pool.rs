@@ -16,6 +16,7 @@ use std::borrow::Cow;
 use kquant_formats::imatrix::{Entry, Imatrix};
 
 use crate::encode::feedback::Hessian;
+use crate::tensor::TensorName;
 
 /// Tokens per column that a Hessian needs to stand alone.
 const PER_COLUMN: u64 = 4;
@@ -36,8 +37,9 @@ pub(crate) enum Common {
 impl Common {
     /// Of the matrices of the tensor `name`; `None` where they are no experts: every token meets every head.
     pub(crate) fn of(name: &str) -> Option<Self> {
-        let experts = name.contains("_exps");
-        experts.then(|| if name.contains("ffn_down") { Self::Scale } else { Self::Input })
+        TensorName(name)
+            .is_of_experts()
+            .then(|| if name.contains("ffn_down") { Self::Scale } else { Self::Input })
     }
 }
 

@@ -3,14 +3,17 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | `name` | what a tensor's name says: layer, kind |
 //! | `source` | a tensor's shape and what its rows are made of |
 //! | `read` | rows as f32, decoded from the checkpoint's bytes |
 //! | `stash` | tensors that are encoded already, in memory or in a temporary file |
 
+mod name;
 mod read;
 mod source;
 mod stash;
 
+pub use name::TensorName;
 pub(crate) use read::{Fetched, first_non_finite, head_rows, read_rows, span};
 pub use source::{Keep, MappedTensor, Rows, Source};
 pub(crate) use stash::Replaced;

@@ -1,5 +1,6 @@
 //! Where an output tensor's rows come from.
 
+use super::TensorName;
 use crate::checkpoint::{Checkpoint, TensorInfo};
 
 /// How rows of an output tensor follow from a checkpoint tensor `[rows][columns]`.
@@ -145,7 +146,7 @@ impl MappedTensor {
 
     /// Whether its elements are moved as rows are in matrices: a bias, of one matrix or of several.
     pub fn is_bias(&self) -> bool {
-        self.shape.len() < 2 || self.name.ends_with(".bias")
+        self.shape.len() < 2 || TensorName(&self.name).is_bias()
     }
 
     /// Index of the checkpoint tensor that it is made of, the first if there are several.
