@@ -31,7 +31,6 @@ const ROOMS: &[(&str, &[&str])] = &[
             "encode",
             "recipe",
             "hash",
-            "tensor",
             "convert",
             "statistics",
             "plan",
