@@ -13,45 +13,16 @@
 //! The next family is one file beside `llama.rs` and one line in `FAMILIES`: docs/adding-an-architecture.md.
 
 mod config;
-mod deepseek2;
-mod dims;
-mod entries;
-mod entry;
 mod error;
-mod family;
-mod gemma;
-mod gemma2;
-mod gemma3;
+mod families;
 mod general;
-mod gpt2;
-mod gpt_neox;
-mod gpt_oss;
-mod granite;
-mod keys;
-mod llama;
-mod mapping;
-mod metadata;
-mod mixtral;
-mod naming;
-mod olmo2;
-mod phi2;
-mod phi3;
-mod place;
-mod qwen2;
-mod qwen3;
-mod qwen3_moe;
-mod rope;
-mod size_label;
-mod smollm3;
-mod stablelm;
-mod starcoder2;
-mod text;
+mod table;
 
 pub use config::{Config, ConfigError};
 pub use error::{ArchError, Mismatch, WrongShape};
-pub use general::{Card, CardError};
-pub use metadata::{Surroundings, metadata};
+pub use general::{Card, CardError, Surroundings, metadata};
 
+use families::FAMILIES;
 use kquant_formats::gguf::Value;
 
 use crate::checkpoint::Checkpoint;
@@ -84,29 +55,6 @@ pub trait Architecture: Sync {
     /// As [`Architecture::keys`], and when the checkpoint's names or shapes are not what the configuration says.
     fn tensors(&self, config: &Config, checkpoint: &dyn Checkpoint) -> Result<Vec<MappedTensor>, ArchError>;
 }
-
-/// The registry.
-static FAMILIES: &[&dyn Architecture] = &[
-    &llama::FAMILY,
-    &mixtral::FAMILY,
-    &qwen2::FAMILY,
-    &qwen3::FAMILY,
-    &qwen3_moe::FAMILY,
-    &gemma::FAMILY,
-    &gemma2::FAMILY,
-    &gemma3::FAMILY,
-    &phi2::FAMILY,
-    &phi3::FAMILY,
-    &smollm3::FAMILY,
-    &olmo2::FAMILY,
-    &granite::FAMILY,
-    &stablelm::FAMILY,
-    &starcoder2::FAMILY,
-    &gpt2::FAMILY,
-    &gpt_neox::FAMILY,
-    &gpt_oss::FAMILY,
-    &deepseek2::FAMILY,
-];
 
 /// The forward pass of the architecture called `name` in GGUF.
 pub fn graph(name: &str) -> Option<&'static Graph> {

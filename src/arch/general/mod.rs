@@ -9,14 +9,18 @@
 //! | `parents` | base models and datasets |
 
 mod card;
+mod metadata;
+mod naming;
 mod parents;
+mod size_label;
 
 use kquant_formats::gguf::{Array, Metadata, Value};
 
 use super::config::{Config, ConfigError};
-use super::naming::Naming;
+use crate::arch::general::naming::Naming;
 use card::Node;
 pub use card::{Card, CardError};
+pub use metadata::{Surroundings, metadata};
 use parents::Parent;
 
 /// A text: the end of its key, and the card's keys that it is taken from, the first that is set.
@@ -71,7 +75,7 @@ pub(super) struct General {
 
 impl General {
     /// What the card tells, then the published name and the folder's; `overrides` has the last word.
-    pub(super) fn new(
+    fn new(
         card: Option<&Card>,
         naming: Naming,
         overrides: Option<&Config>,
@@ -158,7 +162,7 @@ fn is_known(key: &str) -> bool {
     TEXTS.iter().any(|Text(text, _)| *text == end)
         || PARENTS.iter().any(|Parents(.., own)| *own == key)
         || LISTS.iter().any(|(list, _)| *list == end)
-        || end.strip_prefix("sampling.").is_some_and(super::metadata::is_sampling)
+        || end.strip_prefix("sampling.").is_some_and(crate::arch::general::metadata::is_sampling)
 }
 
 /// Asserts that every key of a user's file is known.

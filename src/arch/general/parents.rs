@@ -2,8 +2,8 @@
 
 use kquant_formats::gguf::{Metadata, Value};
 
-use super::super::naming::Naming;
 use super::card::Node;
+use crate::arch::general::naming::Naming;
 
 /// What is told of each, in the order of the keys.
 const FIELDS: [&str; 9] =

@@ -7,16 +7,17 @@ use crate::graph::{Activation, Graph, NormKind, Op, Slot};
 use crate::tensor::Rows;
 use kquant_formats::gguf::Value;
 
-use super::config::Config;
-use super::dims::{Dim::*, Sizes};
-use super::entries::CACHED;
-use super::entry::Entry;
-use super::error::ArchError;
-use super::family::{Family, nothing};
-use super::keys::Keys;
-use super::mapping::Table;
-use super::rope::Rope;
-use super::text;
+use crate::arch::config::Config;
+use crate::arch::error::ArchError;
+use crate::arch::table::dims::Dim::*;
+use crate::arch::table::dims::Sizes;
+use crate::arch::table::entries::CACHED;
+use crate::arch::table::entry::Entry;
+use crate::arch::table::family::{Family, nothing};
+use crate::arch::table::keys::Keys;
+use crate::arch::table::mapping::Table;
+use crate::arch::table::rope::Rope;
+use crate::arch::table::text;
 
 const NAME: &str = "gptneox";
 

@@ -5,33 +5,34 @@ use super::entry::{Entry, Heads};
 use crate::tensor::Rows;
 
 /// Embedding, last norm, and the output where the embedding does not serve as such too.
-pub(super) const OUTSIDE: &[Entry] = &[
+pub(in crate::arch) const OUTSIDE: &[Entry] = &[
     Entry::new("embed_tokens.weight", "token_embd.weight", &[Vocab, Hidden]),
     Entry::new("norm.weight", "output_norm.weight", &[Hidden]),
     OUTPUT,
 ];
 
 /// The output projection.
-pub(super) const OUTPUT: Entry = Entry::new("lm_head.weight", "output.weight", &[Vocab, Hidden]).optional();
+pub(in crate::arch) const OUTPUT: Entry =
+    Entry::new("lm_head.weight", "output.weight", &[Vocab, Hidden]).optional();
 
 /// Norms before attention and before the feed-forward network.
-pub(super) const NORMS: &[Entry] = &[
+pub(in crate::arch) const NORMS: &[Entry] = &[
     Entry::new("layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight", &[Hidden]),
     Entry::new("layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight", &[Hidden]),
 ];
 
 /// Biases of these norms and of the last.
-pub(super) const NORM_BIASES: &[Entry] = &[
+pub(in crate::arch) const NORM_BIASES: &[Entry] = &[
     Entry::new("norm.bias", "output_norm.bias", &[Hidden]),
     Entry::new("layers.{}.input_layernorm.bias", "blk.{}.attn_norm.bias", &[Hidden]),
     Entry::new("layers.{}.post_attention_layernorm.bias", "blk.{}.ffn_norm.bias", &[Hidden]),
 ];
 
 /// Queries, keys, values and the output of attention, whose heads turn by halves in GGUF too.
-pub(super) const ATTENTION: &[Entry] = &[QUERY, KEY, QUERY_BIAS, KEY_BIAS];
+pub(in crate::arch) const ATTENTION: &[Entry] = &[QUERY, KEY, QUERY_BIAS, KEY_BIAS];
 
 /// The same where GGUF has pairs side by side.
-pub(super) const ROTARY_ATTENTION: &[Entry] = &[
+pub(in crate::arch) const ROTARY_ATTENTION: &[Entry] = &[
     QUERY.rotary(Heads::Query),
     KEY.rotary(Heads::KeyValue),
     QUERY_BIAS.rotary(Heads::Query),
@@ -48,25 +49,25 @@ const KEY_BIAS: Entry =
     Entry::new("layers.{}.self_attn.k_proj.bias", "blk.{}.attn_k.bias", &[KeyValue]).optional();
 
 /// Values.
-pub(super) const VALUE: &[Entry] = &[
+pub(in crate::arch) const VALUE: &[Entry] = &[
     Entry::new("layers.{}.self_attn.v_proj.weight", "blk.{}.attn_v.weight", &[KeyValue, Hidden]),
     Entry::new("layers.{}.self_attn.v_proj.bias", "blk.{}.attn_v.bias", &[KeyValue]).optional(),
 ];
 
 /// The output of attention.
-pub(super) const ATTENTION_OUTPUT: &[Entry] = &[
+pub(in crate::arch) const ATTENTION_OUTPUT: &[Entry] = &[
     Entry::new("layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight", &[Hidden, Query]),
     Entry::new("layers.{}.self_attn.o_proj.bias", "blk.{}.attn_output.bias", &[Hidden]).optional(),
 ];
 
 /// Norms of queries and keys, head by head.
-pub(super) const HEAD_NORMS: &[Entry] = &[
+pub(in crate::arch) const HEAD_NORMS: &[Entry] = &[
     Entry::new("layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight", &[Head]),
     Entry::new("layers.{}.self_attn.k_norm.weight", "blk.{}.attn_k_norm.weight", &[Head]),
 ];
 
 /// A gated feed-forward network.
-pub(super) const GATED: &[Entry] = &[
+pub(in crate::arch) const GATED: &[Entry] = &[
     Entry::new("layers.{}.mlp.gate_proj.weight", "blk.{}.ffn_gate.weight", &[FeedForward, Hidden]).dense(),
     Entry::new("layers.{}.mlp.up_proj.weight", "blk.{}.ffn_up.weight", &[FeedForward, Hidden]).dense(),
     Entry::new("layers.{}.mlp.down_proj.weight", "blk.{}.ffn_down.weight", &[Hidden, FeedForward]).dense(),
@@ -76,7 +77,7 @@ pub(super) const GATED: &[Entry] = &[
 ];
 
 /// A mixture: the router and, in the order in which the converter writes them, the experts.
-pub(super) const MIXTURE: &[Entry] = &[
+pub(in crate::arch) const MIXTURE: &[Entry] = &[
     Entry::new("layers.{}.mlp.gate.weight", "blk.{}.ffn_gate_inp.weight", &[Experts, Hidden])
         .mixture()
         .always_f32(),
@@ -105,7 +106,7 @@ pub(super) const MIXTURE: &[Entry] = &[
 
 /// All experts of a layer in one tensor `down` and one tensor `gate_up`, in which gate and upward projection have the rows that
 /// `rows` says. Optional: checkpoints have experts in other forms, too.
-pub(super) const fn experts_in_one(
+pub(in crate::arch) const fn experts_in_one(
     down: &'static str,
     gate_up: &'static str,
     [gate_rows, up_rows]: [fn(&Sizes) -> Rows; 2],
@@ -122,11 +123,11 @@ pub(super) const fn experts_in_one(
 }
 
 /// Gate and upward projection of each expert one after the other.
-pub(super) const HALVES: [fn(&Sizes) -> Rows; 2] =
+pub(in crate::arch) const HALVES: [fn(&Sizes) -> Rows; 2] =
     [|sizes| gate_up_rows(sizes, 0, 1), |sizes| gate_up_rows(sizes, sizes.expert_feed_forward, 1)];
 
 /// Rows of gate and upward projection in turns.
-pub(super) const TURNS: [fn(&Sizes) -> Rows; 2] =
+pub(in crate::arch) const TURNS: [fn(&Sizes) -> Rows; 2] =
     [|sizes| gate_up_rows(sizes, 0, 2), |sizes| gate_up_rows(sizes, 1, 2)];
 
 /// Every `step`-th row of each expert from its row `first` on, as many as one of the two projections has.
@@ -136,4 +137,5 @@ fn gate_up_rows(sizes: &Sizes, first: u32, step: u64) -> Rows {
 }
 
 /// Ends of names of cached tables and masks, which are no weights.
-pub(super) const CACHED: &[&str] = &[".rotary_emb.inv_freq", ".attention.masked_bias", ".attention.bias"];
+pub(in crate::arch) const CACHED: &[&str] =
+    &[".rotary_emb.inv_freq", ".attention.masked_bias", ".attention.bias"];

@@ -5,16 +5,19 @@ use crate::graph::Hyper;
 use crate::graph::parts::*;
 use crate::graph::{Graph, Op};
 
-use super::config::Config;
-use super::dims::{Dim::*, Sizes};
-use super::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, GATED, NORM_BIASES, NORMS, OUTSIDE, VALUE};
-use super::entry::Entry;
-use super::error::ArchError;
-use super::family::{Family, nothing};
-use super::keys::Keys;
-use super::mapping::Table;
-use super::rope::Rope;
-use super::text;
+use crate::arch::config::Config;
+use crate::arch::error::ArchError;
+use crate::arch::table::dims::Dim::*;
+use crate::arch::table::dims::Sizes;
+use crate::arch::table::entries::{
+    ATTENTION, ATTENTION_OUTPUT, CACHED, GATED, NORM_BIASES, NORMS, OUTSIDE, VALUE,
+};
+use crate::arch::table::entry::Entry;
+use crate::arch::table::family::{Family, nothing};
+use crate::arch::table::keys::Keys;
+use crate::arch::table::mapping::Table;
+use crate::arch::table::rope::Rope;
+use crate::arch::table::text;
 use crate::graph::NormKind;
 use kquant_formats::gguf::Value;
 

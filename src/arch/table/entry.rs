@@ -9,7 +9,7 @@ use crate::tensor::{Keep, MappedTensor, Rows, Source};
 
 /// Which heads a rotary permutation runs over.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Heads {
+pub(in crate::arch) enum Heads {
     /// All attention heads.
     Query,
     /// The key-value heads.
@@ -45,13 +45,13 @@ enum Layers {
 
 /// One row of a family's table.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Entry {
-    pub(super) from: &'static str,
+pub(in crate::arch) struct Entry {
+    pub(in crate::arch) from: &'static str,
     to: &'static str,
     /// As the checkpoint stores it, outermost first.
-    pub(super) shape: &'static [Dim],
+    pub(in crate::arch) shape: &'static [Dim],
     arrangement: Arrangement,
-    pub(super) optional: bool,
+    pub(in crate::arch) optional: bool,
     f32: bool,
     layers: Layers,
     models: fn(&Sizes) -> bool,
@@ -59,72 +59,72 @@ pub(super) struct Entry {
 
 impl Entry {
     /// A required tensor whose rows are taken as they are.
-    pub(super) const fn new(from: &'static str, to: &'static str, shape: &'static [Dim]) -> Self {
+    pub(in crate::arch) const fn new(from: &'static str, to: &'static str, shape: &'static [Dim]) -> Self {
         let (arrangement, layers) = (Arrangement::Same, Layers::All);
         Self { from, to, shape, arrangement, optional: false, f32: false, layers, models: |_| true }
     }
 
     /// The tensor may be absent; one that exists in some layer must exist in all.
-    pub(super) const fn optional(self) -> Self {
+    pub(in crate::arch) const fn optional(self) -> Self {
         Self { optional: true, ..self }
     }
 
     /// Hugging Face's split-half rotary rows become GGUF's pairs.
-    pub(super) const fn rotary(self, heads: Heads) -> Self {
+    pub(in crate::arch) const fn rotary(self, heads: Heads) -> Self {
         Self { arrangement: Arrangement::Rotary(heads), ..self }
     }
 
     /// The checkpoint stores `[input][output]`.
-    pub(super) const fn transposed(self) -> Self {
+    pub(in crate::arch) const fn transposed(self) -> Self {
         Self { arrangement: Arrangement::Transposed, ..self }
     }
 
     /// One is added to each weight: the checkpoint stores what differs from one (Gemma).
-    pub(super) const fn plus_one(self) -> Self {
+    pub(in crate::arch) const fn plus_one(self) -> Self {
         Self { arrangement: Arrangement::PlusOne, ..self }
     }
 
     /// One of `over` tensors, of an expert or a head: the output holds them all.
-    pub(super) const fn stacked(self, over: Dim) -> Self {
+    pub(in crate::arch) const fn stacked(self, over: Dim) -> Self {
         Self { arrangement: Arrangement::Stacked(over), ..self }
     }
 
     /// The output has the shape `out` (outermost first) and its rows from where `rows` says.
-    pub(super) const fn part(self, out: &'static [Dim], rows: fn(&Sizes) -> Rows) -> Self {
+    pub(in crate::arch) const fn part(self, out: &'static [Dim], rows: fn(&Sizes) -> Rows) -> Self {
         Self { arrangement: Arrangement::Part { out, rows }, ..self }
     }
 
     /// Only layers before the mixtures have it.
-    pub(super) const fn dense(self) -> Self {
+    pub(in crate::arch) const fn dense(self) -> Self {
         Self { layers: Layers::Dense, ..self }
     }
 
     /// Only layers with a mixture have it.
-    pub(super) const fn mixture(self) -> Self {
+    pub(in crate::arch) const fn mixture(self) -> Self {
         Self { layers: Layers::Mixture, ..self }
     }
 
     /// Only models of which `models` is true have it.
-    pub(super) const fn only(self, models: fn(&Sizes) -> bool) -> Self {
+    pub(in crate::arch) const fn only(self, models: fn(&Sizes) -> bool) -> Self {
         Self { models, ..self }
     }
 
     /// Stored in F32 whatever its shape.
-    pub(super) const fn always_f32(self) -> Self {
+    pub(in crate::arch) const fn always_f32(self) -> Self {
         Self { f32: true, ..self }
     }
 
     /// Whether it becomes the same output as `other`.
-    pub(super) fn makes_what(&self, other: &Self) -> bool {
+    pub(in crate::arch) fn makes_what(&self, other: &Self) -> bool {
         self.to == other.to
     }
 
-    pub(super) fn per_layer(&self) -> bool {
+    pub(in crate::arch) fn per_layer(&self) -> bool {
         self.from.contains(LAYER)
     }
 
     /// What numbers the tensors that are stacked, if they are.
-    pub(super) fn stacked_over(&self) -> Option<Dim> {
+    pub(in crate::arch) fn stacked_over(&self) -> Option<Dim> {
         match self.arrangement {
             Arrangement::Stacked(over) => Some(over),
             _ => None,
@@ -132,7 +132,7 @@ impl Entry {
     }
 
     /// Whether the model has it, in layer `layer` if it is one of a layer's.
-    pub(super) fn is_in(&self, layer: Option<u32>, sizes: &Sizes) -> bool {
+    pub(in crate::arch) fn is_in(&self, layer: Option<u32>, sizes: &Sizes) -> bool {
         let in_layer = |layer| match self.layers {
             Layers::All => true,
             Layers::Dense => layer < sizes.dense_layers,
@@ -144,7 +144,7 @@ impl Entry {
 
 impl Entry {
     /// Whether the model has the tensor at `place`.
-    pub(super) fn fits(&self, place: Place, sizes: &Sizes) -> bool {
+    pub(in crate::arch) fn fits(&self, place: Place, sizes: &Sizes) -> bool {
         let parts = self.stacked_over().map(|over| sizes.get(over));
         self.per_layer() == place.layer.is_some()
             && parts.is_some() == place.part.is_some()
@@ -155,7 +155,12 @@ impl Entry {
 }
 
 /// The output of `entry` in layer `layer`, made of `source` as the entry says.
-pub(super) fn output(entry: &Entry, layer: Option<u32>, sizes: &Sizes, source: Source) -> MappedTensor {
+pub(in crate::arch) fn output(
+    entry: &Entry,
+    layer: Option<u32>,
+    sizes: &Sizes,
+    source: Source,
+) -> MappedTensor {
     let shape = match entry.arrangement {
         Arrangement::Part { out, .. } => out,
         _ => entry.shape,

@@ -1,9 +1,9 @@
 //! Granite: Llama with embeddings, scores, sums and logits that are scaled.
 
-use super::family::Family;
 use super::llama;
-use super::mapping::Table;
-use super::text;
+use crate::arch::table::family::Family;
+use crate::arch::table::mapping::Table;
+use crate::arch::table::text;
 
 const NAME: &str = "granite";
 

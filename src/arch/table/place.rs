@@ -1,29 +1,29 @@
 //! The numbers in tensor names.
 
 /// Stands for one in tables.
-pub(super) const LAYER: &str = "{}";
+pub(in crate::arch) const LAYER: &str = "{}";
 
 /// The numbers in a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    pub(super) layer: Option<u32>,
+pub(in crate::arch) struct Place {
+    pub(in crate::arch) layer: Option<u32>,
     /// Of the expert or head.
-    pub(super) part: Option<u32>,
+    pub(in crate::arch) part: Option<u32>,
 }
 
 impl Place {
-    pub(super) const FIRST: Self = Self { layer: None, part: None };
-    pub(super) const LAST: Self = Self { layer: Some(u32::MAX), part: Some(u32::MAX) };
+    pub(in crate::arch) const FIRST: Self = Self { layer: None, part: None };
+    pub(in crate::arch) const LAST: Self = Self { layer: Some(u32::MAX), part: Some(u32::MAX) };
 
     /// The name that `pattern` has there.
-    pub(super) fn name(self, pattern: &str) -> String {
+    pub(in crate::arch) fn name(self, pattern: &str) -> String {
         let numbers = [self.layer, self.part].into_iter().flatten();
         numbers.fold(pattern.to_owned(), |name, number| name.replacen(LAYER, &number.to_string(), 1))
     }
 }
 
 /// Splits layer and part off a name: the first two parts that are numbers, written without leading zeros.
-pub(super) fn pattern(name: &str) -> (String, Place) {
+pub(in crate::arch) fn pattern(name: &str) -> (String, Place) {
     let mut place = Place::FIRST;
     let parts: Vec<&str> = name
         .split('.')

@@ -3,45 +3,45 @@
 use kquant_formats::gguf::Value;
 
 /// Keys under one prefix, in order.
-pub(super) struct Keys {
+pub(in crate::arch) struct Keys {
     prefix: &'static str,
     list: Vec<(String, Value)>,
 }
 
 impl Keys {
-    pub(super) fn new(prefix: &'static str) -> Self {
+    pub(in crate::arch) fn new(prefix: &'static str) -> Self {
         Self { prefix, list: Vec::new() }
     }
 
     /// Adds the key, or changes it where it is.
-    pub(super) fn add(&mut self, name: &str, value: Value) {
+    pub(in crate::arch) fn add(&mut self, name: &str, value: Value) {
         self.set(format!("{}.{name}", self.prefix), value);
     }
 
     /// The same for a key of another prefix, which is part of `key`.
-    pub(super) fn set(&mut self, key: String, value: Value) {
+    pub(in crate::arch) fn set(&mut self, key: String, value: Value) {
         match self.list.iter_mut().find(|(known, _)| *known == key) {
             Some((_, old)) => *old = value,
             None => self.list.push((key, value)),
         }
     }
 
-    pub(super) fn count(&mut self, name: &str, value: u32) {
+    pub(in crate::arch) fn count(&mut self, name: &str, value: u32) {
         self.add(name, Value::U32(value));
     }
 
-    pub(super) fn number(&mut self, name: &str, value: f32) {
+    pub(in crate::arch) fn number(&mut self, name: &str, value: f32) {
         self.add(name, Value::F32(value));
     }
 
     /// Adds the number if there is one.
-    pub(super) fn optional_number(&mut self, name: &str, value: Option<f32>) {
+    pub(in crate::arch) fn optional_number(&mut self, name: &str, value: Option<f32>) {
         if let Some(value) = value {
             self.number(name, value);
         }
     }
 
-    pub(super) fn into_list(self) -> Vec<(String, Value)> {
+    pub(in crate::arch) fn into_list(self) -> Vec<(String, Value)> {
         self.list
     }
 }

@@ -4,15 +4,16 @@
 use crate::graph::parts::*;
 use crate::graph::{Activation, Graph, Slot, Windows};
 
-use super::config::Config;
-use super::dims::{Dim::*, Sizes};
-use super::entries::{ATTENTION, ATTENTION_OUTPUT, GATED, VALUE};
-use super::entry::Entry;
-use super::error::ArchError;
-use super::family::{Family, nothing};
 use super::gemma::{self, FOUR_NORMS, IGNORED, OUTSIDE};
-use super::mapping::Table;
-use super::text;
+use crate::arch::config::Config;
+use crate::arch::error::ArchError;
+use crate::arch::table::dims::Dim::*;
+use crate::arch::table::dims::Sizes;
+use crate::arch::table::entries::{ATTENTION, ATTENTION_OUTPUT, GATED, VALUE};
+use crate::arch::table::entry::Entry;
+use crate::arch::table::family::{Family, nothing};
+use crate::arch::table::mapping::Table;
+use crate::arch::table::text;
 
 const NAME: &str = "gemma3";
 

@@ -2,17 +2,17 @@
 
 use kquant_formats::gguf::Value;
 
-use super::config::Config;
 use super::dims::Sizes;
-use super::error::ArchError;
 use super::family::unsupported;
 use super::keys::Keys;
 use super::rope::Rope;
+use crate::arch::config::Config;
+use crate::arch::error::ArchError;
 
 const EXPERTS: &[&str] = &["num_local_experts", "num_experts", "n_routed_experts"];
 
 /// Dimensions by their usual names, without experts.
-pub(super) fn sizes(config: &Config) -> Result<Sizes, ArchError> {
+pub(in crate::arch) fn sizes(config: &Config) -> Result<Sizes, ArchError> {
     let hidden = config.count(&["hidden_size"])?;
     let heads = config.count(&["num_attention_heads"])?;
     let kv_heads = config.optional_count(&["num_key_value_heads"])?.unwrap_or(heads);
@@ -47,7 +47,7 @@ pub(super) fn sizes(config: &Config) -> Result<Sizes, ArchError> {
 }
 
 /// The same with experts in every layer; `width` are the names of their inner width.
-pub(super) fn sizes_with_experts(config: &Config, width: &[&str]) -> Result<Sizes, ArchError> {
+pub(in crate::arch) fn sizes_with_experts(config: &Config, width: &[&str]) -> Result<Sizes, ArchError> {
     Ok(Sizes {
         experts: config.count(EXPERTS)?,
         experts_used: config.count(&["num_experts_per_tok"])?,
@@ -58,7 +58,7 @@ pub(super) fn sizes_with_experts(config: &Config, width: &[&str]) -> Result<Size
 }
 
 /// Refuses what a dense model of family `name` with whole heads turned cannot be.
-pub(super) fn plain_sizes(config: &Config, name: &'static str) -> Result<Sizes, ArchError> {
+pub(in crate::arch) fn plain_sizes(config: &Config, name: &'static str) -> Result<Sizes, ArchError> {
     for key in EXPERTS {
         // Some dense models write 0.
         if let Some(experts) = config.optional_integer(&[key])?.filter(|&n| n != 0) {
@@ -71,7 +71,11 @@ pub(super) fn plain_sizes(config: &Config, name: &'static str) -> Result<Sizes, 
 }
 
 /// Refuses heads of which only a part turns.
-pub(super) fn whole_heads(config: &Config, name: &'static str, sizes: &Sizes) -> Result<(), ArchError> {
+pub(in crate::arch) fn whole_heads(
+    config: &Config,
+    name: &'static str,
+    sizes: &Sizes,
+) -> Result<(), ArchError> {
     if sizes.rotary == sizes.head_dim {
         return Ok(());
     }
@@ -102,7 +106,7 @@ fn rotary(config: &Config, head_dim: u32) -> Result<u32, ArchError> {
 }
 
 /// Keys in the order in which the converter writes them for most families.
-pub(super) fn keys(name: &'static str, config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
+pub(in crate::arch) fn keys(name: &'static str, config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
     let mut keys = Keys::new(name);
     keys.count("block_count", sizes.layers);
     keys.count("context_length", sizes.positions);
@@ -140,13 +144,13 @@ pub(super) fn keys(name: &'static str, config: &Config, sizes: &Sizes) -> Result
 }
 
 /// Adds the width of a head.
-pub(super) fn head_widths(keys: &mut Keys, sizes: &Sizes) {
+pub(in crate::arch) fn head_widths(keys: &mut Keys, sizes: &Sizes) {
     keys.count("attention.key_length", sizes.head_dim);
     keys.count("attention.value_length", sizes.head_dim);
 }
 
 /// Adds the epsilon of the norms, under the name of their kind.
-pub(super) fn epsilon(config: &Config, keys: &mut Keys) -> Result<(), ArchError> {
+pub(in crate::arch) fn epsilon(config: &Config, keys: &mut Keys) -> Result<(), ArchError> {
     let mean_square = config.optional_number(&["rms_norm_eps"])?;
     if let Some(epsilon) = mean_square {
         keys.number("attention.layer_norm_rms_epsilon", epsilon);
@@ -161,7 +165,11 @@ pub(super) fn epsilon(config: &Config, keys: &mut Keys) -> Result<(), ArchError>
 
 /// Refuses layers whose windows are others than those of `pattern`, which readers of the file take for granted: all layers but
 /// the last of so many.
-pub(super) fn window_pattern(config: &Config, name: &'static str, pattern: usize) -> Result<(), ArchError> {
+pub(in crate::arch) fn window_pattern(
+    config: &Config,
+    name: &'static str,
+    pattern: usize,
+) -> Result<(), ArchError> {
     let Some(kinds) = config.optional_texts("layer_types")? else { return Ok(()) };
     let expected = |layer: usize| {
         if (layer + 1).is_multiple_of(pattern) { "full_attention" } else { "sliding_attention" }

@@ -2,18 +2,18 @@
 
 use kquant_formats::gguf::Value;
 
-use super::Architecture;
-use super::config::Config;
 use super::dims::Sizes;
-use super::error::ArchError;
 use super::keys::Keys;
 use super::mapping::Table;
+use crate::arch::Architecture;
+use crate::arch::config::Config;
+use crate::arch::error::ArchError;
 use crate::checkpoint::Checkpoint;
 use crate::graph::Graph;
 use crate::tensor::{Keep, MappedTensor, Source};
 
 /// A model family as data.
-pub(super) struct Family {
+pub(in crate::arch) struct Family {
     /// Name in GGUF.
     pub name: &'static str,
     /// Class names.
@@ -33,15 +33,15 @@ pub(super) struct Family {
 }
 
 /// Names and values of computed tensors of one dimension.
-pub(super) type Computed = Vec<(&'static str, Vec<f32>)>;
+pub(in crate::arch) type Computed = Vec<(&'static str, Vec<f32>)>;
 
 /// For families that compute no tensors.
-pub(super) fn nothing(_: &Config, _: &Sizes) -> Result<Computed, ArchError> {
+pub(in crate::arch) fn nothing(_: &Config, _: &Sizes) -> Result<Computed, ArchError> {
     Ok(Vec::new())
 }
 
 /// The error for a feature, a noun phrase with a verb, that `family` does not have.
-pub(super) fn unsupported(config: &Config, family: &'static str, what: String) -> ArchError {
+pub(in crate::arch) fn unsupported(config: &Config, family: &'static str, what: String) -> ArchError {
     ArchError::Unsupported { file: config.origin().to_owned(), what, family }
 }
 

@@ -3,12 +3,12 @@
 use crate::graph::parts::*;
 use crate::graph::{Activation, Graph, Slot};
 
-use super::dims::Dim::*;
-use super::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, GATED, OUTSIDE, VALUE};
-use super::entry::Entry;
-use super::family::{Family, nothing};
-use super::mapping::Table;
-use super::text;
+use crate::arch::table::dims::Dim::*;
+use crate::arch::table::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, GATED, OUTSIDE, VALUE};
+use crate::arch::table::entry::Entry;
+use crate::arch::table::family::{Family, nothing};
+use crate::arch::table::mapping::Table;
+use crate::arch::table::text;
 
 const NAME: &str = "olmo2";
 

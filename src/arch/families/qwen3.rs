@@ -3,10 +3,12 @@
 use crate::graph::Graph;
 use crate::graph::parts::*;
 
-use super::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, GATED, HEAD_NORMS, NORMS, OUTSIDE, VALUE};
-use super::family::{Family, nothing};
-use super::mapping::Table;
-use super::text;
+use crate::arch::table::entries::{
+    ATTENTION, ATTENTION_OUTPUT, CACHED, GATED, HEAD_NORMS, NORMS, OUTSIDE, VALUE,
+};
+use crate::arch::table::family::{Family, nothing};
+use crate::arch::table::mapping::Table;
+use crate::arch::table::text;
 
 const NAME: &str = "qwen3";
 

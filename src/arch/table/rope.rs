@@ -1,15 +1,15 @@
 //! Rotary position settings of `config.json`, in the layout before transformers 5 (`rope_theta`, `rope_scaling`) and
 //! since (`rope_parameters`).
 
-use super::config::{Config, ConfigError};
 use super::keys::Keys;
+use crate::arch::config::{Config, ConfigError};
 
 /// Base of the rotary frequencies where a configuration gives none: transformers' default.
 const DEFAULT_THETA: f32 = 10000.0;
 
 /// Rotary position settings.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Rope {
+pub(in crate::arch) struct Rope {
     /// Base of the frequencies.
     pub theta: f32,
     /// The same in layers that see a window of the text only, where it is another one.
@@ -20,7 +20,7 @@ pub(super) struct Rope {
 
 /// How positions or frequencies are stretched.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Scaling {
+pub(in crate::arch) enum Scaling {
     /// Not at all, or only beyond the trained context ("dynamic"), which GGUF does not record.
     None,
     /// Positions divided by `factor`.
@@ -33,7 +33,7 @@ pub(super) enum Scaling {
 
 /// YaRN's parameters.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Yarn {
+pub(in crate::arch) struct Yarn {
     factor: f32,
     original_context: u32,
     extrapolation: Option<f32>,
@@ -44,7 +44,7 @@ pub(super) struct Yarn {
 
 /// Llama 3.1's parameters.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Llama3 {
+pub(in crate::arch) struct Llama3 {
     factor: f32,
     low_frequency: f32,
     high_frequency: f32,
@@ -53,7 +53,7 @@ pub(super) struct Llama3 {
 
 impl Rope {
     /// Reads the settings; `context` is the model's context length in tokens.
-    pub(super) fn read(config: &Config, context: u32) -> Result<Self, ConfigError> {
+    pub(in crate::arch) fn read(config: &Config, context: u32) -> Result<Self, ConfigError> {
         let flat = config.optional_number(&["rope_theta", "rotary_emb_base"])?;
         let mut window_theta = config.optional_number(&["rope_local_base_freq"])?;
         let Some(mut params) = config.optional_section(&["rope_parameters", "rope_scaling"])? else {
@@ -96,7 +96,7 @@ impl Rope {
     }
 
     /// Adds the `rope.scaling.*` keys and the base, in the converter's order.
-    pub(super) fn write(&self, keys: &mut Keys) {
+    pub(in crate::arch) fn write(&self, keys: &mut Keys) {
         match &self.scaling {
             Scaling::None | Scaling::Llama3(_) => {}
             Scaling::Linear { factor } => {
@@ -118,14 +118,14 @@ impl Rope {
     }
 
     /// Adds the base alone, where it is not what readers of the file assume.
-    pub(super) fn write_unusual(&self, keys: &mut Keys) {
+    pub(in crate::arch) fn write_unusual(&self, keys: &mut Keys) {
         if self.theta != DEFAULT_THETA {
             keys.number("rope.freq_base", self.theta);
         }
     }
 
     /// The divisors of the frequencies, `[head_dim / 2]`, where the scaling is Llama 3's.
-    pub(super) fn factors(&self, head_dim: u32) -> Option<Vec<f32>> {
+    pub(in crate::arch) fn factors(&self, head_dim: u32) -> Option<Vec<f32>> {
         let Scaling::Llama3(llama3) = &self.scaling else { return None };
         Some(
             (0..head_dim).step_by(2).map(|i| llama3.factor(self.theta, i as f32 / head_dim as f32)).collect(),

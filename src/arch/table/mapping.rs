@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::dims::{Dim, Sizes};
 use super::entry::{Entry, output};
-use super::error::{ArchError, Mismatch, WrongShape};
 use super::place::{Place, pattern};
+use crate::arch::error::{ArchError, Mismatch, WrongShape};
 use crate::checkpoint::{Checkpoint, TensorInfo};
 use crate::tensor::{MappedTensor, Rows, Source};
 
 /// A family's side of the mapping.
-pub(super) struct Table {
+pub(in crate::arch) struct Table {
     /// GGUF name of the family.
     pub family: &'static str,
     /// What may stand before a name in the checkpoint; the empty prefix is always tried.
@@ -27,7 +27,7 @@ impl Table {
     ///
     /// # Errors
     /// When tensors are unknown, missing, there twice or of a wrong shape; the error lists them all.
-    pub(super) fn map(
+    pub(in crate::arch) fn map(
         &self,
         sizes: &Sizes,
         checkpoint: &dyn Checkpoint,

@@ -3,16 +3,17 @@
 use crate::graph::parts::*;
 use crate::graph::{Activation, Graph, Slot};
 
-use super::config::Config;
-use super::dims::{Dim::*, Sizes};
-use super::entries::{ATTENTION, ATTENTION_OUTPUT, GATED, VALUE};
-use super::entry::Entry;
-use super::error::ArchError;
-use super::family::{Family, nothing, unsupported};
-use super::keys::Keys;
-use super::mapping::Table;
-use super::rope::Rope;
-use super::text;
+use crate::arch::config::Config;
+use crate::arch::error::ArchError;
+use crate::arch::table::dims::Dim::*;
+use crate::arch::table::dims::Sizes;
+use crate::arch::table::entries::{ATTENTION, ATTENTION_OUTPUT, GATED, VALUE};
+use crate::arch::table::entry::Entry;
+use crate::arch::table::family::{Family, nothing, unsupported};
+use crate::arch::table::keys::Keys;
+use crate::arch::table::mapping::Table;
+use crate::arch::table::rope::Rope;
+use crate::arch::table::text;
 
 const NAME: &str = "gemma";
 

@@ -3,16 +3,16 @@
 use crate::graph::Graph;
 use crate::graph::parts::*;
 
-use super::config::Config;
-use super::dims::Sizes;
-use super::entries::{
+use crate::arch::config::Config;
+use crate::arch::error::ArchError;
+use crate::arch::table::dims::Sizes;
+use crate::arch::table::entries::{
     ATTENTION, ATTENTION_OUTPUT, CACHED, HALVES, HEAD_NORMS, MIXTURE, NORMS, OUTSIDE, VALUE, experts_in_one,
 };
-use super::entry::Entry;
-use super::error::ArchError;
-use super::family::{Family, nothing, unsupported};
-use super::mapping::Table;
-use super::text;
+use crate::arch::table::entry::Entry;
+use crate::arch::table::family::{Family, nothing, unsupported};
+use crate::arch::table::mapping::Table;
+use crate::arch::table::text;
 
 const NAME: &str = "qwen3moe";
 

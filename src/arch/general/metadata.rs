@@ -4,12 +4,12 @@ use kquant_formats::gguf::{Metadata, Value};
 
 use crate::tensor::MappedTensor;
 
-use super::Architecture;
-use super::config::{Config, ConfigError};
-use super::error::ArchError;
-use super::general::{Card, General, check_overrides};
 use super::naming::Naming;
 use super::size_label::size_label_of;
+use crate::arch::Architecture;
+use crate::arch::config::{Config, ConfigError};
+use crate::arch::error::ArchError;
+use crate::arch::general::{Card, General, check_overrides};
 
 /// What lies beside a checkpoint's configuration and tells of the model.
 #[derive(Debug, Clone, Copy, Default)]

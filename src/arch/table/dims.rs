@@ -2,7 +2,7 @@
 
 /// A dimension as the configuration gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Dim {
+pub(in crate::arch) enum Dim {
     /// Tokens.
     Vocab,
     /// Positions in a learned position table.
@@ -53,7 +53,7 @@ pub(super) enum Dim {
 
 /// A model's dimensions.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Sizes {
+pub(in crate::arch) struct Sizes {
     pub layers: u32,
     pub vocab: u32,
     pub positions: u32,
@@ -82,7 +82,7 @@ pub(super) struct Sizes {
 
 /// Dimensions of latent attention; 0 without it.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Latent {
+pub(in crate::arch) struct Latent {
     pub low_query: u32,
     pub rank: u32,
     pub fixed: u32,
@@ -91,7 +91,7 @@ pub(super) struct Latent {
 
 impl Sizes {
     /// The dimension, saturating.
-    pub(super) fn get(&self, dim: Dim) -> u64 {
+    pub(in crate::arch) fn get(&self, dim: Dim) -> u64 {
         let [heads, kv_heads, head_dim] = [self.heads, self.kv_heads, self.head_dim].map(u64::from);
         let [rank, fixed, value] = [self.latent.rank, self.latent.fixed, self.latent.value].map(u64::from);
         let [rotary, ffn, expert_ffn] =

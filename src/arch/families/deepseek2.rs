@@ -11,21 +11,19 @@ use crate::tensor::Rows;
 use kquant_formats::gguf::Value;
 use kquant_kernels::math::Pairs;
 
-use super::config::Config;
-use super::dims::{
-    Dim::{
-        self, Experts, Fixed, FixedAndValue, Heads, Hidden, LowQuery, Rank, RankAndRotary, SharedFeedForward,
-        Values, WholeQuery,
-    },
-    Latent, Sizes,
+use crate::arch::config::Config;
+use crate::arch::error::ArchError;
+use crate::arch::table::dims::Dim::{
+    Experts, Fixed, FixedAndValue, Heads, Hidden, LowQuery, Rank, RankAndRotary, SharedFeedForward, Values,
+    WholeQuery,
 };
-use super::entries::{CACHED, GATED, MIXTURE, NORMS, OUTSIDE};
-use super::entry::Entry;
-use super::error::ArchError;
-use super::family::{Family, nothing, unsupported};
-use super::keys::Keys;
-use super::mapping::Table;
-use super::text;
+use crate::arch::table::dims::{Dim, Latent, Sizes};
+use crate::arch::table::entries::{CACHED, GATED, MIXTURE, NORMS, OUTSIDE};
+use crate::arch::table::entry::Entry;
+use crate::arch::table::family::{Family, nothing, unsupported};
+use crate::arch::table::keys::Keys;
+use crate::arch::table::mapping::Table;
+use crate::arch::table::text;
 
 const NAME: &str = "deepseek2";
 

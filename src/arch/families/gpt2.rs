@@ -3,13 +3,14 @@
 use crate::graph::parts::*;
 use crate::graph::{Activation, Graph, NormKind, Slot};
 
-use super::config::Config;
-use super::dims::{Dim::*, Sizes};
-use super::entry::Entry;
-use super::error::ArchError;
-use super::family::{Family, nothing, unsupported};
-use super::keys::Keys;
-use super::mapping::Table;
+use crate::arch::config::Config;
+use crate::arch::error::ArchError;
+use crate::arch::table::dims::Dim::*;
+use crate::arch::table::dims::Sizes;
+use crate::arch::table::entry::Entry;
+use crate::arch::table::family::{Family, nothing, unsupported};
+use crate::arch::table::keys::Keys;
+use crate::arch::table::mapping::Table;
 
 const NAME: &str = "gpt2";
 

@@ -5,15 +5,15 @@ use crate::graph::parts::*;
 use crate::graph::{Graph, Op};
 use kquant_kernels::math::Pairs;
 
-use super::config::Config;
-use super::dims::Sizes;
-use super::entries::{ATTENTION_OUTPUT, CACHED, GATED, NORMS, OUTSIDE, ROTARY_ATTENTION, VALUE};
-use super::error::ArchError;
-use super::family::{Computed, Family};
-use super::keys::Keys;
-use super::mapping::Table;
-use super::rope::Rope;
-use super::text;
+use crate::arch::config::Config;
+use crate::arch::error::ArchError;
+use crate::arch::table::dims::Sizes;
+use crate::arch::table::entries::{ATTENTION_OUTPUT, CACHED, GATED, NORMS, OUTSIDE, ROTARY_ATTENTION, VALUE};
+use crate::arch::table::family::{Computed, Family};
+use crate::arch::table::keys::Keys;
+use crate::arch::table::mapping::Table;
+use crate::arch::table::rope::Rope;
+use crate::arch::table::text;
 
 const NAME: &str = "llama";
 

@@ -6,14 +6,17 @@ use crate::graph::parts::*;
 use crate::graph::{Activation, Graph, Op, Routing, Scores, Slot, Windows};
 use crate::tensor::Rows;
 
-use super::config::Config;
-use super::dims::{Dim::*, Sizes};
-use super::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, OUTSIDE, TURNS, VALUE, experts_in_one};
-use super::entry::Entry;
-use super::error::ArchError;
-use super::family::{Family, nothing, unsupported};
-use super::mapping::Table;
-use super::text;
+use crate::arch::config::Config;
+use crate::arch::error::ArchError;
+use crate::arch::table::dims::Dim::*;
+use crate::arch::table::dims::Sizes;
+use crate::arch::table::entries::{
+    ATTENTION, ATTENTION_OUTPUT, CACHED, OUTSIDE, TURNS, VALUE, experts_in_one,
+};
+use crate::arch::table::entry::Entry;
+use crate::arch::table::family::{Family, nothing, unsupported};
+use crate::arch::table::mapping::Table;
+use crate::arch::table::text;
 
 const NAME: &str = "gpt-oss";
 

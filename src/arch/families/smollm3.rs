@@ -4,13 +4,13 @@ use crate::graph::parts::*;
 use crate::graph::{Graph, Op};
 use kquant_kernels::math::Pairs;
 
-use super::config::Config;
-use super::dims::Sizes;
-use super::error::ArchError;
-use super::family::{Family, unsupported};
 use super::llama;
-use super::mapping::Table;
-use super::text;
+use crate::arch::config::Config;
+use crate::arch::error::ArchError;
+use crate::arch::table::dims::Sizes;
+use crate::arch::table::family::{Family, unsupported};
+use crate::arch::table::mapping::Table;
+use crate::arch::table::text;
 
 const NAME: &str = "smollm3";
 

@@ -1,12 +1,12 @@
 //! Mixtral: Llama with experts, under Llama's name in GGUF.
 
-use super::dims::Dim::*;
-use super::entries::{ATTENTION_OUTPUT, CACHED, NORMS, OUTSIDE, ROTARY_ATTENTION, VALUE};
-use super::entry::Entry;
-use super::family::Family;
 use super::llama;
-use super::mapping::Table;
-use super::text;
+use crate::arch::table::dims::Dim::*;
+use crate::arch::table::entries::{ATTENTION_OUTPUT, CACHED, NORMS, OUTSIDE, ROTARY_ATTENTION, VALUE};
+use crate::arch::table::entry::Entry;
+use crate::arch::table::family::Family;
+use crate::arch::table::mapping::Table;
+use crate::arch::table::text;
 
 /// The family.
 pub(super) static FAMILY: Family = Family {

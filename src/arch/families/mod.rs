@@ -1,0 +1,46 @@
+//! The families, one file each: a table of tensors, keys, and a graph.
+
+mod deepseek2;
+mod gemma;
+mod gemma2;
+mod gemma3;
+mod gpt2;
+mod gpt_neox;
+mod gpt_oss;
+mod granite;
+mod llama;
+mod mixtral;
+mod olmo2;
+mod phi2;
+mod phi3;
+mod qwen2;
+mod qwen3;
+mod qwen3_moe;
+mod smollm3;
+mod stablelm;
+mod starcoder2;
+
+use super::Architecture;
+
+/// The registry: the first family that lists a class takes it.
+pub(super) static FAMILIES: &[&dyn Architecture] = &[
+    &llama::FAMILY,
+    &mixtral::FAMILY,
+    &qwen2::FAMILY,
+    &qwen3::FAMILY,
+    &qwen3_moe::FAMILY,
+    &gemma::FAMILY,
+    &gemma2::FAMILY,
+    &gemma3::FAMILY,
+    &phi2::FAMILY,
+    &phi3::FAMILY,
+    &smollm3::FAMILY,
+    &olmo2::FAMILY,
+    &granite::FAMILY,
+    &stablelm::FAMILY,
+    &starcoder2::FAMILY,
+    &gpt2::FAMILY,
+    &gpt_neox::FAMILY,
+    &gpt_oss::FAMILY,
+    &deepseek2::FAMILY,
+];

@@ -1,0 +1,23 @@
+//! What families are written in: rows of tables, dimensions, keys, and the walk that maps a checkpoint by them.
+//!
+//! | module | what |
+//! |---|---|
+//! | `family` | a family as data, and what follows from it |
+//! | `entry` | a row of a family's table: a tensor of the checkpoint and what it becomes |
+//! | `entries` | rows that families share |
+//! | `mapping` | a table, and the one walk that maps a checkpoint by it |
+//! | `dims` | dimensions and their names in tables |
+//! | `place` | the numbers in tensor names |
+//! | `keys` | a family's keys while they are collected |
+//! | `rope` | rotary position settings |
+//! | `text` | what most families' configurations have in common |
+
+pub(in crate::arch) mod dims;
+pub(in crate::arch) mod entries;
+pub(in crate::arch) mod entry;
+pub(in crate::arch) mod family;
+pub(in crate::arch) mod keys;
+pub(in crate::arch) mod mapping;
+pub(in crate::arch) mod place;
+pub(in crate::arch) mod rope;
+pub(in crate::arch) mod text;
