@@ -3,14 +3,11 @@
 //! | file | what |
 //! |---|---|
 //! | `config` | `config.json`, with errors that name the key |
-//! | `dims`, `entry`, `entries` | dimensions, rows of tables, and lists of rows that families share |
-//! | `mapping`, `place` | a family's tensor table and the one walk over it |
-//! | `family`, `text` | a family as data, and what most configurations have in common |
-//! | `llama`, `gpt2` and so on | one family each: a table, its keys and its forward pass |
-//! | `rope` | rotary position settings, Llama 3's frequency factors |
-//! | `metadata`, `general`, `naming`, `size_label` | the `general.*` keys |
+//! | `families` | one family each: a table, its keys and its forward pass |
+//! | `table` | what families are written in: rows of tables, dimensions, keys, the one walk that maps a checkpoint |
+//! | `general` | the `general.*` keys: card, name, size label |
 //!
-//! The next family is one file beside `llama.rs` and one line in `FAMILIES`: docs/adding-an-architecture.md.
+//! The next family is one file in `families/` and one line in its registry: docs/adding-an-architecture.md.
 
 mod config;
 mod error;
