@@ -2,7 +2,7 @@
 # Runs the tests of kernels/ and formats/ as 64-bit Arm programs, in qemu. Needs Debian on x86-64 and cargo; adds Debian's Arm
 # architecture and installs what else is missing: Debian's compiler, which has a standard library for Arm, a linker and
 # the emulator. Arguments go to `cargo test`, after them those to the tests:
-#     scripts/test_aarch64.sh -p kquant-kernels --test golden -- q4_k
+#     scripts/test_aarch64.sh -p kquant-kernels --test it -- q4_k
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh

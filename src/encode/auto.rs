@@ -7,7 +7,7 @@ use super::search::Search;
 use super::{Encoder, Rows};
 
 /// Types whose files `search` made better, by KL divergence in stock llama.cpp with importance, on both models measured
-/// (README, "Encoders"). Less weighted error is not always a better model: with fewer bits one of the models got worse.
+/// (docs/results.md, "Without feedback"). Less weighted error is not always a better model: with fewer bits one of the models got worse.
 const SEARCHED: &[&str] = &["Q4_1", "Q5_0", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"];
 
 /// `search` for the types that it serves, `guarded` for the others.

@@ -59,7 +59,7 @@ pub struct Calibrated {
     pub report: Report,
 }
 
-/// How much the Hessians are damped: [`gptq::Damping::for_tokens`].
+/// How much the Hessians are damped: [`feedback::Damping::for_tokens`].
 const DAMPING: &str = "0.15 columns / tokens of the mean diagonal, 0.01 to 0.3";
 
 impl Calibration {

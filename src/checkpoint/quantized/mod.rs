@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `config` | what the configuration says |
 //! | `parts` | the file's tensors that together are one weight |
-//! | `gptq`, `compressed` | layouts, checked |
+//! | `autogptq`, `compressed` | layouts, checked |
 //! | `codes` | integers packed into words |
 //! | `packed` | weights of codes, scales and zero points: rows gathered and decoded |
 //! | `scales` | scales of weights that are stored a byte each |

@@ -4,7 +4,9 @@
 //! | file | what |
 //! |---|---|
 //! | `hessian` | the statistics that come in |
-//! | `feedback` | their damped factors, `H' = U D U'`, and solutions of `x H' = y` |
+//! | `factored`, `factor` | their damped factors, `H' = U D U'`, and solutions of `x H' = y` |
+//! | `options` | how much work is done |
+//! | `run` | all of these, for one tensor |
 //! | `rounding` | sequential rounding with error feedback (LDLQ, arXiv 2307.13304) |
 //! | `start` | the codes of the diagonal search, which rows start from |
 //! | `both` | the same over rows as well, with the Fisher matrix of the outputs |
