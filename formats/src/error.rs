@@ -44,6 +44,17 @@ pub enum FormatError {
     /// The output is there already and must not be overwritten.
     #[error("{} already exists and was left as it is; choose another name or replace it with --force", .0.display())]
     Exists(PathBuf),
+    /// The output is there already and is no file that could be replaced.
+    #[error(
+        "{} is or leads to {kind}: an output would take its place, so it is refused with --force as well; choose another name",
+        path.display()
+    )]
+    Special {
+        /// The output.
+        path: PathBuf,
+        /// What is there.
+        kind: &'static str,
+    },
     /// The caller asked for something that the format cannot hold.
     #[error("{what}; {hint}")]
     Invalid {

@@ -23,6 +23,7 @@ pub mod error;
 pub mod gguf;
 pub mod hessian;
 pub mod imatrix;
+mod limits;
 pub mod logits;
 pub mod map;
 pub mod partial;

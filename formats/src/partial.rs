@@ -1,47 +1,75 @@
 //! Output files that appear only when they are complete.
 //!
-//! Everything is written to `OUT.partial`, which takes OUT's name at the end and disappears if there is no such end.
+//! Everything is written to a file beside the output whose name no other program uses (`left_over`), which takes the
+//! output's name at the end and disappears if there is no such end. An output that is a link leads to the file that is
+//! replaced; devices, pipes and the like are refused (`target`).
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+mod left_over;
+mod target;
+
+use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use tempfile::NamedTempFile;
+
 use crate::error::{FormatError, Result};
+use crate::limits;
 use crate::scratch::write_all_at;
 use crate::source::write_out;
+
+pub use left_over::is_partial_of;
+pub use target::resolve;
 
 /// A file of known size under construction; threads may write to it at once.
 #[derive(Debug)]
 pub struct PartialFile {
-    file: File,
-    partial: PathBuf,
+    /// Removed, by its name, when this is dropped.
+    file: NamedTempFile,
+    /// The output as the user calls it.
+    path: PathBuf,
+    /// The output with links followed.
     target: PathBuf,
     bytes: u64,
     force: bool,
-    finished: bool,
 }
 
 impl PartialFile {
     /// Starts `path` with a size of `bytes`; an existing file is replaced, at the end, only if `force` is set.
     ///
-    /// A partial file that a killed run left behind is started anew; one that a living run still writes is refused.
+    /// What a killed run left behind is removed; a file that a living run still writes is refused.
     ///
     /// # Errors
-    /// When `path` exists (without `force`), is a folder, lies in a folder that is missing or read-only, is being written
-    /// by another run, or when the system has no room for the size.
+    /// When `path` exists (without `force`), is or leads to a folder, a device or the like, lies in a folder that is missing
+    /// or read-only, is being written by another run, or when the system has no room for the size.
     pub fn create(path: &Path, bytes: u64, force: bool) -> Result<Self> {
-        check_target(path, force)?;
-        let partial = partial_path(path);
-        let file = open_exclusive(&partial)?;
-        let started = Self { file, partial, target: path.to_owned(), bytes, force, finished: false };
-        started.file.set_len(bytes).map_err(|e| started.io("give its full size to", e))?;
+        let target = check_target(path, force)?;
+        let file = left_over::start(path, &target)?;
+        let mut started = Self { file, path: path.to_owned(), target, bytes: 0, force };
+        started.resize(bytes)?;
         Ok(started)
     }
 
-    /// The name it has until it is finished: what a signal handler has to remove.
+    /// Gives it `content` and the size of that.
+    ///
+    /// # Errors
+    /// When the system has no room for the size, or cannot write.
+    pub fn fill(&mut self, content: &[u8]) -> Result<()> {
+        self.resize(content.len() as u64)?;
+        self.write_at(0, content)
+    }
+
+    fn resize(&mut self, bytes: u64) -> Result<()> {
+        let sized = limits::check_size(bytes).and_then(|()| self.file.as_file().set_len(bytes));
+        sized.map_err(|e| self.io("give its full size to", e))?;
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// The name it has until it is finished: what a killed run leaves.
     pub fn partial_path(&self) -> &Path {
-        &self.partial
+        self.file.path()
     }
 
     /// Writes `data` at byte `offset`.
@@ -60,12 +88,12 @@ impl PartialFile {
                 hint: "write inside the size that the file was created with",
             });
         }
-        write_all_at(&self.file, offset, data).map_err(|e| self.io("write to", e))
+        write_all_at(self.file.as_file(), offset, data).map_err(|e| self.io("write to", e))
     }
 
     /// Tells the system to begin putting the bytes of `range` on the disk, so that [`finish`](Self::finish) has less to wait for.
     pub fn begin_writing_out(&self, range: Range<u64>) {
-        write_out(&self.file, range);
+        write_out(self.file.as_file(), range);
     }
 
     /// Makes the file durable and gives it its name.
@@ -73,82 +101,97 @@ impl PartialFile {
     /// # Errors
     /// When the system cannot write everything out or rename it, or when a file of that name has appeared meanwhile and
     /// was not to be overwritten. The partial file is removed then.
-    pub fn finish(mut self) -> Result<()> {
-        self.file.sync_all().map_err(|e| self.io("write out", e))?;
-        check_target(&self.target, self.force)?;
-        fs::rename(&self.partial, &self.target).map_err(|e| self.io("rename", e))?;
-        self.finished = true;
-        sync_folder(&self.target)
+    pub fn finish(self) -> Result<()> {
+        Self::finish_all([self])
+    }
+
+    /// As [`finish`](Self::finish), of files that belong together: none gets its name before all are durable.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish). No file keeps its name then, except one that has replaced another already.
+    pub fn finish_all(files: impl IntoIterator<Item = Self>) -> Result<()> {
+        let files: Vec<Self> = files.into_iter().collect();
+        files.iter().try_for_each(Self::make_durable)?;
+        let mut named = Named(Vec::new());
+        for file in files {
+            named.0.push(file.rename()?);
+        }
+        for file in &named.0 {
+            sync_folder(&file.target)?;
+        }
+        named.0.clear();
+        Ok(())
+    }
+
+    fn make_durable(&self) -> Result<()> {
+        self.file.as_file().sync_all().map_err(|e| self.io("write out", e))?;
+        check_target(&self.path, self.force)?;
+        Ok(())
+    }
+
+    fn rename(self) -> Result<NamedFile> {
+        let Self { file, path, target, force, .. } = self;
+        // The name must not carry another file's bytes to the target.
+        if !left_over::is_at(file.as_file(), file.path()) {
+            let source = io::Error::other("another program has removed or replaced the unfinished file");
+            return Err(FormatError::io(&path, "finish", source));
+        }
+        let named = if force { file.persist(&target) } else { file.persist_noclobber(&target) };
+        let named = named.or_else(|e| match e.error.kind() {
+            // The file system knows neither such renames nor hard links; that the name is free was seen a moment ago.
+            io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput => {
+                e.file.persist(&target)
+            }
+            _ => Err(e),
+        });
+        match named {
+            Ok(file) => Ok(NamedFile { file, target, new: !force }),
+            Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => Err(FormatError::Exists(path)),
+            Err(e) => Err(FormatError::io(&path, "rename", e.error)),
+        }
     }
 
     fn io(&self, action: &'static str, source: io::Error) -> FormatError {
-        FormatError::io(&self.partial, action, source)
+        FormatError::io(&self.path, action, source)
     }
 }
 
-impl Drop for PartialFile {
+/// A file that has its name.
+struct NamedFile {
+    /// Holds the lock until all that belongs together is there.
+    file: File,
+    target: PathBuf,
+    /// Whether there was none of that name before.
+    new: bool,
+}
+
+/// Files that have their names while others that belong to them have not: new ones are removed again if this is dropped.
+struct Named(Vec<NamedFile>);
+
+impl Drop for Named {
     fn drop(&mut self) {
-        if !self.finished {
-            // Nobody is left to tell if this fails; the next run starts the file anew.
-            let _ = fs::remove_file(&self.partial);
+        for NamedFile { file, target, .. } in self.0.iter().filter(|file| file.new) {
+            if left_over::is_at(file, target) {
+                // Nobody is left to tell if this fails.
+                let _ = fs::remove_file(target);
+            }
         }
     }
 }
 
-fn check_target(path: &Path, force: bool) -> Result<()> {
-    if path.is_dir() {
-        return Err(FormatError::io(path, "write to", io::ErrorKind::IsADirectory.into()));
-    }
-    // A dangling link counts as existing: the rename would replace it.
+/// What an output called `path` replaces or becomes.
+fn check_target(path: &Path, force: bool) -> Result<PathBuf> {
+    let target = target::resolve(path)?;
+    // A link that leads nowhere counts as existing.
     if !force && path.symlink_metadata().is_ok() {
         return Err(FormatError::Exists(path.to_owned()));
     }
-    Ok(())
-}
-
-fn partial_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
-    name.into()
-}
-
-/// Creates `partial` and locks it; the lock tells a run that is alive from one that was killed.
-fn open_exclusive(partial: &Path) -> Result<File> {
-    let io = |e| FormatError::io(partial, "create", e);
-    let create = || OpenOptions::new().write(true).create_new(true).open(partial);
-    let file = match create() {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            let left_behind = OpenOptions::new().write(true).open(partial).map_err(io)?;
-            lock(&left_behind, partial)?;
-            // Removed, not truncated: its owner may have finished and renamed it since it was opened here.
-            match fs::remove_file(partial) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io(e)),
-                _ => create().map_err(io)?,
-            }
-        }
-        other => other.map_err(io)?,
-    };
-    lock(&file, partial)?;
-    Ok(file)
-}
-
-fn lock(file: &File, partial: &Path) -> Result<()> {
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => {
-            let source = io::Error::new(io::ErrorKind::ResourceBusy, "another run is writing it");
-            Err(FormatError::io(partial, "create", source))
-        }
-        // Some file systems know no locks: there, nothing keeps two runs apart, but one alone must work.
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
-    }
+    Ok(target)
 }
 
 #[cfg(unix)]
 fn sync_folder(target: &Path) -> Result<()> {
-    let folder = match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let folder = target::folder_of(target);
     File::open(folder).and_then(|f| f.sync_all()).map_err(|e| FormatError::io(folder, "write out", e))
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{FormatError, Result};
+use crate::limits;
 
 /// A growing nameless file; threads may use it at once.
 #[derive(Debug)]
@@ -37,7 +38,8 @@ impl Scratch {
     /// # Errors
     /// When the system cannot (a full disk, for one).
     pub fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        write_all_at(&self.file, offset, data)
+        limits::check_size(offset.saturating_add(data.len() as u64))
+            .and_then(|()| write_all_at(&self.file, offset, data))
             .map_err(|e| FormatError::io(&self.folder, "write temporary data to", e))
     }
 

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    HIDDEN, Scratch, Tensor, data, kquant, micro_llama, noise, ok, quantize, stderr, write_folder,
-    write_sharded,
+    HIDDEN, Scratch, Tensor, beginning_with, data, kquant, micro_llama, noise, ok, quantize, stderr,
+    write_folder, write_sharded,
 };
 use kquant::checkpoint::type_layout;
 use kquant_formats::gguf::{Gguf, Metadata, TensorSpec, Value, layout};
@@ -344,6 +344,37 @@ fn inspect_shows_both_kinds_of_model() {
 #[test]
 fn an_interrupt_leaves_nothing_behind() {
     let scratch = Scratch::new("interrupt");
+    let (mut run, out) = long_run(&scratch);
+    let sent = Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let status = run.wait().unwrap();
+    assert_eq!(status.code(), Some(2));
+    assert!(beginning_with(&out).is_empty());
+}
+
+#[cfg(unix)]
+#[test]
+fn what_a_killed_run_leaves_is_removed_by_the_next_one() {
+    let scratch = Scratch::new("killed");
+    let (mut run, out) = long_run(&scratch);
+    let second = quantize(&data("tiny-llama"), &out, "Q4_0", &[]);
+    assert_eq!(second.status.code(), Some(2));
+    assert!(
+        stderr(&second).contains("out.gguf: cannot create: another run is writing it"),
+        "{}",
+        stderr(&second)
+    );
+    assert_eq!(beginning_with(&out).len(), 1, "the refused run touches nothing of the other's");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert_eq!(beginning_with(&out).len(), 1);
+    ok(quantize(&data("tiny-llama"), &out, "Q4_0", &[]));
+    assert_eq!(beginning_with(&out), ["out.gguf"]);
+}
+
+/// A run of some seconds that has started to write, and its output.
+#[cfg(unix)]
+fn long_run(scratch: &Scratch) -> (std::process::Child, std::path::PathBuf) {
     let (model, out) = (scratch.path("in.gguf"), scratch.path("out.gguf"));
     // 64 M weights in the slowest type: seconds of work.
     let spec = TensorSpec {
@@ -355,19 +386,19 @@ fn an_interrupt_leaves_nothing_behind() {
     let placed = layout(&Metadata::new(), &[spec]).unwrap();
     fs::write(&model, &placed.header).unwrap();
     fs::File::options().write(true).open(&model).unwrap().set_len(placed.total).unwrap();
-    let mut run = Command::new(env!("CARGO_BIN_EXE_kquant"))
+    let run = Command::new(env!("CARGO_BIN_EXE_kquant"))
         .args(["quantize", model.to_str().unwrap(), "-o", out.to_str().unwrap(), "--type", "IQ4_XS"])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let partial = scratch.path("out.gguf.partial");
+    // Past the trial of the path: of its size.
+    let started = |path: &Path| path.metadata().is_ok_and(|found| found.len() > 0);
     let start = Instant::now();
-    while !partial.exists() && start.elapsed() < Duration::from_secs(20) {
+    while start.elapsed() < Duration::from_secs(60) {
+        if beginning_with(&out).iter().any(|name| started(&scratch.path(name))) {
+            return (run, out);
+        }
         std::thread::sleep(Duration::from_millis(2));
     }
-    let sent = Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
-    assert!(sent.success());
-    let status = run.wait().unwrap();
-    assert_eq!(status.code(), Some(2));
-    assert!(!out.exists() && !partial.exists());
+    panic!("the run does not start to write");
 }

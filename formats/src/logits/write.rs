@@ -72,13 +72,21 @@ impl LogitsWriter {
     /// # Errors
     /// When rows are missing, or the system cannot write everything out or rename it. The partial file is removed then.
     pub fn finish(self) -> Result<()> {
+        self.complete()?.finish()
+    }
+
+    /// The file with all its rows, which has its name still to get: together with others that belong to it.
+    ///
+    /// # Errors
+    /// When rows are missing. The partial file is removed then.
+    pub fn complete(self) -> Result<PartialFile> {
         if self.offset != self.end {
             return Err(FormatError::Invalid {
                 what: format!("{} rows of logits are missing", (self.end - self.offset) / self.row_bytes),
                 hint: "append a row for every scored position",
             });
         }
-        self.out.finish()
+        Ok(self.out)
     }
 }
 

@@ -52,14 +52,22 @@ pub fn ok(output: Output) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Asserts exit code 2, a message with `fragment`, and that neither `out` nor its partial file exists.
+/// Names of the files beside `out`, itself included, that begin with its name.
+pub fn beginning_with(out: &Path) -> Vec<String> {
+    let name = out.file_name().unwrap().to_str().unwrap();
+    let Ok(entries) = fs::read_dir(out.parent().unwrap()) else { return Vec::new() };
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|found| found.starts_with(name)).collect()
+}
+
+/// Asserts exit code 2, a message with `fragment`, and that there is neither `out` nor an unfinished file of it.
 pub fn refused(case: &str, output: &Output, fragment: &str, out: &Path) {
     let message = stderr(output);
     assert_eq!(output.status.code(), Some(2), "{case}: {message}");
     assert!(!message.contains("panicked"), "{case}: {message}");
     assert!(message.contains(fragment), "{case}: expected `{fragment}` in: {message}");
-    let partial = PathBuf::from(format!("{}.partial", out.display()));
-    assert!(!out.exists() && !partial.exists(), "{case}: something was left at {}", out.display());
+    let left = beginning_with(out);
+    assert!(left.is_empty(), "{case}: {left:?} was left at {}", out.display());
 }
 
 /// A path inside tests/data.
