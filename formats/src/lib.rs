@@ -13,6 +13,7 @@
 //! | [`map`] | read-only memory maps of whole files |
 //! | [`source`] | files of tensor data, read a window at a time |
 //! | [`partial`] | output files that appear only when complete |
+//! | [`whole`] | small files and texts, read at once up to a limit |
 //! | [`scratch`] | temporary storage for what memory cannot hold |
 //! | [`error`] | what can go wrong |
 
@@ -31,5 +32,6 @@ pub mod safetensors;
 pub mod scratch;
 pub mod sentencepiece;
 pub mod source;
+pub mod whole;
 
 pub use error::FormatError;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use memmap2::{Mmap, MmapOptions};
 
 use crate::error::{FormatError, Result};
+use crate::whole;
 
 /// A file's bytes, read by the system as they are touched.
 #[derive(Debug)]
@@ -49,9 +50,8 @@ pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
     if kind.is_dir() {
         return Err(FormatError::io(path, "read", io::ErrorKind::IsADirectory.into()));
     }
-    if !kind.is_file() {
-        let source = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
-        return Err(FormatError::io(path, "map", source));
+    if let Some(source) = whole::not_regular(kind.file_type()) {
+        return Err(FormatError::io(path, "read", source));
     }
     let file = File::open(path).map_err(|e| FormatError::io(path, "open", e))?;
     let length = file.metadata().map_err(|e| FormatError::io(path, "open", e))?.len();

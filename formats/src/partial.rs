@@ -21,6 +21,7 @@ use crate::source::write_out;
 
 pub use left_over::is_partial_of;
 pub use target::resolve;
+pub(crate) use target::special;
 
 /// A file of known size under construction; threads may write to it at once.
 #[derive(Debug)]

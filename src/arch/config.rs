@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use kquant_formats::whole;
 use serde_json::{Map, Value as Json};
 
 /// A JSON object with the path that led to it.
@@ -63,7 +64,7 @@ impl Config {
     /// When the file cannot be read or does not hold a JSON object.
     pub fn open(file: &Path) -> Result<Self, ConfigError> {
         let origin = file.display().to_string();
-        match std::fs::read_to_string(file) {
+        match whole::read_to_string(file, whole::CONFIGURATION) {
             Ok(text) => Self::parse(origin, &text),
             Err(source) => Err(ConfigError::Read { file: origin, source }),
         }

@@ -1,12 +1,12 @@
 //! From a path to a checkpoint: which format it is and what belongs to it.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use kquant_formats::FormatError;
 use kquant_formats::gguf::{Gguf, Metadata};
 use kquant_formats::safetensors::SafeTensors;
+use kquant_formats::whole;
 
 use super::gguf::{GgufCheckpoint, type_layout};
 use super::safetensors::SafeTensorsCheckpoint;
@@ -89,9 +89,8 @@ pub fn open_by(path: &Path, io: Io) -> Result<Opened, OpenError> {
         refuse_gguf_folder(path)?;
         return open_safetensors(path, path, io);
     }
-    let mut magic = [0; 4];
-    let read = File::open(path).and_then(|mut f| f.read(&mut magic)).map_err(fault)?;
-    if read == 4 && (magic == *b"GGUF" || magic == *b"FUGG") {
+    let magic = whole::start(path, 4).map_err(fault)?;
+    if magic == b"GGUF" || magic == b"FUGG" {
         let gguf = Gguf::open_by(path, type_layout, io)?;
         let files = gguf.files().map(|f| f.path().to_owned()).collect();
         let origin = Origin::Gguf { metadata: gguf.metadata().clone() };

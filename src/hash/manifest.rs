@@ -1,9 +1,9 @@
 //! Manifests: kquant's own (JSON) and gguf-hash's (lines), and the comparison of a file with one.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use kquant_formats::whole;
 use serde::{Deserialize, Serialize};
 
 use super::Digest;
@@ -99,8 +99,8 @@ impl Expected {
     /// # Errors
     /// [`ManifestError`], with the line.
     pub fn open(path: &Path) -> Result<Self, ManifestError> {
-        let text =
-            fs::read_to_string(path).map_err(|source| ManifestError::Io { path: path.to_owned(), source })?;
+        let text = whole::read_to_string(path, whole::LIST)
+            .map_err(|source| ManifestError::Io { path: path.to_owned(), source })?;
         let parsed = if text.trim_start().starts_with('{') { from_json(&text) } else { from_lines(&text) };
         parsed.map_err(|what| ManifestError::Malformed { path: path.to_owned(), what })
     }

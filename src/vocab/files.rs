@@ -1,9 +1,9 @@
 //! The tokenizer files of a model's folder, read once.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use kquant_formats::whole;
 use serde_json::Value;
 
 use super::error::VocabError;
@@ -49,7 +49,7 @@ impl Files {
 
 /// The bytes of `path`, or `None` if there is no such file.
 pub(super) fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>, VocabError> {
-    match fs::read(path) {
+    match whole::read(path, whole::LIST) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(source) => Err(VocabError::Io { path: path.to_owned(), source }),

@@ -120,7 +120,7 @@ fn load_tokens(
 ) -> Result<u64, VocabError> {
     let byte_level_only = is_byte_level_only(request);
     let path = files.folder.join("tokenizer.model");
-    if !byte_level_only && path.is_file() {
+    if !byte_level_only && path.exists() {
         let model = SentencePiece::open(&path)?;
         return match model.model {
             ModelType::Bpe => spm::load_model(&path, &model, files, rows, out),

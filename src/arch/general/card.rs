@@ -1,9 +1,9 @@
 //! The front matter of a model card: the YAML between the first two lines `---` of README.md.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
+use kquant_formats::whole;
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::Value as Json;
 
@@ -23,6 +23,9 @@ pub(super) enum Node {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Card(Vec<(String, Node)>);
 
+/// The most bytes of a card: a hundred times what long ones have.
+const LONGEST: u64 = 4 << 20;
+
 /// Why a card cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{file}: {what}")]
@@ -39,7 +42,7 @@ impl Card {
     pub fn open(folder: &Path) -> Result<Self, CardError> {
         let path = folder.join("README.md");
         let error = |what: String| CardError { file: path.display().to_string(), what };
-        match fs::read(&path) {
+        match whole::read(&path, LONGEST) {
             Ok(bytes) => Self::parse(&String::from_utf8_lossy(&bytes)).map_err(error),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => Err(error(format!("cannot read: {e}"))),

@@ -1,8 +1,8 @@
 //! What a configuration says of how its weights are quantized.
 
-use std::fs;
 use std::path::Path;
 
+use kquant_formats::whole;
 use serde_json::Value as Json;
 
 /// How a checkpoint's weights are quantized.
@@ -75,8 +75,9 @@ impl Quantization {
     ///
     /// A file that is missing or malformed is reported by whoever needs it; a checkpoint that is only looked at does not.
     pub(crate) fn read(folder: &Path) -> Option<Self> {
-        let json =
-            |name: &str| -> Option<Json> { serde_json::from_slice(&fs::read(folder.join(name)).ok()?).ok() };
+        let json = |name: &str| -> Option<Json> {
+            serde_json::from_slice(&whole::read(&folder.join(name), whole::CONFIGURATION).ok()?).ok()
+        };
         let config = json("config.json");
         // Of models with several parts the text's.
         let within = |config: &Json| {
