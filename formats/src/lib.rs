@@ -27,6 +27,7 @@ pub mod imatrix;
 mod limits;
 pub mod logits;
 pub mod map;
+mod names;
 pub mod partial;
 pub mod safetensors;
 pub mod scratch;

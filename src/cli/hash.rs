@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use kquant::hash::digest;
 
+use super::printable::{printable, printable_path};
 use super::reading::IoArg;
 use super::{Outcome, print_json};
 
@@ -35,9 +36,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let mut out = io::stdout().lock();
     for file in &files {
         // One file keeps the name as typed, which is what gguf-hash compares.
-        let name = if files.len() == 1 { args.file.display() } else { file.path.display() };
+        let name = printable_path(if files.len() == 1 { &args.file } else { &file.path });
         for tensor in &file.tensors {
-            writeln!(out, "{:<8}  {}  {name}:{}", "sha256", tensor.sha256, tensor.name)?;
+            writeln!(out, "{:<8}  {}  {name}:{}", "sha256", tensor.sha256, printable(&tensor.name))?;
         }
         writeln!(out, "{:<8}  {}  {name}", "sha256", file.data_sha256)?;
         writeln!(out, "sha256-metadata  {}  {name}", file.metadata_sha256)?;

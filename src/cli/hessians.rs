@@ -7,6 +7,7 @@ use std::path::Path;
 use kquant::statistics::{GroupHessians, Half, HessianFile, Statistics};
 use serde::Serialize;
 
+use super::printable::printable;
 use super::table;
 
 /// Tokens per column below which a Hessian says little.
@@ -125,7 +126,7 @@ impl Hessians {
         }
         for (text, ranges) in &self.texts {
             let ranges: Vec<String> = ranges.iter().map(|[a, b]| format!("{a} to {}", b - 1)).collect();
-            writeln!(out, "text {text}: blocks {}", ranges.join(", "))?;
+            writeln!(out, "text {}: blocks {}", printable(text), ranges.join(", "))?;
         }
         let few = self.groups.iter().filter(|g| g.tokens_per_column < FEW).count();
         if few > 0 {

@@ -7,6 +7,7 @@ use kquant::checkpoint::{self, Opened, Origin, TensorInfo};
 use kquant_formats::gguf::{Array, Metadata, Value};
 use serde_json::{Value as Json, json};
 
+use super::printable::{printable, printable_path};
 use super::{Outcome, bytes, print_json, table};
 
 /// Elements of an array that are shown.
@@ -51,11 +52,11 @@ fn weights(tensor: &TensorInfo) -> u64 {
 fn print_text(opened: &Opened) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for file in &opened.files {
-        writeln!(out, "{}", file.display())?;
+        writeln!(out, "{}", printable_path(file))?;
     }
     if let Some(quantization) = &opened.quantization {
         let state = if quantization.refusal.is_some() { ", not supported" } else { "" };
-        writeln!(out, "\nquantized: {}{state}", quantization.describe())?;
+        writeln!(out, "\nquantized: {}{state}", printable(&quantization.describe()))?;
     }
     if let Some(metadata) = metadata(opened) {
         writeln!(out, "\n{} keys", metadata.len())?;

@@ -10,6 +10,7 @@ mod hessians;
 mod imatrix;
 mod inspect;
 mod perplexity;
+mod printable;
 mod progress;
 mod quantize;
 mod reading;
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use kquant_kernels::isa::{self, Isa};
+use printable::{printable_json, printable_lines};
 
 /// Shrinks language models for laptops and phones: a checkpoint in, one GGUF that stock llama.cpp runs out, with proof.
 #[derive(Debug, Parser)]
@@ -88,7 +90,7 @@ pub fn main() -> ExitCode {
         // The reader of a pipe has had enough: not an error.
         Err(e) if is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            let _ = writeln!(io::stderr(), "error: {e:#}");
+            let _ = writeln!(io::stderr(), "error: {}", printable_lines(&format!("{e:#}")));
             ExitCode::from(2)
         }
     }
@@ -101,6 +103,6 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// Writes `value` as indented JSON and a line feed.
 fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(value)?;
-    writeln!(io::stdout().lock(), "{text}")?;
+    writeln!(io::stdout().lock(), "{}", printable_json(&text))?;
     Ok(())
 }

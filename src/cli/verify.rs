@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use kquant::hash::{Difference, Expected, compare, digest};
 use serde::Serialize;
 
+use super::printable::{printable, printable_path};
 use super::reading::IoArg;
 use super::{Outcome, print_json};
 
@@ -42,19 +43,19 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     } else {
         let mut out = io::stdout().lock();
         for difference in &differences {
-            match difference {
+            let line = match difference {
                 Difference::Mismatch { what, expected, actual } => {
-                    writeln!(out, "mismatch: {what}: expected {expected}, found {actual}")?;
+                    format!("mismatch: {what}: expected {expected}, found {actual}")
                 }
                 Difference::Missing { what } => {
-                    writeln!(out, "missing: {what} is in the manifest, not in the file")?
+                    format!("missing: {what} is in the manifest, not in the file")
                 }
-                Difference::Extra { what } => {
-                    writeln!(out, "extra: {what} is in the file, not in the manifest")?
-                }
-            }
+                Difference::Extra { what } => format!("extra: {what} is in the file, not in the manifest"),
+            };
+            // A manifest may hold any names.
+            writeln!(out, "{}", printable(&line))?;
         }
-        let name = args.file.display();
+        let name = printable_path(&args.file);
         match differences.len() {
             0 => writeln!(out, "{name}: as in the manifest ({tensors} tensors{})", coverage(&expected))?,
             n => writeln!(out, "{name}: differs from the manifest in {n} places")?,

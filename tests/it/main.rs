@@ -15,6 +15,7 @@ mod imatrix;
 mod malformed;
 mod metadata;
 mod mixture;
+mod names;
 mod quantize;
 mod quantized_inputs;
 mod reading;

@@ -8,6 +8,7 @@ use super::rules;
 use super::value::Metadata;
 use crate::cursor::Cursor;
 use crate::error::{DAMAGED, FormatError, Result};
+use crate::names::has_control;
 
 pub(crate) const MAGIC: [u8; 4] = *b"GGUF";
 pub(super) const VERSION: u32 = 3;
@@ -106,6 +107,10 @@ fn read_metadata(c: &mut Cursor, count: u64) -> Result<Metadata> {
         let key = read_string(c, &format_args!("the name of key {i}"))?;
         if key.is_empty() {
             return Err(at.malformed(format!("the name of key {i} is empty"), DAMAGED));
+        }
+        if has_control(key) {
+            let what = format!("the name of key {i}, {key:?}, holds a control character");
+            return Err(at.malformed(what, "rename the key"));
         }
         if !seen.insert(key) {
             return Err(at.malformed(format!("the key {key:?} appears twice"), "remove one of the two"));

@@ -3,6 +3,7 @@
 //! Each answers with the fact that is wrong; the caller adds the file and the offset.
 
 use super::value::{Metadata, Value};
+use crate::names::has_control;
 
 /// Tensor data start at multiples of this unless `general.alignment` says otherwise.
 const DEFAULT_ALIGNMENT: u64 = 32;
@@ -36,6 +37,9 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
     }
     if name.len() > MAX_NAME {
         return Err(format!("the tensor name {name:?} has {} bytes; the most is {MAX_NAME}", name.len()));
+    }
+    if has_control(name) {
+        return Err(format!("the tensor name {name:?} holds a control character"));
     }
     Ok(())
 }

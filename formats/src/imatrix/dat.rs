@@ -6,6 +6,7 @@ use std::path::Path;
 use super::{Entry, Imatrix, check_numbers, to_bytes};
 use crate::cursor::{Cursor, Number};
 use crate::error::{DAMAGED, FormatError, Result};
+use crate::names::has_control;
 use crate::partial::PartialFile;
 
 // A name's length, one byte of it, calls, length, one value.
@@ -47,7 +48,7 @@ fn read_entry(c: &mut Cursor, path: &Path, i: u64) -> Result<(String, Entry)> {
     let at = c.clone();
     let length = read_count(c, &format!("the length of the name of entry {i}"))?;
     let name = c.text(length, &format_args!("the name of entry {i}"))?;
-    if name.is_empty() || name.contains('\0') {
+    if name.is_empty() || has_control(name) {
         return Err(at.malformed(format!("entry {i} has the name {name:?}"), DAMAGED));
     }
     let calls = read_count(c, &format!("the calls of entry {name:?}"))?;

@@ -14,6 +14,7 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use super::{Dtype, TensorInfo};
 use crate::cursor::Cursor;
 use crate::error::{DAMAGED, FormatError, Result};
+use crate::names::has_control;
 
 // The limit of the format's own library.
 const MAX_HEADER: u64 = 100_000_000;
@@ -65,6 +66,10 @@ fn place(
     for (name, entry) in entries {
         let fault =
             |what| FormatError::malformed(path, expected, format!("tensor {name:?}: {what}"), DAMAGED);
+        if has_control(&name) {
+            let what = format!("the tensor name {name:?} holds a control character");
+            return Err(FormatError::malformed(path, expected, what, "rename the tensor"));
+        }
         let (from, to) = (entry.data_offsets.0 as u64, entry.data_offsets.1 as u64);
         let data = from.checked_add(start).zip(to.checked_add(start)).filter(|(from, to)| from <= to);
         let Some((from, to)) = data else {

@@ -6,16 +6,17 @@ use kquant::job::Report;
 use kquant::plan::PlanView;
 use kquant_kernels::isa::Isa;
 
+use crate::cli::printable::{printable, printable_path};
 use crate::cli::{bytes, table};
 
 /// What the user should know before a long run: notes, warnings and tensors that do not get the type they should.
 pub(super) fn warn(view: &PlanView) -> io::Result<()> {
     let mut err = io::stderr().lock();
     for note in view.notes {
-        writeln!(err, "note: {note}")?;
+        writeln!(err, "note: {}", printable(note))?;
     }
     for warning in view.warnings {
-        writeln!(err, "warning: {warning}")?;
+        writeln!(err, "warning: {}", printable(warning))?;
     }
     if view.fallbacks > 0 {
         writeln!(
@@ -69,7 +70,7 @@ pub(super) fn report(report: &Report) -> io::Result<()> {
     let total: u64 = report.files.iter().map(|f| f.bytes).sum();
     let elapsed = report.elapsed.as_secs_f64();
     for file in &report.files {
-        writeln!(out, "{}: {}", file.path.display(), bytes::show(file.bytes))?;
+        writeln!(out, "{}: {}", printable_path(&file.path), bytes::show(file.bytes))?;
         writeln!(out, "  sha256 {}", file.sha256)?;
     }
     writeln!(

@@ -1,7 +1,7 @@
 //! Unusable input through the whole program: a message that helps, exit code 2, no panic, nothing left behind.
 mod checkpoints;
 mod configurations;
-mod gguf;
+pub mod gguf;
 mod options;
 use std::fs;
 use std::path::{Path, PathBuf};
