@@ -61,7 +61,8 @@ fn pipeline(c: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("f16.gguf");
     write_model(&model);
-    let outputs = Outputs { model: folder.path().join("out.gguf"), manifest: None, force: true };
+    let outputs =
+        Outputs { model: folder.path().join("out.gguf"), manifest: None, report: None, force: true };
     let resources = Resources { memory: 128 << 20, threads: 0 };
     let cancel = AtomicBool::new(false);
     let mut group = c.benchmark_group("pipeline");

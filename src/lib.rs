@@ -19,6 +19,7 @@
 //! | [`model`] | the inference loop, layer by layer |
 //! | [`evaluate`] | logits to perplexity and KL divergence |
 //! | [`hash`] | hashes and manifests |
+//! | [`outputs`] | no output takes the place of an input |
 //! | [`job`] | the main job, from the first to the last of these |
 
 #![forbid(unsafe_code)]
@@ -34,6 +35,7 @@ pub mod hash;
 pub mod job;
 pub mod layerwise;
 pub mod model;
+pub mod outputs;
 pub mod pipeline;
 pub mod plan;
 pub mod recipe;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use kquant::evaluate::Run;
 use kquant::model::Model;
+use kquant::outputs;
 use kquant::statistics::{
     Fishers, Form, Half, HessianFile, Importance, Labelled, Text, Wanted, collect, gather, work,
 };
@@ -13,8 +14,9 @@ use kquant::text::Part;
 use kquant_formats::imatrix::Imatrix;
 
 use super::Outcome;
+use super::printable::printable_path;
 use super::progress::{Display, Unit};
-use super::running::{Means, TextArgs, cancel_on_signal, read_text};
+use super::running::{Means, TextArgs, TextFile, cancel_on_signal};
 
 /// Make an importance matrix: run a text through a model and sum the squares of what enters each linear layer
 ///
@@ -33,7 +35,7 @@ Examples:
 pub(super) struct Args {
     /// A Hugging Face folder, a safetensors file or a GGUF.
     model: PathBuf,
-    /// Text to run, UTF-8.
+    /// Text to run, UTF-8, a file or a pipe.
     #[arg(long, value_name = "FILE")]
     text: PathBuf,
     /// The importance matrix to write: .gguf or .dat.
@@ -70,15 +72,19 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     if hessian && form == Form::Dat {
         anyhow::bail!("{}: the legacy form cannot hold Hessians; end the name in .gguf", args.out.display());
     }
-    // Tried before the work, so that a bad path costs nothing.
-    drop(kquant_formats::partial::PartialFile::create(&args.out, 0, args.force)?);
+    // Checked before the work, so that a bad path costs nothing.
+    let mut inputs = outputs::model_files(&args.model);
+    inputs.push(args.text.clone());
+    outputs::check(&inputs, &[&args.out])?;
+    outputs::try_start(&[&args.out], args.force)?;
     let model = args.text_args.open(&args.model)?;
-    let chunks = args.text_args.chunks(&model, &args.text)?;
+    let text = TextFile::read(&args.text)?;
+    let chunks = args.text_args.chunks(&model, &text)?;
     let told = args.means.run(|| {
-        if hessian { statistics(args, &model, &chunks) } else { matrix(args, form, &model, &chunks) }
+        if hessian { statistics(args, &model, &text, &chunks) } else { matrix(args, form, &model, &chunks) }
     })??;
     if !args.means.quiet {
-        writeln!(io::stdout(), "{}: {told}", args.out.display())?;
+        writeln!(io::stdout(), "{}: {told}", printable_path(&args.out))?;
     }
     Ok(Outcome::Done)
 }
@@ -93,10 +99,9 @@ fn matrix(args: &Args, form: Form, model: &Model, chunks: &Chunks) -> anyhow::Re
 }
 
 /// Writes a statistics file and says what it is of.
-fn statistics(args: &Args, model: &Model, chunks: &Chunks) -> anyhow::Result<String> {
-    let content = read_text(&args.text)?;
+fn statistics(args: &Args, model: &Model, text: &TextFile, chunks: &Chunks) -> anyhow::Result<String> {
     let text =
-        Text { name: &args.text.to_string_lossy(), bytes: content.as_bytes(), chunks, part: args.part };
+        Text { name: &text.path.to_string_lossy(), bytes: text.content.as_bytes(), chunks, part: args.part };
     let cancel = cancel_on_signal()?;
     let part = args.part.cut(chunks)?.1;
     let work = if args.fisher { Fishers::work(model, &part) } else { work(model, &part) };

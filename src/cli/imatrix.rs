@@ -5,12 +5,14 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::bail;
+use kquant::outputs;
 use kquant::statistics::{EntryStatistics, Form, Merged, Statistics, merge, merge_hessians};
 use kquant_formats::FormatError;
 use kquant_formats::hessian;
 use kquant_formats::imatrix::Imatrix;
 
 use super::hessians::{self, Shown};
+use super::printable::{printable, printable_path};
 use super::running::cancel_on_signal;
 use super::{Outcome, print_json, table};
 
@@ -103,9 +105,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
 
 fn run_merge(args: MergeArgs) -> anyhow::Result<Outcome> {
     let form = Form::of(&args.out)?;
-    if !args.force && args.out.symlink_metadata().is_ok() {
-        return Err(FormatError::Exists(args.out).into());
-    }
+    // An input may be replaced by the sum: all are read before.
+    outputs::check_names(&args.files, &[&args.out])?;
+    outputs::try_start(&[&args.out], args.force)?;
     let with: Vec<bool> =
         args.files.iter().map(|path| hessian::HessianFile::is_at(path)).collect::<Result<_, _>>()?;
     if with.contains(&true) {
@@ -118,10 +120,12 @@ fn run_merge(args: MergeArgs) -> anyhow::Result<Outcome> {
     let files = args.files.into_iter().map(open).collect::<Result<Vec<_>, FormatError>>()?;
     let Merged { matrix, notes } = merge(&files, args.chunk_size)?;
     for note in notes {
-        writeln!(io::stderr(), "warning: {note}")?;
+        writeln!(io::stderr(), "warning: {}", printable(&note))?;
     }
+    // Ctrl-C would leave the file half-written; it is written in a moment.
+    cancel_on_signal()?;
     form.write(&matrix, &args.out, args.force)?;
-    writeln!(io::stdout(), "{}: {}", args.out.display(), summary(&matrix))?;
+    writeln!(io::stdout(), "{}: {}", printable_path(&args.out), summary(&matrix))?;
     Ok(Outcome::Done)
 }
 
@@ -139,7 +143,7 @@ fn merge_statistics(args: &MergeArgs, form: Form, with: &[bool]) -> anyhow::Resu
     }
     merge_hessians(&args.files, (&args.out, args.force), cancel_on_signal()?)?;
     let file = kquant::statistics::HessianFile::open(&args.out)?;
-    writeln!(io::stdout(), "{}: {}", args.out.display(), super::calibrate::summary(&file))?;
+    writeln!(io::stdout(), "{}: {}", printable_path(&args.out), super::calibrate::summary(&file))?;
     Ok(Outcome::Done)
 }
 
@@ -163,7 +167,7 @@ fn run_show(args: &ShowArgs) -> anyhow::Result<Outcome> {
     if args.json {
         print_json(&Shown { statistics: &statistics, hessians })?;
     } else {
-        print_text(&format!("{}: {}", args.file.display(), summary(&matrix)), &statistics)?;
+        print_text(&format!("{}: {}", printable_path(&args.file), summary(&matrix)), &statistics)?;
         if let Some(hessians) = hessians {
             hessians.print()?;
         }

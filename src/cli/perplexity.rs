@@ -1,18 +1,21 @@
 //! `kquant perplexity`.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail};
 use kquant::evaluate::{Reference, Report, Run, Running, evaluate, work};
 use kquant::model::Model;
+use kquant::outputs;
 use kquant::text::Chunks;
 use kquant_formats::logits::{LogitsFile, LogitsWriter};
 use kquant_formats::partial::PartialFile;
+use kquant_formats::whole;
 
+use super::printable::printable_lines;
 use super::progress::{Display, Unit};
-use super::running::{Means, ProductsArg, TextArgs, cancel_on_signal};
+use super::running::{Means, ProductsArg, TextArgs, TextFile, cancel_on_signal};
 use super::{Outcome, print_json};
 
 /// Score a model on a text: perplexity, and divergence from the model it was made of
@@ -28,7 +31,7 @@ Examples:
 pub(super) struct Args {
     /// A Hugging Face folder, a safetensors file or a GGUF.
     model: PathBuf,
-    /// Text to score, UTF-8; not needed where --base is a logits file, which has its own.
+    /// Text to score, UTF-8, a file or a pipe; not needed where --base is a logits file, which has its own.
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
     /// Compare with this model, or with a logits file that llama-perplexity or --save-logits wrote.
@@ -60,10 +63,7 @@ enum Base {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let json = args.json.as_deref().filter(|path| path.as_os_str() != "-");
-    // Tried before the work, so that a bad path costs nothing.
-    if let Some(path) = json {
-        drop(PartialFile::create(path, 0, args.force)?);
-    }
+    check_outputs(args, json)?;
     let mut model = args.text_args.open(&args.model)?;
     if args.round_activations {
         if args.text_args.products == Some(ProductsArg::Bf16) {
@@ -76,30 +76,40 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let base = args.base.as_deref().map(|path| open_base(path, &model, args)).transpose()?;
     let chunks = match (&base, &args.text) {
         (Some(Base::Logits(file)), text) => recorded(file, text.as_deref(), &model, args)?,
-        (_, Some(text)) => args.text_args.chunks(&model, text)?,
+        (_, Some(text)) => args.text_args.chunks(&model, &TextFile::read(text)?)?,
         (_, None) => bail!("no text to score: give --text FILE"),
     };
-    let report = args.means.run(|| score(args, &model, base.as_ref(), &chunks))??;
+    // From here on Ctrl-C ends the run in order: it would leave files that are begun before.
+    let cancel = cancel_on_signal()?;
+    let json_file = json.map(|path| PartialFile::create(path, 0, args.force)).transpose()?;
+    let (report, logits) = args.means.run(|| score(args, &model, base.as_ref(), &chunks, cancel))??;
+    let mut files: Vec<PartialFile> = logits.into_iter().collect();
+    if let Some(mut file) = json_file {
+        file.fill((serde_json::to_string_pretty(&report)? + "\n").as_bytes())?;
+        files.push(file);
+    }
+    PartialFile::finish_all(files)?;
     if args.json.is_some() && json.is_none() {
         print_json(&report)?;
-        return Ok(Outcome::Done);
-    }
-    write!(io::stdout(), "{}", report.text())?;
-    if let Some(path) = json {
-        let text = serde_json::to_string_pretty(&report)? + "\n";
-        let file = PartialFile::create(path, text.len() as u64, args.force)?;
-        file.write_at(0, text.as_bytes())?;
-        file.finish()?;
+    } else {
+        write!(io::stdout(), "{}", printable_lines(&report.text()))?;
     }
     Ok(Outcome::Done)
 }
 
+/// Checks before the work that the outputs can be written and destroy no input.
+fn check_outputs(args: &Args, json: Option<&Path>) -> anyhow::Result<()> {
+    let mut inputs = outputs::model_files(&args.model);
+    inputs.extend(args.base.iter().flat_map(|base| outputs::model_files(base)));
+    inputs.extend(args.text.clone());
+    let all: Vec<&Path> = args.save_logits.as_deref().into_iter().chain(json).collect();
+    outputs::check(&inputs, &all)?;
+    Ok(outputs::try_start(&all, args.force)?)
+}
+
 fn open_base(path: &Path, model: &Model, args: &Args) -> anyhow::Result<Base> {
-    let mut magic = [0; 8];
-    let is_logits = path.is_file()
-        && File::open(path).and_then(|mut f| f.read_exact(&mut magic)).is_ok()
-        && &magic == b"_logits_";
-    if is_logits {
+    // What cannot be read is told of when it is opened as a model.
+    if whole::start(path, 8).is_ok_and(|magic| magic == b"_logits_") {
         return Ok(Base::Logits(LogitsFile::open(path)?));
     }
     let base = args.text_args.open(path)?;
@@ -125,8 +135,8 @@ fn recorded(file: &LogitsFile, text: Option<&Path>, model: &Model, args: &Args) 
         Chunks::recorded(file.tokens().to_vec(), file.context(), args.text_args.chunks, tokenizer.add_bos())
             .with_context(|| name.to_string())?;
     if let Some(text) = text {
-        let given =
-            TextArgs { context: Some(file.context()), ..args.text_args.clone() }.chunks(model, text)?;
+        let args = TextArgs { context: Some(file.context()), ..args.text_args.clone() };
+        let given = args.chunks(model, &TextFile::read(text)?)?;
         let common = given.text().len().min(chunks.text().len());
         if given.text()[..common] != chunks.text()[..common] {
             bail!("{name}: made of another text than {}; leave out --text to use its own", text.display());
@@ -135,8 +145,14 @@ fn recorded(file: &LogitsFile, text: Option<&Path>, model: &Model, args: &Args) 
     Ok(chunks)
 }
 
-fn score(args: &Args, model: &Model, base: Option<&Base>, chunks: &Chunks) -> anyhow::Result<Report> {
-    let cancel = cancel_on_signal()?;
+/// The report, and the logits file that was asked for, still without its name.
+fn score(
+    args: &Args,
+    model: &Model,
+    base: Option<&Base>,
+    chunks: &Chunks,
+    cancel: &AtomicBool,
+) -> anyhow::Result<(Report, Option<PartialFile>)> {
     let reference = base.map(|base| match base {
         Base::Model(model) => Reference::Model(model),
         Base::Logits(file) => Reference::Logits(file),
@@ -166,9 +182,5 @@ fn score(args: &Args, model: &Model, base: Option<&Base>, chunks: &Chunks) -> an
             ));
         });
     display.finish();
-    let report = report?;
-    if let Some(writer) = writer {
-        writer.finish()?;
-    }
-    Ok(report)
+    Ok((report?, writer.map(LogitsWriter::complete).transpose()?))
 }

@@ -1,12 +1,13 @@
 //! What the commands that run a model share: its text, its threads, Ctrl-C.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
 use kquant::model::{Model, ModelError, Products};
 use kquant::text::Chunks;
+use kquant_formats::whole;
 
 use super::bytes;
 use super::reading::IoArg;
@@ -77,10 +78,24 @@ pub(super) fn cancel_on_signal() -> anyhow::Result<&'static AtomicBool> {
     Ok(&CANCEL)
 }
 
-/// A whole text.
-pub(super) fn read_text(path: &Path) -> anyhow::Result<String> {
-    let text = std::fs::read(path).with_context(|| format!("{}: cannot read the text", path.display()))?;
-    String::from_utf8(text).with_context(|| format!("{}: the text is not UTF-8", path.display()))
+/// A text, read once: a pipe gives it no second time.
+pub(super) struct TextFile {
+    pub path: PathBuf,
+    pub content: String,
+}
+
+impl TextFile {
+    /// Reads `path`, a file or a pipe of up to 1 GiB.
+    ///
+    /// # Errors
+    /// When it is anything else, longer, cannot be read or is not UTF-8.
+    pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = whole::read_file_or_pipe(path, whole::TEXT)
+            .with_context(|| format!("{}: cannot read the text", path.display()))?;
+        let content =
+            String::from_utf8(text).with_context(|| format!("{}: the text is not UTF-8", path.display()))?;
+        Ok(Self { path: path.to_owned(), content })
+    }
 }
 
 impl TextArgs {
@@ -99,19 +114,18 @@ impl TextArgs {
         }
     }
 
-    /// The text of `path`, tokenized by `model` and cut.
-    pub(super) fn chunks(&self, model: &Model, path: &Path) -> anyhow::Result<Chunks> {
-        let text = read_text(path)?;
+    /// `text`, tokenized by `model` and cut.
+    pub(super) fn chunks(&self, model: &Model, text: &TextFile) -> anyhow::Result<Chunks> {
         let tokenizer = model.tokenizer()?;
         let bos = tokenizer.add_bos();
         let mut tokens: Vec<u32> = bos.into_iter().collect();
-        tokens.extend(tokenizer.encode(&text, false)?);
+        tokens.extend(tokenizer.encode(&text.content, false)?);
         let longest = model.hyper.context;
         let context = self.context.unwrap_or(longest.min(DEFAULT_CONTEXT));
         if context > longest {
             return Err(ModelError::Context { asked: context, longest }.into());
         }
-        Chunks::new(tokens, context, self.chunks, bos).with_context(|| path.display().to_string())
+        Chunks::new(tokens, context, self.chunks, bos).with_context(|| text.path.display().to_string())
     }
 }
 

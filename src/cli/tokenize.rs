@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use kquant::model::Model;
 
 use super::Outcome;
-use super::running::read_text;
+use super::running::TextFile;
 
 /// Print the token ids of texts, one JSON array per text
 ///
@@ -19,7 +19,7 @@ Examples:
 pub(super) struct Args {
     /// A Hugging Face folder, a safetensors file or a GGUF.
     model: PathBuf,
-    /// Text to tokenize, UTF-8; repeatable.
+    /// Text to tokenize, UTF-8, a file or a pipe; repeatable.
     #[arg(long, value_name = "FILE", required_unless_present = "prompt")]
     text: Vec<PathBuf>,
     /// Text on the command line; repeatable.
@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         Ok(writeln!(out)?)
     };
     for path in &args.text {
-        print(&read_text(path)?)?;
+        print(&TextFile::read(path)?.content)?;
     }
     for text in &args.prompt {
         print(text)?;

@@ -73,6 +73,11 @@ fn append_padding(hash: &mut FileHash, file: &Source, end: u64) -> Result<(), Fo
     file.whole().part(hash.hashed()..end)?.pieces(|piece| hash.append_padding(piece))
 }
 
+/// SHA-256 of `bytes`, lower-case hexadecimal.
+pub fn bytes_sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).hex()
+}
+
 /// SHA-256 and size of a file of any kind, read once.
 ///
 /// # Errors

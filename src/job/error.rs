@@ -7,6 +7,7 @@ use kquant_formats::FormatError;
 use crate::checkpoint::OpenError;
 use crate::convert::ConvertError;
 use crate::layerwise::CalibratedError;
+use crate::outputs::OutputError;
 use crate::pipeline::PipelineError;
 use crate::plan::PlanError;
 
@@ -51,12 +52,9 @@ pub enum QuantizeError {
         /// What is wrong.
         source: Box<CalibratedError>,
     },
-    /// An output would destroy an input.
-    #[error("{path}: is part of the input; choose another output")]
-    OutputIsInput {
-        /// The path.
-        path: PathBuf,
-    },
+    /// An output cannot be written where it is wanted.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// A source file cannot be hashed for the manifest.
     #[error("{path}: cannot hash for the manifest")]
     Hash {

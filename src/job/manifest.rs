@@ -11,18 +11,22 @@ use crate::layerwise::Calibration;
 impl Prepared {
     /// The manifest of the run that `report` tells of; hashes the sources.
     pub(super) fn manifest(&self, report: &Report) -> Result<Manifest, QuantizeError> {
+        let known = self.job.statistics.text();
+        let statistics = self.job.statistics.path().filter(|_| known.is_none());
         let sources: Vec<&PathBuf> =
-            self.opened.files.iter().chain(&self.job.metadata).chain(self.job.statistics.path()).collect();
+            self.opened.files.iter().chain(&self.job.metadata).chain(statistics).collect();
         let hash = |path: &&PathBuf| match file_sha256(path) {
             Ok((sha256, bytes)) => Ok(SourceFile { name: file_name(path), bytes, sha256 }),
             Err(source) => Err(QuantizeError::Hash { path: (*path).clone(), source }),
         };
+        let mut sources: Vec<SourceFile> = sources.par_iter().map(hash).collect::<Result<_, _>>()?;
+        sources.extend(known);
         let job = &self.job;
         Ok(Manifest {
             kquant: env!("CARGO_PKG_VERSION").to_owned(),
             plan_sha256: report.plan_sha256.clone(),
             options: options(job),
-            sources: sources.par_iter().map(hash).collect::<Result<_, _>>()?,
+            sources,
             files: report
                 .files
                 .iter()
@@ -32,7 +36,7 @@ impl Prepared {
     }
 }
 
-fn file_name(path: &Path) -> String {
+pub(super) fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
 }
 

@@ -15,8 +15,10 @@ use crate::checkpoint::{self, Io, Opened};
 use crate::context::Progress;
 use crate::convert::{Converted, convert};
 use crate::encode::Encoder;
-use crate::hash::Digest;
+use crate::hash::{Digest, SourceFile};
+use crate::layerwise;
 use crate::layerwise::{Calibrated, Calibration};
+use crate::outputs;
 use crate::pipeline;
 use crate::pipeline::PipelineError;
 use crate::plan;
@@ -59,6 +61,10 @@ pub enum Statistics {
     Collected {
         /// The text.
         text: PathBuf,
+        /// Its SHA-256.
+        sha256: String,
+        /// Its size.
+        bytes: u64,
         /// What it gave.
         matrix: Imatrix,
     },
@@ -74,6 +80,19 @@ impl Statistics {
             Self::File(path) | Self::Collected { text: path, .. } => Some(path),
             Self::Calibration(calibration) => Some(calibration.path()),
         }
+    }
+
+    /// The text that it comes from, by what was read: another reading could give another text, and of a pipe none.
+    fn text(&self) -> Option<SourceFile> {
+        let (path, sha256, bytes) = match self {
+            Self::Collected { text, sha256, bytes, .. } => (text, sha256, bytes),
+            Self::Calibration(calibration) => match &calibration.source {
+                layerwise::Source::Text { path, sha256, bytes, .. } => (path, sha256, bytes),
+                layerwise::Source::Statistics { .. } => return None,
+            },
+            Self::None | Self::File(_) => return None,
+        };
+        Some(SourceFile { name: manifest::file_name(path), bytes: *bytes, sha256: sha256.clone() })
     }
 
     /// The calibration to run, if there is one.
@@ -99,6 +118,8 @@ pub struct Outputs {
     pub model: PathBuf,
     /// The manifest, if one is wanted.
     pub manifest: Option<PathBuf>,
+    /// What calibration did, as JSON, if it is wanted and there is a calibration.
+    pub report: Option<PathBuf>,
     /// Whether existing files are replaced.
     pub force: bool,
 }
@@ -209,7 +230,26 @@ impl Prepared {
         })
     }
 
-    /// Encodes and writes everything.
+    /// Checks that `outputs` can be written and destroy no input, so that a bad path costs no work.
+    ///
+    /// # Errors
+    /// [`QuantizeError::Output`].
+    pub fn check_outputs(&self, outputs: &Outputs) -> Result<(), QuantizeError> {
+        let models = self.output_paths(outputs);
+        let all: Vec<&Path> =
+            models.iter().chain(&outputs.manifest).chain(&outputs.report).map(PathBuf::as_path).collect();
+        let mut inputs = outputs::model_files(&self.job.model);
+        inputs.extend(self.opened.files.iter().chain(&self.job.metadata).cloned());
+        inputs.extend(self.job.statistics.path().cloned());
+        outputs::check(&inputs, &all)?;
+        Ok(outputs::try_start(&all, outputs.force)?)
+    }
+
+    fn output_paths(&self, outputs: &Outputs) -> Vec<PathBuf> {
+        pipeline::output_paths(&outputs.model, self.plan.files.len())
+    }
+
+    /// Encodes and writes everything. The files get their names together, at the end.
     ///
     /// # Errors
     /// [`QuantizeError`]; no output is left behind, and existing ones are as they were.
@@ -222,13 +262,14 @@ impl Prepared {
         progress: &dyn Progress,
     ) -> Result<Report, QuantizeError> {
         let start = Instant::now();
-        let paths = pipeline::output_paths(&outputs.model, self.plan.files.len());
-        self.keep_inputs(paths.iter().chain(&outputs.manifest))?;
-        // Tried before the work, so that a bad path costs nothing.
-        if let Some(path) = &outputs.manifest {
-            drop(PartialFile::create(path, 0, outputs.force)?);
-        }
-        let files = pipeline::run(
+        self.check_outputs(outputs)?;
+        let paths = self.output_paths(outputs);
+        // Started before the work, so that no other run takes the name.
+        let beside = |path: &PathBuf| PartialFile::create(path, 0, outputs.force);
+        let manifest = outputs.manifest.as_ref().map(beside).transpose()?;
+        let of_calibration =
+            outputs.report.as_ref().filter(|_| calibrated.is_some()).map(beside).transpose()?;
+        let pipeline::Written { mut files, digests } = pipeline::run(
             &self.plan,
             &pipeline::Job {
                 checkpoint: self.opened.checkpoint.as_ref(),
@@ -249,33 +290,29 @@ impl Prepared {
             source => QuantizeError::Run { path: self.job.model.clone(), source },
         })?;
         let view = self.view();
-        let report = Report {
+        let mut report = Report {
             plan_sha256: view.sha256()?,
             source_bytes: self.opened.files.iter().filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum(),
             weights: view.weights,
             bits_per_weight: view.bits_per_weight,
             elapsed: start.elapsed(),
-            files,
+            files: digests,
         };
-        if let Some(path) = &outputs.manifest {
-            let text = serde_json::to_string_pretty(&self.manifest(&report)?)? + "\n";
-            let file = PartialFile::create(path, text.len() as u64, outputs.force)?;
-            file.write_at(0, text.as_bytes())?;
-            file.finish()?;
+        if let Some(file) = manifest {
+            files.push(filled(file, &self.manifest(&report)?)?);
         }
+        if let Some((file, calibrated)) = of_calibration.zip(calibrated) {
+            files.push(filled(file, &calibrated.report)?);
+        }
+        PartialFile::finish_all(files)?;
+        report.elapsed = start.elapsed();
         Ok(report)
     }
+}
 
-    /// Refuses outputs that are input files.
-    fn keep_inputs<'a>(&self, outputs: impl Iterator<Item = &'a PathBuf>) -> Result<(), QuantizeError> {
-        let real = |path: &Path| path.canonicalize().ok();
-        let inputs: Vec<PathBuf> =
-            self.opened.files.iter().chain(self.job.statistics.path()).filter_map(|p| real(p)).collect();
-        for path in outputs {
-            if real(path).is_some_and(|p| inputs.contains(&p)) {
-                return Err(QuantizeError::OutputIsInput { path: path.clone() });
-            }
-        }
-        Ok(())
-    }
+/// `file` with `content` as JSON.
+fn filled(mut file: PartialFile, content: &impl Serialize) -> Result<PartialFile, QuantizeError> {
+    let text = serde_json::to_string_pretty(content)? + "\n";
+    file.fill(text.as_bytes())?;
+    Ok(file)
 }

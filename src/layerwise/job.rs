@@ -39,6 +39,8 @@ pub enum Source {
         path: PathBuf,
         /// Its SHA-256.
         sha256: String,
+        /// Its size.
+        bytes: u64,
         /// Its tokens.
         chunks: Chunks,
     },
@@ -92,7 +94,7 @@ impl Calibration {
     /// What the result will say of it.
     pub fn provenance(&self) -> Provenance {
         let (text, sha256, context, method) = match &self.source {
-            Source::Text { path, sha256, chunks } => {
+            Source::Text { path, sha256, chunks, .. } => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let method = match self.model.products() {
                     Products::F32 => "sequential, corrected targets",

@@ -22,6 +22,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
+use kquant_formats::partial::PartialFile;
+
 use crate::checkpoint::Checkpoint;
 use crate::context::Progress;
 use crate::encode::Encoder;
@@ -62,11 +64,11 @@ pub struct Job<'a> {
     pub progress: &'a dyn Progress,
 }
 
-/// Writes everything that `plan` lists.
+/// Writes everything that `plan` lists, into files that are still to get their names.
 ///
 /// # Errors
-/// [`PipelineError`]: the first problem in the order of the output. Nothing is left at `job.paths` unless all went well.
-pub fn run(plan: &Plan, job: &Job) -> Result<Vec<Digest>, PipelineError> {
+/// [`PipelineError`]: the first problem in the order of the output. No file is left behind then.
+pub fn run(plan: &Plan, job: &Job) -> Result<Written, PipelineError> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(job.threads)
         .build()
@@ -121,7 +123,15 @@ pub fn run(plan: &Plan, job: &Job) -> Result<Vec<Digest>, PipelineError> {
         drained.and(hasher.join().map_err(|_| PipelineError::Interrupted))
     });
     drained?;
-    sink.finish(hashes)
+    Ok(Written { files: sink.files(), digests: hashes.finish(job.paths) })
+}
+
+/// Complete files without their names: [`PartialFile::finish_all`] gives them those, together with whatever belongs to them.
+pub struct Written {
+    /// The files, in the order of the plan.
+    pub files: Vec<PartialFile>,
+    /// Their hashes.
+    pub digests: Vec<Digest>,
 }
 
 /// The importance of each planned tensor that has one, as the encoder wants it.

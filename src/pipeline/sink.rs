@@ -8,11 +8,10 @@ use std::sync::mpsc::{Receiver, Sender};
 use kquant_formats::gguf::split::shard_path;
 use kquant_formats::partial::PartialFile;
 
+use super::PipelineError;
 use super::budget::Lease;
 use super::work::Spare;
-use super::{Hashes, PipelineError};
 use crate::context::Progress;
-use crate::hash::Digest;
 use crate::plan::Plan;
 
 /// Encoded rows on their way to the file and into the hashes. Whoever drops them last gives back buffer and bytes.
@@ -37,10 +36,9 @@ pub(super) struct Done<'a> {
     pub result: Result<Encoded<'a>, PipelineError>,
 }
 
-/// Writes in order. Files stay partial until [`Sink::finish`].
+/// Writes in order. Files stay partial.
 pub(super) struct Sink<'a> {
     plan: &'a Plan,
-    paths: &'a [PathBuf],
     files: Vec<PartialFile>,
     /// Tensors that are complete.
     complete: usize,
@@ -55,14 +53,14 @@ const WRITE_OUT: u64 = 16 << 20;
 
 impl<'a> Sink<'a> {
     /// Creates the partial files of `paths`, at their final sizes, with their headers.
-    pub(super) fn create(plan: &'a Plan, paths: &'a [PathBuf], force: bool) -> Result<Self, PipelineError> {
+    pub(super) fn create(plan: &'a Plan, paths: &[PathBuf], force: bool) -> Result<Self, PipelineError> {
         let mut files = Vec::new();
         for (file, path) in plan.files.iter().zip(paths) {
             let partial = PartialFile::create(path, file.bytes, force)?;
             partial.write_at(0, &file.header)?;
             files.push(partial);
         }
-        Ok(Self { plan, paths, files, complete: 0, written: 0, pending: 0 })
+        Ok(Self { plan, files, complete: 0, written: 0, pending: 0 })
     }
 
     /// Appends `bytes` to the tensor at hand, which is the first that is not complete.
@@ -115,12 +113,9 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
-    /// Syncs and renames every file; returns their hashes.
-    pub(super) fn finish(self, hashes: Hashes) -> Result<Vec<Digest>, PipelineError> {
-        for partial in self.files {
-            partial.finish()?;
-        }
-        Ok(hashes.finish(self.paths))
+    /// The files, complete but for their names.
+    pub(super) fn files(self) -> Vec<PartialFile> {
+        self.files
     }
 }
 

@@ -1,14 +1,13 @@
 //! Encoding with feedback, and what is told of it.
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use kquant::job::Prepared;
 use kquant::layerwise::{Calibrated, Calibration, Report};
-use kquant_formats::partial::PartialFile;
 
 use super::{Args, means};
+use crate::cli::printable::printable;
 use crate::cli::progress::{Display, Unit};
 use crate::cli::table;
 
@@ -28,10 +27,7 @@ pub(super) fn calibrate(
     let calibrated = calibrated?;
     if let Some(calibrated) = &calibrated {
         for note in calibrated.report.notes.iter().filter(|_| !args.quiet) {
-            writeln!(io::stderr(), "note: {note}")?;
-        }
-        if let Some(path) = &args.report {
-            write(&calibrated.report, path, args.force)?;
+            writeln!(io::stderr(), "note: {}", printable(note))?;
         }
         if !args.quiet && !args.json {
             print(&calibrated.report)?;
@@ -56,14 +52,6 @@ fn warn(calibration: &Calibration) -> io::Result<()> {
         )?;
     }
     Ok(())
-}
-
-/// Writes the report as JSON.
-fn write(report: &Report, path: &Path, force: bool) -> anyhow::Result<()> {
-    let text = serde_json::to_string_pretty(report)? + "\n";
-    let file = PartialFile::create(path, text.len() as u64, force)?;
-    file.write_at(0, text.as_bytes())?;
-    Ok(file.finish()?)
 }
 
 /// A line for each tensor, and totals.

@@ -7,15 +7,16 @@ mod quality;
 mod statistics;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use kquant::encode::{Encoder, feedback};
 use kquant::evaluate;
 use kquant::job::{Job, Outputs, Prepared, Report, Resources, prepare};
+use kquant::outputs;
 use kquant::plan::KeyOverride;
 use kquant::recipe;
-use kquant_formats::partial::PartialFile;
+use kquant_formats::whole;
 
 use super::progress::{Display, Unit};
 use super::running::{Means, TextArgs, cancel_on_signal};
@@ -51,7 +52,7 @@ pub(super) struct Args {
     /// Importance matrix (GGUF or legacy .dat of llama-imatrix), or statistics of `kquant calibrate --hessian`.
     #[arg(long, value_name = "FILE", conflicts_with = "calibrate")]
     imatrix: Option<PathBuf>,
-    /// Run this text through the model, and round so that what it computes changes least.
+    /// Run this text, a file or a pipe, through the model, and round so that what it computes changes least.
     #[arg(long, value_name = "TEXT")]
     calibrate: Option<PathBuf>,
     #[arg(long, value_name = "NAME", value_parser = encoder, help = encoder_help())]
@@ -143,13 +144,11 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
-    // Read before the work, so that a bad text or path costs nothing.
-    let judge = args.verify.as_deref().map(|text| Judge::new(&args, text)).transpose()?;
-    if args.calibrate.is_some() && !args.dry_run {
-        for path in args.out.iter().filter(|_| !args.keep_split).chain(&args.report) {
-            drop(PartialFile::create(path, 0, args.force)?);
-        }
+    // Checked before the work, so that a bad text or path costs nothing.
+    if !args.dry_run {
+        check_outputs(&args)?;
     }
+    let judge = args.verify.as_deref().map(|text| Judge::new(&args, text)).transpose()?;
     let prepared = prepare(job(&args)?)?;
     let view = prepared.view();
     if args.dry_run {
@@ -185,6 +184,17 @@ struct Printed<'a> {
     proof: Option<&'a evaluate::Report>,
 }
 
+/// Checks all but the names of a split output, which its plan tells.
+fn check_outputs(args: &Args) -> anyhow::Result<()> {
+    let mut inputs = outputs::model_files(&args.model);
+    let files = [&args.imatrix, &args.calibrate, &args.verify, &args.metadata, &args.tensor_type_file];
+    inputs.extend(files.into_iter().flatten().cloned());
+    let out = args.out.iter().filter(|_| !args.keep_split);
+    let all: Vec<&Path> = out.chain(&args.manifest).chain(&args.report).map(PathBuf::as_path).collect();
+    outputs::check(&inputs, &all)?;
+    Ok(outputs::try_start(&all, args.force)?)
+}
+
 fn means(args: &Args) -> Means {
     Means { memory: args.memory, threads: args.threads, quiet: args.quiet }
 }
@@ -194,8 +204,8 @@ fn job(args: &Args) -> anyhow::Result<Job> {
     let mut tensor_types =
         args.tensor_type.iter().map(|a| recipe::TensorType::parse(a)).collect::<Result<Vec<_>, _>>()?;
     if let Some(path) = &args.tensor_type_file {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
+        let text = whole::read_to_string(path, whole::CONFIGURATION)
+            .with_context(|| format!("{}: cannot read", path.display()))?;
         let listed = recipe::TensorType::parse_file(&text).with_context(|| path.display().to_string())?;
         tensor_types.extend(listed);
     }
@@ -225,9 +235,11 @@ fn job(args: &Args) -> anyhow::Result<Job> {
 fn execute(args: &Args, prepared: &Prepared) -> anyhow::Result<Report> {
     let out = args.out.clone().context("no output: give -o OUT.gguf")?;
     let cancel = cancel_on_signal()?;
+    let (manifest, report) = (args.manifest.clone(), args.report.clone());
+    let outputs = Outputs { model: out, manifest, report, force: args.force };
+    prepared.check_outputs(&outputs)?;
     let calibrated = calibrate(args, prepared, cancel)?;
     let display = Display::new(prepared.tensor_bytes(), Unit::Bytes, args.quiet);
-    let outputs = Outputs { model: out, manifest: args.manifest.clone(), force: args.force };
     let resources = Resources { memory: args.memory, threads: args.threads };
     let report = prepared.run(calibrated.as_ref(), &outputs, &resources, cancel, &display);
     display.finish();

@@ -14,7 +14,7 @@ use kquant::text::Chunks;
 use super::{Args, means};
 use crate::cli::Outcome;
 use crate::cli::progress::{Display, Unit};
-use crate::cli::running::cancel_on_signal;
+use crate::cli::running::{TextFile, cancel_on_signal};
 
 /// What the result is scored against, and on what.
 pub(super) struct Judge {
@@ -26,7 +26,7 @@ impl Judge {
     /// Reads the text, so that a bad one costs nothing.
     pub(super) fn new(args: &Args, text: &Path) -> anyhow::Result<Self> {
         let source = args.text_args.open(&args.model)?;
-        let chunks = args.text_args.chunks(&source, text)?;
+        let chunks = args.text_args.chunks(&source, &TextFile::read(text)?)?;
         Ok(Self { source, chunks })
     }
 

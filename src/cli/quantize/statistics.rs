@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use kquant::encode;
 use kquant::encode::{Encoder, feedback};
-use kquant::hash::file_sha256;
+use kquant::hash::bytes_sha256;
 use kquant::job::Statistics;
 use kquant::layerwise::{Calibration, Source};
 use kquant::model::Products;
@@ -14,6 +14,7 @@ use kquant::statistics::HessianFile;
 use super::quality::Quality;
 use super::{Args, means};
 use crate::cli::calibrate::importance;
+use crate::cli::running::TextFile;
 
 /// The encoder called `name`.
 pub(super) fn encoder(name: &str) -> Result<&'static dyn Encoder, String> {
@@ -83,18 +84,20 @@ pub(super) fn statistics(args: &Args, encoder: &dyn Encoder) -> anyhow::Result<S
         (None, Some(path)) => return Ok(Statistics::File(path.clone())),
         (Some(text), _) => {
             let mut model = args.text_args.open(&args.model)?;
-            let chunks = args.text_args.chunks(&model, text)?;
+            let text = TextFile::read(text)?;
+            let chunks = args.text_args.chunks(&model, &text)?;
+            let (sha256, bytes) = (bytes_sha256(text.content.as_bytes()), text.content.len() as u64);
+            let path = text.path;
             if !encoder.wants_hessians() {
                 let means = means(args);
                 let matrix =
-                    means.run(|| importance(&model, &chunks, text, args.output_tensor, &means))??;
-                return Ok(Statistics::Collected { text: text.clone(), matrix });
+                    means.run(|| importance(&model, &chunks, &path, args.output_tensor, &means))??;
+                return Ok(Statistics::Collected { text: path, sha256, bytes, matrix });
             }
             if args.text_args.products.is_none() {
                 model.compute_in(Products::Bf16);
             }
-            let (sha256, _) = file_sha256(text).with_context(|| text.display().to_string())?;
-            (model, Source::Text { path: text.clone(), sha256, chunks })
+            (model, Source::Text { path, sha256, bytes, chunks })
         }
     };
     let (model, source) = source;
