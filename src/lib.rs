@@ -20,6 +20,7 @@
 //! | [`evaluate`] | logits to perplexity and KL divergence |
 //! | [`hash`] | hashes and manifests |
 //! | [`outputs`] | no output takes the place of an input |
+//! | [`threads`] | threads to compute on |
 //! | [`job`] | the main job, from the first to the last of these |
 
 #![forbid(unsafe_code)]
@@ -42,4 +43,5 @@ pub mod recipe;
 pub mod statistics;
 pub mod tensor;
 pub mod text;
+pub mod threads;
 pub mod vocab;

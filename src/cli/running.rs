@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Context;
 use kquant::model::{Model, ModelError, Products};
 use kquant::text::Chunks;
+use kquant::threads;
 use kquant_formats::whole;
 
 use super::bytes;
@@ -45,7 +46,7 @@ pub(super) struct Means {
     /// Weights, hidden states and buffers; longer texts are run in parts.
     #[arg(long, value_name = "BYTES", default_value = "4G", value_parser = bytes::parse)]
     pub memory: u64,
-    /// Threads; by default one per core.
+    /// Threads; by default one per core, at most 16 per core.
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub threads: usize,
     /// No progress.
@@ -56,11 +57,7 @@ pub(super) struct Means {
 impl Means {
     /// Runs `f` on the threads asked for.
     pub(super) fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(self.threads)
-            .build()
-            .context("cannot start threads")?;
-        Ok(pool.install(f))
+        Ok(threads::pool(self.threads).context("cannot start threads")?.install(f))
     }
 }
 

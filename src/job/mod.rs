@@ -108,7 +108,7 @@ impl Statistics {
 pub struct Resources {
     /// Bytes of buffers.
     pub memory: u64,
-    /// Threads; 0 for one per core.
+    /// Threads, as [`crate::threads::pool`] takes them.
     pub threads: usize,
 }
 

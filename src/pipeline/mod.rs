@@ -31,6 +31,7 @@ use crate::hash::Digest;
 use crate::plan::{ImportanceMap, Plan, PlannedTensor};
 use crate::tensor::Stash;
 use crate::tensor::span;
+use crate::threads;
 use budget::{Budget, Lease};
 use hash::Hashes;
 use sink::{Done, Encoded, Sink};
@@ -56,7 +57,7 @@ pub struct Job<'a> {
     pub force: bool,
     /// Bytes of buffers.
     pub memory: u64,
-    /// Threads that encode; 0 for one per core.
+    /// Threads that encode, as [`threads::pool`] takes them.
     pub threads: usize,
     /// Set from outside to stop early.
     pub cancel: &'a AtomicBool,
@@ -69,9 +70,7 @@ pub struct Job<'a> {
 /// # Errors
 /// [`PipelineError`]: the first problem in the order of the output. No file is left behind then.
 pub fn run(plan: &Plan, job: &Job) -> Result<Written, PipelineError> {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(job.threads)
-        .build()
+    let pool = threads::pool(job.threads)
         .map_err(|e| PipelineError::Threads { threads: job.threads, what: e.to_string() })?;
     let (units, memory) =
         units::split(plan, job.checkpoint, job.memory, pool.current_num_threads()).map_err(|e| {

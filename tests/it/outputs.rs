@@ -319,3 +319,17 @@ fn outputs_of_a_run_appear_together_or_not_at_all() {
     run(&Silent).unwrap();
     assert_eq!(names(), 4);
 }
+
+#[test]
+fn more_threads_than_a_machine_can_use_are_not_started() {
+    let scratch = Scratch::new("outputs-threads");
+    let (model, words) = (data("tiny-llama"), text());
+    let model = model.to_str().unwrap();
+    for (number, threads) in ["1000000", "18446744073709551615"].iter().enumerate() {
+        let out = scratch.path(&format!("{number}.gguf"));
+        ok(quantize(&data("tiny-llama"), &out, "Q4_0", &["--threads", threads]));
+        let args =
+            ["perplexity", model, "--text", words.to_str().unwrap(), "--context", "64", "--chunks", "2"];
+        ok(kquant(args.iter().chain(&["--threads", *threads])));
+    }
+}

@@ -135,7 +135,7 @@ pub(super) struct Args {
     /// No progress and no summary.
     #[arg(long, short, help_heading = "Running")]
     quiet: bool,
-    /// Threads; by default one per core.
+    /// Threads; by default one per core, at most 16 per core.
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, help_heading = "Running")]
     threads: usize,
     /// Buffers in flight and mapped windows of the input, whatever the tensors' sizes.

@@ -1,0 +1,38 @@
+//! Threads to compute on.
+
+use std::thread::available_parallelism;
+
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+
+/// The most threads for each core: more only take time to start and memory to hold.
+const PER_CORE: usize = 16;
+
+/// A pool of `threads` threads, 0 for one per core, and at most 16 per core.
+///
+/// # Errors
+/// When the system cannot start them.
+pub fn pool(threads: usize) -> Result<ThreadPool, ThreadPoolBuildError> {
+    ThreadPoolBuilder::new().num_threads(limited(threads)).build()
+}
+
+fn limited(threads: usize) -> usize {
+    let cores = available_parallelism().map_or(1, usize::from);
+    threads.min(cores.saturating_mul(PER_CORE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn huge_numbers_are_limited_and_others_are_taken_as_they_are() {
+        let cores = available_parallelism().unwrap().get();
+        for threads in [10_000_000, usize::MAX] {
+            assert_eq!(limited(threads), 16 * cores);
+        }
+        for threads in [0, 1, 16 * cores] {
+            assert_eq!(limited(threads), threads);
+        }
+        assert_eq!(pool(3).unwrap().current_num_threads(), 3);
+    }
+}
