@@ -1,7 +1,7 @@
 //! Outputs: what they may replace, and that they appear together or not at all.
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kquant::checkpoint::Io;
@@ -318,6 +318,23 @@ fn outputs_of_a_run_appear_together_or_not_at_all() {
     }
     run(&Silent).unwrap();
     assert_eq!(names(), 4);
+}
+
+#[test]
+fn a_reader_that_has_gone_costs_no_output() {
+    let scratch = Scratch::new("outputs-closed");
+    let [json, logits] = ["x.json", "x.logits"].map(|name| scratch.path(name));
+    let mut run = Command::new(env!("CARGO_BIN_EXE_kquant"))
+        .args([Path::new("perplexity"), &data("tiny-llama"), Path::new("--text"), &text()])
+        .args(["--context", "64", "--chunks", "2", "--quiet", "--json"])
+        .args([json.as_path(), Path::new("--save-logits"), &logits])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(run.stdout.take());
+    assert!(run.wait().unwrap().success());
+    assert!(fs::read_to_string(&json).unwrap().contains("\"perplexity\""));
+    assert!(logits.is_file());
 }
 
 #[test]
