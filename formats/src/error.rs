@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
     /// The operating system refused.
-    #[error("{}: cannot {action}: {source}", path.display())]
+    #[error("{}: cannot {action}: {cause}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// What was tried, as a verb.
         action: &'static str,
-        /// The system's answer.
-        source: io::Error,
+        /// The system's answer; not called `source`, as the message has it already.
+        cause: io::Error,
     },
     /// The bytes break the format's rules.
     #[error("{}{}: {what}; {hint}", path.display(), At(*offset))]
@@ -72,8 +72,8 @@ pub type Result<T> = std::result::Result<T, FormatError>;
 pub(crate) const DAMAGED: &str = "the file is truncated or damaged: fetch it again";
 
 impl FormatError {
-    pub(crate) fn io(path: &Path, action: &'static str, source: io::Error) -> Self {
-        Self::Io { path: path.to_owned(), action, source }
+    pub(crate) fn io(path: &Path, action: &'static str, cause: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), action, cause }
     }
 
     /// A parser that was given the first bytes of `path` needs more of them.
@@ -83,7 +83,7 @@ impl FormatError {
 
     /// Whether a parser needs more bytes, which the file has.
     pub(crate) fn wants_more(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::UnexpectedEof)
+        matches!(self, Self::Io { cause, .. } if cause.kind() == io::ErrorKind::UnexpectedEof)
     }
 
     pub(crate) fn malformed(
