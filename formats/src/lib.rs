@@ -8,6 +8,7 @@
 //! | [`safetensors`] | checkpoints of one file or many |
 //! | [`hessian`] | statistics files: importance and outer products |
 //! | [`imatrix`] | importance matrices, GGUF and legacy |
+//! | [`json`] | JSON as Python's module reads it |
 //! | [`logits`] | log-probabilities of a text, llama-perplexity's files |
 //! | [`sentencepiece`] | SentencePiece models |
 //! | [`map`] | read-only memory maps of whole files |
@@ -25,6 +26,7 @@ pub mod gguf;
 pub mod hessian;
 pub mod imatrix;
 mod limits;
+pub mod json;
 pub mod logits;
 pub mod map;
 mod names;

@@ -15,6 +15,7 @@ use super::{Dtype, TensorInfo};
 use crate::cursor::Cursor;
 use crate::error::{DAMAGED, FormatError, Result};
 use crate::names::has_control;
+use crate::json::message;
 
 // The limit of the format's own library.
 const MAX_HEADER: u64 = 100_000_000;
@@ -39,7 +40,7 @@ impl Header {
         let text = c.text(length, &"the header")?;
         let json: Json = serde_json::from_str(text).map_err(|e| {
             let at = start + position(text, &e);
-            FormatError::malformed(path, at, format!("the header is malformed: {e}"), DAMAGED)
+            FormatError::malformed(path, at, format!("the header is malformed: {}", message(&e)), DAMAGED)
         })?;
         let tensors = place(path, json.tensors, c.offset(), end, shard)?;
         Ok(Self { tensors, metadata: json.metadata })
