@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use memmap2::{Mmap, MmapOptions};
 
 use crate::error::{FormatError, Result};
+use crate::pointers::check_file;
 use crate::whole;
 
 /// A file's bytes, read by the system as they are touched.
@@ -43,7 +44,7 @@ impl Mapped {
     }
 }
 
-/// Opens a regular file (or a link to one); returns its size, too.
+/// Opens a regular file (or a link to one) that is no Git LFS pointer; returns its size, too.
 pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
     // Asked before opening: to open a pipe would wait for its writer.
     let kind = fs::metadata(path).map_err(|e| FormatError::io(path, "open", e))?;
@@ -55,6 +56,7 @@ pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
     }
     let file = File::open(path).map_err(|e| FormatError::io(path, "open", e))?;
     let length = file.metadata().map_err(|e| FormatError::io(path, "open", e))?.len();
+    check_file(path, &file, length)?;
     Ok((file, length))
 }
 

@@ -1,13 +1,15 @@
 //! Files that are read at once: configurations, tokenizers, texts.
 //!
 //! Each is asked what it is before it is opened, as to open a pipe waits for its writer and a device may have no end, and no
-//! more of it is read than a limit. Errors are the system's own type, so that callers say which file it was for.
+//! more of it is read than a limit. What a Git LFS pointer stands for is named.
 
 use std::fs::{self, File, FileType};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
+use crate::error::{FormatError, Result};
 use crate::partial::special;
+use crate::pointers;
 
 /// The most bytes of a configuration: hundreds of times what the largest ones have.
 pub const CONFIGURATION: u64 = 64 << 20;
@@ -16,36 +18,32 @@ pub const LIST: u64 = 1 << 30;
 /// The most bytes of a text to run a model over.
 pub const TEXT: u64 = 1 << 30;
 
-/// The bytes of the regular file `path`, or a link to one.
+/// The bytes of the regular file `path`, or of the one that it links to.
 ///
 /// # Errors
-/// When it is missing, anything else, longer than `limit` bytes, or cannot be read.
-pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    match not_regular(fs::metadata(path)?.file_type()) {
-        None => up_to(path, limit),
-        Some(error) => Err(error),
+/// When it is missing, anything else, longer than `limit` bytes, a Git LFS pointer, or cannot be read.
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    read_as(path, limit, |_| false)
+}
+
+/// The bytes of `path` as [`read`] gives them, or `None` if there is no such file.
+///
+/// # Errors
+/// Those of [`read`].
+pub fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+    match read(path, limit) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(FormatError::Io { cause, .. }) if cause.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
-/// As [`read`], of a file that is UTF-8.
+/// The bytes of the regular file `path`, or of a pipe, which is read to its end.
 ///
 /// # Errors
-/// As [`read`], and when it is not UTF-8.
-pub fn read_to_string(path: &Path, limit: u64) -> io::Result<String> {
-    let not_text = |e: std::string::FromUtf8Error| io::Error::new(ErrorKind::InvalidData, e.utf8_error());
-    String::from_utf8(read(path, limit)?).map_err(not_text)
-}
-
-/// As [`read`], also of a pipe, which is read to its end.
-///
-/// # Errors
-/// As [`read`].
-pub fn read_file_or_pipe(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let kind = fs::metadata(path)?.file_type();
-    match not_regular(kind) {
-        Some(error) if special(kind) != Some("a pipe") => Err(error),
-        _ => up_to(path, limit),
-    }
+/// Those of [`read`].
+pub fn read_file_or_pipe(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    read_as(path, limit, |kind| special(kind) == Some("a pipe"))
 }
 
 /// The first `bytes` bytes of the regular file `path`, or all of a shorter one.
@@ -59,6 +57,18 @@ pub fn start(path: &Path, bytes: usize) -> io::Result<Vec<u8>> {
     let mut start = Vec::with_capacity(bytes);
     File::open(path)?.take(bytes as u64).read_to_end(&mut start)?;
     Ok(start)
+}
+
+/// The bytes of `path`, which is a regular file or of a kind that is `allowed`.
+fn read_as(path: &Path, limit: u64, allowed: fn(FileType) -> bool) -> Result<Vec<u8>> {
+    let kind = fs::metadata(path).map(|found| found.file_type());
+    let bytes = kind.and_then(|kind| match not_regular(kind) {
+        Some(error) if !allowed(kind) => Err(error),
+        _ => up_to(path, limit),
+    });
+    let bytes = bytes.map_err(|e| FormatError::io(path, "read", e))?;
+    pointers::check(path, &bytes)?;
+    Ok(bytes)
 }
 
 fn up_to(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
@@ -94,14 +104,10 @@ mod tests {
             let error = read(file.path(), 4).unwrap_err();
             assert!(error.to_string().contains("more than 4 bytes"), "{error}");
         }
-        assert_eq!(read_to_string(file.path(), 5).unwrap(), "12345");
         assert_eq!(
             (start(file.path(), 2).unwrap(), start(file.path(), 9).unwrap().len()),
             (b"12".to_vec(), 5)
         );
-        fs::write(file.path(), b"a\xff").unwrap();
-        let error = read_to_string(file.path(), 5).unwrap_err();
-        assert!(error.to_string().contains("from index 1"), "{error}");
     }
 
     #[cfg(unix)]

@@ -14,8 +14,8 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use super::{Dtype, TensorInfo};
 use crate::cursor::Cursor;
 use crate::error::{DAMAGED, FormatError, Result};
-use crate::names::has_control;
 use crate::json::message;
+use crate::names::has_control;
 
 // The limit of the format's own library.
 const MAX_HEADER: u64 = 100_000_000;

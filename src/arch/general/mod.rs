@@ -75,12 +75,7 @@ pub(super) struct General {
 
 impl General {
     /// What the card tells, then the published name and the folder's; `overrides` has the last word.
-    fn new(
-        card: Option<&Card>,
-        naming: Naming,
-        overrides: Option<&Config>,
-        parameters: u64,
-    ) -> Self {
+    fn new(card: Option<&Card>, naming: Naming, overrides: Option<&Config>, parameters: u64) -> Self {
         let get = |key: &str| card.and_then(|card| card.get(key));
         let mut texts: Vec<Option<String>> =
             TEXTS.iter().map(|Text(_, keys)| keys.iter().find_map(|key| get(key)?.text())).collect();
