@@ -1,4 +1,7 @@
 //! Which files make up a checkpoint, and whether they are all there.
+//!
+//! Of a folder the order is that of transformers: `model.safetensors`, then the shards that `model.safetensors.index.json`
+//! lists, then what is there under other names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,20 +10,37 @@ use std::path::{Component, Path, PathBuf};
 use serde::Deserialize;
 
 use super::TensorInfo;
+use super::shards;
 use crate::error::{DAMAGED, FormatError, Result, summary};
+use crate::json;
 use crate::map::Mapped;
 
-const INDEX: &str = "model.safetensors.index.json";
-const SINGLE: &str = "model.safetensors";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+pub(super) const SINGLE: &str = "model.safetensors";
 
 /// The files of a checkpoint, and the index that lists them.
+#[derive(Debug, Default)]
 pub(super) struct Files {
-    /// In order of their names.
+    /// In order of their names, or of their numbers where no index lists them.
     pub(super) paths: Vec<PathBuf>,
     pub(super) index: Option<Index>,
+    /// What the folder holds besides, under names that a checkpoint has, too.
+    pub(super) rival: Option<Rival>,
+    /// What is no fault, but good to know.
+    pub(super) notes: Vec<String>,
+}
+
+/// Shards beside a single file that is taken instead.
+#[derive(Debug)]
+pub(super) struct Rival {
+    /// What they are called in messages: the index, or a pattern of their names.
+    pub(super) name: String,
+    /// Their paths, or why they are no checkpoint.
+    pub(super) paths: Result<Vec<PathBuf>>,
 }
 
 /// `model.safetensors.index.json`: which tensor is in which file.
+#[derive(Debug)]
 pub(super) struct Index {
     path: PathBuf,
     weight_map: BTreeMap<String, String>,
@@ -40,39 +60,76 @@ pub(super) fn find(path: &Path) -> Result<Files> {
     if !kind.is_dir() {
         return Ok(single(path)); // To be refused with the reason when it is mapped.
     }
+    let names = names(path)?;
+    if path.join(SINGLE).exists() {
+        return Ok(Files { rival: rival(path, &names), ..single(&path.join(SINGLE)) });
+    }
     if path.join(INDEX).exists() {
         return indexed(&path.join(INDEX));
     }
-    if path.join(SINGLE).exists() {
-        return Ok(single(&path.join(SINGLE)));
-    }
-    only_one(path)
+    unlisted(path, &names)
 }
 
 fn single(path: &Path) -> Files {
-    Files { paths: vec![path.to_owned()], index: None }
+    Files { paths: vec![path.to_owned()], ..Files::default() }
 }
 
-/// The one file of another name that `folder` may hold.
-fn only_one(folder: &Path) -> Result<Files> {
+/// Names of the files of `folder`, sorted.
+fn names(folder: &Path) -> Result<Vec<String>> {
     let io = |e| FormatError::io(folder, "list", e);
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(io)? {
         names.push(entry.map_err(io)?.file_name().to_string_lossy().into_owned());
     }
     names.sort();
-    let found: Vec<String> = names.iter().filter(|n| n.ends_with(".safetensors")).cloned().collect();
-    match found.as_slice() {
-        [name] => Ok(single(&folder.join(name))),
-        [] => {
+    Ok(names)
+}
+
+/// The shards that lie in `folder` beside its single file.
+fn rival(folder: &Path, names: &[String]) -> Option<Rival> {
+    let index = folder.join(INDEX);
+    if index.exists() {
+        return Some(Rival { name: INDEX.into(), paths: indexed(&index).map(|files| files.paths) });
+    }
+    let set = shards::sets(names).into_iter().find(|set| set.prefix == "model")?;
+    Some(Rival { name: set.pattern(), paths: set.paths(folder) })
+}
+
+/// The one checkpoint of another name that `folder` may hold: a file, or all shards of a set that no index lists.
+fn unlisted(folder: &Path, names: &[String]) -> Result<Files> {
+    let sets = shards::sets(names);
+    // What is beside the shards of a model is none of it, as it would be with their index.
+    let sets = match sets.iter().position(|set| set.prefix == "model") {
+        Some(at) => sets.into_iter().skip(at).take(1).collect(),
+        None => sets,
+    };
+    let model = matches!(sets.as_slice(), [set] if set.prefix == "model");
+    let is_safetensors = |name: &&String| name.ends_with(".safetensors");
+    let others: Vec<&String> =
+        names.iter().filter(is_safetensors).filter(|name| !model && !shards::is_shard(name)).collect();
+    match (sets.as_slice(), others.as_slice()) {
+        ([set], []) => {
+            let note = format!(
+                "there is no {INDEX}: the checkpoint is taken to be {}, of which all files are there",
+                set.pattern()
+            );
+            Ok(Files { paths: set.paths(folder)?, notes: vec![note], ..Files::default() })
+        }
+        ([], [name]) => Ok(single(&folder.join(name))),
+        ([], []) => {
             let what = match names.is_empty() {
                 true => "is an empty folder".into(),
-                false => format!("has no safetensors file, only {}", summary(&names)),
+                false => format!("has no safetensors file, only {}", summary(names)),
             };
             Err(FormatError::malformed(folder, None, what, "give the folder of a model's safetensors files"))
         }
         _ => {
-            let what = format!("has {} safetensors files but no {INDEX}: {}", found.len(), summary(&found));
+            let found: Vec<String> = names.iter().filter(is_safetensors).cloned().collect();
+            let what = format!(
+                "has {} safetensors files but neither {SINGLE} nor {INDEX}: {}",
+                found.len(),
+                summary(&found)
+            );
             Err(FormatError::malformed(folder, None, what, "fetch the index, or give one of the files"))
         }
     }
@@ -82,9 +139,9 @@ fn only_one(folder: &Path) -> Result<Files> {
 fn indexed(path: &Path) -> Result<Files> {
     const HINT: &str = "fetch the index and its files again";
     let map = Mapped::open(path)?;
-    let json: IndexJson = serde_json::from_slice(map.bytes())
+    let parsed: IndexJson = json::parse(map.bytes())
         .map_err(|e| FormatError::malformed(path, None, format!("is no index of weights: {e}"), DAMAGED))?;
-    let index = Index { path: path.to_owned(), weight_map: json.weight_map };
+    let index = Index { path: path.to_owned(), weight_map: parsed.weight_map };
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut paths = Vec::new();
     let mut problems = Vec::new();
@@ -106,7 +163,7 @@ fn indexed(path: &Path) -> Result<Files> {
         let what = format!("lists files that cannot be opened: {}", summary(&problems));
         return Err(FormatError::malformed(path, None, what, HINT));
     }
-    Ok(Files { paths, index: Some(index) })
+    Ok(Files { paths, index: Some(index), ..Files::default() })
 }
 
 impl Index {
@@ -135,6 +192,6 @@ impl Index {
     }
 }
 
-fn file_name(path: &Path) -> String {
+pub(super) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -3,11 +3,13 @@
 mod dtype;
 mod folder;
 mod header;
+mod shards;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use dtype::Dtype;
+use folder::Rival;
 use header::Header;
 
 use crate::error::{FormatError, Result};
@@ -36,17 +38,19 @@ pub struct SafeTensors {
     files: Vec<Source>,
     tensors: Vec<TensorInfo>,
     metadata: BTreeMap<String, String>,
+    notes: Vec<String>,
 }
 
 impl SafeTensors {
     /// Opens `path`: a safetensors file, an index, or a folder.
     ///
-    /// Of a folder, `model.safetensors.index.json` decides, then `model.safetensors`, then the only file of that kind. The
-    /// tensors must cover each file exactly, and be those of the index if there is one.
+    /// Of a folder, `model.safetensors` is taken first, as transformers does, then the shards that
+    /// `model.safetensors.index.json` lists, then all of `PREFIX-00001-of-0000N.safetensors`, then the only file of that
+    /// kind. The tensors must cover each file exactly, and be those of the index if one is used.
     ///
     /// # Errors
-    /// When a file cannot be read or breaks a rule of the format, or the index and its files disagree; that error lists
-    /// everything that is missing, misplaced or extra.
+    /// When a file cannot be read or breaks a rule of the format, the index and its files disagree (that error lists
+    /// everything that is missing, misplaced or extra), or a folder holds two models of the names above.
     pub fn open(path: &Path) -> Result<Self> {
         Self::open_by(path, Io::Auto)
     }
@@ -57,8 +61,34 @@ impl SafeTensors {
     /// As [`open`](Self::open).
     pub fn open_by(path: &Path, io: Io) -> Result<Self> {
         let found = folder::find(path)?;
-        let mut checkpoint = Self { files: Vec::new(), tensors: Vec::new(), metadata: BTreeMap::new() };
-        for (shard, path) in found.paths.iter().enumerate() {
+        let mut checkpoint = Self::of_files(&found.paths, io)?;
+        match &found.index {
+            Some(index) => index.check(&found.paths, &checkpoint.tensors)?,
+            None => shards::check_once(&found.paths, &checkpoint.tensors)?,
+        }
+        checkpoint.notes = found.notes;
+        if let Some(Rival { name, paths }) = found.rival {
+            let shards = paths.and_then(|paths| Self::of_files(&paths, io));
+            let why = match shards {
+                Ok(shards) => {
+                    shards::compare(path, &checkpoint.tensors, &name, &shards.tensors)?;
+                    String::new()
+                }
+                // What is not used may be anything.
+                Err(error) => format!(" ({error})"),
+            };
+            let used = checkpoint.files.iter().map(|f| f.path().display()).next();
+            let used = used.map_or_else(String::new, |used| used.to_string());
+            checkpoint.notes.push(format!("{used} is used, the shards of {name} beside it are not{why}"));
+        }
+        Ok(checkpoint)
+    }
+
+    /// The tensors of `paths`, one file after the other.
+    fn of_files(paths: &[PathBuf], io: Io) -> Result<Self> {
+        let mut checkpoint =
+            Self { files: Vec::new(), tensors: Vec::new(), metadata: BTreeMap::new(), notes: Vec::new() };
+        for (shard, path) in paths.iter().enumerate() {
             let file = Source::open(path, io)?;
             let header = file.parse(|bytes| Header::parse(path, bytes, file.bytes(), shard))?;
             checkpoint.files.push(file);
@@ -67,10 +97,12 @@ impl SafeTensors {
                 checkpoint.metadata.entry(key).or_insert(value);
             }
         }
-        if let Some(index) = found.index {
-            index.check(&found.paths, &checkpoint.tensors)?;
-        }
         Ok(checkpoint)
+    }
+
+    /// What is no fault, but good to know: which files were chosen where others could be meant.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Every tensor: by file, in order of the files' names, then in file order.

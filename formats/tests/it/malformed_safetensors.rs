@@ -258,8 +258,7 @@ fn folders_without_a_clear_choice_are_refused() {
     scratch.file("b.safetensors", &valid());
     SafeTensors::open(scratch.path()).unwrap();
     scratch.file("a.safetensors", &valid());
-    let fragment =
-        "has 2 safetensors files but no model.safetensors.index.json: a.safetensors, b.safetensors";
+    let fragment = "has 2 safetensors files but neither model.safetensors nor model.safetensors.index.json: a.safetensors";
     check_error("two", SafeTensors::open(scratch.path()), scratch.path(), fragment);
     let gone = scratch.path().join("gone");
     check_error("no such path", SafeTensors::open(&gone), &gone, "cannot open");
