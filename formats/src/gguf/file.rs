@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::header::Header;
+use super::header::{Header, MAGIC};
+use super::rules::pad;
 use super::split;
 use super::tensors::{TensorInfo, TypeTable, resolve};
 use super::value::Metadata;
@@ -36,6 +37,21 @@ impl Shard {
         let (version, alignment) = (header.version, header.alignment);
         let (tensors, header_bytes) = resolve(path, file.bytes(), header, types, index)?;
         Ok(Self { file, metadata, tensors, version, alignment, header_bytes })
+    }
+
+    /// Where another GGUF begins after the tensor data of this one, in bytes.
+    pub(super) fn follower(&self) -> Result<Option<u64>> {
+        let end = self.tensors.last().map_or(self.header_bytes, |t| t.offset + t.bytes);
+        for at in [Some(end), pad(end, self.alignment)].into_iter().flatten() {
+            let mut magic = [0; MAGIC.len()];
+            if at.saturating_add(magic.len() as u64) <= self.file.bytes() {
+                self.file.read_at(at, &mut magic)?;
+                if magic == MAGIC {
+                    return Ok(Some(at));
+                }
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -60,6 +60,7 @@ pub(super) fn open_all(any: Shard, types: TypeTable, io: Io) -> Result<Vec<Shard
     if count == 1 {
         return Ok(vec![any]);
     }
+    check_alone(&any, count)?;
     let Some((prefix, _, named)) = parse_shard_path(&given) else {
         let what =
             format!("is one of {count} shards, but its name does not end in -00001-of-{count:05}.gguf");
@@ -86,9 +87,24 @@ pub(super) fn open_all(any: Shard, types: TypeTable, io: Io) -> Result<Vec<Shard
     Ok(shards)
 }
 
+/// Refuses shards that were joined byte after byte: to be found are the first one's tensors alone.
+fn check_alone(shard: &Shard, count: u16) -> Result<()> {
+    match shard.follower()? {
+        None => Ok(()),
+        Some(at) => {
+            let what = format!(
+                "another GGUF begins here: the model's {count} shards were joined with `cat` or the like"
+            );
+            const HINT: &str = "give the shards as they were, of which any opens all; llama-gguf-split --merge makes one file";
+            Err(FormatError::malformed(shard.file.path(), at, what, HINT))
+        }
+    }
+}
+
 fn open_one(path: &Path, no: u16, expected: u16, (types, io): (TypeTable, Io)) -> Result<Shard> {
     const HINT: &str = "fetch this shard again";
     let shard = Shard::open(path, types, no.into(), io)?;
+    check_alone(&shard, expected)?;
     let found = count(path, &shard.metadata)?;
     if found != expected {
         let what = format!("{COUNT} is {found}, but {expected} in the other shards");
