@@ -4,6 +4,8 @@
 
 use std::path::Path;
 
+use kquant_formats::FormatError;
+use kquant_formats::json::{self, JsonError};
 use kquant_formats::whole;
 use serde_json::{Map, Value as Json};
 
@@ -20,20 +22,15 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read.
-    #[error("cannot read {file}: {source}")]
-    Read {
-        /// The file.
-        file: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] FormatError),
     /// The file is not JSON.
-    #[error("{file} is not valid JSON: {source}")]
+    #[error("{file} is not valid JSON: {fault}; correct the file or fetch it again")]
     Json {
         /// The file.
         file: String,
-        /// What the parser said, with line and column.
-        source: serde_json::Error,
+        /// What the parser said, with line and column; not called `source`, as the message has it already.
+        fault: JsonError,
     },
     /// A required key is absent or null.
     #[error("{file}: no value for {keys}; add it as the model's authors published it")]
@@ -63,24 +60,22 @@ impl Config {
     /// # Errors
     /// When the file cannot be read or does not hold a JSON object.
     pub fn open(file: &Path) -> Result<Self, ConfigError> {
-        let origin = file.display().to_string();
-        match whole::read_to_string(file, whole::CONFIGURATION) {
-            Ok(text) => Self::parse(origin, &text),
-            Err(source) => Err(ConfigError::Read { file: origin, source }),
-        }
+        Self::of_bytes(file.display().to_string(), &whole::read(file, whole::CONFIGURATION)?)
     }
 
-    /// Parses `text`; `origin` is the file name for errors. Of a model that does not only read text, what `text_config` says
+    /// Parses `text`, JSON as Python's module reads it; `origin` is the file name for errors. Of a model that does not only read text, what `text_config` says
     /// stands in for what is said of all of it.
     ///
     /// # Errors
     /// When `text` is not a JSON object.
     pub fn parse(origin: impl Into<String>, text: &str) -> Result<Self, ConfigError> {
-        let origin = origin.into();
-        // Some editors leave a byte order mark, which JSON does not allow.
-        match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
+        Self::of_bytes(origin.into(), text.as_bytes())
+    }
+
+    fn of_bytes(origin: String, text: &[u8]) -> Result<Self, ConfigError> {
+        match json::parse(text) {
             Ok(values) => Ok(Self { origin, prefix: String::new(), values: of_text(values) }),
-            Err(source) => Err(ConfigError::Json { file: origin, source }),
+            Err(fault) => Err(ConfigError::Json { file: origin, fault }),
         }
     }
 

@@ -87,8 +87,7 @@ impl TextFile {
     /// # Errors
     /// When it is anything else, longer, cannot be read or is not UTF-8.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = whole::read_file_or_pipe(path, whole::TEXT)
-            .with_context(|| format!("{}: cannot read the text", path.display()))?;
+        let text = whole::read_file_or_pipe(path, whole::TEXT)?;
         let content =
             String::from_utf8(text).with_context(|| format!("{}: the text is not UTF-8", path.display()))?;
         Ok(Self { path: path.to_owned(), content })

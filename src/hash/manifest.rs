@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use kquant_formats::whole;
+use kquant_formats::{FormatError, json, whole};
 use serde::{Deserialize, Serialize};
 
 use super::Digest;
@@ -38,13 +38,8 @@ pub struct Manifest {
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// It cannot be read.
-    #[error("{path}: cannot read the manifest")]
-    Io {
-        /// The manifest.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FormatError),
     /// It is neither JSON of kquant nor lines of gguf-hash.
     #[error("{path}: {what}")]
     Malformed {
@@ -99,15 +94,17 @@ impl Expected {
     /// # Errors
     /// [`ManifestError`], with the line.
     pub fn open(path: &Path) -> Result<Self, ManifestError> {
-        let text = whole::read_to_string(path, whole::LIST)
-            .map_err(|source| ManifestError::Io { path: path.to_owned(), source })?;
-        let parsed = if text.trim_start().starts_with('{') { from_json(&text) } else { from_lines(&text) };
-        parsed.map_err(|what| ManifestError::Malformed { path: path.to_owned(), what })
+        let malformed = |what| ManifestError::Malformed { path: path.to_owned(), what };
+        let text = String::from_utf8(whole::read(path, whole::LIST)?)
+            .map_err(|e| malformed(format!("not UTF-8 at byte {}", e.utf8_error().valid_up_to())))?;
+        let text = text.trim_start_matches('\u{feff}');
+        let parsed = if text.trim_start().starts_with('{') { from_json(text) } else { from_lines(text) };
+        parsed.map_err(malformed)
     }
 }
 
 fn from_json(text: &str) -> Result<Expected, String> {
-    let manifest: Manifest = serde_json::from_str(text)
+    let manifest: Manifest = json::parse(text.as_bytes())
         .map_err(|e| format!("not a kquant manifest: {e}. Write one with --manifest"))?;
     let mut expected = Expected::default();
     for file in manifest.files {

@@ -9,14 +9,9 @@ use super::pre_tokenizer::NAMES;
 /// Why a folder's tokenizer cannot become GGUF keys.
 #[derive(Debug, thiserror::Error)]
 pub enum VocabError {
-    /// A file that exists could not be read.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    /// A file that exists could not be read, or is no SentencePiece model.
+    #[error(transparent)]
+    File(#[from] FormatError),
     /// A file is not JSON.
     #[error("{}:{line}:{column}: {what}; the file may be cut short: fetch it again", path.display())]
     Json {
@@ -29,9 +24,6 @@ pub enum VocabError {
         /// What the parser met.
         what: String,
     },
-    /// `tokenizer.model` cannot be read.
-    #[error(transparent)]
-    SentencePiece(#[from] FormatError),
     /// A file is well-formed but says something impossible.
     #[error("{}: {what}", path.display())]
     Content {

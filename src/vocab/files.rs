@@ -1,8 +1,8 @@
 //! The tokenizer files of a model's folder, read once.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use kquant_formats::json::{self, JsonError};
 use kquant_formats::whole;
 use serde_json::Value;
 
@@ -47,18 +47,9 @@ impl Files {
     }
 }
 
-/// The bytes of `path`, or `None` if there is no such file.
-pub(super) fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>, VocabError> {
-    match whole::read(path, whole::LIST) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(VocabError::Io { path: path.to_owned(), source }),
-    }
-}
-
 /// The text of `path`, or `None` if there is no such file.
 pub(super) fn read_text(path: &Path) -> Result<Option<String>, VocabError> {
-    let Some(bytes) = read_bytes(path)? else { return Ok(None) };
+    let Some(bytes) = whole::read_if_there(path, whole::LIST)? else { return Ok(None) };
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Some(text)),
         Err(error) => {
@@ -70,16 +61,10 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>, VocabError> {
 
 /// The JSON object in `path`, or `None` if there is no such file.
 pub(super) fn read_json(path: PathBuf) -> Result<Option<Json>, VocabError> {
-    let Some(bytes) = read_bytes(&path)? else { return Ok(None) };
-    match serde_json::from_slice::<Value>(&bytes) {
+    let Some(bytes) = whole::read_if_there(&path, whole::LIST)? else { return Ok(None) };
+    match json::parse::<Value>(&bytes) {
         Ok(value) if value.is_object() => Ok(Some(Json { path, value })),
         Ok(_) => Err(VocabError::content(&path, "holds no JSON object")),
-        Err(error) => {
-            let (line, column) = (error.line(), error.column());
-            let what = error.to_string();
-            // serde_json repeats the position that the path already carries.
-            let what = what.split(" at line ").next().unwrap_or_default().to_owned();
-            Err(VocabError::Json { path, line, column, what })
-        }
+        Err(JsonError { line, column, what }) => Err(VocabError::Json { path, line, column, what }),
     }
 }

@@ -13,6 +13,7 @@ mod golden_tiny;
 mod hessian;
 mod imatrix;
 mod malformed;
+mod messages;
 mod metadata;
 mod mixture;
 mod names;

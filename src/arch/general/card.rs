@@ -28,11 +28,8 @@ const LONGEST: u64 = 4 << 20;
 
 /// Why a card cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{file}: {what}")]
-pub struct CardError {
-    file: String,
-    what: String,
-}
+#[error("{0}")]
+pub struct CardError(String);
 
 impl Card {
     /// Reads README.md of `folder`; a folder without, or a card without front matter, gives an empty one.
@@ -41,11 +38,11 @@ impl Card {
     /// When the file cannot be read, or what should be YAML is not.
     pub fn open(folder: &Path) -> Result<Self, CardError> {
         let path = folder.join("README.md");
-        let error = |what: String| CardError { file: path.display().to_string(), what };
-        match whole::read(&path, LONGEST) {
-            Ok(bytes) => Self::parse(&String::from_utf8_lossy(&bytes)).map_err(error),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(e) => Err(error(format!("cannot read: {e}"))),
+        let error = |what: &str| CardError(format!("{}: {what}", path.display()));
+        match whole::read_if_there(&path, LONGEST) {
+            Ok(Some(bytes)) => Self::parse(&String::from_utf8_lossy(&bytes)).map_err(|e| error(&e)),
+            Ok(None) => Ok(Self::default()),
+            Err(e) => Err(CardError(e.to_string())),
         }
     }
 

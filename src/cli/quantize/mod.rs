@@ -16,6 +16,7 @@ use kquant::job::{Job, Outputs, Prepared, Report, Resources, prepare};
 use kquant::outputs;
 use kquant::plan::KeyOverride;
 use kquant::recipe;
+use kquant_formats::partial::PartialFile;
 use kquant_formats::whole;
 
 use super::progress::{Display, Unit};
@@ -204,8 +205,8 @@ fn job(args: &Args) -> anyhow::Result<Job> {
     let mut tensor_types =
         args.tensor_type.iter().map(|a| recipe::TensorType::parse(a)).collect::<Result<Vec<_>, _>>()?;
     if let Some(path) = &args.tensor_type_file {
-        let text = whole::read_to_string(path, whole::CONFIGURATION)
-            .with_context(|| format!("{}: cannot read", path.display()))?;
+        let text = String::from_utf8(whole::read(path, whole::CONFIGURATION)?)
+            .with_context(|| format!("{}: the file is not UTF-8", path.display()))?;
         let listed = recipe::TensorType::parse_file(&text).with_context(|| path.display().to_string())?;
         tensor_types.extend(listed);
     }

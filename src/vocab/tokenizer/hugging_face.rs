@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use kquant_formats::gguf::{Metadata, Value};
+use kquant_formats::{json, whole};
 use tokenizers::{AddedToken, Tokenizer as Library};
 
 use super::super::added::{self, Added};
@@ -11,7 +12,9 @@ use super::super::files::{Files, Json};
 use super::super::model::Bpe;
 use super::super::special::{ROLES, Special};
 use super::super::tokens::{Kind, Tokens};
-use super::super::{Request, bpe, config_rows, is_sentencepiece, pre_tokenizer, size_quirks, spaces, spm};
+use super::super::{
+    Request, VocabError, bpe, config_rows, is_sentencepiece, pre_tokenizer, size_quirks, spaces, spm,
+};
 use super::error::TokenizerError;
 use super::keys::{self, Model};
 use super::roles::Roles;
@@ -76,7 +79,9 @@ impl HuggingFace {
     /// Reads `file`; ids of `count` and above have no embedding.
     fn open(file: &Json, added: &[Added], count: usize) -> Result<Self, TokenizerError> {
         let failed = |error: tokenizers::Error| TokenizerError::library(&file.path, error);
-        let mut plain = Library::from_file(&file.path).map_err(failed)?;
+        let text = whole::read(&file.path, whole::LIST).map_err(VocabError::from)?;
+        // The library knows neither byte order marks nor numbers that are not finite.
+        let mut plain = Library::from_bytes(json::plain(&text)).map_err(failed)?;
         // Leftovers of training or serving would cut the text short or fill it up.
         plain.with_truncation(None).map_err(failed)?.with_padding(None);
         let known = plain.get_added_tokens_decoder();
