@@ -1,5 +1,7 @@
 //! Any input as named tensors with row-range reads.
 
+mod absent;
+mod foreign;
 mod gguf;
 mod mxfp4;
 mod open;

@@ -10,7 +10,7 @@ use kquant_formats::whole;
 
 use super::gguf::{GgufCheckpoint, type_layout};
 use super::safetensors::SafeTensorsCheckpoint;
-use super::{Checkpoint, Io, Quantization, ReadError};
+use super::{Checkpoint, Io, Quantization, ReadError, absent, foreign};
 
 /// What surrounds the tensors.
 #[derive(Debug)]
@@ -37,6 +37,10 @@ pub struct Opened {
     pub quantization: Option<Quantization>,
     /// The files that hold the tensors, in the order of `TensorInfo::shard`.
     pub files: Vec<PathBuf>,
+    /// What is no fault, but good to know: what was chosen where something else could be meant.
+    pub notes: Vec<String>,
+    /// Why the tensors are no model that can be converted, and what to do; they can still be looked at.
+    pub refusal: Option<String>,
 }
 
 /// Why an input could not be opened.
@@ -86,11 +90,11 @@ pub fn open(path: &Path) -> Result<Opened, OpenError> {
 pub fn open_by(path: &Path, io: Io) -> Result<Opened, OpenError> {
     let fault = |source| OpenError::Io { path: path.to_owned(), source };
     if fs::metadata(path).map_err(fault)?.is_dir() {
-        refuse_gguf_folder(path)?;
+        absent::check_folder(path)?;
         return open_safetensors(path, path, io);
     }
-    let magic = whole::start(path, 4).map_err(fault)?;
-    if magic == b"GGUF" || magic == b"FUGG" {
+    let magic = whole::start(path, 8).map_err(fault)?;
+    if [b"GGUF", b"FUGG"].iter().any(|start| magic.starts_with(*start)) {
         let gguf = Gguf::open_by(path, type_layout, io)?;
         let files = gguf.files().map(|f| f.path().to_owned()).collect();
         let origin = Origin::Gguf { metadata: gguf.metadata().clone() };
@@ -99,15 +103,11 @@ pub fn open_by(path: &Path, io: Io) -> Result<Opened, OpenError> {
             origin,
             quantization: None,
             files,
+            notes: Vec::new(),
+            refusal: None,
         });
     }
-    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) {
-        return Err(OpenError::NotAModel {
-            path: path.to_owned(),
-            what: "does not begin with `GGUF`. The file is damaged or something else; download it again"
-                .into(),
-        });
-    }
+    absent::check_file(path, &magic)?;
     let folder = match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
@@ -115,36 +115,15 @@ pub fn open_by(path: &Path, io: Io) -> Result<Opened, OpenError> {
     open_safetensors(path, folder, io)
 }
 
-/// A folder that holds GGUF files and no checkpoint is a common slip: say which files could be meant.
-fn refuse_gguf_folder(folder: &Path) -> Result<(), OpenError> {
-    let io = |source| OpenError::Io { path: folder.to_owned(), source };
-    let mut ggufs = Vec::new();
-    for entry in fs::read_dir(folder).map_err(io)? {
-        let name = entry.map_err(io)?.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") {
-            return Ok(());
-        }
-        if name.ends_with(".gguf") {
-            ggufs.push(name);
-        }
-    }
-    if ggufs.is_empty() {
-        return Ok(());
-    }
-    ggufs.sort();
-    ggufs.truncate(5);
-    Err(OpenError::NotAModel {
-        path: folder.to_owned(),
-        what: format!("the folder holds GGUF files and no safetensors; name the file: {}", ggufs.join(", ")),
-    })
-}
-
 fn open_safetensors(path: &Path, folder: &Path, io: Io) -> Result<Opened, OpenError> {
     let file = SafeTensors::open_by(path, io)?;
-    let files = file.files().iter().map(|f| f.path().to_owned()).collect();
+    let files: Vec<PathBuf> = file.files().iter().map(|f| f.path().to_owned()).collect();
+    let mut notes = file.notes().to_vec();
+    notes.extend(foreign::note(folder, &files));
+    let refusal = foreign::refusal(folder, &file);
     let quantization = Quantization::read(folder);
     let checkpoint = SafeTensorsCheckpoint::new(file, quantization.as_ref())
         .map_err(|source| OpenError::Tensor { path: path.to_owned(), source })?;
     let origin = Origin::HuggingFace { folder: folder.to_owned() };
-    Ok(Opened { checkpoint: Box::new(checkpoint), origin, quantization, files })
+    Ok(Opened { checkpoint: Box::new(checkpoint), origin, quantization, files, notes, refusal })
 }

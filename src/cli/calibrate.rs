@@ -13,10 +13,10 @@ use kquant::text::Chunks;
 use kquant::text::Part;
 use kquant_formats::imatrix::Imatrix;
 
-use super::Outcome;
 use super::printable::printable_path;
 use super::progress::{Display, Unit};
 use super::running::{Means, TextArgs, TextFile, cancel_on_signal};
+use super::{Outcome, notes};
 
 /// Make an importance matrix: run a text through a model and sum the squares of what enters each linear layer
 ///
@@ -78,6 +78,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     outputs::check(&inputs, &[&args.out])?;
     outputs::try_start(&[&args.out], args.force)?;
     let model = args.text_args.open(&args.model)?;
+    notes::print(model.opened())?;
     let text = TextFile::read(&args.text)?;
     let chunks = args.text_args.chunks(&model, &text)?;
     let told = args.means.run(|| {

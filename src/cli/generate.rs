@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 
 use kquant::model::{Model, Sampler};
 
-use super::Outcome;
 use super::reading::IoArg;
 use super::running::{Means, cancel_on_signal};
+use super::{Outcome, notes};
 
 /// Continue a prompt, to see that a file talks
 ///
@@ -41,6 +41,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let model = Model::open_by(&args.model, args.pre.as_deref(), args.reading.io())?;
+    notes::print(model.opened())?;
     args.means.run(|| generate(args, &model))??;
     Ok(Outcome::Done)
 }

@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 
 use super::printable::{printable, printable_path};
 use super::{Outcome, bytes, print_json, table};
+use super::{Outcome, bytes, notes, print_json, table};
 
 /// Elements of an array that are shown.
 const ARRAY_SHOWN: usize = 8;
@@ -30,6 +31,10 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let opened = checkpoint::open(&args.model)?;
+    notes::print(&opened)?;
+    if let Some(refusal) = &opened.refusal {
+        writeln!(io::stderr(), "note: {}: {refusal}", args.model.display())?;
+    }
     if args.json {
         print_json(&as_json(&opened))?;
     } else {

@@ -9,6 +9,7 @@ mod hash;
 mod hessians;
 mod imatrix;
 mod inspect;
+mod notes;
 mod perplexity;
 mod printable;
 mod progress;

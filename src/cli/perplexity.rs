@@ -17,6 +17,8 @@ use super::printable::printable_lines;
 use super::progress::{Display, Unit};
 use super::running::{Means, ProductsArg, TextArgs, TextFile, cancel_on_signal};
 use super::{Outcome, print_json};
+use super::running::{Means, ProductsArg, TextArgs, cancel_on_signal};
+use super::{Outcome, notes, print_json};
 
 /// Score a model on a text: perplexity, and divergence from the model it was made of
 ///
@@ -65,6 +67,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let json = args.json.as_deref().filter(|path| path.as_os_str() != "-");
     check_outputs(args, json)?;
     let mut model = args.text_args.open(&args.model)?;
+    notes::print(model.opened())?;
     if args.round_activations {
         if args.text_args.products == Some(ProductsArg::Bf16) {
             bail!(
@@ -113,6 +116,7 @@ fn open_base(path: &Path, model: &Model, args: &Args) -> anyhow::Result<Base> {
         return Ok(Base::Logits(LogitsFile::open(path)?));
     }
     let base = args.text_args.open(path)?;
+    notes::print(base.opened())?;
     model.check_same_vocabulary(&base)?;
     Ok(Base::Model(Box::new(base)))
 }

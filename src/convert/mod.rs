@@ -34,6 +34,9 @@ pub enum ConvertError {
     /// Its weights.
     #[error("{0}")]
     Quantized(String),
+    /// What the tensors are instead of a model.
+    #[error("{0}")]
+    NoModel(String),
     /// The user's metadata for an input that has its own.
     #[error("--metadata is for checkpoints; a GGUF keeps its metadata, of which --override-kv changes keys")]
     OwnMetadata,
@@ -55,6 +58,9 @@ pub fn convert(opened: &Opened, pre: Option<&str>, given: Option<&Path>) -> Resu
             return Ok(Converted { metadata, tensors, warnings: Vec::new() });
         }
     };
+    if let Some(what) = opened.refusal.clone() {
+        return Err(ConvertError::NoModel(what));
+    }
     if let Some(what) = opened.quantization.as_ref().and_then(|q| q.refusal.clone()) {
         return Err(ConvertError::Quantized(what));
     }

@@ -25,3 +25,4 @@ mod rooms;
 mod special_inputs;
 mod support;
 mod tokenize;
+mod weights;
