@@ -9,6 +9,7 @@ use kquant_formats::safetensors::SafeTensors;
 use kquant_formats::whole;
 
 use super::gguf::{GgufCheckpoint, type_layout};
+use super::quantized::left_over;
 use super::safetensors::SafeTensorsCheckpoint;
 use super::{Checkpoint, Io, Quantization, ReadError, absent, foreign};
 
@@ -120,8 +121,13 @@ fn open_safetensors(path: &Path, folder: &Path, io: Io) -> Result<Opened, OpenEr
     let files: Vec<PathBuf> = file.files().iter().map(|f| f.path().to_owned()).collect();
     let mut notes = file.notes().to_vec();
     notes.extend(foreign::note(folder, &files));
-    let refusal = foreign::refusal(folder, &file);
-    let quantization = Quantization::read(folder);
+    let mut refusal = foreign::refusal(folder, &file);
+    let quantization = Quantization::read(folder).unwrap_or_else(|what| {
+        refusal.get_or_insert(what);
+        None
+    });
+    let (quantization, left_over) = left_over(quantization, folder, &file);
+    notes.extend(left_over);
     let checkpoint = SafeTensorsCheckpoint::new(file, quantization.as_ref())
         .map_err(|source| OpenError::Tensor { path: path.to_owned(), source })?;
     let origin = Origin::HuggingFace { folder: folder.to_owned() };

@@ -18,6 +18,7 @@ mod metadata;
 mod mixture;
 mod names;
 mod outputs;
+mod pointers;
 mod quantize;
 mod quantized_inputs;
 mod reading;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kquant_formats::whole;
+use kquant_formats::{json, whole};
 use serde_json::Value as Json;
 
 /// How a checkpoint's weights are quantized.
@@ -14,6 +14,10 @@ pub struct Quantization {
     pub details: String,
     /// Why the weights cannot be read, and what to do.
     pub refusal: Option<String>,
+    /// Name of the file that says so.
+    pub(super) file: &'static str,
+    /// Whether the model computes something else than with plain weights, so that these alone do not make it up.
+    pub(super) computes: bool,
     pub(super) scheme: Scheme,
     /// Rows and columns that share a scale.
     pub(super) block: Option<[u64; 2]>,
@@ -73,34 +77,39 @@ const OWN_FILES: [(&str, &str); 2] = [("quantize_config.json", "gptq"), ("quant_
 impl Quantization {
     /// What the files of `folder` say; `None` if nothing is quantized.
     ///
-    /// A file that is missing or malformed is reported by whoever needs it; a checkpoint that is only looked at does not.
-    pub(crate) fn read(folder: &Path) -> Option<Self> {
-        let json = |name: &str| -> Option<Json> {
-            serde_json::from_slice(&whole::read(&folder.join(name), whole::CONFIGURATION).ok()?).ok()
-        };
-        let config = json("config.json");
+    /// A configuration that is missing or malformed is reported by whoever needs it; a checkpoint that is only looked at does not.
+    ///
+    /// # Errors
+    /// When a file of settings alone is there and cannot be read; the text says which, why and what to do.
+    pub(crate) fn read(folder: &Path) -> Result<Option<Self>, String> {
+        let config = settings(folder, CONFIG).unwrap_or_default();
         // Of models with several parts the text's.
         let within = |config: &Json| {
             let text = config.get("text_config").and_then(|text| text.get(KEY));
             config.get(KEY).or(text).filter(|c| c.is_object()).cloned()
         };
-        if let Some(found) = config.as_ref().and_then(within) {
-            return Some(Self::of(&found, None));
+        let own = config.as_ref().and_then(within).map(|found| Self::of(CONFIG, &found, None));
+        if own.as_ref().is_some_and(|own| own.method != UNKNOWN) {
+            return Ok(own);
         }
-        if let Some(found) = json("hf_quant_config.json").and_then(|c| c.get("quantization").cloned()) {
-            return Some(Self::of(&found, Some("modelopt")));
+        if let Some(found) = settings(folder, MODELOPT)?.and_then(|c| c.get("quantization").cloned()) {
+            return Ok(Some(Self::of(MODELOPT, &found, Some("modelopt"))));
         }
-        OWN_FILES.iter().find_map(|(name, method)| Some(Self::of(&json(name)?, Some(method))))
+        for (name, method) in OWN_FILES {
+            if let Some(found) = settings(folder, name)? {
+                return Ok(Some(Self::of(name, &found, Some(method))));
+            }
+        }
+        Ok(own)
     }
 
-    /// Of settings that may name their method, else are `method`'s.
-    fn of(config: &Json, method: Option<&str>) -> Self {
+    /// Of settings in `file` that may name their method, else are `method`'s.
+    fn of(file: &'static str, config: &Json, method: Option<&str>) -> Self {
         let text = |key: &str| config.get(key).and_then(Json::as_str);
         // bitsandbytes did not always name itself.
         let loaded =
             ["load_in_4bit", "load_in_8bit"].iter().any(|key| config.get(key) == Some(&Json::Bool(true)));
-        let method =
-            text("quant_method").or(method).unwrap_or(if loaded { "bitsandbytes" } else { "unknown" });
+        let method = text("quant_method").or(method).unwrap_or(if loaded { "bitsandbytes" } else { UNKNOWN });
         let method = method.to_ascii_lowercase();
         let read = match method.as_str() {
             "gptq" => gptq(config),
@@ -112,15 +121,16 @@ impl Quantization {
             _ => Err(format!("the method `{method}` is not supported")),
         };
         let block = block(config);
+        let computes = turns(config) || (method == "bitnet" && text("quantization_mode") == Some("online"));
         match read {
-            Ok((scheme, details)) => Self { method, details, refusal: None, scheme, block },
+            Ok((scheme, details)) => Self { method, details, refusal: None, file, computes, scheme, block },
             Err(what) => {
                 let refusal = Some(format!(
                     "the weights are quantized ({method}) and cannot be read: {what}. Give the original checkpoint \
                      (its name is mostly in the model card, as `base_model`), or one in gptq, awq, compressed-tensors, \
                      fp8 or mxfp4"
                 ));
-                Self { method, details: String::new(), refusal, scheme: Scheme::Plain, block }
+                Self { method, details: String::new(), refusal, file, computes, scheme: Scheme::Plain, block }
             }
         }
     }
@@ -138,6 +148,25 @@ impl Quantization {
         }
     }
 }
+
+/// The files of the settings that most methods and modelopt have.
+const CONFIG: &str = "config.json";
+const MODELOPT: &str = "hf_quant_config.json";
+
+/// The JSON in file `name` of `folder`, if there is one.
+fn settings(folder: &Path, name: &str) -> Result<Option<Json>, String> {
+    let path = folder.join(name);
+    let Some(text) = whole::read_if_there(&path, whole::CONFIGURATION).map_err(|e| e.to_string())? else { return Ok(None) };
+    json::parse(&text).map(Some).map_err(|e| {
+        format!(
+            "{} is not valid JSON: {e}; it says how the weights are quantized: fetch it again",
+            path.display()
+        )
+    })
+}
+
+/// The method of settings that name none.
+const UNKNOWN: &str = "unknown";
 
 /// The object of the settings.
 const KEY: &str = "quantization_config";
@@ -201,6 +230,12 @@ fn awq(config: &Json) -> Read {
     Ok((Scheme::Awq { group }, listed([Some(tell_bits(bits)), group.tell()])))
 }
 
+/// Whether compressed-tensors' settings transform activations while the model runs.
+fn turns(config: &Json) -> bool {
+    let groups = config.get("transform_config").and_then(|c| c.get("config_groups"));
+    groups.and_then(Json::as_object).is_some_and(|groups| !groups.is_empty())
+}
+
 fn compressed(config: &Json) -> Read {
     const FORMATS: [&str; 8] = [
         "pack-quantized",
@@ -216,8 +251,7 @@ fn compressed(config: &Json) -> Read {
     if let Some(format) = sparse.filter(|&format| format != "dense") {
         return Err(format!("`sparsity_config` says `{format}`: weights without their zeros"));
     }
-    let turned = config.get("transform_config").and_then(|c| c.get("config_groups"));
-    if turned.and_then(Json::as_object).is_some_and(|groups| !groups.is_empty()) {
+    if turns(config) {
         return Err("`transform_config` says that activations are transformed while the model runs".into());
     }
     let groups: Vec<&Json> = config

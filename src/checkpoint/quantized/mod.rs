@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `config` | what the configuration says |
+//! | `left_over` | settings without packed weights |
 //! | `parts` | the file's tensors that together are one weight |
 //! | `autogptq`, `compressed` | layouts, checked |
 //! | `codes` | integers packed into words |
@@ -13,11 +14,13 @@ mod autogptq;
 mod codes;
 mod compressed;
 mod config;
+mod left_over;
 mod packed;
 mod parts;
 mod scales;
 
 pub use config::Quantization;
+pub(super) use left_over::left_over;
 pub(super) use packed::{E4M3, E5M2, Levels, Packed, SIGNED};
 pub(super) use parts::{Parts, Weight};
 pub(super) use scales::Scales;
