@@ -227,6 +227,11 @@ impl Config {
         ConfigError::Missing { file: self.origin.clone(), keys: keys.join(" or ") }
     }
 
+    /// Takes `key` out.
+    pub(super) fn remove(&mut self, key: &str) {
+        self.values.shift_remove(key);
+    }
+
     /// What stands under `key`, null too.
     pub(super) fn value(&self, key: &str) -> Option<&Json> {
         self.values.get(key)

@@ -2,7 +2,7 @@
 //!
 //! Everything else looks at a [`Converted`] model: forward pass, statistics, plan and writer.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use kquant_formats::gguf::Metadata;
 
@@ -20,6 +20,8 @@ pub struct Converted {
     pub tensors: Vec<MappedTensor>,
     /// What could not be used, or cannot be said in the metadata, and is not needed.
     pub warnings: Vec<String>,
+    /// What is no fault, but good to know.
+    pub notes: Vec<String>,
 }
 
 /// Why a model cannot be converted.
@@ -55,7 +57,7 @@ pub fn convert(opened: &Opened, pre: Option<&str>, given: Option<&Path>) -> Resu
                 return Err(ConvertError::OwnMetadata);
             }
             let (metadata, tensors) = (metadata.clone(), same_tensors(opened));
-            return Ok(Converted { metadata, tensors, warnings: Vec::new() });
+            return Ok(Converted { metadata, tensors, warnings: Vec::new(), notes: Vec::new() });
         }
     };
     if let Some(what) = opened.refusal.clone() {
@@ -67,10 +69,8 @@ pub fn convert(opened: &Opened, pre: Option<&str>, given: Option<&Path>) -> Resu
     let config = arch::Config::open(&folder.join("config.json")).map_err(ArchError::from)?;
     let family = arch::find(&config)?;
     let tensors = family.tensors(&config, opened.checkpoint.as_ref())?;
-    let open = |path: PathBuf| arch::Config::open(&path).map_err(ArchError::from);
-    let generation = folder.join("generation_config.json");
-    let generation = generation.exists().then(|| open(generation)).transpose()?;
-    let given = given.map(|path| open(path.to_owned())).transpose()?;
+    let (generation, notes) = generation(folder);
+    let given = given.map(arch::Config::open).transpose().map_err(ArchError::from)?;
     // A card is good to have, and written by hand.
     let card = arch::Card::open(folder);
     let warnings = card.as_ref().err().map(|e| format!("{e}; the model card's keys are left out"));
@@ -99,7 +99,23 @@ pub fn convert(opened: &Opened, pre: Option<&str>, given: Option<&Path>) -> Resu
         metadata.set(key, value.clone());
     }
     let warnings = warnings.into_iter().chain(vocabulary.warnings).collect();
-    Ok(Converted { metadata, tensors, warnings })
+    Ok(Converted { metadata, tensors, warnings, notes })
+}
+
+/// `generation_config.json` of `folder`, without what cannot be used, and what that is: its recommendations are good to have.
+fn generation(folder: &Path) -> (Option<arch::Config>, Vec<String>) {
+    let path = folder.join("generation_config.json");
+    if !path.exists() {
+        return (None, Vec::new());
+    }
+    let left_out = |e: arch::ConfigError| format!("{e}; this recommendation for sampling is left out");
+    match arch::Config::open(&path) {
+        Ok(mut config) => {
+            let odd = arch::remove_odd_sampling(&mut config);
+            (Some(config), odd.into_iter().map(left_out).collect())
+        }
+        Err(e) => (None, vec![format!("{e}; its recommendations for sampling are left out")]),
+    }
 }
 
 /// A GGUF's tensors, each from itself.

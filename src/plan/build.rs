@@ -101,7 +101,7 @@ pub fn build(request: &Request) -> Result<(Plan, ImportanceMap), PlanError> {
     let files = lay_out(&mut tensors, request)?;
     let warnings = request.input.warnings.iter().cloned().chain(found).collect();
     let bounded = request.opened.quantization.iter().filter(|q| q.is_lossy()).map(bounded);
-    let notes = request.opened.notes.iter().cloned().chain(bounded).collect();
+    let notes = request.opened.notes.iter().chain(&request.input.notes).cloned().chain(bounded).collect();
     Ok((Plan { tensors, files, warnings, notes }, importance))
 }
 

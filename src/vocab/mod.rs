@@ -95,13 +95,18 @@ pub fn load(request: &Request) -> Result<Loaded, VocabError> {
     if out.get("tokenizer.ggml.model").and_then(Value::as_str) == Some("t5") {
         unigram::write_added(&files, &mut out);
     }
-    template::Templates::read(&files)?.write(&mut out);
+    let mut left_out = None;
+    match template::Templates::read(&files) {
+        Ok(templates) => templates.write(&mut out),
+        Err(error) => left_out = Some(format!("{error}; the chat template is left out")),
+    }
     normalizer_flags(&files, &mut out);
     if request.architecture == "llama" {
         size_quirks(request, &files, rows, count, &mut out);
     }
     named::write(&mut out);
-    Ok(Loaded { warnings: warnings::of(&files, &out), keys: out })
+    let warnings = left_out.into_iter().chain(warnings::of(&files, &out)).collect();
+    Ok(Loaded { warnings, keys: out })
 }
 
 /// `vocab_size` of `config.json`, or of its text part.

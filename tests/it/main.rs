@@ -12,6 +12,7 @@ mod forward;
 mod golden_tiny;
 mod hessian;
 mod imatrix;
+mod json_files;
 mod malformed;
 mod messages;
 mod metadata;

@@ -94,6 +94,31 @@ pub(super) fn is_sampling(name: &str) -> bool {
     SAMPLING.iter().any(|Sampling(key, ..)| *key == name)
 }
 
+impl Kind {
+    /// The value under the first of `names` that is set.
+    fn read(&self, config: &Config, names: &[&str]) -> Result<Option<Value>, ConfigError> {
+        Ok(match self {
+            Self::Text => config.optional_text(names)?.map(Value::from),
+            Self::Integer => config.optional_integer(names)?.map(Value::I32),
+            Self::Number => config.optional_number(names)?.map(Value::F32),
+        })
+    }
+}
+
+/// Takes recommendations of a wrong type out of `generation`, which nothing else needs; says what is wrong with each.
+pub fn remove_odd_sampling(generation: &mut Config) -> Vec<ConfigError> {
+    let mut odd = Vec::new();
+    for Sampling(_, names, kind) in SAMPLING {
+        for name in *names {
+            if let Err(error) = kind.read(generation, &[name]) {
+                odd.push(error);
+                generation.remove(name);
+            }
+        }
+    }
+    odd
+}
+
 fn sampling(around: &Surroundings, out: &mut Metadata) -> Result<(), ConfigError> {
     for Sampling(key, names, kind) in SAMPLING {
         let key = format!("general.sampling.{key}");
@@ -102,12 +127,7 @@ fn sampling(around: &Surroundings, out: &mut Metadata) -> Result<(), ConfigError
             None => (around.generation, names),
         };
         let Some(own) = own else { continue };
-        let value = match kind {
-            Kind::Text => own.optional_text(names)?.map(Value::from),
-            Kind::Integer => own.optional_integer(names)?.map(Value::I32),
-            Kind::Number => own.optional_number(names)?.map(Value::F32),
-        };
-        if let Some(value) = value {
+        if let Some(value) = kind.read(own, names)? {
             out.set(key, value);
         }
     }
