@@ -74,9 +74,7 @@ pub fn convert(opened: &Opened, pre: Option<&str>, given: Option<&Path>) -> Resu
     // A card is good to have, and written by hand.
     let card = arch::Card::open(folder);
     let warnings = card.as_ref().err().map(|e| format!("{e}; the model card's keys are left out"));
-    // `.` and `..` are no names.
-    let name = folder.canonicalize().ok().and_then(|f| Some(f.file_name()?.to_string_lossy().into_owned()));
-    let name = name.unwrap_or_default();
+    let name = arch::folder_name(folder);
     let around = arch::Surroundings {
         folder: &name,
         generation: generation.as_ref(),

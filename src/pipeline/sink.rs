@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
-use kquant_formats::gguf::split::shard_path;
+use kquant_formats::gguf::split::{parse_shard_path, shard_path};
 use kquant_formats::partial::PartialFile;
 
 use super::PipelineError;
@@ -119,11 +119,12 @@ impl<'a> Sink<'a> {
     }
 }
 
-/// The names of the output files: `path` itself, or `PREFIX-0000i-of-0000n.gguf` for more than one.
+/// The names of the output files: `path` itself, or `PREFIX-0000i-of-0000n.gguf` for more than one. The prefix is `path` without
+/// its extension, and without a shard's number if it has one.
 pub fn output_paths(path: &Path, files: usize) -> Vec<PathBuf> {
     if files == 1 {
         return vec![path.to_owned()];
     }
-    let prefix = path.with_extension("");
+    let prefix = parse_shard_path(path).map_or_else(|| path.with_extension(""), |(prefix, ..)| prefix);
     (0..files).map(|i| shard_path(&prefix, i as u16, files as u16)).collect()
 }

@@ -19,6 +19,7 @@ mod metadata;
 mod mixture;
 mod names;
 mod outputs;
+mod path_names;
 mod pointers;
 mod quantize;
 mod quantized_inputs;

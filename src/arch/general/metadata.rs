@@ -9,7 +9,7 @@ use super::size_label::size_label_of;
 use crate::arch::Architecture;
 use crate::arch::config::{Config, ConfigError};
 use crate::arch::error::ArchError;
-use crate::arch::general::{Card, General, check_overrides};
+use crate::arch::general::{Card, General, check_overrides, is_commit};
 
 /// What lies beside a checkpoint's configuration and tells of the model.
 #[derive(Debug, Clone, Copy, Default)]
@@ -60,7 +60,8 @@ pub fn metadata(
 
 fn naming(config: &Config, folder: &str, parameters: u64) -> Result<Naming, ConfigError> {
     // With more slashes it is a path on somebody's disk.
-    let published = config.optional_text(&["_name_or_path"])?.filter(|path| path.matches('/').count() <= 1);
+    let published = config.optional_text(&["_name_or_path"])?;
+    let published = published.filter(|path| path.matches('/').count() <= 1 && !is_commit(path));
     let published = published.map(|id| Naming::of(id, parameters)).unwrap_or_default();
     Ok(published.or(Naming::of(folder, parameters)))
 }

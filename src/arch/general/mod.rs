@@ -7,11 +7,13 @@
 //! |---|---|
 //! | `card` | the front matter of README.md |
 //! | `parents` | base models and datasets |
+//! | `published` | names that paths tell |
 
 mod card;
 mod metadata;
 mod naming;
 mod parents;
+mod published;
 mod size_label;
 
 use kquant_formats::gguf::{Array, Metadata, Value};
@@ -22,6 +24,8 @@ use card::Node;
 pub use card::{Card, CardError};
 pub use metadata::{Surroundings, metadata};
 use parents::Parent;
+pub use published::folder_name;
+pub(super) use published::is_commit;
 
 /// A text: the end of its key, and the card's keys that it is taken from, the first that is set.
 struct Text(&'static str, &'static [&'static str]);

@@ -3,6 +3,7 @@
 use kquant_formats::gguf::{Metadata, Value};
 
 use super::card::Node;
+use super::published::{cached, is_commit};
 use crate::arch::general::naming::Naming;
 
 /// What is told of each, in the order of the keys.
@@ -39,7 +40,13 @@ pub(super) fn parents(node: &Node, parameters: u64) -> Vec<Parent> {
 
 /// What a name or an address tells.
 fn named(id: &str, parameters: u64) -> Parent {
+    // Training programs write where they found the model on the machine.
+    let cached = cached(id);
+    let id = cached.as_deref().unwrap_or(id);
     let is_address = ["http://", "https://", "ssh://"].iter().any(|scheme| id.starts_with(scheme));
+    if !is_address && is_commit(id) {
+        return Parent::new();
+    }
     if !is_address {
         let hub = repository(id).map(|id| format!("https://{HUB}{id}"));
         return fields(&Naming::of(id, parameters), hub);

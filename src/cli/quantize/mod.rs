@@ -108,7 +108,7 @@ pub(super) struct Args {
     /// Set metadata; TYPE is int, float, bool or str; repeatable.
     #[arg(long, value_name = "KEY=TYPE:VALUE", help_heading = "Output")]
     override_kv: Vec<KeyOverride>,
-    /// Write as many files as the input has.
+    /// Write as many files as the input has, OUT-00001-of-0000N.gguf and so on; OUT may be given as one of these names.
     #[arg(long, help_heading = "Output")]
     keep_split: bool,
     /// Replace an existing output.
