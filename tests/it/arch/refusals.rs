@@ -291,12 +291,12 @@ fn norms_that_the_configuration_does_not_ask_for() {
 
 #[test]
 fn files_that_are_no_configuration() {
-    for (text, message) in [("", "EOF"), ("[1, 2]", "expected a map"), ("{\"a\": ", "line 1 column 6")] {
+    for (text, message) in [("", "EOF"), ("[1, 2]", "expected a map"), ("{\"a\": ", "line 1, column 6")] {
         let error = Config::parse("config.json", text).unwrap_err().to_string();
         assert!(error.starts_with("config.json is not valid JSON: ") && error.contains(message), "{error}");
     }
     let error = Config::open(Path::new("no/such/config.json")).unwrap_err().to_string();
-    assert!(error.starts_with("cannot read no/such/config.json: "), "{error}");
+    assert!(error.starts_with("no/such/config.json: cannot read: "), "{error}");
     let sampling = Config::parse("generation_config.json", r#"{"top_k": "many"}"#).unwrap();
     let config = config("llama");
     let around = arch::Surroundings { folder: "m", generation: Some(&sampling), ..Default::default() };
