@@ -189,7 +189,7 @@ fn what_cannot_be_scored_is_refused() {
     let out_name = out.to_str().unwrap();
     let cases: [Case; 12] = [
         ("no text", &folder, &[], "give --text FILE"),
-        ("missing text", &folder, &["--text", out_name], "never: cannot read the text"),
+        ("missing text", &folder, &["--text", out_name], "never: cannot read: "),
         ("not UTF-8", &folder, &["--text", &latin], "latin.txt: the text is not UTF-8"),
         ("too short", &folder, &["--text", &short, "--context", "64"], "needs at least 128"),
         ("long context", &folder, &["--text", text, "--context", "257"], "more than the model's 256"),
