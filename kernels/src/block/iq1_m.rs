@@ -16,11 +16,12 @@ use std::sync::LazyLock;
 
 use super::iq1_s::{BOOK, SHIFT};
 use super::layout::{decode_blocks, from_f16, to_f16};
+use super::limits::is_odd;
 use super::points::Codebook;
 use super::row::with_importance;
 use super::ternary::{D, DOWN, Group, GroupFit, Sums, UP, sorted, vanishes};
 use super::vectors::{self, Pack, Packed};
-use super::{BlockType, Coding, Importance, codebook, grid};
+use super::{BlockType, Coding, Importance, Limits, codebook, grid};
 use crate::block::fit::rounding::nearest_int;
 use crate::block::fit::weights::{importance_weights, squares, sum_of_squares};
 use crate::codec::{Points, Signs, VectorCodec};
@@ -39,6 +40,7 @@ pub(super) static TYPE: BlockType = BlockType {
     encode: Some(encode),
     importance: Importance::Required,
     coding: Coding::Vector(&VECTOR_CODEC),
+    limits: Limits { overflowed, ..Limits::scaled::<BYTES, 0>(15.0 * (1.0 + SHIFT)) },
 };
 
 static LEVELS: [f32; 6] = [-1.0 - SHIFT, -1.0 + SHIFT, -SHIFT, SHIFT, 1.0 - SHIFT, 1.0 + SHIFT];
@@ -83,13 +85,21 @@ impl Pack<32, 16, BYTES> for Iq1M {
     }
 }
 
+/// The f16 that the highest bits of four words are.
+fn scale(words: &[[u8; 2]]) -> u16 {
+    words.iter().rev().fold(0, |d, word| d << 4 | u16::from_le_bytes(*word) >> 12)
+}
+
+fn overflowed(blocks: &[u8]) -> Option<usize> {
+    let odd = |block: &[u8; BYTES]| is_odd(scale(block[48..].as_chunks().0));
+    blocks.as_chunks::<BYTES>().0.iter().position(odd)
+}
+
 fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
     let (low, fields) = block.split_at(32);
     let (high, scales) = fields.split_at(16);
     let (scales, _) = scales.as_chunks();
-    let d = from_f16(
-        scales.iter().rev().fold(0, |d, word| d << 4 | u16::from_le_bytes(*word) >> 12).to_le_bytes(),
-    );
+    let d = from_f16(scale(scales).to_le_bytes());
     for (i, (low, weights)) in low.iter().zip(weights.chunks_mut(8)).enumerate() {
         let high = high[i / 2] >> (i % 2 * 4);
         let point = usize::from(high & 7) << 8 | usize::from(*low);

@@ -17,7 +17,7 @@ use super::points::Codebook;
 use super::row::with_importance;
 use super::ternary::{D, DOWN, Group, GroupFit, Sums, UP, sorted, vanishes};
 use super::vectors::{self, Pack, Packed};
-use super::{BlockType, Coding, Importance, codebook, grid};
+use super::{BlockType, Coding, Importance, Limits, codebook, grid};
 use crate::block::fit::rounding::nearest_int;
 use crate::block::fit::weights::{importance_weights, squares, sum_of_squares};
 use crate::codec::{Points, Signs, VectorCodec};
@@ -36,6 +36,7 @@ pub(super) static TYPE: BlockType = BlockType {
     encode: Some(encode),
     importance: Importance::Required,
     coding: Coding::Vector(&VECTOR_CODEC),
+    limits: Limits::scaled::<BYTES, 0>(15.0 * (1.0 + SHIFT)),
 };
 
 /// What a group adds to its coordinates, or subtracts.

@@ -16,7 +16,7 @@ use super::magnitudes::{Again, GroupFit, Rules, code_scales, fit};
 use super::points::Codebook;
 use super::row::with_importance;
 use super::vectors::{self, Pack, Packed, signed_levels};
-use super::{BlockType, Coding, Importance, codebook, grid};
+use super::{BlockType, Coding, Importance, Limits, codebook, grid};
 use crate::codec::{Points, Signs, VectorCodec};
 use crate::lanes::in_lanes;
 
@@ -33,6 +33,7 @@ pub(super) static TYPE: BlockType = BlockType {
     encode: Some(encode),
     importance: Importance::Required,
     coding: Coding::Vector(&VECTOR_CODEC),
+    limits: Limits::scaled::<BYTES, 0>(31.0 * 5.375),
 };
 
 static LEVELS: [f32; 6] = signed_levels(&[8, 25, 43], 0.125);

@@ -18,7 +18,7 @@ use super::magnitudes::{Again, GroupFit, Rules, code_scales, fit};
 use super::points::Codebook;
 use super::row::with_importance;
 use super::vectors::{self, Pack, Packed, signed_levels};
-use super::{BlockType, Coding, Importance, codebook, grid};
+use super::{BlockType, Coding, Importance, Limits, codebook, grid};
 use crate::codec::{Points, Signs, VectorCodec};
 use crate::lanes::in_lanes;
 
@@ -35,6 +35,7 @@ pub(super) static TYPE: BlockType = BlockType {
     encode: Some(encode),
     importance: Importance::Optional,
     coding: Coding::Vector(&VECTOR_CODEC),
+    limits: Limits::scaled::<BYTES, 0>(31.0 * 15.0),
 };
 
 static LEVELS: [f32; 16] = signed_levels(&[1, 3, 5, 7, 9, 11, 13, 15], 1.0);

@@ -11,7 +11,7 @@
 use super::codes::{pack, read_f16, unpack, write_f16};
 use super::layout::{decode_blocks, floats, inverse};
 use super::row::{AT_ONCE, EncodeBlocks, blocks, encode_row, turns};
-use super::{BlockType, Coding, Importance};
+use super::{BlockType, Coding, Importance, Limits};
 use crate::block::fit::table::{Table, fit_scale};
 use crate::block::fit::weights::{importance_weights, squares, sum_of_squares};
 use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
@@ -36,6 +36,7 @@ pub(super) static TYPE: BlockType = BlockType {
     encode: Some(encode),
     importance: Importance::Optional,
     coding: Coding::Scalar(&CODEC),
+    limits: Limits::scaled::<BYTES, 0>(127.0),
 };
 
 pub(crate) static CODEC: Codec = Codec {

@@ -14,7 +14,7 @@ use super::codes::{pack, read_f16, unpack, write_f16};
 use super::iq4_nl::{LEVELS, TABLE, VALUES, nearest_codes};
 use super::layout::{decode_blocks, inverse};
 use super::row::{AT_ONCE, EncodeBlocks, encode_row, superblocks, turns};
-use super::{BlockType, Coding, Importance};
+use super::{BlockType, Coding, Importance, Limits};
 use crate::block::fit::rounding::nearest_int;
 use crate::block::fit::signed_extreme;
 use crate::block::fit::table::fit_scale;
@@ -44,6 +44,7 @@ pub(super) static TYPE: BlockType = BlockType {
     encode: Some(encode),
     importance: Importance::Optional,
     coding: Coding::Scalar(&CODEC),
+    limits: Limits::scaled::<BYTES, 0>(32.0 * 127.0),
 };
 
 pub(crate) static CODEC: Codec = Codec {

@@ -22,6 +22,7 @@ mod iq3_xxs;
 mod iq4_nl;
 mod iq4_xs;
 mod layout;
+mod limits;
 mod magnitudes;
 mod mxfp4;
 mod nvfp4;
@@ -48,6 +49,8 @@ mod tq1_0;
 mod tq2_0;
 mod vectors;
 mod weighted_blocks;
+
+pub use limits::Limits;
 
 use crate::codec::{Codec, VectorCodec};
 use crate::isa::Isa;
@@ -102,6 +105,8 @@ pub struct BlockType {
     pub importance: Importance,
     /// How its scales and codes make weights.
     pub coding: Coding,
+    /// Which weights it can hold.
+    pub limits: Limits,
 }
 
 /// The name alone: a type and its codec refer to each other.

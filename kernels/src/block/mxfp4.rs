@@ -10,7 +10,7 @@
 
 use super::layout::{abs_max, decode_blocks};
 use super::row::blocks_and_bytes;
-use super::{BlockType, Coding, Importance, fp4};
+use super::{BlockType, Coding, Importance, Limits, fp4};
 use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
 use crate::lanes::in_lanes;
 
@@ -27,6 +27,7 @@ pub(super) static TYPE: BlockType = BlockType {
     encode: Some(encode),
     importance: Importance::Ignored,
     coding: Coding::Scalar(&CODEC),
+    limits: Limits { overflowed, ..Limits::ANY },
 };
 
 pub(crate) static CODEC: Codec = Codec {
@@ -44,6 +45,17 @@ pub(crate) static CODEC: Codec = Codec {
 fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
     let [exponent, codes @ ..] = block;
     fp4::decode(codes, half_scale(*exponent), weights);
+}
+
+/// With scales above 2^125 the larger codes are infinite.
+fn overflowed(blocks: &[u8]) -> Option<usize> {
+    const LARGE: u8 = 127 + 125;
+    let infinite = |block: &[u8; BYTES]| {
+        let mut weights = [0.0; ELEMENTS];
+        decode_block(block, &mut weights);
+        !weights.iter().all(|w| w.is_finite())
+    };
+    blocks.as_chunks::<BYTES>().0.iter().position(|block| block[0] > LARGE && infinite(block))
 }
 
 fn read_fields(block: &[u8], fields: FieldsMut<'_>) {

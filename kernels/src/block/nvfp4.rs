@@ -10,7 +10,7 @@
 
 use super::layout::{abs_max, decode_blocks};
 use super::row::blocks_and_bytes;
-use super::{BlockType, Coding, Importance, fp4};
+use super::{BlockType, Coding, Importance, Limits, fp4};
 use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
 use crate::isa::Isa;
 
@@ -22,6 +22,8 @@ const GROUP: usize = 16;
 const LARGEST_CODE: f32 = 6.0;
 /// UE4M3 of the largest scale, 448; one more would be NaN.
 const LARGEST_SCALE: u8 = 0x7e;
+/// Halfway from the largest scale to where the next would be: from here on weights lie past the range.
+const PAST_SCALE: f32 = 464.0;
 /// UE4M3 of 256, the first number with the largest exponent.
 const LARGEST_EXPONENT: u32 = 0x78;
 /// 2^-6, the smallest normal UE4M3 number.
@@ -37,6 +39,7 @@ pub(super) static TYPE: BlockType = BlockType {
     encode: Some(encode),
     importance: Importance::Ignored,
     coding: Coding::Scalar(&CODEC),
+    limits: Limits::plain(LARGEST_CODE * PAST_SCALE),
 };
 
 pub(crate) static CODEC: Codec = Codec {

@@ -6,7 +6,8 @@
 use half::bf16;
 
 use super::layout::to_f16;
-use super::{BlockType, Coding, Decode, Encode, Importance};
+use super::limits::PAST_F16;
+use super::{BlockType, Coding, Decode, Encode, Importance, Limits};
 use crate::isa::per_isa;
 
 pub(super) static F32: BlockType = plain(
@@ -17,16 +18,24 @@ pub(super) static F32: BlockType = plain(
     Some(|_, row, _, out| encode(row, out, f32::to_le_bytes)),
 );
 
-pub(super) static F16: BlockType =
-    plain("F16", 1, 2, decode_f16, Some(|_, row, _, out| encode(row, out, to_f16)));
+pub(super) static F16: BlockType = BlockType {
+    limits: Limits::plain(PAST_F16),
+    ..plain("F16", 1, 2, decode_f16, Some(|_, row, _, out| encode(row, out, to_f16)))
+};
 
-pub(super) static BF16: BlockType = plain(
-    "BF16",
-    30,
-    2,
-    |bytes, out| decode(bytes, out, |x| bf16::from_le_bytes(x).to_f32()),
-    Some(|_, row, _, out| encode(row, out, |x| bf16::from_f32(x).to_le_bytes())),
-);
+pub(super) static BF16: BlockType = BlockType {
+    limits: Limits::plain(PAST_BF16),
+    ..plain(
+        "BF16",
+        30,
+        2,
+        |bytes, out| decode(bytes, out, |x| bf16::from_le_bytes(x).to_f32()),
+        Some(|_, row, _, out| encode(row, out, |x| bf16::from_f32(x).to_le_bytes())),
+    )
+};
+
+/// Halfway from the largest bf16 to where the next would be: from here on a number rounds to infinity.
+const PAST_BF16: f32 = f32::from_bits(0x7f7f_8000);
 
 pub(super) static F64: BlockType =
     plain("F64", 28, 8, |bytes, out| decode(bytes, out, |x| f64::from_le_bytes(x) as f32), None);
@@ -60,6 +69,7 @@ const fn plain(
         encode,
         importance: Importance::Ignored,
         coding: Coding::Opaque,
+        limits: Limits::ANY,
     }
 }
 

@@ -9,7 +9,7 @@
 
 use super::layout::{decode_blocks, from_f16, to_f16};
 use super::row::blocks_and_bytes;
-use super::{BlockType, Coding, Importance};
+use super::{BlockType, Coding, Importance, Limits};
 use crate::lanes::in_lanes;
 
 const ELEMENTS: usize = 128;
@@ -25,6 +25,7 @@ pub(super) static TYPE: BlockType = BlockType {
     encode: Some(encode),
     importance: Importance::Ignored,
     coding: Coding::Opaque,
+    limits: Limits::scaled::<BYTES, 0>(ELEMENTS as f32),
 };
 
 fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {

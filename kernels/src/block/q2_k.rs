@@ -14,7 +14,7 @@ use super::affine_superblock::{AffineSuperblock, Coded, Fits, Groups};
 use super::codes::{pack, read_f16, unpack, write_f16};
 use super::layout::{decode_blocks, integers};
 use super::row::{encode_row, superblocks};
-use super::{BlockType, Coding, Importance};
+use super::{BlockType, Coding, Importance, Limits};
 use crate::block::fit::affine;
 use crate::block::fit::affine::{Grid, Loss};
 use crate::block::fit::weights::magnitudes;
@@ -46,6 +46,7 @@ pub(super) static TYPE: BlockType = BlockType {
     encode: Some(encode),
     importance: Importance::Optional,
     coding: Coding::Scalar(&CODEC),
+    limits: Limits::offset::<BYTES, D, DMIN>(15.0, 15.0 * 3.0),
 };
 
 pub(crate) static CODEC: Codec = Codec {

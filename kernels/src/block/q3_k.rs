@@ -14,7 +14,7 @@
 use super::codes::{pack, read_f16, unpack, write_f16};
 use super::layout::{decode_blocks, integers};
 use super::row::{AT_ONCE, EncodeBlocks, encode_row, superblocks, turns};
-use super::{BlockType, Coding, Importance};
+use super::{BlockType, Coding, Importance, Limits};
 use crate::block::fit::weights::{importance_weights, sums_of_squares, total};
 use crate::block::fit::{descent, signed_extreme, symmetric};
 use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
@@ -46,6 +46,7 @@ pub(super) static TYPE: BlockType = BlockType {
     encode: Some(encode),
     importance: Importance::Optional,
     coding: Coding::Scalar(&CODEC),
+    limits: Limits::scaled::<BYTES, D>(32.0 * 4.0),
 };
 
 pub(crate) static CODEC: Codec = Codec {

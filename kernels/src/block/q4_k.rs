@@ -13,7 +13,7 @@ use super::codes::{pack, unpack};
 use super::layout::{decode_blocks, integers};
 use super::row::{encode_row, superblocks};
 use super::six_bit_header::{self as header, GROUP, GROUPS};
-use super::{BlockType, Coding, Importance};
+use super::{BlockType, Coding, Importance, Limits};
 use crate::block::fit::affine::{Grid, Loss};
 use crate::block::fit::weights::magnitude_weights;
 use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
@@ -36,6 +36,7 @@ pub(super) static TYPE: BlockType = BlockType {
     encode: Some(encode),
     importance: Importance::Optional,
     coding: Coding::Scalar(&CODEC),
+    limits: Limits::offset::<BYTES, 0, 2>(63.0, 63.0 * 15.0),
 };
 
 pub(crate) static CODEC: Codec = Codec {

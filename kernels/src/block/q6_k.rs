@@ -13,7 +13,7 @@
 use super::codes::{pack, read_f16, unpack, write_f16};
 use super::layout::{decode_blocks, integers};
 use super::row::{AT_ONCE, EncodeBlocks, encode_row, superblocks, turns};
-use super::{BlockType, Coding, Importance};
+use super::{BlockType, Coding, Importance, Limits};
 use crate::block::fit::rounding::nearest_int;
 use crate::block::fit::weights::squares;
 use crate::block::fit::{ZERO_GROUP, signed_extreme, symmetric};
@@ -47,6 +47,7 @@ pub(super) static TYPE: BlockType = BlockType {
     encode: Some(encode),
     importance: Importance::Optional,
     coding: Coding::Scalar(&CODEC),
+    limits: Limits::scaled::<BYTES, D>(128.0 * 32.0),
 };
 
 pub(crate) static CODEC: Codec = Codec {

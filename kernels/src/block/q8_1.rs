@@ -11,7 +11,7 @@
 //! weight = d * code. Source: ggml's `block_q8_1`.
 
 use super::layout::{decode_blocks, from_f16};
-use super::{BlockType, Coding, Importance};
+use super::{BlockType, Coding, Importance, Limits};
 
 const ELEMENTS: usize = 32;
 const BYTES: usize = 36;
@@ -26,6 +26,7 @@ pub(super) static TYPE: BlockType = BlockType {
     encode: None,
     importance: Importance::Ignored,
     coding: Coding::Opaque,
+    limits: Limits::ANY,
 };
 
 fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {

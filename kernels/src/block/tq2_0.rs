@@ -9,7 +9,7 @@
 
 use super::layout::{abs_max, decode_blocks, from_f16, inverse, to_f16};
 use super::row::blocks_and_bytes;
-use super::{BlockType, Coding, Importance};
+use super::{BlockType, Coding, Importance, Limits};
 use crate::lanes::in_lanes;
 
 const ELEMENTS: usize = 256;
@@ -25,6 +25,7 @@ pub(super) static TYPE: BlockType = BlockType {
     encode: Some(encode),
     importance: Importance::Ignored,
     coding: Coding::Opaque,
+    limits: Limits::scaled::<BYTES, { BYTES - 2 }>(1.0),
 };
 
 fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {

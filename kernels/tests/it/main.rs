@@ -4,6 +4,7 @@
 mod codec;
 mod golden;
 mod k_quants;
+mod limits;
 mod properties;
 mod search;
 mod vectors;

@@ -156,7 +156,9 @@ const MODELOPT: &str = "hf_quant_config.json";
 /// The JSON in file `name` of `folder`, if there is one.
 fn settings(folder: &Path, name: &str) -> Result<Option<Json>, String> {
     let path = folder.join(name);
-    let Some(text) = whole::read_if_there(&path, whole::CONFIGURATION).map_err(|e| e.to_string())? else { return Ok(None) };
+    let Some(text) = whole::read_if_there(&path, whole::CONFIGURATION).map_err(|e| e.to_string())? else {
+        return Ok(None);
+    };
     json::parse(&text).map(Some).map_err(|e| {
         format!(
             "{} is not valid JSON: {e}; it says how the weights are quantized: fetch it again",
