@@ -17,8 +17,7 @@ mod table;
 
 pub use config::{Config, ConfigError};
 pub use error::{ArchError, Mismatch, WrongShape};
-pub use general::{Card, CardError, folder_name};
-pub use metadata::{Surroundings, metadata, remove_odd_sampling};
+pub use general::{Card, CardError, Surroundings, folder_name, metadata, remove_odd_sampling};
 
 use families::FAMILIES;
 use kquant_formats::gguf::Value;

@@ -93,14 +93,15 @@ const RESAVE: &str = "fetch the model's safetensors, or save it as such with tra
                       `AutoTokenizer` the same way";
 
 /// Refuses a file that is neither a GGUF nor safetensors, by its name or its first bytes, `start`.
-pub(super) fn check_file(path: &Path, start: &[u8; 8]) -> Result<(), OpenError> {
+pub(super) fn check_file(path: &Path, start: &[u8]) -> Result<(), OpenError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     if !path.is_file() || [".safetensors", ".json"].iter().any(|end| name.ends_with(end)) {
         return Ok(());
     }
     let other = OTHER_FORMATS.iter().find(|(ends, _)| ends.iter().any(|end| name.ends_with(end)));
     // PyTorch writes zip files, and wrote Python's pickles. Safetensors begin with the length of a header, of less than 4 bytes.
-    let pickle = matches!(start, [b'P', b'K', 3, 4, ..] | [0x80, 2..=5, ..]) && start[4..] != [0; 4];
+    let pickle =
+        matches!(start, [b'P', b'K', 3, 4, ..] | [0x80, 2..=5, ..]) && start.get(4..8) != Some(&[0; 4]);
     if !name.ends_with(".gguf") && other.is_none() && !pickle {
         return Ok(());
     }

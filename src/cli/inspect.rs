@@ -9,7 +9,6 @@ use serde_json::{Value as Json, json};
 
 use super::printable::{printable, printable_path};
 use super::{Outcome, bytes, notes, print_json, table};
-use super::{Outcome, bytes, print_json, table};
 
 /// Elements of an array that are shown.
 const ARRAY_SHOWN: usize = 8;

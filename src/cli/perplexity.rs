@@ -16,9 +16,7 @@ use kquant_formats::whole;
 use super::printable::printable_lines;
 use super::progress::{Display, Unit};
 use super::running::{Means, ProductsArg, TextArgs, TextFile, cancel_on_signal};
-use super::running::{Means, ProductsArg, TextArgs, cancel_on_signal};
 use super::{Outcome, notes, print_json};
-use super::{Outcome, print_json};
 
 /// Score a model on a text: perplexity, and divergence from the model it was made of
 ///

@@ -5,9 +5,13 @@ pub mod feedback;
 mod ggml;
 mod gptq;
 mod guarded;
+mod range;
 mod search;
 
 use kquant_kernels::block::BlockType;
+
+pub use range::OutOfRange;
+pub(crate) use range::{encode_in_range, first_outside, first_overflow, first_where, is_all_zero, remedy};
 
 /// Rows of f32 weights, `[rows][columns]`.
 #[derive(Debug, Clone, Copy)]

@@ -4,8 +4,7 @@ use kquant_formats::gguf::{Metadata, Value};
 use kquant_kernels::math::Yarn;
 
 use super::KeyError;
-use crate::graph::{Experts, Latent, RopeKeys};
-use crate::graph::{Graph, Scores};
+use crate::graph::{Experts, Graph, Latent, RopeKeys, Scores};
 
 /// `general.architecture`.
 pub(crate) fn architecture(metadata: &Metadata) -> Result<&str, KeyError> {

@@ -22,8 +22,7 @@ use crate::outputs;
 use crate::pipeline;
 use crate::pipeline::PipelineError;
 use crate::plan;
-use crate::plan::ImportanceMap;
-use crate::plan::{KeyOverride, Plan, PlanError};
+use crate::plan::{ImportanceMap, KeyOverride, Plan, PlanError};
 use crate::recipe;
 use crate::statistics::pool::pool_importance;
 
@@ -138,6 +137,8 @@ pub struct Prepared {
 pub struct Report {
     /// The files written.
     pub files: Vec<Digest>,
+    /// What only showed while they were written.
+    pub warnings: Vec<String>,
     /// Hash of the plan.
     pub plan_sha256: String,
     /// Bytes of the input files.
@@ -269,7 +270,7 @@ impl Prepared {
         let manifest = outputs.manifest.as_ref().map(beside).transpose()?;
         let of_calibration =
             outputs.report.as_ref().filter(|_| calibrated.is_some()).map(beside).transpose()?;
-        let pipeline::Written { mut files, digests } = pipeline::run(
+        let pipeline::Written { mut files, digests, warnings } = pipeline::run(
             &self.plan,
             &pipeline::Job {
                 checkpoint: self.opened.checkpoint.as_ref(),
@@ -297,6 +298,7 @@ impl Prepared {
             bits_per_weight: view.bits_per_weight,
             elapsed: start.elapsed(),
             files: digests,
+            warnings,
         };
         if let Some(file) = manifest {
             files.push(filled(file, &self.manifest(&report)?)?);

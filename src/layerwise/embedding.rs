@@ -8,6 +8,7 @@
 use super::input::{Input, Method};
 use super::moments::Means;
 use super::outputs::Outputs;
+use super::range::{check_scales, check_squares};
 use super::report::Report;
 use crate::encode::feedback;
 use crate::encode::feedback::{Hessian, Losses};
@@ -51,7 +52,9 @@ pub(super) fn encode_embedding(
     let start = std::time::Instant::now();
     for (first, out) in (0..rows).step_by(SLAB as usize).zip(bytes.chunks_mut(SLAB as usize * row_bytes)) {
         let weights = model.row_values(&tensor.mapped, first..rows.min(first + SLAB))?;
+        check_squares(tensor, &weights, first)?;
         losses.add(&input.round(codec, &weights, method, out)?);
+        check_scales(tensor, &weights, out, first)?;
     }
     report.steps.rounding.add(start, method.options.operations(rows, columns, false));
     report.tensors.push(input.report(tensor, 0.0, &losses));

@@ -2,6 +2,7 @@
 
 use kquant_formats::FormatError;
 
+use crate::encode::OutOfRange;
 use crate::encode::feedback::FeedbackError;
 use crate::model::ModelError;
 
@@ -19,6 +20,9 @@ pub enum CalibratedError {
         /// What is wrong.
         source: FeedbackError,
     },
+    /// A weight is past what its type can hold.
+    #[error(transparent)]
+    Range(#[from] OutOfRange),
     /// The temporary file.
     #[error(transparent)]
     File(#[from] FormatError),

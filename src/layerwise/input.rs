@@ -8,11 +8,11 @@ use kquant_kernels::codec::Codec;
 use rayon::prelude::*;
 
 use super::moments::{Means, Moments, is_held_out};
+use super::range::{check_scales, check_squares, check_weights};
 use super::report::{Report, Steps, TensorReport};
 use super::target::correct;
-use crate::encode::feedback;
 use crate::encode::feedback::{BothSides, Damping, Feedback, FeedbackError, Losses};
-use crate::encode::{Encoder, Rows};
+use crate::encode::{Encoder, OutOfRange, Rows, feedback};
 use crate::layerwise::CalibratedError;
 use crate::model::ModelError;
 use crate::plan::PlannedTensor;
@@ -125,19 +125,25 @@ pub(super) fn unit_of<'a>(tensors: impl IntoIterator<Item = &'a PlannedTensor>) 
 }
 
 /// Encodes `weights` `[rows][columns]` as `tensor` asks, with the columns' `importance`.
+///
+/// # Errors
+/// When the type cannot hold a weight.
 pub(super) fn encode_plainly(
     tensor: &PlannedTensor,
     weights: &[f32],
     importance: &[f32],
     encoder: &dyn Encoder,
     out: &mut [u8],
-) {
+) -> Result<(), OutOfRange> {
+    check_weights(tensor, weights, 0)?;
     let columns = importance.len();
     let importance = encoder.prepare_importance(importance, columns);
     let row_bytes = columns / tensor.block.elements * tensor.block.bytes;
+    let all = weights;
     weights.par_chunks(columns).zip(out.par_chunks_mut(row_bytes)).for_each(|(weights, out)| {
         encoder.encode(tensor.block, Rows { weights, columns }, Some(&importance), out);
     });
+    check_scales(tensor, all, out, 0)
 }
 
 impl Input {
@@ -188,12 +194,13 @@ impl Input {
         method: &Method,
         steps: &mut Steps,
     ) -> Result<Encoded, CalibratedError> {
+        check_weights(tensor, &weights, 0)?;
         if !tensor.block.quantized {
             return Ok(Encoded::default());
         }
         let mut bytes = vec![0; tensor.bytes as usize];
         let Some(codec) = feedback::codec_for(tensor.block) else {
-            self.encode_plainly(tensor, &weights, method.encoder, &mut bytes);
+            encode_plainly(tensor, &weights, &self.importance, method.encoder, &mut bytes)?;
             return Ok(Encoded { bytes: Some(bytes), report: None });
         };
         let start = Instant::now();
@@ -211,6 +218,8 @@ impl Input {
         if self.cross.is_some() {
             steps.targets.add(start, squares * if of_inputs { 4.0 } else { 2.0 });
         }
+        // The corrected targets, and where nothing is corrected the weights.
+        check_squares(tensor, &weights, 0)?;
         let start = Instant::now();
         let outputs = method.outputs.filter(|outputs| outputs.columns() as u64 == rows);
         let losses = match outputs {
@@ -218,6 +227,7 @@ impl Input {
             None => self.round(codec, &weights, method, &mut bytes)?,
         };
         steps.rounding.add(start, method.options.operations(rows, n, outputs.is_some()));
+        check_scales(tensor, &weights, &bytes, 0)?;
         let report =
             TensorReport { both_sides: outputs.is_some(), ..self.report(tensor, correction, &losses) };
         Ok(Encoded { bytes: Some(bytes), report: Some(report) })
@@ -262,10 +272,6 @@ impl Input {
             cancel: method.cancel,
         };
         both.encode(out).ok_or(ModelError::Interrupted)
-    }
-
-    fn encode_plainly(&self, tensor: &PlannedTensor, weights: &[f32], encoder: &dyn Encoder, out: &mut [u8]) {
-        encode_plainly(tensor, weights, &self.importance, encoder, out);
     }
 
     pub(super) fn report(&self, tensor: &PlannedTensor, correction: f32, losses: &Losses) -> TensorReport {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use kquant_formats::imatrix::Imatrix;
 
+use super::range::check_outside_of_layers;
 use crate::context::{After, Progress};
 use crate::encode::{Encoder, feedback};
 use crate::layerwise::{CalibratedError, OneShot, Outputs, Report, Sequential};
@@ -143,6 +144,7 @@ impl Calibration {
         progress: &dyn Progress,
     ) -> Result<Calibrated, CalibratedError> {
         let (model, options) = (&self.model, &self.options);
+        check_outside_of_layers(model, plan)?;
         let (stash, report) = match &self.source {
             Source::Text { chunks, .. } => {
                 let pass = Sequential {

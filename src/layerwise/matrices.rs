@@ -204,13 +204,23 @@ pub(super) fn encode_one(
 ) -> Result<(Vec<u8>, Option<TensorReport>), CalibratedError> {
     let weights = model.matrix_values(&tensor.mapped, matrix)?;
     let one = matrix_of(tensor, matrix);
+    // Rows are told of as those of the tensor, which is what has a type.
+    let of_tensor = |error: CalibratedError| match error {
+        CalibratedError::Range(error) => {
+            let first_row = matrix as u64 * tensor.mapped.rows_per_matrix();
+            error.within(&tensor.mapped.name, first_row).into()
+        }
+        other => other,
+    };
     if let Some(input) = input {
-        let (bytes, report) = input.encode(&one, weights, true, method, steps)?.into_parts();
+        let encoded = input.encode(&one, weights, true, method, steps).map_err(of_tensor)?;
+        let (bytes, report) = encoded.into_parts();
         return Ok((bytes.unwrap_or_default(), report));
     }
     let mut bytes = vec![0; one.bytes as usize];
     let importance = vec![1.0; one.mapped.columns() as usize];
-    encode_plainly(&one, &weights, &importance, method.encoder, &mut bytes);
+    encode_plainly(&one, &weights, &importance, method.encoder, &mut bytes)
+        .map_err(|error| of_tensor(error.into()))?;
     Ok((bytes, None))
 }
 

@@ -13,6 +13,7 @@ mod moments;
 mod one_shot;
 mod outputs;
 mod pass;
+mod range;
 mod report;
 mod sequential;
 mod streams;

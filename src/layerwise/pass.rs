@@ -11,7 +11,7 @@ use super::input::{Halves, Input, unit_of};
 use super::report::Report;
 use super::sequential::Sequential;
 use super::streams::{Side, Streams};
-use crate::encode::Rows;
+use crate::encode::{OutOfRange, Rows, encode_in_range};
 use crate::layerwise::CalibratedError;
 use crate::model::stages::{Stage, StageWeights, Stages, State};
 use crate::model::{EMBEDDING, ModelError, OUTPUT};
@@ -81,7 +81,12 @@ impl Pass<'_> {
                 if let Some(tensor) = coded {
                     let columns = out.len();
                     let mut bytes = vec![0; columns / tensor.block.elements * tensor.block.bytes];
-                    encoder.encode(tensor.block, Rows { weights: out, columns }, None, &mut bytes);
+                    let row = Rows { weights: out, columns };
+                    encode_in_range(encoder, tensor.block, row, None, &mut bytes).map_err(|at| {
+                        let named = (tensor.mapped.name.as_str(), tensor.block);
+                        let error = OutOfRange::new(named, row, at, u64::from(token));
+                        ModelError::Read { what: error.to_string() }
+                    })?;
                     (tensor.block.decode)(&bytes, out);
                 }
                 Ok(())

@@ -1,7 +1,6 @@
 //! Every tensor of the forward pass is there, in the shape that the keys ask for.
 
-use crate::graph::Hyper;
-use crate::graph::{By, Map, Op, SLOTS, Slot};
+use crate::graph::{By, Hyper, Map, Op, SLOTS, Slot};
 use crate::model::{EMBEDDING, FINAL_NORM, Model, ModelError, OUTPUT, OUTPUT_NAME, POSITIONS};
 
 impl Hyper {

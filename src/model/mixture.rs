@@ -8,8 +8,7 @@ use rayon::prelude::*;
 use super::ModelError;
 use super::tile::{Tile, apply_matrix};
 use super::weights::{Matrix, rounded};
-use crate::graph::Experts;
-use crate::graph::{By, Map, Scores};
+use crate::graph::{By, Experts, Map, Scores};
 use crate::model::Observer;
 use crate::text::block_tokens;
 

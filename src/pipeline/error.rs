@@ -3,6 +3,7 @@
 use kquant_formats::FormatError;
 
 use crate::checkpoint::ReadError;
+use crate::encode::OutOfRange;
 
 /// Why the output could not be written. No file is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,9 @@ pub enum PipelineError {
         /// The weight.
         value: f32,
     },
+    /// A weight is past what its type can hold.
+    #[error(transparent)]
+    Range(#[from] OutOfRange),
     /// One row needs more than the whole budget.
     #[error("tensor `{tensor}`: one row needs {bytes} bytes of buffers; give --memory at least that much")]
     RowTooLarge {

@@ -15,6 +15,7 @@ mod error;
 mod hash;
 mod sink;
 mod units;
+mod vanished;
 mod work;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,6 +37,7 @@ use budget::{Budget, Lease};
 use hash::Hashes;
 use sink::{Done, Encoded, Sink};
 use units::Unit;
+use vanished::Vanished;
 use work::{Spare, Workspace};
 
 pub use error::PipelineError;
@@ -82,6 +84,7 @@ pub fn run(plan: &Plan, job: &Job) -> Result<Written, PipelineError> {
         plan,
         job,
         importance: prepare_importance(plan, job),
+        vanished: plan.tensors.iter().map(|_| Vanished::default()).collect(),
         spaces: Spare::new(),
         buffers: Spare::new(),
         failed: AtomicBool::new(false),
@@ -122,7 +125,8 @@ pub fn run(plan: &Plan, job: &Job) -> Result<Written, PipelineError> {
         drained.and(hasher.join().map_err(|_| PipelineError::Interrupted))
     });
     drained?;
-    Ok(Written { files: sink.files(), digests: hashes.finish(job.paths) })
+    let warnings = plan.tensors.iter().zip(&run.vanished).filter_map(|(t, vanished)| vanished.warning(t));
+    Ok(Written { files: sink.files(), digests: hashes.finish(job.paths), warnings: warnings.collect() })
 }
 
 /// Complete files without their names: [`PartialFile::finish_all`] gives them those, together with whatever belongs to them.
@@ -131,6 +135,8 @@ pub struct Written {
     pub files: Vec<PartialFile>,
     /// Their hashes.
     pub digests: Vec<Digest>,
+    /// What is wrong with them all the same, in the order of the output.
+    pub warnings: Vec<String>,
 }
 
 /// The importance of each planned tensor that has one, as the encoder wants it.
@@ -148,6 +154,8 @@ struct Shared<'a> {
     job: &'a Job<'a>,
     /// Of each planned tensor.
     importance: Vec<Option<Vec<f32>>>,
+    /// Of each planned tensor, too.
+    vanished: Vec<Vanished>,
     spaces: Spare<Workspace>,
     /// For encoded rows.
     buffers: Spare<Vec<u8>>,
@@ -174,11 +182,11 @@ impl Shared<'_> {
             return Err(PipelineError::Interrupted);
         }
         let tensor = &self.plan.tensors[unit.tensor];
-        let importance = self.importance[unit.tensor].as_deref();
+        let seen = (self.importance[unit.tensor].as_deref(), &self.vanished[unit.tensor]);
         let mut bytes = self.buffers.sized(work::encoded_bytes(tensor, unit));
         let result = catch_unwind(AssertUnwindSafe(|| {
             let mut space = self.spaces.take().unwrap_or_default();
-            let result = work::encode(self.job, tensor, importance, unit, &mut space, &mut bytes);
+            let result = work::encode(self.job, tensor, seen, unit, &mut space, &mut bytes);
             self.spaces.put(space);
             result
         }));

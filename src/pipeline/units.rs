@@ -4,8 +4,7 @@ use std::ops::Range;
 
 use crate::checkpoint::Checkpoint;
 use crate::plan::{Plan, PlannedTensor};
-use crate::tensor::head_rows;
-use crate::tensor::{Rows, Source};
+use crate::tensor::{Rows, Source, head_rows};
 
 /// Largest unit, in bytes of buffers: long enough that handing it on costs nothing beside it, short enough for its bytes to
 /// be in a cache still when the next stage takes them.

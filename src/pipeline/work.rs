@@ -1,10 +1,12 @@
 //! What a thread of the pool does with a unit: read, check, encode.
 
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use super::units::Unit;
+use super::vanished::Vanished;
 use super::{Job, PipelineError};
-use crate::encode::Rows;
+use crate::encode::{OutOfRange, Rows, encode_in_range};
 use crate::plan::PlannedTensor;
 use crate::tensor::{Fetched, first_non_finite};
 
@@ -53,14 +55,17 @@ pub(super) fn encoded_bytes(tensor: &PlannedTensor, unit: &Unit) -> usize {
 pub(super) fn encode(
     job: &Job,
     tensor: &PlannedTensor,
-    importance: Option<&[f32]>,
+    (importance, vanished): (Option<&[f32]>, &Vanished),
     unit: &Unit,
     space: &mut Workspace,
     out: &mut [u8],
 ) -> Result<(), PipelineError> {
-    if let Some(encoded) = job.stash.and_then(|s| s.rows(&tensor.mapped.name, unit.rows.clone())) {
-        out.copy_from_slice(&encoded?);
-        return Ok(());
+    let stashed = job.stash.and_then(|s| s.rows(&tensor.mapped.name, unit.rows.clone())).transpose()?;
+    if let Some(encoded) = &stashed {
+        out.copy_from_slice(encoded);
+        if !vanished.so_far(tensor.block, out) {
+            return Ok(());
+        }
     }
     let columns = tensor.mapped.columns();
     let matrix = unit.rows.start / tensor.mapped.rows_per_matrix().max(1);
@@ -76,17 +81,39 @@ pub(super) fn encode(
         }
         let weights = &mut space.weights[..count];
         fetched.decode(rows.clone(), weights)?;
-        if let Some(at) = first_non_finite(weights, columns, rows.start) {
-            return Err(non_finite(job, tensor, at));
+        if stashed.is_none() {
+            encode_piece(job, tensor, (&fetched, rows), (&*weights, importance), out)?;
         }
-        if tensor.copy {
-            fetched.copy(rows, out)?;
-        } else {
-            let rows = Rows { weights, columns: columns as usize };
-            job.encoder.encode(tensor.block, rows, importance, out);
+        if !tensor.copy && vanished.so_far(tensor.block, out) {
+            vanished.add(weights);
         }
     }
     Ok(())
+}
+
+/// Checks rows `rows` of `tensor`, which are `weights`, and encodes them into `out`.
+fn encode_piece(
+    job: &Job,
+    tensor: &PlannedTensor,
+    (fetched, rows): (&Fetched, Range<u64>),
+    (weights, importance): (&[f32], Option<&[f32]>),
+    out: &mut [u8],
+) -> Result<(), PipelineError> {
+    let columns = tensor.mapped.columns();
+    if tensor.copy {
+        if let Some(at) = first_non_finite(weights, columns, rows.start) {
+            return Err(non_finite(job, tensor, at));
+        }
+        return Ok(fetched.copy(rows, out)?);
+    }
+    let of = Rows { weights, columns: columns as usize };
+    encode_in_range(job.encoder, tensor.block, of, importance, out).map_err(|at| {
+        let error = OutOfRange::new((&tensor.mapped.name, tensor.block), of, at, rows.start);
+        match error.value.is_finite() {
+            true => error.into(),
+            false => non_finite(job, tensor, (error.row, error.column, error.value)),
+        }
+    })
 }
 
 fn non_finite(job: &Job, tensor: &PlannedTensor, (row, column, value): (u64, u64, f32)) -> PipelineError {

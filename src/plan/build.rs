@@ -10,10 +10,8 @@ use kquant_kernels::block::{self, BlockType, Importance as Use};
 use super::keys::{apply_overrides, output_metadata};
 use crate::checkpoint::{Checkpoint, Opened, Quantization};
 use crate::convert::Converted;
-use crate::plan::ImportanceMap;
-use crate::plan::Provenance;
 use crate::plan::importance::{StatisticsError, select};
-use crate::plan::{FallbackView, KeyOverride, Plan, PlannedFile, PlannedTensor};
+use crate::plan::{FallbackView, ImportanceMap, KeyOverride, Plan, PlannedFile, PlannedTensor, Provenance};
 use crate::recipe::{self, Choice, ModelFacts, RecipeError, TensorFacts};
 use crate::tensor::{Keep, MappedTensor, Rows, Source, TensorName};
 

@@ -1,8 +1,7 @@
 //! Runs a model over a text and lets an observer see every linear layer's input.
 
 use crate::evaluate::Run;
-use crate::model::Observer;
-use crate::model::{Model, ModelError, OUTPUT, Pass};
+use crate::model::{Model, ModelError, OUTPUT, Observer, Pass};
 use crate::text::Chunks;
 use crate::text::block_tokens;
 

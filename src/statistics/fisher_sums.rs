@@ -12,9 +12,7 @@ use std::time::{Duration, Instant};
 use kquant_formats::hessian::{Fisher, packed};
 
 use super::outer::add_outer;
-use crate::model::GradientObserver;
-use crate::model::ObserveError;
-use crate::model::{EMBEDDING, Model, ModelError, OUTPUT};
+use crate::model::{EMBEDDING, GradientObserver, Model, ModelError, OUTPUT, ObserveError};
 
 /// Takes finished sums.
 pub(super) trait Sink: Send {

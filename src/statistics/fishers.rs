@@ -15,8 +15,7 @@ use crate::context::Progress;
 use crate::encode::feedback::Hessian;
 use crate::evaluate::Run;
 use crate::model::backward::{Backward, Labels, Loss};
-use crate::model::{Model, ModelError, OUTPUT};
-use crate::model::{ObserveError, Observer};
+use crate::model::{Model, ModelError, OUTPUT, ObserveError, Observer};
 use crate::text::Chunks;
 use crate::text::block_tokens;
 

@@ -13,12 +13,9 @@ use super::fishers::{FisherJob, Labelled};
 use super::hessians::Hessians;
 use crate::evaluate::Run;
 use crate::hash::Hex;
-use crate::model::ObserveError;
-use crate::model::{LinearGroup, Model, ModelError, Pass};
+use crate::model::{LinearGroup, Model, ModelError, ObserveError, Pass};
 use crate::statistics::collect;
-use crate::text::Chunks;
-use crate::text::block_tokens;
-use crate::text::{Part, PartError};
+use crate::text::{Chunks, Part, PartError, block_tokens};
 
 /// Every how many blocks of text one is held out.
 pub(crate) const HELD_OUT_EVERY: u32 = 8;

@@ -11,8 +11,7 @@ use kquant_formats::hessian::{Cut, GroupSums, Half, HessianWriter, packed};
 
 use super::Importance;
 use super::outer::add_outer;
-use crate::model::LinearGroup;
-use crate::model::{ObserveError, Observer};
+use crate::model::{LinearGroup, ObserveError, Observer};
 
 /// Collects the outer products of every group, and importance with them, into a statistics file.
 #[derive(Debug)]

@@ -5,8 +5,7 @@ use kquant_formats::hessian::packed;
 use super::hessian_file::unpacked;
 use super::outer::add_outer;
 use crate::encode::feedback::Hessian;
-use crate::model::OUTPUT;
-use crate::model::{ObserveError, Observer};
+use crate::model::{OUTPUT, ObserveError, Observer};
 
 /// Sums the outer products of the final norm's output.
 pub(super) struct OutputInput {

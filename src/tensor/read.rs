@@ -5,6 +5,7 @@ use std::ops::Range;
 use kquant_formats::source::Window;
 
 use crate::checkpoint::{Checkpoint, ReadError};
+use crate::encode::first_where;
 use crate::tensor::{MappedTensor, Rows, Source};
 
 /// Rows of an output tensor, all in one matrix, as the checkpoint stores them.
@@ -358,12 +359,8 @@ fn decode_whole(
 
 /// Row and column of the first weight that is NaN or infinite; `first_row` is the number of the first row in `weights`.
 pub(crate) fn first_non_finite(weights: &[f32], columns: u64, first_row: u64) -> Option<(u64, u64, f32)> {
-    // Sums tell of a block whether to look closer: those of the exponents' highest bits become vector instructions.
-    const BLOCK: usize = 1024;
     const EXPONENT: u32 = 0x7f80_0000;
-    let odd = |w: &f32| u32::from(w.to_bits() & EXPONENT == EXPONENT);
-    let block = weights.chunks(BLOCK).position(|block| block.iter().map(odd).sum::<u32>() > 0)?;
-    let at = block * BLOCK + weights[block * BLOCK..].iter().position(|w| !w.is_finite())?;
+    let at = first_where(weights, |w| w.to_bits() & EXPONENT == EXPONENT)?;
     Some((first_row + at as u64 / columns, at as u64 % columns, weights[at]))
 }
 

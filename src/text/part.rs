@@ -3,8 +3,7 @@
 use std::ops::Range;
 use std::str::FromStr;
 
-use crate::text::Chunks;
-use crate::text::{block_tokens, chunks_per_block};
+use crate::text::{Chunks, block_tokens, chunks_per_block};
 
 /// Part `index` of `of`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

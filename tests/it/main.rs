@@ -19,6 +19,7 @@ mod metadata;
 mod mixture;
 mod names;
 mod outputs;
+mod overflow;
 mod path_names;
 mod pointers;
 mod quantize;

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::fisher;
 use super::{
     BLOCK_TOKENS, BLOCKS, Description, F32, F64, Fisher, GROUPS, Group, HELD_OUT_EVERY, Half, SQUARES, TEXTS,
-    TOKENS, VERSION, VERSION_KEY,
+    TOKENS, VERSION, VERSION_KEY, fisher,
 };
 use crate::cursor::Number;
 use crate::error::{FormatError, Result};

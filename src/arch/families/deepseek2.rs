@@ -4,9 +4,8 @@
 //! GGUF has `kv_b_proj` taken apart: `attn_k_b` moves a head's query into the latent space, so that all heads attend to one
 //! latent key, and `attn_v_b` moves what they gather out of it.
 
-use crate::graph::Hyper;
 use crate::graph::parts::*;
-use crate::graph::{By, Graph, Op, Routing, Scores, Slot};
+use crate::graph::{By, Graph, Hyper, Op, Routing, Scores, Slot};
 use crate::tensor::Rows;
 use kquant_formats::gguf::Value;
 use kquant_kernels::math::Pairs;

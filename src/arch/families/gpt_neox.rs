@@ -1,9 +1,8 @@
 //! GPT-NeoX and Pythia: queries, keys and values head by head in one matrix, attention and the feed-forward network side by
 //! side, heads of which a part turns.
 
-use crate::graph::Hyper;
 use crate::graph::parts::*;
-use crate::graph::{Activation, Graph, NormKind, Op, Slot};
+use crate::graph::{Activation, Graph, Hyper, NormKind, Op, Slot};
 use crate::tensor::Rows;
 use kquant_formats::gguf::Value;
 

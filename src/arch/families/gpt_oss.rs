@@ -1,9 +1,8 @@
 //! gpt-oss: experts with biases and a bounded gate, attention with sinks, a window in every other layer. The experts are in
 //! bf16, or in MXFP4 as published.
 
-use crate::graph::Hyper;
 use crate::graph::parts::*;
-use crate::graph::{Activation, Graph, Op, Routing, Scores, Slot, Windows};
+use crate::graph::{Activation, Graph, Hyper, Op, Routing, Scores, Slot, Windows};
 use crate::tensor::Rows;
 
 use crate::arch::config::Config;

@@ -1,8 +1,7 @@
 //! Llama 1 to 3, Code Llama, Mistral and what else has their graph.
 
-use crate::graph::Hyper;
 use crate::graph::parts::*;
-use crate::graph::{Graph, Op};
+use crate::graph::{Graph, Hyper, Op};
 use kquant_kernels::math::Pairs;
 
 use crate::arch::config::Config;

@@ -1,9 +1,8 @@
 //! StableLM: Llama with layer norms and heads of which a part turns. StableLM 2 12B has norms of queries and keys, too, a norm
 //! for each head, and its feed-forward network beside attention.
 
-use crate::graph::Hyper;
 use crate::graph::parts::*;
-use crate::graph::{Graph, Op};
+use crate::graph::{Graph, Hyper, NormKind, Op};
 
 use crate::arch::config::Config;
 use crate::arch::error::ArchError;
@@ -18,7 +17,6 @@ use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
 use crate::arch::table::rope::Rope;
 use crate::arch::table::text;
-use crate::graph::NormKind;
 use kquant_formats::gguf::Value;
 
 const NAME: &str = "stablelm";

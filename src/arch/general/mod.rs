@@ -22,7 +22,7 @@ use super::config::{Config, ConfigError};
 use crate::arch::general::naming::Naming;
 use card::Node;
 pub use card::{Card, CardError};
-pub use metadata::{Surroundings, metadata};
+pub use metadata::{Surroundings, metadata, remove_odd_sampling};
 use parents::Parent;
 pub use published::folder_name;
 pub(super) use published::is_commit;

@@ -16,7 +16,6 @@ use kquant::job::{Job, Outputs, Prepared, Report, Resources, prepare};
 use kquant::outputs;
 use kquant::plan::KeyOverride;
 use kquant::recipe;
-use kquant_formats::partial::PartialFile;
 use kquant_formats::whole;
 
 use super::progress::{Display, Unit};
@@ -164,6 +163,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         print::warn(&view)?;
     }
     let report = execute(&args, &prepared)?;
+    if !args.quiet {
+        print::warnings(&report.warnings)?;
+    }
     let proof = judge.map(|judge| judge.verify(&args, &report)).transpose()?;
     if args.json {
         print_json(&Printed { written: &report, proof: proof.as_ref() })?;

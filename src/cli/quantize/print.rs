@@ -15,9 +15,7 @@ pub(super) fn warn(view: &PlanView) -> io::Result<()> {
     for note in view.notes {
         writeln!(err, "note: {}", printable(note))?;
     }
-    for warning in view.warnings {
-        writeln!(err, "warning: {}", printable(warning))?;
-    }
+    warnings(view.warnings)?;
     if view.fallbacks > 0 {
         writeln!(
             err,
@@ -28,6 +26,12 @@ pub(super) fn warn(view: &PlanView) -> io::Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// A line for each warning.
+pub(super) fn warnings(warnings: &[String]) -> io::Result<()> {
+    let mut err = io::stderr().lock();
+    warnings.iter().try_for_each(|warning| writeln!(err, "warning: {}", printable(warning)))
 }
 
 /// The plan, a line for each tensor.

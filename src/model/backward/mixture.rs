@@ -6,8 +6,7 @@ use rayon::prelude::*;
 use super::super::ModelError;
 use super::super::mixture::{Meeting, Scored, TINY};
 use super::super::products::Packed;
-use crate::graph::Experts;
-use crate::graph::{By, Scores};
+use crate::graph::{By, Experts, Scores};
 use crate::model::GradientObserver;
 use crate::text::{block_tokens, for_blocks};
 
