@@ -7,7 +7,8 @@ use kquant_formats::gguf::{Metadata, TensorSpec, Value, layout, split};
 use kquant_formats::imatrix::Imatrix;
 use kquant_kernels::block::{self, BlockType, Importance as Use};
 
-use super::keys::{apply_overrides, output_metadata};
+use super::keys::output_metadata;
+use super::overrides::{self, OverrideTypeError};
 use crate::checkpoint::{Checkpoint, Opened, Quantization};
 use crate::convert::Converted;
 use crate::plan::importance::{StatisticsError, select};
@@ -45,6 +46,9 @@ pub enum PlanError {
     /// The layout of the output.
     #[error(transparent)]
     Layout(#[from] FormatError),
+    /// Metadata that the user sets.
+    #[error(transparent)]
+    Override(#[from] OverrideTypeError),
     /// A split that GGUF's keys cannot count.
     #[error("{0} files are more than a split GGUF can have; leave out --keep-split")]
     TooManyFiles(usize),
@@ -96,10 +100,12 @@ pub fn build(request: &Request) -> Result<(Plan, ImportanceMap), PlanError> {
     for ((mapped, choice), encoded) in ordered.iter().zip(&choices).zip(encoded) {
         tensors.push(planned(mapped, choice, encoded, &importance, request)?);
     }
-    let files = lay_out(&mut tensors, request)?;
+    let (metadata, overridden) = metadata(&tensors, request)?;
+    let files = lay_out(&mut tensors, &metadata)?;
     let warnings = request.input.warnings.iter().cloned().chain(found).collect();
     let bounded = request.opened.quantization.iter().filter(|q| q.is_lossy()).map(bounded);
-    let notes = request.opened.notes.iter().chain(&request.input.notes).cloned().chain(bounded).collect();
+    let found = request.opened.notes.iter().chain(&request.input.notes).cloned();
+    let notes = found.chain(bounded).chain(overridden).collect();
     Ok((Plan { tensors, files, warnings, notes }, importance))
 }
 
@@ -207,14 +213,22 @@ fn copied_whole(mapped: &MappedTensor, checkpoint: &dyn Checkpoint, block: &Bloc
     }
 }
 
-/// Puts every tensor at its place and makes the headers.
-fn lay_out(tensors: &mut [PlannedTensor], request: &Request) -> Result<Vec<PlannedFile>, PlanError> {
+/// The metadata of the output, and notes on keys that the user adds.
+fn metadata(
+    tensors: &[PlannedTensor],
+    request: &Request,
+) -> Result<(Metadata, Vec<String>), OverrideTypeError> {
     let file_type = request.recipe.file_type.id.or_else(|| kept_file_type(tensors, &request.input.metadata));
     let mut metadata = output_metadata(&request.input.metadata, file_type, request.imatrix);
     if let Some(calibration) = request.calibration {
         calibration.record(&mut metadata);
     }
-    apply_overrides(&mut metadata, request.overrides);
+    let notes = overrides::apply(&mut metadata, request.overrides)?;
+    Ok((metadata, notes))
+}
+
+/// Puts every tensor at its place and makes the headers.
+fn lay_out(tensors: &mut [PlannedTensor], metadata: &Metadata) -> Result<Vec<PlannedFile>, PlanError> {
     let count = tensors.iter().map(|t| t.file + 1).max().unwrap_or(1);
     let shards = u16::try_from(count).map_err(|_| PlanError::TooManyFiles(count))?;
     let total = tensors.len();
@@ -230,7 +244,7 @@ fn lay_out(tensors: &mut [PlannedTensor], request: &Request) -> Result<Vec<Plann
                 bytes: t.bytes,
             })
             .collect();
-        let mut keys = if file == 0 { metadata.clone() } else { shard_metadata(&metadata) };
+        let mut keys = if file == 0 { metadata.clone() } else { shard_metadata(metadata) };
         if count > 1 {
             keys.set(split::NO, Value::U16(file as u16));
             keys.set(split::COUNT, Value::U16(shards));

@@ -5,6 +5,8 @@
 mod build;
 mod importance;
 mod keys;
+mod known_keys;
+mod overrides;
 mod provenance;
 mod view;
 
@@ -13,9 +15,7 @@ use kquant_kernels::block::BlockType;
 use crate::tensor::MappedTensor;
 
 pub use build::{PlanError, Request, build};
-pub use importance::ImportanceMap;
-pub use keys::{KeyOverride, KeyOverrideError};
-pub use provenance::Provenance;
+pub use overrides::{KeyOverride, KeyOverrideError, OverrideTypeError};
 pub use view::{FallbackView, PlanView, TensorView};
 
 /// An output tensor: what it is made of, its type and its place.

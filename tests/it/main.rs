@@ -20,6 +20,7 @@ mod mixture;
 mod names;
 mod outputs;
 mod overflow;
+mod overrides;
 mod path_names;
 mod pointers;
 mod quantize;

@@ -104,7 +104,7 @@ pub(super) struct Args {
     /// Authorship as llama.cpp's converter takes it: JSON of `general.*` keys, before model card and names.
     #[arg(long, value_name = "FILE.json", help_heading = "Output")]
     metadata: Option<PathBuf>,
-    /// Set metadata; TYPE is int, float, bool or str; repeatable.
+    /// Set metadata; TYPE is int, float, bool or str; a key that is there keeps its type; repeatable.
     #[arg(long, value_name = "KEY=TYPE:VALUE", help_heading = "Output")]
     override_kv: Vec<KeyOverride>,
     /// Write as many files as the input has, OUT-00001-of-0000N.gguf and so on; OUT may be given as one of these names.
