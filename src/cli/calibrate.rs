@@ -7,7 +7,8 @@ use kquant::evaluate::Run;
 use kquant::model::Model;
 use kquant::outputs;
 use kquant::statistics::{
-    Fishers, Form, Half, HessianFile, Importance, Labelled, Text, Wanted, collect, gather, work,
+    Fishers, Form, Half, HessianFile, Importance, Labelled, Text, Unreached, Wanted, collect, gather,
+    name_output, work,
 };
 use kquant::text::Chunks;
 use kquant::text::Part;
@@ -54,7 +55,7 @@ pub(super) struct Args {
     /// Use only part I of N of the text; the files of all parts add up to that of the whole.
     #[arg(long, value_name = "I/N", default_value = "1/1", hide_default_value = true)]
     part: Part,
-    /// Collect for the output projection as well.
+    /// Collect for the output projection as well; where it is tied, for the token embeddings.
     #[arg(long)]
     output_tensor: bool,
     /// Replace an existing file.
@@ -94,6 +95,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
 fn matrix(args: &Args, form: Form, model: &Model, chunks: &Chunks) -> anyhow::Result<String> {
     let (_, chunks) = args.part.cut(chunks)?;
     let matrix = importance(model, &chunks, &args.text, args.output_tensor, &args.means)?;
+    warn_of_unreached(&matrix, args.means.quiet)?;
     form.write(&matrix, &args.out, args.force)?;
     let (tensors, context) = (matrix.entries.len(), chunks.context());
     Ok(format!("{tensors} tensors, {} chunks of {context} tokens", chunks.len()))
@@ -112,7 +114,15 @@ fn statistics(args: &Args, model: &Model, text: &TextFile, chunks: &Chunks) -> a
     let gathered = gather(model, &text, (&args.out, args.force), wanted, &run);
     display.finish();
     let labelled = gathered?.labelled.map_or_else(String::new, |of| told(&of, args.seed));
-    Ok(summary(&HessianFile::open(&args.out)?) + &labelled)
+    let file = HessianFile::open(&args.out)?;
+    warn_of_unreached(file.importance(), args.means.quiet)?;
+    Ok(summary(&file) + &labelled)
+}
+
+/// One line on experts of which the text says nothing.
+fn warn_of_unreached(matrix: &Imatrix, quiet: bool) -> io::Result<()> {
+    let unreached = Unreached::of(matrix, |_| None).told().filter(|_| !quiet);
+    unreached.map_or(Ok(()), |told| writeln!(io::stderr(), "warning: {told}"))
 }
 
 /// Lines on a backward pass.
@@ -159,5 +169,7 @@ pub(super) fn importance(
     let collected = collect(model, chunks, &mut importance, with_output, &run);
     display.finish();
     collected?;
-    Ok(importance.into_imatrix(&name.to_string_lossy(), chunks.context() as u32)?)
+    let mut matrix = importance.into_imatrix(&name.to_string_lossy(), chunks.context() as u32)?;
+    name_output(&mut matrix, model);
+    Ok(matrix)
 }

@@ -24,7 +24,9 @@ use crate::pipeline::PipelineError;
 use crate::plan;
 use crate::plan::{ImportanceMap, KeyOverride, Plan, PlanError};
 use crate::recipe;
+use crate::statistics::Unreached;
 use crate::statistics::pool::pool_importance;
+use crate::tensor::MappedTensor;
 
 pub use error::QuantizeError;
 
@@ -173,10 +175,13 @@ pub fn prepare(job: Job) -> Result<Prepared, QuantizeError> {
     };
     let input = convert(&opened, job.pre.as_deref(), job.metadata.as_deref())
         .map_err(|source| QuantizeError::Input { path: job.model.clone(), source })?;
+    let experts = |name: &str| input.tensors.iter().find(|t| t.name == name).map(MappedTensor::matrices);
+    let unreached = imatrix.and_then(|matrix| Unreached::of(matrix, experts).told());
     let pooled = imatrix.filter(|_| job.encoder.pools_experts()).map(pool_importance);
     let imatrix = pooled.as_deref().or(imatrix);
-    let (plan, importance) = plan_job(&job, &opened, &input, imatrix)
+    let (mut plan, importance) = plan_job(&job, &opened, &input, imatrix)
         .map_err(|source| QuantizeError::Plan { path: job.model.clone(), source })?;
+    plan.warnings.extend(unreached);
     Ok(Prepared { job, opened, importance, plan })
 }
 

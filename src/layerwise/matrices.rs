@@ -42,7 +42,7 @@ impl Pass<'_> {
         let tensors: Vec<_> = tensors.into_iter().zip(outputs.iter().map(Option::as_ref)).collect();
         let mut encoded = vec![Vec::new(); tensors.len()];
         let common = Common::of(&first.mapped.name);
-        let mut layer_halves = None;
+        let (mut layer_halves, mut unreached) = (None, 0);
         // As many at once as memory allows: each batch goes through the text again.
         let bytes = 8 * (columns as u64).pow(2).max(1);
         let batch = ((self.job.memory / SHARE / bytes) as usize).clamp(1, matrices.max(1));
@@ -51,6 +51,7 @@ impl Pass<'_> {
             let halves = self.matrix_moments(stage, (matrices, columns), range.clone())?;
             for (matrix, halves) in range.zip(halves) {
                 let means = halves.means();
+                unreached += u64::from(common.is_some() && means.0.is_none() && means.1.is_none());
                 let layer_halves = match common.filter(|_| needs_layer(&means, columns)) {
                     Some(_) if layer_halves.is_some() => layer_halves.as_ref(),
                     Some(common) => Some(&*layer_halves.insert(self.layer_means(stage, common, columns)?)),
@@ -59,6 +60,7 @@ impl Pass<'_> {
                 self.encode_matrix(&tensors, matrix, (means, layer_halves), &mut encoded)?;
             }
         }
+        self.report.unreached.add(layer as u32, unreached, matrices as u64);
         for ((tensor, _), bytes) in tensors.into_iter().zip(encoded) {
             self.stash.insert(&tensor.mapped.name, tensor.block, columns, bytes)?;
         }

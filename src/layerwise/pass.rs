@@ -57,6 +57,7 @@ impl Pass<'_> {
             let halves = self.output_moments()?;
             self.encode(&[OUTPUT.to_owned()], halves, true)?;
         }
+        self.report.notes.extend(self.report.unreached.told());
         Ok((self.stash, self.report))
     }
 

@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::statistics::Unreached;
+
 /// The whole run.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
@@ -15,6 +17,8 @@ pub struct Report {
     pub tensors: Vec<TensorReport>,
     /// What was not done for want of statistics, and what to do about it.
     pub notes: Vec<String>,
+    /// Experts that no token of the text reached.
+    pub unreached: Unreached,
     /// Where the time went.
     pub steps: Steps,
 }

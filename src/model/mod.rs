@@ -321,6 +321,11 @@ impl Model {
         self.vocab
     }
 
+    /// Whether the embeddings are the output projection as well.
+    pub(crate) fn is_tied(&self) -> bool {
+        self.find(OUTPUT).is_none()
+    }
+
     pub(crate) fn find(&self, name: &str) -> Option<&MappedTensor> {
         self.index.get(name).map(|&i| &self.input.tensors[i])
     }

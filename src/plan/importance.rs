@@ -43,14 +43,19 @@ pub enum StatisticsError {
     },
 }
 
+/// The table of embeddings, which in a tied model is the output projection, too.
+const EMBEDDING: &str = "token_embd.weight";
+/// The output projection.
+const OUTPUT: &str = "output.weight";
+
 /// Tensors whose statistics llama-imatrix does not collect as such: token embeddings are looked up, not multiplied.
 fn is_lookup(name: &str) -> bool {
-    name == "token_embd.weight" || name == "per_layer_token_embd.weight"
+    name == EMBEDDING || name == "per_layer_token_embd.weight"
 }
 
 /// Tensors that importance matrices seldom have: nobody needs telling.
 fn is_uncollected(name: &str) -> bool {
-    is_lookup(name) || name == "output.weight"
+    is_lookup(name) || name == OUTPUT
 }
 
 /// Importance per tensor that is encoded with it, and remarks.
@@ -62,8 +67,12 @@ pub(super) fn select(
 ) -> Result<(ImportanceMap, Vec<String>), StatisticsError> {
     let mut selected = ImportanceMap::new();
     let (mut uncovered, mut zeros) = (Vec::new(), Vec::new());
+    let names: BTreeSet<&str> = tensors.iter().map(|(t, _)| t.name.as_str()).collect();
+    // In a tied model the embeddings are the output projection, under whose name statistics files know it.
+    let output = (!names.contains(OUTPUT)).then_some(OUTPUT);
     for (i, &(tensor, block)) in tensors.iter().enumerate() {
-        let entry = imatrix.and_then(|m| m.entries.get(&tensor.name));
+        let other = output.filter(|_| tensor.name == EMBEDDING);
+        let entry = imatrix.and_then(|m| m.entries.get(&tensor.name).or_else(|| m.entries.get(other?)));
         let expected = tensor.shape.first().unwrap_or(&1) * tensor.shape.get(2).unwrap_or(&1);
         let values = match entry.map(|e| e.importance()) {
             Some(v) if v.len() as u64 == expected => Some(v),
@@ -103,9 +112,10 @@ pub(super) fn select(
     }
     let mut warnings = Vec::new();
     if let Some(imatrix) = imatrix {
-        let names: BTreeSet<&str> = tensors.iter().map(|(t, _)| t.name.as_str()).collect();
+        let known =
+            |name: &&str| names.contains(name) || (output == Some(*name) && names.contains(EMBEDDING));
         let unknown: Vec<&str> =
-            imatrix.entries.keys().map(String::as_str).filter(|n| !names.contains(n)).collect();
+            imatrix.entries.keys().map(String::as_str).filter(|name| !known(name)).collect();
         warn(&mut warnings, &uncovered, "have no importance and are encoded without");
         warn(
             &mut warnings,

@@ -102,7 +102,7 @@ impl Statistics {
 }
 
 /// Layer and kind of a name like `blk.0.attn_q.weight`.
-fn split_name(name: &str) -> Option<(u32, &str)> {
+pub(super) fn split_name(name: &str) -> Option<(u32, &str)> {
     TensorName(name).layer().zip(TensorName(name).kind())
 }
 

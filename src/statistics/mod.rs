@@ -19,6 +19,8 @@ mod merge_hessians;
 mod outer;
 mod output_input;
 pub(crate) mod pool;
+mod tied;
+mod unreached;
 
 pub use collect::{collect, work};
 pub use describe::{Coverage, EntryStatistics, LayerShare, Statistics};
@@ -31,3 +33,5 @@ pub use importance::Importance;
 pub use kquant_formats::hessian::Half;
 pub use merge::{MergeError, Merged, merge};
 pub use merge_hessians::{HessianMergeError, merge_hessians};
+pub use tied::name_output;
+pub use unreached::Unreached;

@@ -172,3 +172,36 @@ fn what_cannot_be_run_is_refused_before_anything_is_written() {
     assert!(stderr(&run).contains("--force"), "{}", stderr(&run));
     assert_eq!(fs::read(&kept).unwrap(), b"precious");
 }
+
+/// tests/data/tiny-llama is tied: what is known of its output counts for its embeddings, from either kind of file.
+#[test]
+fn importance_of_a_tied_output_is_used() {
+    let scratch = Scratch::new("calibrate-tied");
+    let (model, out, plain) = (data("tiny-llama"), scratch.path("out.gguf"), scratch.path("plain.gguf"));
+    let made = |name: &str, more: &[&str]| {
+        let path = scratch.path(name);
+        ok(calibrate(&path, more));
+        path
+    };
+    let matrix = made("i.gguf", &["--output-tensor"]);
+    let legacy = made("i.dat", &["--output-tensor"]);
+    let statistics = made("s.gguf", &["--output-tensor", "--hessian"]);
+    let entries = Imatrix::open(&matrix).unwrap().entries;
+    assert!(entries.contains_key("token_embd.weight") && !entries.contains_key("output.weight"));
+    let embedding = |path: &Path| {
+        let all = tensor_hashes(path);
+        all.as_array().unwrap().iter().find(|t| t["name"] == "token_embd.weight").unwrap().clone()
+    };
+    let none = made("none.gguf", &[]);
+    for encoder in ["ggml", "auto"] {
+        let more = ["--imatrix", none.to_str().unwrap(), "--encoder", encoder, "--force"];
+        ok(quantize(&model, &plain, "Q4_K_S", &more));
+        for path in [&matrix, &legacy, &statistics] {
+            let more = ["--imatrix", path.to_str().unwrap(), "--encoder", encoder, "--force"];
+            let run = quantize(&model, &out, "Q4_K_S", &more);
+            assert!(!stderr(&run).contains("not in the model"), "{}", stderr(&run));
+            ok(run);
+            assert_ne!(embedding(&out), embedding(&plain), "{} {encoder}", path.display());
+        }
+    }
+}

@@ -30,4 +30,5 @@ mod rooms;
 mod special_inputs;
 mod support;
 mod tokenize;
+mod unreached;
 mod weights;

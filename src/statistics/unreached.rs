@@ -1,0 +1,122 @@
+//! Experts that no token of a text reached: nothing is known of what enters them.
+
+use std::collections::BTreeMap;
+
+use kquant_formats::imatrix::{Entry, Imatrix};
+use serde::Serialize;
+
+use super::pool::Common;
+use crate::statistics::describe::split_name;
+
+/// Layers that are named one by one.
+const NAMED: usize = 8;
+
+/// The experts that no token reached, by layer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Unreached {
+    layers: BTreeMap<u32, OfLayer>,
+}
+
+/// Those of one layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+struct OfLayer {
+    unreached: u64,
+    experts: u64,
+}
+
+impl Unreached {
+    /// Those of an importance matrix; `experts` knows how many a tensor has, which the matrix's legacy form does not tell.
+    pub fn of(matrix: &Imatrix, experts: impl Fn(&str) -> Option<u64>) -> Self {
+        let mut all = Self::default();
+        for (name, entry) in &matrix.entries {
+            let experts = experts(name).unwrap_or(entry.matrices as u64).max(1);
+            if let (Some(_), Some((layer, _))) = (Common::of(name), split_name(name)) {
+                all.add(layer, count(entry, experts as usize), experts);
+            }
+        }
+        all
+    }
+
+    /// Adds that `unreached` of the `experts` of a layer met no token. Tensors of a layer tell the same.
+    pub(crate) fn add(&mut self, layer: u32, unreached: u64, experts: u64) {
+        if unreached > 0 && experts > 1 {
+            let of_layer = self.layers.entry(layer).or_insert(OfLayer { unreached, experts });
+            of_layer.unreached = of_layer.unreached.max(unreached);
+        }
+    }
+
+    /// One line that says how many there are and in which layers; `None` where every expert met a token.
+    pub fn told(&self) -> Option<String> {
+        let all: u64 = self.layers.values().map(|of| of.unreached).sum();
+        let of =
+            |(layer, of): (&u32, &OfLayer)| format!("{} of {} in layer {layer}", of.unreached, of.experts);
+        let named: Vec<String> = self.layers.iter().take(NAMED).map(of).collect();
+        let more = match self.layers.len() - named.len() {
+            0 => String::new(),
+            more => format!(", others in {more} more layers"),
+        };
+        let experts = if all == 1 { "expert" } else { "experts" };
+        (all > 0).then(|| {
+            format!(
+                "no token of the text reached {all} {experts}, {}{more}: nothing is known of what enters them. More text, or text of \
+                 more kinds, reaches more",
+                named.join(", ")
+            )
+        })
+    }
+}
+
+/// How many of the `experts` of an entry met no token.
+fn count(entry: &Entry, experts: usize) -> u64 {
+    let unreached = match entry.counts.len() == experts {
+        true => entry.counts.iter().filter(|&&tokens| tokens == 0.0).count(),
+        // The legacy form counts for all of them together: squares of what enters an expert are hardly all zero.
+        false => {
+            let columns = (entry.sums.len() / experts).max(1);
+            entry.sums.chunks(columns).filter(|sums| sums.iter().all(|&sum| sum == 0.0)).count()
+        }
+    };
+    unreached as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matrix(entries: &[(&str, Entry)]) -> Imatrix {
+        let entries = entries.iter().map(|(name, entry)| ((*name).to_owned(), entry.clone())).collect();
+        Imatrix { entries, datasets: Vec::new(), chunk_count: None, chunk_size: None }
+    }
+
+    #[test]
+    fn experts_without_tokens_are_counted_once_per_layer() {
+        let some = Entry {
+            columns: 1,
+            matrices: 4,
+            sums: vec![1.0, 0.0, 2.0, 0.0],
+            counts: vec![3.0, 0.0, 2.0, 0.0],
+        };
+        let legacy = Entry { columns: 4, matrices: 1, counts: vec![5.0], ..some.clone() };
+        let all = Entry { counts: vec![1.0; 4], ..some.clone() };
+        let matrix = matrix(&[
+            ("blk.0.ffn_up_exps.weight", some.clone()),
+            ("blk.0.ffn_down_exps.weight", some.clone()),
+            ("blk.1.ffn_up_exps.weight", all),
+            ("blk.2.ffn_up_exps.weight", legacy),
+            ("blk.3.attn_k_b.weight", some),
+        ]);
+        let told = Unreached::of(&matrix, |_| Some(4)).told().unwrap();
+        let expected = "no token of the text reached 4 experts, 2 of 4 in layer 0, 2 of 4 in layer 2: ";
+        assert!(told.starts_with(expected), "{told}");
+    }
+
+    #[test]
+    fn many_layers_are_not_all_named() {
+        let mut unreached = Unreached::default();
+        assert_eq!(unreached.told(), None);
+        (0..20).for_each(|layer| unreached.add(layer, 1, 64));
+        let told = unreached.told().unwrap();
+        assert!(told.contains("reached 20 experts, 1 of 64 in layer 0, "), "{told}");
+        assert!(told.contains("1 of 64 in layer 7, others in 12 more layers: "), "{told}");
+    }
+}
