@@ -26,8 +26,16 @@ fn values_take_the_type_of_their_key() {
         }
     }
     let text = data("corpora/eval-small.txt");
-    let args =
-        ["perplexity", out.to_str().unwrap(), text.to_str().unwrap(), "--context", "64", "--chunks", "1"];
+    let args = [
+        "perplexity",
+        out.to_str().unwrap(),
+        "--text",
+        text.to_str().unwrap(),
+        "--context",
+        "64",
+        "--chunks",
+        "1",
+    ];
     ok(kquant(args));
 }
 
