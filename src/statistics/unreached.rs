@@ -70,10 +70,12 @@ impl Unreached {
 fn count(entry: &Entry, experts: usize) -> u64 {
     let unreached = match entry.counts.len() == experts {
         true => entry.counts.iter().filter(|&&tokens| tokens == 0.0).count(),
-        // The legacy form counts for all of them together: squares of what enters an expert are hardly all zero.
+        // The legacy form counts for all of them together, and has a mean square of 1 for whoever met no token.
         false => {
             let columns = (entry.sums.len() / experts).max(1);
-            entry.sums.chunks(columns).filter(|sums| sums.iter().all(|&sum| sum == 0.0)).count()
+            let one = entry.counts.first().copied().unwrap_or_default();
+            let all = |sums: &[f32], value: f32| sums.iter().all(|&sum| sum == value);
+            entry.sums.chunks(columns).filter(|sums| all(sums, 0.0) || all(sums, one)).count()
         }
     };
     unreached as u64
@@ -96,7 +98,8 @@ mod tests {
             sums: vec![1.0, 0.0, 2.0, 0.0],
             counts: vec![3.0, 0.0, 2.0, 0.0],
         };
-        let legacy = Entry { columns: 4, matrices: 1, counts: vec![5.0], ..some.clone() };
+        let sums = vec![1.0, 5.0, 2.0, 0.0];
+        let legacy = Entry { columns: 4, matrices: 1, counts: vec![5.0], sums };
         let all = Entry { counts: vec![1.0; 4], ..some.clone() };
         let matrix = matrix(&[
             ("blk.0.ffn_up_exps.weight", some.clone()),
