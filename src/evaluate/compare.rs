@@ -6,6 +6,12 @@ use super::{RowError, Side};
 /// Log-probabilities of a logits file at or below this are left out, as in llama-perplexity: its codes end there.
 const LOWEST_LOG_PROB: f32 = -16.0;
 
+/// How far below the best token's log-probability those of a logits file reach.
+const RANGE: f32 = 16.0;
+
+/// What rounding to 16 bits may add to the sum of a row's probabilities; a step of a code is 0.00025 of one.
+const TOTAL_MARGIN: f32 = 0.01;
+
 /// How two models predict one token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokenStats {
@@ -93,24 +99,46 @@ pub fn compare_rows(base: &[f32], row: &[f32], target: u32) -> Result<TokenStats
 /// and those at or below `exp(-16)` do not count.
 ///
 /// # Errors
-/// When the lengths differ, no logit belongs to `target`, or a row holds NaN or infinities.
+/// When the lengths differ, no logit belongs to `target`, a row holds NaN or infinities, or the base's probabilities do not
+/// add up to about 1.
 pub fn compare_log_probs(base: &[f32], row: &[f32], target: u32) -> Result<TokenStats, RowError> {
     check_lengths(base, row)?;
     let (log_prob, logit) = (at(base, target)?, at(row, target)?);
     let norm = Normalizer::of(row)?;
     let log_total = f64::from(norm.max) + norm.log_sum_exp;
     let (mut powers, mut terms) = ([0.0; BLOCK], [0.0; BLOCK]);
-    let mut kl = 0.0;
+    let (mut kl, mut total) = (0.0, 0.0);
     for (base, row) in base.chunks(BLOCK).zip(row.chunks(BLOCK)) {
         let probabilities = exponentials(base, 0.0, &mut powers);
+        total += sum(probabilities);
         for (((term, &p), &log_p), &r) in terms.iter_mut().zip(probabilities).zip(base).zip(row) {
             let distance = f64::from(log_p) - (f64::from(r) - log_total);
             *term = if log_p > LOWEST_LOG_PROB { f64::from(p) * distance } else { 0.0 };
         }
         kl += sum(terms.get(..base.len()).unwrap_or(&terms));
     }
-    let same_top = first(base, max(base)) == first(row, norm.max);
-    TokenStats { nll: norm.nll(logit), base_nll: -f64::from(log_prob), kl, same_top }.checked()
+    let top = first(base, max(base));
+    let same_top = top == first(row, norm.max);
+    let stats =
+        TokenStats { nll: norm.nll(logit), base_nll: -f64::from(log_prob), kl, same_top }.checked()?;
+    check_total(base, total, top)?;
+    Ok(stats)
+}
+
+/// The probabilities of a row of a logits file, which add up to `total`, do so to about 1. What lies beyond the range of
+/// the codes is recorded as its end, and so a little too likely.
+fn check_total(base: &[f32], total: f64, top: Option<usize>) -> Result<(), RowError> {
+    let lowest = base.iter().copied().fold(f32::INFINITY, f32::min);
+    let beyond = if max(base) - lowest < RANGE - TOTAL_MARGIN {
+        0.0
+    } else {
+        base.iter().filter(|&&log_prob| log_prob == lowest).count() as f64 * f64::from(lowest).exp()
+    };
+    let margin = f64::from(TOTAL_MARGIN);
+    if total >= 1.0 - margin && total - beyond <= 1.0 + margin {
+        return Ok(());
+    }
+    Err(RowError::Total { total: total.to_string(), top: top.unwrap_or_default() })
 }
 
 fn check_lengths(base: &[f32], row: &[f32]) -> Result<(), RowError> {
@@ -178,6 +206,25 @@ mod tests {
         assert!(compare_rows(&long, &later, 0).unwrap().same_top);
         later[5] = 1.0;
         assert!(!compare_rows(&long, &later, 0).unwrap().same_top);
+    }
+
+    #[test]
+    fn recorded_probabilities_add_up_to_one() {
+        let total = |base: &[f32]| match compare_log_probs(base, &vec![0.0; base.len()], 0) {
+            Ok(_) => None,
+            Err(RowError::Total { total, .. }) => Some(total.parse::<f64>().unwrap()),
+            other => panic!("{other:?}"),
+        };
+        let near = |base: &[f32], wanted: f64| total(base).is_some_and(|total| (total - wanted).abs() < 1e-6);
+        assert!(near(&[0.5f32.ln(); 3], 1.5) && near(&[0.25f32.ln(), 0.5f32.ln()], 0.75));
+        assert!(near(&[0.0, 0.0], 2.0) && near(&[-10.0; 4], 4.0 * (-10f64).exp()));
+        assert_eq!(total(&[0.5f32.ln() + 0.005; 2]), None);
+        // A large vocabulary whose unlikely tokens are all recorded as the last code: 1 + 2^18 exp(-16) = 1.0295.
+        let mut long = vec![-16.0; 1 << 18];
+        long[0] = 0.0;
+        assert_eq!(total(&long), None);
+        long[1..600].fill(-10.0);
+        assert!(total(&long).is_some());
     }
 
     #[test]

@@ -24,6 +24,17 @@ pub enum RowError {
         /// Logits per row.
         vocabulary: usize,
     },
+    /// A row of a logits file that holds no probabilities.
+    #[error(
+        "the recorded probabilities of all tokens add up to {total}, not to 1 (the likeliest token is {top}); the file is \
+         damaged: fetch it again"
+    )]
+    Total {
+        /// Their sum, as text.
+        total: String,
+        /// The likeliest token.
+        top: usize,
+    },
     /// Nothing follows from these numbers.
     #[error("the logits of {0} hold NaN or an infinity; look for non-finite numbers in its tensors")]
     NotFinite(Side),

@@ -65,6 +65,18 @@ pub enum EvaluateError {
         /// What is wrong.
         source: RowError,
     },
+    /// A row of a logits file.
+    #[error("{}: chunk {chunk}, position {position}", path.display())]
+    Recorded {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Number of the chunk, from 0.
+        chunk: usize,
+        /// Position in it.
+        position: usize,
+        /// What is wrong.
+        source: RowError,
+    },
     /// A logits file.
     #[error(transparent)]
     Logits(#[from] FormatError),
@@ -246,6 +258,18 @@ enum Against<'a> {
     File(&'a LogitsFile),
 }
 
+impl Against<'_> {
+    /// The error of a position, which names the logits file where that is at fault.
+    fn fault(&self, chunk: usize, position: usize, source: RowError) -> EvaluateError {
+        match (self, &source) {
+            (Self::File(file), RowError::Total { .. } | RowError::NotFinite(super::Side::Base)) => {
+                EvaluateError::Recorded { path: file.path().to_owned(), chunk, position, source }
+            }
+            _ => EvaluateError::Row { chunk, position, source },
+        }
+    }
+}
+
 /// The scored rows of one chunk.
 struct Rows<'a> {
     logits: &'a Logits,
@@ -284,7 +308,7 @@ impl Rows<'_> {
                         }
                     };
                     let position = scored.start + i;
-                    score.map_err(|source| EvaluateError::Row { chunk: self.chunk, position, source })
+                    score.map_err(|source| against.fault(self.chunk, position, source))
                 },
             )
             .collect();

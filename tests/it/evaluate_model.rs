@@ -159,6 +159,37 @@ fn recorded_logits_are_the_base_within_their_sixteen_bits() {
 }
 
 #[test]
+fn recorded_numbers_that_are_no_log_probabilities_are_refused() {
+    const ROW: usize = 8 + 2 * 2048;
+    let scratch = Scratch::new("perplexity-impossible");
+    let (folder, logits) = (data("tiny-llama"), scratch.path("base.logits"));
+    let name = logits.to_str().unwrap();
+    ok(perplexity(&folder, &["--save-logits", name]));
+    let good = fs::read(&logits).unwrap();
+    // Magic, three numbers, 20 chunks of 64 tokens.
+    let first = 20 + 4 * 20 * 64;
+    let likely = [0xff; ROW - 8];
+    for (at, bytes, fragments) in [
+        (
+            4,
+            f32::MIN.to_le_bytes().as_slice(),
+            ["base.logits at byte 5140: row 0 of chunk 0 gives its likeliest token, ", "-3402"],
+        ),
+        (4, &f32::MAX.to_le_bytes(), ["base.logits at byte 5140: row 0 of chunk 0 gives token ", "above 0"]),
+        (0, &1.0f32.to_le_bytes(), ["base.logits at byte 5140: row 0 of chunk 0 has scale 1", "65535"]),
+        (8, &likely, ["base.logits: chunk 0, position 32", "(the likeliest token is 0)"]),
+    ] {
+        let mut damaged = good.clone();
+        damaged[first + at..first + at + bytes.len()].copy_from_slice(bytes);
+        fs::write(&logits, damaged).unwrap();
+        let output = kquant(["perplexity", folder.to_str().unwrap(), "--base", name, "--quiet"]);
+        for fragment in fragments {
+            refused("impossible", &output, fragment, &scratch.path("nothing"));
+        }
+    }
+}
+
+#[test]
 fn the_report_goes_where_it_is_asked_to() {
     let scratch = Scratch::new("perplexity-report");
     let (folder, file) = (data("tiny-llama"), scratch.path("result.json"));

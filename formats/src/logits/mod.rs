@@ -27,6 +27,11 @@ const SCALES_BYTES: u64 = 8;
 /// The shortest context in which a position is scored.
 const MIN_CONTEXT: u64 = 3;
 
+/// Codes reach this far below the best token's log-probability.
+const RANGE: f32 = 16.0;
+/// The best token's code.
+const MAX_CODE: f32 = 65535.0;
+
 /// The three numbers that fix a file's size; each fits an i32.
 #[derive(Debug, Clone, Copy)]
 struct Layout {

@@ -1,9 +1,13 @@
+use std::cmp::Reverse;
 use std::path::Path;
 
-use super::{Layout, MAGIC, MIN_CONTEXT};
+use super::{Layout, MAGIC, MAX_CODE, MIN_CONTEXT, RANGE, SCALES_BYTES};
 use crate::cursor::{Cursor, Number};
 use crate::error::{DAMAGED, FormatError, Result};
 use crate::map::Mapped;
+
+/// What rounding to 16 bits, and of the numbers before, may add to a log-probability.
+const MARGIN: f32 = 0.01;
 
 /// A logits file, mapped: rows are read from the disk when they are asked for.
 #[derive(Debug)]
@@ -82,7 +86,8 @@ impl LogitsFile {
     /// The row of position `context / 2 + row` of a chunk.
     ///
     /// # Errors
-    /// When the file has no such row, or its scale and minimum cannot belong to log-probabilities.
+    /// When the file has no such row, or its scale, minimum or codes cannot belong to log-probabilities: these are at most
+    /// 0, reach no further than 16 below the best, and that of the best has the highest code.
     pub fn row(&self, chunk: usize, row: usize) -> Result<LogProbs<'_>> {
         if chunk >= self.chunks() || row >= self.rows_per_chunk() {
             return Err(FormatError::Invalid {
@@ -102,19 +107,57 @@ impl LogitsFile {
             Some((f32::first(scale)?, f32::first(min)?, rest.get(..2 * self.vocabulary())?))
         });
         let (scale, min, codes) = parts.ok_or_else(|| fault("is cut short".into()))?;
-        if !(scale.is_finite() && scale >= 0.0 && min.is_finite()) {
-            return Err(fault(format!("has scale {scale} and minimum {min}")));
+        let row = LogProbs { scale, min, codes };
+        let even = 2 * self.vocabulary().next_multiple_of(2);
+        let filler = bytes.get(SCALES_BYTES as usize..).and_then(|rest| rest.get(codes.len()..even));
+        if filler.is_none_or(|filler| filler.iter().any(|&byte| byte != 0)) {
+            return Err(fault("has another filler than 0 after its last code".into()));
         }
-        Ok(LogProbs { scale, min, codes })
+        match row.fault() {
+            Some(what) => Err(fault(what)),
+            None => Ok(row),
+        }
     }
 }
 
 impl LogProbs<'_> {
+    /// What of the row cannot be, if anything: which number, and of which token.
+    fn fault(&self) -> Option<String> {
+        let Self { scale, min, .. } = *self;
+        if !(scale.is_finite() && scale >= 0.0 && min.is_finite()) {
+            return Some(format!("has scale {scale} and minimum {min}"));
+        }
+        if scale * MAX_CODE > RANGE + MARGIN {
+            return Some(format!(
+                "has scale {scale}: its log-probabilities reach {} below the best, where the format ends at {RANGE}",
+                scale * MAX_CODE
+            ));
+        }
+        // The first of the highest.
+        let best = self.codes().zip(0..).max_by_key(|&(code, token): &(u16, u32)| (code, Reverse(token)));
+        let (code, token) = best?;
+        let log_prob = scale * f32::from(code) + min;
+        // No token is less likely than the likeliest of equally likely ones.
+        let least = -(self.codes.len() as f32 / 2.0).ln();
+        if log_prob > MARGIN {
+            return Some(format!("gives token {token} the log-probability {log_prob}, which is above 0"));
+        }
+        (log_prob < least - MARGIN).then(|| {
+            format!(
+                "gives its likeliest token, {token}, the log-probability {log_prob}, which is below that of equally \
+                 likely tokens, {least}"
+            )
+        })
+    }
+
+    fn codes(&self) -> impl Iterator<Item = u16> + use<'_> {
+        self.codes.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b))
+    }
+
     /// Replaces the content of `out` by the `[vocabulary]` log-probabilities, in f32 arithmetic as llama-perplexity's.
     pub fn decode_into(&self, out: &mut Vec<f32>) {
         out.clear();
-        let codes = self.codes.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b));
-        out.extend(codes.map(|code| self.scale * f32::from(code) + self.min));
+        out.extend(self.codes().map(|code| self.scale * f32::from(code) + self.min));
     }
 }
 

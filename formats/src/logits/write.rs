@@ -1,12 +1,9 @@
 use std::path::Path;
 
-use super::{HEADER_BYTES, Layout, MAGIC, MIN_CONTEXT};
+use super::{HEADER_BYTES, Layout, MAGIC, MAX_CODE, MIN_CONTEXT, RANGE};
 use crate::error::{FormatError, Result};
 use crate::partial::PartialFile;
 
-/// Codes reach this far below the best token's log-probability.
-const RANGE: f32 = 16.0;
-const MAX_CODE: f32 = 65535.0;
 /// 1.5 * 2^23: added to a number of at most 16 bits, it rounds it (ties to even) and leaves it in the lowest bits.
 const ROUND: f32 = 12_582_912.0;
 

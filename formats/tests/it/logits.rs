@@ -210,6 +210,37 @@ fn scales_that_are_no_numbers_are_refused_with_their_row() {
     }
 }
 
+#[test]
+fn numbers_that_are_no_log_probabilities_are_refused_with_their_row() {
+    let scratch = Scratch::new("logits-impossible");
+    let path = scratch.file();
+    write(&path);
+    let good = fs::read(&path).unwrap();
+    // The third row: scale, minimum, codes of tokens 0 to 2, filler.
+    let third = HEADER + 4 * TOKENS.len() + 2 * ROW;
+    let float = |value: f32| value.to_le_bytes().to_vec();
+    for (at, bytes, fragment) in [
+        (4, float(f32::MIN), "gives its likeliest token, 0, the log-probability -3"),
+        (4, float(f32::MAX), "gives token 0 the log-probability 3"),
+        (4, float(-15.9), "gives token 0 the log-probability 0.1"),
+        (4, float(-19.0), "gives its likeliest token, 0, the log-probability -3"),
+        (0, float(1e-3), "has scale 0.001: its log-probabilities reach 65.5"),
+        (0, float(f32::MAX), "has scale 340282350000000000000000000000000000000: "),
+        (0, float(0.0), "gives its likeliest token, 0, the log-probability -16.0"),
+        (8, vec![0; 6], "gives its likeliest token, 0, the log-probability -16.0"),
+        (14, vec![1], "has another filler than 0"),
+    ] {
+        let mut damaged = good.clone();
+        damaged[third + at..third + at + bytes.len()].copy_from_slice(&bytes);
+        fs::write(&path, &damaged).unwrap();
+        let file = LogitsFile::open(&path).unwrap();
+        assert!(file.row(0, 1).is_ok() && file.row(1, 1).is_ok());
+        let message = file.row(1, 0).unwrap_err().to_string();
+        let wanted = format!("base.logits at byte 100: row 0 of chunk 1 {fragment}");
+        assert!(message.contains(&wanted), "expected {wanted} in: {message}");
+    }
+}
+
 proptest! {
     #[test]
     fn codes_are_within_half_a_step(logits in prop::collection::vec(-20f32..20.0, 1..40)) {
