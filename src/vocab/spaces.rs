@@ -23,9 +23,11 @@ pub(super) fn prefixes_space(file: &Json, bpe: &Bpe) -> Result<bool, VocabError>
             _ => return Err(unsupported(file, "normalizer", step)),
         }
     }
+    // Asked once, as files may have many steps.
+    let spaced = bpe.vocab.keys().any(|text| text.chars().skip(1).any(|letter| letter == SPACE));
     for step in steps(file, "pre_tokenizer", "pretokenizers") {
         match kind(step) {
-            "Metaspace" if is_space(step.get("replacement")) && !separates_words(step, bpe) => {
+            "Metaspace" if is_space(step.get("replacement")) && !(spaced && splits(step)) => {
                 prefix |= prepends(step);
             }
             // Gemma's: a no-op, for no space is left to split at.
@@ -64,10 +66,9 @@ pub(super) fn is_space(text: Option<&Value>) -> bool {
     text.and_then(Value::as_str).is_some_and(|text| text.chars().eq([SPACE]))
 }
 
-/// Whether cutting at each `▁` keeps apart what SPM could join: only if a token has one after its first character.
-fn separates_words(metaspace: &Value, bpe: &Bpe) -> bool {
-    let split = metaspace.get("split").and_then(Value::as_bool).unwrap_or(true);
-    split && bpe.vocab.keys().any(|text| text.chars().skip(1).any(|letter| letter == SPACE))
+/// Whether it cuts at each `▁`. That keeps apart what SPM could join only if a token has one after its first character.
+fn splits(metaspace: &Value) -> bool {
+    metaspace.get("split").and_then(Value::as_bool).unwrap_or(true)
 }
 
 pub(super) fn prepends(metaspace: &Value) -> bool {

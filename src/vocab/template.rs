@@ -1,5 +1,6 @@
 //! Chat templates: one, or several by name.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,9 @@ use serde_json::Value;
 
 use super::error::VocabError;
 use super::files::{Files, read_json, read_text};
+
+/// Most names of chat templates.
+const MOST: usize = 1000;
 
 /// The chat templates of a model.
 #[derive(Debug, PartialEq)]
@@ -25,7 +29,7 @@ impl Templates {
         let default = read_text(&files.folder.join("chat_template.jinja"))?;
         let named = read_additional(&files.folder.join("additional_chat_templates"))?;
         if default.is_some() || !named.is_empty() {
-            return Ok(Self { default, named });
+            return Ok(Self { default, named }).and_then(|templates| templates.limited(&files.folder));
         }
         let configured = files.config("chat_template").filter(|value| !value.is_null());
         if let (Some(value), Some(file)) = (configured, &files.tokenizer_config) {
@@ -62,7 +66,17 @@ impl Templates {
                 ));
             }
         }
-        Ok(templates)
+        templates.limited(path)
+    }
+
+    /// Fails for more names than any model has: each is a key of its own.
+    fn limited(self, path: &Path) -> Result<Self, VocabError> {
+        let names: HashSet<&str> = self.named.iter().map(|(name, _)| name.as_str()).collect();
+        if names.len() > MOST {
+            let what = format!("{} chat templates, where {MOST} are the most that kquant takes", names.len());
+            return Err(VocabError::content(path, what));
+        }
+        Ok(self)
     }
 
     /// Sets `tokenizer.chat_template.NAME` for each name, the list of names, and the default.

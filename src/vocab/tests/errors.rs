@@ -149,6 +149,19 @@ fn malformed_added_tokens_in_other_files() {
 }
 
 #[test]
+fn more_chat_templates_than_any_model_has() {
+    let templates = |count: usize| -> Json {
+        let named = |at| json!({ "name": format!("t{at}"), "template": "x" });
+        json!({ "chat_template": (0..count).map(named).collect::<Vec<_>>() })
+    };
+    let folder =
+        |count| Folder::with_tokenizer("gpt2", &small()).json("tokenizer_config.json", &templates(count));
+    assert!(folder(1000).load().is_ok());
+    let wanted = "DIR/tokenizer_config.json: 1001 chat templates, where 1000 are the most that kquant takes";
+    assert_eq!(folder(1001).error(), wanted);
+}
+
+#[test]
 fn byte_fallback_without_all_bytes() {
     let model = Folder::empty("llama").bytes("tokenizer.model", &model(2, &["a", "b"])).error();
     let wanted = "a SentencePiece vocabulary with 0 of the 256 byte tokens (<0x00> to <0xFF>) is not supported; \
