@@ -11,6 +11,7 @@
 //! | `byte_letters` | how byte-level BPE writes bytes |
 //! | `special`, `named`, `post_processor`, `template` | ids of special tokens, which of them are added, chat templates |
 //! | `warnings` | what the keys cannot say |
+//! | `library` | what Hugging Face's library may be given |
 //! | `tokenizer` | text to token ids and back |
 //!
 //! Keys, types, values and order are those of llama.cpp's converter, except where it makes llama.cpp tokenize
@@ -22,6 +23,7 @@ mod byte_letters;
 mod charsmap;
 mod error;
 mod files;
+mod library;
 mod model;
 mod named;
 mod post_processor;

@@ -68,9 +68,12 @@ pub(super) fn find(file: &Json, ignore_merges: bool) -> Result<&'static str, Voc
     equal.retain(|definition| parsed.as_deref() == Some(definition.steps));
     let exact = equal.iter().find(|definition| definition.ignore_merges == ignore_merges);
     let found = exact.or(equal.first()).map(|definition| definition.name);
+    let definition = file.value.get("pre_tokenizer").unwrap_or(&Value::Null);
     match found.or_else(|| probes::find(file, ignore_merges)) {
         Some(name) => Ok(name),
-        None => Err(VocabError::UnknownPreTokenizer { path: file.path.clone(), definition: quote(file) }),
+        None => {
+            Err(VocabError::UnknownPreTokenizer { path: file.path.clone(), definition: quote(definition) })
+        }
     }
 }
 
@@ -117,10 +120,10 @@ fn escape_line_ends(regex: &str) -> String {
     regex.replace('\r', r"\r").replace('\n', r"\n")
 }
 
-/// The definition as JSON, cut to a readable length.
-fn quote(file: &Json) -> String {
+/// A definition as JSON, cut to a readable length.
+pub(super) fn quote(definition: &Value) -> String {
     const LENGTH: usize = 300;
-    let text = file.value.get("pre_tokenizer").unwrap_or(&Value::Null).to_string();
+    let text = definition.to_string();
     match text.char_indices().nth(LENGTH) {
         Some((end, _)) => format!("{}...", text.get(..end).unwrap_or(&text)),
         None => text,

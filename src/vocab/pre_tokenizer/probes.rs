@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _, PreTokenizerWrapper};
 
 use super::super::files::Json;
+use super::super::library;
 use super::super::spaces::{kind, steps};
 use super::table::DEFINITIONS;
 use super::{Definition, PreTokenizer};
@@ -43,6 +44,7 @@ fn library(file: &Json) -> Option<PreTokenizerWrapper> {
     if byte_level.any(|step| step.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(true)) {
         return None;
     }
+    library::check_pre_tokenizer(file).ok()?;
     serde_json::from_value(file.value.get("pre_tokenizer")?.clone()).ok()
 }
 

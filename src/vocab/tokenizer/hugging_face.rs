@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use kquant_formats::gguf::{Metadata, Value};
 use kquant_formats::{json, whole};
 use tokenizers::{AddedToken, Tokenizer as Library};
+use tokenizers::{AddedToken, DecoderWrapper, PostProcessorWrapper, Tokenizer as Library};
 
 use super::super::added::{self, Added};
 use super::super::files::{Files, Json};
@@ -13,7 +14,7 @@ use super::super::model::Bpe;
 use super::super::special::{ROLES, Special};
 use super::super::tokens::{Kind, Tokens};
 use super::super::{
-    Request, VocabError, bpe, config_rows, is_sentencepiece, pre_tokenizer, size_quirks, spaces, spm,
+    Request, VocabError, bpe, config_rows, is_sentencepiece, library, pre_tokenizer, size_quirks, spaces, spm,
 };
 use super::error::TokenizerError;
 use super::keys::{self, Model};
@@ -79,6 +80,7 @@ impl HuggingFace {
     /// Reads `file`; ids of `count` and above have no embedding.
     fn open(file: &Json, added: &[Added], count: usize) -> Result<Self, TokenizerError> {
         let failed = |error: tokenizers::Error| TokenizerError::library(&file.path, error);
+        library::check(file)?;
         let text = whole::read(&file.path, whole::LIST).map_err(VocabError::from)?;
         // The library knows neither byte order marks nor numbers that are not finite.
         let mut plain = Library::from_bytes(json::plain(&text)).map_err(failed)?;
@@ -104,6 +106,8 @@ impl HuggingFace {
                 return Err(TokenizerError::library(&file.path, what));
             }
         }
+        // They do nothing to ids here, but take definitions of their own.
+        plain.with_post_processor(None::<PostProcessorWrapper>).with_decoder(None::<DecoderWrapper>);
         plain.set_encode_special_tokens(true);
         Ok(Self { path: file.path.clone(), plain, special: OnceLock::new(), count })
     }

@@ -108,6 +108,33 @@ fn tokens_of_the_configuration_are_added() {
 }
 
 #[test]
+fn definitions_that_the_library_fails_at_are_refused() {
+    let precompiled = |charsmap: &str| json!({ "type": "Precompiled", "precompiled_charsmap": charsmap });
+    let longer = json!({ "type": "Replace", "pattern": { "String": "a" }, "content": "aaaaaaaaaa" });
+    for normalizer in [
+        precompiled("/////wAAAAAAAAAA"),
+        precompiled("BAAAAAD8/39hAA=="),
+        precompiled("AAAAAGEA"),
+        precompiled("BAAAAAAAAAD/AA=="),
+        json!({ "type": "Replace", "pattern": { "String": "" }, "content": "x" }),
+        json!({ "type": "Sequence", "normalizers": vec![longer; 12] }),
+    ] {
+        let mut tokenizer = byte_level();
+        tokenizer["normalizer"] = normalizer;
+        let folder = Folder::new("normalizer").json("tokenizer.json", &tokenizer);
+        let error = folder.open(None).expect_err("must be refused").to_string();
+        assert!(error.contains("tokenizer.json: normalizer "), "{error}");
+    }
+    let mut tokenizer = byte_level();
+    let byte_level = tokenizer["pre_tokenizer"].clone();
+    let fixed = json!({ "type": "FixedLength", "length": 0 });
+    tokenizer["pre_tokenizer"] = json!({ "type": "Sequence", "pretokenizers": [fixed, byte_level] });
+    let folder = Folder::new("pre-tokenizer").json("tokenizer.json", &tokenizer);
+    let error = folder.open(None).expect_err("must be refused").to_string();
+    assert!(error.contains("tokenizer.json: pre_tokenizer "), "{error}");
+}
+
+#[test]
 fn what_the_library_refuses_names_the_file() {
     let mut tokenizer = byte_level();
     tokenizer["decoder"] = json!({ "type": "Nonsense" });
