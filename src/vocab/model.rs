@@ -32,6 +32,7 @@ impl Bpe {
             return Err(VocabError::content(&file.path, "has no \"model\""));
         };
         check_kind(file, model)?;
+        dropout(file)?;
         let flag = |key| model.get(key).and_then(Value::as_bool).unwrap_or(false);
         let bpe = Self {
             vocab: read_vocab(file, model)?,
@@ -88,6 +89,23 @@ fn check_kind(file: &Json, model: &Value) -> Result<(), VocabError> {
         }
     }
     Ok(())
+}
+
+/// The probability with which training skips merges, where there is one. A text has one tokenization, so it is not for
+/// us; Hugging Face's library would skip merges in use, too.
+///
+/// # Errors
+/// When it is no probability.
+pub(super) fn dropout(file: &Json) -> Result<Option<f64>, VocabError> {
+    let dropout = file.value.get("model").and_then(|model| model.get("dropout"));
+    let Some(dropout) = dropout.filter(|value| !value.is_null()) else { return Ok(None) };
+    match dropout.as_f64().filter(|share| (0.0..=1.0).contains(share)) {
+        Some(share) => Ok(Some(share).filter(|&share| share > 0.0)),
+        None => {
+            let what = format!("model.dropout is {dropout}, which is no probability from 0 to 1");
+            Err(VocabError::content(&file.path, what))
+        }
+    }
 }
 
 fn read_vocab(file: &Json, model: &Value) -> Result<HashMap<String, u64>, VocabError> {

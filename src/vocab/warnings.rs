@@ -4,6 +4,7 @@ use kquant_formats::gguf::{Array, Metadata, Value as Kv};
 use serde_json::Value;
 
 use super::files::{Files, Json};
+use super::model;
 use super::spaces::{kind, steps};
 use super::tokens::Kind;
 
@@ -15,19 +16,19 @@ const SHOWN: usize = 5;
 
 /// Compares the files with the keys made of them.
 pub(super) fn of(files: &Files, keys: &Metadata) -> Vec<String> {
-    let mut out = Vec::new();
-    let model = keys.get("tokenizer.ggml.model").and_then(Kv::as_str);
+    let mut out = random(files);
+    let kind_of_model = keys.get("tokenizer.ggml.model").and_then(Kv::as_str);
     let types = keys.get("tokenizer.ggml.token_type");
     let has_bytes =
         matches!(types, Some(Kv::Array(Array::I32(types))) if types.contains(&(Kind::Byte as i32)));
-    if model == Some("t5") && has_bytes {
+    if kind_of_model == Some("t5") && has_bytes {
         out.push(
             "the tokenizer writes what has no token in bytes; llama.cpp's Unigram tokenizer makes unknown tokens of it"
                 .to_owned(),
         );
     }
     let Some(file) = &files.tokenizer else { return out };
-    if model == Some("gpt2") {
+    if kind_of_model == Some("gpt2") {
         let left_out = steps(file, "normalizer", "normalizers");
         let left_out = left_out.into_iter().filter(|step| !is_harmless(kind(step)));
         out.extend(left_out.map(|step| {
@@ -36,6 +37,18 @@ pub(super) fn of(files: &Files, keys: &Metadata) -> Vec<String> {
     }
     out.extend(flags(file));
     out
+}
+
+/// Settings that make tokenizing random, for training.
+fn random(files: &Files) -> Vec<String> {
+    let dropout = files.tokenizer.as_ref().and_then(|file| model::dropout(file).ok()?);
+    let sampling = files.config("sp_model_kwargs").and_then(|kwargs| kwargs.get("enable_sampling"));
+    let sampling = sampling.filter(|value| value.as_bool() == Some(true));
+    let left_out = "which makes token ids random for training; it is left out";
+    let dropout = dropout.map(|share| format!("model.dropout of tokenizer.json is {share}, {left_out}"));
+    let sampling =
+        sampling.map(|_| format!("sp_model_kwargs of tokenizer_config.json has enable_sampling, {left_out}"));
+    dropout.into_iter().chain(sampling).collect()
 }
 
 /// Whether a normalizer changes no text as it is usually written, or has a key.

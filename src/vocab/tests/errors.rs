@@ -149,6 +149,15 @@ fn malformed_added_tokens_in_other_files() {
 }
 
 #[test]
+fn dropout_is_a_probability() {
+    for dropout in [json!(1.5), json!(-0.1), json!("0.5"), json!(true)] {
+        let error = broken(|t| t["model"]["dropout"] = dropout.clone());
+        let wanted = format!("model.dropout is {dropout}, which is no probability from 0 to 1");
+        assert_eq!(error, format!("DIR/tokenizer.json: {wanted}"));
+    }
+}
+
+#[test]
 fn more_chat_templates_than_any_model_has() {
     let templates = |count: usize| -> Json {
         let named = |at| json!({ "name": format!("t{at}"), "template": "x" });

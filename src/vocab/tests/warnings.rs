@@ -49,3 +49,17 @@ fn bytes_of_a_unigram_vocabulary() {
     let folder = Folder::empty("llama").copy(&data("tokenizers/unigram"), "tokenizer.model");
     assert!(folder.loaded().unwrap().warnings.is_empty());
 }
+
+#[test]
+fn settings_that_make_tokens_random_are_left_out() {
+    let said = warnings(|t| t["model"]["dropout"] = json!(0.5));
+    let left_out = "which makes token ids random for training; it is left out";
+    assert_eq!(said, [format!("model.dropout of tokenizer.json is 0.5, {left_out}")]);
+    for none in [json!(null), json!(0), json!(0.0)] {
+        assert!(warnings(|t| t["model"]["dropout"] = none.clone()).is_empty());
+    }
+    let config = json!({ "sp_model_kwargs": { "enable_sampling": true, "alpha": 0.1 } });
+    let folder = Folder::empty("llama").copy(&data("tiny-llama"), "tokenizer.model");
+    let said = folder.json("tokenizer_config.json", &config).loaded().unwrap().warnings;
+    assert_eq!(said, [format!("sp_model_kwargs of tokenizer_config.json has enable_sampling, {left_out}")]);
+}

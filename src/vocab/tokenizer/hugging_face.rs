@@ -7,6 +7,7 @@ use kquant_formats::gguf::{Metadata, Value};
 use kquant_formats::{json, whole};
 use tokenizers::{AddedToken, Tokenizer as Library};
 use tokenizers::{AddedToken, DecoderWrapper, PostProcessorWrapper, Tokenizer as Library};
+use tokenizers::{AddedToken, DecoderWrapper, ModelWrapper, PostProcessorWrapper, Tokenizer as Library};
 
 use super::super::added::{self, Added};
 use super::super::files::{Files, Json};
@@ -86,6 +87,13 @@ impl HuggingFace {
         let mut plain = Library::from_bytes(json::plain(&text)).map_err(failed)?;
         // Leftovers of training or serving would cut the text short or fill it up.
         plain.with_truncation(None).map_err(failed)?.with_padding(None);
+        if let ModelWrapper::BPE(model) = plain.get_model()
+            && model.dropout.is_some()
+        {
+            let mut certain = model.clone();
+            certain.dropout = None;
+            plain.with_model(certain);
+        }
         let known = plain.get_added_tokens_decoder();
         let token = |token: &Added| {
             let control = token.kind() == Kind::Control;

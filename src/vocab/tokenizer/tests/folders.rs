@@ -108,6 +108,21 @@ fn tokens_of_the_configuration_are_added() {
 }
 
 #[test]
+fn dropout_drops_nothing() {
+    let text = "The whale swam over the water and the sea";
+    let wanted = from_folder("archs/gpt2", "gpt2").encode(text, false).unwrap();
+    for dropout in [0.5, 1.0] {
+        let mut tokenizer = byte_level();
+        tokenizer["model"]["dropout"] = json!(dropout);
+        let folder = Folder::new("dropout").json("tokenizer.json", &tokenizer);
+        let tokenizer = folder.open(None).unwrap();
+        for special in [false, true] {
+            assert!((0..8).all(|_| tokenizer.encode(text, special).unwrap() == wanted));
+        }
+    }
+}
+
+#[test]
 fn definitions_that_the_library_fails_at_are_refused() {
     let precompiled = |charsmap: &str| json!({ "type": "Precompiled", "precompiled_charsmap": charsmap });
     let longer = json!({ "type": "Replace", "pattern": { "String": "a" }, "content": "aaaaaaaaaa" });
