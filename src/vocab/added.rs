@@ -6,7 +6,14 @@ use serde_json::Value;
 
 use super::error::VocabError;
 use super::files::{Files, Json};
-use super::tokens::Kind;
+use super::tokens::{Kind, token_id};
+
+/// The file of the fast tokenizer.
+pub(super) const TOKENIZER: &str = "tokenizer.json";
+/// The file of roles and added tokens.
+pub(super) const CONFIG: &str = "tokenizer_config.json";
+/// The file in which old tokenizers keep added tokens.
+pub(super) const PLAIN: &str = "added_tokens.json";
 
 /// One added token.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,15 +24,19 @@ pub(super) struct Added {
     pub(super) special: bool,
     /// Whether it is looked for in normalised text.
     pub(super) normalized: bool,
+    /// Name of the file that adds it.
+    pub(super) source: &'static str,
 }
 
 impl Added {
     /// Control or user-defined.
     pub(super) fn kind(&self) -> Kind {
-        if self.special || looks_special(&self.content) { Kind::Control } else { Kind::UserDefined }
+        // The converter takes the plain map's word as it is.
+        let by_looks = self.source != PLAIN && looks_special(&self.content);
+        if self.special || by_looks { Kind::Control } else { Kind::UserDefined }
     }
 
-    fn parse(id: u64, entry: &Value, file: &Json) -> Result<Self, VocabError> {
+    fn parse(id: u64, entry: &Value, file: &Json, source: &'static str) -> Result<Self, VocabError> {
         let Some(content) = entry.get("content").and_then(Value::as_str) else {
             return Err(VocabError::content(&file.path, format!("added token {id} has no text \"content\"")));
         };
@@ -33,7 +44,7 @@ impl Added {
         let special = flag("special").unwrap_or(false);
         // Hugging Face's default: special tokens are matched as they are written.
         let normalized = flag("normalized").unwrap_or(!special);
-        Ok(Self { id, content: content.to_owned(), special, normalized })
+        Ok(Self { id, content: content.to_owned(), special, normalized, source })
     }
 }
 
@@ -47,65 +58,156 @@ pub(super) fn looks_special(text: &str) -> bool {
         || between("<unused", ">")
 }
 
+/// Added tokens of several files, each text and each id once.
+#[derive(Default)]
+struct Collected {
+    tokens: Vec<Added>,
+    /// Position in `tokens`.
+    by_text: HashMap<String, usize>,
+    /// Position in `tokens`.
+    by_id: HashMap<u64, usize>,
+}
+
+impl Collected {
+    /// The token, if any, that shares the text or the id of `token`.
+    fn rival(&self, token: &Added) -> Option<&Added> {
+        let at = self.by_text.get(&token.content).or_else(|| self.by_id.get(&token.id))?;
+        self.tokens.get(*at)
+    }
+
+    /// Adds a token unless it is there: what the first file says of it stands. Half of a token that is there, its text
+    /// with another id or its id with another text, is a contradiction.
+    fn add(&mut self, token: Added, files: &Files) -> Result<(), VocabError> {
+        let Some(rival) = self.rival(&token) else {
+            self.by_text.insert(token.content.clone(), self.tokens.len());
+            self.by_id.insert(token.id, self.tokens.len());
+            self.tokens.push(token);
+            return Ok(());
+        };
+        if rival.id == token.id && rival.content == token.content {
+            return Ok(());
+        }
+        let in_which = |token: &Added| format!("in {}", files.folder.join(token.source).display());
+        let (first, second) = match rival.source == token.source {
+            true => (String::new(), String::new()),
+            false => (format!(" {}", in_which(rival)), format!(" {}", in_which(&token))),
+        };
+        let what = if rival.content == token.content {
+            format!(
+                "added token {:?} has two ids, {}{first} and {}{second}; llama.cpp allows one",
+                token.content, rival.id, token.id
+            )
+        } else {
+            format!(
+                "id {} belongs to the added token {:?}{first} and to {:?}{second}",
+                token.id, rival.content, token.content
+            )
+        };
+        Err(VocabError::content(&files.folder.join(token.source), what))
+    }
+}
+
 /// Every token that Hugging Face takes out of the text before BPE: those of `tokenizer.json`, those that
-/// `tokenizer_config.json` adds, and vocabulary entries that have a role such as `bos_token`.
+/// `tokenizer_config.json` or `added_tokens.json` add, and vocabulary entries that have a role such as `bos_token`.
 pub(super) fn collect(
     file: &Json,
     vocab: &HashMap<String, u64>,
     files: &Files,
 ) -> Result<Vec<Added>, VocabError> {
-    let mut added = from_tokenizer(file)?;
-    for token in from_config(files)? {
-        if added.iter().all(|known| known.content != token.content) {
-            added.push(token);
-        }
+    let mut added = Collected::default();
+    for token in from_tokenizer(file)?.into_iter().chain(from_config(files)?) {
+        added.add(token, files)?;
     }
+    add_plain(&mut added, files)?;
     for content in with_role(files) {
         if let Some(&id) = vocab.get(content)
-            && added.iter().all(|known| known.content != content)
+            && !added.by_text.contains_key(content)
         {
-            added.push(Added { id, content: content.to_owned(), special: true, normalized: false });
+            let content = content.to_owned();
+            added.add(Added { id, content, special: true, normalized: false, source: CONFIG }, files)?;
         }
     }
-    Ok(added)
+    Ok(added.tokens)
+}
+
+/// The tokens added to a `tokenizer.model`. `tokenizer_config.json` has the first word on what they are, as for the
+/// converter; `tokenizer.json` fills in what it leaves out, and then `added_tokens.json`.
+pub(super) fn beside_model(files: &Files) -> Result<Vec<Added>, VocabError> {
+    let mut added = Collected::default();
+    for token in from_config(files)? {
+        added.add(token, files)?;
+    }
+    for token in files.tokenizer.as_ref().map(from_tokenizer).transpose()?.into_iter().flatten() {
+        added.add(token, files)?;
+    }
+    add_plain(&mut added, files)?;
+    Ok(added.tokens)
+}
+
+/// Adds what `added_tokens.json` has. Hugging Face passes over that file where the configuration lists added tokens, so
+/// what contradicts the list is left out.
+fn add_plain(added: &mut Collected, files: &Files) -> Result<(), VocabError> {
+    let replaced = files.config("added_tokens_decoder").is_some();
+    for token in from_plain(files)? {
+        if !replaced || added.rival(&token).is_none() {
+            added.add(token, files)?;
+        }
+    }
+    Ok(())
 }
 
 /// `added_tokens` of `tokenizer.json`.
 fn from_tokenizer(file: &Json) -> Result<Vec<Added>, VocabError> {
     let entries = file.value.get("added_tokens").and_then(Value::as_array).into_iter().flatten();
     let with_id = |entry: &Value| {
-        let Some(id) = entry.get("id").and_then(Value::as_u64) else {
+        let Some(id) = entry.get("id") else {
             return Err(VocabError::content(&file.path, format!("added token without an id: {entry}")));
         };
-        Added::parse(id, entry, file)
+        let id = token_id(id).map_err(|what| {
+            VocabError::content(&file.path, format!("added token {}: {what}", content_of(entry)))
+        })?;
+        Added::parse(id, entry, file, TOKENIZER)
     };
     entries.map(with_id).collect()
 }
 
+/// The text of an entry, for an error.
+fn content_of(entry: &Value) -> &Value {
+    entry.get("content").unwrap_or(entry)
+}
+
 /// `added_tokens_decoder` of `tokenizer_config.json`.
-pub(super) fn from_config(files: &Files) -> Result<Vec<Added>, VocabError> {
+fn from_config(files: &Files) -> Result<Vec<Added>, VocabError> {
     let Some(file) = &files.tokenizer_config else { return Ok(Vec::new()) };
     let entries = files.config("added_tokens_decoder").and_then(Value::as_object).into_iter().flatten();
     let with_id = |(key, entry): (&String, &Value)| {
-        let Ok(id) = key.parse() else {
-            return Err(VocabError::content(
-                &file.path,
-                format!("added_tokens_decoder: {key:?} is no token id"),
-            ));
-        };
-        Added::parse(id, entry, file)
+        let number = key.parse::<u64>().ok().filter(|_| key.bytes().all(|digit| digit.is_ascii_digit()));
+        let id = number.map_or_else(|| Value::from(key.as_str()), Value::from);
+        let id = token_id(&id)
+            .map_err(|what| VocabError::content(&file.path, format!("added_tokens_decoder: {what}")))?;
+        Added::parse(id, entry, file, CONFIG)
     };
     entries.map(with_id).collect()
 }
 
 /// `added_tokens.json`: a plain map of text to id, as slow tokenizers leave it.
-pub(super) fn from_plain(files: &Files) -> Result<Vec<(String, u64)>, VocabError> {
+fn from_plain(files: &Files) -> Result<Vec<Added>, VocabError> {
     let Some(file) = &files.added_tokens else { return Ok(Vec::new()) };
-    let with_id = |(text, id): (&String, &Value)| match id.as_u64() {
-        Some(id) => Ok((text.clone(), id)),
-        None => Err(VocabError::content(&file.path, format!("{text:?}: {id} is no token id"))),
+    let with_id = |(text, id): (&String, &Value)| {
+        let id = token_id(id).map_err(|what| VocabError::content(&file.path, format!("{text:?}: {what}")))?;
+        Ok(Added { id, content: text.clone(), special: false, normalized: true, source: PLAIN })
     };
     file.value.as_object().into_iter().flatten().map(with_id).collect()
+}
+
+/// Every added token that a file of the folder lists, repeated ones included, in the order of the files. Those of
+/// malformed files are left out: reading them for the vocabulary has failed before.
+pub(super) fn all(files: &Files) -> Vec<Added> {
+    let tokenizer = files.tokenizer.as_ref().map(from_tokenizer);
+    [tokenizer.unwrap_or(Ok(Vec::new())), from_config(files), from_plain(files)]
+        .into_iter()
+        .flat_map(Result::unwrap_or_default)
+        .collect()
 }
 
 /// The texts that `tokenizer_config.json` gives a role: `bos_token` and its kin.

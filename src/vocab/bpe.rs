@@ -9,9 +9,10 @@ use super::files::{Files, Json};
 use super::model::{Bpe, Merge};
 use super::pre_tokenizer;
 use super::spaces::{kind, steps};
+use super::spm::row_count;
 use super::tokens::{Kind, Token, Tokens};
 
-/// Sets model, pre-tokenizer, tokens, types and merges; returns the number of tokens.
+/// Sets model, pre-tokenizer, tokens, types and merges.
 pub(super) fn load(
     file: &Json,
     bpe: &Bpe,
@@ -19,20 +20,19 @@ pub(super) fn load(
     rows: Option<u64>,
     pre: Option<&str>,
     out: &mut Metadata,
-) -> Result<u64, VocabError> {
+) -> Result<(), VocabError> {
     let pre = match pre {
         Some(name) => name,
         None => pre_tokenizer::find(file, bpe.ignore_merges)?,
     };
     let added = added::collect(file, &bpe.vocab, files)?;
     let tokens = place(file, bpe, &added, rows)?;
-    let count = tokens.len();
     out.set("tokenizer.ggml.model", Value::from("gpt2"));
     out.set("tokenizer.ggml.pre", Value::from(pre));
     tokens.write(false, out);
     let merges = bpe.merges.iter().map(merge_line).collect();
     out.set("tokenizer.ggml.merges", Value::Array(Array::String(merges)));
-    Ok(count)
+    Ok(())
 }
 
 /// Puts vocabulary and added tokens at their ids; ids in between stay unused.
@@ -42,11 +42,7 @@ pub(super) fn place(
     added: &[Added],
     rows: Option<u64>,
 ) -> Result<Tokens, VocabError> {
-    let end = added.iter().map(|token| token.id.saturating_add(1)).max().unwrap_or(0).max(bpe.end());
-    let rows = rows.unwrap_or(end);
-    if end > rows {
-        return Err(VocabError::TooManyTokens { path: file.path.clone(), tokens: end, rows });
-    }
+    let rows = row_count(bpe.end(), added, rows, &file.path)?;
     let mut tokens = Tokens::unused(rows, 0.0, &file.path)?;
     for (id, text) in bpe.by_id() {
         tokens.put(id, Token { text: text.to_owned(), score: 0.0, kind: Kind::Normal });

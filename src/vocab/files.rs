@@ -35,6 +35,11 @@ impl Files {
         })
     }
 
+    /// The path of `tokenizer.model`, if there is one.
+    pub(super) fn model(&self) -> Option<PathBuf> {
+        Some(self.folder.join("tokenizer.model")).filter(|path| path.is_file())
+    }
+
     /// Whether `tokenizer_config.json` says anything.
     pub(super) fn is_configured(&self) -> bool {
         let object = self.tokenizer_config.as_ref().and_then(|file| file.value.as_object());

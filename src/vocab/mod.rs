@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `files` | reads the folder's JSON files |
 //! | `model`, `added`, `tokens` | the BPE model, the tokens added to it, the list of both by id |
+//! | `beside` | other files beside `tokenizer.model` |
 //! | `spm`, `spaces` | SentencePiece BPE with byte fallback (`llama`), from `tokenizer.model` or `tokenizer.json` |
 //! | `bpe` | byte-level BPE (`gpt2`) |
 //! | `pre_tokenizer` | how byte-level BPE cuts a text into words, and llama.cpp's name for it |
@@ -18,6 +19,7 @@
 //! otherwise than Hugging Face does; such places say so.
 
 mod added;
+mod beside;
 mod bpe;
 mod byte_letters;
 mod charsmap;
@@ -92,7 +94,8 @@ pub fn load(request: &Request) -> Result<Loaded, VocabError> {
         out.set(spm::ADD_SPACE_PREFIX, Value::Bool(prefix));
     }
     let rows = request.vocab_size.or_else(|| config_rows(request.config));
-    let count = load_tokens(request, &files, rows, &mut out)?;
+    load_tokens(request, &files, rows, &mut out)?;
+    let count = special::texts(&out).len() as u64;
     Special::read(&files, request.config, special::ROLES, count).write(&mut out);
     if out.get("tokenizer.ggml.model").and_then(Value::as_str) == Some("t5") {
         unigram::write_added(&files, &mut out);
@@ -117,14 +120,14 @@ fn config_rows(config: &serde_json::Value) -> Option<u64> {
     part(config).or_else(|| part(config.get("text_config")?))
 }
 
-/// Sets model, tokens and what belongs to them; returns their number. `tokenizer.model` is preferred, as it has the
+/// Sets model, tokens and what belongs to them. `tokenizer.model` is preferred, as it has the
 /// scores; GPT-2's are always byte-level.
 fn load_tokens(
     request: &Request,
     files: &Files,
     rows: Option<u64>,
     out: &mut Metadata,
-) -> Result<u64, VocabError> {
+) -> Result<(), VocabError> {
     let byte_level_only = is_byte_level_only(request);
     let path = files.folder.join("tokenizer.model");
     if !byte_level_only && path.exists() {

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::error::VocabError;
 use super::files::Json;
+use super::tokens::token_id;
 
 /// A merge: two pieces that become their concatenation.
 pub(super) type Merge = (String, String);
@@ -115,12 +116,8 @@ fn read_vocab(file: &Json, model: &Value) -> Result<HashMap<String, u64>, VocabE
     let mut owner = HashMap::with_capacity(entries.len());
     let mut vocab = HashMap::with_capacity(entries.len());
     for (text, id) in entries {
-        let Some(id) = id.as_u64() else {
-            return Err(VocabError::content(
-                &file.path,
-                format!("model.vocab[{text:?}]: {id} is no token id"),
-            ));
-        };
+        let id = token_id(id)
+            .map_err(|what| VocabError::content(&file.path, format!("model.vocab[{text:?}]: {what}")))?;
         if let Some(first) = owner.insert(id, text) {
             let what = format!("model.vocab gives id {id} to both {first:?} and {text:?}");
             return Err(VocabError::content(&file.path, what));

@@ -3,7 +3,7 @@
 //! Follows gguf-py's `SpecialVocab`, its order of keys included: `tokenizer_config.json` names the tokens,
 //! `tokenizer.json` gives them ids, `config.json` fills in what is left.
 
-use kquant_formats::gguf::{Metadata, Value as Kv};
+use kquant_formats::gguf::{Array, Metadata, Value as Kv};
 use serde_json::Value;
 
 use super::added;
@@ -29,6 +29,14 @@ pub(super) const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
 pub(super) struct Special {
     ids: Vec<(&'static str, u32)>,
     add: Vec<(&'static str, bool)>,
+}
+
+/// The texts of all tokens, by id; none before they are known.
+pub(super) fn texts(keys: &Metadata) -> &[String] {
+    match keys.get("tokenizer.ggml.tokens") {
+        Some(Kv::Array(Array::String(texts))) => texts,
+        _ => &[],
+    }
 }
 
 impl Special {

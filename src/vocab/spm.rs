@@ -7,6 +7,7 @@ use kquant_formats::gguf::{Metadata, Value};
 use kquant_formats::sentencepiece::{Piece, PieceKind, SentencePiece};
 
 use super::added::{self, Added};
+use super::beside;
 use super::error::VocabError;
 use super::files::{Files, Json};
 use super::model::Bpe;
@@ -21,17 +22,14 @@ const UNUSED_SCORE: f32 = -10000.0;
 /// The converter's score of an added token.
 pub(super) const ADDED_SCORE: f32 = -1000.0;
 
-/// Sets the keys from a parsed `tokenizer.model`; returns the number of tokens.
-///
-/// Added tokens beyond the embedding are left out, as the converter does: many fine-tunes name a padding token that
-/// they gave no row.
+/// Sets the keys from a parsed `tokenizer.model`.
 pub(super) fn load_model(
     path: &Path,
     model: &SentencePiece,
     files: &Files,
     rows: Option<u64>,
     out: &mut Metadata,
-) -> Result<u64, VocabError> {
+) -> Result<(), VocabError> {
     let tokens = model_tokens(path, model, files, rows)?;
     write(tokens, model.add_dummy_prefix, path, out)
 }
@@ -47,23 +45,18 @@ pub(super) fn model_tokens(
         let what = "a SentencePiece model whose spaces are not \u{2581} at the start of a word";
         return Err(VocabError::unsupported(path, what, "llama.cpp has no key that says so"));
     }
+    let added = added::beside_model(files)?;
     let end = model.pieces.len() as u64;
-    let mut tokens = unused(end, rows, path)?;
+    let mut tokens = unused(end, &added, rows, path)?;
     for (id, piece) in (0..).zip(&model.pieces) {
         let kind = kind_of(piece);
         tokens.put(id, Token { text: kind.respell(piece.text.clone()), score: piece.score, kind });
     }
-    for (content, id) in added::from_plain(files)? {
-        tokens.put(id, Token { text: content, score: ADDED_SCORE, kind: Kind::UserDefined });
-    }
-    for token in added::from_config(files)? {
-        let kind = token.kind();
-        tokens.put(token.id, Token { text: kind.respell(token.content), score: ADDED_SCORE, kind });
-    }
+    beside::add(path, model, files, &added, &mut tokens)?;
     Ok(tokens)
 }
 
-/// Sets the keys from `tokenizer.json` alone; returns the number of tokens.
+/// Sets the keys from `tokenizer.json` alone.
 ///
 /// Scores come from the merges, because llama.cpp's SPM tokenizer joins the neighbours whose union scores highest
 /// where Hugging Face applies the merge of lowest rank. (The converter writes -1000 for every token here, which makes
@@ -74,7 +67,7 @@ pub(super) fn load_json(
     files: &Files,
     rows: Option<u64>,
     out: &mut Metadata,
-) -> Result<u64, VocabError> {
+) -> Result<(), VocabError> {
     let prefix = spaces::prefixes_space(file, bpe)?;
     let added = added::collect(file, &bpe.vocab, files)?;
     write(place(file, bpe, &added, rows)?, prefix, &file.path, out)
@@ -87,7 +80,7 @@ pub(super) fn place(
     added: &[Added],
     rows: Option<u64>,
 ) -> Result<Tokens, VocabError> {
-    let mut tokens = unused(bpe.end(), rows, &file.path)?;
+    let mut tokens = unused(bpe.end(), added, rows, &file.path)?;
     put_vocabulary(bpe, added, &mut tokens);
     for token in added {
         tokens.check_free(token, &bpe.vocab, &file.path)?;
@@ -118,13 +111,37 @@ fn put_vocabulary(bpe: &Bpe, added: &[Added], tokens: &mut Tokens) {
     }
 }
 
-/// As many unused rows as the embedding has, or as the vocabulary needs.
-pub(super) fn unused(end: u64, rows: Option<u64>, path: &Path) -> Result<Tokens, VocabError> {
-    let rows = rows.unwrap_or(end);
+/// As many unused rows as the embedding has, or, where that is not known, as the vocabulary of `end` ids and the tokens
+/// added to it need.
+///
+/// Added tokens beyond the embedding are left out, with a warning, as the converter does: many fine-tunes name a padding
+/// token that they gave no row.
+pub(super) fn unused(
+    end: u64,
+    added: &[Added],
+    rows: Option<u64>,
+    path: &Path,
+) -> Result<Tokens, VocabError> {
+    Tokens::unused(row_count(end, added, rows, path)?, UNUSED_SCORE, path)
+}
+
+/// The rows of the embedding, or what the tokens need where that is not known.
+///
+/// # Errors
+/// When the vocabulary of `end` ids has no place in them.
+pub(super) fn row_count(
+    end: u64,
+    added: &[Added],
+    rows: Option<u64>,
+    path: &Path,
+) -> Result<u64, VocabError> {
+    let Some(rows) = rows else {
+        return Ok(added.iter().map(|token| token.id + 1).max().unwrap_or(0).max(end));
+    };
     if end > rows {
         return Err(VocabError::TooManyTokens { path: path.to_owned(), tokens: end, rows });
     }
-    Tokens::unused(rows, UNUSED_SCORE, path)
+    Ok(rows)
 }
 
 /// The order in which merges first make each token.
@@ -137,7 +154,7 @@ fn rank_of_tokens(bpe: &Bpe) -> HashMap<String, usize> {
     ranks
 }
 
-fn write(tokens: Tokens, prefix: bool, path: &Path, out: &mut Metadata) -> Result<u64, VocabError> {
+fn write(tokens: Tokens, prefix: bool, path: &Path, out: &mut Metadata) -> Result<(), VocabError> {
     tokens.check_unique(path)?;
     tokens.check_bytes(path)?;
     // llama.cpp's default is true. The converter leaves the key to `tokenizer_config.json`; a model that wants no
@@ -145,11 +162,10 @@ fn write(tokens: Tokens, prefix: bool, path: &Path, out: &mut Metadata) -> Resul
     if !prefix && out.get(ADD_SPACE_PREFIX).is_none() {
         out.set(ADD_SPACE_PREFIX, Value::Bool(false));
     }
-    let count = tokens.len();
     out.set("tokenizer.ggml.model", Value::from("llama"));
     out.set("tokenizer.ggml.pre", Value::from("default"));
     tokens.write(true, out);
-    Ok(count)
+    Ok(())
 }
 
 /// The converter takes user-defined pieces for normal ones, which llama.cpp finds only where it can merge them from

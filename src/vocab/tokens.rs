@@ -46,6 +46,17 @@ pub(super) struct Token {
     pub(super) kind: Kind,
 }
 
+/// A token's id as JSON has it.
+///
+/// # Errors
+/// What is wrong with it: it is no whole number, negative, or beyond every vocabulary.
+pub(super) fn token_id(id: &serde_json::Value) -> Result<u64, String> {
+    match id.as_u64() {
+        Some(id) if id < LIMIT => Ok(id),
+        _ => Err(format!("{id} is no token id, which is a whole number from 0 to {}", LIMIT - 1)),
+    }
+}
+
 /// Every token, by id.
 #[derive(Debug)]
 pub(super) struct Tokens(Vec<Token>);
@@ -83,22 +94,36 @@ impl Tokens {
         }
     }
 
-    /// Fails when an added token contradicts the vocabulary: it may repeat an entry, text and id, but not half of it.
+    /// The texts, by id.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|token| token.text.as_str())
+    }
+
+    /// The token at `id`, if there is one.
+    pub(super) fn at(&self, id: u64) -> Option<&Token> {
+        self.0.get(usize::try_from(id).ok()?).filter(|token| token.kind != Kind::Unused)
+    }
+
+    /// Fails when an added token contradicts the vocabulary of `path`: it may repeat an entry, text and id, but not half
+    /// of it.
     pub(super) fn check_free(
         &self,
         token: &Added,
         vocab: &HashMap<String, u64>,
         path: &Path,
     ) -> Result<(), VocabError> {
-        let Added { id, content, .. } = token;
+        let Added { id, content, source, .. } = token;
+        // The error's path names the vocabulary's file, its text the other.
+        let of = if path.ends_with(source) { String::new() } else { format!(" of {source}") };
         if let Some(other) = vocab.get(content).filter(|other| *other != id) {
-            let what = format!("token {content:?} has id {other} in model.vocab, but {id} as an added token");
+            let what =
+                format!("token {content:?} has id {other} in the vocabulary, but {id} as an added token{of}");
             return Err(VocabError::content(path, what));
         }
-        let slot = usize::try_from(*id).ok().and_then(|id| self.0.get(id));
-        match slot.filter(|slot| slot.kind != Kind::Unused && slot.text != *content) {
+        match self.at(*id).filter(|slot| slot.text != *content) {
             Some(slot) => {
-                let what = format!("id {id} belongs to {:?} and to the added token {content:?}", slot.text);
+                let what =
+                    format!("id {id} belongs to {:?} and to the added token {content:?}{of}", slot.text);
                 Err(VocabError::content(path, what))
             }
             None => Ok(()),

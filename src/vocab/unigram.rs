@@ -17,7 +17,7 @@ use super::files::{Files, Json};
 use super::spaces::{is_space, kind, pattern, prepends, steps};
 use super::special::{ADD_BOS, ADD_EOS, UNKNOWN};
 use super::spm::{ADD_SPACE_PREFIX, ADDED_SCORE, model_tokens, unused};
-use super::tokens::{Kind, Token, Tokens, byte_of};
+use super::tokens::{Kind, Token, Tokens, byte_of, token_id};
 
 /// The key that says whether runs of spaces, and spaces at both ends, are dropped.
 pub(super) const REMOVE_EXTRA_WHITESPACES: &str = "tokenizer.ggml.remove_extra_whitespaces";
@@ -40,14 +40,14 @@ pub(super) fn is_unigram(file: &Json) -> bool {
     file.value.get("model").is_some_and(|model| kind(model) == "Unigram")
 }
 
-/// Sets the keys from a parsed `tokenizer.model`; returns the number of tokens.
+/// Sets the keys from a parsed `tokenizer.model`.
 pub(super) fn load_model(
     path: &Path,
     model: &SentencePiece,
     files: &Files,
     rows: Option<u64>,
     out: &mut Metadata,
-) -> Result<u64, VocabError> {
+) -> Result<(), VocabError> {
     let tokens = model_tokens(path, model, files, rows)?;
     let normalizer = Normalizer {
         prefix: model.add_dummy_prefix,
@@ -57,21 +57,19 @@ pub(super) fn load_model(
     write(tokens, normalizer, model.unknown_id, path, out)
 }
 
-/// Sets the keys from `tokenizer.json` alone; returns the number of tokens.
+/// Sets the keys from `tokenizer.json` alone.
 pub(super) fn load_json(
     file: &Json,
     files: &Files,
     rows: Option<u64>,
     out: &mut Metadata,
-) -> Result<u64, VocabError> {
+) -> Result<(), VocabError> {
     let model = file.value.get("model").unwrap_or(&Value::Null);
     let pieces = read_pieces(file, model)?;
     let ids: HashMap<String, u64> = pieces.iter().map(|(text, _)| text.clone()).zip(0..).collect();
     let added = added::collect(file, &ids, files)?;
-    let end =
-        added.iter().map(|token| token.id.saturating_add(1)).max().unwrap_or(0).max(pieces.len() as u64);
-    let mut tokens = unused(end, rows, &file.path)?;
-    let unknown = model.get("unk_id").and_then(Value::as_u64);
+    let mut tokens = unused(pieces.len() as u64, &added, rows, &file.path)?;
+    let unknown = read_unknown(file, model, pieces.len())?;
     let bytes = model.get("byte_fallback").and_then(Value::as_bool).unwrap_or(false);
     for (id, (text, score)) in (0..).zip(&pieces) {
         let kind = match text {
@@ -111,6 +109,16 @@ fn read_pieces(file: &Json, model: &Value) -> Result<Vec<(String, f32)>, VocabEr
         }
     };
     entries.iter().enumerate().map(piece).collect()
+}
+
+/// `model.unk_id`, if it is there: one of `count` tokens.
+fn read_unknown(file: &Json, model: &Value, count: usize) -> Result<Option<u64>, VocabError> {
+    let Some(id) = model.get("unk_id").filter(|id| !id.is_null()) else { return Ok(None) };
+    let fault = |what: String| VocabError::content(&file.path, format!("model.unk_id: {what}"));
+    match token_id(id).map_err(fault)? {
+        id if id < count as u64 => Ok(Some(id)),
+        id => Err(fault(format!("there is no token {id}; model.vocab has {count}"))),
+    }
 }
 
 /// What normalizer and pre-tokenizer do, if llama.cpp can do it.
@@ -187,7 +195,7 @@ fn write(
     unknown: Option<u32>,
     path: &Path,
     out: &mut Metadata,
-) -> Result<u64, VocabError> {
+) -> Result<(), VocabError> {
     tokens.check_unique(path)?;
     let Some(unknown) = unknown else {
         return Err(VocabError::unsupported(
@@ -200,7 +208,6 @@ fn write(
         Charsmap::parse(&normalizer.charsmap)
             .map_err(|what| VocabError::content(path, format!("precompiled_charsmap {what}")))?;
     }
-    let count = tokens.len();
     out.set("tokenizer.ggml.model", Kv::from("t5"));
     out.set("tokenizer.ggml.pre", Kv::from("default"));
     tokens.write(true, out);
@@ -211,7 +218,7 @@ fn write(
     }
     // For llama.cpp it is token 2 unless it is said.
     out.set(UNKNOWN, Kv::U32(unknown));
-    Ok(count)
+    Ok(())
 }
 
 /// Says what is added before and after a text, where the files do not: nothing, or what the class of the tokenizer

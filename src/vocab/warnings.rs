@@ -1,12 +1,14 @@
 //! What a GGUF cannot say of a tokenizer, so that llama.cpp finds other tokens than the model knows.
 
+use std::collections::BTreeSet;
+
 use kquant_formats::gguf::{Array, Metadata, Value as Kv};
 use serde_json::Value;
 
 use super::files::{Files, Json};
-use super::model;
 use super::spaces::{kind, steps};
 use super::tokens::Kind;
+use super::{added, beside, model, special};
 
 /// Flags of added tokens that llama.cpp has not.
 const FLAGS: [&str; 3] = ["lstrip", "rstrip", "single_word"];
@@ -16,7 +18,9 @@ const SHOWN: usize = 5;
 
 /// Compares the files with the keys made of them.
 pub(super) fn of(files: &Files, keys: &Metadata) -> Vec<String> {
-    let mut out = random(files);
+    let texts = special::texts(keys);
+    let mut out = Vec::from_iter(beyond(files, texts.len() as u64));
+    out.extend(random(files));
     let kind_of_model = keys.get("tokenizer.ggml.model").and_then(Kv::as_str);
     let types = keys.get("tokenizer.ggml.token_type");
     let has_bytes =
@@ -26,6 +30,11 @@ pub(super) fn of(files: &Files, keys: &Metadata) -> Vec<String> {
             "the tokenizer writes what has no token in bytes; llama.cpp's Unigram tokenizer makes unknown tokens of it"
                 .to_owned(),
         );
+    }
+    if let (Some(Kv::Array(Array::I32(types))), true) =
+        (types, kind_of_model != Some("gpt2") && files.model().is_some())
+    {
+        out.extend(beside::warnings(files, texts, types));
     }
     let Some(file) = &files.tokenizer else { return out };
     if kind_of_model == Some("gpt2") {
@@ -37,6 +46,32 @@ pub(super) fn of(files: &Files, keys: &Metadata) -> Vec<String> {
     }
     out.extend(flags(file));
     out
+}
+
+/// Added tokens that have no row of the embedding.
+fn beyond(files: &Files, rows: u64) -> Option<String> {
+    let added = added::all(files);
+    let found: BTreeSet<(u64, &str)> = added
+        .iter()
+        .filter(|token| token.id >= rows)
+        .map(|token| (token.id, token.content.as_str()))
+        .collect();
+    let names: Vec<String> =
+        found.iter().take(SHOWN).map(|(id, content)| format!("{content:?} ({id})")).collect();
+    (!found.is_empty()).then(|| {
+        format!(
+            "the embedding has {rows} rows, which leaves none for {} added tokens, and they are left out: {}{}",
+            found.len(),
+            names.join(", "),
+            and_more(found.len())
+        )
+    })
+}
+
+/// What follows the first names of a list of `count`.
+fn and_more(count: usize) -> String {
+    let more = count.checked_sub(SHOWN).filter(|&more| more > 0);
+    more.map_or_else(String::new, |more| format!(" and {more} more"))
 }
 
 /// Settings that make tokenizing random, for training.
@@ -67,8 +102,7 @@ fn flags(file: &Json) -> Option<String> {
         return None;
     }
     let names: Vec<String> = found.iter().take(SHOWN).map(|entry| format!("{:?}", content(entry))).collect();
-    let more = found.len().checked_sub(SHOWN).filter(|&more| more > 0);
-    let more = more.map_or_else(String::new, |more| format!(" and {more} more"));
+    let more = and_more(found.len());
     Some(format!(
         "{} added tokens swallow the spaces beside them or are whole words only (lstrip, rstrip, single_word), of which \
          llama.cpp knows nothing: {}{more}",

@@ -31,4 +31,5 @@ mod special_inputs;
 mod support;
 mod tokenize;
 mod unreached;
+mod vocabulary;
 mod weights;

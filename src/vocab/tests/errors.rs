@@ -19,6 +19,14 @@ fn broken_spm(change: impl FnOnce(&mut Json)) -> String {
     Folder::with_tokenizer("llama", &tokenizer).error()
 }
 
+/// Changes a Unigram `tokenizer.json` of two tokens and returns the error.
+fn broken_unigram(change: impl FnOnce(&mut Json)) -> String {
+    let mut tokenizer =
+        json!({ "model": { "type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a", -1.0]] } });
+    change(&mut tokenizer);
+    Folder::with_tokenizer("llama", &tokenizer).error()
+}
+
 #[test]
 fn no_tokenizer_at_all() {
     let wanted = |files| {
@@ -70,7 +78,7 @@ fn more_tokens_than_rows() {
     let huge = broken(|t| t["added_tokens"][1] = json!({ "id": u64::MAX, "content": "x" }));
     assert_eq!(
         huge,
-        "DIR/tokenizer.json: 18446744073709551615 tokens or embedding rows, where 4194304 are the most that kquant takes"
+        "DIR/tokenizer.json: added token \"x\": 18446744073709551615 is no token id, which is a whole number from 0 to 4194303"
     );
 }
 
@@ -115,11 +123,11 @@ fn malformed_vocabularies() {
             |t| t["model"]["merges"][0] = json!("b a"),
             "model.merges[0] needs \"ba\", which is not in model.vocab",
         ),
-        (|t| t["added_tokens"][0]["id"] = json!("x"), "added token without an id: {\"id\":\"x\""),
+        (|t| t["added_tokens"][0]["id"] = json!("x"), "added token \"<s>\": \"x\" is no token id"),
         (|t| t["added_tokens"][0]["content"] = json!(7), "added token 0 has no text \"content\""),
         (
             |t| t["added_tokens"][0]["id"] = json!(9),
-            "token \"<s>\" has id 0 in model.vocab, but 9 as an added token",
+            "token \"<s>\" has id 0 in the vocabulary, but 9 as an added token",
         ),
     ];
     for (change, wanted) in cases {
@@ -135,17 +143,47 @@ fn two_tokens_in_one_place_and_one_in_two() {
     let twice = broken(|t| {
         t["added_tokens"] = json!([{ "id": 5, "content": "x" }, { "id": 6, "content": "x" }]);
     });
-    assert_eq!(twice, "DIR/tokenizer.json: token \"x\" has two ids, 5 and 6; llama.cpp allows one");
+    assert_eq!(twice, "DIR/tokenizer.json: added token \"x\" has two ids, 5 and 6; llama.cpp allows one");
 }
 
 #[test]
 fn malformed_added_tokens_in_other_files() {
     let folder = || Folder::empty("llama").bytes("tokenizer.model", &model(2, &["a"]));
-    let error = folder().json("added_tokens.json", &json!({ "x": "1" })).error();
-    assert_eq!(error, "DIR/added_tokens.json: \"x\": \"1\" is no token id");
-    let config = json!({ "added_tokens_decoder": { "one": { "content": "x" } } });
+    let is_none = "is no token id, which is a whole number from 0 to 4194303";
+    for id in [json!("1"), json!(-1), json!(1.5), json!(u64::MAX), json!(1 << 22), json!(null)] {
+        let error = folder().json("added_tokens.json", &json!({ "x": id })).error();
+        assert_eq!(error, format!("DIR/added_tokens.json: \"x\": {id} {is_none}"));
+    }
+    for key in ["one", "-1", "+1", "1.0", "18446744073709551616", " 1", ""] {
+        let config = json!({ "added_tokens_decoder": { key: { "content": "x" } } });
+        let error = folder().json("tokenizer_config.json", &config).error();
+        let wanted = format!("DIR/tokenizer_config.json: added_tokens_decoder: {key:?} {is_none}");
+        assert_eq!(error, wanted);
+    }
+    let config = json!({ "added_tokens_decoder": { "18446744073709551615": { "content": "x" } } });
     let error = folder().json("tokenizer_config.json", &config).error();
-    assert_eq!(error, "DIR/tokenizer_config.json: added_tokens_decoder: \"one\" is no token id");
+    assert!(error.contains("added_tokens_decoder: 18446744073709551615 is no token id"), "{error}");
+}
+
+#[test]
+fn ids_that_are_none_are_refused_wherever_they_stand() {
+    for id in [json!(u64::MAX), json!(1 << 22), json!(-1), json!(1.0), json!("1"), json!(null), json!([1])] {
+        let is_none = format!("{id} is no token id, which is a whole number from 0 to 4194303");
+        let error = broken(|t| t["model"]["vocab"]["zzz"] = id.clone());
+        assert_eq!(error, format!("DIR/tokenizer.json: model.vocab[\"zzz\"]: {is_none}"));
+        let error = broken_spm(|t| t["model"]["vocab"]["zzz"] = id.clone());
+        assert_eq!(error, format!("DIR/tokenizer.json: model.vocab[\"zzz\"]: {is_none}"));
+        let error = broken(|t| t["added_tokens"][1]["id"] = id.clone());
+        assert_eq!(error, format!("DIR/tokenizer.json: added token \"</s>\": {is_none}"));
+        let error = broken_unigram(|t| t["added_tokens"] = json!([{ "id": id, "content": "zzz" }]));
+        assert_eq!(error, format!("DIR/tokenizer.json: added token \"zzz\": {is_none}"));
+        if !id.is_null() {
+            let error = broken_unigram(|t| t["model"]["unk_id"] = id.clone());
+            assert_eq!(error, format!("DIR/tokenizer.json: model.unk_id: {is_none}"));
+        }
+    }
+    let error = broken_unigram(|t| t["model"]["unk_id"] = json!(2));
+    assert_eq!(error, "DIR/tokenizer.json: model.unk_id: there is no token 2; model.vocab has 2");
 }
 
 #[test]

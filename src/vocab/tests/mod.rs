@@ -1,5 +1,6 @@
 //! Folders made by code, and what comes out of them.
 
+mod added;
 mod byte_level;
 mod errors;
 mod pre_tokenizers;
