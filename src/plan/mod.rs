@@ -15,7 +15,9 @@ use kquant_kernels::block::BlockType;
 use crate::tensor::MappedTensor;
 
 pub use build::{PlanError, Request, build};
+pub use importance::ImportanceMap;
 pub use overrides::{KeyOverride, KeyOverrideError, OverrideTypeError};
+pub use provenance::Provenance;
 pub use view::{FallbackView, PlanView, TensorView};
 
 /// An output tensor: what it is made of, its type and its place.

@@ -22,6 +22,8 @@ pub(super) struct Files {
     pub(super) tokenizer: Option<Json>,
     pub(super) tokenizer_config: Option<Json>,
     pub(super) added_tokens: Option<Json>,
+    /// `generation_config.json`, of which only the ends of generation are read.
+    pub(super) generation: Option<Json>,
 }
 
 impl Files {
@@ -32,6 +34,8 @@ impl Files {
             tokenizer: read_json(folder.join("tokenizer.json"))?,
             tokenizer_config: read_json(folder.join("tokenizer_config.json"))?,
             added_tokens: read_json(folder.join("added_tokens.json"))?,
+            // Whoever reads its other settings says what is wrong with it.
+            generation: read_json(folder.join("generation_config.json")).unwrap_or(None),
         })
     }
 

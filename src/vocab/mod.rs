@@ -10,7 +10,7 @@
 //! | `pre_tokenizer` | how byte-level BPE cuts a text into words, and llama.cpp's name for it |
 //! | `unigram`, `charsmap` | SentencePiece Unigram (`t5`), from either file |
 //! | `byte_letters` | how byte-level BPE writes bytes |
-//! | `special`, `named`, `post_processor`, `template` | ids of special tokens, which of them are added, chat templates |
+//! | `special`, `ends`, `named`, `post_processor`, `template` | ids of special tokens, which of them are added, chat templates |
 //! | `warnings` | what the keys cannot say |
 //! | `library` | what Hugging Face's library may be given |
 //! | `tokenizer` | text to token ids and back |
@@ -23,6 +23,7 @@ mod beside;
 mod bpe;
 mod byte_letters;
 mod charsmap;
+mod ends;
 mod error;
 mod files;
 mod library;
@@ -41,7 +42,7 @@ mod tokens;
 mod unigram;
 mod warnings;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kquant_formats::gguf::{Metadata, Value};
 use kquant_formats::sentencepiece::{ModelType, SentencePiece};
@@ -50,7 +51,7 @@ use serde_json::json;
 pub use error::VocabError;
 use files::{Files, Json};
 use model::Bpe;
-use special::Special;
+use special::{Listed, OwnIds, Special};
 pub use tokenizer::{Tokenizer, TokenizerError};
 
 /// What to read a tokenizer for.
@@ -94,9 +95,10 @@ pub fn load(request: &Request) -> Result<Loaded, VocabError> {
         out.set(spm::ADD_SPACE_PREFIX, Value::Bool(prefix));
     }
     let rows = request.vocab_size.or_else(|| config_rows(request.config));
-    load_tokens(request, &files, rows, &mut out)?;
-    let count = special::texts(&out).len() as u64;
-    Special::read(&files, request.config, special::ROLES, count).write(&mut out);
+    let own = load_tokens(request, &files, rows, &mut out)?;
+    let texts = special::texts(&out).to_vec();
+    let listed = Listed::new(texts.iter().map(String::as_str), own);
+    Special::read(&files, request.config, special::ROLES, &listed).write(&mut out);
     if out.get("tokenizer.ggml.model").and_then(Value::as_str) == Some("t5") {
         unigram::write_added(&files, &mut out);
     }
@@ -107,10 +109,14 @@ pub fn load(request: &Request) -> Result<Loaded, VocabError> {
     }
     normalizer_flags(&files, &mut out);
     if request.architecture == "llama" {
-        size_quirks(request, &files, rows, count, &mut out);
+        size_quirks(request, &files, rows, &listed, &mut out);
+    }
+    let text = |id: u64| usize::try_from(id).ok().and_then(|id| texts.get(id)).map(String::as_str);
+    for (key, id) in ends::find(&files, request.config, &text, &out) {
+        out.set(key, Value::U32(id));
     }
     named::write(&mut out);
-    let warnings = left_out.into_iter().chain(warnings::of(&files, &out)).collect();
+    let warnings = left_out.into_iter().chain(warnings::of(&files, request.config, &out)).collect();
     Ok(Loaded { warnings, keys: out })
 }
 
@@ -120,29 +126,44 @@ fn config_rows(config: &serde_json::Value) -> Option<u64> {
     part(config).or_else(|| part(config.get("text_config")?))
 }
 
-/// Sets model, tokens and what belongs to them. `tokenizer.model` is preferred, as it has the
-/// scores; GPT-2's are always byte-level.
+/// Sets model, tokens and what belongs to them; returns the ids that the file itself gives to roles.
 fn load_tokens(
     request: &Request,
     files: &Files,
     rows: Option<u64>,
     out: &mut Metadata,
-) -> Result<(), VocabError> {
-    let byte_level_only = is_byte_level_only(request);
-    let path = files.folder.join("tokenizer.model");
-    if !byte_level_only && path.exists() {
-        let model = SentencePiece::open(&path)?;
-        return match model.model {
-            ModelType::Bpe => spm::load_model(&path, &model, files, rows, out),
-            ModelType::Unigram => unigram::load_model(&path, &model, files, rows, out),
+) -> Result<OwnIds, VocabError> {
+    if let Some((path, model)) = sentencepiece(request, files)? {
+        match model.model {
+            ModelType::Bpe => spm::load_model(&path, &model, files, rows, out)?,
+            ModelType::Unigram => unigram::load_model(&path, &model, files, rows, out)?,
             kind => {
                 let what = format!("a SentencePiece model of type {kind:?}");
-                Err(VocabError::unsupported(&path, what, "BPE with byte fallback and Unigram are"))
+                return Err(VocabError::unsupported(&path, what, "BPE with byte fallback and Unigram are"));
             }
-        };
+        }
+        return Ok(OwnIds::of(&model));
     }
+    load_json(request, files, rows, out)?;
+    Ok(OwnIds::default())
+}
+
+/// The folder's `tokenizer.model` and its path. It is preferred, as it has the scores; GPT-2's are always byte-level.
+fn sentencepiece(request: &Request, files: &Files) -> Result<Option<(PathBuf, SentencePiece)>, VocabError> {
+    let Some(path) = files.model().filter(|_| !is_byte_level_only(request)) else { return Ok(None) };
+    let model = SentencePiece::open(&path)?;
+    Ok(Some((path, model)))
+}
+
+/// Sets model, tokens and what belongs to them from `tokenizer.json`.
+fn load_json(
+    request: &Request,
+    files: &Files,
+    rows: Option<u64>,
+    out: &mut Metadata,
+) -> Result<(), VocabError> {
     let Some(file) = &files.tokenizer else {
-        return Err(missing(files, byte_level_only));
+        return Err(missing(files, is_byte_level_only(request)));
     };
     if unigram::is_unigram(file) {
         return unigram::load_json(file, files, rows, out);
@@ -195,13 +216,13 @@ fn normalizer_flags(files: &Files, out: &mut Metadata) {
 }
 
 /// What the converter knows llama models by: the sizes of their vocabularies.
-fn size_quirks(request: &Request, files: &Files, rows: Option<u64>, count: u64, out: &mut Metadata) {
+fn size_quirks(request: &Request, files: &Files, rows: Option<u64>, listed: &Listed, out: &mut Metadata) {
     match rows {
         // CodeLlama.
         Some(32016) => {
             let roles = ["prefix", "suffix", "middle", "eot"];
-            let mut special = Special::read(files, request.config, &roles, count);
-            special.set_id("eot", Some(&json!(32010)), count);
+            let mut special = Special::read(files, request.config, &roles, listed);
+            special.set_id("eot", Some(&json!(32010)), listed.count());
             special.write(out);
         }
         // Small Granite models.

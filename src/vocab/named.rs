@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use kquant_formats::gguf::{Array, Metadata, Value};
 
-use super::special::{EOS, EOT};
+use super::special::{EOM, EOS, EOT};
 
 /// Ends of a turn, the surest first.
 pub(super) const TURN_ENDS: &[&str] = &[
@@ -24,6 +24,24 @@ pub(super) const TURN_ENDS: &[&str] = &[
     "<end_of_utterance>",
 ];
 
+/// Ends of a message.
+pub(super) const MESSAGE_ENDS: &[&str] = &["<|eom_id|>"];
+
+/// More ends of generation.
+pub(super) const OTHER_ENDS: &[&str] = &[
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "</s>",
+    "<|eom_id|>",
+    "[EOS]",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "[e~[",
+];
+
 /// Tokens of a role that has a key of its own, found by their texts where the key is missing.
 pub(super) struct Named {
     /// The key, and names that it had before.
@@ -36,7 +54,7 @@ pub(super) struct Named {
 
 /// Ends of a message, and what frames the text in fill-in-the-middle tasks.
 pub(super) const NAMED: &[Named] = &[
-    Named { keys: &["tokenizer.ggml.eom_token_id"], texts: &["<|eom_id|>"], ends: true },
+    Named { keys: &[EOM], texts: MESSAGE_ENDS, ends: true },
     Named {
         keys: &["tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.prefix_token_id"],
         texts: &[
@@ -91,6 +109,13 @@ pub(super) const NAMED: &[Named] = &[
     },
     Named { keys: &["tokenizer.ggml.fim_sep_token_id"], texts: &["<|file_sep|>"], ends: true },
 ];
+
+/// Whether llama.cpp stops at a token of this text, whatever the keys say.
+pub(super) fn is_end(text: &str) -> bool {
+    TURN_ENDS.contains(&text)
+        || OTHER_ENDS.contains(&text)
+        || NAMED.iter().any(|named| named.ends && named.texts.contains(&text))
+}
 
 /// Sets the keys of tokens that are there and have none yet; an end of a turn only where it is not the end of all.
 pub(super) fn write(out: &mut Metadata) {

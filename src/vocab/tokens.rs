@@ -77,11 +77,6 @@ impl Tokens {
         Ok(Self((0..count).map(pad).collect()))
     }
 
-    /// Number of ids.
-    pub(super) fn len(&self) -> u64 {
-        self.0.len() as u64
-    }
-
     /// Texts and kinds, by id.
     pub(super) fn into_texts(self) -> (Vec<String>, Vec<Kind>) {
         self.0.into_iter().map(|token| (token.text, token.kind)).unzip()

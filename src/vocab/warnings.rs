@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::files::{Files, Json};
 use super::spaces::{kind, steps};
+use super::special::{self, configured_id, numbers};
 use super::tokens::Kind;
-use super::{added, beside, model, special};
+use super::{added, beside, ends, model};
 
 /// Flags of added tokens that llama.cpp has not.
 const FLAGS: [&str; 3] = ["lstrip", "rstrip", "single_word"];
@@ -17,10 +18,12 @@ const FLAGS: [&str; 3] = ["lstrip", "rstrip", "single_word"];
 const SHOWN: usize = 5;
 
 /// Compares the files with the keys made of them.
-pub(super) fn of(files: &Files, keys: &Metadata) -> Vec<String> {
+pub(super) fn of(files: &Files, config: &Value, keys: &Metadata) -> Vec<String> {
     let texts = special::texts(keys);
     let mut out = Vec::from_iter(beyond(files, texts.len() as u64));
+    out.extend(distant(files, config, texts.len() as u64));
     out.extend(random(files));
+    out.extend(ends::warnings(files, config, texts, keys));
     let kind_of_model = keys.get("tokenizer.ggml.model").and_then(Kv::as_str);
     let types = keys.get("tokenizer.ggml.token_type");
     let has_bytes =
@@ -48,6 +51,18 @@ pub(super) fn of(files: &Files, keys: &Metadata) -> Vec<String> {
     out
 }
 
+/// Settings that make tokenizing random, for training.
+fn random(files: &Files) -> Vec<String> {
+    let dropout = files.tokenizer.as_ref().and_then(|file| model::dropout(file).ok()?);
+    let sampling = files.config("sp_model_kwargs").and_then(|kwargs| kwargs.get("enable_sampling"));
+    let sampling = sampling.filter(|value| value.as_bool() == Some(true));
+    let left_out = "which makes token ids random for training; it is left out";
+    let dropout = dropout.map(|share| format!("model.dropout of tokenizer.json is {share}, {left_out}"));
+    let sampling =
+        sampling.map(|_| format!("sp_model_kwargs of tokenizer_config.json has enable_sampling, {left_out}"));
+    dropout.into_iter().chain(sampling).collect()
+}
+
 /// Added tokens that have no row of the embedding.
 fn beyond(files: &Files, rows: u64) -> Option<String> {
     let added = added::all(files);
@@ -68,22 +83,25 @@ fn beyond(files: &Files, rows: u64) -> Option<String> {
     })
 }
 
+/// Ids of roles in `config.json` that have no row of the embedding.
+fn distant<'a>(files: &Files, config: &'a Value, rows: u64) -> impl Iterator<Item = String> + use<'a> {
+    let generation = files.generation.as_ref().and_then(|file| configured_id(&file.value, "eos"));
+    let generation = generation.map(numbers).unwrap_or_default().into_iter();
+    let generation = generation.map(|id| ("generation_config.json", "eos", id));
+    let configured = special::ROLES.iter().flat_map(move |role| {
+        let ids = configured_id(config, role).map(numbers).unwrap_or_default();
+        ids.into_iter().map(move |id| ("config.json", *role, id))
+    });
+    let distant = configured.chain(generation).filter(move |(_, _, id)| *id >= rows);
+    distant.take(ends::MOST).map(move |(file, role, id)| {
+        format!("{role}_token_id of {file} is {id}, but the embedding has {rows} rows; the id is left out")
+    })
+}
+
 /// What follows the first names of a list of `count`.
 fn and_more(count: usize) -> String {
     let more = count.checked_sub(SHOWN).filter(|&more| more > 0);
     more.map_or_else(String::new, |more| format!(" and {more} more"))
-}
-
-/// Settings that make tokenizing random, for training.
-fn random(files: &Files) -> Vec<String> {
-    let dropout = files.tokenizer.as_ref().and_then(|file| model::dropout(file).ok()?);
-    let sampling = files.config("sp_model_kwargs").and_then(|kwargs| kwargs.get("enable_sampling"));
-    let sampling = sampling.filter(|value| value.as_bool() == Some(true));
-    let left_out = "which makes token ids random for training; it is left out";
-    let dropout = dropout.map(|share| format!("model.dropout of tokenizer.json is {share}, {left_out}"));
-    let sampling =
-        sampling.map(|_| format!("sp_model_kwargs of tokenizer_config.json has enable_sampling, {left_out}"));
-    dropout.into_iter().chain(sampling).collect()
 }
 
 /// Whether a normalizer changes no text as it is usually written, or has a key.

@@ -2,6 +2,7 @@
 
 mod added;
 mod byte_level;
+mod ends;
 mod errors;
 mod pre_tokenizers;
 mod sentencepiece;

@@ -45,9 +45,22 @@ fn ids_come_from_tokenizer_config_then_from_config() {
 }
 
 #[test]
-fn lists_negative_and_distant_ids_are_no_ids() {
-    let config = json!({ "bos_token_id": [0, 1], "eos_token_id": -1, "pad_token_id": 5, "mask_token_id": 4 });
+fn negative_and_distant_ids_are_no_ids() {
+    let config = json!({ "bos_token_id": -1, "eos_token_id": -1, "pad_token_id": 5, "mask_token_id": 4 });
     assert_eq!(keys(json!(null), None, config), "mask=4");
+}
+
+#[test]
+fn the_first_id_of_a_list_counts_for_every_role() {
+    let config = json!({ "bos_token_id": [0, 1], "eos_token_id": [-1, 9, 4, 3], "pad_token_id": [] });
+    assert_eq!(keys(json!(null), None, config), "bos=0 eos=4");
+}
+
+#[test]
+fn a_role_is_looked_up_among_all_tokens() {
+    let tokenizer_config = json!({ "eos_token": "ab", "pad_token": { "content": "b" }, "unk_token": "a" });
+    let config = json!({ "eos_token_id": 1, "pad_token_id": 1 });
+    assert_eq!(keys(json!(null), Some(tokenizer_config), config), "eos=4 unknown=2 padding=3");
 }
 
 #[test]

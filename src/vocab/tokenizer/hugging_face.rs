@@ -12,10 +12,11 @@ use tokenizers::{AddedToken, DecoderWrapper, ModelWrapper, PostProcessorWrapper,
 use super::super::added::{self, Added};
 use super::super::files::{Files, Json};
 use super::super::model::Bpe;
-use super::super::special::{ROLES, Special};
+use super::super::special::{Listed, OwnIds, ROLES, Special};
 use super::super::tokens::{Kind, Tokens};
 use super::super::{
-    Request, VocabError, bpe, config_rows, is_sentencepiece, library, pre_tokenizer, size_quirks, spaces, spm,
+    Request, VocabError, bpe, config_rows, ends, is_sentencepiece, library, pre_tokenizer, sentencepiece, size_quirks,
+    spaces, spm,
 };
 use super::error::TokenizerError;
 use super::keys::{self, Model};
@@ -45,7 +46,7 @@ pub(super) fn read(request: &Request, files: &Files, file: &Json) -> Result<Toke
     } else {
         (Model::Bpe, false, bpe::place(file, &model, &added, rows)?)
     };
-    let keys = role_keys(request, files, file, &model, kind, &tokens);
+    let keys = role_keys(request, files, file, &model, kind, &tokens)?;
     let (texts, kinds) = tokens.into_texts();
     let mut vocabulary = Vocabulary::new(kind, prefix, texts, kinds);
     let roles = Roles::read(&keys, kind, &mut vocabulary);
@@ -61,20 +62,25 @@ fn role_keys(
     model: &Bpe,
     kind: Model,
     tokens: &Tokens,
-) -> Metadata {
+) -> Result<Metadata, TokenizerError> {
     let mut keys = Metadata::new();
-    let count = tokens.len();
     // An unknown pre-tokenizer is no obstacle here: the library has its definition.
     let pre = request.pre.or_else(|| pre_tokenizer::find(file, model.ignore_merges).ok());
     if let Some(pre) = pre.filter(|_| kind == Model::Bpe) {
         keys.set(keys::PRE, Value::from(pre));
     }
-    Special::read(files, request.config, ROLES, count).write(&mut keys);
+    let own = sentencepiece(request, files)?.map_or_else(OwnIds::default, |(_, model)| OwnIds::of(&model));
+    let listed = Listed::new(tokens.texts(), own);
+    Special::read(files, request.config, ROLES, &listed).write(&mut keys);
     if request.architecture == "llama" {
         let rows = request.vocab_size.or_else(|| config_rows(request.config));
-        size_quirks(request, files, rows, count, &mut keys);
+        size_quirks(request, files, rows, &listed, &mut keys);
     }
-    keys
+    let text = |id| tokens.at(id).map(|token| token.text.as_str());
+    for (key, id) in ends::find(files, request.config, &text, &keys) {
+        keys.set(key, Value::U32(id));
+    }
+    Ok(keys)
 }
 
 impl HuggingFace {

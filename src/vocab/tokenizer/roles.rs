@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use kquant_formats::gguf::Metadata;
 
-use super::super::named::{NAMED, TURN_ENDS};
+use super::super::named::{NAMED, OTHER_ENDS, TURN_ENDS};
 use super::super::special::{ADD_BOS, ADD_EOS, EOT};
 use super::super::tokens::Kind;
 use super::keys::{self, Model};
@@ -25,21 +25,6 @@ const PRE_WITH_BOS: &[&str] = &[
     "midm-2.0",
     "pixtral",
     "tekken",
-];
-
-/// More ends of generation.
-const OTHER_ENDS: &[&str] = &[
-    "<|return|>",
-    "<|call|>",
-    "<|flush|>",
-    "<|calls|>",
-    "</s>",
-    "<|eom_id|>",
-    "[EOS]",
-    "<eos>",
-    "<turn|>",
-    "<|tool_response>",
-    "[e~[",
 ];
 
 /// Tokens that are text to be shown, whatever the file says (gpt-oss).

@@ -150,6 +150,20 @@ fn definitions_that_the_library_fails_at_are_refused() {
 }
 
 #[test]
+fn ends_that_a_list_names_end_a_text() {
+    let mut tokenizer = byte_level();
+    let added = tokenizer["added_tokens"].as_array_mut().unwrap();
+    added.push(
+        json!({ "id": 320, "content": "<|eot_id|>", "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false, "special": true }),
+    );
+    let folder = Folder::new("ends").json("tokenizer.json", &tokenizer);
+    let folder = folder.json("generation_config.json", &json!({ "eos_token_id": [2, 320] }));
+    let tokenizer = folder.open(None).unwrap();
+    assert_eq!((tokenizer.eos(), tokenizer.eot()), (Some(2), Some(320)));
+}
+
+#[test]
 fn what_the_library_refuses_names_the_file() {
     let mut tokenizer = byte_level();
     tokenizer["decoder"] = json!({ "type": "Nonsense" });
