@@ -41,7 +41,7 @@ impl Files {
 
     /// The path of `tokenizer.model`, if there is one.
     pub(super) fn model(&self) -> Option<PathBuf> {
-        Some(self.folder.join("tokenizer.model")).filter(|path| path.is_file())
+        Some(self.folder.join("tokenizer.model")).filter(|path| path.exists())
     }
 
     /// Whether `tokenizer_config.json` says anything.

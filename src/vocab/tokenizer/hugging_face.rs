@@ -5,8 +5,6 @@ use std::sync::OnceLock;
 
 use kquant_formats::gguf::{Metadata, Value};
 use kquant_formats::{json, whole};
-use tokenizers::{AddedToken, Tokenizer as Library};
-use tokenizers::{AddedToken, DecoderWrapper, PostProcessorWrapper, Tokenizer as Library};
 use tokenizers::{AddedToken, DecoderWrapper, ModelWrapper, PostProcessorWrapper, Tokenizer as Library};
 
 use super::super::added::{self, Added};
@@ -15,8 +13,8 @@ use super::super::model::Bpe;
 use super::super::special::{Listed, OwnIds, ROLES, Special};
 use super::super::tokens::{Kind, Tokens};
 use super::super::{
-    Request, VocabError, bpe, config_rows, ends, is_sentencepiece, library, pre_tokenizer, sentencepiece, size_quirks,
-    spaces, spm,
+    Request, VocabError, bpe, config_rows, ends, is_sentencepiece, library, pre_tokenizer, sentencepiece,
+    size_quirks, spaces, spm,
 };
 use super::error::TokenizerError;
 use super::keys::{self, Model};
