@@ -134,6 +134,14 @@ impl Config {
         self.typed(keys, "a number", |json| json.as_f64().map(|n| n as f32).filter(|n| n.is_finite()))
     }
 
+    /// As [`Config::optional_number`], with all of JSON's digits.
+    ///
+    /// # Errors
+    /// When the value is not a number.
+    pub fn optional_double(&self, keys: &[&str]) -> Result<Option<f64>, ConfigError> {
+        self.typed(keys, "a number", |json| json.as_f64().filter(|n| n.is_finite()))
+    }
+
     /// The signed whole number under the first of `keys` that is set; `50.0` is one too.
     ///
     /// # Errors

@@ -13,7 +13,9 @@ mod config;
 mod error;
 mod families;
 mod general;
+mod longrope;
 mod table;
+mod yarn;
 
 pub use config::{Config, ConfigError};
 pub use error::{ArchError, Mismatch, WrongShape};

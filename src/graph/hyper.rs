@@ -65,12 +65,16 @@ pub struct RopeKeys {
     pub base: f32,
     /// Base in layers with a window.
     pub window_base: Option<f32>,
-    /// Positions are divided by this (linear scaling).
+    /// Positions are divided by this, unless there is [`yarn`](Self::yarn).
     pub scale: f32,
-    /// YaRN, and the length of turned pairs.
-    pub yarn: Option<(Yarn, f64)>,
-    /// Tokens beyond which the long factors hold, and the length of turned pairs (Phi 3).
-    pub long: Option<(usize, f64)>,
+    /// YaRN.
+    pub yarn: Option<Yarn>,
+    /// The length of turned pairs.
+    pub length: f64,
+    /// The same in layers with a window that have a [`window_base`](Self::window_base).
+    pub window_length: f64,
+    /// Tokens beyond which the long factors hold, where the model has some (Phi 3).
+    pub original: usize,
 }
 
 /// A mixture of experts.

@@ -1,10 +1,11 @@
-//! GGUF keys of an architecture, typed, and what of the hyper-parameters takes several of them.
+//! GGUF keys of an architecture, typed, and what of the hyper-parameters takes several of them; `rope_keys` has those of positions.
 
 use kquant_formats::gguf::{Metadata, Value};
-use kquant_kernels::math::Yarn;
 
 use super::KeyError;
 use crate::graph::{Experts, Graph, Latent, RopeKeys, Scores};
+use crate::graph::{Experts, Latent};
+use crate::graph::{Graph, Scores};
 
 /// `general.architecture`.
 pub(crate) fn architecture(metadata: &Metadata) -> Result<&str, KeyError> {
@@ -21,7 +22,7 @@ pub(crate) struct Keys<'a> {
 }
 
 impl Keys<'_> {
-    fn get(&self, key: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Value> {
         self.metadata.get(&format!("{}.{key}", self.architecture))
     }
 
@@ -68,67 +69,6 @@ impl Keys<'_> {
             Some(Value::Bool(flag)) => Ok(Some(*flag)),
             Some(_) => Err(self.wrong(key, "is neither true nor false")),
         }
-    }
-
-    /// What attention scores are multiplied by; `width` is that of queries and keys.
-    pub(crate) fn attention_scale(&self, width: usize, hidden: usize, heads: usize) -> Result<f32, KeyError> {
-        if let Some(scale) = self.positive("attention.scale")? {
-            return Ok(scale);
-        }
-        // The two largest Gemmas, whose keys do not say it.
-        let by_hidden = matches!(
-            (self.architecture, self.natural("block_count")?),
-            ("gemma2", Some(46)) | ("gemma3", Some(62))
-        );
-        let scale = 1.0 / (if by_hidden { hidden / heads } else { width } as f32).sqrt();
-        // DeepSeek: what YaRN does to the length of turned pairs, done to all of them.
-        let log = self.number("rope.scaling.yarn_log_multiplier")?.unwrap_or(0.0);
-        let factor = self.positive("rope.scaling.factor")?.unwrap_or(1.0);
-        let length = if log > 0.0 && factor > 1.0 { 1.0 + log * factor.ln() } else { 1.0 };
-        Ok(scale * length * length)
-    }
-
-    pub(crate) fn rope(&self, graph: &Graph, context: usize) -> Result<RopeKeys, KeyError> {
-        let factor = self.positive("rope.scaling.factor")?;
-        let original = self.natural("rope.scaling.original_context_length")?.filter(|&n| n > 0);
-        let number = |key: &str, default: f32| self.number(key).map(|n| n.unwrap_or(default));
-        let length = number("rope.scaling.yarn_attn_factor", 1.0)?;
-        let mut keys = RopeKeys {
-            base: number("rope.freq_base", 10000.0)?,
-            window_base: match graph.window_base {
-                Some(base) => Some(number("rope.freq_base_swa", base)?),
-                None => None,
-            },
-            scale: 1.0,
-            yarn: None,
-            long: None,
-        };
-        match self.get("rope.scaling.type").and_then(Value::as_str) {
-            None | Some("none" | "longrope") => {
-                let length = number("rope.scaling.attn_factor", 1.0)?;
-                keys.long = original.map(|original| (original, f64::from(length)));
-            }
-            Some("linear") => keys.scale = factor.unwrap_or(1.0),
-            Some("yarn") => {
-                let factor = f64::from(factor.unwrap_or(1.0));
-                let yarn = Yarn {
-                    factor,
-                    original: original.unwrap_or(context) as f64,
-                    beta_fast: f64::from(number("rope.scaling.yarn_beta_fast", 32.0)?),
-                    beta_slow: f64::from(number("rope.scaling.yarn_beta_slow", 1.0)?),
-                    truncated: graph.yarn_truncated,
-                };
-                // DeepSeek keeps the length and scales attention instead.
-                let kept = self.get("rope.scaling.yarn_log_multiplier").is_some();
-                let stretch = if kept || factor <= 1.0 { 1.0 } else { 0.1 * factor.ln() + 1.0 };
-                keys.yarn = Some((yarn, f64::from(length) * stretch));
-            }
-            Some(_) => {
-                let what = "is none of none, linear, yarn and longrope; others are not supported yet";
-                return Err(self.wrong("rope.scaling.type", what));
-            }
-        }
-        Ok(keys)
     }
 
     pub(crate) fn experts(&self, graph: &Graph) -> Result<Option<Experts>, KeyError> {

@@ -22,6 +22,7 @@ mod mixture;
 mod observer;
 mod products;
 mod rope;
+mod rope_keys;
 mod session;
 pub(crate) mod stages;
 mod tile;

@@ -39,23 +39,23 @@ impl Model {
             Rope::new(&angles, positions, self.graph.pairs, length)
         };
         let base = f64::from(keys.base);
-        let all = match (&keys.yarn, &keys.long) {
-            (Some((yarn, length)), _) => rope(&yarn.frequencies(base, hyper.rotary), *length),
-            (None, long) => {
-                let long = long.filter(|_| self.find(LONG_FACTORS).is_some());
-                let name = match long {
-                    Some((original, _)) if positions > original => LONG_FACTORS,
+        let angles = match &keys.yarn {
+            Some(yarn) => yarn.frequencies(base, hyper.rotary),
+            None => {
+                let name = match self.find(LONG_FACTORS) {
+                    Some(_) if positions > keys.original => LONG_FACTORS,
                     Some(_) => SHORT_FACTORS,
                     None => FACTORS,
                 };
                 let factors = self.find(name).map(|t| self.values(t)).transpose()?.unwrap_or_default();
-                let angles = frequencies(base, hyper.rotary, &factors, 1.0 / f64::from(keys.scale));
-                rope(&angles, long.map_or(1.0, |(_, length)| length))
+                frequencies(base, hyper.rotary, &factors, 1.0 / f64::from(keys.scale))
             }
         };
+        let all = rope(&angles, keys.length);
         // Positions in a window are not stretched.
-        let window =
-            keys.window_base.map(|base| rope(&frequencies(f64::from(base), hyper.rotary, &[], 1.0), 1.0));
+        let window = keys
+            .window_base
+            .map(|base| rope(&frequencies(f64::from(base), hyper.rotary, &[], 1.0), keys.window_length));
         Ok(Ropes { all, window })
     }
 }

@@ -5,6 +5,7 @@ mod arch;
 mod both_sides;
 mod calibrate;
 mod calibrated;
+mod configuration;
 mod evaluate;
 mod evaluate_model;
 mod fisher;

@@ -22,6 +22,7 @@ use crate::arch::table::entry::Entry;
 use crate::arch::table::family::{Family, nothing, unsupported};
 use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
+use crate::arch::table::rope::{Rope, Scaling};
 use crate::arch::table::text;
 
 const NAME: &str = "deepseek2";
@@ -190,8 +191,8 @@ fn keys(config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
         keys.add("expert_weights_norm", Value::Bool(true));
     }
     keys.count("rope.dimension_count", sizes.rotary);
-    let rope = config.optional_section(&["rope_parameters", "rope_scaling"])?;
-    let all = rope.map(|rope| rope.optional_number(&["mscale_all_dim"])).transpose()?.flatten();
-    keys.optional_number("rope.scaling.yarn_log_multiplier", all.map(|all| 0.1 * all));
+    if let Scaling::Yarn(yarn) = Rope::read(config, sizes.positions)?.scaling {
+        keys.optional_number("rope.scaling.yarn_log_multiplier", yarn.log_multiplier());
+    }
     Ok(keys)
 }

@@ -13,7 +13,7 @@ use crate::arch::table::entry::Entry;
 use crate::arch::table::family::{Computed, Family};
 use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
-use crate::arch::table::rope::Rope;
+use crate::arch::table::rope::{Rope, Scaling, section};
 use crate::arch::table::text;
 
 const NAME: &str = "phi3";
@@ -54,7 +54,13 @@ static GRAPH: Graph = Graph {
 
 fn keys(config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
     let mut keys = Keys::new(NAME);
-    let original = original_context(config, sizes)?;
+    // Factors that do not fit are found before any tensor is mapped.
+    computed(config, sizes)?;
+    let rope = Rope::read(config, sizes.positions)?;
+    let original = match &rope.scaling {
+        Scaling::Long(long) => long.original,
+        _ => config.optional_count(&["original_max_position_embeddings"])?.unwrap_or(sizes.positions),
+    };
     keys.count("context_length", sizes.positions);
     keys.count("rope.scaling.original_context_length", original);
     keys.count("embedding_length", sizes.hidden);
@@ -64,51 +70,29 @@ fn keys(config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
     keys.count("attention.head_count_kv", sizes.kv_heads);
     text::epsilon(config, &mut keys)?;
     keys.count("rope.dimension_count", sizes.rotary);
-    match long_factors(config, sizes)? {
-        None => {
-            let rope = Rope::read(config, sizes.positions)?;
-            keys.number("rope.freq_base", rope.theta);
-        }
-        Some(_) => {
-            let rope = config.optional_section(&["rope_parameters"])?;
-            let theta = rope.map(|rope| rope.optional_number(&["rope_theta"])).transpose()?.flatten();
-            let theta = theta.or(config.optional_number(&["rope_theta"])?);
-            keys.number("rope.freq_base", theta.unwrap_or(10000.0));
-            // Source: LongRoPE (Ding et al., 2024), as the models' authors use it.
-            let factor = f64::from(sizes.positions) / f64::from(original);
-            let length =
-                if factor > 1.0 { (1.0 + factor.ln() / f64::from(original).ln()).sqrt() } else { 1.0 };
-            keys.number("rope.scaling.attn_factor", length as f32);
-        }
+    keys.number("rope.freq_base", rope.theta);
+    match &rope.scaling {
+        Scaling::Long(long) => keys.number("rope.scaling.attn_factor", long.multiplier as f32),
+        _ => rope.write_scaling(&mut keys, false),
     }
     let window = config.optional_count(&["sliding_window"])?.unwrap_or(0);
     keys.count("attention.sliding_window", window);
     Ok(keys)
 }
 
-fn original_context(config: &Config, sizes: &Sizes) -> Result<u32, ArchError> {
-    Ok(config.optional_count(&["original_max_position_embeddings"])?.unwrap_or(sizes.positions))
-}
-
 /// Factors for long and for short contexts, `[rotary / 2]` each.
-fn long_factors(config: &Config, sizes: &Sizes) -> Result<Option<[Vec<f32>; 2]>, ArchError> {
-    let Some(rope) = config.optional_section(&["rope_parameters", "rope_scaling"])? else { return Ok(None) };
-    let kind = rope.optional_text(&["rope_type", "type"])?;
-    if !matches!(kind, Some("longrope" | "su")) {
-        return Ok(None);
-    }
-    let pairs = sizes.rotary as usize / 2;
-    let read = |key: &str| match rope.optional_numbers(key)? {
-        Some(factors) if factors.len() == pairs => Ok(factors),
-        Some(_) => Err(ArchError::from(rope.unusable(key, "as many numbers as pairs of a head turn"))),
-        None => Err(rope.missing(&[key]).into()),
-    };
-    Ok(Some([read("long_factor")?, read("short_factor")?]))
-}
-
 fn computed(config: &Config, sizes: &Sizes) -> Result<Computed, ArchError> {
-    let names = ["rope_factors_long.weight", "rope_factors_short.weight"];
-    Ok(long_factors(config, sizes)?
-        .map(|factors| names.into_iter().zip(factors).collect())
-        .unwrap_or_default())
+    let Scaling::Long(long) = Rope::read(config, sizes.positions)?.scaling else { return Ok(Vec::new()) };
+    let pairs = sizes.rotary as usize / 2;
+    let names = [("rope_factors_long.weight", "long_factor"), ("rope_factors_short.weight", "short_factor")];
+    let factors = names.into_iter().zip([long.long, long.short]);
+    factors
+        .map(|((name, key), factors)| match factors.len() == pairs {
+            true => Ok((name, factors)),
+            false => {
+                let params = section(config)?.unwrap_or_else(|| config.clone());
+                Err(params.unusable(key, "as many numbers as pairs of a head turn").into())
+            }
+        })
+        .collect()
 }

@@ -3,6 +3,8 @@
 
 use super::keys::Keys;
 use crate::arch::config::{Config, ConfigError};
+use crate::arch::longrope::LongRope;
+use crate::arch::yarn::Yarn;
 
 /// Base of the rotary frequencies where a configuration gives none: transformers' default.
 const DEFAULT_THETA: f32 = 10000.0;
@@ -16,30 +18,39 @@ pub(in crate::arch) struct Rope {
     pub window_theta: Option<f32>,
     /// How longer contexts are reached.
     pub scaling: Scaling,
+    /// How they are in layers with a window, where the configuration says so: `rope_type`.
+    pub window_scaling: Option<String>,
 }
 
 /// How positions or frequencies are stretched.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::arch) enum Scaling {
-    /// Not at all, or only beyond the trained context ("dynamic"), which GGUF does not record.
+    /// Not at all.
     None,
+    /// Only beyond the trained context, which GGUF does not record.
+    Dynamic,
     /// Positions divided by `factor`.
     Linear { factor: f32 },
-    /// YaRN (arXiv:2309.00071).
+    /// YaRN.
     Yarn(Yarn),
     /// Llama 3.1's frequency bands.
     Llama3(Llama3),
+    /// LongRoPE.
+    Long(LongRope),
 }
 
-/// YaRN's parameters.
-#[derive(Debug, Clone, PartialEq)]
-pub(in crate::arch) struct Yarn {
-    factor: f32,
-    original_context: u32,
-    extrapolation: Option<f32>,
-    attention: Option<f32>,
-    beta_fast: Option<f32>,
-    beta_slow: Option<f32>,
+impl Scaling {
+    /// The name in `rope_type`.
+    pub(in crate::arch) fn name(&self) -> &'static str {
+        match self {
+            Self::None => "default",
+            Self::Dynamic => "dynamic",
+            Self::Linear { .. } => "linear",
+            Self::Yarn(_) => "yarn",
+            Self::Llama3(_) => "llama3",
+            Self::Long(_) => "longrope",
+        }
+    }
 }
 
 /// Llama 3.1's parameters.
@@ -51,74 +62,89 @@ pub(in crate::arch) struct Llama3 {
     original_context: u32,
 }
 
+/// The section with the rotary settings: transformers takes `rope_scaling` first unless it is empty.
+pub(in crate::arch) fn section(config: &Config) -> Result<Option<Config>, ConfigError> {
+    match config.optional_section(&["rope_scaling"])? {
+        Some(scaling) if scaling.keys().next().is_some() => Ok(Some(scaling)),
+        _ => config.optional_section(&["rope_parameters"]),
+    }
+}
+
 impl Rope {
     /// Reads the settings; `context` is the model's context length in tokens.
     pub(in crate::arch) fn read(config: &Config, context: u32) -> Result<Self, ConfigError> {
         let flat = config.optional_number(&["rope_theta", "rotary_emb_base"])?;
         let mut window_theta = config.optional_number(&["rope_local_base_freq"])?;
-        let Some(mut params) = config.optional_section(&["rope_parameters", "rope_scaling"])? else {
-            return Ok(Self { theta: flat.unwrap_or(DEFAULT_THETA), window_theta, scaling: Scaling::None });
+        let mut window_scaling = None;
+        let Some(mut params) = section(config)? else {
+            let theta = flat.unwrap_or(DEFAULT_THETA);
+            return Ok(Self { theta, window_theta, scaling: Scaling::None, window_scaling });
         };
         // Kinds of layers with settings of their own (Gemma 3).
         if let Some(window) = params.optional_section(&["sliding_attention"])? {
             window_theta = window.optional_number(&["rope_theta"])?.or(window_theta);
+            window_scaling = window.optional_text(&["rope_type", "type"])?.map(str::to_owned);
         }
         if let Some(full) = params.optional_section(&["full_attention"])? {
             params = full;
         }
         let theta = params.optional_number(&["rope_theta"])?.or(flat).unwrap_or(DEFAULT_THETA);
-        let original = || -> Result<Option<u32>, ConfigError> {
-            const KEY: &[&str] = &["original_max_position_embeddings"];
-            Ok(params.optional_count(KEY)?.or(config.optional_count(KEY)?))
+        let scaling = Scaling::read(&params, config, context)?;
+        Ok(Self { theta, window_theta, scaling, window_scaling })
+    }
+}
+
+impl Scaling {
+    fn read(params: &Config, config: &Config, context: u32) -> Result<Self, ConfigError> {
+        // transformers prefers the one beside the section (Phi 3).
+        const ORIGINAL: &[&str] = &["original_max_position_embeddings"];
+        let original = || {
+            Ok(config.optional_count(ORIGINAL)?.or(params.optional_count(ORIGINAL)?))
+                as Result<_, ConfigError>
         };
         let key = if params.optional_text(&["rope_type"])?.is_some() { "rope_type" } else { "type" };
-        let scaling = match params.optional_text(&[key])?.unwrap_or("default") {
-            "default" | "dynamic" => Scaling::None,
-            "linear" => Scaling::Linear { factor: params.number(&["factor"])? },
-            "yarn" => Scaling::Yarn(Yarn {
-                factor: params.number(&["factor"])?,
-                original_context: original()?.unwrap_or(context),
-                extrapolation: params.optional_number(&["extrapolation_factor"])?,
-                attention: params.optional_number(&["attention_factor", "attn_factor"])?,
-                beta_fast: params.optional_number(&["beta_fast"])?,
-                beta_slow: params.optional_number(&["beta_slow"])?,
-            }),
-            "llama3" => Scaling::Llama3(Llama3 {
+        Ok(match params.optional_text(&[key])?.unwrap_or("default") {
+            "default" => Self::None,
+            "dynamic" => Self::Dynamic,
+            "linear" => Self::Linear { factor: params.number(&["factor"])? },
+            "yarn" => Self::Yarn(Yarn::read(params, original()?, context)?),
+            "longrope" | "su" => Self::Long(LongRope::read(params, original()?, context)?),
+            "llama3" => Self::Llama3(Llama3 {
                 factor: params.number(&["factor"])?,
                 low_frequency: params.number(&["low_freq_factor"])?,
                 high_frequency: params.number(&["high_freq_factor"])?,
-                original_context: original()?
-                    .ok_or_else(|| params.missing(&["original_max_position_embeddings"]))?,
+                original_context: original()?.ok_or_else(|| params.missing(ORIGINAL))?,
             }),
-            _ => return Err(params.unusable(key, "one of default, dynamic, linear, yarn, llama3")),
-        };
-        Ok(Self { theta, window_theta, scaling })
+            _ => {
+                return Err(params.unusable(key, "one of default, dynamic, linear, yarn, llama3, longrope"));
+            }
+        })
     }
+}
 
-    /// Adds the `rope.scaling.*` keys and the base, in the converter's order.
-    pub(in crate::arch) fn write(&self, keys: &mut Keys) {
-        match &self.scaling {
-            Scaling::None | Scaling::Llama3(_) => {}
-            Scaling::Linear { factor } => {
-                keys.add("rope.scaling.type", "linear".into());
-                keys.number("rope.scaling.factor", *factor);
-            }
-            Scaling::Yarn(yarn) => {
-                keys.add("rope.scaling.type", "yarn".into());
-                keys.number("rope.scaling.factor", yarn.factor);
-                keys.count("rope.scaling.original_context_length", yarn.original_context);
-                keys.optional_number("rope.scaling.yarn_ext_factor", yarn.extrapolation);
-                keys.optional_number("rope.scaling.yarn_attn_factor", yarn.attention);
-                keys.optional_number("rope.scaling.yarn_beta_fast", yarn.beta_fast);
-                keys.optional_number("rope.scaling.yarn_beta_slow", yarn.beta_slow);
-            }
-        }
+impl Rope {
+    /// Adds the `rope.scaling.*` keys and the bases, in the converter's order; `latent` says whether attention is DeepSeek's.
+    pub(in crate::arch) fn write(&self, keys: &mut Keys, latent: bool) {
+        self.write_scaling(keys, latent);
         keys.number("rope.freq_base", self.theta);
         keys.optional_number("rope.freq_base_swa", self.window_theta);
     }
 
-    /// Adds the base alone, where it is not what readers of the file assume.
+    /// Adds what stretches positions, which readers of the file apply in every family.
+    pub(in crate::arch) fn write_scaling(&self, keys: &mut Keys, latent: bool) {
+        match &self.scaling {
+            Scaling::None | Scaling::Dynamic | Scaling::Llama3(_) | Scaling::Long(_) => {}
+            Scaling::Linear { factor } => {
+                keys.add("rope.scaling.type", "linear".into());
+                keys.number("rope.scaling.factor", *factor);
+            }
+            Scaling::Yarn(yarn) => yarn.write(keys, latent),
+        }
+    }
+
+    /// The same, and the base alone where it is not what readers of the file assume.
     pub(in crate::arch) fn write_unusual(&self, keys: &mut Keys) {
+        self.write_scaling(keys, false);
         if self.theta != DEFAULT_THETA {
             keys.number("rope.freq_base", self.theta);
         }

@@ -5,7 +5,7 @@ use kquant_formats::gguf::Value;
 use super::dims::Sizes;
 use super::family::unsupported;
 use super::keys::Keys;
-use super::rope::Rope;
+use super::rope::{Rope, section};
 use crate::arch::config::Config;
 use crate::arch::error::ArchError;
 
@@ -90,7 +90,7 @@ fn partial(config: &Config) -> Result<Option<f32>, ArchError> {
     if let Some(part) = config.optional_number(NAMES)? {
         return Ok(Some(part));
     }
-    let rope = config.optional_section(&["rope_parameters"])?;
+    let rope = section(config)?;
     Ok(rope.map(|rope| rope.optional_number(NAMES)).transpose()?.flatten())
 }
 
@@ -117,7 +117,7 @@ pub(in crate::arch) fn keys(name: &'static str, config: &Config, sizes: &Sizes) 
     if config.optional_flag("is_causal")? == Some(false) {
         keys.add("attention.causal", Value::Bool(false));
     }
-    Rope::read(config, sizes.positions)?.write(&mut keys);
+    Rope::read(config, sizes.positions)?.write(&mut keys, sizes.latent.rank > 0);
     epsilon(config, &mut keys)?;
     if sizes.experts > 0 {
         keys.count("expert_count", sizes.experts);

@@ -40,9 +40,10 @@ fn yarn_rope_scaling() {
         ("llama.rope.scaling.type", Value::from("yarn")),
         ("llama.rope.scaling.factor", Value::F32(16.0)),
         ("llama.rope.scaling.original_context_length", Value::U32(32)),
-        ("llama.rope.scaling.yarn_attn_factor", Value::F32(0.5)),
         ("llama.rope.scaling.yarn_beta_fast", Value::F32(32.0)),
         ("llama.rope.scaling.yarn_beta_slow", Value::F32(1.0)),
+        // 0.5 / (0.1 ln 16 + 1)
+        ("llama.rope.scaling.attn_factor", Value::F32(0.391_463_3)),
     ];
     assert_eq!(keys, expected.map(|(key, value)| (key.to_owned(), value)));
 }

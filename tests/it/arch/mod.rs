@@ -26,7 +26,7 @@ fn folders() -> Vec<PathBuf> {
     folders
 }
 
-fn load(name: &str) -> Memory {
+pub fn load(name: &str) -> Memory {
     Memory::from_safetensors(&std::fs::read(folder(name).join("model.safetensors")).unwrap())
 }
 
@@ -35,7 +35,7 @@ fn config(name: &str) -> Config {
 }
 
 /// The folder's configuration with some keys changed; null takes one away.
-fn config_with(name: &str, changes: serde_json::Value) -> Config {
+pub fn config_with(name: &str, changes: serde_json::Value) -> Config {
     let text = std::fs::read_to_string(folder(name).join("config.json")).unwrap();
     let mut json: serde_json::Map<_, _> = serde_json::from_str(&text).unwrap();
     json.extend(changes.as_object().unwrap().clone());

@@ -137,8 +137,8 @@ fn values_that_cannot_be_used() {
         ("llama", json!({ "rope_scaling": { "type": "linear" } }), "no value for `rope_scaling.factor`"),
         (
             "llama",
-            json!({ "rope_scaling": { "type": "longrope" } }),
-            "`rope_scaling.type` is \"longrope\", expected one of",
+            json!({ "rope_scaling": { "type": "proportional" } }),
+            "`rope_scaling.type` is \"proportional\", expected one of",
         ),
         (
             "llama",
@@ -214,7 +214,7 @@ fn features_that_a_family_does_not_have() {
         (light("phi"), json!({ "qk_layernorm": true }), "norms of queries and keys"),
         (
             "phi3".to_owned(),
-            json!({ "rope_scaling": { "type": "longrope", "long_factor": [1.0] } }),
+            json!({ "rope_scaling": { "type": "longrope", "long_factor": [1.0], "short_factor": [1.0] } }),
             "as many numbers as",
         ),
         (

@@ -1,0 +1,120 @@
+//! What GGUF keys say of positions and of the scale of attention scores, read as llama.cpp's graphs of the architectures do.
+//!
+//! Keys that only other architectures' graphs read (`rope.scaling.yarn_attn_factor`, `yarn_ext_factor`, `yarn_beta_fast`,
+//! `yarn_beta_slow`: Grok and Mistral 3) mean nothing here.
+
+use kquant_kernels::math::Yarn;
+
+use super::ModelError;
+use crate::graph::Graph;
+use crate::graph::RopeKeys;
+use crate::graph::keys::Keys;
+
+/// Turns over the original context from which on YaRN leaves a pair alone.
+const BETA_FAST: f64 = 32.0;
+/// Turns up to which it stretches a pair whole.
+const BETA_SLOW: f64 = 1.0;
+
+/// How positions are stretched.
+struct Stretch {
+    /// `rope.scaling.type` is yarn.
+    yarn: bool,
+    /// How many times longer the context has become; 1 if positions are as they are.
+    factor: f32,
+    /// `rope.scaling.attn_factor`.
+    attention: f64,
+    /// `rope.scaling.yarn_log_multiplier`, of DeepSeek 2 only, where it is not 0.
+    log: Option<f64>,
+}
+
+impl Stretch {
+    /// `1 + 0.1 ln(factor)`.
+    fn logarithmic(&self) -> f64 {
+        1.0 + 0.1 * f64::from(self.factor).ln()
+    }
+
+    /// The length of turned pairs.
+    fn length(&self) -> f64 {
+        let usual = self.yarn && self.log.is_none() && self.factor > 1.0;
+        self.attention * if usual { self.logarithmic() } else { 1.0 }
+    }
+}
+
+impl Keys<'_> {
+    fn stretch(&self) -> Result<Stretch, ModelError> {
+        let kind = match self.get("rope.scaling.type") {
+            // llama.cpp's default.
+            None => "linear",
+            Some(kind) => kind.as_str().unwrap_or_default(),
+        };
+        if !matches!(kind, "none" | "linear" | "yarn" | "longrope") {
+            let what = "is none of none, linear, yarn and longrope; others are not supported yet";
+            return Err(self.wrong("rope.scaling.type", what));
+        }
+        let factor = match self.get("rope.scaling.factor") {
+            Some(_) => self.positive("rope.scaling.factor")?,
+            // The name in the first files.
+            None => self.positive("rope.scale_linear")?,
+        };
+        let is_latent = self.architecture == "deepseek2";
+        let log = self.number("rope.scaling.yarn_log_multiplier")?.filter(|&log| is_latent && log != 0.0);
+        Ok(Stretch {
+            yarn: kind == "yarn",
+            factor: factor.filter(|_| kind != "none").unwrap_or(1.0),
+            attention: f64::from(self.number("rope.scaling.attn_factor")?.unwrap_or(1.0)),
+            log: log.map(f64::from),
+        })
+    }
+
+    /// What attention scores are multiplied by; `width` is that of queries and keys.
+    pub(super) fn attention_scale(
+        &self,
+        width: usize,
+        hidden: usize,
+        heads: usize,
+    ) -> Result<f32, ModelError> {
+        if let Some(scale) = self.positive("attention.scale")? {
+            return Ok(scale);
+        }
+        // The two largest Gemmas, whose keys do not say it.
+        let by_hidden = matches!(
+            (self.architecture, self.natural("block_count")?),
+            ("gemma2", Some(46)) | ("gemma3", Some(62))
+        );
+        let scale = 1.0 / (if by_hidden { hidden / heads } else { width } as f32).sqrt();
+        if self.architecture != "deepseek2" {
+            return Ok(scale);
+        }
+        let stretch = self.stretch()?;
+        // The length of turned pairs, and that without YaRN times what YaRN would make of it.
+        let length = if stretch.yarn { stretch.length() } else { stretch.length() * stretch.logarithmic() };
+        let root = length * (1.0 + stretch.log.unwrap_or(0.0) * f64::from(stretch.factor).ln());
+        Ok(scale * (root * root) as f32)
+    }
+
+    pub(super) fn rope(&self, graph: &Graph, context: usize) -> Result<RopeKeys, ModelError> {
+        let stretch = self.stretch()?;
+        let original = self.natural("rope.scaling.original_context_length")?.filter(|&n| n > 0);
+        let original = original.unwrap_or(context);
+        let number = |key: &str, default: f32| self.number(key).map(|n| n.unwrap_or(default));
+        let yarn = stretch.yarn.then(|| Yarn {
+            factor: f64::from(stretch.factor),
+            original: original as f64,
+            beta_fast: BETA_FAST,
+            beta_slow: BETA_SLOW,
+            truncated: graph.yarn_truncated,
+        });
+        Ok(RopeKeys {
+            base: number("rope.freq_base", 10000.0)?,
+            window_base: match graph.window_base {
+                Some(base) => Some(number("rope.freq_base_swa", base)?),
+                None => None,
+            },
+            scale: stretch.factor,
+            yarn,
+            length: stretch.length(),
+            window_length: stretch.attention,
+            original,
+        })
+    }
+}
