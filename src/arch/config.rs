@@ -2,12 +2,16 @@
 //!
 //! A key set to `null` counts as absent, which is how transformers writes a default.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kquant_formats::FormatError;
 use kquant_formats::json::{self, JsonError};
 use kquant_formats::whole;
 use serde_json::{Map, Value as Json};
+
+use super::unread;
 
 /// A JSON object with the path that led to it.
 #[derive(Debug, Clone)]
@@ -16,6 +20,8 @@ pub struct Config {
     /// `rope_parameters.` within that object, empty at the top.
     prefix: String,
     values: Map<String, Json>,
+    /// Keys that were asked for, with the objects that contain them; shared with the sections.
+    read: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// Why a configuration could not be used.
@@ -74,7 +80,9 @@ impl Config {
 
     fn of_bytes(origin: String, text: &[u8]) -> Result<Self, ConfigError> {
         match json::parse(text) {
-            Ok(values) => Ok(Self { origin, prefix: String::new(), values: of_text(values) }),
+            Ok(values) => {
+                Ok(Self { origin, prefix: String::new(), values: of_text(values), read: Arc::default() })
+            }
             Err(fault) => Err(ConfigError::Json { file: origin, fault }),
         }
     }
@@ -215,7 +223,8 @@ impl Config {
     pub fn optional_section(&self, keys: &[&str]) -> Result<Option<Config>, ConfigError> {
         let Some((key, _)) = self.first(keys) else { return Ok(None) };
         let values = self.typed(&[key], "an object", Json::as_object)?.cloned().unwrap_or_default();
-        Ok(Some(Config { origin: self.origin.clone(), prefix: format!("{}{key}.", self.prefix), values }))
+        let (origin, read) = (self.origin.clone(), Arc::clone(&self.read));
+        Ok(Some(Config { origin, prefix: format!("{}{key}.", self.prefix), values, read }))
     }
 
     /// The error for a value of `key` that is of the right type and still unusable.
@@ -242,6 +251,7 @@ impl Config {
 
     /// What stands under `key`, null too.
     pub(super) fn value(&self, key: &str) -> Option<&Json> {
+        self.note(key);
         self.values.get(key)
     }
 
@@ -250,7 +260,18 @@ impl Config {
         self.values.keys().map(String::as_str)
     }
 
+    /// The keys that nothing has asked for yet, but for those that say nothing of what a model computes.
+    pub(crate) fn unread(&self) -> Vec<String> {
+        unread::keys(&self.values, &self.read.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note(&self, key: &str) {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.insert(format!("{}{key}", self.prefix));
+    }
+
     fn first<'k>(&self, keys: &[&'k str]) -> Option<(&'k str, &Json)> {
+        keys.iter().for_each(|key| self.note(key));
         keys.iter()
             .find_map(|&key| self.values.get(key).filter(|json| !json.is_null()).map(|json| (key, json)))
     }

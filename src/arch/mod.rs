@@ -14,12 +14,18 @@ mod error;
 mod families;
 mod general;
 mod longrope;
+mod mistral;
 mod table;
+mod takes;
+mod unread;
+mod windows;
 mod yarn;
 
 pub use config::{Config, ConfigError};
 pub use error::{ArchError, Mismatch, WrongShape};
 pub use general::{Card, CardError, Surroundings, folder_name, metadata, remove_odd_sampling};
+
+pub use windows::Limit;
 
 use families::FAMILIES;
 use kquant_formats::gguf::Value;
@@ -48,11 +54,31 @@ pub trait Architecture: Sync {
     /// When the configuration lacks a value, has one of a wrong type, or asks for what the family cannot express.
     fn keys(&self, config: &Config) -> Result<Vec<(String, Value)>, ArchError>;
 
-    /// Every output tensor, in the order llama.cpp's converter writes them.
+    /// Every output tensor, and what the GGUF cannot say of the model. Reads the weights of two tensors at most, where the
+    /// checkpoint has an output projection that the configuration ties to the embedding.
     ///
     /// # Errors
     /// As [`Architecture::keys`], and when the checkpoint's names or shapes are not what the configuration says.
-    fn tensors(&self, config: &Config, checkpoint: &dyn Checkpoint) -> Result<Vec<MappedTensor>, ArchError>;
+    fn map(&self, config: &Config, checkpoint: &dyn Checkpoint) -> Result<Mapped, ArchError>;
+
+    /// Every output tensor, in the order llama.cpp's converter writes them.
+    ///
+    /// # Errors
+    /// As [`Architecture::map`].
+    fn tensors(&self, config: &Config, checkpoint: &dyn Checkpoint) -> Result<Vec<MappedTensor>, ArchError> {
+        Ok(self.map(config, checkpoint)?.tensors)
+    }
+}
+
+/// What a checkpoint becomes.
+#[derive(Debug)]
+pub struct Mapped {
+    /// Every output tensor, in the order llama.cpp's converter writes them.
+    pub tensors: Vec<MappedTensor>,
+    /// Where the configuration and the tensors differ, and what was done about it.
+    pub warnings: Vec<String>,
+    /// Lengths from which on a GGUF of the model computes something else.
+    pub limits: Vec<Limit>,
 }
 
 /// The forward pass of the architecture called `name` in GGUF.

@@ -21,7 +21,8 @@ use super::{Outcome, notes, print_json};
 /// Score a model on a text: perplexity, and divergence from the model it was made of
 ///
 /// Perplexity is llama-perplexity's: the second half of each chunk is scored. With --base, both models run over the same
-/// chunks and are compared in full precision.
+/// chunks and are compared in full precision. Chunks longer than a window that the model has and no GGUF of it can say are warned
+/// of.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -80,6 +81,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         (_, Some(text)) => args.text_args.chunks(&model, &TextFile::read(text)?)?,
         (_, None) => bail!("no text to score: give --text FILE"),
     };
+    warn(&args.model, &model, &chunks)?;
+    if let (Some(path), Some(Base::Model(base))) = (&args.base, &base) {
+        warn(path, base, &chunks)?;
+    }
     // From here on Ctrl-C ends the run in order: it would leave files that are begun before.
     let cancel = cancel_on_signal()?;
     let json_file = json.map(|path| PartialFile::create(path, 0, args.force)).transpose()?;
@@ -106,6 +111,14 @@ fn check_outputs(args: &Args, json: Option<&Path>) -> anyhow::Result<()> {
     let all: Vec<&Path> = args.save_logits.as_deref().into_iter().chain(json).collect();
     outputs::check(&inputs, &all)?;
     Ok(outputs::try_start(&all, args.force)?)
+}
+
+/// Says what a GGUF of the model at `path` computes otherwise in chunks as long as these.
+fn warn(path: &Path, model: &Model, chunks: &Chunks) -> io::Result<()> {
+    for what in model.differences(chunks.context()) {
+        writeln!(io::stderr(), "warning: {}: {}", printable_path(path), printable(&what))?;
+    }
+    Ok(())
 }
 
 fn open_base(path: &Path, model: &Model, args: &Args) -> anyhow::Result<Base> {

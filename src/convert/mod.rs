@@ -6,7 +6,7 @@ use std::path::Path;
 
 use kquant_formats::gguf::Metadata;
 
-use crate::arch::{self, ArchError};
+use crate::arch::{self, ArchError, Limit};
 use crate::checkpoint::{Opened, Origin};
 use crate::tensor::{Keep, MappedTensor, Rows, Source};
 use crate::vocab::{self, VocabError};
@@ -22,6 +22,8 @@ pub struct Converted {
     pub warnings: Vec<String>,
     /// What is no fault, but good to know.
     pub notes: Vec<String>,
+    /// Lengths from which on a GGUF of the model computes something else; they are among the warnings, too.
+    pub limits: Vec<Limit>,
 }
 
 /// Why a model cannot be converted.
@@ -44,7 +46,7 @@ pub enum ConvertError {
     OwnMetadata,
 }
 
-/// Names, shapes and metadata of the output. Reads no tensor data. `pre` overrides the pre-tokenizer's name, `given` is a file
+/// Names, shapes and metadata of the output. Reads no tensor data but for an output that may be a copy of the embedding. `pre` overrides the pre-tokenizer's name, `given` is a file
 /// of `general.*` keys that the user sets.
 ///
 /// # Errors
@@ -57,7 +59,13 @@ pub fn convert(opened: &Opened, pre: Option<&str>, given: Option<&Path>) -> Resu
                 return Err(ConvertError::OwnMetadata);
             }
             let (metadata, tensors) = (metadata.clone(), same_tensors(opened));
-            return Ok(Converted { metadata, tensors, warnings: Vec::new(), notes: Vec::new() });
+            return Ok(Converted {
+                metadata,
+                tensors,
+                warnings: Vec::new(),
+                notes: Vec::new(),
+                limits: Vec::new(),
+            });
         }
     };
     if let Some(what) = opened.refusal.clone() {
@@ -68,7 +76,8 @@ pub fn convert(opened: &Opened, pre: Option<&str>, given: Option<&Path>) -> Resu
     }
     let config = arch::Config::open(&folder.join("config.json")).map_err(ArchError::from)?;
     let family = arch::find(&config)?;
-    let tensors = family.tensors(&config, opened.checkpoint.as_ref())?;
+    let arch::Mapped { tensors, warnings: found, limits } =
+        family.map(&config, opened.checkpoint.as_ref())?;
     let (generation, notes) = generation(folder);
     let given = given.map(arch::Config::open).transpose().map_err(ArchError::from)?;
     // A card is good to have, and written by hand.
@@ -96,8 +105,23 @@ pub fn convert(opened: &Opened, pre: Option<&str>, given: Option<&Path>) -> Resu
     for (key, value) in vocabulary.keys.iter() {
         metadata.set(key, value.clone());
     }
-    let warnings = warnings.into_iter().chain(vocabulary.warnings).collect();
-    Ok(Converted { metadata, tensors, warnings, notes })
+    let mut warnings: Vec<String> = warnings.into_iter().chain(vocabulary.warnings).chain(found).collect();
+    warnings.extend(limits.iter().map(|limit| limit.what.clone()));
+    warnings.extend(unknown_keys(&config));
+    Ok(Converted { metadata, tensors, warnings, notes, limits })
+}
+
+/// What to say of the configuration's keys that nothing of the conversion has asked for.
+fn unknown_keys(config: &arch::Config) -> Option<String> {
+    let keys = config.unread();
+    let names: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "{}: keys that are not known and count for nothing: {}; if they change what the model computes, the result is wrong",
+            config.origin(),
+            names.join(", ")
+        )
+    })
 }
 
 /// `generation_config.json` of `folder`, without what cannot be used, and what that is: its recommendations are good to have.

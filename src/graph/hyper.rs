@@ -135,6 +135,7 @@ impl Hyper {
             && match self.windows {
                 Windows::Never => false,
                 Windows::Always => true,
+                Windows::From(first) => layer >= first,
                 Windows::Pattern(every) => layer % every != every - 1,
             }
     }
@@ -172,8 +173,8 @@ impl Hyper {
                 hidden,
                 heads,
             )?,
-            attention_cap: keys.positive("attn_logit_softcapping")?,
-            logit_cap: keys.positive("final_logit_softcapping")?,
+            attention_cap: keys.bound("attn_logit_softcapping", 50.0)?,
+            logit_cap: keys.bound("final_logit_softcapping", 30.0)?,
             embedding_scale: match graph.scaled_embedding {
                 true => (hidden as f32).sqrt(),
                 false => keys.positive("embedding_scale")?.unwrap_or(1.0),

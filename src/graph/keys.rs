@@ -63,6 +63,14 @@ impl Keys<'_> {
         Ok(self.number(key)?.filter(|&number| number > 0.0))
     }
 
+    /// A bound of scores or logits; llama.cpp's Gemma 2 has `default` where there is no key.
+    pub(crate) fn bound(&self, key: &str, default: f32) -> Result<Option<f32>, KeyError> {
+        match self.get(key) {
+            None if self.architecture == "gemma2" => Ok(Some(default)),
+            _ => self.positive(key),
+        }
+    }
+
     pub(crate) fn flag(&self, key: &str) -> Result<Option<bool>, KeyError> {
         match self.get(key) {
             None => Ok(None),

@@ -50,6 +50,8 @@ pub enum Windows {
     Always,
     /// All but the last of so many: `attention.sliding_window_pattern`, if the keys have it, takes precedence.
     Pattern(usize),
+    /// Those from this one on.
+    From(usize),
 }
 
 /// How tokens find their experts, where the keys do not say.

@@ -220,7 +220,11 @@ impl Model {
             name: name.to_owned(),
             known: arch::graph_names().join(", "),
         })?;
-        let hyper = Hyper::from_metadata(&input.metadata, graph)?;
+        let mut hyper = Hyper::from_metadata(&input.metadata, graph)?;
+        // What the keys cannot say.
+        if let Some((limit, windows)) = input.limits.iter().find_map(|limit| Some((limit, limit.windows?))) {
+            (hyper.window, hyper.windows) = (Some(limit.tokens as usize), windows);
+        }
         if hyper.layers > input.tensors.len() {
             let key = format!("{name}.block_count");
             return Err(KeyError { key, what: "is more than the model has tensors".into() }.into());
@@ -262,6 +266,19 @@ impl Model {
     /// Computes the products of linear maps in `products`; f32 otherwise.
     pub fn compute_in(&mut self, products: Products) {
         self.products = products;
+    }
+
+    /// What a GGUF of the model computes otherwise in contexts of `context` tokens, as sentences without their stop.
+    pub fn differences(&self, context: usize) -> Vec<String> {
+        let known = self.input.limits.iter().cloned().chain(self.ignored_window());
+        known.filter(|limit| context > limit.tokens as usize).map(|limit| limit.what).collect()
+    }
+
+    /// The window that the keys of a GGUF have and that llama.cpp does not apply: Phi 3's, the only one in all layers.
+    fn ignored_window(&self) -> Option<arch::Limit> {
+        let is_gguf = matches!(self.opened.origin, Origin::Gguf { .. });
+        let window = self.hyper.window.filter(|_| is_gguf && self.graph.windows == graph::Windows::Always)?;
+        Some(arch::Limit::window(u32::try_from(window).ok()?, "all layers", None))
     }
 
     /// What products of linear maps are computed in.

@@ -24,6 +24,7 @@ use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
 use crate::arch::table::rope::{Rope, Scaling};
 use crate::arch::table::text;
+use crate::arch::takes::{Literal, Only, Takes};
 
 const NAME: &str = "deepseek2";
 
@@ -36,6 +37,14 @@ pub(super) static FAMILY: Family = Family {
     keys,
     table: &TABLE,
     computed: nothing,
+    takes: Takes {
+        scalings: &["default", "dynamic", "yarn"],
+        only: &[
+            Only { key: "attention_bias", value: Literal::Flag(false) },
+            Only { key: "mlp_bias", value: Literal::Flag(false) },
+        ],
+        ..Takes::PLAIN
+    },
     graph: &GRAPH,
 };
 
@@ -149,6 +158,12 @@ fn sizes(config: &Config) -> Result<Sizes, ArchError> {
             NAME,
             "halves that turn together (`rope_interleave` is false) are".to_owned(),
         ));
+    }
+    let groups = config.optional_count(&["n_group"])?.unwrap_or(1);
+    if config.optional_text(&["topk_method"])? == Some("greedy") && groups > 1 {
+        let what =
+            format!("experts chosen from all of {groups} groups (`topk_method` is greedy, `n_group`) are");
+        return Err(unsupported(config, NAME, what));
     }
     let expert = config.count(&["moe_intermediate_size"])?;
     let shared = config.optional_count(&["n_shared_experts"])?.unwrap_or(1);

@@ -14,6 +14,7 @@ use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
 use crate::arch::table::rope::Rope;
 use crate::arch::table::text;
+use crate::arch::takes::{ATTENTION_BIAS, GELU, HeadPlace, Literal, Only, Takes};
 
 const NAME: &str = "gemma";
 
@@ -26,6 +27,14 @@ pub(super) static FAMILY: Family = Family {
     keys: |config, sizes| keys(NAME, config, sizes),
     table: &TABLE,
     computed: nothing,
+    takes: Takes {
+        activations: GELU,
+        biases: &[ATTENTION_BIAS],
+        only: &[ONE_WAY],
+        head: HeadPlace::Embedding,
+        tied: true,
+        ..Takes::PLAIN
+    },
     graph: &GRAPH,
 };
 
@@ -35,6 +44,9 @@ static TABLE: Table = Table {
     ignored: IGNORED,
     entries: &[OUTSIDE, NORMS, ATTENTION, VALUE, ATTENTION_OUTPUT, GATED],
 };
+
+/// Attention that sees later tokens, too, is another model's.
+pub(super) const ONE_WAY: Only = Only { key: "use_bidirectional_attention", value: Literal::Flag(false) };
 
 /// The output is the embedding, even where the checkpoint repeats it.
 pub(super) const IGNORED: &[&str] = &["lm_head.weight", ".rotary_emb.inv_freq"];
@@ -94,8 +106,9 @@ pub(super) fn score_scale(
     exception: u32,
 ) -> Result<(), ArchError> {
     let expected = if sizes.layers == exception { sizes.hidden / sizes.heads } else { sizes.head_dim };
-    match config.optional_number(&["query_pre_attn_scalar"])? {
-        Some(scalar) if scalar != expected as f32 => {
+    // transformers' default, whatever the width of a head.
+    match config.optional_number(&["query_pre_attn_scalar"])?.unwrap_or(256.0) {
+        scalar if scalar != expected as f32 => {
             let what =
                 format!("attention scores divided by the root of {scalar} (`query_pre_attn_scalar`) are");
             Err(unsupported(config, name, what))

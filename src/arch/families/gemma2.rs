@@ -3,14 +3,16 @@
 use crate::graph::parts::*;
 use crate::graph::{Activation, Graph, Slot, Windows};
 
-use super::gemma::{self, FOUR_NORMS, IGNORED, OUTSIDE};
+use super::gemma::{self, FOUR_NORMS, IGNORED, ONE_WAY, OUTSIDE};
 use crate::arch::config::Config;
 use crate::arch::error::ArchError;
 use crate::arch::table::dims::Sizes;
 use crate::arch::table::entries::{ATTENTION, ATTENTION_OUTPUT, GATED, VALUE};
-use crate::arch::table::family::{Family, nothing};
+use crate::arch::table::family::{Family, nothing, unsupported};
 use crate::arch::table::mapping::Table;
 use crate::arch::table::text;
+use crate::arch::takes::{ATTENTION_BIAS, GELU, HeadPlace, Takes};
+use crate::arch::windows::Window;
 
 const NAME: &str = "gemma2";
 
@@ -25,16 +27,23 @@ pub(super) static FAMILY: Family = Family {
     sizes,
     keys: |config, sizes| {
         let mut keys = gemma::keys(NAME, config, sizes)?;
-        keys.optional_number("attn_logit_softcapping", config.optional_number(&["attn_logit_softcapping"])?);
-        keys.optional_number(
-            "final_logit_softcapping",
-            config.optional_number(&["final_logit_softcapping"])?,
-        );
+        for (key, default) in BOUNDS {
+            keys.number(key, config.optional_number(&[key])?.unwrap_or(default));
+        }
         keys.count("attention.sliding_window", config.count(&["sliding_window"])?);
         Ok(keys)
     },
     table: &TABLE,
     computed: nothing,
+    takes: Takes {
+        activations: GELU,
+        window: Window::Written { base: false },
+        biases: &[ATTENTION_BIAS],
+        only: &[ONE_WAY],
+        head: HeadPlace::Embedding,
+        tied: true,
+        ..Takes::PLAIN
+    },
     graph: &GRAPH,
 };
 
@@ -56,7 +65,17 @@ static GRAPH: Graph = Graph {
     ..Graph::PLAIN
 };
 
+/// Bounds of scores and logits where the configuration has no key at all; null means none.
+const BOUNDS: [(&str, f32); 2] = [("attn_logit_softcapping", 50.0), ("final_logit_softcapping", 30.0)];
+
 fn sizes(config: &Config) -> Result<Sizes, ArchError> {
+    for (key, default) in BOUNDS {
+        // Without the key, readers of the file take the default.
+        if config.value(key).is_some_and(serde_json::Value::is_null) {
+            let what = format!("no bound (`{key}` is null, readers of the file take {default}) is");
+            return Err(unsupported(config, NAME, what));
+        }
+    }
     let sizes = text::plain_sizes(config, NAME)?;
     text::window_pattern(config, NAME, PATTERN)?;
     // The 27B model.

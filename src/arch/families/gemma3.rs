@@ -4,7 +4,7 @@
 use crate::graph::parts::*;
 use crate::graph::{Activation, Graph, Slot, Windows};
 
-use super::gemma::{self, FOUR_NORMS, IGNORED, OUTSIDE};
+use super::gemma::{self, FOUR_NORMS, IGNORED, ONE_WAY, OUTSIDE};
 use crate::arch::config::Config;
 use crate::arch::error::ArchError;
 use crate::arch::table::dims::Dim::*;
@@ -14,6 +14,8 @@ use crate::arch::table::entry::Entry;
 use crate::arch::table::family::{Family, nothing};
 use crate::arch::table::mapping::Table;
 use crate::arch::table::text;
+use crate::arch::takes::{ATTENTION_BIAS, GELU, Literal, Only, Takes};
+use crate::arch::windows::Window;
 
 const NAME: &str = "gemma3";
 
@@ -39,6 +41,14 @@ pub(super) static FAMILY: Family = Family {
     },
     table: &TABLE,
     computed: nothing,
+    takes: Takes {
+        activations: GELU,
+        window: Window::Written { base: true },
+        biases: &[ATTENTION_BIAS],
+        only: &[ONE_WAY, Only { key: "attn_logit_softcapping", value: Literal::Null }],
+        tied: true,
+        ..Takes::PLAIN
+    },
     graph: &GRAPH,
 };
 

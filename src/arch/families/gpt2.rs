@@ -11,6 +11,7 @@ use crate::arch::table::entry::Entry;
 use crate::arch::table::family::{Family, nothing, unsupported};
 use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
+use crate::arch::takes::{GELU, Literal, Only, Takes};
 
 const NAME: &str = "gpt2";
 
@@ -23,6 +24,16 @@ pub(super) static FAMILY: Family = Family {
     keys,
     table: &TABLE,
     computed: nothing,
+    takes: Takes {
+        activations: GELU,
+        scalings: &[],
+        only: &[
+            Only { key: "scale_attn_weights", value: Literal::Flag(true) },
+            Only { key: "add_cross_attention", value: Literal::Flag(false) },
+        ],
+        tied: true,
+        ..Takes::PLAIN
+    },
     graph: &GRAPH,
 };
 

@@ -17,6 +17,7 @@ use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
 use crate::arch::table::rope::Rope;
 use crate::arch::table::text;
+use crate::arch::takes::{Biases, GELU, HeadPlace, Takes};
 
 const NAME: &str = "gptneox";
 
@@ -29,6 +30,15 @@ pub(super) static FAMILY: Family = Family {
     keys,
     table: &TABLE,
     computed: nothing,
+    takes: Takes {
+        activations: GELU,
+        biases: &[Biases {
+            flag: "attention_bias",
+            names: &[".attention.query_key_value.bias", ".attention.dense.bias"],
+        }],
+        head: HeadPlace::Own,
+        ..Takes::PLAIN
+    },
     graph: &GRAPH,
 };
 

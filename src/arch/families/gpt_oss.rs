@@ -16,6 +16,8 @@ use crate::arch::table::entry::Entry;
 use crate::arch::table::family::{Family, nothing, unsupported};
 use crate::arch::table::mapping::Table;
 use crate::arch::table::text;
+use crate::arch::takes::{ATTENTION_BIAS, HeadPlace, Literal, Only, Takes};
+use crate::arch::windows::Window;
 
 const NAME: &str = "gpt-oss";
 
@@ -36,6 +38,14 @@ pub(super) static FAMILY: Family = Family {
     },
     table: &TABLE,
     computed: nothing,
+    takes: Takes {
+        theta: Some(150_000.0),
+        window: Window::Written { base: false },
+        biases: &[ATTENTION_BIAS],
+        only: &[Only { key: "swiglu_alpha", value: Literal::Number(1.702) }],
+        head: HeadPlace::Own,
+        ..Takes::PLAIN
+    },
     graph: &GRAPH,
 };
 

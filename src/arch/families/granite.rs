@@ -4,6 +4,7 @@ use super::llama;
 use crate::arch::table::family::Family;
 use crate::arch::table::mapping::Table;
 use crate::arch::table::text;
+use crate::arch::takes::{ATTENTION_BIAS, BY_FACTORS, MLP_BIAS, Takes};
 
 const NAME: &str = "granite";
 
@@ -21,12 +22,16 @@ pub(super) static FAMILY: Family = Family {
             ("residual_scale", "residual_multiplier"),
             ("logit_scale", "logits_scaling"),
         ] {
-            keys.optional_number(key, config.optional_number(&[name])?);
+            let multiplier = config.optional_number(&[name])?;
+            // Readers of the file would divide by the root of the head's width, transformers multiplies by 1.
+            let default = (key == "attention.scale").then_some(1.0);
+            keys.optional_number(key, multiplier.or(default));
         }
         Ok(keys)
     },
     table: &TABLE,
     computed: llama::computed,
+    takes: Takes { scalings: BY_FACTORS, biases: &[ATTENTION_BIAS, MLP_BIAS], ..Takes::PLAIN },
     graph: &llama::GRAPH,
 };
 

@@ -1,4 +1,4 @@
-//! Llama 1 to 3, Code Llama, Mistral and what else has their graph.
+//! Llama 1 to 3, Code Llama and what else has their graph.
 
 use crate::graph::parts::*;
 use crate::graph::{Graph, Hyper, Op};
@@ -13,28 +13,25 @@ use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
 use crate::arch::table::rope::Rope;
 use crate::arch::table::text;
+use crate::arch::takes::{ATTENTION_BIAS, BY_FACTORS, MLP_BIAS, Takes};
 
 const NAME: &str = "llama";
 
 /// The family.
 pub(super) static FAMILY: Family = Family {
     name: NAME,
-    classes: &[
-        "LlamaForCausalLM",
-        "LLaMAForCausalLM",
-        "LlamaModel",
-        "MistralForCausalLM",
-        "IQuestCoderForCausalLM",
-    ],
-    model_types: &["llama", "mistral"],
+    classes: &["LlamaForCausalLM", "LLaMAForCausalLM", "LlamaModel", "IQuestCoderForCausalLM"],
+    model_types: &["llama"],
     sizes: |config| text::plain_sizes(config, NAME),
     keys: |config, sizes| keys(NAME, config, sizes),
     table: &TABLE,
     computed,
+    takes: Takes { scalings: BY_FACTORS, biases: &[ATTENTION_BIAS, MLP_BIAS], ..Takes::PLAIN },
     graph: &GRAPH,
 };
 
-static TABLE: Table = table(NAME);
+/// The tensors.
+pub(super) static TABLE: Table = table(NAME);
 
 /// The tensors of families that are Llama but for some keys.
 pub(super) const fn table(family: &'static str) -> Table {

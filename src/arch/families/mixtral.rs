@@ -7,6 +7,8 @@ use crate::arch::table::entry::Entry;
 use crate::arch::table::family::Family;
 use crate::arch::table::mapping::Table;
 use crate::arch::table::text;
+use crate::arch::takes::{BY_FACTORS, Takes};
+use crate::arch::windows::Window;
 
 /// The family.
 pub(super) static FAMILY: Family = Family {
@@ -17,6 +19,7 @@ pub(super) static FAMILY: Family = Family {
     keys: |config, sizes| llama::keys("llama", config, sizes),
     table: &TABLE,
     computed: llama::computed,
+    takes: Takes { scalings: BY_FACTORS, theta: Some(1e6), window: Window::All(None), ..Takes::PLAIN },
     graph: &llama::GRAPH,
 };
 

@@ -25,6 +25,7 @@ use super::Architecture;
 /// The registry: the first family that lists a class takes it.
 pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &llama::FAMILY,
+    &mistral::FAMILY,
     &mixtral::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,

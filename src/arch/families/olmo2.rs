@@ -9,6 +9,7 @@ use crate::arch::table::entry::Entry;
 use crate::arch::table::family::{Family, nothing};
 use crate::arch::table::mapping::Table;
 use crate::arch::table::text;
+use crate::arch::takes::{ATTENTION_BIAS, HeadPlace, Takes};
 
 const NAME: &str = "olmo2";
 
@@ -21,6 +22,7 @@ pub(super) static FAMILY: Family = Family {
     keys: |config, sizes| text::keys(NAME, config, sizes),
     table: &TABLE,
     computed: nothing,
+    takes: Takes { biases: &[ATTENTION_BIAS], head: HeadPlace::Own, ..Takes::PLAIN },
     graph: &GRAPH,
 };
 

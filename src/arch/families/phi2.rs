@@ -15,6 +15,7 @@ use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
 use crate::arch::table::rope::Rope;
 use crate::arch::table::text;
+use crate::arch::takes::{GELU, HeadPlace, Takes};
 
 const NAME: &str = "phi2";
 
@@ -27,6 +28,7 @@ pub(super) static FAMILY: Family = Family {
     keys,
     table: &TABLE,
     computed: nothing,
+    takes: Takes { activations: GELU, head: HeadPlace::Own, ..Takes::PLAIN },
     graph: &GRAPH,
 };
 
@@ -67,7 +69,12 @@ fn sizes(config: &Config) -> Result<Sizes, ArchError> {
             "norms of queries and keys (`qk_layernorm` is true) are".to_owned(),
         ));
     }
-    text::sizes(config)
+    let sizes = text::sizes(config)?;
+    if sizes.kv_heads != sizes.heads {
+        let what = "fewer heads of keys and values than of queries (`num_key_value_heads`) are".to_owned();
+        return Err(unsupported(config, NAME, what));
+    }
+    Ok(sizes)
 }
 
 fn keys(config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {

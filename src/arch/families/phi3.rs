@@ -15,6 +15,8 @@ use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
 use crate::arch::table::rope::{Rope, Scaling, section};
 use crate::arch::table::text;
+use crate::arch::takes::Takes;
+use crate::arch::windows::Window;
 
 const NAME: &str = "phi3";
 
@@ -27,6 +29,11 @@ pub(super) static FAMILY: Family = Family {
     keys,
     table: &TABLE,
     computed,
+    takes: Takes {
+        scalings: &["default", "dynamic", "linear", "yarn", "longrope"],
+        window: Window::Ignored,
+        ..Takes::PLAIN
+    },
     graph: &GRAPH,
 };
 

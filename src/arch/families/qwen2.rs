@@ -7,6 +7,8 @@ use crate::arch::table::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, GATED, NO
 use crate::arch::table::family::{Family, nothing};
 use crate::arch::table::mapping::Table;
 use crate::arch::table::text;
+use crate::arch::takes::Takes;
+use crate::arch::windows::Window;
 
 const NAME: &str = "qwen2";
 
@@ -19,6 +21,7 @@ pub(super) static FAMILY: Family = Family {
     keys: |config, sizes| text::keys(NAME, config, sizes),
     table: &TABLE,
     computed: nothing,
+    takes: Takes { window: Window::LaterIfUsed, ..Takes::PLAIN },
     graph: &GRAPH,
 };
 

@@ -9,6 +9,8 @@ use crate::arch::table::entries::{
 use crate::arch::table::family::{Family, nothing};
 use crate::arch::table::mapping::Table;
 use crate::arch::table::text;
+use crate::arch::takes::{ATTENTION_BIAS, Takes};
+use crate::arch::windows::Window;
 
 const NAME: &str = "qwen3";
 
@@ -21,6 +23,7 @@ pub(super) static FAMILY: Family = Family {
     keys: |config, sizes| text::keys(NAME, config, sizes),
     table: &TABLE,
     computed: nothing,
+    takes: Takes { window: Window::LaterIfUsed, biases: &[ATTENTION_BIAS], ..Takes::PLAIN },
     graph: &GRAPH,
 };
 

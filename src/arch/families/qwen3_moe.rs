@@ -13,6 +13,8 @@ use crate::arch::table::entry::Entry;
 use crate::arch::table::family::{Family, nothing, unsupported};
 use crate::arch::table::mapping::Table;
 use crate::arch::table::text;
+use crate::arch::takes::{ATTENTION_BIAS, Takes};
+use crate::arch::windows::Window;
 
 const NAME: &str = "qwen3moe";
 
@@ -29,6 +31,7 @@ pub(super) static FAMILY: Family = Family {
     },
     table: &TABLE,
     computed: nothing,
+    takes: Takes { window: Window::AllIfUsed, biases: &[ATTENTION_BIAS], ..Takes::PLAIN },
     graph: &GRAPH,
 };
 
@@ -67,8 +70,9 @@ fn sizes(config: &Config) -> Result<Sizes, ArchError> {
         let what = "layers without experts (`mlp_only_layers`, `decoder_sparse_step`) are".to_owned();
         return Err(unsupported(config, NAME, what));
     }
-    if config.optional_flag("norm_topk_prob")? == Some(false) {
-        let what = "expert weights that do not sum to one (`norm_topk_prob` is false) are".to_owned();
+    // transformers' default is false.
+    if config.optional_flag("norm_topk_prob")? != Some(true) {
+        let what = "expert weights that do not sum to one (`norm_topk_prob` is not true) are".to_owned();
         return Err(unsupported(config, NAME, what));
     }
     text::sizes_with_experts(config, &["moe_intermediate_size"])

@@ -11,6 +11,8 @@ use crate::arch::table::dims::Sizes;
 use crate::arch::table::family::{Family, unsupported};
 use crate::arch::table::mapping::Table;
 use crate::arch::table::text;
+use crate::arch::takes::{ATTENTION_BIAS, MLP_BIAS, Takes};
+use crate::arch::windows::Window;
 
 const NAME: &str = "smollm3";
 
@@ -26,6 +28,13 @@ pub(super) static FAMILY: Family = Family {
     keys: |config, sizes| llama::keys(NAME, config, sizes),
     table: &TABLE,
     computed: llama::computed,
+    takes: Takes {
+        theta: Some(2e6),
+        window: Window::UnturnedIfUsed,
+        biases: &[ATTENTION_BIAS, MLP_BIAS],
+        tied: true,
+        ..Takes::PLAIN
+    },
     graph: &GRAPH,
 };
 

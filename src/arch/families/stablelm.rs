@@ -17,6 +17,8 @@ use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
 use crate::arch::table::rope::Rope;
 use crate::arch::table::text;
+use crate::arch::takes::{Biases, HeadPlace, Takes};
+use crate::graph::NormKind;
 use kquant_formats::gguf::Value;
 
 const NAME: &str = "stablelm";
@@ -30,6 +32,7 @@ pub(super) static FAMILY: Family = Family {
     keys,
     table: &TABLE,
     computed: nothing,
+    takes: Takes { biases: &[QUERY_KEY_VALUE_BIAS], head: HeadPlace::Own, ..Takes::PLAIN },
     graph: &GRAPH,
 };
 
@@ -52,6 +55,12 @@ static TABLE: Table = Table {
         ATTENTION_OUTPUT,
         GATED,
     ],
+};
+
+/// Biases of queries, keys and values.
+const QUERY_KEY_VALUE_BIAS: Biases = Biases {
+    flag: "use_qkv_bias",
+    names: &[".self_attn.q_proj.bias", ".self_attn.k_proj.bias", ".self_attn.v_proj.bias"],
 };
 
 /// Norms of queries and keys, each head's own: in GGUF, those of a layer are one tensor.

@@ -9,6 +9,8 @@ use crate::arch::table::entry::Entry;
 use crate::arch::table::family::{Family, nothing};
 use crate::arch::table::mapping::Table;
 use crate::arch::table::text;
+use crate::arch::takes::{Biases, GELU, Takes};
+use crate::arch::windows::Window;
 
 const NAME: &str = "starcoder2";
 
@@ -21,6 +23,13 @@ pub(super) static FAMILY: Family = Family {
     keys: |config, sizes| text::keys(NAME, config, sizes),
     table: &TABLE,
     computed: nothing,
+    takes: Takes {
+        activations: GELU,
+        window: Window::All(None),
+        biases: &[USE_BIAS],
+        tied: true,
+        ..Takes::PLAIN
+    },
     graph: &GRAPH,
 };
 
@@ -29,6 +38,19 @@ static TABLE: Table = Table {
     prefix: "model.",
     ignored: CACHED,
     entries: &[OUTSIDE, NORMS, NORM_BIASES, ATTENTION, VALUE, ATTENTION_OUTPUT, FEED_FORWARD],
+};
+
+/// Biases of all linear maps.
+const USE_BIAS: Biases = Biases {
+    flag: "use_bias",
+    names: &[
+        ".self_attn.q_proj.bias",
+        ".self_attn.k_proj.bias",
+        ".self_attn.v_proj.bias",
+        ".self_attn.o_proj.bias",
+        ".mlp.c_fc.bias",
+        ".mlp.c_proj.bias",
+    ],
 };
 
 const FEED_FORWARD: &[Entry] = &[

@@ -5,9 +5,10 @@ use kquant_formats::gguf::Value;
 use super::dims::Sizes;
 use super::keys::Keys;
 use super::mapping::Table;
-use crate::arch::Architecture;
 use crate::arch::config::Config;
 use crate::arch::error::ArchError;
+use crate::arch::takes::Takes;
+use crate::arch::{Architecture, Mapped};
 use crate::checkpoint::Checkpoint;
 use crate::graph::Graph;
 use crate::tensor::{Keep, MappedTensor, Source};
@@ -28,6 +29,8 @@ pub(in crate::arch) struct Family {
     pub table: &'static Table,
     /// Tensors that are computed from the configuration: names and values.
     pub computed: fn(&Config, &Sizes) -> Result<Computed, ArchError>,
+    /// Values of keys that change the computation.
+    pub takes: Takes,
     /// The forward pass.
     pub graph: &'static Graph,
 }
@@ -63,17 +66,38 @@ impl Architecture for Family {
     }
 
     fn keys(&self, config: &Config) -> Result<Vec<(String, Value)>, ArchError> {
-        Ok((self.keys)(config, &(self.sizes)(config)?)?.into_list())
+        let config = &self.complete(config);
+        Ok((self.keys)(config, &self.sizes(config)?)?.into_list())
     }
 
-    fn tensors(&self, config: &Config, checkpoint: &dyn Checkpoint) -> Result<Vec<MappedTensor>, ArchError> {
-        let sizes = (self.sizes)(config)?;
+    fn map(&self, config: &Config, checkpoint: &dyn Checkpoint) -> Result<Mapped, ArchError> {
+        let config = &self.complete(config);
+        let sizes = self.sizes(config)?;
         let computed = (self.computed)(config, &sizes)?.into_iter().map(|(name, values)| MappedTensor {
             name: name.to_owned(),
             shape: vec![values.len() as u64],
             source: Source::Values(values),
             keep: Keep::F32,
         });
-        Ok(computed.chain(self.table.map(&sizes, checkpoint)?).collect())
+        let tensors: Vec<MappedTensor> = computed.chain(self.table.map(&sizes, checkpoint)?).collect();
+        let warnings = self.takes.biases_that_differ(config, checkpoint)?;
+        Ok(Mapped { tensors, warnings, limits: self.takes.limits(config, &sizes)? })
+    }
+}
+
+impl Family {
+    /// The configuration with transformers' default of the family where it has no base of the frequencies.
+    fn complete(&self, config: &Config) -> Config {
+        match self.takes.theta {
+            Some(theta) => config.or(serde_json::json!({ "rope_theta": theta })),
+            None => config.clone(),
+        }
+    }
+
+    /// Dimensions of a model that the family can express.
+    fn sizes(&self, config: &Config) -> Result<Sizes, ArchError> {
+        let sizes = (self.sizes)(config)?;
+        self.takes.check(config, self.name, &sizes, self.graph.yarn_truncated)?;
+        Ok(sizes)
     }
 }

@@ -186,7 +186,7 @@ fn features_that_a_family_does_not_have() {
         (
             light("qwen3_moe"),
             json!({ "norm_topk_prob": false }),
-            "(`norm_topk_prob` is false) are not yet supported",
+            "(`norm_topk_prob` is not true) are not yet supported",
         ),
         (light("qwen3_moe"), json!({ "mlp_only_layers": [0] }), "layers without experts"),
         (

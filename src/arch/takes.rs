@@ -1,0 +1,232 @@
+//! What a family's forward pass, in llama.cpp and here, takes of the keys that change the computation.
+//!
+//! A value that is not listed is refused: the file would load and compute something else. Null and an absent key mean
+//! transformers' default, which is what every graph computes.
+
+use super::config::Config;
+use super::error::ArchError;
+use super::windows::{Limit, Window};
+use crate::arch::table::dims::Sizes;
+use crate::arch::table::family::unsupported;
+use crate::arch::table::rope::{Rope, Scaling};
+use crate::checkpoint::{Checkpoint, TensorInfo};
+
+/// What a family takes.
+pub(super) struct Takes {
+    /// Values of the keys that name the activation function.
+    pub activations: &'static [&'static str],
+    /// Types of rotary scaling; none for families without rotary positions.
+    pub scalings: &'static [&'static str],
+    /// Base of the rotary frequencies where the configuration gives none, if it is not 10000.
+    pub theta: Option<f32>,
+    /// Which layers transformers gives a window.
+    pub window: Window,
+    /// Biases that a flag announces.
+    pub biases: &'static [Biases],
+    /// Keys of which one value only is taken.
+    pub only: &'static [Only],
+    /// The output projection.
+    pub head: HeadPlace,
+    /// What transformers assumes where `tie_word_embeddings` is absent.
+    pub tied: bool,
+}
+
+/// Biases of which a flag says whether they are there.
+pub(super) struct Biases {
+    /// The flag's key.
+    pub flag: &'static str,
+    /// Ends of the biases' names in the checkpoint.
+    pub names: &'static [&'static str],
+}
+
+/// A key of which one value only is taken.
+#[derive(Clone, Copy)]
+pub(super) struct Only {
+    /// The key.
+    pub key: &'static str,
+    /// The value.
+    pub value: Literal,
+}
+
+/// A value in JSON.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Literal {
+    /// Null.
+    Null,
+    /// True or false.
+    Flag(bool),
+    /// A number.
+    Number(f64),
+}
+
+/// Where readers of the file look for the output projection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeadPlace {
+    /// In `output.weight`, and in the embedding where there is none.
+    Either,
+    /// In `output.weight` alone.
+    Own,
+    /// In the embedding alone.
+    Embedding,
+}
+
+/// SiLU.
+pub(super) const SILU: &[&str] = &["silu", "swish"];
+
+/// GELU: its two usual forms differ by less than 5e-4, and readers of the file compute one of them whichever is asked for.
+pub(super) const GELU: &[&str] = &[
+    "gelu",
+    "gelu_new",
+    "gelu_fast",
+    "gelu_pytorch_tanh",
+    "gelu_accurate",
+    "gelu_python",
+    "gelu_python_tanh",
+];
+
+/// What the keys of every family with rotary positions can say.
+pub(super) const BY_KEYS: &[&str] = &["default", "dynamic", "linear", "yarn"];
+
+/// The same, and Llama 3's frequency factors, which a tensor holds.
+pub(super) const BY_FACTORS: &[&str] = &["default", "dynamic", "linear", "yarn", "llama3"];
+
+/// Biases of queries, keys, values and the output of attention.
+pub(super) const ATTENTION_BIAS: Biases = Biases {
+    flag: "attention_bias",
+    names: &[
+        ".self_attn.q_proj.bias",
+        ".self_attn.k_proj.bias",
+        ".self_attn.v_proj.bias",
+        ".self_attn.o_proj.bias",
+    ],
+};
+
+/// Biases of a gated feed-forward network.
+pub(super) const MLP_BIAS: Biases =
+    Biases { flag: "mlp_bias", names: &[".mlp.gate_proj.bias", ".mlp.up_proj.bias", ".mlp.down_proj.bias"] };
+
+impl Takes {
+    /// A gated network with SiLU, whole rotary positions, no windows, no biases.
+    pub(super) const PLAIN: Self = Self {
+        activations: SILU,
+        scalings: BY_KEYS,
+        theta: None,
+        window: Window::Never,
+        biases: &[],
+        only: &[],
+        head: HeadPlace::Either,
+        tied: false,
+    };
+
+    /// Refuses what the family called `name` does not take.
+    pub(super) fn check(
+        &self,
+        config: &Config,
+        name: &'static str,
+        sizes: &Sizes,
+        truncated: bool,
+    ) -> Result<(), ArchError> {
+        let refuse = |what: String| Err(unsupported(config, name, what));
+        for key in ["hidden_act", "hidden_activation", "activation_function"] {
+            match config.optional_text(&[key])? {
+                Some(found) if !self.activations.contains(&found) => {
+                    let taken = self.activations.join(", ");
+                    return refuse(format!("an activation other than {taken} (`{key}` is {found}) is"));
+                }
+                _ => {}
+            }
+        }
+        for only in self.only {
+            if let Some(found) = config.value(only.key).filter(|found| !only.value.is(found)) {
+                return refuse(format!("`{}` of {found} is", only.key));
+            }
+        }
+        match self.scalings {
+            [] => Ok(()),
+            _ => self.check_rope(&Rope::read(config, sizes.positions)?, truncated).or_else(refuse),
+        }
+    }
+
+    /// What of `rope` cannot be said, with a verb.
+    fn check_rope(&self, rope: &Rope, truncated: bool) -> Result<(), String> {
+        let kind = rope.scaling.name();
+        if !self.scalings.contains(&kind) {
+            return Err(format!("rotary positions scaled by {kind} (`rope_type`) are"));
+        }
+        let has_window_base = matches!(self.window, Window::Written { base: true });
+        if let Some(kind) =
+            rope.window_scaling.as_deref().filter(|&kind| has_window_base && kind != "default")
+        {
+            return Err(format!(
+                "rotary positions scaled by {kind} in layers with a window (`rope_type`) are"
+            ));
+        }
+        let Scaling::Yarn(yarn) = &rope.scaling else { return Ok(()) };
+        if has_window_base && !yarn.has_usual_multiplier() {
+            let multiplier = yarn.multiplier();
+            return Err(format!(
+                "a YaRN multiplier of {multiplier} (`attention_factor`, `mscale`), which layers with a window would get, too, is"
+            ));
+        }
+        yarn.unsaid(truncated).map_or(Ok(()), Err)
+    }
+}
+
+impl Takes {
+    /// What to say of biases that are there although the configuration says no.
+    ///
+    /// # Errors
+    /// When the configuration says yes and there are none.
+    pub(super) fn biases_that_differ(
+        &self,
+        config: &Config,
+        checkpoint: &dyn Checkpoint,
+    ) -> Result<Vec<String>, ArchError> {
+        let mut warnings = Vec::new();
+        for biases in self.biases {
+            let Some(asked) = config.optional_flag(biases.flag)? else { continue };
+            let is_one = |t: &&TensorInfo| biases.names.iter().any(|end| t.name.ends_with(end));
+            match (asked, checkpoint.tensors().iter().find(is_one)) {
+                (true, None) => {
+                    return Err(config.unusable(biases.flag, "biases in the checkpoint, which has none, or false").into());
+                }
+                (false, Some(bias)) => warnings.push(format!(
+                    "`{}` is false, and the checkpoint has {}: biases are written and count, transformers leaves them out",
+                    biases.flag, bias.name
+                )),
+                _ => {}
+            }
+        }
+        Ok(warnings)
+    }
+
+    /// Lengths from which on a GGUF of the model computes something else.
+    pub(super) fn limits(&self, config: &Config, sizes: &Sizes) -> Result<Vec<Limit>, ArchError> {
+        let mut limits: Vec<Limit> = self.window.limit(config, sizes)?.into_iter().collect();
+        let rope = if self.scalings.is_empty() { None } else { Some(Rope::read(config, sizes.positions)?) };
+        if rope.is_some_and(|rope| matches!(rope.scaling, Scaling::Dynamic)) {
+            limits.push(Limit {
+                tokens: sizes.positions,
+                what: format!(
+                    "rotary positions are stretched in contexts longer than {} tokens (`rope_type` is dynamic), which no key \
+                     of GGUF says: in longer contexts, a GGUF computes something else than the model",
+                    sizes.positions
+                ),
+                windows: None,
+            });
+        }
+        Ok(limits)
+    }
+}
+
+impl Literal {
+    /// Whether `json` is the value; null stands for an absent key.
+    fn is(self, json: &serde_json::Value) -> bool {
+        json.is_null()
+            || match self {
+                Self::Null => false,
+                Self::Flag(flag) => json.as_bool() == Some(flag),
+                Self::Number(number) => json.as_f64() == Some(number),
+            }
+    }
+}

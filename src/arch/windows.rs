@@ -1,0 +1,100 @@
+//! Sliding windows of `config.json`, and from which length on a GGUF computes something else for want of a key.
+
+use super::config::Config;
+use super::error::ArchError;
+use crate::arch::table::dims::Sizes;
+use crate::graph::Windows;
+
+/// Which layers transformers gives a window, and whether GGUF can say so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Window {
+    /// None, whatever the keys say.
+    Never,
+    /// The family's keys and graph have it; `base` says whether frequencies there have a base of their own.
+    Written {
+        /// Whether layers with a window turn by other frequencies, which are not scaled.
+        base: bool,
+    },
+    /// All layers, of so many tokens where the key is absent, and no reader of the file applies it.
+    All(Option<u32>),
+    /// As `All`, if `use_sliding_window` says so.
+    AllIfUsed,
+    /// Layers from `max_window_layers` on or as `layer_types` says, if `use_sliding_window` says so.
+    LaterIfUsed,
+    /// Layers without positions, or as `layer_types` says, if `use_sliding_window` says so.
+    UnturnedIfUsed,
+    /// All layers, where the keys have it and kquant's graph applies it, but no other reader.
+    Ignored,
+}
+
+/// A length from which on a GGUF of the model computes something else than the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// Contexts of more tokens differ.
+    pub tokens: u32,
+    /// What differs and from which length on, as a sentence without its stop.
+    pub what: String,
+    /// Which layers have a window of so many tokens, where the forward pass can apply what the keys cannot say.
+    pub windows: Option<Windows>,
+}
+
+impl Limit {
+    /// The limit of a window of `tokens` in `layers`.
+    pub(crate) fn window(tokens: u32, layers: &str, windows: Option<Windows>) -> Self {
+        let what = format!(
+            "{layers} of the model see the last {tokens} tokens only (`sliding_window`), which llama.cpp does not apply to \
+             this architecture: in contexts longer than {tokens} tokens, a GGUF computes something else than the model"
+        );
+        Self { tokens, what, windows }
+    }
+}
+
+impl Window {
+    /// What a GGUF cannot say of the model's window, if the window is shorter than the context.
+    pub(super) fn limit(self, config: &Config, sizes: &Sizes) -> Result<Option<Limit>, ArchError> {
+        let tokens = match self {
+            Self::Never | Self::Written { .. } => return Ok(None),
+            Self::All(default) if config.value("sliding_window").is_none() => default,
+            Self::All(_) | Self::Ignored => config.optional_count(&["sliding_window"])?,
+            Self::AllIfUsed | Self::LaterIfUsed | Self::UnturnedIfUsed => {
+                let used = config.optional_flag("use_sliding_window")?.unwrap_or(false);
+                // Read in any case, so that it counts as known.
+                config.optional_count(&["sliding_window"])?.filter(|_| used)
+            }
+        };
+        let listed = self.listed(config, sizes)?;
+        let Some(tokens) = tokens.filter(|&tokens| tokens < sizes.positions) else { return Ok(None) };
+        Ok(match (self, listed) {
+            (Self::Ignored, _) => Some(Limit::window(tokens, "all layers", None)),
+            (Self::LaterIfUsed | Self::UnturnedIfUsed, listed) => {
+                match listed.iter().filter(|&&has| has).count() {
+                    0 => None,
+                    some => {
+                        let first = listed.iter().position(|&has| has).unwrap_or(0);
+                        let to_the_end = first + some == listed.len();
+                        let layers = format!("{some} of {} layers", listed.len());
+                        Some(Limit::window(tokens, &layers, to_the_end.then_some(Windows::From(first))))
+                    }
+                }
+            }
+            _ => Some(Limit::window(tokens, "all layers", Some(Windows::Always))),
+        })
+    }
+
+    /// Whether each layer has a window, for kinds of which some have.
+    fn listed(self, config: &Config, sizes: &Sizes) -> Result<Vec<bool>, ArchError> {
+        if let Some(kinds) = config.optional_texts("layer_types")? {
+            return Ok(kinds.iter().map(|&kind| kind == "sliding_attention").collect());
+        }
+        // Each layer has tensors of its own: more than a checkpoint can have need no list.
+        let layers = sizes.layers.min(1 << 16);
+        Ok(match self {
+            Self::LaterIfUsed => {
+                let first = config.optional_integer(&["max_window_layers"])?.unwrap_or(28);
+                (0..layers).map(|layer| i64::from(layer) >= i64::from(first)).collect()
+            }
+            Self::UnturnedIfUsed => (0..layers).map(|layer| (layer + 1).is_multiple_of(4)).collect(),
+            _ => Vec::new(),
+        })
+    }
+}
