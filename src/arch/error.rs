@@ -30,6 +30,9 @@ pub enum ArchError {
         /// GGUF name of the family.
         family: &'static str,
     },
+    /// Weights that decide what is written could not be read.
+    #[error("{0}")]
+    Read(String),
     /// Names or shapes are not those that the configuration implies.
     #[error(transparent)]
     Mismatch(Box<Mismatch>),

@@ -13,6 +13,7 @@ mod config;
 mod error;
 mod families;
 mod general;
+mod heads;
 mod longrope;
 mod mistral;
 mod table;

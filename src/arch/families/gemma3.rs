@@ -4,12 +4,12 @@
 use crate::graph::parts::*;
 use crate::graph::{Activation, Graph, Slot, Windows};
 
-use super::gemma::{self, FOUR_NORMS, IGNORED, ONE_WAY, OUTSIDE};
+use super::gemma::{self, FOUR_NORMS, ONE_WAY, OUTSIDE};
 use crate::arch::config::Config;
 use crate::arch::error::ArchError;
 use crate::arch::table::dims::Dim::*;
 use crate::arch::table::dims::Sizes;
-use crate::arch::table::entries::{ATTENTION, ATTENTION_OUTPUT, GATED, VALUE};
+use crate::arch::table::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, GATED, OUTPUT, VALUE};
 use crate::arch::table::entry::Entry;
 use crate::arch::table::family::{Family, nothing};
 use crate::arch::table::mapping::Table;
@@ -55,8 +55,8 @@ pub(super) static FAMILY: Family = Family {
 static TABLE: Table = Table {
     family: NAME,
     prefix: "model.",
-    ignored: IGNORED,
-    entries: &[OUTSIDE, FOUR_NORMS, HEAD_NORMS, ATTENTION, VALUE, ATTENTION_OUTPUT, GATED],
+    ignored: CACHED,
+    entries: &[OUTSIDE, &[OUTPUT], FOUR_NORMS, HEAD_NORMS, ATTENTION, VALUE, ATTENTION_OUTPUT, GATED],
 };
 
 const HEAD_NORMS: &[Entry] = &[

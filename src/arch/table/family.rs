@@ -7,6 +7,7 @@ use super::keys::Keys;
 use super::mapping::Table;
 use crate::arch::config::Config;
 use crate::arch::error::ArchError;
+use crate::arch::heads;
 use crate::arch::takes::Takes;
 use crate::arch::{Architecture, Mapped};
 use crate::checkpoint::Checkpoint;
@@ -79,8 +80,9 @@ impl Architecture for Family {
             source: Source::Values(values),
             keep: Keep::F32,
         });
-        let tensors: Vec<MappedTensor> = computed.chain(self.table.map(&sizes, checkpoint)?).collect();
-        let warnings = self.takes.biases_that_differ(config, checkpoint)?;
+        let mut tensors: Vec<MappedTensor> = computed.chain(self.table.map(&sizes, checkpoint)?).collect();
+        let mut warnings = self.takes.biases_that_differ(config, checkpoint)?;
+        warnings.extend(heads::settle(config, self.name, &self.takes, checkpoint, &mut tensors)?);
         Ok(Mapped { tensors, warnings, limits: self.takes.limits(config, &sizes)? })
     }
 }

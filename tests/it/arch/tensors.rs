@@ -69,14 +69,18 @@ fn masks_and_cached_tables_are_left_out() {
 
 #[test]
 fn an_output_matrix_is_kept_where_there_is_one() {
-    // Tied by configuration and stored all the same: the converter writes it.
-    let mut checkpoint = load("llama-tied-rope3");
-    checkpoint.push_counting("lm_head.weight", &[320, 64]);
-    assert!(map("llama-tied-rope3", &checkpoint).iter().any(|t| t.name == "output.weight"));
-    // Untied by configuration and absent: llama.cpp falls back to the embedding.
+    assert!(map("llama", &load("llama")).iter().any(|t| t.name == "output.weight"));
+    // Nothing says that there is one: llama.cpp falls back to the embedding.
     let mut checkpoint = load("llama");
     checkpoint.remove("lm_head.weight");
-    assert!(map("llama", &checkpoint).iter().all(|t| t.name != "output.weight"));
+    let silent = config_with("llama", json!({ "tie_word_embeddings": null }));
+    let tensors = arch::find(&silent).unwrap().tensors(&silent, &checkpoint).unwrap();
+    assert!(tensors.iter().all(|t| t.name != "output.weight"));
+    // Of a tied one the weights decide, which cannot be read here.
+    checkpoint = load("llama-tied-rope3");
+    checkpoint.push_counting("lm_head.weight", &[320, 64]);
+    let tied = config("llama-tied-rope3");
+    assert!(arch::find(&tied).unwrap().tensors(&tied, &checkpoint).is_err());
 }
 
 #[test]

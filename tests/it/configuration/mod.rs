@@ -1,5 +1,6 @@
 //! What `config.json` says of a model, on the small Llama with some of it changed.
 
+mod heads;
 mod takes;
 mod yarn;
 
