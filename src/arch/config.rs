@@ -11,7 +11,7 @@ use kquant_formats::json::{self, JsonError};
 use kquant_formats::whole;
 use serde_json::{Map, Value as Json};
 
-use super::unread;
+use crate::arch::table::unread;
 
 /// A JSON object with the path that led to it.
 #[derive(Debug, Clone)]

@@ -13,20 +13,13 @@ mod config;
 mod error;
 mod families;
 mod general;
-mod heads;
-mod longrope;
-mod mistral;
 mod table;
-mod takes;
-mod unread;
-mod windows;
-mod yarn;
 
 pub use config::{Config, ConfigError};
 pub use error::{ArchError, Mismatch, WrongShape};
 pub use general::{Card, CardError, Surroundings, folder_name, metadata, remove_odd_sampling};
 
-pub use windows::Limit;
+pub use table::windows::Limit;
 
 use families::FAMILIES;
 use kquant_formats::gguf::Value;

@@ -13,7 +13,7 @@ use kquant_formats::logits::{LogitsFile, LogitsWriter};
 use kquant_formats::partial::PartialFile;
 use kquant_formats::whole;
 
-use super::printable::printable_lines;
+use super::printable::{printable, printable_lines, printable_path};
 use super::progress::{Display, Unit};
 use super::running::{Means, ProductsArg, TextArgs, TextFile, cancel_on_signal};
 use super::{Outcome, notes, print_json};

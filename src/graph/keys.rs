@@ -3,9 +3,7 @@
 use kquant_formats::gguf::{Metadata, Value};
 
 use super::KeyError;
-use crate::graph::{Experts, Graph, Latent, RopeKeys, Scores};
-use crate::graph::{Experts, Latent};
-use crate::graph::{Graph, Scores};
+use crate::graph::{Experts, Graph, Latent, Scores};
 
 /// `general.architecture`.
 pub(crate) fn architecture(metadata: &Metadata) -> Result<&str, KeyError> {

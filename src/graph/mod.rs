@@ -11,6 +11,7 @@ mod error;
 mod hyper;
 mod keys;
 pub mod parts;
+mod rope_keys;
 
 pub use error::KeyError;
 pub use hyper::{Experts, Hyper, Latent, RopeKeys};

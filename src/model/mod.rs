@@ -22,7 +22,6 @@ mod mixture;
 mod observer;
 mod products;
 mod rope;
-mod rope_keys;
 mod session;
 pub(crate) mod stages;
 mod tile;
@@ -36,7 +35,7 @@ use kquant_formats::FormatError;
 use crate::arch::{self, ArchError};
 use crate::checkpoint::{self, Io, OpenError, Opened, Origin};
 use crate::convert::{ConvertError, Converted, convert};
-use crate::graph::{Graph, Hyper, KeyError, Op, SLOTS, architecture, weight_name};
+use crate::graph::{Graph, Hyper, KeyError, Op, SLOTS, Windows, architecture, weight_name};
 use crate::tensor::MappedTensor;
 use crate::vocab::{self, Tokenizer, TokenizerError};
 
@@ -277,7 +276,7 @@ impl Model {
     /// The window that the keys of a GGUF have and that llama.cpp does not apply: Phi 3's, the only one in all layers.
     fn ignored_window(&self) -> Option<arch::Limit> {
         let is_gguf = matches!(self.opened.origin, Origin::Gguf { .. });
-        let window = self.hyper.window.filter(|_| is_gguf && self.graph.windows == graph::Windows::Always)?;
+        let window = self.hyper.window.filter(|_| is_gguf && self.graph.windows == Windows::Always)?;
         Some(arch::Limit::window(u32::try_from(window).ok()?, "all layers", None))
     }
 

@@ -23,8 +23,8 @@ use crate::arch::table::family::{Family, nothing, unsupported};
 use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
 use crate::arch::table::rope::{Rope, Scaling};
+use crate::arch::table::takes::{Literal, Only, Takes};
 use crate::arch::table::text;
-use crate::arch::takes::{Literal, Only, Takes};
 
 const NAME: &str = "deepseek2";
 

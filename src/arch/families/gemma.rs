@@ -13,8 +13,8 @@ use crate::arch::table::family::{Family, nothing, unsupported};
 use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
 use crate::arch::table::rope::Rope;
+use crate::arch::table::takes::{ATTENTION_BIAS, GELU, HeadPlace, Literal, Only, Takes};
 use crate::arch::table::text;
-use crate::arch::takes::{ATTENTION_BIAS, GELU, HeadPlace, Literal, Only, Takes};
 
 const NAME: &str = "gemma";
 

@@ -10,9 +10,9 @@ use crate::arch::table::dims::Sizes;
 use crate::arch::table::entries::{ATTENTION, ATTENTION_OUTPUT, GATED, VALUE};
 use crate::arch::table::family::{Family, nothing, unsupported};
 use crate::arch::table::mapping::Table;
+use crate::arch::table::takes::{ATTENTION_BIAS, GELU, HeadPlace, Takes};
 use crate::arch::table::text;
-use crate::arch::takes::{ATTENTION_BIAS, GELU, HeadPlace, Takes};
-use crate::arch::windows::Window;
+use crate::arch::table::windows::Window;
 
 const NAME: &str = "gemma2";
 

@@ -13,9 +13,9 @@ use crate::arch::table::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, GATED, OU
 use crate::arch::table::entry::Entry;
 use crate::arch::table::family::{Family, nothing};
 use crate::arch::table::mapping::Table;
+use crate::arch::table::takes::{ATTENTION_BIAS, GELU, Literal, Only, Takes};
 use crate::arch::table::text;
-use crate::arch::takes::{ATTENTION_BIAS, GELU, Literal, Only, Takes};
-use crate::arch::windows::Window;
+use crate::arch::table::windows::Window;
 
 const NAME: &str = "gemma3";
 

@@ -11,7 +11,7 @@ use crate::arch::table::entry::Entry;
 use crate::arch::table::family::{Family, nothing, unsupported};
 use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
-use crate::arch::takes::{GELU, Literal, Only, Takes};
+use crate::arch::table::takes::{GELU, Literal, Only, Takes};
 
 const NAME: &str = "gpt2";
 

@@ -16,8 +16,8 @@ use crate::arch::table::family::{Family, nothing};
 use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
 use crate::arch::table::rope::Rope;
+use crate::arch::table::takes::{Biases, GELU, HeadPlace, Takes};
 use crate::arch::table::text;
-use crate::arch::takes::{Biases, GELU, HeadPlace, Takes};
 
 const NAME: &str = "gptneox";
 

@@ -3,8 +3,8 @@
 use super::llama;
 use crate::arch::table::family::Family;
 use crate::arch::table::mapping::Table;
+use crate::arch::table::takes::{ATTENTION_BIAS, BY_FACTORS, MLP_BIAS, Takes};
 use crate::arch::table::text;
-use crate::arch::takes::{ATTENTION_BIAS, BY_FACTORS, MLP_BIAS, Takes};
 
 const NAME: &str = "granite";
 

@@ -12,8 +12,8 @@ use crate::arch::table::family::{Computed, Family};
 use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
 use crate::arch::table::rope::Rope;
+use crate::arch::table::takes::{ATTENTION_BIAS, BY_FACTORS, MLP_BIAS, Takes};
 use crate::arch::table::text;
-use crate::arch::takes::{ATTENTION_BIAS, BY_FACTORS, MLP_BIAS, Takes};
 
 const NAME: &str = "llama";
 

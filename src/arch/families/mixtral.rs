@@ -6,9 +6,9 @@ use crate::arch::table::entries::{ATTENTION_OUTPUT, CACHED, NORMS, OUTSIDE, ROTA
 use crate::arch::table::entry::Entry;
 use crate::arch::table::family::Family;
 use crate::arch::table::mapping::Table;
+use crate::arch::table::takes::{BY_FACTORS, Takes};
 use crate::arch::table::text;
-use crate::arch::takes::{BY_FACTORS, Takes};
-use crate::arch::windows::Window;
+use crate::arch::table::windows::Window;
 
 /// The family.
 pub(super) static FAMILY: Family = Family {

@@ -9,6 +9,7 @@ mod gpt_neox;
 mod gpt_oss;
 mod granite;
 mod llama;
+mod mistral;
 mod mixtral;
 mod olmo2;
 mod phi2;

@@ -8,8 +8,8 @@ use crate::arch::table::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, GATED, OU
 use crate::arch::table::entry::Entry;
 use crate::arch::table::family::{Family, nothing};
 use crate::arch::table::mapping::Table;
+use crate::arch::table::takes::{ATTENTION_BIAS, HeadPlace, Takes};
 use crate::arch::table::text;
-use crate::arch::takes::{ATTENTION_BIAS, HeadPlace, Takes};
 
 const NAME: &str = "olmo2";
 

@@ -14,8 +14,8 @@ use crate::arch::table::family::{Family, nothing, unsupported};
 use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
 use crate::arch::table::rope::Rope;
+use crate::arch::table::takes::{GELU, HeadPlace, Takes};
 use crate::arch::table::text;
-use crate::arch::takes::{GELU, HeadPlace, Takes};
 
 const NAME: &str = "phi2";
 

@@ -14,9 +14,9 @@ use crate::arch::table::family::{Computed, Family};
 use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
 use crate::arch::table::rope::{Rope, Scaling, section};
+use crate::arch::table::takes::Takes;
 use crate::arch::table::text;
-use crate::arch::takes::Takes;
-use crate::arch::windows::Window;
+use crate::arch::table::windows::Window;
 
 const NAME: &str = "phi3";
 

@@ -6,9 +6,9 @@ use crate::graph::parts::*;
 use crate::arch::table::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, GATED, NORMS, OUTSIDE, VALUE};
 use crate::arch::table::family::{Family, nothing};
 use crate::arch::table::mapping::Table;
+use crate::arch::table::takes::Takes;
 use crate::arch::table::text;
-use crate::arch::takes::Takes;
-use crate::arch::windows::Window;
+use crate::arch::table::windows::Window;
 
 const NAME: &str = "qwen2";
 

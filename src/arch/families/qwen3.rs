@@ -8,9 +8,9 @@ use crate::arch::table::entries::{
 };
 use crate::arch::table::family::{Family, nothing};
 use crate::arch::table::mapping::Table;
+use crate::arch::table::takes::{ATTENTION_BIAS, Takes};
 use crate::arch::table::text;
-use crate::arch::takes::{ATTENTION_BIAS, Takes};
-use crate::arch::windows::Window;
+use crate::arch::table::windows::Window;
 
 const NAME: &str = "qwen3";
 

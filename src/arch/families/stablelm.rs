@@ -16,9 +16,8 @@ use crate::arch::table::family::{Family, nothing};
 use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
 use crate::arch::table::rope::Rope;
+use crate::arch::table::takes::{Biases, HeadPlace, Takes};
 use crate::arch::table::text;
-use crate::arch::takes::{Biases, HeadPlace, Takes};
-use crate::graph::NormKind;
 use kquant_formats::gguf::Value;
 
 const NAME: &str = "stablelm";

@@ -8,9 +8,9 @@ use crate::arch::table::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, NORM_BIAS
 use crate::arch::table::entry::Entry;
 use crate::arch::table::family::{Family, nothing};
 use crate::arch::table::mapping::Table;
+use crate::arch::table::takes::{Biases, GELU, Takes};
 use crate::arch::table::text;
-use crate::arch::takes::{Biases, GELU, Takes};
-use crate::arch::windows::Window;
+use crate::arch::table::windows::Window;
 
 const NAME: &str = "starcoder2";
 

@@ -10,14 +10,26 @@
 //! | `place` | the numbers in tensor names |
 //! | `keys` | a family's keys while they are collected |
 //! | `rope` | rotary position settings |
+//! | `heads` | where the output projection is, tied or not |
+//! | `takes` | the values that a family takes of keys that change the computation |
+//! | `windows` | sliding windows, and lengths from which a GGUF computes something else |
+//! | `yarn` | the multiplier and the keys of YaRN |
+//! | `longrope` | the settings of LongRoPE |
+//! | `unread` | keys of the configuration that nothing has asked for |
 //! | `text` | what most families' configurations have in common |
 
 pub(in crate::arch) mod dims;
 pub(in crate::arch) mod entries;
 pub(in crate::arch) mod entry;
 pub(in crate::arch) mod family;
+pub(in crate::arch) mod heads;
 pub(in crate::arch) mod keys;
+pub(in crate::arch) mod longrope;
 pub(in crate::arch) mod mapping;
 pub(in crate::arch) mod place;
 pub(in crate::arch) mod rope;
+pub(in crate::arch) mod takes;
 pub(in crate::arch) mod text;
+pub(in crate::arch) mod unread;
+pub(in crate::arch) mod windows;
+pub(in crate::arch) mod yarn;

@@ -3,8 +3,8 @@
 
 use super::keys::Keys;
 use crate::arch::config::{Config, ConfigError};
-use crate::arch::longrope::LongRope;
-use crate::arch::yarn::Yarn;
+use crate::arch::table::longrope::LongRope;
+use crate::arch::table::yarn::Yarn;
 
 /// Base of the rotary frequencies where a configuration gives none: transformers' default.
 const DEFAULT_THETA: f32 = 10000.0;

@@ -1,8 +1,8 @@
 //! The output projection: its own (`lm_head`), or the embedding.
 
-use super::config::Config;
-use super::error::ArchError;
 use super::takes::{HeadPlace, Takes};
+use crate::arch::config::Config;
+use crate::arch::error::ArchError;
 use crate::arch::table::family::unsupported;
 use crate::checkpoint::{Checkpoint, ReadError};
 use crate::tensor::{MappedTensor, Source};
@@ -21,7 +21,7 @@ const PIECE: u64 = 1 << 20;
 ///
 /// # Errors
 /// When the configuration asks for a projection that is not there or that the family cannot have, and when weights cannot be read.
-pub(super) fn settle(
+pub(in crate::arch) fn settle(
     config: &Config,
     name: &'static str,
     takes: &Takes,

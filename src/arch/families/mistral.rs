@@ -1,10 +1,10 @@
 //! Mistral: Llama with a window in every layer, under Llama's name in GGUF, which knows none.
 
-use super::takes::{BY_FACTORS, Takes};
-use super::windows::Window;
 use crate::arch::families::llama;
 use crate::arch::table::family::Family;
+use crate::arch::table::takes::{BY_FACTORS, Takes};
 use crate::arch::table::text;
+use crate::arch::table::windows::Window;
 
 /// The window where the configuration has no key at all: transformers' default. Null means none.
 const WINDOW: u32 = 4096;

@@ -1,13 +1,13 @@
 //! Sliding windows of `config.json`, and from which length on a GGUF computes something else for want of a key.
 
-use super::config::Config;
-use super::error::ArchError;
+use crate::arch::config::Config;
+use crate::arch::error::ArchError;
 use crate::arch::table::dims::Sizes;
 use crate::graph::Windows;
 
 /// Which layers transformers gives a window, and whether GGUF can say so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Window {
+pub(in crate::arch) enum Window {
     /// None, whatever the keys say.
     Never,
     /// The family's keys and graph have it; `base` says whether frequencies there have a base of their own.
@@ -51,7 +51,7 @@ impl Limit {
 
 impl Window {
     /// What a GGUF cannot say of the model's window, if the window is shorter than the context.
-    pub(super) fn limit(self, config: &Config, sizes: &Sizes) -> Result<Option<Limit>, ArchError> {
+    pub(in crate::arch) fn limit(self, config: &Config, sizes: &Sizes) -> Result<Option<Limit>, ArchError> {
         let tokens = match self {
             Self::Never | Self::Written { .. } => return Ok(None),
             Self::All(default) if config.value("sliding_window").is_none() => default,

@@ -5,10 +5,8 @@
 
 use kquant_kernels::math::Yarn;
 
-use super::ModelError;
-use crate::graph::Graph;
-use crate::graph::RopeKeys;
 use crate::graph::keys::Keys;
+use crate::graph::{Graph, KeyError, RopeKeys};
 
 /// Turns over the original context from which on YaRN leaves a pair alone.
 const BETA_FAST: f64 = 32.0;
@@ -41,7 +39,7 @@ impl Stretch {
 }
 
 impl Keys<'_> {
-    fn stretch(&self) -> Result<Stretch, ModelError> {
+    fn stretch(&self) -> Result<Stretch, KeyError> {
         let kind = match self.get("rope.scaling.type") {
             // llama.cpp's default.
             None => "linear",
@@ -67,12 +65,7 @@ impl Keys<'_> {
     }
 
     /// What attention scores are multiplied by; `width` is that of queries and keys.
-    pub(super) fn attention_scale(
-        &self,
-        width: usize,
-        hidden: usize,
-        heads: usize,
-    ) -> Result<f32, ModelError> {
+    pub(crate) fn attention_scale(&self, width: usize, hidden: usize, heads: usize) -> Result<f32, KeyError> {
         if let Some(scale) = self.positive("attention.scale")? {
             return Ok(scale);
         }
@@ -92,7 +85,7 @@ impl Keys<'_> {
         Ok(scale * (root * root) as f32)
     }
 
-    pub(super) fn rope(&self, graph: &Graph, context: usize) -> Result<RopeKeys, ModelError> {
+    pub(crate) fn rope(&self, graph: &Graph, context: usize) -> Result<RopeKeys, KeyError> {
         let stretch = self.stretch()?;
         let original = self.natural("rope.scaling.original_context_length")?.filter(|&n| n > 0);
         let original = original.unwrap_or(context);

@@ -1,10 +1,10 @@
 //! LongRoPE (Ding et al., 2024): a divisor for each frequency, and another one in long contexts.
 
-use super::config::{Config, ConfigError};
+use crate::arch::config::{Config, ConfigError};
 
 /// LongRoPE's parameters.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct LongRope {
+pub(in crate::arch) struct LongRope {
     /// Divisors of the frequencies in contexts longer than the original, `[rotary / 2]`.
     pub long: Vec<f32>,
     /// Those in shorter ones, `[rotary / 2]`.
@@ -21,7 +21,11 @@ const ORIGINAL: u32 = 4096;
 impl LongRope {
     /// Reads `params`, the section with the rotary settings; `original` is the context before, `context` the one now, in
     /// tokens (transformers, `_compute_longrope_parameters`).
-    pub(super) fn read(params: &Config, original: Option<u32>, context: u32) -> Result<Self, ConfigError> {
+    pub(in crate::arch) fn read(
+        params: &Config,
+        original: Option<u32>,
+        context: u32,
+    ) -> Result<Self, ConfigError> {
         let original = original.unwrap_or(ORIGINAL);
         let factors = |key: &'static str| params.optional_numbers(key)?.ok_or_else(|| params.missing(&[key]));
         let factor = match params.optional_double(&["factor"])? {

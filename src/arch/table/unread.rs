@@ -150,7 +150,7 @@ const HARMLESS: &[&str] = &[
 const SECTIONS: [&str; 2] = ["rope_parameters", "rope_scaling"];
 
 /// The keys of `values` that are neither in `read` nor harmless and are not null, with the sections that contain them.
-pub(super) fn keys(values: &Map<String, Json>, read: &BTreeSet<String>) -> Vec<String> {
+pub(in crate::arch) fn keys(values: &Map<String, Json>, read: &BTreeSet<String>) -> Vec<String> {
     let mut out = Vec::new();
     for (key, value) in values {
         match value {

@@ -1,6 +1,6 @@
 //! YaRN (arXiv:2309.00071) as transformers reads it from a configuration, and as llama.cpp reads it from a GGUF.
 
-use super::config::{Config, ConfigError};
+use crate::arch::config::{Config, ConfigError};
 use crate::arch::table::keys::Keys;
 
 /// Turns over the original context from which on llama.cpp leaves a pair alone, which no key changes.
@@ -10,7 +10,7 @@ const BETA_SLOW: f64 = 1.0;
 
 /// YaRN's parameters.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Yarn {
+pub(in crate::arch) struct Yarn {
     /// How many times longer the context has become.
     factor: f64,
     original_context: u32,
@@ -26,7 +26,11 @@ pub(super) struct Yarn {
 impl Yarn {
     /// Reads `params`, the section with the rotary settings; `original` is the context before, `context` the one now, in
     /// tokens.
-    pub(super) fn read(params: &Config, original: Option<u32>, context: u32) -> Result<Self, ConfigError> {
+    pub(in crate::arch) fn read(
+        params: &Config,
+        original: Option<u32>,
+        context: u32,
+    ) -> Result<Self, ConfigError> {
         let original_context = original.unwrap_or(context);
         let positive = |key: &'static str| match params.optional_double(&[key])? {
             Some(number) if number > 0.0 => Ok(Some(number)),
@@ -53,7 +57,7 @@ impl Yarn {
     }
 
     /// What transformers multiplies cosines and sines by (`_compute_yarn_parameters`).
-    pub(super) fn multiplier(&self) -> f64 {
+    pub(in crate::arch) fn multiplier(&self) -> f64 {
         match (self.attention, given(self.mscale), given(self.mscale_all_dim)) {
             (Some(attention), ..) => attention,
             (None, Some(mscale), Some(all)) => self.length(mscale) / self.length(all),
@@ -67,13 +71,13 @@ impl Yarn {
     }
 
     /// Whether the multiplier is the one that readers of the file compute from the factor.
-    pub(super) fn has_usual_multiplier(&self) -> bool {
+    pub(in crate::arch) fn has_usual_multiplier(&self) -> bool {
         (self.multiplier() / self.length(1.0)) as f32 == 1.0
     }
 
     /// What readers of the file cannot be told: a key and its value, where `truncated` says whether the ends of the blend are
     /// whole pairs where the configuration does not say.
-    pub(super) fn unsaid(&self, truncated: bool) -> Option<String> {
+    pub(in crate::arch) fn unsaid(&self, truncated: bool) -> Option<String> {
         let beta = |key, value: Option<f32>, usual: f64| {
             let value = value.filter(|&value| value != 0.0 && f64::from(value) != usual)?;
             Some(format!("a YaRN blend with other ends than {usual} turns (`{key}` is {value}) is"))
@@ -89,7 +93,7 @@ impl Yarn {
 
     /// Adds the keys in the converter's order, and the multiplier where it is not what readers of the file compute from the
     /// factor. `latent` says whether attention is DeepSeek's.
-    pub(super) fn write(&self, keys: &mut Keys, latent: bool) {
+    pub(in crate::arch) fn write(&self, keys: &mut Keys, latent: bool) {
         self.write_common(keys);
         let length = self.multiplier();
         let kept = latent && self.log_multiplier().is_some();
@@ -104,7 +108,7 @@ impl Yarn {
     /// llama.cpp's graph turns with a length `r`: `attn_factor` if there is a log multiplier `l`, else that times
     /// `0.1 ln(factor) + 1`. It multiplies scores by `(r * (1 + l ln(factor)))^2`, transformers by
     /// `(0.1 mscale_all_dim ln(factor) + 1)^2`.
-    pub(super) fn log_multiplier(&self) -> Option<f32> {
+    pub(in crate::arch) fn log_multiplier(&self) -> Option<f32> {
         let (length, all) = (self.multiplier(), given(self.mscale_all_dim).unwrap_or(0.0));
         let root = if all == 0.0 { 1.0 } else { self.length(all) };
         let log = match length == 1.0 {

@@ -3,16 +3,16 @@
 //! A value that is not listed is refused: the file would load and compute something else. Null and an absent key mean
 //! transformers' default, which is what every graph computes.
 
-use super::config::Config;
-use super::error::ArchError;
 use super::windows::{Limit, Window};
+use crate::arch::config::Config;
+use crate::arch::error::ArchError;
 use crate::arch::table::dims::Sizes;
 use crate::arch::table::family::unsupported;
 use crate::arch::table::rope::{Rope, Scaling};
 use crate::checkpoint::{Checkpoint, TensorInfo};
 
 /// What a family takes.
-pub(super) struct Takes {
+pub(in crate::arch) struct Takes {
     /// Values of the keys that name the activation function.
     pub activations: &'static [&'static str],
     /// Types of rotary scaling; none for families without rotary positions.
@@ -32,7 +32,7 @@ pub(super) struct Takes {
 }
 
 /// Biases of which a flag says whether they are there.
-pub(super) struct Biases {
+pub(in crate::arch) struct Biases {
     /// The flag's key.
     pub flag: &'static str,
     /// Ends of the biases' names in the checkpoint.
@@ -41,7 +41,7 @@ pub(super) struct Biases {
 
 /// A key of which one value only is taken.
 #[derive(Clone, Copy)]
-pub(super) struct Only {
+pub(in crate::arch) struct Only {
     /// The key.
     pub key: &'static str,
     /// The value.
@@ -50,7 +50,7 @@ pub(super) struct Only {
 
 /// A value in JSON.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Literal {
+pub(in crate::arch) enum Literal {
     /// Null.
     Null,
     /// True or false.
@@ -61,7 +61,7 @@ pub(super) enum Literal {
 
 /// Where readers of the file look for the output projection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum HeadPlace {
+pub(in crate::arch) enum HeadPlace {
     /// In `output.weight`, and in the embedding where there is none.
     Either,
     /// In `output.weight` alone.
@@ -71,10 +71,10 @@ pub(super) enum HeadPlace {
 }
 
 /// SiLU.
-pub(super) const SILU: &[&str] = &["silu", "swish"];
+pub(in crate::arch) const SILU: &[&str] = &["silu", "swish"];
 
 /// GELU: its two usual forms differ by less than 5e-4, and readers of the file compute one of them whichever is asked for.
-pub(super) const GELU: &[&str] = &[
+pub(in crate::arch) const GELU: &[&str] = &[
     "gelu",
     "gelu_new",
     "gelu_fast",
@@ -85,13 +85,13 @@ pub(super) const GELU: &[&str] = &[
 ];
 
 /// What the keys of every family with rotary positions can say.
-pub(super) const BY_KEYS: &[&str] = &["default", "dynamic", "linear", "yarn"];
+pub(in crate::arch) const BY_KEYS: &[&str] = &["default", "dynamic", "linear", "yarn"];
 
 /// The same, and Llama 3's frequency factors, which a tensor holds.
-pub(super) const BY_FACTORS: &[&str] = &["default", "dynamic", "linear", "yarn", "llama3"];
+pub(in crate::arch) const BY_FACTORS: &[&str] = &["default", "dynamic", "linear", "yarn", "llama3"];
 
 /// Biases of queries, keys, values and the output of attention.
-pub(super) const ATTENTION_BIAS: Biases = Biases {
+pub(in crate::arch) const ATTENTION_BIAS: Biases = Biases {
     flag: "attention_bias",
     names: &[
         ".self_attn.q_proj.bias",
@@ -102,12 +102,12 @@ pub(super) const ATTENTION_BIAS: Biases = Biases {
 };
 
 /// Biases of a gated feed-forward network.
-pub(super) const MLP_BIAS: Biases =
+pub(in crate::arch) const MLP_BIAS: Biases =
     Biases { flag: "mlp_bias", names: &[".mlp.gate_proj.bias", ".mlp.up_proj.bias", ".mlp.down_proj.bias"] };
 
 impl Takes {
     /// A gated network with SiLU, whole rotary positions, no windows, no biases.
-    pub(super) const PLAIN: Self = Self {
+    pub(in crate::arch) const PLAIN: Self = Self {
         activations: SILU,
         scalings: BY_KEYS,
         theta: None,
@@ -119,7 +119,7 @@ impl Takes {
     };
 
     /// Refuses what the family called `name` does not take.
-    pub(super) fn check(
+    pub(in crate::arch) fn check(
         &self,
         config: &Config,
         name: &'static str,
@@ -177,7 +177,7 @@ impl Takes {
     ///
     /// # Errors
     /// When the configuration says yes and there are none.
-    pub(super) fn biases_that_differ(
+    pub(in crate::arch) fn biases_that_differ(
         &self,
         config: &Config,
         checkpoint: &dyn Checkpoint,
@@ -201,7 +201,7 @@ impl Takes {
     }
 
     /// Lengths from which on a GGUF of the model computes something else.
-    pub(super) fn limits(&self, config: &Config, sizes: &Sizes) -> Result<Vec<Limit>, ArchError> {
+    pub(in crate::arch) fn limits(&self, config: &Config, sizes: &Sizes) -> Result<Vec<Limit>, ArchError> {
         let mut limits: Vec<Limit> = self.window.limit(config, sizes)?.into_iter().collect();
         let rope = if self.scalings.is_empty() { None } else { Some(Rope::read(config, sizes.positions)?) };
         if rope.is_some_and(|rope| matches!(rope.scaling, Scaling::Dynamic)) {
