@@ -1,8 +1,11 @@
-//! The 8-bit floats of checkpoints: `F8_E4M3` (the "fn" variant: no infinities) and `F8_E5M2`.
+//! The 8-bit floats of checkpoints: `F8_E4M3` (the "fn" variant, which has no infinities) and `F8_E5M2`.
+//!
+//! GGUF has no type for them, so that readers of checkpoints decode them to f32 first.
 //!
 //! Source of the formats: "FP8 Formats for Deep Learning", arXiv 2209.05433, section 3.
 
-/// Decodes `F8_E4M3`: 1 sign, 4 exponent (bias 7), 3 mantissa bits; the code with all bits set below the sign is NaN.
+/// Decodes `F8_E4M3`: 1 sign bit, 4 exponent bits (bias 7), 3 mantissa bits. The code with all bits set below the sign is
+/// NaN.
 pub fn decode_e4m3(code: u8) -> f32 {
     if code & 0x7f == 0x7f {
         return f32::NAN;
@@ -10,7 +13,7 @@ pub fn decode_e4m3(code: u8) -> f32 {
     decode(code, 3, 7)
 }
 
-/// Decodes `F8_E5M2`: 1 sign, 5 exponent (bias 15), 2 mantissa bits, IEEE infinities and NaNs.
+/// Decodes `F8_E5M2`: 1 sign bit, 5 exponent bits (bias 15), 2 mantissa bits, with the infinities and NaNs of IEEE 754.
 pub fn decode_e5m2(code: u8) -> f32 {
     match code & 0x7f {
         0x7c => sign(code) * f32::INFINITY,
@@ -23,7 +26,8 @@ fn sign(code: u8) -> f32 {
     if code & 0x80 == 0 { 1.0 } else { -1.0 }
 }
 
-/// `sign * 2^(exponent - bias) * 1.mantissa`, subnormal where the exponent field is zero. Exact in f32.
+/// Returns `sign * 2^(exponent - bias) * 1.mantissa`, or the subnormal number where the exponent field is zero. Every
+/// value is exact in f32.
 fn decode(code: u8, mantissa_bits: i32, bias: i32) -> f32 {
     let scale = f32::from(1u8 << mantissa_bits);
     let mantissa = f32::from(code & ((1 << mantissa_bits) - 1)) / scale;

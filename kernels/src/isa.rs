@@ -1,26 +1,30 @@
-//! Which instruction set the loops run on.
+//! The instruction set that the loops run on.
 //!
 //! A loop is written once and compiled once per instruction set. Rust neither reorders float operations nor fuses a
 //! multiplication with an addition unless asked to (`mul_add`, which rounds once on every machine), so all versions give
 //! the same bits; they differ in speed alone.
+//!
+//! The compiler compiles a function for an instruction set only when it is inlined into one that has it. A search passed
+//! as an argument, or a closure called in two places, was not inlined and ran at 2 to 17 million weights per second
+//! where vectors give some 100. Hence the traits and the `#[inline(always)]` throughout this crate.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// An instruction set that this machine has: only detection makes one.
+/// An instruction set that this machine has. Only detection makes one, so that a value proves that the instructions exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Isa(Level);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// What the target guarantees, one number at a time.
+    /// The instructions that the target guarantees, on one number at a time.
     Scalar,
-    /// 128-bit vectors, which every aarch64 has.
+    /// Vectors of 128 bits, which every aarch64 has.
     #[cfg(target_arch = "aarch64")]
     Neon,
-    /// 256-bit vectors, fused multiply-add.
+    /// Vectors of 256 bits with fused multiply-add.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// 512-bit vectors, fused multiply-add.
+    /// Vectors of 512 bits with fused multiply-add.
     #[cfg(target_arch = "x86_64")]
     Avx512,
 }
@@ -28,10 +32,10 @@ pub(crate) enum Level {
 /// Every name that some machine knows, slowest first.
 pub const NAMES: &[&str] = &["scalar", "neon", "avx2", "avx512"];
 
-/// The level that was forced, as its number and one more; 0 for none.
+/// The level that [`Isa::force`] chose, as its index in [`LEVELS`] plus 1; 0 while none is forced.
 static FORCED: AtomicU8 = AtomicU8::new(0);
 
-/// Every level that some machine has, by its number.
+/// Every level that a machine of this architecture can have, in the order of its discriminant.
 const LEVELS: &[Level] = &[
     Level::Scalar,
     #[cfg(target_arch = "aarch64")]
@@ -43,17 +47,17 @@ const LEVELS: &[Level] = &[
 ];
 
 impl Isa {
-    /// The one in use: what [`Isa::force`] was called on last, else the fastest.
+    /// Returns the instruction set in use: the one that [`Isa::force`] was last called on, else the fastest.
     #[inline]
     pub fn current() -> Self {
-        // Only what a machine has can be forced.
+        // The level exists here: `force` takes an `Isa`, which only detection makes.
         match usize::from(FORCED.load(Ordering::Relaxed)).checked_sub(1) {
             None => Self::best(),
             Some(number) => Self(LEVELS[number]),
         }
     }
 
-    /// The fastest one.
+    /// Returns the fastest instruction set of this machine.
     #[inline]
     pub fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
@@ -84,7 +88,7 @@ impl Isa {
         }
     }
 
-    /// All of them, slowest first.
+    /// Returns all instruction sets of this machine, slowest first.
     pub fn available() -> Vec<Self> {
         let mut all = vec![Self(Level::Scalar)];
         let best = Self::best();
@@ -98,12 +102,12 @@ impl Isa {
         all
     }
 
-    /// The one called `name`, if this machine has it.
+    /// Returns the instruction set called `name`; `None` if this machine does not have it.
     pub fn by_name(name: &str) -> Option<Self> {
         Self::available().into_iter().find(|isa| isa.name() == name)
     }
 
-    /// Its name, one of [`NAMES`].
+    /// Returns the instruction set's name, one of [`NAMES`].
     pub fn name(self) -> &'static str {
         match self.0 {
             Level::Scalar => "scalar",
@@ -116,12 +120,12 @@ impl Isa {
         }
     }
 
-    /// Makes this the one in use, for the whole process. The results stay the same; for comparing speeds.
+    /// Makes this instruction set the one in use, for the whole process. Results stay the same: this is for comparing speeds.
     pub fn force(self) {
         FORCED.store(self.0 as u8 + 1, Ordering::Relaxed);
     }
 
-    /// Which one this is.
+    /// Returns the level that loops match on.
     #[inline]
     pub(crate) fn level(self) -> Level {
         self.0
@@ -129,9 +133,9 @@ impl Isa {
 }
 
 /// Compiles a function's body once per instruction set: `fn name, name_on(arguments)` gives `name`, which runs the best
-/// version, and `name_on`, which runs that of the [`Isa`] it gets.
+/// version, and `name_on`, whose first argument is the [`Isa`] to run on.
 ///
-/// What the body calls is compiled with it only when `#[inline(always)]`.
+/// Functions that the body calls are compiled with it only if they are `#[inline(always)]`.
 macro_rules! per_isa {
     ($(#[$meta:meta])* $vis:vis fn $name:ident, $on:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
         $(#[$meta])*
@@ -157,13 +161,13 @@ macro_rules! per_isa {
 
             match isa.level() {
                 $crate::isa::Level::Scalar => generic($($arg),*),
-                // Without it the target would be another one, so plain code has it already.
+                // Every aarch64 target has NEON enabled, so that plain code is compiled for it already.
                 #[cfg(target_arch = "aarch64")]
                 $crate::isa::Level::Neon => generic($($arg),*),
                 // SAFETY: an `Isa` of this level exists only where its instructions were detected.
                 #[cfg(target_arch = "x86_64")]
                 $crate::isa::Level::Avx2 => unsafe { avx2($($arg),*) },
-                // SAFETY: as above.
+                // SAFETY: an `Isa` of this level exists only where its instructions were detected.
                 #[cfg(target_arch = "x86_64")]
                 $crate::isa::Level::Avx512 => unsafe { avx512($($arg),*) },
             }

@@ -1,17 +1,21 @@
-//! Pure compute on slices for kquant: no files, no threads, no clocks.
+//! Pure compute on slices for kquant. The crate opens no files, starts no threads and reads no clocks.
+//!
+//! Every result is defined to the bit: all instruction sets give the same bytes, and a type's encoder gives those of
+//! ggml. Where remarks in the code give speeds without naming a machine, they are million weights per second on one
+//! core of an AMD EPYC with AVX-512 (family 25, model 17); the tables behind them are in `docs/measurements.md`.
 //!
 //! | folder | what |
 //! |---|---|
 //! | [`block`] | the GGUF block types, one file each: layout, decode, encode. The file is the definition of its type. |
-//! | [`codec`] | block types as calibrated encoders see them, and the encoders that are not ggml's |
+//! | [`codec`] | block types as scales, offsets and codes, and the search encoder that works on them |
 //! | `block::fit` | the scale searches that the encoders share |
 //! | [`feedback`] | the inner loops of the encoder that minimises the loss under a full Hessian |
 //! | [`linalg`] | matrix products |
 //! | [`math`] | norms, rotary positions, attention, activations |
-//! | `lanes` | numbers side by side, for the searches |
+//! | `lanes` | vectors of f32 on which the scale searches run, one group of weights per lane |
 //! | [`isa`] | loops compiled once per instruction set |
 //! | [`sha256`] | SHA-256 of the same bytes in several hashes at once |
-//! | [`rounding`] | activations as stock llama.cpp rounds them |
+//! | [`rounding`] | the rounding that stock llama.cpp applies to activations |
 //! | [`float8`] | the 8-bit floats of checkpoints, which GGUF has no type for |
 
 pub mod block;

@@ -1,4 +1,5 @@
-//! What stock llama.cpp does to activations before a product: it rounds them to the type that suits the weights.
+//! The rounding of activations in stock llama.cpp, which rounds them before each product to the type that suits the
+//! weights. The forward pass uses it to measure a file as llama.cpp will run it.
 //!
 //! Source: ggml's `vec_dot_type` of each type and its `quantize_row_q8_0`, `quantize_row_q8_K` (x86-64).
 
@@ -8,23 +9,23 @@ use crate::block::BlockType;
 use crate::block::fit::rounding::nearest_int;
 use crate::block::fit::signed_extreme;
 
-/// How activations are rounded.
+/// The type to which activations are rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rounding {
-    /// Not at all: f32.
+    /// Activations stay f32.
     Exact,
-    /// To f16.
+    /// Activations are rounded to f16.
     F16,
-    /// To bf16.
+    /// Activations are rounded to bf16.
     Bf16,
-    /// To 8 bits with an f16 scale per 32.
+    /// Activations are rounded to 8 bits with an f16 scale per 32.
     Q8_0,
-    /// To 8 bits with an f32 scale per 256.
+    /// Activations are rounded to 8 bits with an f32 scale per 256.
     Q8K,
 }
 
 impl Rounding {
-    /// What llama.cpp's processor backend rounds to for weights of type `block`.
+    /// Returns the rounding that llama.cpp's CPU backend applies for weights of type `block`.
     pub fn of(block: &BlockType) -> Self {
         match (block.name, block.elements) {
             ("F16", _) => Self::F16,
@@ -35,7 +36,7 @@ impl Rounding {
         }
     }
 
-    /// Rounds `x`, rows of any whole number of blocks, in place.
+    /// Rounds `x` in place: `[rows][columns]`, where columns are a whole number of the rounding's 32 or 256.
     pub fn apply(self, x: &mut [f32]) {
         match self {
             Self::Exact => {}
@@ -55,7 +56,7 @@ fn round_q8_0(block: &mut [f32]) {
 }
 
 fn round_q8_k(block: &mut [f32]) {
-    // The largest magnitude keeps its sign, and becomes -127.
+    // The element of largest magnitude gets the code -127, so that the scale takes its sign.
     let max = signed_extreme(block);
     if max == 0.0 {
         return block.fill(0.0);

@@ -1,7 +1,7 @@
-//! 8 numbers in a vector of 256 bits.
+//! The implementation of [`Lanes`] by AVX2: 8 numbers in a vector of 256 bits.
 //!
-//! Values of this type are made only by functions that run where the instructions were detected: what
-//! [`in_lanes`](super::in_lanes) compiles for AVX2. That is what every `SAFETY` here rests on.
+//! Values of this type are made only by functions that [`in_lanes`](super::in_lanes) compiles for AVX2 and that run only
+//! where the instructions were detected. Every `SAFETY` comment in this file rests on that.
 
 use std::arch::x86_64::*;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub};
@@ -12,7 +12,7 @@ use crate::block::fit::rounding::{BITS_OF_MAGIC, MAGIC, MANTISSA, MANTISSA_OF_MA
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(__m256);
 
-/// All bits of a lane set, or none.
+/// A condition for each lane: all bits of the lane are set, or none.
 #[derive(Clone, Copy)]
 pub(crate) struct Mask(__m256);
 
@@ -147,7 +147,7 @@ impl Lanes for Avx2 {
     fn zipped(self, other: Self) -> (Self, Self) {
         // SAFETY: AVX, see the top of the file.
         unsafe {
-            // Zipped within both halves of the vector.
+            // The instructions zip within each half of the vector, so that the halves are exchanged afterwards.
             let (even, odd) = (_mm256_unpacklo_ps(self.0, other.0), _mm256_unpackhi_ps(self.0, other.0));
             let first = _mm256_permute2f128_ps::<0x20>(even, odd);
             (Self(first), Self(_mm256_permute2f128_ps::<0x31>(even, odd)))

@@ -1,7 +1,7 @@
-//! 16 numbers in a vector of 512 bits.
+//! The implementation of [`Lanes`] by AVX-512: 16 numbers in a vector of 512 bits.
 //!
-//! Values of this type are made only by functions that run where the instructions were detected: what
-//! [`in_lanes`](super::in_lanes) compiles for AVX-512. That is what every `SAFETY` here rests on.
+//! Values of this type are made only by functions that [`in_lanes`](super::in_lanes) compiles for AVX-512 and that run
+//! only where the instructions were detected. Every `SAFETY` comment in this file rests on that.
 
 use std::arch::x86_64::*;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub};
@@ -12,7 +12,7 @@ use crate::block::fit::rounding::{BITS_OF_MAGIC, MAGIC, MANTISSA, MANTISSA_OF_MA
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(__m512);
 
-/// A bit for each lane.
+/// A condition for each lane, as one bit.
 #[derive(Clone, Copy)]
 pub(crate) struct Mask(__mmask16);
 
@@ -160,7 +160,7 @@ impl Lanes for Avx512 {
     fn zipped(self, other: Self) -> (Self, Self) {
         // SAFETY: AVX-512F, see the top of the file.
         unsafe {
-            // From 16 on the numbers are those of lanes of `other`.
+            // Indices from 16 on mean lanes of `other`.
             let first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
             let second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
             let lanes = |places| Self(_mm512_permutex2var_ps(self.0, places, other.0));

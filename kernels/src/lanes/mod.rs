@@ -1,8 +1,8 @@
-//! Numbers side by side, each computing on its own: how the encoders are fast without changing a byte.
+//! Vectors of f32 whose lanes compute independently: they make the encoders fast without changing a byte.
 //!
 //! A search is written once, for any [`Lanes`], and puts one group of weights into each lane. Every lane then does the
-//! same operations in the same order as one number alone (`f32` has one lane: that instance is the definition), so that
-//! all instruction sets give the same bits. Nothing is reordered, and only what says so is fused.
+//! same operations in the same order as a single number would. The implementation for `f32`, which has one lane, is the
+//! definition, and all instruction sets give its bits: no operation is reordered, and only [`Lanes::fused`] is fused.
 //!
 //! | implementation | lanes |
 //! |---|---|
@@ -10,6 +10,10 @@
 //! | `Neon` | 4 |
 //! | `Avx2` | 8 |
 //! | `Avx512` | 16 |
+//!
+//! Elements of a group in the lanes, instead of groups, would need sums that run across lanes, whose order depends on
+//! their number. Two vectors at once, so that one computes while the other waits, gave 3 % and filled less of the lanes
+//! at the end of a row: not taken.
 
 mod scalar;
 
@@ -27,74 +31,80 @@ pub(crate) use neon::Neon;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use {avx2::Avx2, avx512::Avx512};
 
-/// The most lanes that an implementation has.
+/// The number of lanes of the widest implementation.
 pub(crate) const MOST: usize = 16;
 
-/// A vector of f32. All operations are those of IEEE 754, lane by lane.
+/// A vector of f32. All operations are those of IEEE 754, applied to each lane by itself.
 pub(crate) trait Lanes:
     Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
 {
-    /// How many.
+    /// The number of lanes.
     const LANES: usize;
 
-    /// A choice for each lane.
+    /// A condition for each lane.
     type Mask: Copy + BitAnd<Output = Self::Mask> + BitOr<Output = Self::Mask> + Not<Output = Self::Mask>;
 
-    /// `value` in every lane.
+    /// Returns `value` in every lane.
     fn splat(value: f32) -> Self;
 
-    /// The first [`LANES`](Self::LANES) numbers of `from`. Panics if there are less.
+    /// Loads the first [`LANES`](Self::LANES) numbers of `from`. Panics if there are fewer.
     fn load(from: &[f32]) -> Self;
 
-    /// The first [`LANES`](Self::LANES) bytes of `from` as numbers. Panics if there are less.
+    /// Loads the first [`LANES`](Self::LANES) bytes of `from` as numbers. Panics if there are fewer.
     fn from_bytes(from: &[u8]) -> Self;
 
     /// Writes the lanes to the start of `to`. Panics if there is less room.
     fn store(self, to: &mut [f32]);
 
-    /// `self * times + plus`, rounded once.
+    /// Returns `self * times + plus`, rounded once.
     fn fused(self, times: Self, plus: Self) -> Self;
 
+    /// Returns the square root.
     fn sqrt(self) -> Self;
 
+    /// Returns the magnitude.
     fn abs(self) -> Self;
 
-    /// `self` where it is larger than `other`, else `other`, as also where one is NaN.
+    /// Returns `self` where it is larger than `other`, else `other`, which is also taken where either is NaN.
     fn or_larger(self, other: Self) -> Self;
 
-    /// `self < other`: not so where one is NaN.
+    /// Returns where `self < other`, which is false where either is NaN.
     fn less(self, other: Self) -> Self::Mask;
 
-    /// `self == other`: not so where one is NaN.
+    /// Returns where `self == other`, which is false where either is NaN.
     fn equals(self, other: Self) -> Self::Mask;
 
-    /// `yes` where `mask` is set, else `no`.
+    /// Returns `yes` where `mask` is set, else `no`.
     fn select(mask: Self::Mask, yes: Self, no: Self) -> Self;
 
-    /// Whether `mask` is set in any lane.
+    /// Returns true if `mask` is set in any lane.
     fn any(mask: Self::Mask) -> bool;
 
-    /// A bit for each lane, that of the first lane lowest: whether `mask` is set there.
+    /// Returns `mask` as bits, the first lane lowest.
     fn bits(mask: Self::Mask) -> u32;
 
-    /// The lanes of both in turn, `self` first: the first half of them, and the second. One lane has no halves.
+    /// Interleaves the lanes of both, `self` first, and returns the first and the second half of the result. An
+    /// implementation with one lane returns both as they are.
     fn zipped(self, other: Self) -> (Self, Self);
 
-    /// The least lane and its place, the first of equals. None is NaN.
+    /// Returns the least value and its lane, the first one of equals. No lane may be NaN.
     fn least(self) -> (f32, usize);
 
-    /// [`nearest_int`](crate::block::fit::rounding::nearest_int), clamped to `low..=high`.
+    /// Returns [`nearest_int`](crate::block::fit::rounding::nearest_int), clamped to `low..=high`, as f32.
     fn nearest_int(self, low: i32, high: i32) -> Self;
 
-    /// The same, faster, for magnitudes below 2^22.
+    /// Returns the same as [`nearest_int`](Self::nearest_int), faster, for magnitudes below 2^22: four instructions
+    /// instead of six.
     fn nearest_small_int(self, low: i32, high: i32) -> Self;
 
-    /// The low byte of an integer of less than 32 bits, as a number from 0 to 255.
+    /// Returns the low byte of an integer that fits in an i32, as a number from 0 to 255.
     fn low_byte(self) -> Self;
 }
 
-/// Element `e` of up to [`Lanes::LANES`] groups in the lanes of number `e`. Where groups are missing the last one is
-/// repeated.
+/// Transposes up to [`Lanes::LANES`] groups: vector `e` of the result holds element `e` of each group. The last group is
+/// repeated in the lanes that are left.
+///
+/// Zips in registers in place of stores and loads gave Q3_K a fifth, Q4_K 4 %, Q2_K 6 % and Q6_K 7 %.
 #[inline(always)]
 pub(crate) fn transposed<V: Lanes, const N: usize>(groups: &[[f32; N]]) -> [V; N] {
     let mut columns = [V::splat(0.0); N];
@@ -117,8 +127,8 @@ pub(crate) fn transposed<V: Lanes, const N: usize>(groups: &[[f32; N]]) -> [V; N
     columns
 }
 
-/// Transposes the first [`Lanes::LANES`] of `rows`: each step zips the rows of both halves, which turns the bits of an
-/// element's place, row and column, by one.
+/// Transposes the square of the first [`Lanes::LANES`] of `rows`. Each step zips the rows of both halves, which rotates
+/// the bits of an element's index (row, then column) by one place.
 #[inline(always)]
 fn turn<V: Lanes>(rows: &mut [V; MOST]) {
     let half = V::LANES / 2;
@@ -130,7 +140,7 @@ fn turn<V: Lanes>(rows: &mut [V; MOST]) {
     }
 }
 
-/// The first numbers of `from`; the last one is repeated where there are less than lanes.
+/// Loads the first numbers of `from`; the last number is repeated in the lanes that are left.
 #[inline(always)]
 pub(crate) fn from_slice<V: Lanes>(from: &[f32]) -> V {
     let mut buffer = [0.0; MOST];
@@ -140,7 +150,7 @@ pub(crate) fn from_slice<V: Lanes>(from: &[f32]) -> V {
     V::load(&buffer)
 }
 
-/// Writes as many lanes as `to` has room for.
+/// Writes the first lanes to `to`, as many as it has room for.
 #[inline(always)]
 pub(crate) fn to_slice<V: Lanes>(lanes: V, to: &mut [f32]) {
     let mut buffer = [0.0; MOST];
@@ -152,7 +162,8 @@ pub(crate) fn to_slice<V: Lanes>(lanes: V, to: &mut [f32]) {
 /// Compiles a function, generic over the [`Lanes`] called `V`, once per instruction set: `fn name<V>(arguments)` gives
 /// `name`, whose first argument is the [`Isa`](crate::isa::Isa) to run on.
 ///
-/// What the body calls is compiled with it only when `#[inline(always)]`, and not when it is called through an argument.
+/// Functions that the body calls are compiled with it only if they are `#[inline(always)]` and not called through an
+/// argument. `popcnt` is part of both x86-64 levels because `count_ones` is a dozen instructions without it.
 macro_rules! in_lanes {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<$v:ident>($($arg:ident: $type:ty),* $(,)?) $body:block) => {
         $(#[$meta])*
@@ -179,7 +190,7 @@ macro_rules! in_lanes {
                 // SAFETY: an `Isa` of this level exists only where its instructions were detected.
                 #[cfg(target_arch = "x86_64")]
                 $crate::isa::Level::Avx2 => unsafe { avx2($($arg),*) },
-                // SAFETY: as above.
+                // SAFETY: an `Isa` of this level exists only where its instructions were detected.
                 #[cfg(target_arch = "x86_64")]
                 $crate::isa::Level::Avx512 => unsafe { avx512($($arg),*) },
             }

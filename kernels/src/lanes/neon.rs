@@ -1,4 +1,7 @@
-//! 4 numbers in a vector of 128 bits, on aarch64, where every processor has them.
+//! The implementation of [`Lanes`] by NEON: 4 numbers in a vector of 128 bits. Every aarch64 processor has it.
+//!
+//! It repeats the shape of `avx2.rs`, which a macro over intrinsics would hide rather than share: the two sets of
+//! intrinsics differ in the order of operands, in the types of masks and in what needs a feature.
 
 use std::arch::aarch64::*;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub};
@@ -9,7 +12,7 @@ use crate::block::fit::rounding::{BITS_OF_MAGIC, MAGIC, MANTISSA, MANTISSA_OF_MA
 #[derive(Clone, Copy)]
 pub(crate) struct Neon(float32x4_t);
 
-/// All bits of a lane set, or none.
+/// A condition for each lane: all bits of the lane are set, or none.
 #[derive(Clone, Copy)]
 pub(crate) struct Mask(uint32x4_t);
 
@@ -107,7 +110,7 @@ impl Lanes for Neon {
 
     #[inline(always)]
     fn or_larger(self, other: Self) -> Self {
-        // The instruction for maxima keeps NaN.
+        // The instruction for maxima would return NaN where either is NaN.
         Self::select(other.less(self), self, other)
     }
 

@@ -1,4 +1,4 @@
-//! One number: the definition.
+//! The implementation of [`Lanes`] for one number, which defines what the others compute.
 
 use super::Lanes;
 use crate::block::fit::rounding::{BITS_OF_MAGIC, MAGIC, nearest_int};
