@@ -1,4 +1,6 @@
-//! Codes with scale and minimum (ggml's `make_qkx2_quants`; `make_qkx3_quants` given weights is the same function).
+//! The search for codes with scale and minimum, which Q2_K, Q4_K, Q5_K, Q4_1 and Q5_1 use.
+//!
+//! Source: ggml's `make_qkx2_quants`; `make_qkx3_quants` with weights is the same function.
 
 use super::rounding::nearest_int;
 use crate::lanes::Lanes;
@@ -7,28 +9,29 @@ use crate::lanes::Lanes;
 /// `top + first + step * i` steps, `i` from 0 to `last`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Grid {
-    /// Steps of the first candidate, as a difference from `top`.
+    /// The number of steps of the first candidate, less `top`.
     pub(crate) first: f32,
-    /// How many steps each candidate has more than the one before.
+    /// The number of steps that each candidate has more than the one before.
     pub(crate) step: f32,
-    /// The last candidate's number.
+    /// The index of the last candidate.
     pub(crate) last: i32,
 }
 
 impl Grid {
-    /// The grid of every encoder that has an importance vector.
+    /// The grid of all of ggml's encoders that take an importance vector.
     pub(crate) const WEIGHTED: Self = Self { first: -0.9, step: 0.05, last: 36 };
 }
 
-/// What [`Lanes::nearest_small_int`] rounds.
+/// The largest magnitude that [`Lanes::nearest_small_int`] rounds. Larger candidates, which are told by their least and
+/// their largest element, are rounded the long way; this gave Q4_K 15 %.
 const BELOW_2_TO_22: f32 = 4_194_303.0;
 
-/// What a deviation costs before it is weighted.
+/// The cost of a deviation before it is weighted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Loss {
-    /// Its square.
+    /// The square of the deviation.
     Squared,
-    /// Its magnitude.
+    /// The magnitude of the deviation.
     Absolute,
 }
 
@@ -42,18 +45,18 @@ impl Loss {
     }
 }
 
-/// Codes with scale and offset: an element is `scale * code - offset`.
+/// A group as codes with scale and offset: an element is `scale * code - offset`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct AffineFit<V> {
-    /// What a code is multiplied by.
+    /// The factor of the codes.
     pub(crate) scale: V,
-    /// Minus the minimum of the fit; not negative.
+    /// The minimum of the fit with its sign changed, which is never negative.
     pub(crate) offset: V,
-    /// How its codes come about; see [`codes`].
+    /// The steps that round the elements to codes; see [`codes`].
     pub(crate) steps: Steps<V>,
 }
 
-/// Where the codes of a fit come from: an element's code is `inverse * (x - minimum)`, rounded and bounded.
+/// Equal steps from a minimum up: an element's code is `inverse * (x - minimum)`, rounded and bounded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Steps<V> {
     pub(crate) inverse: V,
@@ -61,7 +64,7 @@ pub(crate) struct Steps<V> {
 }
 
 impl<V: Lanes> Steps<V> {
-    /// `count` of them from `minimum` to `high`.
+    /// Divides the range from `minimum` to `high` into `count` steps.
     #[inline(always)]
     fn new(count: f32, minimum: V, high: V) -> Self {
         Self { inverse: V::splat(count) / (high - minimum), minimum }
@@ -80,14 +83,14 @@ impl<V: Lanes> Steps<V> {
         self.inverse * (x - self.minimum)
     }
 
-    /// Codes stay floats: they are small integers, exact, and every use multiplies them.
+    /// Returns the code of `x` as a float, because every use multiplies it; small integers are exact.
     #[inline(always)]
     fn code(self, x: V, top: u8) -> V {
         self.of(x).nearest_int(0, i32::from(top))
     }
 }
 
-/// The codes of a fit of `x`, as the block stores them.
+/// Returns the codes of a fit of `x`, as the block stores them.
 #[inline(always)]
 pub(crate) fn codes<const N: usize>(x: &[f32; N], steps: Steps<f32>, top: u8) -> [u8; N] {
     x.map(|v| steps.code(v, top) as u8)
@@ -95,7 +98,7 @@ pub(crate) fn codes<const N: usize>(x: &[f32; N], steps: Steps<f32>, top: u8) ->
 
 /// Finds scale, offset and codes that make `Σ weights·loss(scale·code - offset - x)` small, codes in `0..=top`.
 ///
-/// Starts from the range of the elements and zero; each scale of the grid rounds the elements, and a weighted
+/// The search starts from the range of the elements and zero. Each scale of the grid rounds the elements, and a weighted
 /// least-squares line through (code, x) gives that candidate's scale and offset.
 #[inline(always)]
 pub(crate) fn fit<V: Lanes, const N: usize>(
@@ -117,7 +120,7 @@ pub(crate) fn fit<V: Lanes, const N: usize>(
     elements.round(chosen, top, &mut codes);
     let mut least = elements.loss(best, &codes, loss);
     for i in 0..=grid.last {
-        // The range starts at the best minimum so far, so the order of the grid matters.
+        // The range starts at the best minimum so far, so that the order of the grid matters.
         let candidate = Steps::new(grid.first + grid.step * i as f32 + most, best.minimum, high);
         let sums = elements.round(candidate, top, &mut codes);
         let (fitted, usable) = elements.regress(&sums);
@@ -138,9 +141,9 @@ pub(crate) fn fit<V: Lanes, const N: usize>(
     }
 }
 
-/// Rounds the elements of a group again, to the codes under `scale` and `offset` as the block stores it.
+/// Rounds the elements of a group again, under `scale` and `offset` as the block stores them.
 ///
-/// Under scale 0 the codes of the fit, `fitted`, are kept.
+/// Under scale 0 the codes are those of the fit, `fitted`.
 #[inline(always)]
 pub(crate) fn round<const N: usize>(
     x: &[f32; N],
@@ -165,7 +168,7 @@ struct Line<V> {
     minimum: V,
 }
 
-/// Sums over the elements of a candidate, with its codes.
+/// The sums over a group's elements that the least-squares line of a candidate needs.
 struct Sums<V> {
     /// `Σ w·code`
     l: V,
@@ -175,7 +178,7 @@ struct Sums<V> {
     lx: V,
 }
 
-/// The elements with their weights, and what does not change between candidates.
+/// The elements with their weights, and the sums that do not change between candidates.
 struct Elements<'a, V, const N: usize> {
     x: &'a [V; N],
     weights: &'a [V; N],
@@ -203,7 +206,7 @@ impl<'a, V: Lanes, const N: usize> Elements<'a, V, N> {
         Self { x, weights, low, high, sum_w, sum_wx }
     }
 
-    /// Rounds the elements and sums up.
+    /// Rounds the elements to `codes` and returns the sums of the candidate.
     #[inline(always)]
     fn round(&self, steps: Steps<V>, top: u8, codes: &mut [V; N]) -> Sums<V> {
         // Rounding is monotonic, so that no element is farther out than the least and the largest one.
@@ -232,8 +235,8 @@ impl<'a, V: Lanes, const N: usize> Elements<'a, V, N> {
         sums
     }
 
-    /// The weighted least-squares line through (code, x) whose minimum is not positive, and where it can be used: not
-    /// where the codes are all the same.
+    /// Returns the weighted least-squares line through (code, x) whose minimum is not positive, and the lanes in which it
+    /// is defined: those whose codes are not all the same.
     #[inline(always)]
     fn regress(&self, sums: &Sums<V>) -> (Line<V>, V::Mask) {
         let zero = V::splat(0.0);
@@ -260,7 +263,7 @@ impl<'a, V: Lanes, const N: usize> Elements<'a, V, N> {
 mod tests {
     use super::*;
 
-    /// Fits and decodes.
+    /// Fits a group and returns what its codes decode to.
     fn values<const N: usize>(x: &[f32; N], top: u8, loss: Loss) -> [f32; N] {
         let fit = fit(x, &[1.0; N], top, &Grid::WEIGHTED, loss);
         codes(x, fit.steps, top).map(|code| fit.scale * f32::from(code) - fit.offset)
@@ -299,7 +302,7 @@ mod tests {
 
     #[test]
     fn the_loss_decides() {
-        // Over many groups, what each loss chooses is best by that loss.
+        // Over many groups the fit by each loss is the better one by that loss.
         let left = |fitted: Loss, measured: Loss| -> f32 {
             (1..100)
                 .map(|k| {

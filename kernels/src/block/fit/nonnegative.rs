@@ -1,13 +1,15 @@
-//! One-sided codes: the scales and offsets of a superblock (ggml's `make_qp_quants`).
+//! The search for codes that are not negative: those of a superblock's scales and offsets, and the first fit of IQ2_XXS.
+//!
+//! Source: ggml's `make_qp_quants`.
 
 use super::projection::Projection;
 use super::{Fit, ZERO_GROUP};
 use crate::lanes::Lanes;
 
-/// The grid: the largest value lands on `top + 0.1 * step`, for steps -4 to 4; step 0 goes first.
+/// The steps of the grid, which ggml chose: the largest value lands on `top + 0.1 * step`, and step 0 goes first.
 const STEPS: std::ops::RangeInclusive<i32> = -4..=4;
 const STEP: f32 = 0.1;
-/// Sweeps over the values at most.
+/// The largest number of sweeps over the values, as in ggml.
 const SWEEPS: usize = 5;
 
 /// Finds scale and codes that make `Σ weights·(x - scale·code)²` small, codes in `0..=top`.
@@ -33,7 +35,7 @@ pub(crate) fn fit<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], top: u
         *code = code.low_byte();
     }
     for _ in 0..SWEEPS {
-        // A sweep over codes that the last one left alone would leave them alone again: lanes can wait for each other.
+        // A lane that took no code in a sweep takes none in the next one either, so that lanes can wait for each other.
         if !sweep(x, weights, top, &mut codes, &mut sums) {
             break;
         }
@@ -44,11 +46,11 @@ pub(crate) fn fit<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], top: u
     Fit { scale: V::select(vanishes, zero, sums.scale()), codes }
 }
 
-/// The inverse scale of the grid that rounds with the least weighted squared error.
+/// Returns the inverse scale of the grid that rounds with the least weighted squared error.
 #[inline(always)]
 fn best_inverse<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], top: i32, largest: V) -> V {
     let mut best = V::splat(top as f32) / largest;
-    // Only here ggml judges the codes as stored, and does not bound them.
+    // For this candidate alone ggml compares the codes as stored, and does not bound them.
     let mut least = error::<V, N, true>(x, weights, best, i32::MAX);
     for step in STEPS {
         if step == 0 {
@@ -63,7 +65,7 @@ fn best_inverse<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], top: i32
     best
 }
 
-/// `Σ weights·(x - scale·code)²`, where the codes are `inverse·x`, rounded, and at most `top`; or their low bytes.
+/// Returns `Σ weights·(x - scale·code)²`, where the codes are `inverse·x`, rounded, and at most `top`, or their low bytes.
 #[inline(always)]
 fn error<V: Lanes, const N: usize, const LOW_BYTES: bool>(
     x: &[V; N],
@@ -84,7 +86,7 @@ fn error<V: Lanes, const N: usize, const LOW_BYTES: bool>(
     sum
 }
 
-/// Offers every value a better code once; says whether any took it.
+/// Offers every value a better code once; returns true if any value took it.
 #[inline(always)]
 fn sweep<V: Lanes, const N: usize>(
     x: &[V; N],

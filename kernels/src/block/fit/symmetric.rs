@@ -1,24 +1,26 @@
-//! Symmetric codes by a grid of scales (ggml's `make_qx_quants`, `rmse_type` 1).
+//! The search for symmetric codes by a grid of scales, which Q3_K, Q6_K, Q4_0 and Q5_0 use.
+//!
+//! Source: ggml's `make_qx_quants` with `rmse_type` 1.
 
 use super::projection::Projection;
 use super::rounding::nearest_int;
 use super::{ZERO_GROUP, signed_extreme};
 use crate::lanes::Lanes;
 
-/// The grid: the extreme element lands on `-(half + 0.1 * step)`, for steps -9 to 9; step 0 goes first.
+/// The steps of the grid, which ggml chose: the extreme element lands on `-(half + 0.1 * step)`, and step 0 goes first.
 const STEPS: std::ops::RangeInclusive<i32> = -9..=9;
 const STEP: f32 = 0.1;
 
-/// A scale, and where the codes come from: an element's code is `inverse * x`, rounded and bounded.
+/// A group's scale, and the inverse scale that rounds its elements: an element's code is `inverse * x`, rounded and bounded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct SymmetricFit<V> {
-    /// What a code is multiplied by.
+    /// The factor of the codes: the least-squares scale.
     pub(crate) scale: V,
-    /// NaN for an all-zero group.
+    /// The inverse of the candidate scale that won; NaN for an all-zero group.
     pub(crate) inverse: V,
 }
 
-/// The codes of a fit of `x` as the block stores them, in `0..2·half`; all 0 for an all-zero group.
+/// Returns the codes of a fit of `x` as the block stores them, in `0..2·half`; all 0 for an all-zero group.
 #[inline(always)]
 pub(crate) fn codes<const N: usize>(x: &[f32; N], inverse: f32, half: i32) -> [u8; N] {
     if inverse.is_nan() {
@@ -33,8 +35,8 @@ pub(crate) fn codes<const N: usize>(x: &[f32; N], inverse: f32, half: i32) -> [u
 
 /// Finds scale and codes that make `Σ weights·(x - scale·(code - half))²` small.
 ///
-/// Each scale of the grid rounds the elements; those codes are judged with their own least-squares scale. The scale
-/// is negative where the extreme element is positive, as the codes reach one further below `half` than above.
+/// Each scale of the grid rounds the elements; the resulting codes are compared under their own least-squares scale. The
+/// scale is negative where the extreme element is positive, as the codes reach one further below `half` than above.
 #[inline(always)]
 pub(crate) fn fit<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], half: i32) -> SymmetricFit<V> {
     let extreme = signed_extreme(x);
@@ -62,7 +64,8 @@ pub(crate) fn fit<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], half: 
     }
 }
 
-/// The sums of the codes that `inverse` rounds to, which are hardly larger than `half` before they are bounded.
+/// Returns the sums of the codes that `inverse` rounds to. Before they are bounded they are hardly larger than `half`, so
+/// that the fast rounding is exact.
 #[inline(always)]
 fn projection<V: Lanes, const N: usize>(
     x: &[V; N],
@@ -77,9 +80,9 @@ fn projection<V: Lanes, const N: usize>(
     sums
 }
 
-/// Rounds the elements of a group again, to the codes under `scale` as the block stores it.
+/// Rounds the elements of a group again, under `scale` as the block stores it.
 ///
-/// Under scale 0 the codes `fitted` are kept.
+/// Under scale 0 the codes are those that `fitted` returns.
 #[inline(always)]
 pub(crate) fn round<const N: usize>(
     x: &[f32; N],
@@ -101,7 +104,7 @@ pub(crate) fn round<const N: usize>(
 mod tests {
     use super::*;
 
-    /// Fits and decodes.
+    /// Fits a group and returns what its codes decode to.
     fn values<const N: usize>(x: &[f32; N], weights: &[f32; N], half: i32) -> [f32; N] {
         let fit = fit(x, weights, half);
         codes(x, fit.inverse, half).map(|code| fit.scale * (i32::from(code) - half) as f32)

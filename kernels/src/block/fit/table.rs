@@ -1,16 +1,19 @@
-//! Codes that index a table of values (the group search of ggml's `quantize_row_iq4_nl_impl`).
+//! The search for codes that index a table of values, which IQ4_NL and IQ4_XS use.
+//!
+//! Source: the group search of ggml's `quantize_row_iq4_nl_impl`. The nearest of 16 values is found by 15 comparisons with
+//! borders computed once, and not by two differences as in ggml.
 
 use super::{ZERO_GROUP, signed_extreme};
 use crate::lanes::Lanes;
 
-/// The grid: the extreme element lands on `table[0] + step`, for steps -7 to 7.
+/// The steps of the grid, which ggml chose: the extreme element lands on `table[0] + step`.
 const STEPS: std::ops::RangeInclusive<i32> = -7..=7;
 
-/// A table of values, ascending, and the numbers from which on each is the nearest.
+/// A table of ascending values, and the borders between the numbers that are nearest to each.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) values: [i8; 16],
-    /// `values[i]` is nearest from `from[i - 1]` on, which includes what is as near to the value below.
+    /// `from[i]` is the number from which on `values[i + 1]` is the nearest value. It includes numbers as near to the value below.
     from: [f32; 15],
 }
 
@@ -25,10 +28,10 @@ impl Table {
         Self { values, from }
     }
 
-    /// The index of the value that is nearest to `x`; the upper one of two as near, the last for NaN.
+    /// Returns the index of the value nearest to `x`: the upper one of two as near, and the last one for NaN.
     #[inline(always)]
     pub(crate) fn nearest(&self, x: f32) -> u8 {
-        // Counted from the top, so that NaN ends at the last value as in ggml.
+        // The index counts down from the top, so that NaN ends at the last value as in ggml.
         let mut index = 15;
         for &from in &self.from {
             index -= u8::from(x < from);
@@ -36,7 +39,7 @@ impl Table {
         index
     }
 
-    /// The value that is nearest to `x`.
+    /// Returns the value nearest to `x`.
     #[inline(always)]
     fn nearest_value<V: Lanes>(&self, x: V) -> V {
         let mut value = V::splat(f32::from(self.values[0]));
@@ -48,9 +51,10 @@ impl Table {
     }
 }
 
-/// The least number that is not nearer to `below` than to `above`, by differences as f32 rounds them. Integers of a byte.
+/// Returns the least number that is not nearer to `below` than to `above` by differences as f32 rounds them. Both are
+/// integers of one byte.
 const fn border(below: f32, above: f32) -> f32 {
-    // The middle is exact, and so are both differences there; both are monotonic.
+    // The middle and both differences there are exact, and differences are monotonic.
     let mut border = (below + above) / 2.0;
     while border.next_down() - below >= above - border.next_down() {
         border = border.next_down();
@@ -60,7 +64,8 @@ const fn border(below: f32, above: f32) -> f32 {
 
 /// Finds the scale that makes `Σ weights·(x - scale·table[code])²` small, where each code is the nearest.
 ///
-/// Each scale of the grid picks codes; those are judged with their own least-squares scale. 0 for an all-zero group.
+/// Each scale of the grid picks codes, which are compared under their own least-squares scale. The result is 0 for an
+/// all-zero group.
 #[inline(always)]
 pub(crate) fn fit_scale<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], table: &Table) -> V {
     let zero = V::splat(0.0);
@@ -79,7 +84,7 @@ pub(crate) fn fit_scale<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], 
     V::select(vanishes, zero, scale)
 }
 
-/// `Σ w·q·x` and `Σ w·q²`, where `q` is the table's value nearest to `inverse·x`.
+/// Returns `Σ w·q·x` and `Σ w·q²`, where `q` is the table's value nearest to `inverse·x`.
 #[inline(always)]
 fn projection<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], table: &Table, inverse: V) -> (V, V) {
     let (mut qx, mut qq) = (V::splat(0.0), V::splat(0.0));

@@ -1,8 +1,8 @@
-//! How much the error of each element counts in a search.
+//! The weights of the elements' errors in a search, and sums that they need.
 
 use crate::lanes::Lanes;
 
-/// The sum of squares, in element order.
+/// Returns the sum of squares, in element order.
 #[inline(always)]
 pub(crate) fn sum_of_squares<V: Lanes>(x: &[V]) -> V {
     let mut sum = V::splat(0.0);
@@ -12,8 +12,8 @@ pub(crate) fn sum_of_squares<V: Lanes>(x: &[V]) -> V {
     sum
 }
 
-/// The sums of squares of several superblocks, each in element order. Side by side, as every sum waits for its last
-/// addition.
+/// Computes the sums of squares of several superblocks, each in element order. Eight sums run side by side, because every
+/// sum has to wait for its last addition.
 #[inline(always)]
 pub(crate) fn sums_of_squares<const G: usize, const N: usize>(
     superblocks: &[[[f32; N]; G]],
@@ -38,8 +38,7 @@ pub(crate) fn sums_of_squares<const G: usize, const N: usize>(
     }
 }
 
-/// The magnitude of each element on top of the group's root mean square: the weights of Q4_K and Q5_K without
-/// importance.
+/// Returns the weights of Q4_K and Q5_K without importance: the group's root mean square plus each element's magnitude.
 #[inline(always)]
 pub(crate) fn magnitude_weights<V: Lanes, const N: usize>(x: &[V; N]) -> [V; N] {
     let typical = (sum_of_squares(x) / V::splat(N as f32)).sqrt();
@@ -50,7 +49,7 @@ pub(crate) fn magnitude_weights<V: Lanes, const N: usize>(x: &[V; N]) -> [V; N] 
     weights
 }
 
-/// Each element's magnitude: the weights of Q2_K without importance.
+/// Returns the weights of Q2_K without importance: each element's magnitude.
 #[inline(always)]
 pub(crate) fn magnitudes<V: Lanes, const N: usize>(x: &[V; N]) -> [V; N] {
     let mut weights = *x;
@@ -60,7 +59,7 @@ pub(crate) fn magnitudes<V: Lanes, const N: usize>(x: &[V; N]) -> [V; N] {
     weights
 }
 
-/// Each element squared: the weights of a search without importance.
+/// Returns the weights of most searches without importance: each element's square.
 #[inline(always)]
 pub(crate) fn squares<V: Lanes, const N: usize>(x: &[V; N]) -> [V; N] {
     let mut weights = *x;
@@ -70,8 +69,8 @@ pub(crate) fn squares<V: Lanes, const N: usize>(x: &[V; N]) -> [V; N] {
     weights
 }
 
-/// The importance of each element times its own size, `importance * sqrt(variance + x^2)`, where `variance` is that
-/// of the row or superblock: large weights count more, small ones not nothing.
+/// Returns the weights of most searches with importance: `importance * sqrt(variance + x²)`, where `variance` is that of
+/// the row or superblock. By it large elements count more, and small ones still count.
 #[inline(always)]
 pub(crate) fn importance_weights<V: Lanes, const N: usize>(
     x: &[V; N],
@@ -85,7 +84,7 @@ pub(crate) fn importance_weights<V: Lanes, const N: usize>(
     weights
 }
 
-/// The sum of weights, in element order: what the group counts in a search over the scales of a superblock.
+/// Returns the sum of weights, in element order. It weights the group in a search over the scales of a superblock.
 #[inline(always)]
 pub(crate) fn total<V: Lanes>(weights: &[V]) -> V {
     let mut sum = V::splat(0.0);
@@ -95,7 +94,7 @@ pub(crate) fn total<V: Lanes>(weights: &[V]) -> V {
     sum
 }
 
-/// The least and the largest element.
+/// Returns the least and the largest element.
 #[inline(always)]
 pub(crate) fn range(x: &[f32]) -> (f32, f32) {
     x.iter().fold((f32::MAX, f32::MIN), |(low, high), &v| {
@@ -114,7 +113,7 @@ mod tests {
 
     #[test]
     fn sums_run_in_element_order() {
-        // 1 is lost beside 2^24 when it is added last, and counts when it comes first.
+        // The number 1 is lost beside 2^24 when it is added last, and counts when it comes first.
         assert_eq!(total(&[1.0f32, 1.0, 16_777_216.0]), 16_777_218.0);
         assert_eq!(total(&[16_777_216.0, 1.0, 1.0]), 16_777_216.0);
         assert_eq!(sum_of_squares(&[3.0f32, -4.0]), 25.0);
