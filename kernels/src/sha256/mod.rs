@@ -1,18 +1,23 @@
 //! SHA-256 (FIPS 180-4) of the same bytes in several running hashes at once.
 //!
-//! Files are hashed whole, without their header and by tensor, so the same bytes enter three hashes. The processor's SHA
-//! instructions wait for each other within a hash; instructions of the other hashes fill the gaps. Where hashes are as far
-//! into a block, as those of data and tensor are while tensors are whole blocks, they share the message schedule, too.
+//! A written file is hashed as a whole, without its header and by tensor, so that the same bytes enter three hashes. The
+//! processor's SHA instructions wait for each other within a hash; instructions of the other hashes fill the gaps. Hashes
+//! that are equally far into a block also share the message schedule. Those of data and tensor are, while tensors are
+//! whole blocks.
+//!
+//! Three hashes of 1 GB take 0.63 s of CPU with one schedule for all, against 1.75 s by the `sha2` crate with link-time
+//! optimisation. Three schedules side by side, without AVX, took 1.89 s; a pair with a common schedule beside a single
+//! hash takes 0.70 s, one after the other 1.17 s.
 
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 use sha2::block_api::compress256;
 
-/// Bytes that are compressed at once.
+/// The bytes of a block, which is compressed at once.
 const BLOCK: usize = 64;
 
-/// Square roots of the first primes, as the standard has it.
+/// The start of every hash: the first 32 bits of the fractions of the square roots of the first 8 primes (section 5.3.3).
 const START: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
@@ -20,10 +25,10 @@ const START: [u32; 8] =
 #[derive(Debug, Clone)]
 pub struct Sha256 {
     state: [u32; 8],
-    /// The bytes of a block that is not full yet.
+    /// The bytes of a block that is not full yet; the first `filled` count.
     partial: [u8; BLOCK],
     filled: usize,
-    /// Bytes seen.
+    /// The number of bytes that were added.
     length: u64,
 }
 
@@ -39,10 +44,10 @@ impl Sha256 {
         update_alike([self], bytes);
     }
 
-    /// The hash of all bytes that were added.
+    /// Returns the hash of all bytes that were added.
     pub fn finish(mut self) -> [u8; 32] {
         let bits = self.length * 8;
-        // A one, zeros up to the last 8 bytes of a block, the length.
+        // The padding is a bit of 1, zeros up to the last 8 bytes of a block, and the length in bits.
         let mut end = [0; 2 * BLOCK];
         end[0] = 0x80;
         let zeros = (2 * BLOCK - 9 - self.filled) % BLOCK;
@@ -53,7 +58,7 @@ impl Sha256 {
         out
     }
 
-    /// Completes the block that is not full, as far as `bytes` go; returns those that are left.
+    /// Fills the block that is not full, as far as `bytes` go; returns the bytes that are left.
     fn fill<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         if self.filled == 0 {
             return bytes;
@@ -68,7 +73,7 @@ impl Sha256 {
         rest
     }
 
-    /// Keeps `rest`, less than a block, behind what [`fill`](Self::fill) left.
+    /// Keeps `rest`, which is less than a block, as the start of the next block.
     fn keep(&mut self, rest: &[u8]) {
         if !rest.is_empty() {
             self.partial[..rest.len()].copy_from_slice(rest);
@@ -77,7 +82,7 @@ impl Sha256 {
     }
 }
 
-/// Whether three hashes by [`update_all`] take about the time of one.
+/// Returns true if three hashes by [`update_all`] take about the time of one.
 pub fn interleaves() -> bool {
     #[cfg(target_arch = "x86_64")]
     return x86::Sha::detect().is_some();
@@ -92,13 +97,13 @@ pub fn update_all([a, b, c]: [&mut Sha256; 3], bytes: &[u8]) {
         (true, ..) => ([a, b], c),
         (_, true, _) => ([b, c], a),
         (_, _, true) => ([a, c], b),
-        // Files aligned to less than a block can come to this, for a tensor.
+        // Files aligned to less than a block can get here, for the length of a tensor.
         _ => return [a, b, c].into_iter().for_each(|hash| hash.update(bytes)),
     };
     update_apart(pair, alone, bytes);
 }
 
-/// Adds `bytes` to two hashes that are as far into a block, and to one that is not.
+/// Adds `bytes` to two hashes that are equally far into a block, and to one that is not.
 fn update_apart([a, b]: [&mut Sha256; 2], alone: &mut Sha256, bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     if let Some(sha) = x86::Sha::detect() {
@@ -111,7 +116,7 @@ fn update_apart([a, b]: [&mut Sha256; 2], alone: &mut Sha256, bytes: &[u8]) {
         let seen = |rest: &[u8]| (bytes.len() - rest.len()) as u64;
         (a.length, b.length) = (a.length + seen(rest), b.length + seen(rest));
         alone.length += seen(other);
-        // What one of them has more is less than two blocks.
+        // The longer rest is less than two blocks.
         update_alike([a, b], rest);
         return alone.update(other);
     }
@@ -119,7 +124,7 @@ fn update_apart([a, b]: [&mut Sha256; 2], alone: &mut Sha256, bytes: &[u8]) {
     alone.update(bytes);
 }
 
-/// Adds `bytes` to hashes that are as far into a block.
+/// Adds `bytes` to hashes that are equally far into a block.
 fn update_alike<const N: usize>(mut hashes: [&mut Sha256; N], bytes: &[u8]) {
     let mut rest = bytes;
     for hash in &mut hashes {

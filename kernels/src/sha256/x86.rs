@@ -1,5 +1,5 @@
-//! Several hashes compressed in step by the SHA instructions of x86-64: a group of hashes of the same blocks, which share the
-//! message schedule, beside another group that is somewhere else in its block.
+//! The compression of several hashes in step by the SHA instructions of x86-64: one group of hashes of the same blocks, which
+//! share the message schedule, beside another group whose blocks are different.
 
 use std::arch::x86_64::{
     __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_set_epi8, _mm_setzero_si128, _mm_sha256msg1_epu32,
@@ -9,7 +9,7 @@ use std::mem::transmute;
 
 use super::BLOCK;
 
-/// Cube roots of the first 64 primes, as the standard has it.
+/// The constants of the rounds: the first 32 bits of the fractions of the cube roots of the first 64 primes (section 4.2.2).
 #[rustfmt::skip]
 const ROUNDS: [[u32; 4]; 16] = [
     [0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5], [0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5],
@@ -22,13 +22,14 @@ const ROUNDS: [[u32; 4]; 16] = [
     [0x748f_82ee, 0x78a5_636f, 0x84c8_7814, 0x8cc7_0208], [0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2],
 ];
 
-/// That this machine has the instructions: only detection makes one.
+/// The proof that this machine has the instructions: only detection makes a value.
 #[derive(Clone, Copy)]
 pub(super) struct Sha(());
 
 impl Sha {
     pub(super) fn detect() -> Option<Self> {
-        // AVX for its three operands alone: without it, half of the time goes into copies between registers.
+        // AVX is wanted for its instructions with three operands: without it, half of the time goes into copies between
+        // registers.
         let has = is_x86_feature_detected!("sha")
             && is_x86_feature_detected!("sse4.1")
             && is_x86_feature_detected!("ssse3")
@@ -36,7 +37,7 @@ impl Sha {
         has.then_some(Self(()))
     }
 
-    /// Adds its blocks to each state of two groups, of which the second may be empty; both have as many blocks.
+    /// Adds `blocks` to each of `states`, and `other_blocks`, as many, to each of `others`, which may be empty.
     pub(super) fn compress<const N: usize, const M: usize>(
         self,
         states: [&mut [u32; 8]; N],
@@ -49,8 +50,8 @@ impl Sha {
     }
 }
 
-/// The states of hashes, in the order that the instructions want: of the eight words a to h, (a, b, e, f) and
-/// (c, d, g, h), highest first.
+/// The states of `N` hashes in the order that the instructions want: of the eight words a to h, one vector holds
+/// (a, b, e, f) and the other (c, d, g, h), highest first.
 #[derive(Clone, Copy)]
 struct Group<const N: usize> {
     first: [__m128i; N],
@@ -78,7 +79,7 @@ impl<const N: usize> Group<N> {
         }
     }
 
-    /// Four rounds; `words` are those of the schedule plus the constants.
+    /// Computes four rounds; `words` are those of the schedule plus the constants.
     #[inline]
     #[target_feature(enable = "sha,sse4.1,ssse3,avx")]
     fn rounds(&mut self, words: __m128i) {
@@ -113,7 +114,7 @@ fn compress<const N: usize, const M: usize>(
         let (before, other_before) = (group, other);
         let mut schedule = [_mm_setzero_si128(); 4];
         let mut other_schedule = schedule;
-        // A loop would not be unrolled, nor the schedules kept in registers.
+        // This is a macro because a loop would be neither unrolled nor keep the schedules in registers.
         macro_rules! groups {
             ($($group:literal)*) => {$(
                 let constants = vector(ROUNDS[$group]);
@@ -132,7 +133,7 @@ fn compress<const N: usize, const M: usize>(
     other.store(others);
 }
 
-/// Four words as a vector.
+/// Returns four words as a vector.
 #[inline(always)]
 fn vector(words: [u32; 4]) -> __m128i {
     // SAFETY: both are 16 bytes, of which every pattern is valid.
@@ -141,11 +142,11 @@ fn vector(words: [u32; 4]) -> __m128i {
 
 #[inline(always)]
 fn words(vector: __m128i) -> [u32; 4] {
-    // SAFETY: as above.
+    // SAFETY: both are 16 bytes, of which every pattern is valid.
     unsafe { transmute(vector) }
 }
 
-/// The message schedule's words 4 * `GROUP` to 4 * `GROUP` + 3; `last` has the sixteen before them.
+/// Returns the message schedule's words 4 * `GROUP` to 4 * `GROUP` + 3; `last` holds the sixteen words before them.
 #[inline]
 #[target_feature(enable = "sha,sse4.1,ssse3,avx")]
 fn next<const GROUP: usize>(last: &mut [__m128i; 4], block: &[u8; BLOCK]) -> __m128i {
