@@ -1,7 +1,11 @@
-//! What the encoders of Q2_K, Q4_K and Q5_K share: a superblock of `G` groups of `N` weights, each group with scale
-//! and offset, which are themselves codes of the superblock's `d` and `dmin`.
+//! The encoder that Q2_K, Q4_K and Q5_K share. A superblock has `G` groups of `N` weights; each group has a scale and an
+//! offset, which are integers times the superblock's `d` and `dmin`.
 //!
 //! `weight = d * scale * code - dmin * offset`
+//!
+//! Sources: ggml's `quantize_row_q2_K_ref`, `quantize_row_q4_K_ref` and `quantize_row_q5_K_ref` (plain), and their `_impl`
+//! siblings (weighted). The codes of the candidates are not kept while the grid of scales is searched: they are made again
+//! from the winner's scale, and only for groups whose stored scale is 0.
 
 use super::row::{AT_ONCE, EncodeBlocks, turns};
 use crate::block::fit::affine;
@@ -14,31 +18,32 @@ use crate::lanes::{Lanes, from_slice, to_slice, transposed};
 /// The groups of one superblock.
 pub(super) type Groups<const G: usize, const N: usize> = [[f32; N]; G];
 
-/// What sets the types apart.
+/// The differences between the types.
 pub(super) trait AffineSuperblock<const G: usize, const N: usize, const BYTES: usize> {
     /// The largest code.
     const CODE_TOP: u8;
     /// The largest scale or offset.
     const TOP: u8;
-    /// The search without importance.
+    /// The candidate scales of the search without importance, and below it the loss that they are compared by.
     const PLAIN_GRID: Grid;
     const PLAIN_LOSS: Loss;
-    /// Scales and offsets are bounded by this before they are stored, without and with importance. A degenerate fit can
+    /// The largest scale or offset that is stored, without importance and, below it, with importance. A degenerate fit can
     /// be above [`TOP`](Self::TOP), and ggml does not bound it everywhere.
     const PLAIN_BOUND: u8;
     const WEIGHTED_BOUND: u8;
-    /// Mean squares of a superblock that make up its variance.
+    /// The factor from the mean square of a superblock to the variance that weights its errors; each encoder of ggml has
+    /// its own.
     const VARIANCE: f32;
 
-    /// The weights of a group without importance.
+    /// Returns the weights of a group's errors without importance.
     fn plain_weights<V: Lanes>(x: &[V; N]) -> [V; N];
 
-    /// Stores scales and offsets, and the weights rounded once more, with scales and offsets as stored; a group of scale 0
-    /// has the codes of its fit.
+    /// Stores scales and offsets, rounds the weights once more under them as stored, and stores the codes. A group whose
+    /// stored scale is 0 gets the codes of its fit.
     fn write(x: &Groups<G, N>, fits: &Fits<G>, coded: &Coded<G>, out: &mut [u8; BYTES]);
 }
 
-/// Where the codes of a superblock's fits come from.
+/// The fits of a superblock's groups, as far as codes are made from them: see [`Steps`].
 pub(super) struct Fits<const G: usize> {
     inverses: [f32; G],
     minimums: [f32; G],
@@ -51,14 +56,14 @@ impl<const G: usize> Fits<G> {
     }
 }
 
-/// Integers times one scale.
+/// Integers that are multiples of one scale.
 #[derive(Clone, Copy)]
 pub(super) struct Multiples<const G: usize> {
     pub(super) unit: f32,
     pub(super) codes: [u8; G],
 }
 
-/// Scales and offsets of all groups of a superblock, coded.
+/// The scales and offsets of a superblock's groups as integers.
 pub(super) struct Coded<const G: usize> {
     pub(super) scales: Multiples<G>,
     pub(super) offsets: Multiples<G>,
@@ -68,7 +73,7 @@ impl<T, const G: usize, const N: usize, const BYTES: usize> EncodeBlocks<Groups<
 where
     T: AffineSuperblock<G, N, BYTES>,
 {
-    /// The largest scale and the largest offset get the top code.
+    /// Codes scales and offsets so that the largest one gets the top code.
     #[inline(always)]
     fn plain<V: Lanes>(x: &[Groups<G, N>], out: &mut [[u8; BYTES]]) {
         let mut batch = Batch::new();
@@ -87,7 +92,7 @@ where
         }
     }
 
-    /// Scales and offsets are coded by a search in which a group counts what its elements count.
+    /// Codes scales and offsets by a search in which a group counts as much as its elements together.
     #[inline(always)]
     fn weighted<V: Lanes>(x: &[Groups<G, N>], importance: &[Groups<G, N>], out: &mut [[u8; BYTES]]) {
         let mut batch = Batch::new();
@@ -110,7 +115,7 @@ where
     }
 }
 
-/// The variance of each superblock, for each of its groups.
+/// Returns the variance of each superblock, repeated for each of its groups.
 #[inline(always)]
 fn variances<T, const G: usize, const N: usize, const BYTES: usize>(x: &[Groups<G, N>]) -> [[f32; G]; AT_ONCE]
 where
@@ -136,7 +141,7 @@ impl<const G: usize> Batch<G> {
         Self { scales: zeros, offsets: zeros, inverses: zeros, minimums: zeros }
     }
 
-    /// Keeps the fits of the groups from number `first` on.
+    /// Stores the fits of the groups from index `first` on.
     #[inline(always)]
     fn put<V: Lanes>(&mut self, first: usize, fit: affine::AffineFit<V>) {
         to_slice(fit.scale, &mut self.scales.as_flattened_mut()[first..]);
@@ -151,7 +156,7 @@ impl<const G: usize> Batch<G> {
     }
 }
 
-/// Codes of which the largest value gets `top`; all zero when none is positive.
+/// Codes `values` so that the largest one gets `top`; all codes are 0 when no value is positive.
 #[inline(always)]
 fn by_maximum<const G: usize>(values: &[f32; G], top: u8, bound: u8) -> Multiples<G> {
     let mut largest = 0.0f32;
@@ -167,7 +172,7 @@ fn by_maximum<const G: usize>(values: &[f32; G], top: u8, bound: u8) -> Multiple
     Multiples { unit: largest / top, codes }
 }
 
-/// Codes by [`nonnegative::fit`] of several superblocks.
+/// Codes the values of several superblocks by [`nonnegative::fit`].
 #[inline(always)]
 fn by_search<V: Lanes, const G: usize>(
     values: &[[f32; G]],

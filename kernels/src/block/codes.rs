@@ -1,12 +1,16 @@
-//! The fields of the legacy types and k-quants: narrow codes in bytes, f16 scales at an offset.
+//! The fields of the legacy types and k-quants: narrow codes in bytes, and f16 scales at an offset.
+//!
+//! Packing works on words of eight codes where runs allow it: byte by byte the compiler inserts each byte's eight codes one
+//! after the other. Words gave Q3_K a fifth, Q6_K 11 %, Q5_0 33 %, Q5_1 27 %. Unpacking by words took 40 % from
+//! Q5_0: not taken.
 
 use super::layout::{from_f16, to_f16};
 
-/// Packs `BITS` bits of each code, those from bit `shift` up.
+/// Packs `BITS` bits of each code, from bit `shift` up.
 ///
 /// Codes come in runs. A run fills `RUN` bytes: byte `b` holds, from its low bits up, the codes `b`, `b + RUN`,
-/// `b + 2·RUN`, ... With `RUN` 1 that is plain order, first code lowest. All codes, high bits and narrow scales of the
-/// legacy types and k-quants lie in this way, with one run length or another; the 6-bit scales of Q4_K alone do not.
+/// `b + 2·RUN`, ... A `RUN` of 1 is plain order, first code lowest. All codes, high bits and narrow scales of the legacy
+/// types and k-quants are laid out in this way, with one run length or another, except the 6-bit scales of Q4_K and Q5_K.
 ///
 /// `codes` `[n]`, `out` `[n * BITS / 8]`.
 #[inline(always)]
@@ -25,11 +29,10 @@ pub(super) fn pack<const BITS: usize, const RUN: usize>(codes: &[u8], shift: u32
     }
 }
 
-/// Bytes that are shifted together.
+/// The number of bytes that are shifted together.
 const WORD: usize = 8;
 
-/// [`pack`] where runs are whole words: no bit crosses a byte, so that eight codes can be shifted as one number. Byte by byte
-/// the compiler gathers the codes of each byte, one after the other.
+/// Packs as [`pack`] does, for runs of whole words. No bit crosses a byte, so that eight codes can be shifted as one number.
 #[inline(always)]
 fn pack_words<const BITS: usize, const RUN: usize>(codes: &[u8], shift: u32, out: &mut [u8]) {
     let mask = u64::from_ne_bytes([(1 << BITS) - 1; WORD]);
@@ -47,7 +50,7 @@ fn pack_words<const BITS: usize, const RUN: usize>(codes: &[u8], shift: u32, out
     }
 }
 
-/// The codes that [`pack`] packed: `bytes` `[n * BITS / 8]`.
+/// Returns the codes that [`pack`] packed: `bytes` is `[n * BITS / 8]`.
 #[inline(always)]
 pub(super) fn unpack<const BITS: usize, const RUN: usize, const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mask = (1u8 << BITS) - 1;
@@ -62,7 +65,7 @@ pub(super) fn unpack<const BITS: usize, const RUN: usize, const N: usize>(bytes:
     codes
 }
 
-/// The f16 at the start of `bytes`, as f32.
+/// Returns the f16 at the start of `bytes`, as f32.
 #[inline(always)]
 pub(super) fn read_f16(bytes: &[u8]) -> f32 {
     from_f16([bytes[0], bytes[1]])

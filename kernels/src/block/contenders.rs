@@ -1,26 +1,29 @@
-//! The nearest of the same points under one scale after another.
+//! The nearest of the same points under several scales. IQ2_XXS and IQ2_XS, whose lists of neighbours are long, call this
+//! for runs of scales of a grid that round to the same levels.
 //!
 //! The weighted squared distance of a point with coordinates q from x under the scale s is
-//! `Σ w (s q - x)² = s² Σ w q² - 2 s Σ w x q + Σ w x²`: two sums of each point serve all scales. They are rounded otherwise than the
-//! distance itself, which defines the nearest, so that they decide only where no other point comes near the least.
+//! `Σ w (s q - x)² = s² Σ w q² - 2 s Σ w x q + Σ w x²`, so that two sums of each point serve all scales. These sums are rounded
+//! otherwise than the distance itself, which defines the nearest point. They decide only where no other point comes
+//! within the rounding errors of the least; elsewhere the distances are computed in the type's own order. IQ2_XXS went
+//! from 6.3 to 15.0 million weights per second, IQ2_XS from 5.3 to 11.6.
 
 use super::points::{AT_ONCE, Odd, Run, nearest};
 use crate::lanes::{Lanes, MOST};
 
-/// Runs of the longest list whose sums are kept.
+/// The number of runs of the longest list whose sums are kept.
 const RUNS: usize = 8;
 
-/// What both ways of computing a distance can be off, of `s² q² Σ w + Σ w x²` with the largest q. Each step rounds by
-/// 2^-24: 28 of them for the distance and 25 for the sums, of two points, come to 106.
+/// The bound of the rounding errors of both ways to compute a distance, as a fraction of `s² q² Σ w + Σ w x²` with the
+/// largest q. Each operation rounds by 2^-24: 28 for the distance and 25 for the sums, of two points, come to 106.
 const UNSURE: f32 = 128.0 / (1 << 24) as f32;
-/// Where that sum lies for nothing to overflow, and for nothing that counts to be lost below the smallest numbers.
+/// The range of `s² q² Σ w + Σ w x²` in which nothing overflows and nothing that matters is subnormal.
 const SAFE: std::ops::Range<f32> = 1e-25..1e30;
 
-/// Room for the sums of each point, used again for every list.
+/// Memory for the sums of each point, which every list uses again.
 pub(super) struct Room {
     /// `Σ w x q`
     products: [f32; RUNS * AT_ONCE],
-    /// `Σ w q²`; large where a run has no more points.
+    /// `Σ w q²`, or the largest number in the places that a run does not fill.
     squares: [f32; RUNS * AT_ONCE],
 }
 
@@ -28,20 +31,20 @@ impl Room {
     pub(super) const NEW: Self = Self { products: [0.0; RUNS * AT_ONCE], squares: [0.0; RUNS * AT_ONCE] };
 }
 
-/// Points, and what is to be near them.
+/// A list of points with the numbers x that they are compared with, their weights and the sums of both.
 pub(super) struct Contenders<'a, const D: usize> {
     runs: &'a [Run<D>],
     x: &'a [f32; D],
     weights: &'a [f32; D],
     sums: &'a mut Room,
-    /// `q² Σ w`, q the largest.
+    /// `q² Σ w` with the largest coordinate q.
     most: f32,
     /// `Σ w x²`
     constant: f32,
 }
 
 impl<'a, const D: usize> Contenders<'a, D> {
-    /// Sums up `count` points, whose coordinates are `top` at most.
+    /// Computes the sums of `count` points, whose coordinates are `top` at most.
     #[inline(always)]
     pub(super) fn new<V: Lanes>(
         (runs, count): (&'a [Run<D>], usize),
@@ -75,7 +78,7 @@ impl<'a, const D: usize> Contenders<'a, D> {
         Self { runs, x, weights, sums, most, constant }
     }
 
-    /// The number of the nearest point under `scale`.
+    /// Returns the index of the nearest point under `scale`.
     #[inline(always)]
     pub(super) fn nearest<V: Lanes>(&self, scale: f32) -> u16 {
         let (point, sure) = self.surely_nearest::<V>(scale);
@@ -86,7 +89,7 @@ impl<'a, const D: usize> Contenders<'a, D> {
         }
     }
 
-    /// The nearest point by the sums, and whether it certainly is.
+    /// Returns the place of the nearest point by the sums, and true if it surely is the nearest.
     #[inline(always)]
     fn surely_nearest<V: Lanes>(&self, scale: f32) -> (usize, bool) {
         let bound = scale * scale * self.most + self.constant;
@@ -94,7 +97,7 @@ impl<'a, const D: usize> Contenders<'a, D> {
             return (0, false);
         }
         let (curve, slope) = (V::splat(scale * scale), V::splat(2.0 * scale));
-        // In each lane the least, where it was, and the next.
+        // Each lane keeps its least distance, the place of that, and its second least distance.
         let (mut least, mut next, mut place) = (V::splat(f32::MAX), V::splat(f32::MAX), V::splat(0.0));
         for first in (0..self.runs.len() * AT_ONCE).step_by(V::LANES) {
             let (product, square) =

@@ -1,21 +1,21 @@
-//! The codebooks of the i-quants, unpacked, and the signs that go with a point.
+//! The codebooks of the i-quants as the decoders use them, and the signs that go with a point.
 //!
-//! A point stands for 8 weights (IQ1, IQ2) or 4 (IQ3): their magnitudes in IQ2 and IQ3, the weights themselves up to a
-//! shift in IQ1.
+//! A point stands for 8 weights (IQ1, IQ2) or 4 (IQ3). Its coordinates are their magnitudes in IQ2 and IQ3, and the weights
+//! themselves before a shift in IQ1.
 
 use super::codebook;
 
-/// IQ1_S and IQ1_M.
+/// The codebook of IQ1_S and IQ1_M.
 pub(super) static IQ1: [[i8; 8]; 2048] = unpack(&codebook::IQ1, &[-1, 0, 1]);
-/// IQ2_XXS.
+/// The codebook of IQ2_XXS.
 pub(super) static IQ2_XXS: [[i8; 8]; 256] = unpack(&codebook::IQ2_XXS, &IQ2_LEVELS);
-/// IQ2_XS.
+/// The codebook of IQ2_XS.
 pub(super) static IQ2_XS: [[i8; 8]; 512] = unpack(&codebook::IQ2_XS, &IQ2_LEVELS);
-/// IQ2_S.
+/// The codebook of IQ2_S.
 pub(super) static IQ2_S: [[i8; 8]; 1024] = unpack(&codebook::IQ2_S, &IQ2_LEVELS);
-/// IQ3_XXS.
+/// The codebook of IQ3_XXS.
 pub(super) static IQ3_XXS: [[i8; 4]; 256] = unpack(&codebook::IQ3_XXS, &[4, 12, 20, 28, 36, 44, 52, 62]);
-/// IQ3_S.
+/// The codebook of IQ3_S.
 pub(super) static IQ3_S: [[i8; 4]; 512] = unpack(&codebook::IQ3_S, &[1, 3, 5, 7, 9, 11, 13, 15]);
 
 const IQ2_LEVELS: [i8; 3] = [8, 25, 43];
@@ -39,13 +39,15 @@ const fn unpack<const POINTS: usize, const COORDINATES: usize>(
     points
 }
 
-/// The signs of 8 weights from the 7 bits stored of them: the number of negative ones is even, which tells the eighth.
+/// Returns the signs of 8 weights, one bit each, from the 7 bits that are stored. The number of negative weights is even,
+/// from which the eighth sign follows.
 pub(super) fn even_signs(stored: u32) -> u8 {
     let seven = (stored & 0x7f) as u8;
     seven | (seven.count_ones() as u8 & 1) << 7
 }
 
-/// `scale * magnitude` for every coordinate of a point, negated where its bit of `signs` (from the lowest up) is set.
+/// Decodes a point to `scale * magnitude` for every coordinate, negated where its bit of `signs` (from the lowest up) is
+/// set.
 pub(super) fn decode_signed(magnitudes: &[i8], signs: u8, scale: f32, weights: &mut [f32]) {
     for (j, (weight, magnitude)) in weights.iter_mut().zip(magnitudes).enumerate() {
         let weight_magnitude = scale * f32::from(*magnitude);
@@ -53,7 +55,7 @@ pub(super) fn decode_signed(magnitudes: &[i8], signs: u8, scale: f32, weights: &
     }
 }
 
-/// `scale * (coordinate + shift)` for every coordinate of a point.
+/// Decodes a point to `scale * (coordinate + shift)` for every coordinate.
 pub(super) fn decode_shifted(coordinates: &[i8], shift: f32, scale: f32, weights: &mut [f32]) {
     for (weight, coordinate) in weights.iter_mut().zip(coordinates) {
         *weight = scale * (f32::from(*coordinate) + shift);
@@ -71,7 +73,7 @@ mod tests {
         Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
     }
 
-    /// The golden rows meet only some of the points.
+    /// The golden rows contain only some of the points, so that the whole tables are compared by their hashes.
     #[test]
     fn grids_are_those_of_ggml() {
         assert_eq!(hash(&IQ1), "07540ffc1aeaf6ad4d97e96b0fcc765aae39671d4ae4a27bbd0e796fde167c6a");

@@ -111,11 +111,11 @@ fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
 
 const GROUPS: usize = 16;
 pub(super) const GROUP: usize = 16;
-/// Places of a cut, up to a whole number of vectors.
+/// The number of places of a cut, 17, rounded up to a whole number of the widest vectors.
 const PADDED: usize = 32;
-/// A group whose largest magnitude is below this is all zero.
+/// The magnitude below which all elements of a group count as zero (ggml's `GROUP_MAX_EPS_IQ1_M`).
 const ZERO: f32 = 1e-7;
-/// What the stored scale is multiplied by.
+/// The factor by which ggml enlarges the stored scale, found there by trial.
 const FUDGE: f32 = 1.1125;
 
 in_lanes! {
@@ -129,7 +129,8 @@ in_lanes! {
 
 type Superblock = [[f32; GROUP]; GROUPS];
 
-/// The shift of point `k` of a group, by the choice of shifts: bit 1 is the first point's, bit 0 the second's.
+/// Returns the shift of point `k` of a group under a choice of shifts: bit 1 is set where the first point is shifted down,
+/// bit 0 where the second one is.
 #[inline(always)]
 fn shift(shifts: usize, k: usize) -> f32 {
     if shifts >> (1 - k) & 1 == 0 { SHIFT } else { -SHIFT }
@@ -159,8 +160,10 @@ fn encode_block<V: Lanes>(
     write_block(book, x, &weights, &fits, out);
 }
 
-/// Sums over the first elements, in their order, of those that belong to one of the group's two points; up to a whole
-/// number of vectors.
+/// Sums over the elements before each place of a cut, in the order of size, that belong to one of the group's two points;
+/// padded to a whole number of vectors.
+///
+/// Each half has its own sums because ggml's compiled code makes them so: in another order its bytes would differ.
 pub(super) struct Half {
     /// `Σ w·x`
     x: [f32; PADDED],
@@ -188,8 +191,8 @@ impl Half {
         sums
     }
 
-    /// The three values are one apart, so that each cut takes away its sum from what all elements at the largest value would
-    /// give.
+    /// Returns `Σ w·q·x` and `Σ w·q²` over the half. The three values are 1 apart, so that each cut subtracts its sum from
+    /// what all elements at the largest value would give.
     #[inline(always)]
     fn products<V: Lanes>(&self, [low, middle, high]: [f32; 3], first: usize, start: usize) -> (V, V) {
         let cuts = V::splat(self.x[first]) + V::load(&self.x[start..]);
@@ -203,7 +206,7 @@ impl Half {
 }
 
 impl Sums<GROUP> for [Half; 2] {
-    /// Bit 1 is the first point's, bit 0 the second's.
+    /// There are two shifts for each of two points: bit 1 of a choice is the first point's, bit 0 the second's.
     const CHOICES: usize = 4;
 
     #[inline(always)]
@@ -219,7 +222,8 @@ impl Sums<GROUP> for [Half; 2] {
     }
 }
 
-/// Unlike in the other types the stored scale is fitted once more, to the points and the groups' coded scales.
+/// Writes a block. Unlike in the other types the stored scale is fitted once more, to the points and the groups' coded
+/// scales.
 #[inline(always)]
 fn write_block(
     book: &Codebook<D>,

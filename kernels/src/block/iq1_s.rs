@@ -39,7 +39,7 @@ pub(super) static TYPE: BlockType = BlockType {
     limits: Limits::scaled::<BYTES, 0>(15.0 * (1.0 + SHIFT)),
 };
 
-/// What a group adds to its coordinates, or subtracts.
+/// The shift that a group adds to its coordinates or subtracts from them (ggml's `IQ1S_DELTA`).
 pub(super) const SHIFT: f32 = 0.125;
 
 static LEVELS: [f32; 6] = [-1.0 - SHIFT, -1.0 + SHIFT, -SHIFT, SHIFT, 1.0 - SHIFT, 1.0 + SHIFT];
@@ -99,14 +99,14 @@ fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
 
 const GROUPS: usize = 8;
 pub(super) const GROUP: usize = 32;
-/// Places of a cut, up to a whole number of vectors.
+/// The number of places of a cut, 33, rounded up to a whole number of the widest vectors.
 const PADDED: usize = 48;
-/// A group whose largest magnitude is below this is all zero.
+/// The magnitude below which all elements of a group count as zero (ggml's `GROUP_MAX_EPS_IQ1_S`).
 const ZERO: f32 = 1e-12;
-/// What the stored scale is multiplied by.
+/// The factor by which ggml enlarges the stored scale, found there by trial.
 const FUDGE: f32 = 1.125;
 
-/// Of IQ1_S and IQ1_M.
+/// The codebook that the encoders of IQ1_S and IQ1_M search in; lists of neighbours have the three least distances.
 pub(super) static BOOK: LazyLock<Codebook<D>> = LazyLock::new(|| Codebook::new(&codebook::IQ1, 3, 3));
 
 in_lanes! {
@@ -144,7 +144,8 @@ fn encode_block<V: Lanes>(
     write_block(&fits, out);
 }
 
-/// Sums over the first elements by size, up to a whole number of vectors; what is past the last place is never offered.
+/// Sums over the elements before each place of a cut, in the order of size, padded to a whole number of vectors. Places
+/// past the last one are never offered.
 pub(super) struct Running {
     /// `Σ w·x`
     x: [f32; PADDED],
@@ -165,7 +166,7 @@ impl Running {
     }
 }
 
-/// Sums of the three runs.
+/// Adds up the three runs of elements between the cuts, each under its value.
 #[inline(always)]
 fn runs<V: Lanes>(sums: &[f32; PADDED], first: usize, start: usize) -> [V; 3] {
     let (one, two, all) = (V::splat(sums[first]), V::load(&sums[start..]), V::splat(sums[GROUP]));
@@ -173,7 +174,7 @@ fn runs<V: Lanes>(sums: &[f32; PADDED], first: usize, start: usize) -> [V; 3] {
 }
 
 impl Sums<GROUP> for Running {
-    /// All values up (0) or down (1).
+    /// All values are shifted up (choice 0) or down (choice 1).
     const CHOICES: usize = 2;
 
     #[inline(always)]

@@ -20,7 +20,7 @@ use crate::lanes::{Lanes, in_lanes, to_slice, transposed};
 const ELEMENTS: usize = 32;
 const BYTES: usize = 18;
 
-/// What the codes stand for (`kvalues_iq4nl`); IQ4_XS has the same.
+/// The values of the codes, which IQ4_XS shares (`kvalues_iq4nl` in ggml-common.h).
 pub(super) const VALUES: [i8; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 pub(super) static TABLE: Table = Table::new(VALUES);
@@ -108,7 +108,7 @@ fn write_blocks(x: &[[f32; ELEMENTS]], scales: &[f32; AT_ONCE], out: &mut [[u8; 
     }
 }
 
-/// The codes whose values are nearest under `scale`.
+/// Returns the codes whose values are nearest to the weights under `scale`.
 #[inline(always)]
 pub(super) fn nearest_codes(x: &[f32; 32], scale: f32) -> [u8; 32] {
     let inverse = inverse(scale);

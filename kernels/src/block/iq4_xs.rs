@@ -31,7 +31,7 @@ const SCALES_HIGH: std::ops::Range<usize> = 2..4;
 const SCALES_LOW: std::ops::Range<usize> = 4..8;
 const CODES: std::ops::Range<usize> = 8..136;
 
-/// The scale code of zero.
+/// The code of a scale of zero.
 const SCALE_ZERO: i32 = 32;
 
 pub(super) static TYPE: BlockType = BlockType {
@@ -71,7 +71,7 @@ fn decode(bytes: &[u8], out: &mut [f32]) {
     });
 }
 
-/// The scales as multiples of `d`.
+/// Returns the groups' scales as multiples of `d`.
 fn scale_multiples(block: &[u8]) -> [i16; GROUPS] {
     let high = unpack::<2, 1, GROUPS>(&block[SCALES_HIGH]);
     let low = unpack::<4, 1, GROUPS>(&block[SCALES_LOW]);
@@ -136,8 +136,8 @@ impl EncodeBlocks<Superblock, BYTES> for Iq4Xs {
     }
 }
 
-/// The scale of largest magnitude becomes scale code 0; codes are picked under the coded scales, but under `d`
-/// before it is rounded to f16.
+/// Writes blocks. The scale of largest magnitude becomes scale code 0. As in ggml, codes are picked under the coded scales
+/// but with `d` as it is before it is rounded to f16.
 #[inline(always)]
 fn write_blocks(x: &[Superblock], scales: &[[f32; GROUPS]; AT_ONCE], out: &mut [[u8; BYTES]]) {
     for ((x, out), scales) in x.iter().zip(out).zip(scales) {

@@ -1,8 +1,8 @@
-//! What the types share: the walk over the blocks of a row and the half-precision numbers inside a block.
+//! The walk over the blocks of a row, the half-precision numbers inside a block, and other helpers that most types share.
 
 use half::f16;
 
-/// All bits of an f32 but its sign.
+/// The bits of an f32 without its sign.
 const MAGNITUDE: u32 = 0x7fff_ffff;
 
 /// Applies `decode` to every whole block of `bytes` and the weights it stands for in `out`.
@@ -19,32 +19,33 @@ pub(super) fn decode_blocks<const BYTES: usize, const ELEMENTS: usize>(
     }
 }
 
-/// The number that the two bytes of a half-precision field hold.
+/// Returns the number that the two bytes of a half-precision field hold.
 #[inline(always)]
 pub(super) fn from_f16(bytes: [u8; 2]) -> f32 {
     f16::from_le_bytes(bytes).to_f32()
 }
 
-/// The half-precision field nearest to `x` (ties to even, infinity past the range), as ggml writes it.
+/// Returns the half-precision field nearest to `x` (ties to even, infinity past the range), as ggml writes it.
 #[inline(always)]
 pub(super) fn to_f16(x: f32) -> [u8; 2] {
-    // ggml drops the payload of a NaN, `half` keeps it.
+    // ggml drops the payload of a NaN, while `half` keeps it.
     let x = if x.is_nan() { f32::NAN.copysign(x) } else { x };
     f16::from_f32(x).to_le_bytes()
 }
 
-/// The largest magnitude among `weights`.
+/// Returns the largest magnitude among `weights`.
 #[inline(always)]
 pub(super) fn abs_max(weights: &[f32]) -> f32 {
     let mut most = 0;
     for weight in weights {
-        // As integers magnitudes have the same order, and the compiler may reorder the maxima.
+        // Magnitudes have the same order as integers, whose maxima the compiler may reorder.
         most = most.max(weight.to_bits() & MAGNITUDE);
     }
     f32::from_bits(most)
 }
 
-/// The element of largest magnitude of a block, with its sign: as [`crate::block::fit::signed_extreme`] but fast on one block.
+/// Returns the element of largest magnitude of a block, with its sign: what [`crate::block::fit::signed_extreme`] returns,
+/// but fast on a single block.
 #[inline(always)]
 pub(super) fn signed_extreme(weights: &[f32]) -> f32 {
     let most = abs_max(weights);
@@ -60,13 +61,14 @@ pub(super) fn signed_extreme(weights: &[f32]) -> f32 {
     }
 }
 
-/// `1 / scale`, and 0 for a scale of 0. Infinite for a scale so small that its inverse is past the range of f32.
+/// Returns `1 / scale`, or 0 for a scale of 0. The result is infinite for a scale so small that its inverse is past the
+/// range of f32.
 #[inline(always)]
 pub(super) fn inverse(scale: f32) -> f32 {
     if scale == 0.0 { 0.0 } else { 1.0 / scale }
 }
 
-/// The integers from `first` up, as levels.
+/// Returns the `N` integers from `first` up, as levels.
 pub(super) const fn integers<const N: usize>(first: i32) -> [f32; N] {
     let mut levels = [0.0; N];
     let mut i = 0;
@@ -77,7 +79,7 @@ pub(super) const fn integers<const N: usize>(first: i32) -> [f32; N] {
     levels
 }
 
-/// A table of integers, as levels.
+/// Returns a table of integers as levels.
 pub(super) const fn floats<const N: usize>(table: [i8; N]) -> [f32; N] {
     let mut levels = [0.0; N];
     let mut i = 0;

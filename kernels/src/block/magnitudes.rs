@@ -1,7 +1,12 @@
-//! The search of IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS and IQ3_S: signs, points of a codebook of magnitudes, and scales that are
-//! odd multiples.
+//! The search of IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS and IQ3_S, whose blocks hold signs, points of a codebook of magnitudes, and
+//! scales that are odd multiples.
 //!
-//! `weight = scale * (2 * level + 1)`, with its sign. Source: ggml's `quantize_row_iq2_xxs_impl` and its four siblings.
+//! `weight = scale * (2 * level + 1)`, with its sign.
+//!
+//! Source: ggml's `quantize_row_iq2_xxs_impl` and its four siblings. For each scale of a grid the magnitudes are rounded to
+//! levels; levels that are no point of the codebook are replaced by the best of their neighbours. The scales of a grid run
+//! side by side, and so do 16 neighbours. Scales in the lanes and points one by one gave IQ3_XXS 10 % and took 10 % from the
+//! others: not taken.
 
 use super::contenders::Room;
 use super::points::{Codebook, Found, Odd};
@@ -10,60 +15,61 @@ use crate::block::fit::rounding::nearest_int;
 use crate::block::fit::weights::{importance_weights, squares, sum_of_squares};
 use crate::lanes::{Lanes, MOST, to_slice, transposed};
 
-/// Weights of a superblock.
+/// The number of weights of a superblock.
 pub(super) const ELEMENTS: usize = 256;
-/// Scales in a grid at most.
+/// The largest number of scales in a grid, a whole number of vectors.
 const CANDIDATES: usize = 32;
 
-/// What sets the types apart.
+/// The differences between the types. All numbers are those of ggml's encoders.
 pub(super) struct Rules {
-    /// Levels of a coordinate.
+    /// The number of levels of a coordinate.
     pub(super) levels: u8,
-    /// Mean squares of a superblock that make up its variance.
+    /// The factor from the mean square of a superblock to the variance that weights its errors.
     pub(super) variance: f32,
-    /// Whether the number of negative signs of eight weights is even, so that seven are stored.
+    /// True if the number of negative signs of eight weights is even, so that seven of them are stored.
     pub(super) even_signs: bool,
-    /// A group whose largest magnitude is below this is all zero.
+    /// The magnitude below which all elements of a group count as zero.
     pub(super) zero: f32,
-    /// Whether the grid is laid around a first fit, and not on the largest magnitude.
+    /// True if the grid is laid around a first fit, false if it is laid around the largest magnitude.
     pub(super) first_fit: bool,
-    /// The grid: the largest magnitude lands on the largest value plus `step` times -`steps` to `steps`.
+    /// The number of scales of the grid on either side of its middle: the largest magnitude lands on the largest value
+    /// plus `step` times -`steps` to `steps`.
     pub(super) steps: i32,
     pub(super) step: f32,
-    /// Which points are searched once more under the scale that was found.
+    /// The points that are searched once more under the scale that was found.
     pub(super) again: Again,
-    /// What the stored scale is multiplied by.
+    /// The factor by which ggml changes the stored scale, found there by trial.
     pub(super) fudge: f32,
 }
 
-/// Which points are searched once more.
+/// The choice of the points that are searched once more.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Again {
-    /// All.
+    /// All points are searched once more.
     All,
-    /// All, if some had not the levels of the weights.
+    /// All points are searched once more if some do not have the levels of their weights.
     AllIfInexact,
-    /// Those that had not.
+    /// The points that do not have the levels of their weights are searched once more.
     Inexact,
 }
 
-/// A group's fit: `P` points and `S` bytes of signs.
+/// A group's fit: a scale, `P` points and `S` bytes of signs.
 #[derive(Clone, Copy)]
 pub(super) struct GroupFit<const P: usize, const S: usize> {
     pub(super) scale: f32,
     pub(super) points: [u16; P],
-    /// Set where a weight is negative, the first in the lowest bit.
+    /// One bit for each weight, the first in the lowest bit; it is set where the weight is negative.
     pub(super) signs: [u8; S],
 }
 
-/// Magnitudes of a group, their weights, and the square roots of those.
+/// The magnitudes of a group, their weights, and the square roots of the weights, by which ggml compares points.
 struct Group<'a, const N: usize> {
     x: &'a [f32; N],
     weights: &'a [f32; N],
     roots: [f32; N],
 }
 
-/// Fits the groups of a superblock, of `N` weights each; `D` are a point.
+/// Fits the `G` groups of a superblock, which have `N` weights and `P` points of `D` weights each.
 #[inline(always)]
 pub(super) fn fit<
     V: Lanes,
@@ -84,7 +90,7 @@ pub(super) fn fit<
     for g in 0..G {
         all.weights[g] = match importance {
             Some(importance) => importance_weights(&x[g], &importance[g], variance),
-            // Only IQ3_S can be without.
+            // Of these types only IQ3_S can be encoded without importance.
             None => squares(&x[g]),
         };
         (all.x[g], signs[g]) = split_signs::<N, S>(&x[g], &all.weights[g], rules.even_signs);
@@ -103,14 +109,15 @@ pub(super) fn fit<
     fits
 }
 
-/// Magnitudes of all groups and their weights.
+/// The magnitudes of all groups and their weights.
 struct Superblock<const N: usize, const G: usize> {
     x: [[f32; N]; G],
     weights: [[f32; N]; G],
 }
 
 impl<const N: usize, const G: usize> Superblock<N, G> {
-    /// Scales of the groups' fits to consecutive integers.
+    /// Returns the scales of the groups' fits to consecutive integers, around which the grids are laid. All groups run side
+    /// by side; one by one these fits took a third of the time.
     #[inline(always)]
     fn first_scales<V: Lanes>(&self, rules: &Rules) -> [f32; G] {
         let mut scales = [0.0; G];
@@ -123,7 +130,8 @@ impl<const N: usize, const G: usize> Superblock<N, G> {
     }
 }
 
-/// Magnitudes and signs. Where the number of negative ones must be even, the element that counts least changes its sign.
+/// Splits elements into magnitudes and signs. Where the number of negative signs must be even, the element that counts
+/// least changes its sign and gets a negative magnitude.
 #[inline(always)]
 fn split_signs<const N: usize, const S: usize>(
     x: &[f32; N],
@@ -135,7 +143,7 @@ fn split_signs<const N: usize, const S: usize>(
     for (k, signs) in signs.iter_mut().enumerate() {
         for i in 0..8 {
             let v = x[8 * k + i];
-            // Not the sign bit: minus zero counts as positive.
+            // A comparison and not the sign bit decides, because minus zero counts as positive.
             if v < 0.0 {
                 magnitudes[8 * k + i] = -v;
                 *signs |= 1 << i;
@@ -157,7 +165,7 @@ fn split_signs<const N: usize, const S: usize>(
 }
 
 impl<const N: usize> Group<'_, N> {
-    /// `first` is the scale of the first fit.
+    /// Fits the group. `first` is the scale of the first fit, 0 for types without one.
     #[inline(always)]
     fn fit<V: Lanes, const D: usize, const P: usize, const S: usize>(
         &self,
@@ -181,7 +189,7 @@ impl<const N: usize> Group<'_, N> {
         if reach <= 0.0 {
             return nothing;
         }
-        // Where nothing counts no scale is better than another: then these stay.
+        // These points stay if all weights are zero, since no scale is better than another then.
         let mut points = [Found { number: 0, exact: rules.again != Again::AllIfInexact }; P];
         self.best_of_grid::<V, D, P>(rules, book, reach, &mut scale, &mut points, room);
         self.search_again::<V, D, P>(rules, book, &mut scale, &mut points);
@@ -192,8 +200,8 @@ impl<const N: usize> Group<'_, N> {
         GroupFit { scale, points: points.map(|found| found.number), signs }
     }
 
-    /// Tries every scale of the grid, each judged with its own least-squares scale. Scales side by side: they do not wait for
-    /// each other.
+    /// Tries every scale of the grid; the resulting points are compared under their own least-squares scale. The scales run
+    /// side by side in the lanes.
     #[inline(always)]
     fn best_of_grid<V: Lanes, const D: usize, const P: usize>(
         &self,
@@ -284,7 +292,7 @@ impl<const N: usize> Group<'_, N> {
         }
     }
 
-    /// The codes of the levels that the elements of each point have under several scales, whose inverses are given.
+    /// Returns, for each point, the packed levels of its elements under several scales, whose inverses are given.
     #[inline(always)]
     fn codes<V: Lanes, const D: usize, const P: usize, const C: usize>(
         &self,
@@ -296,7 +304,7 @@ impl<const N: usize> Group<'_, N> {
         for first in (0..C).step_by(V::LANES) {
             let inverse = V::load(&inverses[first..]);
             for (k, codes) in codes.iter_mut().enumerate() {
-                // A code is an integer of 16 bits, exact as a float.
+                // A code is an integer of 16 bits, which is exact as a float.
                 let mut sum = V::splat(0.0);
                 for i in 0..D {
                     let steps = V::splat(0.5) * (inverse * V::splat(self.x[D * k + i]) - V::splat(1.0));
@@ -313,14 +321,15 @@ impl<const N: usize> Group<'_, N> {
         codes
     }
 
-    /// The point for the `D` elements number `k`.
+    /// Returns the point for the `k`-th `D` elements of the group.
     #[inline(always)]
     fn find<V: Lanes, const D: usize>(&self, book: &Codebook<D>, k: usize, code: u16, scale: f32) -> Found {
         book.find::<V>(code, &self.x.as_chunks().0[k], &self.roots.as_chunks().0[k], Odd(scale))
     }
 }
 
-/// The stored scale of a superblock, and each group's: `d * (2 * code + 1)`; `None` when all vanish.
+/// Returns the scale that a superblock stores and the code of each group's scale, which stands for `d * (2 * code + 1)`;
+/// `None` when all scales are 0.
 #[inline(always)]
 pub(super) fn code_scales<const P: usize, const S: usize, const G: usize>(
     rules: &Rules,

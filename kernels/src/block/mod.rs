@@ -1,9 +1,21 @@
 //! The table of block types: one row per type, one file per type.
 //!
-//! A tensor row of `columns` weights is stored as `columns / elements` blocks of `bytes` bytes each.
-//! A file defines its type: the layout of the block, what it decodes to, and the bytes that ggml's encoder (x86-64, no
-//! fused multiply-add) makes of weights, to the bit. The order of its float operations is therefore part of the format.
-//! Encoders expect finite weights; for others they write some block.
+//! A tensor row of `columns` weights is stored as `columns / elements` blocks of `bytes` bytes each. Readers of files
+//! call [`BlockType::decode`], the encoder `ggml` calls [`BlockType::encode`], and the encoders that choose codes
+//! themselves go through [`BlockType::coding`].
+//!
+//! Each type's file defines it: the layout of the block, the weights that it decodes to, and the bytes that ggml's encoder
+//! (x86-64, no fused multiply-add) makes of weights, to the bit. The order of ggml's float operations is therefore part
+//! of the definition. Encoders expect finite weights; for others they write some block, without a panic.
+//!
+//! | files | content |
+//! |---|---|
+//! | `q4_0` ... `iq4_xs` | one type each |
+//! | `layout`, `codes`, `fp4`, `grid`, `codebook`, `six_bit_header` | fields of blocks that several types share |
+//! | `row`, `weighted_blocks`, `affine_superblock` | encoders that several types share |
+//! | `magnitudes`, `ternary`, `points`, `contenders` | the search of the i-quants below 4 bits |
+//! | `vectors` | those i-quants as codes of single weights, for calibrated encoders |
+//! | `fit` | searches for scales, which all of these encoders call |
 
 mod affine_superblock;
 mod codebook;
@@ -55,29 +67,29 @@ pub use limits::Limits;
 use crate::codec::{Codec, VectorCodec};
 use crate::isa::Isa;
 
-/// What an encoder does with an importance vector.
+/// The use that a type's encoder makes of an importance vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Importance {
-    /// The encoder never looks at it.
+    /// The encoder never looks at the importance vector.
     Ignored,
-    /// Used when given.
+    /// The encoder takes the importance vector into account when it gets one.
     Optional,
-    /// The type cannot be encoded without one.
+    /// The type cannot be encoded without an importance vector.
     Required,
 }
 
-/// Decodes whole blocks: `bytes` holds n blocks, `out` n times the block's elements. What is past the last whole
-/// block of either is left alone.
+/// Decodes whole blocks: `bytes` holds n blocks, `out` n times the block's elements. A rest of either that is no whole
+/// block is left alone.
 pub type Decode = fn(bytes: &[u8], out: &mut [f32]);
 
-/// Encodes one row on an instruction set, which changes the speed alone: `row` holds the weights `[columns]`, `importance`
-/// (when given) `[columns]`, `out` exactly the row's bytes.
+/// Encodes one row on an instruction set, whose choice changes the speed alone: `row` holds the weights `[columns]`,
+/// `importance`, if given, is `[columns]`, and `out` is exactly the row's bytes.
 pub type Encode = fn(isa: Isa, row: &[f32], importance: Option<&[f32]>, out: &mut [u8]);
 
-/// What an encoder that chooses codes itself can know of a type.
+/// The description of a type for encoders that choose codes themselves.
 #[derive(Clone, Copy)]
 pub enum Coding {
-    /// Nothing: plain numbers, and types that are not rounded with feedback.
+    /// There is no description: plain numbers, and types that no encoder but ggml's writes.
     Opaque,
     /// Each code stands for one weight.
     Scalar(&'static Codec),
@@ -85,11 +97,11 @@ pub enum Coding {
     Vector(&'static VectorCodec),
 }
 
-/// One block type: a row of the table.
+/// One block type: a row of the table [`TYPES`].
 pub struct BlockType {
-    /// ggml's name, upper case: `Q4_K`.
+    /// ggml's name in upper case, such as `Q4_K`.
     pub name: &'static str,
-    /// ggml's type id, as stored in GGUF.
+    /// ggml's type id, which GGUF stores.
     pub id: u32,
     /// Weights per block.
     pub elements: usize,
@@ -101,15 +113,15 @@ pub struct BlockType {
     pub decode: Decode,
     /// ggml's encoder; absent where kquant cannot write the type.
     pub encode: Option<Encode>,
-    /// What `encode` does with an importance vector.
+    /// The use that `encode` makes of an importance vector.
     pub importance: Importance,
-    /// How its scales and codes make weights.
+    /// The way in which scales and codes make weights.
     pub coding: Coding,
     /// Which weights it can hold.
     pub limits: Limits,
 }
 
-/// The name alone: a type and its codec refer to each other.
+/// Shows the name alone: a type and its codec refer to each other.
 impl std::fmt::Debug for BlockType {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name)
@@ -117,7 +129,8 @@ impl std::fmt::Debug for BlockType {
 }
 
 impl BlockType {
-    /// Bytes of a row of `columns` weights; `None` when the row is no whole number of blocks or the size overflows.
+    /// Returns the bytes of a row of `columns` weights; `None` when the row is no whole number of blocks or the size
+    /// overflows.
     pub fn row_bytes(&self, columns: u64) -> Option<u64> {
         let elements = self.elements as u64;
         if !columns.is_multiple_of(elements) {
@@ -126,7 +139,7 @@ impl BlockType {
         (columns / elements).checked_mul(self.bytes as u64)
     }
 
-    /// Stored bits per weight.
+    /// Returns the stored bits per weight.
     pub fn bits_per_weight(&self) -> f64 {
         self.bytes as f64 * 8.0 / self.elements as f64
     }
@@ -179,12 +192,12 @@ pub static TYPES: &[&BlockType] = &[
     &q2_0::TYPE,
 ];
 
-/// The type with ggml's id `id`.
+/// Returns the type with ggml's id `id`.
 pub fn by_id(id: u32) -> Option<&'static BlockType> {
     TYPES.iter().copied().find(|t| t.id == id)
 }
 
-/// The type called `name`, in any case.
+/// Returns the type called `name`, in upper or lower case.
 pub fn by_name(name: &str) -> Option<&'static BlockType> {
     TYPES.iter().copied().find(|t| t.name.eq_ignore_ascii_case(name))
 }

@@ -80,25 +80,25 @@ in_lanes! {
 fn encode_block(weights: &[f32; ELEMENTS], block: &mut [u8; BYTES]) {
     let [exponent, codes @ ..] = block;
     let max = abs_max(weights);
-    // The largest weight falls among the codes of exponent 2. Below 2^-125 the byte wraps around, as ggml's does.
+    // The largest weight falls among the codes of exponent 2. For weights below 2^-125 the byte wraps around, as in ggml.
     *exponent = if max > 0.0 { (floor_log2(max) - 2 + 127) as u8 } else { 0 };
     fp4::encode(weights, half_scale(*exponent), codes);
 }
 
-/// 2^(exponent - 128), subnormal for the two lowest exponents.
+/// Returns 2^(exponent - 128), which is subnormal for the two lowest exponents.
 fn half_scale(exponent: u8) -> f32 {
     let exponent = u32::from(exponent);
     f32::from_bits(if exponent < 2 { 0x0020_0000 << exponent } else { (exponent - 1) << 23 })
 }
 
-/// The exponent of which `half` is [`half_scale`].
+/// Returns the exponent whose [`half_scale`] is `half`.
 fn exponent(half: f32) -> u8 {
     let bits = half.to_bits() >> 21;
     if bits < 4 { (bits >> 1) as u8 } else { (bits >> 2) as u8 + 1 }
 }
 
-/// `floor(log2f(x))` of a positive finite x, in which the logarithm is rounded to f32: just below a power of two it is
-/// rounded up to the whole number. Spelled out because a C library's `log2f` differs between machines.
+/// Returns `floor(log2f(x))` of a positive finite x. The logarithm is rounded to f32 first, so that just below a power of
+/// two it is rounded up to an integer. It is spelled out because the `log2f` of C libraries differs between machines.
 fn floor_log2(x: f32) -> i32 {
     const SUBNORMAL_SHIFT: i32 = 24;
     let (bits, shift) = if x.is_normal() {
@@ -107,7 +107,7 @@ fn floor_log2(x: f32) -> i32 {
         ((x * (1 << SUBNORMAL_SHIFT) as f32).to_bits(), SUBNORMAL_SHIFT)
     };
     let next = (bits >> 23) as i32 - 126 - shift;
-    // x = 2^next * (1 - gap). The tangent at gap = 0 bounds the logarithm from above, closely where it matters.
+    // With x = 2^next * (1 - gap) the tangent at gap = 0 bounds the logarithm from above, closely where it matters.
     let gap = f64::from(0x80_0000 - (bits & 0x7f_ffff)) / f64::from(1 << 24);
     let logarithm = f64::from(next) - gap * std::f64::consts::LOG2_E;
     if logarithm as f32 == next as f32 { next } else { next - 1 }
@@ -134,8 +134,8 @@ mod tests {
     #[test]
     fn logarithm_rounds_up_just_below_a_power_of_two() {
         let below = |power: i32, steps: u32| f32::from_bits((2.0_f64.powi(power) as f32).to_bits() - steps);
-        // (power, the last step below it whose logarithm still rounds to it), by hand: steps * 2^-24 * log2(e)
-        // must stay under half the spacing of f32 beside the power.
+        // Pairs of a power and the last step below it whose logarithm still rounds to it, computed by hand:
+        // steps * 2^-24 * log2(e) must stay under half the spacing of f32 beside the power.
         for (power, last) in
             [(1, 0), (2, 0), (3, 1), (16, 5), (17, 11), (-1, 0), (-2, 1), (-16, 11), (-100, 44)]
         {

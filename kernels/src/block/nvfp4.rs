@@ -20,11 +20,11 @@ const GROUPS: usize = 4;
 const GROUP: usize = 16;
 /// The largest E2M1 value.
 const LARGEST_CODE: f32 = 6.0;
-/// UE4M3 of the largest scale, 448; one more would be NaN.
+/// The UE4M3 number of the largest scale, 448; the next number would be NaN.
 const LARGEST_SCALE: u8 = 0x7e;
 /// Halfway from the largest scale to where the next would be: from here on weights lie past the range.
 const PAST_SCALE: f32 = 464.0;
-/// UE4M3 of 256, the first number with the largest exponent.
+/// The UE4M3 number of 256, the first one with the largest exponent.
 const LARGEST_EXPONENT: u32 = 0x78;
 /// 2^-6, the smallest normal UE4M3 number.
 const SMALLEST_NORMAL: f32 = 1.0 / 64.0;
@@ -62,7 +62,7 @@ fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
     }
 }
 
-/// Bits that count for nothing do not survive: the top bit of a scale, a scale of NaN, codes of -0.
+/// Reads a block's fields. Bits without a meaning are lost: the top bit of a scale, a scale of NaN, and codes of -0.
 fn read_fields(block: &[u8], fields: FieldsMut<'_>) {
     let (scales, codes) = block.split_at(GROUPS);
     for (d, &scale) in fields.d.iter_mut().zip(scales) {
@@ -83,7 +83,8 @@ fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
     }
 }
 
-/// On any instruction set as on the machine's least: with wider vectors it takes twice the time.
+/// Encodes a row. It is compiled once, for the target's own instructions, because wider vectors take twice the time (218
+/// against 98 million weights per second by AVX-512).
 fn encode(_: Isa, row: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
     for (x, out) in blocks_and_bytes(row, out) {
         encode_block(x, out);
@@ -99,18 +100,18 @@ fn encode_block(weights: &[f32; ELEMENTS], block: &mut [u8; BYTES]) {
     }
 }
 
-/// Half the value of a UE4M3 number. NaN (0x7f) counts as 0; the top bit is no part of the number.
+/// Returns half the value of a UE4M3 number. NaN (0x7f) counts as 0, and the top bit is no part of the number.
 fn half_scale(scale: u8) -> f32 {
     let number = u32::from(scale & 0x7f);
     match number {
         _ if scale == 0x7f => 0.0,
-        // Subnormal: multiples of 2^-9.
+        // Subnormal numbers are multiples of 2^-9.
         0..8 => number as f32 / 1024.0,
         _ => f32::from_bits((number << 20) + ((127 - 8) << 23)),
     }
 }
 
-/// The number of which `half` is [`half_scale`].
+/// Returns the UE4M3 number whose [`half_scale`] is `half`.
 fn number(half: f32) -> u8 {
     if half < SMALLEST_NORMAL / 2.0 {
         (half * 1024.0) as u8
@@ -119,8 +120,8 @@ fn number(half: f32) -> u8 {
     }
 }
 
-/// The UE4M3 number nearest to `x`, halves up, as ggml rounds: never from the subnormal to the normal numbers, and from
-/// 256 on (or what rounds to it) always to the largest.
+/// Returns the UE4M3 number nearest to `x`, halves up, as ggml rounds: a subnormal number never becomes a normal one, and
+/// numbers that round to 256 or more always become the largest.
 fn to_ue4m3(x: f32) -> u8 {
     if x < SMALLEST_NORMAL {
         return ((x * 512.0 + 0.5) as u8).min(7);
@@ -154,7 +155,7 @@ mod tests {
     #[test]
     fn scales_round_as_ggml_rounds_them() {
         assert_eq!(to_ue4m3(0.0), 0);
-        // 2^-10 is half of the smallest number.
+        // This is 2^-10, half of the smallest number.
         assert_eq!(to_ue4m3(1.0 / 1024.0), 1);
         assert_eq!(to_ue4m3(0.99 / 1024.0), 0);
         assert_eq!(to_ue4m3(7.9 / 512.0), 7);

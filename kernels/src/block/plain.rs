@@ -1,6 +1,6 @@
 //! Numbers stored as they are, one weight per block, little endian: F32, F16, BF16, F64 and the integers.
 //!
-//! F64 and the integers can be read only; they become the nearest f32.
+//! F64 and the integers can only be read; they become the nearest f32.
 //! Source: ggml's `ggml_fp32_to_fp16_row`, `ggml_fp32_to_bf16_row` and the type traits of the others.
 
 use half::bf16;
@@ -87,8 +87,8 @@ per_isa! {
     }
 }
 
-/// As `half` converts, NaN quieted, but without branches or calls, so that loops over it become vector instructions:
-/// `half` looks for the processor's instruction at every number.
+/// Converts as `half` does, with NaN quieted, but without branches or calls, so that loops over it become vector
+/// instructions. `half` looks for the processor's instruction at every number.
 #[inline(always)]
 fn f16_to_f32(bytes: [u8; 2]) -> f32 {
     let field = u32::from(u16::from_le_bytes(bytes));
@@ -142,7 +142,7 @@ mod tests {
         }
     }
 
-    /// The one place where the golden rows, which are finite, cannot speak.
+    /// The golden rows are finite, so that they do not cover NaN.
     #[test]
     fn bf16_quiets_nan() {
         let mut out = [0; 6];

@@ -1,64 +1,69 @@
-//! Nearest points of a codebook: what the encoders of the i-quants search in.
+//! Codebooks in which the encoders of the i-quants search for the nearest point.
 //!
-//! Weights are rounded to levels, coordinate by coordinate. Where no point of the codebook has these levels, the points
-//! nearest to them by plain distance are tried, by the weighted distance to the weights themselves. Source: ggml's
-//! `iq2xs_init_impl`, `iq3xs_init_impl` and `iq2_find_best_neighbour`.
+//! Weights are rounded to levels, coordinate by coordinate. If no point of the codebook has these levels, the points
+//! nearest to them by plain distance, their neighbours, are compared by the weighted distance to the weights themselves.
+//!
+//! Source: ggml's `iq2xs_init_impl`, `iq3xs_init_impl` and `iq2_find_best_neighbour`. Lists of neighbours are made without
+//! sorting all points, which takes 8 ms (IQ3_XXS) to 97 ms (IQ1) at the first use of a type. A nearest neighbour kept by
+//! each lane and compared once at the end took 10 % longer by AVX-512: not taken.
 
 use super::contenders::{Contenders, Room};
 use crate::lanes::Lanes;
 
-/// Neighbours that are compared at once; lists are filled up to a multiple.
+/// The number of neighbours that are compared at once; lists are filled up to a multiple of it.
 pub(super) const AT_ONCE: usize = 16;
 
-/// Above the squared distance of the points that are farthest apart: four coordinates of eight levels.
+/// A bound above all squared distances; those of four coordinates of eight levels are the largest.
 const FARTHEST: usize = 4 * 7 * 7 + 1;
 
-/// A codebook of points with `D` coordinates, each a level; a code is the levels of a point, the first in the lowest bits.
+/// A codebook of points with `D` coordinates, each the index of a level. The code of a point is its coordinates, packed
+/// with the first in the lowest bits.
 pub(super) struct Codebook<const D: usize> {
-    /// `2 * level + 1` of each coordinate of each point.
+    /// `2 * level + 1` for each coordinate of each point.
     points: Vec<[f32; D]>,
-    /// For each code the number of its point, or where its list of neighbours begins.
+    /// The point or the list of neighbours of each code.
     entries: Vec<Entry>,
-    /// The neighbours, nearest first, list after list.
+    /// The neighbours, nearest first, one list after the other.
     neighbours: Vec<Run<D>>,
     /// The largest `2 * level + 1`.
     top: f32,
-    /// Whether many lists are longer than a run.
+    /// True if many lists are longer than a run.
     long: bool,
 }
 
-/// Neighbours side by side.
+/// [`AT_ONCE`] neighbours side by side.
 pub(super) struct Run<const D: usize> {
     pub(super) numbers: [u16; AT_ONCE],
-    /// `2 * level + 1` of each coordinate.
+    /// `2 * level + 1` for each coordinate.
     pub(super) odds: [[u8; AT_ONCE]; D],
 }
 
 #[derive(Clone, Copy)]
 enum Entry {
-    /// A point has these levels.
+    /// The point with this index has the code.
     Point(u16),
-    /// The nearest ones: so many, in the runs from this one on.
+    /// No point has the code; `count` neighbours are in the runs from `start` on.
     Neighbours { start: u32, count: u32 },
-    /// Some coordinate is no level.
+    /// Some coordinate of the code is no level.
     None,
 }
 
 /// The point that was found for some weights.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Found {
-    /// Its number.
+    /// The index of the point in the codebook.
     pub(super) number: u16,
-    /// Whether it has the very levels that were asked for.
+    /// True if the point has the levels that were asked for.
     pub(super) exact: bool,
 }
 
 impl<const D: usize> Codebook<D> {
-    /// Bits of a level in a code.
+    /// The number of bits of a level in a code.
     pub(super) const BITS: usize = 16 / D;
     const MASK: u16 = (1 << Self::BITS) - 1;
 
-    /// Finds the neighbours of every code whose levels are below `levels`: the points at the `distances` least distances.
+    /// Makes a codebook and finds the neighbours of every code whose levels are below `levels`: the points at the `distances`
+    /// least distances.
     pub(super) fn new(codes: &[u16], levels: u16, distances: usize) -> Self {
         let last = (0..D).fold(0, |code, i| code | (levels - 1) << (Self::BITS * i));
         let mut book = Self {
@@ -86,7 +91,7 @@ impl<const D: usize> Codebook<D> {
         book
     }
 
-    /// `levels` are those of `codes`, coordinate by coordinate.
+    /// Adds the neighbours of `code`. `levels` `[D][points]` are the levels of the points, coordinate by coordinate.
     fn add_neighbours(&mut self, codes: &[u16], levels: &[Vec<u16>; D], code: u16, distances: usize) {
         let mut squares = vec![0u16; codes.len()];
         for (i, levels) in levels.iter().enumerate() {
@@ -95,7 +100,7 @@ impl<const D: usize> Codebook<D> {
                 *square += level.abs_diff(own).pow(2);
             }
         }
-        // Not all are sorted: only the first few distances are asked for.
+        // Only the first few distances are asked for, so that the points are selected before they are sorted.
         let mut met = [false; FARTHEST];
         squares.iter().for_each(|&square| met[usize::from(square)] = true);
         let reach = (0..FARTHEST).filter(|&square| met[square]).take(distances).last().unwrap_or(0);
@@ -106,7 +111,7 @@ impl<const D: usize> Codebook<D> {
         near.sort_by_key(|&number| squares[usize::from(number)]);
         let start = self.neighbours.len() as u32;
         for run in near.chunks(AT_ONCE) {
-            // What is repeated comes after its first, which is taken where they are as near.
+            // Repeated points come after their first occurrence, which is taken where they are as near.
             let numbers: [u16; AT_ONCE] = std::array::from_fn(|i| run[i.min(run.len() - 1)]);
             let odds =
                 std::array::from_fn(|i| numbers.map(|number| Self::odd(codes[usize::from(number)], i)));
@@ -123,13 +128,14 @@ impl<const D: usize> Codebook<D> {
         2 * Self::level(code, coordinate) as u8 + 1
     }
 
-    /// `2 * level + 1` of each coordinate of a point.
+    /// Returns `2 * level + 1` for each coordinate of a point.
     #[inline(always)]
     pub(super) fn odds(&self, number: u16) -> &[f32; D] {
         &self.points[usize::from(number)]
     }
 
-    /// The point with this code, or else the neighbour for which `Σ weights·(value - x)²` is least, the nearest of several.
+    /// Returns the point with this code, or else the neighbour for which `Σ weights·(value - x)²` is least; of equals the one
+    /// nearer to the code.
     #[inline(always)]
     pub(super) fn find<V: Lanes>(
         &self,
@@ -147,13 +153,14 @@ impl<const D: usize> Codebook<D> {
         }
     }
 
-    /// Whether [`find_each`](Self::find_each) is faster than [`find`](Self::find).
+    /// Returns true if [`find_each`](Self::find_each) is faster than [`find`](Self::find): lists of less than a vector
+    /// (IQ2_S, IQ3) gain nothing by it.
     #[inline(always)]
     pub(super) fn has_long_lists(&self) -> bool {
         self.long
     }
 
-    /// [`find`](Self::find) with each of `codes` under its scale.
+    /// Finds what [`find`](Self::find) returns for each of `codes` under its scale. Runs of equal codes share their sums.
     #[inline(always)]
     pub(super) fn find_each<V: Lanes>(
         &self,
@@ -193,7 +200,7 @@ impl<const D: usize> Codebook<D> {
     }
 }
 
-/// The neighbour of least weighted squared distance, summed in the order of the coordinates; the first of equals.
+/// Returns the neighbour of least weighted squared distance, summed in the order of the coordinates; the first of equals.
 #[inline(always)]
 pub(super) fn nearest<V: Lanes, const D: usize>(
     runs: &[Run<D>],
@@ -209,7 +216,7 @@ pub(super) fn nearest<V: Lanes, const D: usize>(
                 let deviation = value.of(V::from_bytes(&run.odds[i][first..])) - V::splat(x[i]);
                 distance = distance + V::splat(weights[i]) * deviation * deviation;
             }
-            // Weights can overflow; what is no number is not near.
+            // Weights can overflow, and a distance of NaN must not be the least.
             let far = V::splat(f32::MAX);
             let (nearest, place) = V::select(distance.less(far), distance, far).least();
             if nearest < least {
@@ -220,13 +227,13 @@ pub(super) fn nearest<V: Lanes, const D: usize>(
     number
 }
 
-/// What a coordinate stands for.
+/// The value that a coordinate stands for.
 pub(super) trait Value: Copy {
-    /// From `2 * level + 1`.
+    /// Returns the value of a coordinate, given `2 * level + 1`.
     fn of<V: Lanes>(self, odd: V) -> V;
 }
 
-/// Odd multiples of a scale: magnitudes.
+/// Values that are odd multiples of a scale, as the magnitudes of IQ2 and IQ3 are.
 #[derive(Clone, Copy)]
 pub(super) struct Odd(pub(super) f32);
 
@@ -237,7 +244,7 @@ impl Value for Odd {
     }
 }
 
-/// A scale times -1, 0 or 1, shifted.
+/// Values that are a scale times -1, 0 or 1 plus a shift, as those of IQ1 are.
 #[derive(Clone, Copy)]
 pub(super) struct Shifted {
     pub(super) scale: f32,
@@ -245,7 +252,7 @@ pub(super) struct Shifted {
 }
 
 impl Shifted {
-    /// Without the scale; exact.
+    /// Returns the value in units of the scale, which is exact.
     #[inline(always)]
     pub(super) fn unit<V: Lanes>(self, odd: V) -> V {
         odd * V::splat(0.5) + V::splat(self.shift - 1.5)
@@ -271,7 +278,7 @@ mod tests {
             let found = book.find::<f32>(code, &[0.0; 8], &[1.0; 8], Odd(1.0));
             assert_eq!((usize::from(found.number), found.exact), (number, true));
         }
-        // Nothing has the levels 2, 1, 1, 1, 1, 1, 1, 2; with all weight on the first coordinate its value decides.
+        // No point has the levels 2, 1, 1, 1, 1, 1, 1, 2. With all weight on the first coordinate its value decides.
         let mut weights = [0.0; 8];
         weights[0] = 1.0;
         for (value, levels) in [(1.0, 1.0..=3.0), (5.0, 5.0..=5.0)] {
@@ -285,7 +292,7 @@ mod tests {
         let book = Codebook::<8>::new(&codebook::IQ2_XS, 3, 2);
         let noise = |k: usize| (k * 7919 % 20011) as f32 / 20011.0;
         let mut room = Room::NEW;
-        // Some of these weigh nothing, and some overflow or underflow.
+        // Some of these weights are zero, and some make distances overflow or underflow.
         for (seed, weight) in (0..4000).zip([1.0, 1e-3, 0.0, 1e36, 1e-34, 1e-40].into_iter().cycle()) {
             let x = std::array::from_fn(|i| 5.0 * noise(8 * seed + i) - f32::from(i == seed % 50));
             let weights = std::array::from_fn(|i| weight * noise(3 * seed + 11 * i));

@@ -46,7 +46,7 @@ in_lanes! {
     }
 }
 
-/// The scale is the mean magnitude: with nothing but signs left, the least-squares one.
+/// Encodes a block. The scale is the mean magnitude, which is the least-squares scale when only signs are stored.
 #[inline(always)]
 fn encode_block(weights: &[f32; ELEMENTS], block: &mut [u8; BYTES]) {
     let [d0, d1, signs @ ..] = block;

@@ -47,7 +47,7 @@ in_lanes! {
     }
 }
 
-/// The scale is the largest magnitude, so the code of 2d is never written.
+/// Encodes a block. The scale is the largest magnitude, so that the code of 2d is never written.
 #[inline(always)]
 fn encode_block(weights: &[f32; ELEMENTS], block: &mut [u8; BYTES]) {
     let [d0, d1, codes @ ..] = block;
@@ -59,8 +59,8 @@ fn encode_block(weights: &[f32; ELEMENTS], block: &mut [u8; BYTES]) {
     }
 }
 
-/// The code nearest to a weight in units of the scale. A subnormal scale has no finite inverse; what that leaves
-/// without a value gets code 0, which is what ggml's conversion to an integer makes of it on x86-64.
+/// Returns the code nearest to a weight in units of the scale. A subnormal scale has no finite inverse; weights that
+/// become infinite or NaN by it get code 0, which is what ggml's conversion to an integer gives on x86-64.
 fn code(x: f32) -> u8 {
     if x.is_finite() { (x.round() + 1.0).clamp(0.0, 3.0) as u8 } else { 0 }
 }

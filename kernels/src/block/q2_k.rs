@@ -31,7 +31,7 @@ const CODES: std::ops::Range<usize> = 16..80;
 const D: usize = 80;
 const DMIN: usize = 82;
 
-/// The largest code, and the largest scale or offset.
+/// The largest code, and below it the largest scale or offset.
 const CODE_TOP: u8 = 3;
 const TOP: u8 = 15;
 const LEVELS: [f32; 4] = integers(0);
@@ -71,7 +71,7 @@ fn decode(bytes: &[u8], out: &mut [f32]) {
     });
 }
 
-/// What each group's codes are multiplied by and what is then subtracted.
+/// Returns the scale of each group, by which its codes are multiplied, and the offset that is then subtracted.
 #[inline(always)]
 fn group_scales(block: &[u8; BYTES]) -> ([f32; GROUPS], [f32; GROUPS]) {
     let (d, dmin) = (read_f16(&block[D..]), read_f16(&block[DMIN..]));

@@ -77,7 +77,7 @@ in_lanes! {
     }
 }
 
-/// The weight of largest magnitude becomes code 0, the rest is rounded.
+/// Encodes a block without importance: the weight of largest magnitude becomes code 0, and the others are rounded.
 #[inline(always)]
 fn encode_plain(x: &[f32; ELEMENTS], out: &mut [u8; BYTES]) {
     let d = signed_extreme(x) / -(ZERO as f32);

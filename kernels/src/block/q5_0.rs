@@ -78,7 +78,7 @@ in_lanes! {
     }
 }
 
-/// The weight of largest magnitude becomes code 0, the rest is rounded.
+/// Encodes a block without importance: the weight of largest magnitude becomes code 0, and the others are rounded.
 #[inline(always)]
 fn encode_plain(x: &[f32; ELEMENTS], out: &mut [u8; BYTES]) {
     let d = signed_extreme(x) / -(ZERO as f32);
@@ -102,7 +102,7 @@ impl SymmetricBlock<BYTES> for Q50 {
     }
 }
 
-/// The fields `qh` and `qs` of 5-bit codes; Q5_1 has the same.
+/// Writes the fields `qh` and `qs` of 5-bit codes, which Q5_1 has too.
 #[inline(always)]
 pub(super) fn pack_codes(codes: &[u8], out: &mut [u8]) {
     let (qh, qs) = out.split_at_mut(4);
@@ -112,7 +112,7 @@ pub(super) fn pack_codes(codes: &[u8], out: &mut [u8]) {
     pack::<4, 16>(codes, 0, qs);
 }
 
-/// Bit 4 of each code, the first one lowest.
+/// Returns bit 4 of each code, that of the first code lowest.
 #[inline(always)]
 fn fifth_bits(codes: [u8; 8]) -> u8 {
     // The product moves the bits of the eight bytes next to each other, in its highest byte.
@@ -120,7 +120,7 @@ fn fifth_bits(codes: [u8; 8]) -> u8 {
     (bits.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8
 }
 
-/// The codes in the fields `qh` and `qs`.
+/// Returns the 5-bit codes in the fields `qh` and `qs`.
 #[inline(always)]
 pub(super) fn unpack_codes(bytes: &[u8]) -> [u8; ELEMENTS] {
     let (qh, qs) = bytes.split_at(4);

@@ -3,8 +3,8 @@
 //!
 //! | bytes | field | meaning |
 //! |---|---|---|
-//! | 0..16 | `d`, `dmin`, `scales` | see `six_bit_header` |
-//! | 16..48 | `qh` | fifth bits: bit `k` of byte `j` is of weight `j + 32·k` |
+//! | 0..16 | `d`, `dmin`, `scales` | see `six_bit_header.rs` |
+//! | 16..48 | `qh` | fifth bits: bit `k` of byte `j` belongs to weight `j + 32·k` |
 //! | 48..176 | `qs` | low 4 bits: 32 bytes hold 64 weights, byte `j` weight `j` low, weight `j + 32` high |
 //!
 //! `weight = d * scale * code - dmin * offset`

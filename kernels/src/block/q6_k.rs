@@ -33,7 +33,7 @@ const D: usize = 208;
 /// The code of weight zero.
 const ZERO: i32 = 32;
 const LEVELS: [f32; 64] = integers(-ZERO);
-/// The scale code that the scale of largest magnitude gets, and the largest one.
+/// The code that the scale of largest magnitude gets, and below it the largest code of a scale.
 const SCALE_EXTREME: f32 = -128.0;
 const SCALE_TOP: i32 = 127;
 
@@ -79,7 +79,7 @@ fn unpack_codes(block: &[u8]) -> [u8; ELEMENTS] {
     std::array::from_fn(|i| low[i] | high[i] << 4)
 }
 
-/// What each group's codes are multiplied by.
+/// Returns the scale of each group, by which its codes are multiplied.
 #[inline(always)]
 fn group_scales(block: &[u8; BYTES]) -> [f32; GROUPS] {
     let d = read_f16(&block[D..]);
@@ -130,7 +130,8 @@ impl EncodeBlocks<Superblock, BYTES> for Q6K {
         fits.write(x, out);
     }
 
-    /// Weighted by the importance alone: unlike in the other types the size of a weight does not count.
+    /// Encodes with the importance alone as the weight of an error. Unlike in the other types the size of a weight does not
+    /// count.
     #[inline(always)]
     fn weighted<V: Lanes>(x: &[Superblock], importance: &[Superblock], out: &mut [[u8; BYTES]]) {
         let (groups, importance, mut fits) = (x.as_flattened(), importance.as_flattened(), Fits::new());
@@ -154,7 +155,7 @@ impl Fits {
         Self { scales: [[0.0; GROUPS]; AT_ONCE], inverses: [[0.0; GROUPS]; AT_ONCE] }
     }
 
-    /// Keeps the fits of the groups from number `first` on.
+    /// Stores the fits of the groups from index `first` on.
     #[inline(always)]
     fn put<V: Lanes>(&mut self, first: usize, fit: symmetric::SymmetricFit<V>) {
         to_slice(fit.scale, &mut self.scales.as_flattened_mut()[first..]);
@@ -169,8 +170,8 @@ impl Fits {
     }
 }
 
-/// Codes the scales of the groups and rounds the weights once more, with the scales as stored; a group of scale 0 has the
-/// codes of its fit.
+/// Codes the scales of the groups and rounds the weights once more, under the scales as stored. A group whose stored scale
+/// is 0 gets the codes of its fit.
 #[inline(always)]
 fn write_block(x: &Superblock, scales: &[f32; GROUPS], inverses: &[f32; GROUPS], out: &mut [u8; BYTES]) {
     let extreme = signed_extreme(scales);

@@ -17,9 +17,9 @@ use crate::lanes::in_lanes;
 
 const ELEMENTS: usize = 32;
 const BYTES: usize = 34;
-/// The code of the weight of largest magnitude.
+/// The magnitude of the code that the weight of largest magnitude gets.
 const TOP: f32 = 127.0;
-/// Without -128, which the products of some runtimes get wrong.
+/// The values of the codes. The code -128 is left out, because the products of some runtimes get it wrong.
 const LEVELS: [f32; 255] = integers(-127);
 
 pub(super) static TYPE: BlockType = BlockType {
@@ -56,7 +56,7 @@ fn decode(bytes: &[u8], out: &mut [f32]) {
     });
 }
 
-/// A code of -128 reads as -127: nothing here writes it.
+/// Reads a block's fields. A code of -128, which no encoder here writes, reads as -127.
 fn read_fields(block: &[u8], fields: FieldsMut<'_>) {
     fields.d[0] = read_f16(block);
     for (code, &byte) in fields.codes.iter_mut().zip(&block[2..]) {
@@ -73,7 +73,7 @@ fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
 
 in_lanes! {
     fn encode<V>(row: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
-        // The weights of a block side by side: there is no search.
+        // Lanes hold weights of one block instead of groups, because there is no search.
         for (x, out) in blocks_and_bytes(row, out) {
             encode_block(x, out);
         }

@@ -1,6 +1,6 @@
 //! Q8_1: 32 weights in 36 bytes (9 bits per weight).
 //!
-//! ggml keeps activations in it; a file may hold it, nothing writes it.
+//! ggml keeps activations in this type. A file may hold it, but nothing writes such files, so that kquant only decodes it.
 //!
 //! | field | bytes | meaning |
 //! |---|---|---|
@@ -44,7 +44,7 @@ mod tests {
     #[test]
     fn decodes_scale_times_code() {
         let mut block = [0; BYTES];
-        // d = -0.5, s = NaN, which must not matter.
+        // The block has d = -0.5 and s = NaN, which must not matter.
         block[..8].copy_from_slice(&[0x00, 0xb8, 0xff, 0xff, 0x80, 0x7f, 0x00, 0x01]);
         let mut weights = [f32::NAN; ELEMENTS];
         (TYPE.decode)(&block, &mut weights);

@@ -1,17 +1,18 @@
-//! A row cut into blocks, for the encoders that search.
+//! Ways to cut a row into blocks and superblocks, for the encoders that put one group into each lane.
 
 use crate::lanes::{Lanes, MOST};
 
-/// Blocks that an encoder gets at once: one for every lane of the widest vector.
+/// The number of blocks that an encoder gets at once: one for every lane of the widest vector, so that the searches over
+/// a superblock's scales fill the lanes too.
 pub(super) const AT_ONCE: usize = MOST;
 
-/// The encoder of a type, for up to [`AT_ONCE`] blocks. A trait and not two functions in arguments: the compiler would not
-/// compile those with their caller, for its instruction set.
+/// The encoder of a type, for up to [`AT_ONCE`] blocks. It is a trait because the compiler would not compile two functions
+/// in arguments for the instruction set of their caller.
 pub(super) trait EncodeBlocks<Block, const BYTES: usize> {
-    /// Without importance.
+    /// Encodes blocks without importance.
     fn plain<V: Lanes>(x: &[Block], out: &mut [[u8; BYTES]]);
 
-    /// With the importance of each weight.
+    /// Encodes blocks with the importance of each weight.
     fn weighted<V: Lanes>(x: &[Block], importance: &[Block], out: &mut [[u8; BYTES]]);
 }
 
@@ -40,13 +41,13 @@ pub(super) fn encode_row<V, T, Block, const BYTES: usize>(
     }
 }
 
-/// A row cut into blocks of `N` weights.
+/// Cuts a row into blocks of `N` weights.
 #[inline(always)]
 pub(super) fn blocks<const N: usize>(row: &[f32]) -> &[[f32; N]] {
     row.as_chunks().0
 }
 
-/// The blocks of a row, each with its bytes.
+/// Pairs the blocks of a row with their bytes.
 #[inline(always)]
 pub(super) fn blocks_and_bytes<'a, const N: usize, const BYTES: usize>(
     row: &'a [f32],
@@ -55,19 +56,19 @@ pub(super) fn blocks_and_bytes<'a, const N: usize, const BYTES: usize>(
     blocks(row).iter().zip(out.as_chunks_mut().0)
 }
 
-/// A row cut into superblocks of `G` groups of `N` weights.
+/// Cuts a row into superblocks of `G` groups of `N` weights.
 #[inline(always)]
 pub(super) fn superblocks<const G: usize, const N: usize>(row: &[f32]) -> &[[[f32; N]; G]] {
     row.as_chunks().0.as_chunks().0
 }
 
-/// The numbers of the first group of each turn, when as many groups as there are lanes take turns.
+/// Returns the index of the first group of each vector, when `groups` groups are put into vectors one after the other.
 #[inline(always)]
 pub(super) fn turns<V: Lanes>(groups: usize) -> impl Iterator<Item = usize> {
     (0..groups).step_by(V::LANES)
 }
 
-/// Superblocks with their importance, which there is for all or for none.
+/// Pairs the superblocks of a row with their importance, if there is one.
 #[inline(always)]
 pub(super) fn with_importance<'a, const G: usize, const N: usize>(
     row: &'a [f32],

@@ -1,4 +1,4 @@
-//! The first 16 bytes of Q4_K and Q5_K: scale and offset of 8 groups.
+//! The first 16 bytes of a block of Q4_K and Q5_K: scale and offset of 8 groups, 6 bits each.
 //!
 //! | bytes | field | meaning |
 //! |---|---|---|
@@ -13,22 +13,22 @@ use super::codes::{read_f16, write_f16};
 use crate::block::fit::affine;
 use crate::codec::{Fields, FieldsMut};
 
-/// Groups of a superblock.
+/// The number of groups of a superblock.
 pub(super) const GROUPS: usize = 8;
-/// Weights of a group.
+/// The number of weights of a group.
 pub(super) const GROUP: usize = 32;
-/// Weights of a superblock.
+/// The number of weights of a superblock.
 const ELEMENTS: usize = GROUPS * GROUP;
 /// The largest scale or offset.
 pub(super) const TOP: u8 = 63;
-/// Bytes of the header.
+/// The number of bytes of the header.
 pub(super) const BYTES: usize = 16;
 
 const D: usize = 0;
 const DMIN: usize = 2;
 const SCALES: std::ops::Range<usize> = 4..16;
 
-/// What decoding needs: `weight = scales[group] * code - offsets[group]`.
+/// The header as decoding needs it: `weight = scales[group] * code - offsets[group]`.
 pub(super) struct Header {
     pub(super) scales: [f32; GROUPS],
     pub(super) offsets: [f32; GROUPS],
@@ -44,7 +44,7 @@ impl Header {
         }
     }
 
-    /// Rounds the superblock's weights to codes up to `top`; a group of scale 0 gets the codes of its fit.
+    /// Rounds the superblock's weights to codes up to `top`. A group of scale 0 gets the codes of its fit.
     #[inline(always)]
     pub(super) fn round(
         &self,
@@ -71,7 +71,7 @@ pub(super) fn read(block: &[u8]) -> Header {
     }
 }
 
-/// The fields of the header at the start of `block`.
+/// Reads the header at the start of `block` as integers and floats.
 pub(super) fn read_fields(block: &[u8], fields: FieldsMut<'_>) {
     (fields.d[0], fields.dmin[0]) = (read_f16(&block[D..]), read_f16(&block[DMIN..]));
     let (scales, offsets) = unpack(&block[SCALES]);
@@ -79,7 +79,7 @@ pub(super) fn read_fields(block: &[u8], fields: FieldsMut<'_>) {
     fields.offsets.copy_from_slice(&offsets.map(i16::from));
 }
 
-/// Writes them.
+/// Writes the header at the start of `block` from integers and floats.
 pub(super) fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
     write_f16(fields.d[0], &mut block[D..]);
     write_f16(fields.dmin[0], &mut block[DMIN..]);
@@ -87,7 +87,7 @@ pub(super) fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
     pack(&bytes(fields.scales), &bytes(fields.offsets), &mut block[SCALES]);
 }
 
-/// Writes the header at the start of `block` and gives it as decoding will see it.
+/// Writes the header at the start of `block` and returns it as decoding will see it.
 #[inline(always)]
 pub(super) fn write(coded: &Coded<GROUPS>, block: &mut [u8]) -> Header {
     write_f16(coded.scales.unit, &mut block[D..]);
@@ -107,7 +107,7 @@ fn pack(scales: &[u8; GROUPS], offsets: &[u8; GROUPS], bytes: &mut [u8]) {
     }
 }
 
-/// The 8 scales and 8 offsets in 12 bytes.
+/// Returns the 8 scales and the 8 offsets in 12 bytes.
 #[inline(always)]
 fn unpack(bytes: &[u8]) -> ([u8; GROUPS], [u8; GROUPS]) {
     let (mut scales, mut offsets) = ([0; GROUPS], [0; GROUPS]);

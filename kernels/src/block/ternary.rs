@@ -1,28 +1,31 @@
-//! The search of IQ1_S and IQ1_M: weights become -1, 0 or 1 times a scale, all shifted a little up or down.
+//! The search of IQ1_S and IQ1_M, whose weights are -1, 0 or 1 times a scale, all shifted a little up or down.
 //!
-//! Sorted by size, the elements of a group are cut into three runs, which get the three values: every pair of cuts and every
-//! choice of shifts is tried. Then the codebook's nearest points replace what is not in it. Source: ggml's
-//! `quantize_row_iq1_s_impl` and `quantize_row_iq1_m_impl`.
+//! The elements of a group are sorted by size and cut into three runs, which get the three values. Every pair of cuts and
+//! every choice of shifts is tried. Then the nearest points replace combinations that are not in the codebook.
+//!
+//! Sources: ggml's `quantize_row_iq1_s_impl` and `quantize_row_iq1_m_impl`. The second cut is in the lanes. Ranks replace
+//! sorting, and pairs of cuts that are clearly worse than a guess are passed over, so that few vectors are looked at lane
+//! by lane: IQ1_S went from 14.9 to 27.8 million weights per second, IQ1_M from 11.0 to 18.6.
 
 use super::iq1_s::SHIFT;
 use super::points::{Codebook, Found, Shifted};
 use crate::lanes::{Lanes, MOST};
 
-/// Coordinates of a point.
+/// The number of coordinates of a point.
 pub(super) const D: usize = 8;
 
-/// The values up and down, without the scale.
+/// The three values in units of the scale, shifted up and, below, shifted down.
 pub(super) const UP: [f32; 3] = [-1.0 + SHIFT, SHIFT, 1.0 + SHIFT];
 pub(super) const DOWN: [f32; 3] = [-1.0 - SHIFT, -SHIFT, 1.0 - SHIFT];
 
-/// The elements of a group with their weights, and in which order they are sorted.
+/// The elements of a group with their weights, and their places in ascending order.
 pub(super) struct Group<'a, const N: usize> {
     pub(super) x: &'a [f32; N],
     pub(super) weights: &'a [f32; N],
     pub(super) order: [u8; N],
 }
 
-/// Where the sorted elements are cut, with which scale, and which choice of shifts.
+/// The places at which the sorted elements are cut, the least-squares scale, and the choice of shifts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Cut {
     pub(super) first: usize,
@@ -33,33 +36,34 @@ pub(super) struct Cut {
 
 /// The best cut so far.
 ///
-/// A choice is taken if it is better than the best so far. All that does not come near a good one can be passed over without
-/// changing what is best in the end: rounding lets what is taken differ from what is passed over by some 2^-22, so that the
-/// first that is taken must be better than what was passed over by more than that.
+/// A cut is taken if it is better than the best so far. Cuts that are clearly worse than a good one can be passed over
+/// without a change of the winner, provided that the first cut taken is better than all those passed over by more than
+/// rounding errors, some 2^-22. If it is not, it is in doubt, and the search starts again without passing over.
 pub(super) struct Best {
     pub(super) cut: Cut,
     score: f32,
-    /// The first that is taken must be better than this, or be in doubt.
+    /// The score above which the first cut taken is not in doubt.
     clear: f32,
-    /// Whether something was taken.
+    /// True once a cut was taken.
     taken: bool,
     doubtful: bool,
 }
 
-/// How much worse than a good choice the others must be to be passed over, and how clear the first one that is not.
+/// The fraction of the guess's score below which cuts are passed over, and below it the factor by which the first cut taken
+/// must exceed that. Both are far above rounding errors.
 const PASSED_OVER: f32 = 1.0 - 1e-4;
 const CLEAR: f32 = 1.0 + 1e-5;
-/// Squares of sums for which rounding errors are relative.
+/// The squares of sums whose rounding errors are relative: none is subnormal, none overflows.
 const SAFE: std::ops::Range<f32> = 1e-30..1e30;
 
 impl Best {
-    /// Nothing is passed over.
+    /// Returns a start that passes no cut over.
     fn new() -> Self {
         let cut = Cut { first: 0, second: 0, scale: 0.0, shifts: 0 };
         Self { cut, score: f32::MIN, clear: f32::MIN, taken: false, doubtful: false }
     }
 
-    /// Passes over what is clearly worse than a choice with these sums.
+    /// Returns a start that passes over cuts that are clearly worse than one with these sums.
     fn near((qx, qq): (f32, f32)) -> Self {
         let score = qx / qq * qx * PASSED_OVER;
         if !(qq > 0.0 && SAFE.contains(&(qx * qx)) && SAFE.contains(&score)) {
@@ -68,7 +72,7 @@ impl Best {
         Self { score, clear: score * CLEAR, ..Self::new() }
     }
 
-    /// Whether any of these choices is better than the best so far. `qx` `Σ w·q·x`, `qq` `Σ w·q²`.
+    /// Returns true if any lane is better than the best so far: `qx` is `Σ w·q·x`, `qq` is `Σ w·q²`.
     #[inline(always)]
     fn beaten<V: Lanes>(&self, qx: V, qq: V) -> bool {
         V::any(V::splat(0.0).less(qq) & (V::splat(self.score) * qq).less(qx * qx))
@@ -86,19 +90,19 @@ impl Best {
     }
 }
 
-/// Sums of what the two cuts of a group of `N` elements give.
+/// The sums over a group of `N` elements from which every pair of cuts is scored.
 pub(super) trait Sums<const N: usize> {
-    /// Choices of shifts.
+    /// The number of choices of shifts.
     const CHOICES: usize;
 
-    /// `Σ w·q·x` and `Σ w·q²` for a choice of shifts with the first cut at `first` and, lane by lane, the second at the places
-    /// from `start` on.
+    /// Returns `Σ w·q·x` and `Σ w·q²` for a choice of shifts with the first cut at `first` and, lane by lane, the second
+    /// cut at the places from `start` on.
     fn products<V: Lanes>(&self, shifts: usize, first: usize, start: usize) -> (V, V);
 
-    /// The mean shift of the values.
+    /// Returns the mean shift of the values under a choice of shifts.
     fn shift(shifts: usize) -> f32;
 
-    /// The best pair of cuts with any shifts.
+    /// Returns the best pair of cuts with any shifts.
     #[inline(always)]
     fn best_cut<V: Lanes>(&self, group: &Group<'_, N>) -> Cut {
         let mut best = Best::near(self.guess::<V>(group));
@@ -134,8 +138,8 @@ pub(super) trait Sums<const N: usize> {
         }
     }
 
-    /// The sums of a choice that few are better than: elements go to the nearest of three values, and the values to their
-    /// elements, in turn.
+    /// Returns the sums of a good cut: by turns, elements go to the nearest of the three values, and the scale is fitted to
+    /// them.
     #[inline(always)]
     fn guess<V: Lanes>(&self, group: &Group<'_, N>) -> (f32, f32) {
         let mut best = (0.0, 1.0);
@@ -155,10 +159,10 @@ pub(super) trait Sums<const N: usize> {
     }
 }
 
-/// Turns of [`Sums::guess`].
+/// The number of turns of [`Sums::guess`].
 const TURNS: usize = 2;
 
-/// How many are below `bound`.
+/// Returns the number of elements below `bound`.
 #[inline(always)]
 fn below<V: Lanes, const N: usize>(x: &[f32; N], bound: f32) -> usize {
     let mut count = 0;
@@ -173,16 +177,17 @@ fn below<V: Lanes, const N: usize>(x: &[f32; N], bound: f32) -> usize {
 pub(super) struct GroupFit<const P: usize> {
     pub(super) scale: f32,
     pub(super) points: [u16; P],
-    /// Which choice of shifts.
+    /// The choice of shifts.
     pub(super) shifts: usize,
 }
 
 impl<const P: usize> GroupFit<P> {
-    /// Of a group of zeros.
+    /// The fit of a group of zeros.
     pub(super) const ZERO: Self = Self { scale: 0.0, points: [0; P], shifts: 0 };
 }
 
-/// The elements' places, by size; equals stay in their order. Each element counts those before it: no branch is guessed.
+/// Returns the places of the elements in ascending order of size; equals stay in their order. Each element counts those
+/// before it, so that there are no branches to mispredict.
 #[inline(always)]
 pub(super) fn sorted<V: Lanes, const N: usize>(x: &[f32; N]) -> [u8; N] {
     let places: [f32; N] = std::array::from_fn(|i| i as f32);
@@ -205,8 +210,9 @@ pub(super) fn sorted<V: Lanes, const N: usize>(x: &[f32; N]) -> [u8; N] {
 }
 
 impl<const N: usize> Group<'_, N> {
-    /// The points for the cut's levels, and the scale once more where they had to give. `shift` is that of the point whose
-    /// number it gets; `opposite` the choice of shifts that stands for the negative values of another.
+    /// Returns the points for the levels of a cut, and fits the scale once more if some levels were not in the codebook.
+    /// `shift` returns the shift of a point, given the choice of shifts and the point's index in the group. `opposite`
+    /// returns the choice of shifts that stands for the negative values of another.
     #[inline(always)]
     pub(super) fn to_points<V: Lanes, const P: usize>(
         &self,
@@ -247,7 +253,8 @@ impl<const N: usize> Group<'_, N> {
         fit
     }
 
-    /// Adds `w·q·x` and `w·q²` of point number `k`, given `2 * level + 1` of its coordinates: values shifted, times `multiple`.
+    /// Adds `w·q·x` and `w·q²` of the group's point `k` to `sums`. The values q follow from `odds`, which are
+    /// `2 * level + 1` of the coordinates: shifted, times `multiple`.
     #[inline(always)]
     pub(super) fn add_products(
         &self,
@@ -267,7 +274,7 @@ impl<const N: usize> Group<'_, N> {
     }
 }
 
-/// Whether all elements are smaller than `zero`.
+/// Returns true if all magnitudes are smaller than `zero`.
 #[inline(always)]
 pub(super) fn vanishes(x: &[f32], zero: f32) -> bool {
     super::layout::abs_max(x) < zero
@@ -281,7 +288,7 @@ mod tests {
     fn check<const N: usize, S: Sums<N>>(sums: impl Fn(&Group<'_, N>) -> S) {
         let noise = |k: usize| ((k * 7919 % 20011) as f32 / 10006.0 - 1.0).powi(3);
         for (seed, unit) in (0..3000).zip([1.0, 1e-3, 1e-12, 1e12, 1e-18].into_iter().cycle()) {
-            // Some are all alike, some all of one sign.
+            // Some groups have elements that are all alike, some have elements of one sign.
             let bound = if seed % 7 == 0 { 0.1 } else { 10.0 };
             let x: [f32; N] = std::array::from_fn(|i| unit * noise(N * seed + i).clamp(-bound, bound));
             let x = if seed % 11 == 0 { x.map(f32::abs) } else { x };

@@ -21,9 +21,9 @@ use crate::lanes::in_lanes;
 const ELEMENTS: usize = 256;
 const BYTES: usize = 54;
 const DIGITS: usize = 5;
-/// Numbers of so many digits.
+/// The number of different values of five digits, 3^5.
 const NUMBERS: u16 = 243;
-/// The runs: the bytes of each and the weights they hold.
+/// The runs of a block, each as its bytes and the number of weights that they hold.
 const RUNS: [(usize, usize); 3] = [(32, 160), (16, 80), (4, 16)];
 
 pub(super) static TYPE: BlockType = BlockType {
@@ -90,7 +90,7 @@ fn encode_run(weights: &[f32], inverse: f32, run: &mut [u8]) {
     for (first, byte) in run.iter_mut().enumerate() {
         let mut number = 0;
         for digit in 0..DIGITS {
-            // `qh` has no fifth column: its last digit is 0.
+            // The run `qh` has no fifth column, so that its last digit is 0.
             let code = weights.get(digit * columns + first).map_or(0, |w| ternary_code(w * inverse));
             number = 3 * number + u16::from(code);
         }

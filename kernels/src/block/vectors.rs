@@ -1,4 +1,9 @@
-//! Blocks of the i-quants below 4 bits as fields, and as codes of single weights.
+//! The i-quants below 4 bits, described for calibrated encoders as [`VectorCodec`]s.
+//!
+//! A block of these types holds points of a codebook, signs or shifts, and scales: [`Packed`], which each type's file reads
+//! and writes through [`Pack`]. Encoders with feedback work on single weights instead. So each weight gets a code, the
+//! index of its level in an ascending table that includes sign and shift, and a block can be written only if the codes of
+//! each point's weights make up a point of the codebook.
 
 use std::array::from_fn;
 
@@ -6,39 +11,44 @@ use super::BlockType;
 use super::layout::from_f16;
 use crate::codec::{Codec, Fields, FieldsMut, Float, Layout, Points, Signs, VectorCodec};
 
-/// Weights of a block.
+/// The number of weights of a block.
 pub(super) const ELEMENTS: usize = 256;
 
-/// What a block holds: `P` points, `G` scales.
+/// The fields of a block with `P` points and `G` scales.
 pub(super) struct Packed<const P: usize, const G: usize> {
-    /// An f16.
+    /// The scale of the block, the bytes of an f16.
     pub(super) d: [u8; 2],
+    /// Indices into the codebook.
     pub(super) points: [u16; P],
-    /// Of 8 weights each: set where one is negative, the first in the lowest bit; all where a shift goes down.
+    /// One byte for every 8 weights: a bit is set where the weight is negative, the first weight in the lowest bit. In
+    /// types with a shift all bits are set where the shift is negative.
     pub(super) signs: [u8; 32],
-    /// Weights are `2 * scale + 1` times something.
+    /// Codes of the groups' scales; a code stands for the factor `2 * code + 1`.
     pub(super) scales: [u8; G],
 }
 
 /// Access to the fields of a block type.
 pub(super) trait Pack<const P: usize, const G: usize, const BYTES: usize> {
-    /// The codebook.
+    /// The codebook: one packed point per entry, see [`super::codebook`].
     const BOOK: &'static [u16];
-    /// Coordinates are levels -1, 0 and 1 with a shift, and not magnitudes with signs.
+    /// True if coordinates are -1, 0 and 1 plus a shift; false if they are magnitudes with signs.
     const SHIFTED: bool;
 
+    /// Reads the fields of a block.
     fn unpack(block: &[u8; BYTES]) -> Packed<P, G>;
-    /// Writes every bit.
+    /// Writes the fields of a block, every bit of it.
     fn pack(fields: &Packed<P, G>, block: &mut [u8; BYTES]);
 }
 
-/// Coordinate `i` of a point that is packed as `code`, `width` of them.
+/// Returns coordinate `i` of the point of `width` coordinates that is packed as `code`.
 fn coordinate(code: u16, i: usize, width: usize) -> u8 {
     let bits = 16 / width;
     (code >> (bits * i)) as u8 & ((1 << bits) - 1)
 }
 
-/// The code of a coordinate: of `magnitudes` with signs, ascending, or shifted up (the higher of two) or down.
+/// Returns the code of a single weight, which counts the type's levels in ascending order. With `magnitudes` above 0 the
+/// levels are that many magnitudes with both signs. With 0 they are the three coordinates, each shifted down (even codes)
+/// and up (odd codes), and `negative` means shifted down.
 fn code_of(coordinate: u8, negative: bool, magnitudes: u8) -> u8 {
     match (magnitudes, negative) {
         (0, down) => 2 * coordinate + u8::from(!down),
@@ -47,7 +57,7 @@ fn code_of(coordinate: u8, negative: bool, magnitudes: u8) -> u8 {
     }
 }
 
-/// The inverse of [`code_of`].
+/// Returns the coordinate of a code and whether it is negative (or shifted down): the inverse of [`code_of`].
 fn coordinate_of(code: u8, magnitudes: u8) -> (u8, bool) {
     match magnitudes {
         0 => (code / 2, code.is_multiple_of(2)),
@@ -56,7 +66,7 @@ fn coordinate_of(code: u8, magnitudes: u8) -> (u8, bool) {
     }
 }
 
-/// The magnitudes of a codebook with points of `width` coordinates.
+/// Returns the number of magnitudes in a codebook with points of `width` coordinates; 0 for codebooks with shifts.
 const fn magnitudes(shifted: bool, width: usize) -> u8 {
     match (shifted, width) {
         (true, _) => 0,
@@ -65,7 +75,8 @@ const fn magnitudes(shifted: bool, width: usize) -> u8 {
     }
 }
 
-/// What gptq's feedback has to know of a type, most of which follows from its fields. `points` are those that [`points`] makes.
+/// Describes a type for encoders with feedback; most of the description follows from the fields. `points` returns what
+/// [`points()`] makes, kept in a static.
 pub(super) const fn describe<T, const P: usize, const G: usize, const BYTES: usize>(
     block: &'static BlockType,
     levels: &'static [f32],
@@ -81,7 +92,7 @@ where
             superblock: ELEMENTS,
             group: ELEMENTS / G,
             levels,
-            // Odd multiples, by 3 bits or by 4.
+            // Scales are the odd numbers that codes of 3 or of 4 bits stand for.
             scales: 1..=if T::SHIFTED { 15 } else { 31 },
             scale_step: 2,
             offsets: 0..=0,
@@ -94,7 +105,7 @@ where
     }
 }
 
-/// The points of a type's codebook as codes of single weights.
+/// Returns the points of a type's codebook as codes of single weights.
 pub(super) fn points<T, const P: usize, const G: usize, const BYTES: usize>(levels: &[f32]) -> Points
 where
     T: Pack<P, G, BYTES>,
@@ -109,7 +120,7 @@ where
     Points::new(all, width, levels)
 }
 
-/// Levels of magnitudes `2 i + 1`... with both signs, ascending, times `unit`.
+/// Returns `±magnitudes[i] * unit`, ascending.
 pub(super) const fn signed_levels<const N: usize>(magnitudes: &[i8], unit: f32) -> [f32; N] {
     let mut levels = [0.0; N];
     let mut i = 0;
@@ -121,7 +132,7 @@ pub(super) const fn signed_levels<const N: usize>(magnitudes: &[i8], unit: f32) 
     levels
 }
 
-/// Reads a block into codes.
+/// Reads a block as scales and codes of single weights.
 fn read<T, const P: usize, const G: usize, const BYTES: usize>(block: &[u8], fields: FieldsMut<'_>)
 where
     T: Pack<P, G, BYTES>,
@@ -140,7 +151,7 @@ where
     }
 }
 
-/// Writes codes, which must make up points, as a block.
+/// Writes a block from scales and codes of single weights. Codes that make up no point of the codebook become point 0.
 fn write<T, const P: usize, const G: usize, const BYTES: usize>(fields: Fields<'_>, block: &mut [u8])
 where
     T: Pack<P, G, BYTES>,

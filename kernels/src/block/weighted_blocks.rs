@@ -1,4 +1,7 @@
-//! The encoders with importance of the types whose block is one group of 32 weights: Q4_0, Q4_1, Q5_0 and Q5_1.
+//! The encoders with importance of Q4_0, Q4_1, Q5_0 and Q5_1, whose block is one group of 32 weights.
+//!
+//! Sources: ggml's `quantize_row_q4_0_impl`, `quantize_row_q4_1_impl`, `quantize_row_q5_0_impl` and
+//! `quantize_row_q5_1_impl`, which differ in the number of bits and in the search that they call.
 
 use super::row::{AT_ONCE, blocks, turns};
 use crate::block::fit::affine;
@@ -7,11 +10,11 @@ use crate::block::fit::symmetric;
 use crate::block::fit::weights::{importance_weights, sum_of_squares};
 use crate::lanes::{Lanes, to_slice, transposed};
 
-/// Weights of a block.
+/// The number of weights of a block.
 const ELEMENTS: usize = 32;
 type Block = [f32; ELEMENTS];
 
-/// A type with scale and codes around zero.
+/// A type whose block holds a scale and codes around zero.
 pub(super) trait SymmetricBlock<const BYTES: usize> {
     /// The code of weight zero.
     const HALF: i32;
@@ -20,7 +23,7 @@ pub(super) trait SymmetricBlock<const BYTES: usize> {
     fn write(scale: f32, codes: &[u8; ELEMENTS], out: &mut [u8; BYTES]);
 }
 
-/// A type with scale, minimum and codes.
+/// A type whose block holds a scale, a minimum and codes.
 pub(super) trait AffineBlock<const BYTES: usize> {
     /// The largest code.
     const TOP: u8;
@@ -29,7 +32,7 @@ pub(super) trait AffineBlock<const BYTES: usize> {
     fn write(scale: f32, minimum: f32, codes: &[u8; ELEMENTS], out: &mut [u8; BYTES]);
 }
 
-/// Encodes a row as the type `T`.
+/// Encodes a row as the symmetric type `T`: `row` and `importance` are `[columns]`.
 #[inline(always)]
 pub(super) fn symmetric<V, T, const BYTES: usize>(row: &[f32], importance: &[f32], out: &mut [u8])
 where
@@ -52,7 +55,7 @@ where
     }
 }
 
-/// Encodes a row as the type `T`.
+/// Encodes a row as the affine type `T`: `row` and `importance` are `[columns]`.
 #[inline(always)]
 pub(super) fn affine<V, T, const BYTES: usize>(row: &[f32], importance: &[f32], out: &mut [u8])
 where
@@ -79,7 +82,7 @@ where
     }
 }
 
-/// Blocks of weights, of importance and of bytes, [`AT_ONCE`] at a time.
+/// Returns the blocks of weights, of importance and of bytes, [`AT_ONCE`] at a time.
 #[inline(always)]
 fn batches<'a, const BYTES: usize>(
     row: &'a [f32],
@@ -90,7 +93,7 @@ fn batches<'a, const BYTES: usize>(
     inputs.zip(out.as_chunks_mut().0.chunks_mut(AT_ONCE)).map(|((x, importance), out)| (x, importance, out))
 }
 
-/// The variance of these types is that of the whole row.
+/// Returns the mean square of the row, which these types take for the variance of every block.
 #[inline(always)]
 fn mean_square(row: &[f32]) -> f32 {
     sum_of_squares(row) / row.len() as f32
