@@ -1,23 +1,23 @@
-//! A row as scales, offsets and codes, and the share of one block in it.
+//! A row as scales, offsets and codes, and the part of it that one block holds.
 
 use super::Codec;
 
-/// One row of weights, coded.
+/// One row of weights as scales, offsets and codes.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Coded {
-    /// `[superblocks]`, members of the type's [`Float`](super::Float).
+    /// The scales of the scales, `[superblocks]`; members of the type's [`Float`](super::Float).
     pub d: Vec<f32>,
-    /// `[superblocks]`; zeros for types without offsets.
+    /// The scales of the offsets, `[superblocks]`; zeros for types without offsets.
     pub dmin: Vec<f32>,
-    /// `[groups]`, legal ones.
+    /// Legal scales, `[groups]`.
     pub scales: Vec<i16>,
-    /// `[groups]`, legal ones; zeros for types without offsets.
+    /// Legal offsets, `[groups]`; zeros for types without offsets.
     pub offsets: Vec<i16>,
-    /// `[columns]`, numbers of levels.
+    /// Indices into the type's levels, `[columns]`.
     pub codes: Vec<u8>,
 }
 
-/// The numbers of one block.
+/// The part of a [`Coded`] row that one block holds, to write the block.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fields<'a> {
     pub(crate) d: &'a [f32],
@@ -27,7 +27,7 @@ pub(crate) struct Fields<'a> {
     pub(crate) codes: &'a [u8],
 }
 
-/// The numbers of one block, to be read into.
+/// The part of a [`Coded`] row that one block holds, to read the block into.
 #[derive(Debug)]
 pub(crate) struct FieldsMut<'a> {
     pub(crate) d: &'a mut [f32],
@@ -38,7 +38,7 @@ pub(crate) struct FieldsMut<'a> {
 }
 
 impl Coded {
-    /// A row of zeros.
+    /// Returns a row of zeros.
     ///
     /// # Panics
     ///
@@ -56,7 +56,7 @@ impl Coded {
         }
     }
 
-    /// The weight of column `j`, as the type's decoder computes it.
+    /// Returns the weight of column `j`, as the type's decoder computes it.
     ///
     /// # Panics
     ///
@@ -66,7 +66,7 @@ impl Coded {
         scale * codec.levels[usize::from(self.codes[j])] - offset
     }
 
-    /// What the levels of group `g` are multiplied by and what is then subtracted.
+    /// Returns the scale of group `g`, by which its levels are multiplied, and the offset that is then subtracted.
     ///
     /// # Panics
     ///
@@ -76,7 +76,7 @@ impl Coded {
         (self.d[s] * f32::from(self.scales[g]), self.dmin[s] * f32::from(self.offsets[g]))
     }
 
-    /// The numbers of block `index`.
+    /// Returns the part that block `index` holds.
     pub(crate) fn block(&self, codec: &Codec, index: usize) -> Fields<'_> {
         let elements = codec.block.elements;
         let (d, groups) = (elements / codec.superblock, elements / codec.group);
@@ -89,7 +89,7 @@ impl Coded {
         }
     }
 
-    /// The numbers of block `index`.
+    /// Returns the part that block `index` holds, to be changed.
     pub(crate) fn block_mut(&mut self, codec: &Codec, index: usize) -> FieldsMut<'_> {
         let elements = codec.block.elements;
         let (d, groups) = (elements / codec.superblock, elements / codec.group);

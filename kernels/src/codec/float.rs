@@ -1,32 +1,36 @@
-//! The numbers that blocks store their scales as.
+//! The sets of numbers that blocks can store as their scales.
 
 use half::f16;
 
-/// A set of numbers that a block can store.
+/// A set of numbers that a block can store as `d`. Members are counted in ascending order; index 0 is the member of
+/// least magnitude.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Float {
-    /// Half precision, any sign.
+    /// The finite numbers of half precision, of either sign.
     F16,
-    /// Powers of two (MXFP4): 2^-128 to 2^124, which are half of the block's scale, since its levels are twice their
-    /// values. Larger scales can be stored, but the largest level would overflow.
+    /// The powers of two from 2^-128 to 2^124 (MXFP4). They are half of the block's scale, since the levels are twice
+    /// the values of the codes. Larger scales could be stored, but the largest level would overflow.
     E8M0,
-    /// Eight bits, four of exponent, no sign (NVFP4): 0 to 224, half of the block's scale for the same reason.
+    /// The numbers of 4 exponent bits, 3 mantissa bits and no sign (NVFP4), halved: 0 to 224. They are half of the
+    /// block's scale, since the levels are twice the values of the codes.
     Ue4m3,
 }
 
 impl Float {
-    /// The member nearest to `x`, the end of the set beyond its range; the member of least magnitude for NaN.
+    /// Returns the member nearest to `x`: the end of the set for numbers beyond its range, and the member of least
+    /// magnitude for NaN.
     pub fn nearest(self, x: f32) -> f32 {
         self.member(self.nearest_index(x))
     }
 
-    /// The member nearest to `x`, the next one below and the next one above; at an end of the set the end itself.
+    /// Returns the member nearest to `x`, the next one below it and the next one above it. At an end of the set the end
+    /// itself stands for the missing one.
     pub fn neighbours(self, x: f32) -> [f32; 3] {
         let index = self.nearest_index(x);
         [index, index - 1, index + 1].map(|index| self.member(index))
     }
 
-    /// Where the nearest member stands among the members in ascending order; 0 is the one of least magnitude.
+    /// Returns the index of the member nearest to `x`.
     pub(crate) fn nearest_index(self, x: f32) -> i32 {
         if x.is_nan() {
             return 0;
@@ -37,7 +41,7 @@ impl Float {
                 if x < 0.0 { -bits } else { bits }
             }
             Self::E8M0 => {
-                // From 1.5 times a power on, the next one is nearer.
+                // From 1.5 times a power on the next power is nearer.
                 let above = |index: &i32| x >= 1.5 * self.member(*index);
                 match x.to_bits() >> 23 {
                     _ if x <= 0.0 => 0,
@@ -50,7 +54,7 @@ impl Float {
             }
             Self::Ue4m3 => {
                 let doubled = (2.0 * x).clamp(0.0, 448.0);
-                // Up to 2^-5 the members are multiples of 2^-9; above, three bits of mantissa remain.
+                // Up to 2^-5 the doubled members are multiples of 2^-9; above that, three bits of mantissa remain.
                 if doubled < 1.0 / 32.0 {
                     (doubled * 512.0).round_ties_even() as i32
                 } else {
@@ -61,7 +65,7 @@ impl Float {
         }
     }
 
-    /// The member at `index`, the end of the set beyond its range.
+    /// Returns the member at `index`, or the end of the set for indices beyond it.
     pub(crate) fn member(self, index: i32) -> f32 {
         match self {
             Self::F16 => {
@@ -79,7 +83,7 @@ impl Float {
         }
     }
 
-    /// The index of the largest member.
+    /// Returns the index of the largest member.
     fn last(self) -> i32 {
         match self {
             Self::F16 => 0x7bff,

@@ -4,7 +4,11 @@
 //! weight[j] = (d[s] * scale[g]) * levels[code[j]] - dmin[s] * offset[g]     s: superblock of j, g: group of j
 //! ```
 //!
-//! in f32, one rounding per operation: to the bit what the decoder of the type returns.
+//! in f32 with one rounding per operation, which is to the bit what the decoder of the type returns.
+//!
+//! [`Codec`] describes types whose codes stand for one weight each, [`VectorCodec`] the i-quants below 4 bits. The
+//! encoder of [`search`](search()) and the encoders with feedback in `kquant::encode` work on a row as [`Coded`] and
+//! know nothing of the bits of a block.
 
 mod coded;
 mod float;
@@ -22,40 +26,41 @@ pub use search::{Magnitude, SearchOptions, column_weights, search};
 pub(crate) use vectors::Points;
 pub use vectors::{Signs, UNIT, VectorCodec};
 
-/// How a block type spends its bits. Each type's row stands in its file, beside its decoder.
+/// The description of a block type whose codes stand for one weight each. Every type's codec is in its file, beside the
+/// decoder.
 #[derive(Debug)]
 pub struct Codec {
-    /// The type.
+    /// The block type.
     pub block: &'static BlockType,
-    /// Columns that share `d` and `dmin`; at most the columns of a block.
+    /// The number of columns that share `d` and `dmin`; at most those of a block.
     pub superblock: usize,
-    /// Columns that share a scale and an offset; a divisor of `superblock`.
+    /// The number of columns that share a scale and an offset; a divisor of `superblock`.
     pub group: usize,
-    /// What the codes stand for, ascending.
+    /// The values of the codes, ascending.
     pub levels: &'static [f32],
-    /// Legal scales; `1..=1` where `d` is the only one.
+    /// The range of the legal scales; `1..=1` in types whose only scale is `d`.
     pub scales: RangeInclusive<i16>,
-    /// From one legal scale to the next.
+    /// The distance from one legal scale to the next.
     pub scale_step: i16,
-    /// Legal offsets; `0..=0` for types without, `1..=1` where `dmin` is the only one.
+    /// The range of the legal offsets; `0..=0` in types without offsets, `1..=1` in types whose only offset is `dmin`.
     pub offsets: RangeInclusive<i16>,
-    /// Which numbers `d` and `dmin` can be.
+    /// The set of numbers that `d` and `dmin` can be.
     pub float: Float,
-    /// Where all of it lies in a block.
+    /// The functions that read and write the fields of a block.
     pub(crate) layout: Layout,
 }
 
-/// Access to the fields of one block.
+/// The functions that read and write the fields of one block.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layout {
     /// Reads a block of `bytes` bytes. Fields that the type does not have are left alone.
     pub(crate) read: fn(block: &[u8], fields: FieldsMut<'_>),
-    /// Writes every bit of it.
+    /// Writes a block, every bit of it.
     pub(crate) write: fn(fields: Fields<'_>, block: &mut [u8]),
 }
 
 impl Codec {
-    /// The codec of a block type; `None` for plain numbers and for types whose codes stand for several weights.
+    /// Returns the codec of a block type; `None` for plain numbers and for types whose codes stand for several weights.
     pub fn of(block: &BlockType) -> Option<&'static Self> {
         match block.coding {
             Coding::Scalar(codec) => Some(codec),
@@ -90,7 +95,8 @@ impl Codec {
         }
     }
 
-    /// The weights `[columns]` of a row: to the bit what the type's decoder makes of the written blocks.
+    /// Decodes a row to its weights `[columns]`, which are to the bit what the type's decoder makes of the written
+    /// blocks.
     ///
     /// # Panics
     ///

@@ -1,14 +1,16 @@
-//! The descent of a superblock: small moves of scales and offsets, and least squares for the floats.
+//! The descent of a superblock, which alternates small moves of the groups' scales and offsets with least squares for
+//! `d` and `dmin`.
 
 use super::levels::{LANES, Levels};
 use super::lines::{Group, Lines, Offset, lanes, least};
 use super::superblock::{Scales, Superblock, rounded};
 
-/// Rounds at most.
+/// The largest number of rounds; more of them gain little, see the module above.
 const ROUNDS: usize = 4;
 
 impl Superblock<'_> {
-    /// Moves scales and offsets, then refits `d` and `dmin`, until nothing improves; returns the error too.
+    /// Moves scales and offsets, then refits `d` and `dmin`, until nothing improves. Returns the scales and their
+    /// error.
     #[inline(always)]
     pub(super) fn descend(self, start: Scales, levels: impl Levels) -> (Scales, f32) {
         let mut now = start;
@@ -31,14 +33,14 @@ impl Superblock<'_> {
         best
     }
 
-    /// Gives group `g` the best scale and offset beside its own; returns its error.
+    /// Gives group `g` the best scale and offset among its own and their neighbours; returns its error.
     #[inline(always)]
     fn move_group(self, now: &mut Scales, g: usize, levels: impl Levels) -> f32 {
         let ((low, high), (least_offset, largest_offset)) = (self.scales(), self.offsets());
         let (mut scales, mut offsets) = ([0; LANES], [0; LANES]);
         for l in 0..LANES {
             let (by, up) = self.moves(l);
-            // The last lanes of signed scales look about the other sign.
+            // Where scales have signs, the last four lanes try scales of the other sign.
             let scale = if low < 0 && l >= 12 { l as i16 - 13 - now.scales[g] } else { now.scales[g] + by };
             scales[l] = scale.clamp(low, high);
             offsets[l] = (now.offsets[g] + up).clamp(least_offset, largest_offset);
@@ -53,7 +55,7 @@ impl Superblock<'_> {
         losses[l]
     }
 
-    /// The same for the floats of a group that is a superblock.
+    /// Gives a superblock of one group the best `d` and `dmin` among its own and their neighbours; returns its error.
     #[inline(always)]
     fn move_single(self, now: &mut Scales, levels: impl Levels) -> f32 {
         let mut lines = Lines::splat(now.d, now.dmin);
@@ -70,10 +72,10 @@ impl Superblock<'_> {
         losses[l]
     }
 
-    /// The move of lane `l`: steps of the scale and of the offset. Lane 0 stays.
+    /// Returns the move of lane `l`: steps of the scale and of the offset. Lane 0 does not move.
     #[inline(always)]
     fn moves(self, l: usize) -> (i16, i16) {
-        // 0, 1, -1, 2, -2, ...
+        // The sequence is 0, 1, -1, 2, -2, ...
         let alternate = |i: usize| if i.is_multiple_of(2) { -((i / 2) as i16) } else { (i / 2 + 1) as i16 };
         if self.offset() == Offset::None {
             (alternate(l), 0)
@@ -82,7 +84,8 @@ impl Superblock<'_> {
         }
     }
 
-    /// Weighted least squares of `d` and `dmin` for the codes of now, among the members beside the solution.
+    /// Solves the weighted least squares of `d` and `dmin` under the present codes, and moves to the best members of
+    /// the type's set beside the solution.
     #[inline(always)]
     fn refit(self, now: &mut Scales, levels: impl Levels) {
         let (mut slope, mut curve) = ([0.0f64; 2], [0.0f64; 3]);
@@ -126,7 +129,7 @@ impl Superblock<'_> {
     }
 }
 
-/// Weighted sums over a group under one line: of levels, of what rounding left, and of their products.
+/// Weighted sums over a group under one line: of the levels, of the rounding errors ("rest"), and of their products.
 struct GroupSums {
     weight: f64,
     level: f64,

@@ -1,30 +1,31 @@
-//! The line of one group before scales and offsets are coded: a grid of 48 candidates, each refitted.
+//! The line of one group before scales and offsets are coded, by a grid of 48 candidates, each refitted by least
+//! squares.
 
 use super::levels::{LANES, Levels};
 use super::lines::{Group, Lines, Offset, lanes, least};
 
-/// Candidates, in sets of lanes.
+/// The number of sets of candidates, one candidate per lane.
 const SETS: usize = 3;
-/// Further refits of the best candidates.
+/// The number of further refits of the best candidates.
 const REFITS: usize = 2;
 
-/// A line.
+/// A line: `weight = scale * level - offset`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Fit {
     pub(super) scale: f32,
     pub(super) offset: f32,
 }
 
-/// What the grid has to know of the levels.
+/// The properties of a set of levels by which the grid is laid.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ends {
     pub(super) low: f32,
     pub(super) high: f32,
-    /// How many levels there are.
+    /// The number of levels.
     pub(super) count: f32,
 }
 
-/// The best line of a group found.
+/// Returns the best line found for a group.
 #[inline(always)]
 pub(super) fn fit(group: Group<'_>, levels: impl Levels, ends: Ends, offset: Offset) -> Fit {
     let mut best = Lines::splat(0.0, 0.0);
@@ -46,11 +47,12 @@ pub(super) fn fit(group: Group<'_>, levels: impl Levels, ends: Ends, offset: Off
     Fit { scale: best.scale[l], offset: best.offset[l] }
 }
 
-/// Scales that put the extreme weight near the lowest level (even candidates) or the highest (odd ones).
+/// Returns lines without offset that put the extreme weight near the lowest level (even candidates) or near the highest
+/// (odd candidates).
 #[inline(always)]
 fn symmetric(x: &[f32], Ends { low, high, count }: Ends, set: usize) -> Lines {
     let extreme = crate::block::fit::signed_extreme(x);
-    // A step or so to either side, more towards clipping.
+    // Candidates reach about a step of the levels to either side, a little further towards clipping.
     let width = 0.22 / count;
     let scale = lanes(|l| {
         let candidate = set * LANES + l;
@@ -61,8 +63,8 @@ fn symmetric(x: &[f32], Ends { low, high, count }: Ends, set: usize) -> Lines {
     Lines { scale, offset: [0.0; LANES] }
 }
 
-/// Scales that divide the range of the weights into about as many steps as there are; what sticks out is above, on
-/// both sides or below.
+/// Returns lines that divide the range of the weights into about as many steps as there are between levels. Weights
+/// that stick out do so above (set 0), on both sides (set 1) or below (set 2).
 #[inline(always)]
 fn affine(x: &[f32], Ends { low, high, .. }: Ends, set: usize, kind: Offset) -> Lines {
     let (mut least, most) = crate::block::fit::weights::range(x);

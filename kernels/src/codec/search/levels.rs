@@ -1,25 +1,26 @@
-//! Rounding to levels, 16 numbers at once.
+//! Rounding to the levels of a codec, 16 numbers at once.
 
-/// Numbers worked on at once, whatever the width of the vectors: lanes never meet but in sums of fixed order.
+/// The number of lanes, whatever the width of the machine's vectors. Sums across lanes run in a fixed order, so that
+/// the width does not show in the result.
 pub(super) const LANES: usize = 16;
-/// One number per lane.
+/// One number for each of 16 lanes.
 pub(super) type Lanes = [f32; LANES];
 
-/// 1.5 * 2^23: adding and subtracting it rounds to the nearest integer, ties to even, below 2^22.
+/// 1.5 * 2^23: adding it and subtracting it again rounds numbers below 2^22 to the nearest integer, ties to even.
 const MAGIC: f32 = 12_582_912.0;
-/// Levels of the longest table.
+/// The number of levels of the longest table.
 const TABLE: usize = 16;
 
 /// A set of levels.
 pub(super) trait Levels: Copy {
-    /// Replaces every number by the nearest level; the lowest for NaN.
+    /// Replaces every number by the nearest level, NaN by the lowest one.
     fn round(self, x: &mut Lanes);
 
-    /// The number of a level.
+    /// Returns the code of a level.
     fn code(self, level: f32) -> u8;
 }
 
-/// Consecutive integers.
+/// Levels that are consecutive integers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Integers {
     pub(super) low: f32,
@@ -42,13 +43,13 @@ impl Levels for Integers {
     }
 }
 
-/// Up to 16 integers, ascending.
+/// Levels that are up to 16 integers, ascending.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Table {
     low: f32,
-    /// Half way between neighbours; infinite past the last.
+    /// The middle between neighbours; infinite past the last level.
     thresholds: [f32; TABLE - 1],
-    /// From a level to the next.
+    /// The distance from each level to the next.
     steps: [f32; TABLE - 1],
 }
 
@@ -68,7 +69,7 @@ impl Table {
 impl Levels for Table {
     #[inline(always)]
     fn round(self, x: &mut Lanes) {
-        // Sums of small integers: exact.
+        // These are sums of small integers, which are exact.
         let mut level = [self.low; LANES];
         for (&threshold, &step) in self.thresholds.iter().zip(&self.steps) {
             for (level, &x) in level.iter_mut().zip(&*x) {
@@ -84,7 +85,7 @@ impl Levels for Table {
     }
 }
 
-/// Either kind.
+/// Levels of either kind.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum AnyLevels {
     Integers(Integers),
@@ -92,7 +93,7 @@ pub(crate) enum AnyLevels {
 }
 
 impl AnyLevels {
-    /// The levels of a codec.
+    /// Returns the levels of a codec.
     pub(super) fn new(levels: &[f32]) -> Self {
         if levels.windows(2).all(|pair| pair[1] - pair[0] == 1.0) {
             Self::Integers(Integers { low: levels[0], high: levels[levels.len() - 1] })

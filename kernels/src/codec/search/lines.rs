@@ -1,35 +1,35 @@
 //! Candidate lines of one group, one per lane: `weight = scale * level - offset`.
 //!
-//! Lanes hold candidates, not elements, so that no sum runs across lanes.
+//! Lanes hold candidates instead of elements, so that no sum runs across lanes.
 
 use super::levels::{LANES, Lanes, Levels};
 
-/// 16 lines.
+/// 16 candidate lines, one per lane.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lines {
     pub(super) scale: Lanes,
     pub(super) offset: Lanes,
 }
 
-/// The weights `[columns]` of a group and what their squared errors count.
+/// The weights `[columns]` of a group and the weights of their squared errors, `[columns]`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Group<'a> {
     pub(super) x: &'a [f32],
     pub(super) weights: &'a [f32],
 }
 
-/// Which offsets a line may have.
+/// The offsets that a line may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Offset {
-    /// Zero.
+    /// The offset is 0.
     None,
-    /// Not negative, and then the scale neither: one sign holds for a superblock.
+    /// Neither offset nor scale is negative, as in types whose superblock stores both without signs.
     NotNegative,
-    /// Any.
+    /// The offset is any number.
     Free,
 }
 
-/// One value per lane.
+/// Returns `value(l)` for each lane l.
 #[inline(always)]
 pub(super) fn lanes(mut value: impl FnMut(usize) -> f32) -> Lanes {
     let mut lanes = [0.0; LANES];
@@ -40,7 +40,7 @@ pub(super) fn lanes(mut value: impl FnMut(usize) -> f32) -> Lanes {
 }
 
 impl Lines {
-    /// The same line in every lane.
+    /// Returns the same line in every lane.
     #[inline(always)]
     pub(super) fn splat(scale: f32, offset: f32) -> Self {
         Self { scale: [scale; LANES], offset: [offset; LANES] }
@@ -51,7 +51,7 @@ impl Lines {
         lanes(|l| if self.scale[l] == 0.0 { 0.0 } else { 1.0 / self.scale[l] })
     }
 
-    /// The weighted squared error under each line, every weight at its nearest level.
+    /// Returns the weighted squared error under each line, with every weight at its nearest level.
     #[inline(always)]
     pub(super) fn losses(&self, group: Group<'_>, levels: impl Levels) -> Lanes {
         let inverse = self.inverse();
@@ -67,8 +67,8 @@ impl Lines {
         sum
     }
 
-    /// Rounds the group under each line, replaces the line by the weighted least-squares one of those levels and
-    /// returns its error.
+    /// Rounds the group under each line, replaces the line by the weighted least-squares line through the levels, and
+    /// returns the error of that.
     #[inline(always)]
     pub(super) fn refit(&mut self, group: Group<'_>, levels: impl Levels, offset: Offset) -> Lanes {
         let inverse = self.inverse();
@@ -89,7 +89,7 @@ impl Lines {
         })
     }
 
-    /// Lane by lane the better of two.
+    /// Takes the lines of `other` in the lanes in which their loss is less.
     #[inline(always)]
     pub(super) fn keep_better(&mut self, losses: &mut Lanes, other: &Self, other_losses: &Lanes) {
         for l in 0..LANES {
@@ -101,7 +101,7 @@ impl Lines {
     }
 }
 
-/// Weighted sums over a group: of levels, of what rounding left, and of their products.
+/// Weighted sums over a group, lane by lane: of the levels, of the rounding errors ("rest"), and of their products.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sums {
     level: Lanes,
@@ -124,9 +124,10 @@ impl Sums {
         }
     }
 
-    /// The least-squares scale and offset of lane `l`, and the error that they leave.
+    /// Returns the least-squares scale and offset of lane `l`, and the error that they leave.
     ///
-    /// Solved for the change of the line, which is small: sums of what is left over do not cancel.
+    /// It solves for the change of the line, which is small, because sums of rounding errors do not cancel as sums of
+    /// weights would.
     #[inline(always)]
     fn solve(&self, l: usize, total: f32, (scale, offset): (f32, f32), kind: Offset) -> (f32, f32, f32) {
         let (q, qq) = (self.level[l], self.level_level[l]);
@@ -146,7 +147,7 @@ impl Sums {
         if kind == Offset::Free {
             return (scale + by, offset - up, error(by, up));
         }
-        // A minimum above zero cannot be stored: the line goes through zero then.
+        // A minimum above zero cannot be stored, so that the line goes through zero then.
         let above = offset - up < 0.0;
         let up = if above { offset } else { up };
         let by = if above { (rq - offset * q) * inverse } else { by };
@@ -157,7 +158,7 @@ impl Sums {
     }
 }
 
-/// The lane of the least loss, the first of equals.
+/// Returns the lane of the least loss, the first of equals.
 #[inline(always)]
 pub(super) fn least(losses: &Lanes) -> usize {
     let mut best = 0;

@@ -1,39 +1,42 @@
-//! Scales and offsets of one superblock: start from the fits of the groups, then descend.
+//! The search for the scales and offsets of one superblock: it starts from lines fitted to the groups, codes them, and
+//! improves them by the descent of `descent.rs`.
 
 use super::grid::{self, Ends};
 use super::levels::{Integers, LANES, Lanes, Levels};
 use super::lines::{Group, Lines, Offset, lanes, least};
 use crate::codec::{Codec, Float};
 
-/// Groups of the largest superblock.
+/// The number of groups of the largest superblock.
 const GROUPS: usize = 16;
-/// Starts of the descent: so many of the candidates for `d`.
+/// The number of candidates for `d` from which a descent starts; more of them gain little, see the module above.
 const STARTS: usize = 2;
 
-/// The weights of a superblock, its members scaled by a power of two such that the largest is about 1.
+/// The weights of a superblock, divided by a power of two such that the largest is about 1.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Superblock<'a> {
     pub(super) codec: &'a Codec,
-    /// `[superblock]`
+    /// The divided weights, `[superblock]`.
     pub(super) x: &'a [f32],
-    /// `[superblock]`: what their squared errors count.
+    /// The weights of their squared errors, `[superblock]`.
     pub(super) weights: &'a [f32],
-    /// What the weights were divided by.
+    /// The power of two that the weights were divided by.
     pub(super) unit: f32,
 }
 
-/// What decides a superblock: codes follow by rounding. `d` and `dmin` are in units of the scaled weights.
+/// The scales and offsets of a superblock, from which codes follow by rounding. `d` and `dmin` are in units of the
+/// divided weights.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Scales {
     pub(super) d: f32,
     pub(super) dmin: f32,
-    /// The first of them count, one per group.
+    /// The scales of the groups; places past the number of groups are unused.
     pub(super) scales: [i16; GROUPS],
+    /// The offsets of the groups; places past the number of groups are unused.
     pub(super) offsets: [i16; GROUPS],
 }
 
 impl Scales {
-    /// The line of group `g`.
+    /// Returns scale and offset of group `g`.
     #[inline(always)]
     pub(super) fn line(&self, g: usize) -> (f32, f32) {
         (self.d * f32::from(self.scales[g]), self.dmin * f32::from(self.offsets[g]))
@@ -41,7 +44,7 @@ impl Scales {
 }
 
 impl<'a> Superblock<'a> {
-    /// The best scales found.
+    /// Returns the best scales found.
     #[inline(always)]
     pub(super) fn search(self, levels: impl Levels) -> Scales {
         if self.single() {
@@ -61,7 +64,7 @@ impl<'a> Superblock<'a> {
         best.0
     }
 
-    /// The codes `[superblock]` nearest to the weights under `scales`.
+    /// Writes the codes `[superblock]` nearest to the weights under `scales`.
     #[inline(always)]
     pub(super) fn codes(self, scales: &Scales, levels: impl Levels, codes: &mut [u8]) {
         for (g, codes) in codes.chunks_exact_mut(self.codec.group).enumerate() {
@@ -86,17 +89,17 @@ impl<'a> Superblock<'a> {
         Group { x: &self.x[g * n..][..n], weights: &self.weights[g * n..][..n] }
     }
 
-    /// The lowest and the highest legal scale.
+    /// Returns the lowest and the highest legal scale.
     pub(super) fn scales(self) -> (i16, i16) {
         (*self.codec.scales.start(), *self.codec.scales.end())
     }
 
-    /// The lowest and the highest legal offset.
+    /// Returns the lowest and the highest legal offset.
     pub(super) fn offsets(self) -> (i16, i16) {
         (*self.codec.offsets.start(), *self.codec.offsets.end())
     }
 
-    /// Whether `d` is the only scale.
+    /// Returns true if `d` is the only scale, so that a superblock is one group.
     pub(super) fn single(self) -> bool {
         self.codec.scales == (1..=1)
     }
@@ -114,7 +117,7 @@ impl<'a> Superblock<'a> {
         self.codec.float.nearest(d * self.unit) / self.unit
     }
 
-    /// The member that stands `steps` above the one nearest to `d`.
+    /// Returns the member `steps` above the one nearest to `d`.
     #[inline(always)]
     pub(super) fn step(self, d: f32, steps: i32) -> f32 {
         let float = self.codec.float;
@@ -135,7 +138,7 @@ impl<'a> Superblock<'a> {
         fits
     }
 
-    /// Where one group is the superblock.
+    /// Returns the start of the descent in types whose superblock is one group.
     #[inline(always)]
     fn start_single(self, levels: impl Levels) -> Scales {
         let fit = if self.codec.float == Float::F16 {
@@ -152,7 +155,8 @@ impl<'a> Superblock<'a> {
         }
     }
 
-    /// Candidates for `d` or `dmin`, and how badly their multiples meet the scales or offsets of the groups.
+    /// Returns candidates for `d` or `dmin`, and the weighted squared error of the groups' scales or offsets as their
+    /// multiples. The candidates put the extreme value at or around the end of the legal range.
     #[inline(always)]
     fn candidates(self, values: [f32; GROUPS], (low, high): (i16, i16)) -> (Lanes, Lanes) {
         let values = &values[..self.groups()];
@@ -175,7 +179,7 @@ impl<'a> Superblock<'a> {
         (units, losses)
     }
 
-    /// The multiples of `unit` nearest to `values`.
+    /// Returns the multiples of `unit` nearest to `values`, within the legal range.
     #[inline(always)]
     fn multiples(self, mut values: [f32; GROUPS], unit: f32, (low, high): (i16, i16)) -> [i16; GROUPS] {
         let inverse = if unit == 0.0 { 0.0 } else { 1.0 / unit };
@@ -184,7 +188,7 @@ impl<'a> Superblock<'a> {
         values.map(|value| value as i16)
     }
 
-    /// Codes scales and offsets of the fits, the scales as multiples of `d`.
+    /// Returns the start of the descent: scales and offsets of the fits as integers, the scales as multiples of `d`.
     #[inline(always)]
     fn start(self, fits: &[grid::Fit; GROUPS], d: f32, levels: impl Levels) -> Scales {
         let scales = self.multiples(fits.map(|fit| fit.scale), d, self.scales());
@@ -194,7 +198,7 @@ impl<'a> Superblock<'a> {
         }
         let mut offsets = [0.0; GROUPS];
         for g in 0..self.groups() {
-            // The scale is no longer that of the fit: offsets about half a step to either side.
+            // The scale is no longer that of the fit, so that offsets up to a step to either side are compared.
             let (scale, _) = start.line(g);
             let line = Lines {
                 scale: [scale; LANES],
@@ -209,7 +213,7 @@ impl<'a> Superblock<'a> {
     }
 }
 
-/// The nearest levels of 16 weights under a line.
+/// Returns the levels nearest to 16 weights under a line of scale and offset.
 #[inline(always)]
 pub(super) fn rounded(x: &[f32], (scale, offset): (f32, f32), levels: impl Levels) -> Lanes {
     let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
