@@ -4,11 +4,11 @@ use super::product::{F32, Product};
 use super::view::{View, ViewMut};
 use crate::isa::Isa;
 
-/// `out = alpha * a · b + beta * out`, with `out` `[m][n]`, `a` `[m][k]`, `b` `[k][n]`. Single-threaded.
+/// Computes `out = alpha * a · b + beta * out` on one thread, with `out` `[m][n]`, `a` `[m][k]`, `b` `[k][n]`.
 ///
-/// Element `(i, j)` starts from `beta * out[i][j]`, from 0 when `beta` is 0 (what `out` held does not matter then, NaN
-/// included), and takes the fused `sum + (alpha * a[i][l]) * b[l][j]` for every l in order. Hence the same bits on every
-/// machine, and `k` may be cut into calls that go on with `beta` 1.
+/// Element `(i, j)` starts from `beta * out[i][j]`, or from 0 when `beta` is 0, whatever `out` held, NaN included.
+/// For every l in order the fused `(alpha * a[i][l]) * b[l][j]` is added. This gives the same bits on every machine,
+/// and `k` may be cut into calls that go on with `beta` 1.
 ///
 /// # Panics
 ///
@@ -29,11 +29,12 @@ pub(crate) fn gemm_on(isa: Isa, out: ViewMut, a: View, b: View, alpha: f32, beta
     Product { arithmetic: F32 { isa, alpha }, a, b: &b, beta, upper: false }.write(out);
 }
 
-/// The first `m` rows of `alpha * x' · x + beta * out`, without what is left of the diagonal: `out` `[m][n]`, `x` `[k][n]`,
-/// `m <= n`. Elements `(i, j)` with `j < i` are left alone; the others are those of [`gemm`] to the bit. Single-threaded.
+/// Computes the first `m` rows of `alpha * x' · x + beta * out` on and right of the diagonal, on one thread: `out` is
+/// `[m][n]`, `x` is `[k][n]`, `m <= n`. Elements `(i, j)` with `j < i` are left alone; the others are those of
+/// [`gemm`] to the bit.
 ///
-/// Rows `r..r + m` of a whole `[n][n]` matrix are those of the matrix of the columns from r on, so that it can be cut
-/// into strips. [`mirror`] fills the other half.
+/// A whole `[n][n]` matrix can be cut into strips: its rows from r on are the first rows of the product of the
+/// columns from r on. [`mirror`] fills the other half.
 ///
 /// # Panics
 ///
@@ -54,13 +55,13 @@ fn syrk_on(isa: Isa, out: ViewMut, x: View, alpha: f32, beta: f32) {
     Product { arithmetic: F32 { isa, alpha }, a, b: &x, beta, upper: true }.write(out);
 }
 
-/// Makes `matrix` `[n][n]` symmetric: every element left of the diagonal becomes the one opposite to it.
+/// Makes `matrix` `[n][n]` symmetric: every element left of the diagonal becomes the element opposite to it.
 ///
 /// # Panics
 ///
 /// When `matrix` is no square.
 pub fn mirror(matrix: &mut [f32], n: usize) {
-    /// Rows and columns of a part: both sides of the diagonal stay in the L1 cache.
+    /// The rows and columns of a part: both sides of the diagonal, 4 KiB each, stay in the L1 cache.
     const PART: usize = 32;
     assert!(n.checked_mul(n) == Some(matrix.len()), "{} elements are no square of {n}", matrix.len());
     for row in (0..n).step_by(PART) {
@@ -82,7 +83,7 @@ mod tests {
     use crate::linalg::product::{INPUTS, ROWS};
     use crate::linalg::tests::{bits, noise};
 
-    /// How a matrix lies in its slice.
+    /// The layout of a matrix in its slice.
     #[derive(Debug, Clone, Copy)]
     enum Lie {
         Rows,
@@ -91,7 +92,7 @@ mod tests {
     }
 
     impl Lie {
-        /// Strides of a `[rows][columns]` matrix and the length of its slice.
+        /// Returns the strides of a `[rows][columns]` matrix and the length of its slice.
         fn strides(self, rows: usize, columns: usize) -> (usize, usize, usize) {
             let len = |rs, cs| rows.saturating_sub(1) * rs + columns.saturating_sub(1) * cs + 1;
             let (rs, cs) = match self {
@@ -112,7 +113,7 @@ mod tests {
         }
     }
 
-    /// The definition.
+    /// Computes the product by its definition.
     fn naive(out: &mut [f32], out_lie: Lie, (a, b): (View, View), (alpha, beta): (f32, f32)) {
         let (m, n, k) = (a.shape.rows, b.shape.columns, a.shape.columns);
         let (rs, cs, _) = out_lie.strides(m, n);

@@ -1,7 +1,7 @@
-//! What all products share: how they are cut into blocks, tiles and panels.
+//! The cutting of products into blocks, tiles and panels, which all of them share.
 //!
-//! None of the cuts shows in the result: an element is one chain over the inputs, which pauses in memory between blocks.
-//! An input is one row of packed elements: a number of f32, or two of bf16.
+//! None of the cuts shows in the result: an element is one chain over the inputs, whose sum waits in memory between
+//! blocks. An input is one row of packed elements, each one f32 or a pair of bf16.
 
 use std::ops::Range;
 
@@ -10,9 +10,9 @@ use super::tile::{TILE, tile_on};
 use super::view::{View, ViewMut};
 use crate::isa::Isa;
 
-/// What a product is computed in.
+/// The arithmetic of a product: its elements, and the inner loop over them.
 pub(super) trait Arithmetic {
-    /// An element of both factors.
+    /// The element type of both factors.
     type Element: Copy + Default;
 
     /// Prepares copied elements of the left factor.
@@ -27,7 +27,7 @@ pub(super) trait Arithmetic {
     );
 }
 
-/// f32, the left factor times `alpha`.
+/// Arithmetic in f32, with the left factor multiplied by `alpha`.
 pub(super) struct F32 {
     pub(super) isa: Isa,
     pub(super) alpha: f32,
@@ -47,16 +47,18 @@ impl Arithmetic for F32 {
     }
 }
 
-/// Inputs of one block: a block of a panel and of a tile stay in the L2 cache.
+/// The inputs of one block, such that a block of a panel (160 KiB) and of a tile stay in the L2 cache. Blocks of 256
+/// or 384 inputs were slower, and so were 512 to 768 pairs of bf16.
 pub(super) const INPUTS: usize = 1280;
 
-/// Rows of one block, whole tiles: bounds the memory of their copy.
+/// The rows of one block, which are whole tiles and bound the memory of their copy. Blocks of 264 rows were slower in
+/// bf16.
 pub(super) const ROWS: usize = 43 * TILE;
 
 /// The right factor of a product, `[inputs][columns]`.
 pub(super) trait Panels<T> {
-    /// Rows `inputs` of the 32 columns of panel `panel`, `[inputs][32]`, the last panel padded. `copy` is memory for them
-    /// where they are not laid out so.
+    /// Returns rows `inputs` of the 32 columns of panel `panel`, `[inputs][32]`; the last panel is padded. `copy` is
+    /// memory for factors that are laid out in another way.
     fn panel<'a>(
         &'a self,
         panel: usize,
@@ -65,7 +67,7 @@ pub(super) trait Panels<T> {
     ) -> &'a [[T; PANEL]];
 }
 
-/// A matrix is copied panel by panel.
+/// A plain matrix is copied panel by panel.
 impl Panels<f32> for View<'_> {
     fn panel<'a>(
         &'a self,
@@ -79,14 +81,14 @@ impl Panels<f32> for View<'_> {
     }
 }
 
-/// `out = a · b + beta * out`, or that of it which is on and right of the diagonal.
+/// The product `out = a · b + beta * out`, or the part of it that is on and right of the diagonal.
 pub(super) struct Product<'a, A: Arithmetic, B> {
     pub(super) arithmetic: A,
-    /// `[rows][inputs]`
+    /// The left factor, `[rows][inputs]`.
     pub(super) a: View<'a, A::Element>,
     pub(super) b: &'a B,
     pub(super) beta: f32,
-    /// Whether elements left of the diagonal are left alone.
+    /// True if elements left of the diagonal are left alone.
     pub(super) upper: bool,
 }
 
@@ -103,7 +105,7 @@ impl<A: Arithmetic, B: Panels<A::Element>> Product<'_, A, B> {
         let (rows, inputs) = (self.a.shape.rows, self.a.shape.columns);
         let (mut tiles, mut panel) = (Vec::new(), Vec::new());
         for row in (0..rows).step_by(ROWS) {
-            // An empty sum is one block too.
+            // An empty sum is one block too, so that `beta` is applied.
             for first in (0..inputs.max(1)).step_by(INPUTS) {
                 let block = Block {
                     rows: row..rows.min(row + ROWS),
@@ -141,7 +143,7 @@ impl<A: Arithmetic, B: Panels<A::Element>> Product<'_, A, B> {
         }
     }
 
-    /// Copies the block of `a`, tile after tile, `[inputs][height]` each.
+    /// Copies the block of `a` one tile after the other, `[inputs][height]` each.
     fn copy_tiles(&self, block: &Block, copy: &mut Vec<A::Element>) {
         let inputs = block.inputs.len();
         copy.resize(block.rows.len() * inputs, A::Element::default());
@@ -184,10 +186,10 @@ impl<A: Arithmetic, B: Panels<A::Element>> Product<'_, A, B> {
     }
 }
 
-/// Rows of the tiles for what is left under a whole one.
+/// The rows of the tiles that cover what is left under a whole tile.
 const SMALL_TILE: usize = 4;
 
-/// First row and height of the tiles that cover `rows`: as many of [`TILE`] as there are, then smaller ones.
+/// Returns first row and height of the tiles that cover `rows`: as many of [`TILE`] as fit, then smaller ones.
 fn tiles(rows: Range<usize>) -> impl Iterator<Item = (usize, usize)> {
     let mut next = rows.start;
     std::iter::from_fn(move || {

@@ -1,4 +1,8 @@
 //! The inner loop of all products: a tile of the left factor times a panel of the right one.
+//!
+//! Sums stay in registers while the loop runs over the inputs. By AVX-512 a tile of 12 x 32 reaches 106 to 116
+//! GFLOP/s (peak 117); a tile of 8 x 48 was not vectorised by the compiler (2.7), and one addressed by ranges of rows
+//! and lanes gave 40. By AVX2 6 x 16 sums give 83; plain loops in closures gave 0.8, because `mul_add` became a call.
 
 use super::PANEL;
 use crate::isa::{Isa, Level};
@@ -8,18 +12,19 @@ use crate::lanes::Lanes;
 #[cfg(target_arch = "aarch64")]
 use crate::lanes::Neon;
 
-/// Rows of the largest tile: with a panel's two vectors each they fill most of AVX-512's registers.
+/// The rows of the largest tile. With a panel's two vectors each, their sums fill 24 of AVX-512's 32 registers.
 pub(super) const TILE: usize = 12;
 
-/// Adds a tile's products to `sums`: `a` `[k][M]`, `b` `[k][32]`. Every sum is one chain of fused multiply-adds over k in
-/// its order. The tile's shape is fit to the registers there are.
+/// Adds a tile's products to `sums`: `a` is `[k][M]`, `b` is `[k][32]`. Every sum is one chain of fused multiply-adds
+/// over k in its order. Where the registers do not hold the tile it is computed in parts.
 pub(crate) fn tile_on<const M: usize>(
     isa: Isa,
     a: &[[f32; M]],
     b: &[[f32; PANEL]],
     sums: &mut [[f32; PANEL]; M],
 ) {
-    /// 12 x 32 sums are 24 vectors of 32. Apart from [`part`], whose ranges cost this shape half its speed.
+    /// Computes a tile of 12 x 32 sums in 24 of 32 registers. It does not use [`part`], whose ranges cost this shape
+    /// half of its speed.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     fn avx512<const M: usize>(a: &[[f32; M]], b: &[[f32; PANEL]], sums: &mut [[f32; PANEL]; M]) {
@@ -34,7 +39,7 @@ pub(crate) fn tile_on<const M: usize>(
         *sums = kept;
     }
 
-    /// 6 x 16 sums are 12 vectors of 16.
+    /// Computes parts of 6 x 16 sums in 12 of 16 registers.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
     fn avx2<const M: usize>(a: &[[f32; M]], b: &[[f32; PANEL]], sums: &mut [[f32; PANEL]; M]) {
@@ -44,18 +49,18 @@ pub(crate) fn tile_on<const M: usize>(
     match isa.level() {
         Level::Scalar => parts::<f32, M, 16>(a, b, sums),
         #[cfg(target_arch = "aarch64")]
-        // 6 x 16 sums are 24 vectors of 32.
+        // Parts of 6 x 16 sums take 24 of 32 registers.
         Level::Neon => parts::<Neon, M, 4>(a, b, sums),
         // SAFETY: an `Isa` of this level exists only where its instructions were detected.
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => unsafe { avx2(a, b, sums) },
-        // SAFETY: as above.
+        // SAFETY: an `Isa` of this level exists only where its instructions were detected.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => unsafe { avx512(a, b, sums) },
     }
 }
 
-/// Parts of a tile for machines with few registers, `C` vectors wide.
+/// Computes a tile in parts of 6, 4 or 1 rows and `C` vectors, for machines with few registers.
 #[inline(always)]
 fn parts<V: Lanes, const M: usize, const C: usize>(
     a: &[[f32; M]],
@@ -79,7 +84,7 @@ fn parts<V: Lanes, const M: usize, const C: usize>(
     }
 }
 
-/// The `R` rows from `row` on and the `C` vectors from column `lane` on of a tile.
+/// Computes the part of a tile with the `R` rows from `row` on and the `C` vectors from column `lane` on.
 #[inline(always)]
 fn part<V: Lanes, const M: usize, const R: usize, const C: usize>(
     a: &[[f32; M]],

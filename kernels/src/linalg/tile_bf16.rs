@@ -1,25 +1,26 @@
-//! The inner loop of products in bf16, on pairs of inputs: the first in the high half, the second in the low one.
+//! The inner loop of products in bf16, on pairs of inputs: the first one in the high half of a u32, the second one in
+//! the low half.
 
 use super::PANEL;
 use super::product::Arithmetic;
 use super::tile::tile_on;
 use crate::isa::{Isa, Level};
 
-/// Products of bf16 with sums in f32; only detection makes one with the instruction.
+/// Arithmetic in bf16 with sums in f32. Only detection makes a value with the instruction.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bf16(Means);
 
 #[derive(Debug, Clone, Copy)]
 enum Means {
-    /// The halves widened to f32.
+    /// The halves of the pairs are widened to f32.
     Fma(Isa),
-    /// `vdpbf16ps`.
+    /// The instruction `vdpbf16ps` takes the pairs.
     #[cfg(target_arch = "x86_64")]
     Instruction,
 }
 
 impl Bf16 {
-    /// The fastest one that the instruction set in use allows.
+    /// Returns the fastest arithmetic that the instruction set in use allows.
     pub(super) fn current() -> Self {
         Self::of(Isa::current())
     }
@@ -32,7 +33,7 @@ impl Bf16 {
         Self(Means::Fma(isa))
     }
 
-    /// All of them, for tests that compare them.
+    /// Returns all arithmetics of this machine, for tests that compare them.
     #[cfg(test)]
     pub(super) fn available() -> Vec<Self> {
         let widened = Isa::available().into_iter().map(|isa| Self(Means::Fma(isa)));
@@ -48,14 +49,14 @@ impl Arithmetic for Bf16 {
     fn tile<const M: usize>(&self, a: &[[u32; M]], b: &[[u32; PANEL]], sums: &mut [[f32; PANEL]; M]) {
         match self.0 {
             Means::Fma(isa) => widened(isa, a, b, sums),
-            // SAFETY: it exists only where the instruction was detected.
+            // SAFETY: this variant is made only where the instruction was detected.
             #[cfg(target_arch = "x86_64")]
             Means::Instruction => unsafe { instruction(a, b, sums) },
         }
     }
 }
 
-/// 12 x 32 sums are 24 vectors of 32, as in f32.
+/// Computes a tile by `vdpbf16ps`. As in f32, 12 x 32 sums take 24 of 32 registers.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn instruction<const M: usize>(a: &[[u32; M]], b: &[[u32; PANEL]], sums: &mut [[f32; PANEL]; M]) {
@@ -66,23 +67,23 @@ fn instruction<const M: usize>(a: &[[u32; M]], b: &[[u32; PANEL]], sums: &mut [[
     let vectors = |sums: &[f32; PANEL]| unsafe { transmute::<[f32; PANEL], [__m512; 2]>(*sums) };
     let mut kept = sums.each_ref().map(vectors);
     for (a, b) in a.iter().zip(b) {
-        // SAFETY: as above.
+        // SAFETY: vectors are as large as the arrays, and any bits are valid in both.
         let b = unsafe { transmute::<[u32; PANEL], [__m512bh; 2]>(*b) };
         for r in 0..M {
-            // SAFETY: as above.
+            // SAFETY: vectors are as large as the arrays, and any bits are valid in both.
             let a = unsafe { transmute::<__m512i, __m512bh>(_mm512_set1_epi32(a[r].cast_signed())) };
             kept[r] = [_mm512_dpbf16_ps(kept[r][0], a, b[0]), _mm512_dpbf16_ps(kept[r][1], a, b[1])];
         }
     }
     for (sums, kept) in sums.iter_mut().zip(kept) {
-        // SAFETY: as above.
+        // SAFETY: vectors are as large as the arrays, and any bits are valid in both.
         *sums = unsafe { transmute::<[__m512; 2], [f32; PANEL]>(kept) };
     }
 }
 
-/// What the instruction computes, with the f32 products that every machine has.
+/// Computes what the instruction computes, by the f32 products that every machine has.
 fn widened<const M: usize>(isa: Isa, a: &[[u32; M]], b: &[[u32; PANEL]], sums: &mut [[f32; PANEL]; M]) {
-    /// Pairs at a time: both factors in f32 stay in the L1 cache.
+    /// The number of pairs at a time, such that both factors in f32 stay in the L1 cache.
     const PAIRS: usize = 64;
     let (mut wide_a, mut wide_b) = ([[0.0; M]; 2 * PAIRS], [[0.0; PANEL]; 2 * PAIRS]);
     for (a, b) in a.chunks(PAIRS).zip(b.chunks(PAIRS)) {
@@ -92,7 +93,7 @@ fn widened<const M: usize>(isa: Isa, a: &[[u32; M]], b: &[[u32; PANEL]], sums: &
     }
 }
 
-/// `pairs` `[n][W]` as `out` `[2 n][W]`: a row of high halves, then one of low halves.
+/// Widens `pairs` `[n][W]` to `out` `[2 n][W]`: a row of high halves, then a row of low halves, and so on.
 fn widen<const W: usize>(pairs: &[[u32; W]], out: &mut [[f32; W]]) {
     for (out, pairs) in out.as_chunks_mut::<2>().0.iter_mut().zip(pairs) {
         *out = [

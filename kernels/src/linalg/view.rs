@@ -1,4 +1,4 @@
-//! Matrices inside slices: any row and column stride, every element inside the slice.
+//! Matrices inside slices, with any row and column stride. Every element is inside the slice.
 
 /// A matrix to read: element `(i, j)` is `data[i * row_stride + j * column_stride]`.
 #[derive(Debug, Clone, Copy)]
@@ -7,14 +7,14 @@ pub struct View<'a, T = f32> {
     pub(super) shape: Shape,
 }
 
-/// A matrix to write: as [`View`], and no two elements share a place.
+/// A matrix to write, laid out as [`View`] is; no two elements share a place.
 #[derive(Debug)]
 pub struct ViewMut<'a> {
     pub(super) data: &'a mut [f32],
     pub(super) shape: Shape,
 }
 
-/// Rows, columns and their strides, checked against the slice by the views' constructors.
+/// The rows and columns of a matrix and their strides, which the views' constructors check against the slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) rows: usize,
@@ -24,7 +24,7 @@ pub(super) struct Shape {
 }
 
 impl<'a, T: Copy + Default> View<'a, T> {
-    /// A `[rows][columns]` matrix with the given strides, in elements.
+    /// Makes a `[rows][columns]` matrix with the given strides, in elements.
     ///
     /// # Panics
     ///
@@ -35,7 +35,7 @@ impl<'a, T: Copy + Default> View<'a, T> {
         Self { data, shape }
     }
 
-    /// The rows of `data` `[n][columns]`, one after the other.
+    /// Makes a matrix of the rows of `data` `[n][columns]`, which follow each other.
     ///
     /// # Panics
     ///
@@ -44,13 +44,13 @@ impl<'a, T: Copy + Default> View<'a, T> {
         Self { data, shape: Shape::row_major(data.len(), columns) }
     }
 
-    /// The same elements as a `[columns][rows]` matrix.
+    /// Returns the same elements as a `[columns][rows]` matrix.
     #[must_use]
     pub fn transposed(self) -> Self {
         Self { data: self.data, shape: self.shape.transposed() }
     }
 
-    /// Columns `range`.
+    /// Returns the columns `range`.
     ///
     /// # Panics
     ///
@@ -69,14 +69,14 @@ impl<'a, T: Copy + Default> View<'a, T> {
         self
     }
 
-    /// The first `rows` rows.
+    /// Returns the first `rows` rows.
     pub(super) fn first_rows(mut self, rows: usize) -> Self {
         self.shape.rows = self.shape.rows.min(rows);
         self
     }
 
-    /// Copies rows `row..row + W` of as many columns from `column` on as `out` `[columns][W]` has, column after column; 0
-    /// where there are no such rows.
+    /// Copies rows `row..row + W` of the columns from `column` on to `out` `[columns][W]`, one column after the
+    /// other. Rows that do not exist become 0.
     pub(super) fn interleave<const W: usize>(&self, row: usize, column: usize, out: &mut [[T; W]]) {
         let Shape { rows, row_stride, column_stride, .. } = self.shape;
         let rows = W.min(rows - row);
@@ -104,11 +104,11 @@ impl<'a, T: Copy + Default> View<'a, T> {
 }
 
 impl<'a> ViewMut<'a> {
-    /// A `[rows][columns]` matrix with the given strides, in elements.
+    /// Makes a `[rows][columns]` matrix with the given strides, in elements.
     ///
     /// # Panics
     ///
-    /// When an element is outside `data`, or when the strides let two elements meet.
+    /// When an element is outside `data`, or when two elements share a place.
     pub fn new(
         data: &'a mut [f32],
         rows: usize,
@@ -122,7 +122,7 @@ impl<'a> ViewMut<'a> {
         Self { data, shape }
     }
 
-    /// The rows of `data` `[n][columns]`, one after the other.
+    /// Makes a matrix of the rows of `data` `[n][columns]`, which follow each other.
     ///
     /// # Panics
     ///
@@ -156,9 +156,9 @@ impl<'a> ViewMut<'a> {
     }
 }
 
-/// `out[k][r] = data[r * stride + k]` for `r` up to `rows`.
+/// Copies `out[k][r] = data[r * stride + k]` for `r` below `rows`, in parts of 4 x 4, which the compiler vectorises.
 fn transpose<T: Copy, const W: usize>(data: &[T], stride: usize, rows: usize, out: &mut [[T; W]]) {
-    /// Columns at a time: they stay in the L1 cache while the rows are spread over them.
+    /// The number of columns at a time, which stay in the L1 cache while the rows are spread over them.
     const COLUMNS: usize = 64;
     for (c, out) in out.chunks_mut(COLUMNS).enumerate() {
         let columns = out.len();
@@ -168,7 +168,8 @@ fn transpose<T: Copy, const W: usize>(data: &[T], stride: usize, rows: usize, ou
             let rows = [row(r), row(r + 1), row(r + 2), row(r + 3)];
             let whole = columns - columns % 4;
             for k in (0..whole).step_by(4) {
-                // Loops and no closures, which were calls in some builds.
+                // These are loops because closures (array maps) were calls in some builds, which made calibration a
+                // quarter slower.
                 for j in k..k + 4 {
                     for (i, row) in rows.iter().enumerate() {
                         out[j][r + i] = row[j];
@@ -194,7 +195,7 @@ impl Shape {
         Self { rows, columns, row_stride: columns, column_stride: 1 }
     }
 
-    /// Place of element `(row, column)`.
+    /// Returns the place of element `(row, column)` in the slice.
     fn at(self, row: usize, column: usize) -> usize {
         row * self.row_stride + column * self.column_stride
     }
@@ -208,7 +209,7 @@ impl Shape {
         }
     }
 
-    /// Checks that every element is inside a slice of `len`, whose offsets all fit isize.
+    /// Panics unless every element is inside a slice of `len` elements.
     fn check(self, len: usize) {
         let last = |n: usize, stride: usize| n.checked_sub(1).map(|last| last.checked_mul(stride));
         let inside = match (last(self.rows, self.row_stride), last(self.columns, self.column_stride)) {
@@ -220,7 +221,8 @@ impl Shape {
         assert!(inside, "matrix {self:?} reaches past its {len} elements");
     }
 
-    /// Whether one dimension steps over the whole extent of the other. Only after `check`, so nothing overflows.
+    /// Returns true if one dimension steps over the whole extent of the other. It is called after `check`, so that
+    /// nothing overflows.
     fn is_distinct(self) -> bool {
         let steps_over = |outer: usize, outer_stride: usize, inner: usize, inner_stride: usize| {
             (inner == 1 || inner_stride > 0) && (outer == 1 || outer_stride > (inner - 1) * inner_stride)
