@@ -1,10 +1,10 @@
-//! Activation functions, in place.
+//! The activation functions of feed-forward layers and of logits, in place.
 
 use super::exp::exp;
 use crate::isa::per_isa;
 
 per_isa! {
-    /// `gate = silu(gate) * up`, both `[n]`, with `silu(x) = x / (1 + exp(-x))`.
+    /// Computes `gate = silu(gate) * up`, both `[n]`, with `silu(x) = x / (1 + exp(-x))`.
     ///
     /// Source: the SwiGLU layer of Shazeer, GLU Variants Improve Transformer, 2020.
     pub fn silu_gate, silu_gate_on(gate: &mut [f32], up: &[f32]) {
@@ -16,20 +16,20 @@ per_isa! {
 }
 
 per_isa! {
-    /// `x / 2 * (1 + tanh(sqrt(2 / π) * (x + 0.044715 x³)))` for each of `x` `[n]`: GELU by its tanh formula, the
-    /// `gelu_new` of GPT-2.
+    /// Computes `x / 2 * (1 + tanh(sqrt(2 / π) * (x + 0.044715 x³)))` for each of `x` `[n]`: GELU by its tanh
+    /// formula, the `gelu_new` of GPT-2.
     ///
     /// Source: Hendrycks and Gimpel, Gaussian Error Linear Units, 2016.
     pub fn gelu_tanh, gelu_tanh_on(x: &mut [f32]) {
         for x in x {
-            // (1 + tanh(u)) / 2 is the sigmoid of 2u.
+            // The term (1 + tanh(u)) / 2 is the sigmoid of 2u.
             *x = times_sigmoid(*x, 2.0 * SQRT_2_OVER_PI * (*x + 0.044_715 * *x * *x * *x));
         }
     }
 }
 
 per_isa! {
-    /// `x / 2 * (1 + erf(x / sqrt(2)))` for each of `x` `[n]`: GELU by its definition.
+    /// Computes `x / 2 * (1 + erf(x / sqrt(2)))` for each of `x` `[n]`: GELU by its definition.
     ///
     /// Source: Hendrycks and Gimpel, Gaussian Error Linear Units, 2016.
     pub fn gelu_erf, gelu_erf_on(x: &mut [f32]) {
@@ -41,7 +41,7 @@ per_isa! {
 }
 
 per_isa! {
-    /// `gate = gelu(gate) * up` by the tanh formula of [`gelu_tanh`], both `[n]`.
+    /// Computes `gate = gelu(gate) * up`, both `[n]`, by the tanh formula of [`gelu_tanh`].
     pub fn gelu_gate, gelu_gate_on(gate: &mut [f32], up: &[f32]) {
         assert!(gate.len() == up.len(), "gate and up differ in length: {} and {}", gate.len(), up.len());
         for (gate, up) in gate.iter_mut().zip(up) {
@@ -52,8 +52,10 @@ per_isa! {
 }
 
 per_isa! {
-    /// `gate = g / (1 + exp(-1.702 g)) * (u + 1)`, both `[n]`, with `g` the gate of at most `limit` and `u` up within
-    /// `±limit`: the activation of gpt-oss.
+    /// Computes `gate = g / (1 + exp(-1.702 g)) * (u + 1)`, both `[n]`, where g is the gate, at most `limit`, and u
+    /// is up, within `±limit`.
+    ///
+    /// Source: the activation of gpt-oss, in its reference implementation and in transformers' `GptOssExperts`.
     pub fn clamped_gate, clamped_gate_on(gate: &mut [f32], up: &[f32], limit: f32) {
         assert!(gate.len() == up.len(), "gate and up differ in length: {} and {}", gate.len(), up.len());
         for (gate, up) in gate.iter_mut().zip(up) {
@@ -66,7 +68,7 @@ per_isa! {
 }
 
 per_isa! {
-    /// `cap * tanh(x / cap)` for each of `x` `[n]`: logits that cannot exceed `cap` (Gemma 2).
+    /// Computes `cap * tanh(x / cap)` for each of `x` `[n]`, so that logits cannot exceed `cap` (Gemma 2).
     pub fn soft_cap, soft_cap_on(x: &mut [f32], cap: f32) {
         for x in x {
             *x = cap * (1.0 - 2.0 / (1.0 + exp(2.0 * (*x / cap))));
@@ -75,7 +77,7 @@ per_isa! {
 }
 
 per_isa! {
-    /// The logistic sigmoid of each of `x` `[n]`.
+    /// Computes the logistic sigmoid of each of `x` `[n]`.
     pub fn sigmoid, sigmoid_on(x: &mut [f32]) {
         for x in x {
             *x = 1.0 / (1.0 + exp(-*x));
@@ -83,16 +85,17 @@ per_isa! {
     }
 }
 
+/// `sqrt(2 / π)`.
 pub(super) const SQRT_2_OVER_PI: f32 = 0.797_884_6;
 
-/// `x` times the logistic sigmoid of `t`.
+/// Returns `x` times the logistic sigmoid of `t`.
 #[inline(always)]
 fn times_sigmoid(x: f32, t: f32) -> f32 {
     x / (1.0 + exp(-t))
 }
 
-/// `exp(x²) erfc(x) / t` in `t = 1 / (1 + P x)`, highest power first; minimax in the relative error for `x` in 0..10,
-/// 7e-8 (fitted by reweighted least squares, then rounded).
+/// The polynomial of `exp(x²) erfc(x) / t` in `t = 1 / (1 + P x)`, highest power first. It is minimax in the relative
+/// error for `x` in 0..10, which is 7e-8 (fitted by reweighted least squares, then rounded).
 const ERFC: [f32; 9] = [
     0.041_253_027,
     -0.140_319_17,
@@ -104,9 +107,10 @@ const ERFC: [f32; 9] = [
     0.226_443_11,
     0.225_634_23,
 ];
+/// The parameter of `t` in [`ERFC`], chosen for the fit.
 const P: f32 = 0.4;
 
-/// `1 - erf(x)` for `x >= 0`.
+/// Returns `1 - erf(x)` for `x >= 0`.
 ///
 /// Source: the form of formula 7.1.26 in Abramowitz and Stegun, Handbook of Mathematical Functions, with more terms.
 #[inline(always)]
@@ -156,7 +160,7 @@ mod tests {
         }
     }
 
-    /// Values of `x / 2 * (1 + erf(x / sqrt(2)))` to 12 digits.
+    /// The table has values of `x / 2 * (1 + erf(x / sqrt(2)))` to 12 digits.
     #[test]
     fn gelu_by_erf_equals_the_definition() {
         let table = [

@@ -1,12 +1,12 @@
-//! Gradients of the activation functions, in place: that of the output becomes that of the input.
+//! The gradients of the activation functions, in place: the gradient of the output becomes the gradient of the input.
 
 use super::activation::{SQRT_2_OVER_PI, erfc};
 use super::exp::exp;
 use crate::isa::per_isa;
 
 per_isa! {
-    /// The gradient of [`silu_gate`](super::silu_gate) of `gate` and `up`, all `[n]`: `d_gate` is that of the output and becomes
-    /// that of the gate, `d_up` that of up.
+    /// Computes the gradient of [`silu_gate`](super::silu_gate) at `gate` and `up`, all `[n]`. `d_gate` comes as the
+    /// gradient of the output and becomes the gradient of the gate; `d_up` becomes the gradient of up.
     pub fn silu_gate_gradient, silu_gate_gradient_on(d_gate: &mut [f32], d_up: &mut [f32], gate: &[f32], up: &[f32]) {
         through_gate(d_gate, d_up, gate, up, |gate, up| {
             let (value, slope) = times_sigmoid(gate, gate, 1.0);
@@ -16,7 +16,8 @@ per_isa! {
 }
 
 per_isa! {
-    /// The gradient of [`gelu_gate`](super::gelu_gate), as [`silu_gate_gradient`] has it.
+    /// Computes the gradient of [`gelu_gate`](super::gelu_gate) at `gate` and `up`, all `[n]`. `d_gate` comes as the
+    /// gradient of the output and becomes the gradient of the gate; `d_up` becomes the gradient of up.
     pub fn gelu_gate_gradient, gelu_gate_gradient_on(d_gate: &mut [f32], d_up: &mut [f32], gate: &[f32], up: &[f32]) {
         through_gate(d_gate, d_up, gate, up, |gate, up| {
             let (value, slope) = by_tanh(gate);
@@ -26,7 +27,9 @@ per_isa! {
 }
 
 per_isa! {
-    /// The gradient of [`clamped_gate`](super::clamped_gate), as [`silu_gate_gradient`] has it; 0 past the limits.
+    /// Computes the gradient of [`clamped_gate`](super::clamped_gate) at `gate` and `up`, all `[n]`; it is 0 past the
+    /// limits. `d_gate` comes as the gradient of the output and becomes the gradient of the gate; `d_up` becomes the
+    /// gradient of up.
     pub fn clamped_gate_gradient, clamped_gate_gradient_on(
         d_gate: &mut [f32],
         d_up: &mut [f32],
@@ -45,14 +48,15 @@ per_isa! {
 }
 
 per_isa! {
-    /// The gradient of [`gelu_tanh`](super::gelu_tanh) of `x`, both `[n]`.
+    /// Computes the gradient of [`gelu_tanh`](super::gelu_tanh) at `x`, both `[n]`.
     pub fn gelu_tanh_gradient, gelu_tanh_gradient_on(gradient: &mut [f32], x: &[f32]) {
         scale(gradient, x, |x| by_tanh(x).1);
     }
 }
 
 per_isa! {
-    /// The gradient of [`gelu_erf`](super::gelu_erf) of `x`, both `[n]`: times `Φ(x) + x φ(x)` of the normal distribution.
+    /// Computes the gradient of [`gelu_erf`](super::gelu_erf) at `x`, both `[n]`: it is multiplied by
+    /// `Φ(x) + x φ(x)`, where Φ and φ are the distribution and the density of the normal distribution.
     pub fn gelu_erf_gradient, gelu_erf_gradient_on(gradient: &mut [f32], x: &[f32]) {
         scale(gradient, x, |x| {
             let tail = 0.5 * erfc(x.abs() * std::f32::consts::FRAC_1_SQRT_2);
@@ -63,20 +67,22 @@ per_isa! {
 }
 
 per_isa! {
-    /// The gradient of [`soft_cap`](super::soft_cap) whose result is `capped`, both `[n]`: times `1 - (capped / cap)²`.
+    /// Computes the gradient of [`soft_cap`](super::soft_cap), given its result `capped`, both `[n]`: it is
+    /// multiplied by `1 - (capped / cap)²`.
     pub fn soft_cap_gradient, soft_cap_gradient_on(gradient: &mut [f32], capped: &[f32], cap: f32) {
         scale(gradient, capped, |capped| 1.0 - (capped / cap) * (capped / cap));
     }
 }
 
 per_isa! {
-    /// The gradient of [`sigmoid`](super::sigmoid) whose result is `p`, both `[n]`: times `p (1 - p)`.
+    /// Computes the gradient of [`sigmoid`](super::sigmoid), given its result `p`, both `[n]`: it is multiplied by
+    /// `p (1 - p)`.
     pub fn sigmoid_gradient, sigmoid_gradient_on(gradient: &mut [f32], p: &[f32]) {
         scale(gradient, p, |p| p * (1.0 - p));
     }
 }
 
-/// `2 / sqrt(2 π)`
+/// `2 / sqrt(2 π)`, twice the largest density of the normal distribution.
 const FRAC_2_SQRT_TAU: f32 = 0.797_884_6;
 
 #[inline(always)]
@@ -87,7 +93,7 @@ fn scale(gradient: &mut [f32], x: &[f32], slope: impl Fn(f32) -> f32) {
     }
 }
 
-/// `slopes` gives the derivatives by gate and by up.
+/// Computes the gradient of a gate; `slopes` returns the derivatives of the output by gate and by up.
 #[inline(always)]
 fn through_gate(
     d_gate: &mut [f32],
@@ -105,14 +111,14 @@ fn through_gate(
     }
 }
 
-/// `x σ(t)` and its derivative by x, where `turn` is that of t.
+/// Returns `x σ(t)` and its derivative by x, where `slope` is the derivative of t by x.
 #[inline(always)]
-fn times_sigmoid(x: f32, t: f32, turn: f32) -> (f32, f32) {
+fn times_sigmoid(x: f32, t: f32, slope: f32) -> (f32, f32) {
     let sigmoid = 1.0 / (1.0 + exp(-t));
-    (x * sigmoid, sigmoid + x * (sigmoid * (1.0 - sigmoid)) * turn)
+    (x * sigmoid, sigmoid + x * (sigmoid * (1.0 - sigmoid)) * slope)
 }
 
-/// GELU by its tanh form and its derivative.
+/// Returns GELU by its tanh formula, and its derivative.
 #[inline(always)]
 fn by_tanh(x: f32) -> (f32, f32) {
     let t = 2.0 * SQRT_2_OVER_PI * (x + 0.044_715 * x * x * x);

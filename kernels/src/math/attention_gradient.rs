@@ -1,8 +1,8 @@
 //! The gradient of causal attention.
 //!
-//! With P the softmax of the scores S of one head's queries: `dV = P' dO`, `dP = dO V'`, `dS` through the softmax and the cap,
-//! `dQ = scale dS K`, `dK = scale dS' Q`. Scores are computed again, a block of queries at a time, so that no more is held than
-//! in the forward pass.
+//! P is the softmax of the scores S of one head's queries. Then `dV = P' dO` and `dP = dO V'`; `dS` follows from `dP`
+//! through the softmax and the cap; `dQ = scale dS K` and `dK = scale dS' Q`. Scores are computed again, a block of
+//! queries at a time, so that no more memory is held than in the forward pass.
 
 use super::activation::soft_cap_on;
 use super::activation_gradient::soft_cap_gradient_on;
@@ -11,30 +11,30 @@ use super::softmax::{softmax_gradient_on, softmax_with_on};
 use crate::isa::Isa;
 use crate::linalg::{View, ViewMut, gemm_on};
 
-/// Gradients of what attention reads, as long as that.
+/// The gradients of the inputs of attention, which the backward pass fills.
 #[derive(Debug)]
 pub struct SeenGradients<'a> {
-    /// Of the queries, `[tokens][heads][dim]`.
+    /// The gradient of the queries, `[tokens][heads][dim]`.
     pub queries: &'a mut [f32],
-    /// Of the keys, `[keys][kv_heads][dim]`.
+    /// The gradient of the keys, `[keys][kv_heads][dim]`.
     pub keys: &'a mut [f32],
-    /// Of the values, `[keys][kv_heads][value_dim]`.
+    /// The gradient of the values, `[keys][kv_heads][value_dim]`.
     pub values: &'a mut [f32],
 }
 
-/// Memory that calls share.
+/// Memory that calls of [`Heads::attend_gradient`] share.
 #[derive(Debug, Default)]
 pub struct GradientScratch {
-    /// Scores, then their softmax.
+    /// The scores of a block, and later their softmax, `[queries][keys]`.
     p: Vec<f32>,
-    /// Its gradient, then that of the scores.
+    /// The gradient of the softmax, and later that of the scores, `[queries][keys]`.
     d: Vec<f32>,
-    /// Scores within their bound.
+    /// The capped scores, `[queries][keys]`.
     capped: Vec<f32>,
 }
 
 impl Heads {
-    /// The gradient of [`attend`](Self::attend) of `q` and `seen`, whose result has the gradient `d_out`: fills `gradients`.
+    /// Computes the `gradients` of [`attend`](Self::attend) at `q` and `seen`; `d_out` is the gradient of its result.
     /// Sums run over the queries in blocks of fixed size, in their order.
     ///
     /// # Panics
@@ -106,7 +106,7 @@ impl Block<'_> {
         View::new(out, self.queries, self.shape.value_dim, self.shape.heads * self.shape.value_dim, 1)
     }
 
-    /// P, and the scores within their bound.
+    /// Computes P, and the capped scores if there is a cap.
     fn softmax(&self, q: &[f32], k: &[f32], sink: Option<f32>, scratch: &mut GradientScratch) {
         let GradientScratch { p, capped, .. } = scratch;
         p.resize(self.queries * self.seen, 0.0);
@@ -124,14 +124,14 @@ impl Block<'_> {
         }
     }
 
-    /// `dV += P' dO`
+    /// Adds `P' dO` to dV.
     fn values(&self, dv: &mut [f32], d_out: &[f32], p: &[f32]) {
         let Heads { kv_heads, value_dim, .. } = *self.shape;
         let dv = ViewMut::new(dv, self.seen, value_dim, kv_heads * value_dim, 1);
         gemm_on(self.isa, dv, View::row_major(p, self.seen).transposed(), self.out_view(d_out), 1.0, 1.0);
     }
 
-    /// The gradient of the scores before they are bound.
+    /// Computes dS, the gradient of the scores before they are capped.
     fn scores(&self, d_out: &[f32], v: &[f32], scratch: &mut GradientScratch) {
         let Heads { kv_heads, value_dim, .. } = *self.shape;
         let GradientScratch { p, d, capped } = scratch;
@@ -149,7 +149,7 @@ impl Block<'_> {
         }
     }
 
-    /// `dQ = scale dS K`, `dK += scale dS' Q`
+    /// Computes `dQ = scale dS K` and adds `scale dS' Q` to dK.
     fn queries_and_keys(&self, [dq, dk]: [&mut [f32]; 2], [q, k]: [&[f32]; 2], d: &[f32]) {
         let Heads { heads, kv_heads, dim, scale, .. } = *self.shape;
         let d = View::row_major(d, self.seen);

@@ -1,6 +1,6 @@
-//! Sums of equally shaped buffers.
+//! Sums of buffers, element by element.
 
-/// `out += x`, both `[n]`.
+/// Computes `out += x`, both `[n]`.
 pub fn add(out: &mut [f32], x: &[f32]) {
     assert!(out.len() == x.len(), "summands differ in length: {} and {}", out.len(), x.len());
     for (out, x) in out.iter_mut().zip(x) {
@@ -8,7 +8,7 @@ pub fn add(out: &mut [f32], x: &[f32]) {
     }
 }
 
-/// `out += scale * x`, both `[n]`.
+/// Computes `out += scale * x`, both `[n]`.
 pub fn add_scaled(out: &mut [f32], x: &[f32], scale: f32) {
     assert!(out.len() == x.len(), "summands differ in length: {} and {}", out.len(), x.len());
     for (out, x) in out.iter_mut().zip(x) {

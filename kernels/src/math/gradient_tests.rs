@@ -1,6 +1,6 @@
-//! Every vector-Jacobian product against differences of the function in f64.
+//! Tests that compare every vector-Jacobian product with differences of the function in f64.
 //!
-//! Central differences with a step of 1e-5 are good to about 1e-9 here; what remains is the rounding of f32.
+//! Central differences with a step of 1e-5 are good to about 1e-9 here, so that deviations are the rounding of f32.
 
 use super::tests::{bits, noise};
 use super::*;
@@ -9,24 +9,25 @@ use crate::math::activation_gradient::*;
 use crate::math::norm::*;
 use crate::math::softmax::*;
 
-/// Largest error, relative to the largest element of the gradient.
+/// The largest error, relative to the largest element of the gradient.
 const TOLERANCE: f64 = 3e-6;
 const STEP: f64 = 1e-5;
 const EPS: f32 = 1e-5;
 
-/// A function of several inputs.
+/// A function of several inputs in f64.
 type Definition<'a> = &'a dyn Fn(&[&[f64]]) -> Vec<f64>;
-/// From the inputs and the gradient of the output to that of each input.
+/// A vector-Jacobian product: it takes the inputs and the gradient of the output and returns the gradient of each
+/// input.
 type Product<'a> = &'a dyn Fn(Isa, &[&[f32]], &[f32]) -> Vec<Vec<f32>>;
-/// Of a function of one buffer: `(gradient, x)`.
+/// The vector-Jacobian product of a function of one buffer, with arguments `(gradient, x)`.
 type InPlace<'a> = &'a dyn Fn(Isa, &mut [f32], &[f32]);
-/// Of a gate: `(d_gate, d_up, gate, up)`.
+/// The vector-Jacobian product of a gate, with arguments `(d_gate, d_up, gate, up)`.
 type OfGate<'a> = &'a dyn Fn(Isa, &mut [f32], &mut [f32], &[f32], &[f32]);
 
-/// An operation: inputs of some lengths, its definition in f64, and the product under test, both on inputs laid end to end.
+/// An operation under test: the lengths of its inputs, its definition in f64, and its vector-Jacobian product.
 struct Case<'a> {
     name: &'a str,
-    /// Lengths of the inputs that have a gradient.
+    /// The lengths of the inputs that have a gradient.
     inputs: &'a [usize],
     definition: Definition<'a>,
     product: Product<'a>,
@@ -45,7 +46,7 @@ fn parts<'x, T>(x: &'x [T], lengths: &[usize]) -> Vec<&'x [T]> {
 
 impl Case<'_> {
     fn check(&self) {
-        // Beyond what gates are bounded by, and where GELU bends.
+        // Inputs go beyond the bounds of gates, and to where GELU bends.
         let x: Vec<f32> = noise(self.inputs.iter().sum(), 1).iter().map(|x| 3.0 * x).collect();
         let exact: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
         let outputs = (self.definition)(&parts(&exact, self.inputs)).len();
@@ -88,7 +89,7 @@ fn gelu_by_tanh(x: f64) -> f64 {
     x * sigmoid(2.0 * (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3)))
 }
 
-/// `x Φ(x)`, by Simpson's rule over the normal density.
+/// Computes `x Φ(x)` by Simpson's rule over the normal density.
 fn gelu_by_erf(x: f64) -> f64 {
     let n = 200;
     let density = |t: f64| (-0.5 * t * t).exp() / std::f64::consts::TAU.sqrt();
@@ -104,7 +105,7 @@ fn softmax_of(x: &[f64], extra: Option<f64>) -> Vec<f64> {
 
 #[test]
 fn norms() {
-    // Two rows of 37; the same weight for each.
+    // There are two rows of 37 elements under the same weight.
     let weight = noise(37, 5);
     let w = wide(&weight);
     let normalised = |row: &[f64], mean: f64| -> Vec<f64> {
@@ -148,7 +149,7 @@ fn positions() {
             Pairs::Adjacent => [(0, 1), (2, 3)],
             Pairs::Halves => [(0, 2), (1, 3)],
         };
-        // Two tokens of two heads of 6, of which 4 turn.
+        // There are two tokens of two heads of 6 elements, of which 4 are rotated.
         let turned = |x: &[f64]| -> Vec<f64> {
             let mut out = x.to_vec();
             for (row, (out, x)) in out.chunks_mut(6).zip(x.chunks(6)).enumerate() {
@@ -174,7 +175,7 @@ fn positions() {
     }
 }
 
-/// Checks a function of one buffer.
+/// Checks the gradient of a function of one buffer.
 fn single(name: &str, definition: &dyn Fn(&[f64]) -> Vec<f64>, product: InPlace) {
     Case {
         name,
@@ -189,7 +190,7 @@ fn single(name: &str, definition: &dyn Fn(&[f64]) -> Vec<f64>, product: InPlace)
     .check();
 }
 
-/// Checks a gate.
+/// Checks the gradients of a gate.
 fn gate(name: &str, definition: fn(f64, f64) -> f64, product: OfGate) {
     Case {
         name,
@@ -239,7 +240,7 @@ fn probabilities() {
     }
 }
 
-/// Attention by its definition: queries are those of the last keys.
+/// Computes attention by its definition; the queries belong to the last keys.
 fn attention(shape: &Heads, sinks: &[f32], [q, k, v]: [&[f64]; 3]) -> Vec<f64> {
     let Heads { heads, kv_heads, dim, value_dim, scale, cap, window } = *shape;
     let (tokens, keys) = (q.len() / (heads * dim), k.len() / (kv_heads * dim));
@@ -298,7 +299,7 @@ fn attentions() {
     check_attention("all of it", all, (7, 9), &[0.5, -2.0, 1.0, 3.0]);
 }
 
-/// More queries than one block, with a window that ends within it.
+/// There are more queries than one block, with a window that ends within a block.
 #[test]
 fn blocks_of_queries_add_up() {
     let shape =

@@ -1,11 +1,12 @@
-//! Sums and maxima in 16 lanes, joined in a fixed order: the result does not depend on the width of the vectors.
+//! Sums and maxima over rows in 16 lanes, which are combined in a fixed order. The result does therefore not depend
+//! on the width of the machine's vectors.
 
 const LANES: usize = 16;
 
-/// Lanes of a running reduction.
+/// The lanes of a running reduction.
 type Lanes<T> = [T; LANES];
 
-/// The sum over `x` of `term`, in f64.
+/// Returns the sum over `x` of `term`, in f64.
 #[inline(always)]
 pub(super) fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f64 {
     let mut lanes = [0.0; LANES];
@@ -21,7 +22,7 @@ pub(super) fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f64 {
     total(lanes)
 }
 
-/// The sum over equally long `x` and `y` of `term`, in f64.
+/// Returns the sum over equally long `x` and `y` of `term`, in f64.
 #[inline(always)]
 pub(super) fn sum_of_pairs(x: &[f32], y: &[f32], term: impl Fn(f32, f32) -> f32) -> f64 {
     let mut lanes = [0.0; LANES];
@@ -55,7 +56,7 @@ pub(super) fn map_and_sum(x: &mut [f32], image: impl Fn(f32) -> f32) -> f64 {
     total(lanes)
 }
 
-/// The largest element, -∞ of none. NaN is passed over.
+/// Returns the largest element, or -∞ for an empty slice. NaN is passed over.
 #[inline(always)]
 pub(super) fn max(x: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };

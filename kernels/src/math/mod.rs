@@ -1,8 +1,9 @@
-//! The forward pass between its matrix products: norms, rotary positions, attention, activations.
+//! The operations of the forward pass between its matrix products: norms, rotary positions, attention, activations.
 //!
-//! Single-threaded, on buffers of whole rows. The same bits on every instruction set: sums run in 16 lanes that are joined
-//! in a fixed order, products as [`linalg`](crate::linalg) defines them. Each function has its vector-Jacobian product beside it,
-//! `..._gradient`, which turns the gradient of the output into that of the input.
+//! The functions run on one thread, on buffers of whole rows, and give the same bits on every instruction set: sums
+//! run in 16 lanes that are added up in a fixed order, and products are those of [`linalg`](crate::linalg). The
+//! vector-Jacobian product of a function is called `..._gradient`; it turns the gradient of the output into the
+//! gradient of the input.
 
 mod activation;
 mod activation_gradient;
@@ -31,7 +32,7 @@ pub use softmax::{log_sum_exp, softmax, softmax_gradient, softmax_with};
 
 #[cfg(test)]
 mod tests {
-    /// `n` numbers in -1..1, other ones for other seeds.
+    /// Returns `n` numbers in -1..1, which differ between seeds.
     pub(super) fn noise(n: usize, seed: u64) -> Vec<f32> {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let mut next = || {
@@ -47,7 +48,8 @@ mod tests {
         x.iter().map(|x| x.to_bits()).collect()
     }
 
-    /// Compares with exact values: relative error up to `tolerance`, absolute where they are under 1e-3.
+    /// Compares with exact values. The error may be `tolerance`, relative to values above 1e-3 and to 1e-3 for
+    /// smaller ones.
     pub(super) fn assert_close(x: &[f32], exact: impl Fn(usize) -> f64, tolerance: f64) {
         for (i, &x) in x.iter().enumerate() {
             let (error, exact) = ((f64::from(x) - exact(i)).abs(), exact(i));

@@ -1,11 +1,11 @@
-//! Normalisation of rows.
+//! The normalisations of rows: RMS norm and layer norm.
 
 use super::lanes::{sum, sum_of_pairs};
 use crate::isa::per_isa;
 
 per_isa! {
-    /// `out = x / sqrt(mean(x²) + eps) * weight` for every row: `x` and `out` `[rows][n]`, `weight` `[n]`. The mean is
-    /// summed in f64.
+    /// Computes `out = x / sqrt(mean(x²) + eps) * weight` for every row: `x` and `out` are `[rows][n]`, `weight` is
+    /// `[n]`. The mean is summed in f64.
     ///
     /// Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019.
     pub fn rms_norm, rms_norm_on(out: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
@@ -22,8 +22,8 @@ per_isa! {
 }
 
 per_isa! {
-    /// `out = (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias` for every row: `x` and `out` `[rows][n]`, `weight`
-    /// and `bias` `[n]`. Mean and variance are summed in f64.
+    /// Computes `out = (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias` for every row: `x` and `out` are
+    /// `[rows][n]`, `weight` and `bias` are `[n]`. Mean and variance are summed in f64.
     ///
     /// Source: Ba, Kiros and Hinton, Layer Normalization, 2016.
     pub fn layer_norm, layer_norm_on(out: &mut [f32], x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32) {
@@ -44,9 +44,10 @@ per_isa! {
 }
 
 per_isa! {
-    /// The gradient of [`rms_norm`]: `gradient` `[rows][n]` is that of the output and becomes that of the input.
+    /// Computes the gradient of [`rms_norm`]: `gradient` `[rows][n]` comes as that of the output and becomes that of
+    /// the input.
     ///
-    /// With `s = 1 / sqrt(mean(x²) + eps)` and `v = weight * gradient`: `s v - s³ x mean(x v)`.
+    /// The formula is `s v - s³ x mean(x v)` with `s = 1 / sqrt(mean(x²) + eps)` and `v = weight * gradient`.
     pub fn rms_norm_gradient, rms_norm_gradient_on(gradient: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
         let n = weight.len().max(1);
         assert!(gradient.len() == x.len() && x.len().is_multiple_of(n), "rows of x, gradient and weight differ");
@@ -64,9 +65,10 @@ per_isa! {
 }
 
 per_isa! {
-    /// The gradient of [`layer_norm`]: `gradient` `[rows][n]` is that of the output and becomes that of the input.
+    /// Computes the gradient of [`layer_norm`]: `gradient` `[rows][n]` comes as that of the output and becomes that
+    /// of the input.
     ///
-    /// With `z` the normalised x, `s` its scale and `v = weight * gradient`: `s (v - mean(v) - z mean(z v))`.
+    /// The formula is `s (v - mean(v) - z mean(z v))` with z the normalised x, s its scale and `v = weight * gradient`.
     pub fn layer_norm_gradient, layer_norm_gradient_on(gradient: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
         let n = weight.len().max(1);
         assert!(gradient.len() == x.len() && x.len().is_multiple_of(n), "rows of x, gradient and weight differ");

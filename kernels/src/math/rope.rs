@@ -2,19 +2,20 @@
 //!
 //! Source: Su et al., RoFormer: Enhanced Transformer with Rotary Position Embedding, 2021.
 
-/// Which elements of a head turn together.
+/// The layout of the pairs of elements in a head that are rotated together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pairs {
-    /// `(2i, 2i + 1)`: the layout of the paper, and of llama in GGUF.
+    /// Pairs are `(2i, 2i + 1)`: the layout of the paper, and of llama in GGUF.
     Adjacent,
-    /// `(i, i + dims / 2)`: the layout of Hugging Face's llama, and of NeoX in GGUF.
+    /// Pairs are `(i, i + dims / 2)`: the layout of Hugging Face's llama, and of NeoX in GGUF.
     Halves,
 }
 
-/// The angles by which one step turns the pairs: `scale * base^(-2i / dims) / factors[i]` for i in `0..dims / 2`.
+/// Returns the angles in radians by which one position rotates the pairs: `scale * base^(-2i / dims) / factors[i]`
+/// for i in `0..dims / 2`.
 ///
-/// `scale` is the inverse of a linear scaling factor, else 1. `factors` are those of `rope_freqs.weight`, by which
-/// Llama 3 stretches slow pairs; missing ones are 1.
+/// `scale` is the inverse of a linear scaling factor, or 1 if there is none. `factors` are those of
+/// `rope_freqs.weight`, by which Llama 3 slows down slow pairs; missing ones count as 1.
 pub fn frequencies(base: f64, dims: usize, factors: &[f32], scale: f64) -> Vec<f64> {
     let factors = factors.iter().map(|&factor| f64::from(factor)).chain(std::iter::repeat(1.0));
     (0..dims / 2)
@@ -23,25 +24,26 @@ pub fn frequencies(base: f64, dims: usize, factors: &[f32], scale: f64) -> Vec<f
         .collect()
 }
 
-/// YaRN: fast pairs turn as trained, slow ones slower by a factor, between them a blend.
+/// The parameters of YaRN, by which fast pairs rotate as trained, slow pairs rotate slower by a factor, and pairs
+/// between them by a blend of both.
 ///
 /// Source: Peng et al., YaRN: Efficient Context Window Extension of Large Language Models, 2023, section 3.2.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Yarn {
-    /// How many times longer the context has become.
+    /// The factor by which the context has become longer.
     pub factor: f64,
-    /// Tokens of the context before.
+    /// The length of the original context in tokens.
     pub original: f64,
-    /// Turns over that context from which on a pair is fast.
+    /// The number of rotations over the original context from which on a pair counts as fast.
     pub beta_fast: f64,
-    /// Turns up to which it is slow.
+    /// The number of rotations over the original context up to which a pair counts as slow.
     pub beta_slow: f64,
-    /// Whether the ends of the blend are whole pairs.
+    /// True if the ends of the blend are rounded to whole pairs.
     pub truncated: bool,
 }
 
 impl Yarn {
-    /// The angles of [`frequencies`], stretched.
+    /// Returns the angles of [`frequencies`], slowed down by YaRN.
     pub fn frequencies(&self, base: f64, dims: usize) -> Vec<f64> {
         let turning = |turns: f64| {
             dims as f64 * (self.original / (turns * std::f64::consts::TAU)).ln() / (2.0 * base.ln())
@@ -62,18 +64,18 @@ impl Yarn {
     }
 }
 
-/// Sines and cosines of the angles at every position.
+/// A table of the rotations at every position.
 #[derive(Debug, Clone)]
 pub struct Rope {
-    /// `[positions][pairs]` of (cosine, sine).
+    /// Cosine and sine of each rotation, `[positions][pairs]`.
     turns: Vec<(f32, f32)>,
     pairs: usize,
     layout: Pairs,
 }
 
 impl Rope {
-    /// The table for positions `0..positions`; `frequencies` holds one angle per pair. Angles are computed in f64.
-    /// Turned pairs are stretched by `length`: 1 but for YaRN.
+    /// Makes the table for positions `0..positions`; `frequencies` holds one angle per pair. Angles are computed in
+    /// f64. Rotated pairs are multiplied by `length`, which is 1 except with YaRN.
     pub fn new(frequencies: &[f64], positions: usize, layout: Pairs, length: f64) -> Self {
         let turn = |position: usize| {
             frequencies.iter().map(move |frequency| {
@@ -84,8 +86,8 @@ impl Rope {
         Self { turns: (0..positions).flat_map(turn).collect(), pairs: frequencies.len(), layout }
     }
 
-    /// Turns every head of `x` `[tokens][heads][dim]`, whose tokens have positions from `first` on. Of each head the
-    /// first `2 * pairs` elements turn.
+    /// Rotates every head of `x` `[tokens][heads][dim]`, whose tokens have positions from `first` on. The first
+    /// `2 * pairs` elements of each head are rotated, the others are left alone.
     ///
     /// # Panics
     ///
@@ -94,12 +96,12 @@ impl Rope {
         self.turn(x, (heads, dim), first, |turn| turn);
     }
 
-    /// The gradient of [`rotate`](Self::rotate): `gradient` is that of the result and becomes that of what was turned. Pairs turn
-    /// back, stretched once more.
+    /// Computes the gradient of [`rotate`](Self::rotate): `gradient` comes as that of the result and becomes that of
+    /// `x`. Pairs are rotated back and multiplied by `length` once more.
     ///
     /// # Panics
     ///
-    /// As [`rotate`](Self::rotate).
+    /// When a position is past the table, or the lengths do not fit.
     pub fn rotate_gradient(&self, gradient: &mut [f32], heads: usize, dim: usize, first: usize) {
         self.turn(gradient, (heads, dim), first, |(cos, sin)| (cos, -sin));
     }
@@ -159,7 +161,8 @@ mod tests {
         assert_eq!(frequencies(10000.0, 4, &[2.0, 8.0], 0.5), [0.25, 0.000_625]);
     }
 
-    /// Two heads of 6 of which 4 turn, at positions 3 and 4: pairs as complex numbers times `e^(i angle)`.
+    /// Two heads of 6 elements, of which 4 are rotated, are at positions 3 and 4. Pairs are complex numbers times
+    /// `e^(i angle)`.
     #[test]
     fn pairs_turn_by_position_times_frequency() {
         let frequencies = [0.5, 0.25];
@@ -185,7 +188,7 @@ mod tests {
         let yarn = Yarn { factor: 8.0, original: 4096.0, beta_fast: 32.0, beta_slow: 1.0, truncated: true };
         let (plain, stretched) = (frequencies(10000.0, 64, &[], 1.0), yarn.frequencies(10000.0, 64));
         let ratios: Vec<f64> = stretched.iter().zip(&plain).map(|(s, p)| s / p).collect();
-        // Pairs turn 32 times in 4096 tokens at 10.46, once at 22.5.
+        // Pair 10.46 would rotate 32 times in 4096 tokens, pair 22.5 once.
         assert!(ratios[..=10].iter().all(|r| (r - 1.0).abs() < 1e-12), "{ratios:?}");
         assert!(ratios[23..].iter().all(|r| (r - 0.125).abs() < 1e-12), "{ratios:?}");
         assert!((ratios[12] - (1.0 - 2.0 / 13.0 * 0.875)).abs() < 1e-12, "{ratios:?}");

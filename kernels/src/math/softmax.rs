@@ -1,19 +1,20 @@
-//! Softmax and the logarithm of its denominator.
+//! Softmax, its gradient, and the logarithm of its denominator.
 
 use super::exp::exp;
 use super::lanes::{map_and_sum, max, sum, sum_of_pairs};
 use crate::isa::per_isa;
 
 per_isa! {
-    /// Replaces the logits `row` `[n]` by their softmax. The sum is in f64; NaN anywhere makes everything NaN, and so do
-    /// logits of which the largest is infinite.
+    /// Replaces the logits `row` `[n]` by their softmax. The sum is in f64. A NaN anywhere makes every element NaN,
+    /// and so does an infinite largest logit.
     pub fn softmax, softmax_on(row: &mut [f32]) {
         normalize(row, None);
     }
 }
 
 per_isa! {
-    /// [`softmax`] of `row` and one logit more, `extra`, whose share is left out.
+    /// Replaces the logits `row` `[n]` by the [`softmax`] of `row` and one more logit, `extra`, whose probability is
+    /// left out.
     pub fn softmax_with, softmax_with_on(row: &mut [f32], extra: Option<f32>) {
         normalize(row, extra);
     }
@@ -34,8 +35,8 @@ fn normalize(row: &mut [f32], extra: Option<f32>) {
 }
 
 per_isa! {
-    /// The gradient of [`softmax`] and of [`softmax_with`], whose result is `p` `[n]`: `gradient` `[n]` is that of `p` and
-    /// becomes that of the logits, `p (gradient - Σ p gradient)`.
+    /// Computes the gradient of [`softmax`] and of [`softmax_with`], given their result `p` `[n]`. `gradient` `[n]`
+    /// comes as that of `p` and becomes that of the logits, `p (gradient - Σ p gradient)`.
     pub fn softmax_gradient, softmax_gradient_on(gradient: &mut [f32], p: &[f32]) {
         assert!(gradient.len() == p.len(), "{} gradients of {} probabilities", gradient.len(), p.len());
         let level = sum_of_pairs(p, gradient, |p, v| p * v) as f32;
@@ -46,7 +47,8 @@ per_isa! {
 }
 
 per_isa! {
-    /// `ln Σ exp(row)` of the logits `row` `[n]`, summed in f64: the log-probability of entry i is `row[i]` less it.
+    /// Returns `ln Σ exp(row)` of the logits `row` `[n]`, summed in f64. The log-probability of entry i is `row[i]`
+    /// minus it.
     pub fn log_sum_exp, log_sum_exp_on(row: &[f32]) -> f64 {
         let max = max(row);
         f64::from(max) + sum(row, |x| exp(x - max)).ln()
@@ -68,7 +70,7 @@ mod tests {
             softmax(&mut row);
             for (&p, &x) in row.iter().zip(&logits) {
                 let exact = f64::from(x).exp() / total;
-                // x - max is rounded: half a unit of 40.
+                // The difference x - max is rounded, by up to half a unit in the last place of 40.
                 assert!((f64::from(p) - exact).abs() <= 3e-6 * exact, "{p} {exact}");
             }
             assert!((log_sum_exp(&logits) - total.ln()).abs() < 1e-7);
