@@ -1,38 +1,38 @@
-//! Block fields of 32 rows side by side.
+//! Scales, offsets and codes of 32 rows side by side, and what they decode to.
 
 use super::level::{Levels, with_levels};
 use super::{LANES, Lanes};
 use crate::codec::{Codec, Coded};
 use crate::isa::per_isa;
 
-/// The fields of 32 coded rows, one [`Lanes`] per place: [`Coded`] side by side, integers as the floats they are.
+/// 32 rows of [`Coded`] side by side, with one [`Lanes`] for each place. Integers are stored as floats.
 #[derive(Debug, Clone)]
 pub struct Coding {
-    /// `[superblocks]`
+    /// The scales of the scales, `[superblocks]`.
     pub d: Vec<Lanes>,
-    /// `[superblocks]`
+    /// The scales of the offsets, `[superblocks]`.
     pub dmin: Vec<Lanes>,
-    /// `[groups]`
+    /// The integer scales, `[groups]`.
     pub scales: Vec<Lanes>,
-    /// `[groups]`
+    /// The integer offsets, `[groups]`.
     pub offsets: Vec<Lanes>,
-    /// `[columns]`
+    /// Indices into the type's levels, `[columns]`.
     pub codes: Vec<[u8; LANES]>,
 }
 
-/// What the codes of each group decode to: `step * level - minimum`, and the way back.
+/// The line on which each group of 32 rows decodes: `step * level - minimum`, and the inverse of the step.
 #[derive(Debug, Clone, Default)]
 pub struct Grid {
-    /// `[groups]`
+    /// The factors of the levels, `[groups]`.
     pub step: Vec<Lanes>,
-    /// `[groups]`, 0 where the step has no finite reciprocal.
+    /// The reciprocals of the steps, `[groups]`; 0 for steps without a finite reciprocal.
     pub inverse: Vec<Lanes>,
-    /// `[groups]`
+    /// The offsets that are subtracted, `[groups]`.
     pub minimum: Vec<Lanes>,
 }
 
 impl Coding {
-    /// Up to 32 rows of `columns` weights; the lanes without a row are all zero.
+    /// Puts up to 32 rows of `columns` weights side by side; lanes without a row are all zero.
     ///
     /// # Panics
     ///
@@ -56,7 +56,7 @@ impl Coding {
         coding
     }
 
-    /// One of the rows.
+    /// Returns the row in lane `lane`.
     pub fn row(&self, lane: usize) -> Coded {
         let integers = |x: &[Lanes]| x.iter().map(|x| x[lane] as i16).collect();
         Coded {
@@ -68,7 +68,7 @@ impl Coding {
         }
     }
 
-    /// Takes over the rows of `other` whose lanes are true.
+    /// Replaces the rows whose lanes are true by those of `other`.
     pub fn take(&mut self, other: &Self, lanes: &[bool; LANES]) {
         select(&mut self.d, &other.d, lanes);
         select(&mut self.dmin, &other.dmin, lanes);
@@ -77,7 +77,7 @@ impl Coding {
         select(&mut self.codes, &other.codes, lanes);
     }
 
-    /// What the decoder makes of the scales.
+    /// Returns the lines on which the decoder computes weights.
     pub fn grid(&self, codec: &Codec) -> Grid {
         let shared = codec.superblock / codec.group;
         let product = |float: &[Lanes], integers: &[Lanes]| -> Vec<Lanes> {
@@ -90,13 +90,13 @@ impl Coding {
         Grid { step, inverse, minimum: product(&self.dmin, &self.offsets) }
     }
 
-    /// What the decoder returns, to the bit: `out` `[columns]`.
+    /// Decodes to `out` `[columns]`, to the bit as the type's decoder does.
     pub fn decode(&self, codec: &Codec, out: &mut [Lanes]) {
         decode(codec, &self.grid(codec), &self.codes, out);
     }
 }
 
-/// Writes a row's fields to lane `lane`.
+/// Writes the numbers of a row to lane `lane`.
 fn spread<T: Copy, U: From<T>>(lanes: &mut [[U; LANES]], lane: usize, row: &[T]) {
     assert!(lanes.len() == row.len(), "a row has {} fields, not {}", row.len(), lanes.len());
     for (lanes, &x) in lanes.iter_mut().zip(row) {
@@ -104,7 +104,7 @@ fn spread<T: Copy, U: From<T>>(lanes: &mut [[U; LANES]], lane: usize, row: &[T])
     }
 }
 
-/// Takes over the lanes of `b` that are true.
+/// Replaces the lanes of `a` that are true in `lanes` by those of `b`.
 pub(super) fn select<T: Copy>(a: &mut [[T; LANES]], b: &[[T; LANES]], lanes: &[bool; LANES]) {
     for (a, b) in a.iter_mut().zip(b) {
         for l in 0..LANES {
@@ -128,7 +128,7 @@ fn decode_with(levels: impl Levels, group: usize, grid: &Grid, codes: &[[u8; LAN
     }
 }
 
-/// What levels of group `g` decode to.
+/// Returns the weights that levels of group `g` decode to.
 #[inline(always)]
 pub(super) fn value(level: &Lanes, grid: &Grid, g: usize) -> Lanes {
     let (step, minimum) = (&grid.step[g], &grid.minimum[g]);
@@ -139,7 +139,7 @@ pub(super) fn value(level: &Lanes, grid: &Grid, g: usize) -> Lanes {
     value
 }
 
-/// Where `x` is on the scale of the levels of group `g`.
+/// Returns the position of `x` on the scale of the levels of group `g`.
 #[inline(always)]
 pub(super) fn position(x: &Lanes, grid: &Grid, g: usize) -> Lanes {
     let (inverse, minimum) = (&grid.inverse[g], &grid.minimum[g]);

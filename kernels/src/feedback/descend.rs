@@ -1,4 +1,4 @@
-//! Coordinate descent on the codes.
+//! Coordinate descent on the codes: one column after the other moves to where the loss is least with all others fixed.
 
 use super::coding::{Grid, position, value};
 use super::level::{Levels, with_levels};
@@ -7,20 +7,20 @@ use super::{LANES, Lanes, Tiles};
 use crate::codec::Codec;
 use crate::isa::per_isa;
 
-/// A block of columns whose codes may change.
+/// A block of columns of 32 rows whose codes may change.
 #[derive(Debug)]
 pub struct Descent<'a> {
-    /// The block of the Hessian on its diagonal.
+    /// The block of the Hessian on its diagonal, `[columns][columns]`.
     pub h: &'a Tiles,
-    /// `e H` at the columns, `[columns]`, before any change.
+    /// The gradient `e H` at the columns, `[columns]`, before any change.
     pub gradient: &'a [Lanes],
-    /// The grids of the rows.
+    /// The lines on which the rows' groups decode.
     pub grid: &'a Grid,
-    /// `[columns]`: which group a column is in.
+    /// The index of each column's group, `[columns]`.
     pub groups: &'a [usize],
-    /// `[columns]`
+    /// The codes, `[columns]`, which are changed.
     pub codes: &'a mut [[u8; LANES]],
-    /// `ŵ - w`, `[columns]`, kept up to date.
+    /// The errors `ŵ - w`, `[columns]`, which are kept up to date.
     pub errors: &'a mut [Lanes],
 }
 

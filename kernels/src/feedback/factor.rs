@@ -1,17 +1,17 @@
-//! The pieces of `H = U D U'` that are not matrix products.
+//! The parts of the factorisation `H = U D U'` that are not matrix products. The caller cuts H into blocks.
 
 use crate::isa::per_isa;
 
 per_isa! {
     /// Factors a symmetric block `a` `[n][n]`, of which the lower triangle is read, as `U D U'` with U unit upper
-    /// triangular: the lower triangle becomes that of `U'`, the diagonal 1, what is above it 0. Pivots go to `pivots`
-    /// `[n]`. False when one is not at least its `least` `[n]`; the contents are then undefined.
+    /// triangular. `a` becomes `U'`, and D, the pivots, goes to `pivots` `[n]`. Returns false if a pivot is not
+    /// positive or is below its `least` `[n]`; the contents are then undefined.
     pub fn factor_block, factor_block_on(a: &mut [f64], pivots: &mut [f64], least: &[f64]) -> bool {
         let n = pivots.len();
         for k in (0..n).rev() {
             let (above, row) = a.split_at_mut(k * n);
             let pivot = row[k];
-            // Written so that NaN fails too.
+            // The condition is written so that NaN fails too.
             if !(pivot >= least[k] && pivot > 0.0) {
                 return false;
             }
@@ -33,8 +33,8 @@ per_isa! {
 }
 
 per_isa! {
-    /// `row -= Σ_k factors[k] * panel[k]`, in order; `panel` has rows of `stride`, of which the first `row.len()`
-    /// elements count.
+    /// Computes `row -= Σ_k factors[k] * panel[k]`, in the order of k. `panel` has rows of `stride` elements, of
+    /// which the first `row.len()` are read.
     pub fn subtract_outer, subtract_outer_on(row: &mut [f64], factors: &[f64], panel: &[f64], stride: usize) {
         for (factor, panel) in factors.iter().zip(panel.chunks(stride)) {
             for (x, p) in row.iter_mut().zip(panel) {

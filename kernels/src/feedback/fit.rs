@@ -1,4 +1,6 @@
-//! The floats and integer scales of a superblock, fitted to the loss `e H e'` with the codes as they are.
+//! The fit of a superblock's floats and integers to the loss `e H e'`, with the codes as they are.
+//!
+//! In all functions `gain` is the change of the loss, which is never positive.
 
 use super::coding::value;
 use super::level::{Levels, with_levels};
@@ -7,29 +9,29 @@ use super::{Grid, LANES, Lanes, STEP, Tiles};
 use crate::codec::{Codec, Float};
 use crate::isa::per_isa;
 
-/// One superblock of 32 rows, S columns in groups.
+/// One superblock of 32 rows, with S columns in groups.
 #[derive(Debug)]
 pub struct Superblock<'a> {
-    /// Its block on the Hessian's diagonal, `[S][S]`.
+    /// The superblock's block on the Hessian's diagonal, `[S][S]`.
     pub h: &'a Tiles,
-    /// Sums of `h` over the columns of each group, `[S][groups]`: see [`group_sums`].
+    /// The sums of `h` over the columns of each group, `[S][groups]`, from [`group_sums`].
     pub sums: &'a Tiles,
-    /// `e H` at its columns, `[S]`; kept up to date.
+    /// The gradient `e H` at the superblock's columns, `[S]`, which is kept up to date.
     pub gradient: &'a mut [Lanes],
-    /// `[S]`
+    /// The codes, `[S]`.
     pub codes: &'a [[u8; LANES]],
     /// The scale of the scales.
     pub d: &'a mut Lanes,
     /// The scale of the offsets.
     pub dmin: &'a mut Lanes,
-    /// `[groups]`
+    /// The integer scales, `[groups]`.
     pub scales: &'a mut [Lanes],
-    /// `[groups]`
+    /// The integer offsets, `[groups]`.
     pub offsets: &'a mut [Lanes],
 }
 
-/// Sums over the columns of each group, `[columns][columns / group]`, of a block of `columns` rows and columns that
-/// begins at `h[0]`, with rows of `stride`.
+/// Returns the sums over the columns of each group, `[columns][columns / group]`, of a block of `columns` rows and
+/// columns that begins at `h[0]`; rows of `h` are `stride` apart.
 ///
 /// # Panics
 ///
@@ -41,11 +43,11 @@ pub fn group_sums(h: &[f32], stride: usize, columns: usize, group: usize) -> Til
 }
 
 per_isa! {
-    /// Moves `d` and `dmin` to the numbers of the type next to the least-squares answer, where that lowers the loss;
-    /// returns by how much the loss changed.
+    /// Moves `d` and `dmin` to members of the type's set next to the least-squares solution, where that lowers the
+    /// loss. Returns the change of the loss.
     ///
-    /// With `a` and `c` what one unit of `d` and of `dmin` adds to the row:
-    /// `[aHa' aHc'; aHc' cHc'] [δd; δdmin] = -[ag'; cg']`.
+    /// The solution is that of `[aHa' aHc'; aHc' cHc'] [δd; δdmin] = -[ag'; cg']`, where one unit of `d` adds `a` to
+    /// the row, one unit of `dmin` adds `c`, and g is the gradient.
     pub fn refit, refit_on(codec: &Codec, block: &mut Superblock) -> Lanes {
         let a = with_levels!(codec.levels, levels => per_unit(levels, codec.group, block));
         let has_offsets = *codec.offsets.end() > 0;
@@ -77,8 +79,8 @@ per_isa! {
 }
 
 per_isa! {
-    /// Steps the integer scale, then the integer offset of each group to where the loss is least, clamped to the legal
-    /// ones; returns by how much the loss changed.
+    /// Moves the integer scale, then the integer offset of each group to the legal one of least loss. Returns the
+    /// change of the loss.
     pub fn rescale, rescale_on(codec: &Codec, block: &mut Superblock) -> Lanes {
         let levels: Vec<Lanes> = with_levels!(codec.levels, levels => {
             block.codes.iter().map(|codes| levels.of(codes)).collect()
@@ -97,7 +99,7 @@ per_isa! {
 }
 
 per_isa! {
-    /// What the superblock decodes to, to the bit: `out` `[S]`.
+    /// Writes the weights that the superblock decodes to, to the bit, to `out` `[S]`.
     pub fn values, values_on(codec: &Codec, block: &Superblock, out: &mut [Lanes]) {
         let product = |float: &Lanes, x: &Lanes| std::array::from_fn(|l| float[l] * x[l]);
         let grid = Grid {
@@ -113,7 +115,7 @@ per_isa! {
     }
 }
 
-/// What one unit of `d` adds to each column.
+/// Returns what one unit of `d` adds to each column, `[S]`.
 #[inline(always)]
 fn per_unit(levels: impl Levels, group: usize, block: &Superblock) -> Vec<Lanes> {
     let mut a = vec![[0.0; LANES]; block.codes.len()];
@@ -126,7 +128,7 @@ fn per_unit(levels: impl Levels, group: usize, block: &Superblock) -> Vec<Lanes>
     a
 }
 
-/// `Σ_j a_u b_j`, u the group of j.
+/// Returns `Σ_j a_u b_j`, where u is the group of column j.
 #[inline(always)]
 fn by_group(a: &[Lanes], b: &[Lanes], group: usize) -> Lanes {
     let mut total = [0.0; LANES];
@@ -159,7 +161,7 @@ fn add_scaled(x: &mut [Lanes], y: &[Lanes], scale: &Lanes) {
     }
 }
 
-/// One step of the scale of group `g`, whose codes stand for `levels`.
+/// Moves the scale of group `g`, whose codes stand for `levels`, to the legal one of least loss.
 #[inline(always)]
 fn step_scale(codec: &Codec, block: &mut Superblock, g: usize, levels: &[Lanes], gain: &mut Lanes) {
     let (group, first) = (codec.group, g * codec.group);
@@ -183,7 +185,7 @@ fn step_scale(codec: &Codec, block: &mut Superblock, g: usize, levels: &[Lanes],
     block.h.add_product(first, &a, block.gradient);
 }
 
-/// One step of the offset of group `g`.
+/// Moves the offset of group `g` to the legal one of least loss.
 #[inline(always)]
 fn step_offset(codec: &Codec, block: &mut Superblock, g: usize, gain: &mut Lanes) {
     let (group, first) = (codec.group, g * codec.group);
@@ -202,8 +204,8 @@ fn step_offset(codec: &Codec, block: &mut Superblock, g: usize, gain: &mut Lanes
     block.sums.add_product(g, &[moved], block.gradient);
 }
 
-/// Moves integers to the nearest legal ones, every `apart`, to the minimum of `2 slope x + curvature x²`, where that is lower; returns
-/// the steps.
+/// Moves integers to the legal ones nearest to the minimum of `2 slope x + curvature x²`, where that lowers it;
+/// returns the steps x. Legal integers are `apart` from each other.
 #[inline(always)]
 fn integer_step(
     (legal, apart): (&std::ops::RangeInclusive<i16>, i16),
@@ -214,11 +216,11 @@ fn integer_step(
 ) -> Lanes {
     let (low, high) = (f32::from(*legal.start()), f32::from(*legal.end()));
     let apart = f32::from(apart);
-    // Zero is one of them where they are one apart.
+    // Legal integers are counted from 0 if they are 1 apart, else from the lowest one.
     let origin = if apart == 1.0 { 0.0 } else { low };
     let mut steps = [0.0; LANES];
     for l in 0..LANES {
-        // No curvature: no step, as 0/0 fails every comparison and x/0 is stopped by the gain.
+        // Without curvature there is no step: 0/0 fails every comparison, and x/0 does not lower the loss.
         let wanted = (integers[l] - slope[l] / curvature[l] - origin) / apart;
         let wanted = (wanted.round() * apart + origin).clamp(low, high);
         let step = wanted - integers[l];
@@ -232,7 +234,7 @@ fn integer_step(
     steps
 }
 
-/// How the loss depends on `d` and `dmin`: `2 x·ag + 2 y·cg + x²·aa + 2 xy·ac + y²·cc` for steps x, y.
+/// The change of the loss with steps x of `d` and y of `dmin`: `2 x·ag + 2 y·cg + x²·aa + 2 xy·ac + y²·cc`.
 struct Quadratic {
     aa: f64,
     ac: f64,
@@ -246,7 +248,7 @@ impl Quadratic {
         x * (2.0 * self.ag + x * self.aa + 2.0 * y * self.ac) + y * (2.0 * self.cg + y * self.cc)
     }
 
-    /// The steps to the minimum; along one axis where both are nearly parallel.
+    /// Returns the steps to the minimum, along one axis if both are nearly parallel.
     fn minimum(&self, has_offsets: bool) -> (f64, f64) {
         let determinant = self.aa * self.cc - self.ac * self.ac;
         if has_offsets && determinant > 1e-6 * self.aa * self.cc {
@@ -262,8 +264,8 @@ impl Quadratic {
         }
     }
 
-    /// The numbers next to the minimum where the loss is least and by how much it changes there; the present ones
-    /// where none is better.
+    /// Returns `d`, `dmin` and the change of the loss for the members next to the minimum at which the loss is least,
+    /// or the present ones if no others are better.
     fn best_floats(&self, float: Float, has_offsets: bool, d: f32, dmin: f32) -> (f32, f32, f32) {
         let (x, y) = self.minimum(has_offsets);
         let around = |present: f32, step: f64| float.neighbours((f64::from(present) + step) as f32);

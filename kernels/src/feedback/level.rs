@@ -1,27 +1,27 @@
-//! The level nearest to a number, for 32 numbers at once.
+//! The levels nearest to 32 numbers at once.
 
 use super::{LANES, Lanes};
 
-/// 1.5 * 2^23: adding it leaves the nearest integer, ties to even, in the low mantissa bits.
+/// 1.5 * 2^23, which leaves the nearest integer, ties to even, in the low mantissa bits when it is added.
 const MAGIC: f32 = 12_582_912.0;
 
-/// Ascending levels, at most 256.
+/// A set of at most 256 ascending levels.
 pub(super) trait Levels: Copy {
-    /// The codes and levels nearest to `x`; NaN gives some code.
+    /// Returns the codes and levels nearest to `x`; NaN gives some code.
     fn nearest(self, x: &Lanes) -> ([u8; LANES], Lanes);
 
-    /// What the codes stand for.
+    /// Returns the levels of the codes.
     fn of(self, codes: &[u8; LANES]) -> Lanes;
 }
 
-/// `low + code`, for codes `0..=top`.
+/// The levels `low + code` for codes `0..=top`.
 #[derive(Clone, Copy)]
 pub(super) struct Uniform {
     low: f32,
     top: f32,
 }
 
-/// Any others.
+/// Any levels, in a table.
 #[derive(Clone, Copy)]
 pub(super) struct Table<'a>(&'a [f32]);
 
@@ -40,7 +40,7 @@ macro_rules! with_levels {
 pub(super) use with_levels;
 
 impl Uniform {
-    /// `levels`, if they rise by one.
+    /// Returns the set of `levels` if they rise by one.
     pub(super) fn of_levels(levels: &[f32]) -> Option<Self> {
         let (&low, &top) = (levels.first()?, levels.last()?);
         levels.windows(2).all(|w| w[1] - w[0] == 1.0).then_some(Self { low, top: top - low })

@@ -1,9 +1,16 @@
-//! Error feedback: the inner loops of the encoder that minimises `e H e'`, on 32 rows side by side.
+//! The inner loops of the encoders with error feedback, which minimise `e H e'` for the errors e of a row and the
+//! Hessian H of its inputs, on 32 rows side by side. `kquant::encode` has the loops around them.
 //!
-//! A column of 32 rows is one [`Lanes`]: what is serial over columns is wide over rows, and no row sees another. Chains
-//! of fused multiply-adds run over the columns in their order, so every instruction set gives the same bits.
+//! | step | function | source |
+//! |---|---|---|
+//! | factor `H = U D U'` | [`factor_block`], [`subtract_outer`] | |
+//! | round columns one after the other, each making up for the errors of those before | [`round()`], [`round_vectors`] | LDLQ of QuIP (arXiv 2307.13304), which rounds as GPTQ (arXiv 2210.17323) does |
+//! | move codes one at a time to where the loss is least | [`descend()`], [`descend_vectors`] | coordinate descent |
+//! | fit `d`, `dmin`, scales and offsets to the codes | [`refit`], [`rescale`] | least squares |
 //!
-//! Matrices that rows are multiplied by come as [`Tiles`].
+//! A column of 32 rows is one [`Lanes`]: loops that are serial over columns are wide over rows, and no row sees
+//! another. Chains of fused multiply-adds run over the columns in their order, so that every instruction set gives
+//! the same bits. Matrices that rows are multiplied by come as [`Tiles`].
 
 mod coding;
 mod descend;
@@ -29,11 +36,11 @@ pub use serial::substitute;
 pub use tiles::Tiles;
 pub use vectors::{descend_vectors, round_vectors};
 
-/// Rows side by side.
+/// The number of rows side by side.
 pub const LANES: usize = 32;
 
 /// One column of [`LANES`] rows.
 pub type Lanes = [f32; LANES];
 
-/// Columns that the serial loops take at a time; the lengths they get are multiples of it.
+/// The number of columns that the serial loops take at a time; the lengths that they get are multiples of it.
 pub const STEP: usize = 4;

@@ -1,10 +1,10 @@
-//! Sums over columns, for 32 rows at once.
+//! Sums of products over columns, for 32 rows at once.
 
 use super::{LANES, Lanes};
 use crate::isa::per_isa;
 
 per_isa! {
-    /// `Σ_j a_j b_j` of every row, one chain in order.
+    /// Returns `Σ_j a_j b_j` for every row, as one chain in the order of j.
     pub fn dot, dot_on(a: &[Lanes], b: &[Lanes]) -> Lanes {
         sum_of_products(a, b)
     }

@@ -1,4 +1,4 @@
-//! Sequential rounding: every column's error is made up for by the columns after it.
+//! Sequential rounding, in which every column makes up for the errors of the columns before it.
 
 use super::coding::{Grid, position, value};
 use super::level::{Levels, with_levels};
@@ -7,28 +7,30 @@ use super::{LANES, Lanes, Tiles};
 use crate::codec::Codec;
 use crate::isa::per_isa;
 
-/// What a batch of columns is rounded on, and what comes of it.
+/// A batch of columns of 32 rows: the lines that they are rounded on, and the results.
 #[derive(Debug)]
 pub struct Rounded<'a> {
-    /// The grids of the rows.
+    /// The lines on which the rows' groups decode.
     pub grid: &'a Grid,
-    /// `[columns]`: which group a column is in.
+    /// The index of each column's group, `[columns]`.
     pub groups: &'a [usize],
-    /// `[columns]`: what the columns should be.
+    /// The weights w that the columns should have, `[columns]`.
     pub targets: &'a [Lanes],
-    /// `[columns]`: receives the codes.
+    /// The codes, `[columns]`, which are written.
     pub codes: &'a mut [[u8; LANES]],
-    /// `[columns]`: receives `ŵ - w`.
+    /// The errors `ŵ - w`, `[columns]`, which are written.
     pub errors: &'a mut [Lanes],
-    /// `[columns]`: receives what the rounding itself lost, `ŵ - t`.
+    /// The errors of the rounding itself, `ŵ - t`, `[columns]`, which are written.
     pub residuals: &'a mut [Lanes],
 }
 
 per_isa! {
     /// Rounds columns in order, each to the code nearest to `t_k = x_k - Σ_{j<k} e_j feedback[k][j]`.
     ///
-    /// Of `feedback`, square, the part below the diagonal is read; `x` `[columns]` is the targets less the feedback of
-    /// the batches before. LDLQ of QuIP (arXiv 2307.13304), which rounds as GPTQ does.
+    /// `feedback` is square, and the part below its diagonal is read. `x` `[columns]` is the targets minus the
+    /// feedback of the batches before.
+    ///
+    /// Source: LDLQ of QuIP (arXiv 2307.13304), which rounds as GPTQ does.
     ///
     /// # Panics
     ///

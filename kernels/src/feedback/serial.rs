@@ -3,14 +3,15 @@
 use super::{LANES, Lanes, STEP, Tiles};
 use crate::isa::per_isa;
 
-/// What happens to a column once all earlier ones are settled.
+/// The step that settles a column once all earlier ones are settled.
 pub(super) trait Column {
-    /// Column `k` has come to `x`; returns what later columns get a multiple of.
+    /// Settles column `k` at `x`, which has the multiples of the earlier columns added. Returns the vector of which
+    /// later columns get multiples.
     fn settle(&mut self, k: usize, x: &Lanes) -> Lanes;
 }
 
-/// For every column k in order: `y_k = settle(k, x_k + Σ_{j<k} c[k][j] y_j)`. Of `c`, square, the part below the diagonal
-/// is read.
+/// Computes `y_k = settle(k, x_k + Σ_{j<k} c[k][j] y_j)` for every column k in order. `c` is square, and the part
+/// below its diagonal is read.
 #[inline(always)]
 pub(super) fn serial(c: &Tiles, x: &[Lanes], column: &mut impl Column) {
     let (x, rest) = x.as_chunks::<STEP>();
@@ -48,8 +49,8 @@ impl Column for Keep<'_> {
 }
 
 per_isa! {
-    /// Solves `C y = x` for a unit lower triangular `C`, of which the part below the diagonal is read; `x` and `y` are
-    /// `[columns]`.
+    /// Solves `C y = x` for a unit lower triangular C: `c` is square, and the part below its diagonal is read. `x`
+    /// and `y` are `[columns]`.
     ///
     /// # Panics
     ///

@@ -25,7 +25,7 @@ fn noise(n: usize, seed: u64) -> Vec<f32> {
     (0..n).map(|_| next()).collect()
 }
 
-/// A positive definite matrix `[N][N]` whose columns are alike.
+/// Returns a positive definite matrix `[N][N]` whose columns are alike.
 fn hessian() -> Vec<f32> {
     let near = |i: usize, j: usize| (-(i.abs_diff(j) as f32) / 16.0).exp();
     let scale = |i: usize| 1.0 + (i * 37 % 101) as f32 / 100.0;
@@ -46,7 +46,7 @@ fn coded(codec: &Codec, row: &[f32]) -> Coded {
     codec.read(&bytes, row.len())
 }
 
-/// Whether blocks can hold the codes of every row.
+/// Checks that blocks can hold the codes of every row.
 fn check_points(codec: &Codec, coding: &Coding) {
     for l in 0..LANES {
         let coded = coding.row(l);
@@ -56,7 +56,7 @@ fn check_points(codec: &Codec, coding: &Coding) {
     }
 }
 
-/// 32 rows, and their codes as the search finds them.
+/// Returns 32 rows, and their codes as the search finds them.
 fn rows(codec: &Codec) -> (Vec<Lanes>, Coding) {
     let rows = noise(LANES * N, 3);
     let coded: Vec<_> = rows.chunks(N).map(|row| coded(codec, row)).collect();
@@ -79,7 +79,7 @@ fn gradient(h: &Tiles, errors: &[Lanes]) -> Vec<Lanes> {
     gradient
 }
 
-/// `e H e'`.
+/// Returns `e H e'` for each row.
 fn losses(h: &[f32], errors: &[Lanes]) -> [f64; LANES] {
     std::array::from_fn(|l| {
         let e = |j: usize| f64::from(errors[j][l]);
@@ -87,7 +87,7 @@ fn losses(h: &[f32], errors: &[Lanes]) -> [f64; LANES] {
     })
 }
 
-/// Whether `gains` are what the losses changed by, and none is above 0.
+/// Checks that `gains` are the changes of the losses, and that none is above 0.
 fn check_gains(before: [f64; LANES], after: [f64; LANES], gains: &Lanes, label: &str) {
     for l in 0..LANES {
         let gain = f64::from(gains[l]);

@@ -1,4 +1,10 @@
-//! Sequential rounding and descent where codes stand for several weights: unit by unit instead of column by column.
+//! Sequential rounding and descent in types whose codes stand for several weights: one unit of 8 columns after the
+//! other instead of one column after the other.
+//!
+//! A unit is one point of 8 columns, or two points of 4 in IQ3. The scales of the start are those of ggml's encoder,
+//! with its factors; others were not tried. At IQ2_XS rounding takes 11 % of the whole command's CPU time, descent 9
+//! %, and ggml's encoder for the start 8 %. Mean KL divergences on llama-5m are 0.41 to 0.46 times those of ggml's
+//! encoder with importance of the same text (`docs/measurements.md`).
 
 use super::coding::value;
 use super::factor::factor_block;
@@ -9,9 +15,9 @@ use crate::codec::{UNIT, VectorCodec};
 use crate::isa::per_isa;
 
 per_isa! {
-    /// As [`round`](super::round()), unit after unit: each gets the points for which its columns' part of the loss is least, as far
-    /// as they are found. `factors` are the feedback and D, `[columns]`; `batch.codes` come as the present ones, of which shifts that groups share
-    /// are kept.
+    /// Rounds as [`round`](super::round()) does, one unit after the other: each gets the points found for which its
+    /// columns' part of the loss is least. `factors` are the feedback and the pivots D, `[columns]`. `batch.codes`
+    /// come as the present codes, of which shifts that groups share are kept.
     ///
     /// # Panics
     ///
@@ -31,7 +37,7 @@ per_isa! {
 }
 
 per_isa! {
-    /// As [`descend`](super::descend()), unit after unit.
+    /// Descends as [`descend`](super::descend()) does, one unit after the other. Returns the change of the loss.
     ///
     /// # Panics
     ///
@@ -45,7 +51,7 @@ per_isa! {
     }
 }
 
-/// The columns of a unit with what those before add: `x + Σ_j m[..][j] y_j`.
+/// Returns the columns of a unit with multiples of the earlier columns added: `x + Σ_j m[..][j] y_j`.
 #[inline(always)]
 fn unit_sums(m: &Tiles, first: usize, x: &[Lanes], y: &[Lanes]) -> [Lanes; UNIT] {
     let mut sums = [[0.0; LANES]; UNIT];
@@ -149,7 +155,7 @@ fn present(levels: impl Levels, codes: &[[u8; LANES]], grid: &Grid, group: usize
     present
 }
 
-/// L and D of the block of `h` on its diagonal; none where it has none.
+/// Returns the factors L and D of the unit's block on the diagonal of `h`; `None` if it is not positive definite.
 fn factors(h: &Tiles, first: usize) -> Option<([[f32; UNIT]; UNIT], [f32; UNIT])> {
     let mut block = [0.0f64; UNIT * UNIT];
     for (i, x) in block.iter_mut().enumerate() {
@@ -165,7 +171,7 @@ fn factors(h: &Tiles, first: usize) -> Option<([[f32; UNIT]; UNIT], [f32; UNIT])
     Some((lower, pivots.map(|pivot| pivot as f32)))
 }
 
-/// Where the loss is least with all other columns as they are: `present - gradient · H⁻¹`.
+/// Returns the values at which the loss is least with all other columns as they are: `present - gradient · H⁻¹`.
 #[inline(always)]
 fn minimum(
     present: &[Lanes; UNIT],
@@ -196,7 +202,7 @@ fn minimum(
     minimum
 }
 
-/// `x -= factor * y`
+/// Computes `x -= factor * y`.
 #[inline(always)]
 fn subtract(x: &mut Lanes, factor: f32, y: &Lanes) {
     for (x, y) in x.iter_mut().zip(y) {
