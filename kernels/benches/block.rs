@@ -1,5 +1,6 @@
-//! Encoders and decoders of every block type on one thread, in weights per second: `cargo bench -p kquant-kernels --bench
-//! block -- encode/q4_k`. Names are `encode/TYPE/ENCODER/ISA` and `decode/TYPE/ISA`; `-weighted` means with importance.
+//! Benchmarks of the encoders and decoders of every block type on one thread, in weights per second:
+//! `cargo bench -p kquant-kernels --bench block -- encode/q4_k`. Names are `encode/TYPE/ENCODER/ISA` and
+//! `decode/TYPE/ISA`; `-weighted` means with importance.
 
 mod common;
 
@@ -12,7 +13,7 @@ use kquant_kernels::codec::{Codec, SearchOptions, search};
 use kquant_kernels::isa::Isa;
 
 const COLUMNS: usize = 4096;
-/// Enough weights that the processor does not learn their branches.
+/// The number of rows: enough weights that the processor does not learn their branches.
 const ROWS: usize = 8;
 const WEIGHTS: usize = ROWS * COLUMNS;
 
@@ -52,7 +53,7 @@ fn decoders(c: &mut Criterion) {
     let mut out = vec![0.0; WEIGHTS];
     let mut group = c.benchmark_group("decode");
     for ty in TYPES {
-        // Codes of types that nothing here encodes: any bits.
+        // Types that nothing here encodes are decoded from random bits.
         let mut bytes: Vec<u8> = noise(ROWS * row_bytes(ty)).iter().map(|x| x.to_bits() as u8).collect();
         if let Some(encode) = ty.encode {
             for (row, bytes) in weights.chunks_exact(COLUMNS).zip(bytes.chunks_exact_mut(row_bytes(ty))) {

@@ -1,5 +1,6 @@
-//! The pieces of the forward pass, on one thread: `cargo bench -p kquant-kernels --bench linalg`. Throughput of products
-//! counts two operations per multiply-add ("elements" per second are FLOP/s), else elements. Names end in the instruction set.
+//! Benchmarks of the operations of the forward pass on one thread: `cargo bench -p kquant-kernels --bench linalg`.
+//! The throughput of products counts two operations per multiply-add, so that "elements" per second are FLOP/s; that
+//! of other operations counts elements. Names end in the instruction set.
 
 mod common;
 
@@ -15,7 +16,7 @@ use kquant_kernels::math::{
 };
 
 const TOKENS: usize = 512;
-/// Inputs and outputs of linear layers.
+/// The inputs and outputs of linear layers.
 const LAYERS: [(usize, usize); 3] = [(1024, 1024), (1024, 3072), (3072, 1024)];
 
 fn products(c: &mut Criterion) {
@@ -33,7 +34,7 @@ fn products(c: &mut Criterion) {
     }
 }
 
-/// Throughput counts what `gemm` would have to do for the elements on and right of the diagonal.
+/// The throughput counts what `gemm` would have to do for the elements on and right of the diagonal.
 fn symmetric_products(c: &mut Criterion) {
     let mut group = c.benchmark_group("syrk");
     for (n, k) in [(1024, 1024), (1024, 4096), (256, 512)] {
@@ -74,7 +75,7 @@ fn attention(c: &mut Criterion) {
     let (mut out, mut scratch) = (vec![0.0; TOKENS * width], Scratch::default());
     let seen = Seen { keys: &k, values: &v, sinks: &[] };
     let mut group = c.benchmark_group("attention");
-    // Two products with half of the keys, on average.
+    // Each query has two products with half of the keys, on average.
     on_each_isa(&mut group, "512x16x64", 2 * TOKENS * (TOKENS + 1) * width, || {
         shape.attend(black_box(&mut out), black_box(&q), seen, &mut scratch);
     });
@@ -88,7 +89,7 @@ fn rows(c: &mut Criterion) {
     let mut group = c.benchmark_group("row");
     on_each_isa(&mut group, "rms_norm", SIZE, || rms_norm(black_box(&mut out), black_box(&x), &weight, 1e-5));
     on_each_isa(&mut group, "softmax", SIZE, || black_box(&mut out).chunks_exact_mut(N).for_each(softmax));
-    // From fresh numbers each time: activations of activations soon are subnormal.
+    // Activations start from fresh numbers each time, because activations of activations soon are subnormal.
     on_each_isa(&mut group, "silu_gate", SIZE, || {
         out.copy_from_slice(&x);
         silu_gate(black_box(&mut out), black_box(&x));

@@ -1,4 +1,4 @@
-//! What the benches share.
+//! Settings and helpers that the benchmarks share.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use kquant_kernels::isa::Isa;
 
-/// Operations above which an instruction set without fused multiply-add takes seconds.
+/// The number of operations above which code without the fused multiply-add instruction takes seconds.
 const SCALAR_MOST: usize = 40_000_000;
 
-/// Short measurements, so that all benches together take minutes.
+/// Returns settings for short measurements, so that all benchmarks together take minutes.
 pub fn config() -> Criterion {
     Criterion::default()
         .sample_size(10)
@@ -17,8 +17,8 @@ pub fn config() -> Criterion {
         .measurement_time(Duration::from_millis(300))
 }
 
-/// Measures `routine` as `name/ISA` on every instruction set that the machine has; `elements` is what one call works
-/// through. Where these are more than the scalar code does in a moment, it is left out.
+/// Measures `routine` as `name/ISA` on every instruction set that the machine has. One call works through `elements`
+/// elements; scalar code is left out when these are more than it does in a moment.
 pub fn on_each_isa(
     group: &mut BenchmarkGroup<WallTime>,
     name: &str,
@@ -36,7 +36,7 @@ pub fn on_each_isa(
     Isa::best().force();
 }
 
-/// Numbers around zero, nearly normal, with a deviation of about 0.3.
+/// Returns numbers around zero, nearly normal, with a standard deviation of about 0.3.
 pub fn noise(len: usize) -> Vec<f32> {
     let mut state = 1_u32;
     let mut uniform = || {

@@ -1,4 +1,4 @@
-//! The codecs of the block types against their encoders and decoders.
+//! Tests that compare the codecs of the block types with their encoders and decoders.
 
 use kquant_kernels::block::{self, BlockType, TYPES};
 use kquant_kernels::codec::{Codec, Coded};
@@ -9,7 +9,7 @@ const NAMES: [&str; 14] = [
     "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS",
     "MXFP4", "NVFP4",
 ];
-/// Two superblocks.
+/// The columns of a row: two superblocks.
 const COLUMNS: usize = 512;
 
 fn codecs() -> impl Iterator<Item = &'static Codec> {
@@ -26,7 +26,8 @@ fn bits(row: &[f32]) -> Vec<u32> {
     row.iter().map(|w| w.to_bits()).collect()
 }
 
-/// What the type's decoder makes of the written blocks, after a look that `decode` and `value` agree with it.
+/// Returns the written blocks and what the type's decoder makes of them, after a check that `decode` and `value` agree
+/// with it.
 fn written(codec: &Codec, coded: &Coded) -> (Vec<u8>, Vec<f32>) {
     let ty = codec.block;
     let mut bytes = vec![0xa5; ty.row_bytes(coded.codes.len() as u64).unwrap() as usize];
@@ -60,7 +61,7 @@ fn plain_numbers_and_codebooks_have_no_codec() {
 
 #[test]
 fn every_member_of_a_codec_s_set_is_a_row() {
-    // Numbers that pass through every code, scale and offset.
+    // The numbers pass through every code, scale and offset.
     for codec in codecs() {
         let mut coded = Coded::zeros(codec, COLUMNS * 8);
         let cycle = |range: &std::ops::RangeInclusive<i16>, i: usize| {

@@ -1,7 +1,6 @@
-//! Every block type against ggml's own bytes: `data/blocks` holds 48 rows of 512 weights, what ggml's encoders
-//! make of them, and the SHA-256 of what its decoders make of that.
+//! Tests that compare every block type with ggml's own bytes: `data/blocks` holds 48 rows of 512 weights, the blocks
+//! that ggml's encoders make of them, and the SHA-256 of the weights that its decoders make of the blocks.
 
-// The exemption of tests covers `#[test]` functions only, not the helpers beside them.
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -11,14 +10,14 @@ use kquant_kernels::isa::Isa;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// The recorded rows and what was recorded of them.
+/// The recorded rows, and the manifest of what ggml made of them.
 struct Golden {
     manifest: Value,
     columns: usize,
     row_names: Vec<String>,
-    /// `[rows][columns]`
+    /// The weights, `[rows][columns]`.
     input: Vec<f32>,
-    /// `[columns]`
+    /// The importance of all rows, `[columns]`.
     importance: Vec<f32>,
 }
 
@@ -33,7 +32,8 @@ impl Golden {
         Self { manifest, columns, row_names, input, importance }
     }
 
-    /// What is recorded of `name` encoded in the way `way` ("plain" or "weighted"): bytes and decoded SHA-256.
+    /// Returns the bytes recorded of type `name`, encoded "plain" or "weighted" (`way`), and the SHA-256 of the decoded
+    /// weights.
     fn recorded(&self, name: &str, way: &str) -> Option<(Vec<u8>, &str)> {
         let file = self.manifest["types"][name]["files"].get(way)?;
         let bytes = read(file["file"].as_str().unwrap());
@@ -65,7 +65,7 @@ fn block_type(name: &str) -> &'static BlockType {
     block::by_name(name).unwrap_or_else(|| panic!("{name} is not in the table of block types"))
 }
 
-/// The table's row is the manifest's.
+/// Checks that the table's row of the type agrees with the manifest.
 fn check_shape(name: &str) {
     let golden = Golden::load();
     let ty = block_type(name);
@@ -77,7 +77,7 @@ fn check_shape(name: &str) {
     assert_eq!(golden.row_bytes(ty) as u64, entry["row_bytes"]);
 }
 
-/// Every recorded file of the type decodes, row by row, to the recorded weights.
+/// Checks that every recorded file of the type decodes, row by row, to the recorded weights.
 fn check_decode(name: &str) {
     let golden = Golden::load();
     let ty = block_type(name);
@@ -96,7 +96,8 @@ fn check_decode(name: &str) {
     assert!(files > 0, "nothing is recorded of {name}");
 }
 
-/// On every instruction set the encoder writes the recorded bytes for every row, without and with importance.
+/// Checks that the encoder writes the recorded bytes for every row on every instruction set, without and with
+/// importance.
 fn check_encode(name: &str) {
     let golden = Golden::load();
     let ty = block_type(name);
@@ -124,7 +125,7 @@ fn compare_rows(isa: Isa, golden: &Golden, ty: &BlockType, importance: Option<&[
     let rows = golden.input.chunks(golden.columns).zip(expected.chunks(row_bytes)).zip(&golden.row_names);
     let mut differing = Vec::new();
     for ((weights, expected), row_name) in rows {
-        // Filled, so that a byte the encoder leaves alone shows.
+        // The bytes are filled, so that one that the encoder leaves alone shows.
         let mut bytes = vec![0xa5; row_bytes];
         encode(isa, weights, importance, &mut bytes);
         let mut blocks = bytes.chunks(ty.bytes).zip(expected.chunks(ty.bytes));
@@ -196,7 +197,7 @@ golden_types! {
     read_only: ;
 }
 
-/// A type that is recorded has its tests, and none is tested that is not recorded.
+/// Every recorded type must have its tests, and every tested type must be recorded.
 #[test]
 fn every_recorded_type_is_stamped() {
     let golden = Golden::load();

@@ -1,4 +1,4 @@
-//! What holds for the encoders and decoders of the legacy types, k-quants and IQ4 beyond the recorded bytes.
+//! Properties of the encoders and decoders of the legacy types, k-quants and IQ4 beyond the recorded bytes.
 
 use kquant_kernels::block::{self, BlockType, Importance};
 use kquant_kernels::isa::Isa;
@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 const NAMES: [&str; 12] =
     ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"];
-/// Two superblocks.
+/// The columns of a row: two superblocks.
 const COLUMNS: usize = 512;
 
 fn types() -> impl Iterator<Item = &'static BlockType> {
@@ -26,7 +26,7 @@ fn decode(ty: &BlockType, bytes: &[u8]) -> Vec<f32> {
     row
 }
 
-/// Numbers in 0..n that look random.
+/// Returns a generator of numbers in 0..n that look random.
 fn noise(n: u32) -> impl FnMut() -> u32 {
     let mut state = 12_345u32;
     move || {
@@ -35,14 +35,15 @@ fn noise(n: u32) -> impl FnMut() -> u32 {
     }
 }
 
-/// The grids of a type: groups of `group` weights; `scale * code + minimum` with the group's own scale and minimum.
+/// The grids of a type: groups of `group` weights, which are `scale * code + minimum` with the group's scale and
+/// minimum.
 struct Grids {
     group: usize,
-    /// Every group holds the first and the last.
+    /// The codes of a group; every group holds the first and the last one.
     codes: Vec<f32>,
-    /// Scales, as multiples of the unit; every superblock holds the first.
+    /// The scales, as multiples of the unit; every superblock holds the first one.
     multiples: Vec<f32>,
-    /// Minima, as negative multiples of the unit; every superblock holds the first.
+    /// The minima, as negative multiples of the unit; every superblock holds the first one.
     minima: Vec<f32>,
 }
 
@@ -70,7 +71,7 @@ impl Grids {
         Self { group, codes, multiples, minima }
     }
 
-    /// A row of weights that the type holds without error.
+    /// Returns a row of weights that the type holds without error.
     fn row(&self, unit: f32) -> Vec<f32> {
         let mut random = noise(1 << 16);
         let mut pick =
@@ -112,7 +113,7 @@ fn blocks_without_any_importance_become_zero() {
         let all = encode(ty, &row, Some(&[1.0; COLUMNS]));
         assert_eq!(silenced[silenced.len() / 2..], all[all.len() / 2..], "{}: the other half", ty.name);
         let weights = decode(ty, &silenced[..silenced.len() / 2]);
-        // With scale and minimum in f16 the range of the block is kept when no candidate is better.
+        // With scale and minimum in f16 the range of the block remains when no candidate is better.
         if ["Q4_1", "Q5_1"].contains(&ty.name) {
             assert!(weights.iter().zip(&row).all(|(y, x)| (y - x).abs() < 0.07), "{}", ty.name);
         } else {
@@ -154,7 +155,7 @@ proptest! {
     }
 }
 
-/// SHA-256 of what ggml 0.25.3 (x86-64) makes of [`uneven_case`].
+/// The SHA-256 of what ggml 0.25.3 (x86-64) makes of [`uneven_case`], by type.
 const UNEVEN: [(&str, &str); 11] = [
     ("Q4_0", "0726f6f4a88ac5eb3890c4fca85e40e3fd77a8ad5e509d6db913204af9468cda"),
     ("Q4_1", "029759986018d1ccbfc07ca4acd35c6ceefbd30a1043d300b9d55eaa41f32c12"),
@@ -169,7 +170,8 @@ const UNEVEN: [(&str, &str); 11] = [
     ("IQ4_XS", "a8795637c8b226268b75dfe2c8f0c2c41e8db4aa2530dc57fd490c62ecbf0b78"),
 ];
 
-/// 1024 rows, each with an importance vector of its own: one weight in 12 counts, or they count 2^0 to 2^-31.
+/// Returns 1024 rows, each with its own importance vector, by which one weight in 12 counts, or weights count 2^0 to
+/// 2^-31.
 fn uneven_case() -> Vec<(Vec<f32>, Vec<f32>)> {
     let mut random = noise(1 << 24);
     let cubed = |number: u32| {
@@ -187,7 +189,7 @@ fn uneven_case() -> Vec<(Vec<f32>, Vec<f32>)> {
     case
 }
 
-/// Where few weights count, fits degenerate: negative scales, codes that wrap. ggml's bytes all the same.
+/// Where few weights count, fits degenerate to negative scales and codes that wrap. The bytes must be ggml's even so.
 #[test]
 fn uneven_importance_gives_ggml_s_bytes() {
     let case = uneven_case();

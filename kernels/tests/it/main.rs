@@ -1,4 +1,4 @@
-//! Tests of the block encodings against recorded bytes and of their properties, in one binary.
+//! The tests of the block types against recorded bytes, and of their properties and codecs, in one binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod codec;

@@ -1,30 +1,29 @@
-//! What holds for every block type and any input, whatever the golden rows happen to contain.
+//! Properties of every block type that hold for any input, whatever the golden rows contain.
 
-// The exemption of tests covers `#[test]` functions only, not the helpers beside them.
 use kquant_kernels::block::{self, BlockType, Importance, TYPES};
 use kquant_kernels::isa::Isa;
 use proptest::prelude::*;
 
-/// A row of any type is a whole number of the largest blocks.
+/// The columns of a row: a whole number of the largest blocks, so that all types can hold it.
 const COLUMNS: usize = 512;
 
 fn row_bytes(ty: &BlockType) -> usize {
     ty.row_bytes(COLUMNS as u64).unwrap() as usize
 }
 
-/// The decoded row as bits, so that NaN compares, over an output that held `before`.
+/// Decodes a row over an output that held `before`, and returns its bits, by which NaN compares.
 fn decode_over(ty: &BlockType, bytes: &[u8], before: f32) -> Vec<u32> {
     let mut weights = vec![before; bytes.len() / ty.bytes * ty.elements];
     (ty.decode)(bytes, &mut weights);
     weights.iter().map(|w| w.to_bits()).collect()
 }
 
-/// Weights of usual sizes, runs of zeros, and any bit pattern at all.
+/// Returns weights of usual sizes, zeros, and any bit pattern at all.
 fn weight() -> impl Strategy<Value = f32> {
     prop_oneof![4 => -3.0_f32..3.0, 1 => Just(0.0), 1 => any::<u32>().prop_map(f32::from_bits)]
 }
 
-/// Weights of usual sizes, and any that are finite.
+/// Returns weights of usual sizes, and any finite weights.
 fn finite() -> impl Strategy<Value = f32> {
     let any = any::<u32>().prop_map(f32::from_bits).prop_filter("finite", |x| x.is_finite());
     prop_oneof![16 => -3.0_f32..3.0, 1 => Just(0.0), 1 => -1e-30_f32..1e-30, 1 => any]
@@ -75,7 +74,8 @@ proptest! {
         }
     }
 
-    /// Rows of every length around those that fill the lanes, with whole blocks of zeros and of equal weights between.
+    /// Rows have every length around those that fill the lanes, with whole blocks of zeros and of equal weights among
+    /// them.
     #[test]
     fn every_instruction_set_writes_the_same_bytes(
         superblocks in 1_usize..20,

@@ -1,11 +1,11 @@
-//! What holds for the search encoder on any row.
+//! Properties of the search encoder that hold on any row.
 
 use kquant_kernels::block::TYPES;
 use kquant_kernels::codec::{Codec, Coded, Magnitude, SearchOptions, column_weights, search};
 use kquant_kernels::isa::Isa;
 use proptest::prelude::*;
 
-/// Two superblocks.
+/// The columns of a row: two superblocks.
 const COLUMNS: usize = 512;
 
 fn codecs() -> impl Iterator<Item = &'static Codec> {
@@ -24,7 +24,7 @@ fn ggml(codec: &Codec, row: &[f32], importance: Option<&[f32]>) -> Coded {
     codec.read(&bytes, row.len())
 }
 
-/// Fields in their ranges, finite weights, and the same again after writing and reading.
+/// Checks that fields are in their ranges, that weights are finite, and that writing and reading changes nothing.
 fn check_legal(codec: &Codec, coded: &Coded) {
     let name = codec.block.name;
     assert!(coded.scales.iter().all(|scale| codec.scales.contains(scale)), "{name}");
@@ -42,7 +42,7 @@ fn check_legal(codec: &Codec, coded: &Coded) {
     assert_eq!(&codec.read(&bytes, coded.codes.len()), coded, "{name}");
 }
 
-/// `Σ a (ŵ - w)²` of every superblock.
+/// Returns `Σ a (ŵ - w)²` for every superblock.
 fn errors(codec: &Codec, weights: &[f64], row: &[f32], coded: &Coded) -> Vec<f64> {
     let decoded = decode(codec, coded);
     let errors: Vec<f64> =
@@ -80,7 +80,7 @@ fn check_row(row: &[f32], importance: Option<&[f32]>) {
     }
 }
 
-/// Rows of one size with zeros in them.
+/// Returns rows of weights of one size with zeros among them.
 fn row() -> impl Strategy<Value = Vec<f32>> {
     let weight = prop_oneof![8 => -1.0_f32..1.0, 1 => Just(0.0), 1 => -10.0_f32..10.0, 1 => -1e-4_f32..1e-4];
     let rows = prop::collection::vec(weight, COLUMNS);

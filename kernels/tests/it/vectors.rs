@@ -1,4 +1,4 @@
-//! Codes of several weights against the decoders of their types.
+//! Tests that compare the codecs of types whose codes stand for several weights with the decoders.
 
 use kquant_kernels::block::by_name;
 use kquant_kernels::codec::{Codec, VectorCodec};
@@ -6,7 +6,7 @@ use kquant_kernels::codec::{Codec, VectorCodec};
 const TYPES: [&str; 7] = ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"];
 const BLOCKS: usize = 600;
 
-/// Blocks of any bits but those that would make d infinite.
+/// Returns blocks of random bits, except for those that would make d infinite.
 fn blocks(name: &str, bytes: usize) -> Vec<u8> {
     let mut state = 1u64;
     let mut next = || {
