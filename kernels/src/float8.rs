@@ -4,8 +4,8 @@
 //!
 //! Source of the formats: "FP8 Formats for Deep Learning", arXiv 2209.05433, section 3.
 
-/// Decodes `F8_E4M3`: 1 sign bit, 4 exponent bits (bias 7), 3 mantissa bits. The code with all bits set below the sign is
-/// NaN.
+/// Decodes `F8_E4M3`: 1 sign bit, 4 exponent bits (bias 7), 3 mantissa bits. The code with all bits set below the
+/// sign is NaN.
 pub fn decode_e4m3(code: u8) -> f32 {
     if code & 0x7f == 0x7f {
         return f32::NAN;

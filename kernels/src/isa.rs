@@ -1,16 +1,17 @@
 //! The instruction set that the loops run on.
 //!
 //! A loop is written once and compiled once per instruction set. Rust neither reorders float operations nor fuses a
-//! multiplication with an addition unless asked to (`mul_add`, which rounds once on every machine), so all versions give
-//! the same bits; they differ in speed alone.
+//! multiplication with an addition unless asked to (`mul_add`, which rounds once on every machine), so all versions
+//! give the same bits; they differ in speed alone.
 //!
-//! The compiler compiles a function for an instruction set only when it is inlined into one that has it. A search passed
-//! as an argument, or a closure called in two places, was not inlined and ran at 2 to 17 million weights per second
-//! where vectors give some 100. Hence the traits and the `#[inline(always)]` throughout this crate.
+//! The compiler compiles a function for an instruction set only when it is inlined into one that has it. A search
+//! passed as an argument, or a closure called in two places, was not inlined and ran at 2 to 17 million weights per
+//! second where vectors give some 100. Hence the traits and the `#[inline(always)]` throughout this crate.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// An instruction set that this machine has. Only detection makes one, so that a value proves that the instructions exist.
+/// An instruction set that this machine has. Only detection makes one, so that a value proves that the instructions
+/// exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Isa(Level);
 
@@ -120,7 +121,8 @@ impl Isa {
         }
     }
 
-    /// Makes this instruction set the one in use, for the whole process. Results stay the same: this is for comparing speeds.
+    /// Makes this instruction set the one in use, for the whole process. Results stay the same: this is for comparing
+    /// speeds.
     pub fn force(self) {
         FORCED.store(self.0 as u8 + 1, Ordering::Relaxed);
     }

@@ -1,11 +1,11 @@
-//! The encoder that Q2_K, Q4_K and Q5_K share. A superblock has `G` groups of `N` weights; each group has a scale and an
-//! offset, which are integers times the superblock's `d` and `dmin`.
+//! The encoder that Q2_K, Q4_K and Q5_K share. A superblock has `G` groups of `N` weights; each group has a scale and
+//! an offset, which are integers times the superblock's `d` and `dmin`.
 //!
 //! `weight = d * scale * code - dmin * offset`
 //!
-//! Sources: ggml's `quantize_row_q2_K_ref`, `quantize_row_q4_K_ref` and `quantize_row_q5_K_ref` (plain), and their `_impl`
-//! siblings (weighted). The codes of the candidates are not kept while the grid of scales is searched: they are made again
-//! from the winner's scale, and only for groups whose stored scale is 0.
+//! Sources: ggml's `quantize_row_q2_K_ref`, `quantize_row_q4_K_ref` and `quantize_row_q5_K_ref` (plain), and their
+//! `_impl` siblings (weighted). The codes of the candidates are not kept while the grid of scales is searched: they
+//! are made again from the winner's scale, and only for groups whose stored scale is 0.
 
 use super::row::{AT_ONCE, EncodeBlocks, turns};
 use crate::block::fit::affine;
@@ -27,19 +27,19 @@ pub(super) trait AffineSuperblock<const G: usize, const N: usize, const BYTES: u
     /// The candidate scales of the search without importance, and below it the loss that they are compared by.
     const PLAIN_GRID: Grid;
     const PLAIN_LOSS: Loss;
-    /// The largest scale or offset that is stored, without importance and, below it, with importance. A degenerate fit can
-    /// be above [`TOP`](Self::TOP), and ggml does not bound it everywhere.
+    /// The largest scale or offset that is stored, without importance and, below it, with importance. A degenerate
+    /// fit can be above [`TOP`](Self::TOP), and ggml does not bound it everywhere.
     const PLAIN_BOUND: u8;
     const WEIGHTED_BOUND: u8;
-    /// The factor from the mean square of a superblock to the variance that weights its errors; each encoder of ggml has
-    /// its own.
+    /// The factor from the mean square of a superblock to the variance that weights its errors; each encoder of ggml
+    /// has its own.
     const VARIANCE: f32;
 
     /// Returns the weights of a group's errors without importance.
     fn plain_weights<V: Lanes>(x: &[V; N]) -> [V; N];
 
-    /// Stores scales and offsets, rounds the weights once more under them as stored, and stores the codes. A group whose
-    /// stored scale is 0 gets the codes of its fit.
+    /// Stores scales and offsets, rounds the weights once more under them as stored, and stores the codes. A group
+    /// whose stored scale is 0 gets the codes of its fit.
     fn write(x: &Groups<G, N>, fits: &Fits<G>, coded: &Coded<G>, out: &mut [u8; BYTES]);
 }
 

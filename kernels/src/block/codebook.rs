@@ -1,7 +1,8 @@
-//! The codebooks of the i-quants in packed form: one u16 per point holds its coordinates from the lowest bits up, 8 of two
-//! bits or 4 of four bits. A coordinate is the index of a level in `grid.rs`.
+//! The codebooks of the i-quants in packed form: one u16 per point holds its coordinates from the lowest bits up, 8
+//! of two bits or 4 of four bits. A coordinate is the index of a level in `grid.rs`.
 //!
-//! Source: the tables `iq2xxs_grid` to `iq1s_grid` in ggml-common.h. Points are in ascending order of their packed form.
+//! Source: the tables `iq2xxs_grid` to `iq1s_grid` in ggml-common.h. Points are in ascending order of their packed
+//! form.
 
 /// The codebook of IQ1_S and IQ1_M: 2048 points of 8 coordinates.
 pub(super) static IQ1: [u16; 2048] = [

@@ -1,16 +1,17 @@
 //! The fields of the legacy types and k-quants: narrow codes in bytes, and f16 scales at an offset.
 //!
-//! Packing works on words of eight codes where runs allow it: byte by byte the compiler inserts each byte's eight codes one
-//! after the other. Words gave Q3_K a fifth, Q6_K 11 %, Q5_0 33 %, Q5_1 27 %. Unpacking by words took 40 % from
-//! Q5_0: not taken.
+//! Packing works on words of eight codes where runs allow it: byte by byte the compiler inserts each byte's eight
+//! codes one after the other. Words gave Q3_K a fifth, Q6_K 11 %, Q5_0 33 %, Q5_1 27 %. Unpacking by words took 40 %
+//! from Q5_0: not taken.
 
 use super::layout::{from_f16, to_f16};
 
 /// Packs `BITS` bits of each code, from bit `shift` up.
 ///
 /// Codes come in runs. A run fills `RUN` bytes: byte `b` holds, from its low bits up, the codes `b`, `b + RUN`,
-/// `b + 2·RUN`, ... A `RUN` of 1 is plain order, first code lowest. All codes, high bits and narrow scales of the legacy
-/// types and k-quants are laid out in this way, with one run length or another, except the 6-bit scales of Q4_K and Q5_K.
+/// `b + 2·RUN`, ... A `RUN` of 1 is plain order, first code lowest. All codes, high bits and narrow scales of the
+/// legacy types and k-quants are laid out in this way, with one run length or another, except the 6-bit scales of
+/// Q4_K and Q5_K.
 ///
 /// `codes` `[n]`, `out` `[n * BITS / 8]`.
 #[inline(always)]
@@ -32,7 +33,8 @@ pub(super) fn pack<const BITS: usize, const RUN: usize>(codes: &[u8], shift: u32
 /// The number of bytes that are shifted together.
 const WORD: usize = 8;
 
-/// Packs as [`pack`] does, for runs of whole words. No bit crosses a byte, so that eight codes can be shifted as one number.
+/// Packs as [`pack`] does, for runs of whole words. No bit crosses a byte, so that eight codes can be shifted as one
+/// number.
 #[inline(always)]
 fn pack_words<const BITS: usize, const RUN: usize>(codes: &[u8], shift: u32, out: &mut [u8]) {
     let mask = u64::from_ne_bytes([(1 << BITS) - 1; WORD]);

@@ -1,11 +1,11 @@
-//! The nearest of the same points under several scales. IQ2_XXS and IQ2_XS, whose lists of neighbours are long, call this
-//! for runs of scales of a grid that round to the same levels.
+//! The nearest of the same points under several scales. IQ2_XXS and IQ2_XS, whose lists of neighbours are long, call
+//! this for runs of scales of a grid that round to the same levels.
 //!
 //! The weighted squared distance of a point with coordinates q from x under the scale s is
-//! `Σ w (s q - x)² = s² Σ w q² - 2 s Σ w x q + Σ w x²`, so that two sums of each point serve all scales. These sums are rounded
-//! otherwise than the distance itself, which defines the nearest point. They decide only where no other point comes
-//! within the rounding errors of the least; elsewhere the distances are computed in the type's own order. IQ2_XXS went
-//! from 6.3 to 15.0 million weights per second, IQ2_XS from 5.3 to 11.6.
+//! `Σ w (s q - x)² = s² Σ w q² - 2 s Σ w x q + Σ w x²`, so that two sums of each point serve all scales. These sums
+//! are rounded otherwise than the distance itself, which defines the nearest point. They decide only where no other
+//! point comes within the rounding errors of the least; elsewhere the distances are computed in the type's own order.
+//! IQ2_XXS went from 6.3 to 15.0 million weights per second, IQ2_XS from 5.3 to 11.6.
 
 use super::points::{AT_ONCE, Odd, Run, nearest};
 use crate::lanes::{Lanes, MOST};

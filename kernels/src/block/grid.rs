@@ -1,7 +1,7 @@
 //! The codebooks of the i-quants as the decoders use them, and the signs that go with a point.
 //!
-//! A point stands for 8 weights (IQ1, IQ2) or 4 (IQ3). Its coordinates are their magnitudes in IQ2 and IQ3, and the weights
-//! themselves before a shift in IQ1.
+//! A point stands for 8 weights (IQ1, IQ2) or 4 (IQ3). Its coordinates are their magnitudes in IQ2 and IQ3, and the
+//! weights themselves before a shift in IQ1.
 
 use super::codebook;
 
@@ -39,15 +39,15 @@ const fn unpack<const POINTS: usize, const COORDINATES: usize>(
     points
 }
 
-/// Returns the signs of 8 weights, one bit each, from the 7 bits that are stored. The number of negative weights is even,
-/// from which the eighth sign follows.
+/// Returns the signs of 8 weights, one bit each, from the 7 bits that are stored. The number of negative weights is
+/// even, from which the eighth sign follows.
 pub(super) fn even_signs(stored: u32) -> u8 {
     let seven = (stored & 0x7f) as u8;
     seven | (seven.count_ones() as u8 & 1) << 7
 }
 
-/// Decodes a point to `scale * magnitude` for every coordinate, negated where its bit of `signs` (from the lowest up) is
-/// set.
+/// Decodes a point to `scale * magnitude` for every coordinate, negated where its bit of `signs` (from the lowest up)
+/// is set.
 pub(super) fn decode_signed(magnitudes: &[i8], signs: u8, scale: f32, weights: &mut [f32]) {
     for (j, (weight, magnitude)) in weights.iter_mut().zip(magnitudes).enumerate() {
         let weight_magnitude = scale * f32::from(*magnitude);

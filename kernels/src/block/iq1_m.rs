@@ -129,8 +129,8 @@ in_lanes! {
 
 type Superblock = [[f32; GROUP]; GROUPS];
 
-/// Returns the shift of point `k` of a group under a choice of shifts: bit 1 is set where the first point is shifted down,
-/// bit 0 where the second one is.
+/// Returns the shift of point `k` of a group under a choice of shifts: bit 1 is set where the first point is shifted
+/// down, bit 0 where the second one is.
 #[inline(always)]
 fn shift(shifts: usize, k: usize) -> f32 {
     if shifts >> (1 - k) & 1 == 0 { SHIFT } else { -SHIFT }
@@ -160,8 +160,8 @@ fn encode_block<V: Lanes>(
     write_block(book, x, &weights, &fits, out);
 }
 
-/// Sums over the elements before each place of a cut, in the order of size, that belong to one of the group's two points;
-/// padded to a whole number of vectors.
+/// Sums over the elements before each place of a cut, in the order of size, that belong to one of the group's two
+/// points; padded to a whole number of vectors.
 ///
 /// Each half has its own sums because ggml's compiled code makes them so: in another order its bytes would differ.
 pub(super) struct Half {
@@ -191,8 +191,8 @@ impl Half {
         sums
     }
 
-    /// Returns `Σ w·q·x` and `Σ w·q²` over the half. The three values are 1 apart, so that each cut subtracts its sum from
-    /// what all elements at the largest value would give.
+    /// Returns `Σ w·q·x` and `Σ w·q²` over the half. The three values are 1 apart, so that each cut subtracts its sum
+    /// from what all elements at the largest value would give.
     #[inline(always)]
     fn products<V: Lanes>(&self, [low, middle, high]: [f32; 3], first: usize, start: usize) -> (V, V) {
         let cuts = V::splat(self.x[first]) + V::load(&self.x[start..]);

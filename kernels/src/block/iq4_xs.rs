@@ -136,8 +136,8 @@ impl EncodeBlocks<Superblock, BYTES> for Iq4Xs {
     }
 }
 
-/// Writes blocks. The scale of largest magnitude becomes scale code 0. As in ggml, codes are picked under the coded scales
-/// but with `d` as it is before it is rounded to f16.
+/// Writes blocks. The scale of largest magnitude becomes scale code 0. As in ggml, codes are picked under the coded
+/// scales but with `d` as it is before it is rounded to f16.
 #[inline(always)]
 fn write_blocks(x: &[Superblock], scales: &[[f32; GROUPS]; AT_ONCE], out: &mut [[u8; BYTES]]) {
     for ((x, out), scales) in x.iter().zip(out).zip(scales) {

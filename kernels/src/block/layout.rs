@@ -1,4 +1,5 @@
-//! The walk over the blocks of a row, the half-precision numbers inside a block, and other helpers that most types share.
+//! The walk over the blocks of a row, the half-precision numbers inside a block, and other helpers that most types
+//! share.
 
 use half::f16;
 
@@ -44,8 +45,8 @@ pub(super) fn abs_max(weights: &[f32]) -> f32 {
     f32::from_bits(most)
 }
 
-/// Returns the element of largest magnitude of a block, with its sign: what [`crate::block::fit::signed_extreme`] returns,
-/// but fast on a single block.
+/// Returns the element of largest magnitude of a block, with its sign: what [`crate::block::fit::signed_extreme`]
+/// returns, but fast on a single block.
 #[inline(always)]
 pub(super) fn signed_extreme(weights: &[f32]) -> f32 {
     let most = abs_max(weights);

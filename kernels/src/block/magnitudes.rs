@@ -1,12 +1,12 @@
-//! The search of IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS and IQ3_S, whose blocks hold signs, points of a codebook of magnitudes, and
-//! scales that are odd multiples.
+//! The search of IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS and IQ3_S, whose blocks hold signs, points of a codebook of
+//! magnitudes, and scales that are odd multiples.
 //!
 //! `weight = scale * (2 * level + 1)`, with its sign.
 //!
-//! Source: ggml's `quantize_row_iq2_xxs_impl` and its four siblings. For each scale of a grid the magnitudes are rounded to
-//! levels; levels that are no point of the codebook are replaced by the best of their neighbours. The scales of a grid run
-//! side by side, and so do 16 neighbours. Scales in the lanes and points one by one gave IQ3_XXS 10 % and took 10 % from the
-//! others: not taken.
+//! Source: ggml's `quantize_row_iq2_xxs_impl` and its four siblings. For each scale of a grid the magnitudes are
+//! rounded to levels; levels that are no point of the codebook are replaced by the best of their neighbours. The
+//! scales of a grid run side by side, and so do 16 neighbours. Scales in the lanes and points one by one gave IQ3_XXS
+//! 10 % and took 10 % from the others: not taken.
 
 use super::contenders::Room;
 use super::points::{Codebook, Found, Odd};
@@ -116,8 +116,8 @@ struct Superblock<const N: usize, const G: usize> {
 }
 
 impl<const N: usize, const G: usize> Superblock<N, G> {
-    /// Returns the scales of the groups' fits to consecutive integers, around which the grids are laid. All groups run side
-    /// by side; one by one these fits took a third of the time.
+    /// Returns the scales of the groups' fits to consecutive integers, around which the grids are laid. All groups
+    /// run side by side; one by one these fits took a third of the time.
     #[inline(always)]
     fn first_scales<V: Lanes>(&self, rules: &Rules) -> [f32; G] {
         let mut scales = [0.0; G];
@@ -200,8 +200,8 @@ impl<const N: usize> Group<'_, N> {
         GroupFit { scale, points: points.map(|found| found.number), signs }
     }
 
-    /// Tries every scale of the grid; the resulting points are compared under their own least-squares scale. The scales run
-    /// side by side in the lanes.
+    /// Tries every scale of the grid; the resulting points are compared under their own least-squares scale. The
+    /// scales run side by side in the lanes.
     #[inline(always)]
     fn best_of_grid<V: Lanes, const D: usize, const P: usize>(
         &self,
@@ -328,8 +328,8 @@ impl<const N: usize> Group<'_, N> {
     }
 }
 
-/// Returns the scale that a superblock stores and the code of each group's scale, which stands for `d * (2 * code + 1)`;
-/// `None` when all scales are 0.
+/// Returns the scale that a superblock stores and the code of each group's scale, which stands for
+/// `d * (2 * code + 1)`; `None` when all scales are 0.
 #[inline(always)]
 pub(super) fn code_scales<const P: usize, const S: usize, const G: usize>(
     rules: &Rules,

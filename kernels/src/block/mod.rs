@@ -4,9 +4,10 @@
 //! call [`BlockType::decode`], the encoder `ggml` calls [`BlockType::encode`], and the encoders that choose codes
 //! themselves go through [`BlockType::coding`].
 //!
-//! Each type's file defines it: the layout of the block, the weights that it decodes to, and the bytes that ggml's encoder
-//! (x86-64, no fused multiply-add) makes of weights, to the bit. The order of ggml's float operations is therefore part
-//! of the definition. Encoders expect finite weights; for others they write some block, without a panic.
+//! Each type's file defines it: the layout of the block, the weights that it decodes to, and the bytes that ggml's
+//! encoder (x86-64, no fused multiply-add) makes of weights, to the bit. The order of ggml's float operations is
+//! therefore part of the definition. Encoders expect finite weights; for others they write some block, without a
+//! panic.
 //!
 //! | files | content |
 //! |---|---|

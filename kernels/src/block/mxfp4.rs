@@ -80,7 +80,8 @@ in_lanes! {
 fn encode_block(weights: &[f32; ELEMENTS], block: &mut [u8; BYTES]) {
     let [exponent, codes @ ..] = block;
     let max = abs_max(weights);
-    // The largest weight falls among the codes of exponent 2. For weights below 2^-125 the byte wraps around, as in ggml.
+    // The largest weight falls among the codes of exponent 2. For weights below 2^-125 the byte wraps around, as in
+    // ggml.
     *exponent = if max > 0.0 { (floor_log2(max) - 2 + 127) as u8 } else { 0 };
     fp4::encode(weights, half_scale(*exponent), codes);
 }
@@ -97,8 +98,9 @@ fn exponent(half: f32) -> u8 {
     if bits < 4 { (bits >> 1) as u8 } else { (bits >> 2) as u8 + 1 }
 }
 
-/// Returns `floor(log2f(x))` of a positive finite x. The logarithm is rounded to f32 first, so that just below a power of
-/// two it is rounded up to an integer. It is spelled out because the `log2f` of C libraries differs between machines.
+/// Returns `floor(log2f(x))` of a positive finite x. The logarithm is rounded to f32 first, so that just below a
+/// power of two it is rounded up to an integer. It is spelled out because the `log2f` of C libraries differs between
+/// machines.
 fn floor_log2(x: f32) -> i32 {
     const SUBNORMAL_SHIFT: i32 = 24;
     let (bits, shift) = if x.is_normal() {

@@ -83,8 +83,8 @@ fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
     }
 }
 
-/// Encodes a row. It is compiled once, for the target's own instructions, because wider vectors take twice the time (218
-/// against 98 million weights per second by AVX-512).
+/// Encodes a row. It is compiled once, for the target's own instructions, because wider vectors take twice the time
+/// (218 against 98 million weights per second by AVX-512).
 fn encode(_: Isa, row: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
     for (x, out) in blocks_and_bytes(row, out) {
         encode_block(x, out);
@@ -120,8 +120,8 @@ fn number(half: f32) -> u8 {
     }
 }
 
-/// Returns the UE4M3 number nearest to `x`, halves up, as ggml rounds: a subnormal number never becomes a normal one, and
-/// numbers that round to 256 or more always become the largest.
+/// Returns the UE4M3 number nearest to `x`, halves up, as ggml rounds: a subnormal number never becomes a normal one,
+/// and numbers that round to 256 or more always become the largest.
 fn to_ue4m3(x: f32) -> u8 {
     if x < SMALLEST_NORMAL {
         return ((x * 512.0 + 0.5) as u8).min(7);

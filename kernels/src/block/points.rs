@@ -1,11 +1,12 @@
 //! Codebooks in which the encoders of the i-quants search for the nearest point.
 //!
 //! Weights are rounded to levels, coordinate by coordinate. If no point of the codebook has these levels, the points
-//! nearest to them by plain distance, their neighbours, are compared by the weighted distance to the weights themselves.
+//! nearest to them by plain distance, their neighbours, are compared by the weighted distance to the weights
+//! themselves.
 //!
-//! Source: ggml's `iq2xs_init_impl`, `iq3xs_init_impl` and `iq2_find_best_neighbour`. Lists of neighbours are made without
-//! sorting all points, which takes 8 ms (IQ3_XXS) to 97 ms (IQ1) at the first use of a type. A nearest neighbour kept by
-//! each lane and compared once at the end took 10 % longer by AVX-512: not taken.
+//! Source: ggml's `iq2xs_init_impl`, `iq3xs_init_impl` and `iq2_find_best_neighbour`. Lists of neighbours are made
+//! without sorting all points, which takes 8 ms (IQ3_XXS) to 97 ms (IQ1) at the first use of a type. A nearest
+//! neighbour kept by each lane and compared once at the end took 10 % longer by AVX-512: not taken.
 
 use super::contenders::{Contenders, Room};
 use crate::lanes::Lanes;
@@ -62,8 +63,8 @@ impl<const D: usize> Codebook<D> {
     pub(super) const BITS: usize = 16 / D;
     const MASK: u16 = (1 << Self::BITS) - 1;
 
-    /// Makes a codebook and finds the neighbours of every code whose levels are below `levels`: the points at the `distances`
-    /// least distances.
+    /// Makes a codebook and finds the neighbours of every code whose levels are below `levels`: the points at the
+    /// `distances` least distances.
     pub(super) fn new(codes: &[u16], levels: u16, distances: usize) -> Self {
         let last = (0..D).fold(0, |code, i| code | (levels - 1) << (Self::BITS * i));
         let mut book = Self {
@@ -134,8 +135,8 @@ impl<const D: usize> Codebook<D> {
         &self.points[usize::from(number)]
     }
 
-    /// Returns the point with this code, or else the neighbour for which `Σ weights·(value - x)²` is least; of equals the one
-    /// nearer to the code.
+    /// Returns the point with this code, or else the neighbour for which `Σ weights·(value - x)²` is least; of equals
+    /// the one nearer to the code.
     #[inline(always)]
     pub(super) fn find<V: Lanes>(
         &self,
@@ -160,7 +161,8 @@ impl<const D: usize> Codebook<D> {
         self.long
     }
 
-    /// Finds what [`find`](Self::find) returns for each of `codes` under its scale. Runs of equal codes share their sums.
+    /// Finds what [`find`](Self::find) returns for each of `codes` under its scale. Runs of equal codes share their
+    /// sums.
     #[inline(always)]
     pub(super) fn find_each<V: Lanes>(
         &self,
@@ -200,7 +202,8 @@ impl<const D: usize> Codebook<D> {
     }
 }
 
-/// Returns the neighbour of least weighted squared distance, summed in the order of the coordinates; the first of equals.
+/// Returns the neighbour of least weighted squared distance, summed in the order of the coordinates; the first of
+/// equals.
 #[inline(always)]
 pub(super) fn nearest<V: Lanes, const D: usize>(
     runs: &[Run<D>],

@@ -12,9 +12,9 @@
 //! `weight = d * (scale - 32) * (code - 4)`
 //!
 //! Source of the encoders: ggml's `quantize_row_q3_K_ref` (plain) and `quantize_row_q3_K_impl` (weighted). Without
-//! importance four of five groups of Gaussian weights keep the codes that they start with, which products show without a
-//! quotient ([`descent::settled_scale`]). The others are collected and descend together, sixteen at a time, so that no
-//! lane waits for long. This took the plain encoder from 226 to 357 million weights per second.
+//! importance four of five groups of Gaussian weights keep the codes that they start with, which products show
+//! without a quotient ([`descent::settled_scale`]). The others are collected and descend together, sixteen at a time,
+//! so that no lane waits for long. This took the plain encoder from 226 to 357 million weights per second.
 
 use super::codes::{pack, read_f16, unpack, write_f16};
 use super::layout::{decode_blocks, integers};

@@ -80,8 +80,8 @@ in_lanes! {
     }
 }
 
-/// Encodes a block without importance: the least weight becomes code 0, the largest one the top code, and the others are
-/// rounded.
+/// Encodes a block without importance: the least weight becomes code 0, the largest one the top code, and the others
+/// are rounded.
 #[inline(always)]
 fn encode_plain(x: &[f32; ELEMENTS], out: &mut [u8; BYTES]) {
     let (low, high) = range(x);

@@ -82,8 +82,8 @@ impl AffineSuperblock<GROUPS, GROUP, BYTES> for Q4K {
     const PLAIN_GRID: Grid = Grid { first: -1.0, step: 0.1, last: 20 };
     const PLAIN_LOSS: Loss = Loss::Squared;
     const PLAIN_BOUND: u8 = header::TOP;
-    // Where few weights count, a fit can have a negative scale, and ggml lets its code spill into the neighbouring bits. Codes
-    // are therefore not bounded.
+    // Where few weights count, a fit can have a negative scale, and ggml lets its code spill into the neighbouring
+    // bits. Codes are therefore not bounded.
     const WEIGHTED_BOUND: u8 = u8::MAX;
     const VARIANCE: f32 = 2.0;
 

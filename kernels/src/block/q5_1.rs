@@ -82,8 +82,8 @@ in_lanes! {
     }
 }
 
-/// Encodes a block without importance: the least weight becomes code 0, the largest one the top code, and the others are
-/// rounded. As in ggml the codes are not bounded.
+/// Encodes a block without importance: the least weight becomes code 0, the largest one the top code, and the others
+/// are rounded. As in ggml the codes are not bounded.
 #[inline(always)]
 fn encode_plain(x: &[f32; ELEMENTS], out: &mut [u8; BYTES]) {
     let (low, high) = range(x);

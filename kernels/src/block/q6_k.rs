@@ -130,8 +130,8 @@ impl EncodeBlocks<Superblock, BYTES> for Q6K {
         fits.write(x, out);
     }
 
-    /// Encodes with the importance alone as the weight of an error. Unlike in the other types the size of a weight does not
-    /// count.
+    /// Encodes with the importance alone as the weight of an error. Unlike in the other types the size of a weight
+    /// does not count.
     #[inline(always)]
     fn weighted<V: Lanes>(x: &[Superblock], importance: &[Superblock], out: &mut [[u8; BYTES]]) {
         let (groups, importance, mut fits) = (x.as_flattened(), importance.as_flattened(), Fits::new());
@@ -170,8 +170,8 @@ impl Fits {
     }
 }
 
-/// Codes the scales of the groups and rounds the weights once more, under the scales as stored. A group whose stored scale
-/// is 0 gets the codes of its fit.
+/// Codes the scales of the groups and rounds the weights once more, under the scales as stored. A group whose stored
+/// scale is 0 gets the codes of its fit.
 #[inline(always)]
 fn write_block(x: &Superblock, scales: &[f32; GROUPS], inverses: &[f32; GROUPS], out: &mut [u8; BYTES]) {
     let extreme = signed_extreme(scales);

@@ -1,6 +1,7 @@
 //! Q8_1: 32 weights in 36 bytes (9 bits per weight).
 //!
-//! ggml keeps activations in this type. A file may hold it, but nothing writes such files, so that kquant only decodes it.
+//! ggml keeps activations in this type. A file may hold it, but nothing writes such files, so that kquant only
+//! decodes it.
 //!
 //! | field | bytes | meaning |
 //! |---|---|---|

@@ -2,12 +2,12 @@
 
 use crate::lanes::{Lanes, MOST};
 
-/// The number of blocks that an encoder gets at once: one for every lane of the widest vector, so that the searches over
-/// a superblock's scales fill the lanes too.
+/// The number of blocks that an encoder gets at once: one for every lane of the widest vector, so that the searches
+/// over a superblock's scales fill the lanes too.
 pub(super) const AT_ONCE: usize = MOST;
 
-/// The encoder of a type, for up to [`AT_ONCE`] blocks. It is a trait because the compiler would not compile two functions
-/// in arguments for the instruction set of their caller.
+/// The encoder of a type, for up to [`AT_ONCE`] blocks. It is a trait because the compiler would not compile two
+/// functions in arguments for the instruction set of their caller.
 pub(super) trait EncodeBlocks<Block, const BYTES: usize> {
     /// Encodes blocks without importance.
     fn plain<V: Lanes>(x: &[Block], out: &mut [[u8; BYTES]]);

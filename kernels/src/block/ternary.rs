@@ -1,11 +1,11 @@
 //! The search of IQ1_S and IQ1_M, whose weights are -1, 0 or 1 times a scale, all shifted a little up or down.
 //!
-//! The elements of a group are sorted by size and cut into three runs, which get the three values. Every pair of cuts and
-//! every choice of shifts is tried. Then the nearest points replace combinations that are not in the codebook.
+//! The elements of a group are sorted by size and cut into three runs, which get the three values. Every pair of cuts
+//! and every choice of shifts is tried. Then the nearest points replace combinations that are not in the codebook.
 //!
-//! Sources: ggml's `quantize_row_iq1_s_impl` and `quantize_row_iq1_m_impl`. The second cut is in the lanes. Ranks replace
-//! sorting, and pairs of cuts that are clearly worse than a guess are passed over, so that few vectors are looked at lane
-//! by lane: IQ1_S went from 14.9 to 27.8 million weights per second, IQ1_M from 11.0 to 18.6.
+//! Sources: ggml's `quantize_row_iq1_s_impl` and `quantize_row_iq1_m_impl`. The second cut is in the lanes. Ranks
+//! replace sorting, and pairs of cuts that are clearly worse than a guess are passed over, so that few vectors are
+//! looked at lane by lane: IQ1_S went from 14.9 to 27.8 million weights per second, IQ1_M from 11.0 to 18.6.
 
 use super::iq1_s::SHIFT;
 use super::points::{Codebook, Found, Shifted};
@@ -49,8 +49,8 @@ pub(super) struct Best {
     doubtful: bool,
 }
 
-/// The fraction of the guess's score below which cuts are passed over, and below it the factor by which the first cut taken
-/// must exceed that. Both are far above rounding errors.
+/// The fraction of the guess's score below which cuts are passed over, and below it the factor by which the first cut
+/// taken must exceed that. Both are far above rounding errors.
 const PASSED_OVER: f32 = 1.0 - 1e-4;
 const CLEAR: f32 = 1.0 + 1e-5;
 /// The squares of sums whose rounding errors are relative: none is subnormal, none overflows.
@@ -95,8 +95,8 @@ pub(super) trait Sums<const N: usize> {
     /// The number of choices of shifts.
     const CHOICES: usize;
 
-    /// Returns `Σ w·q·x` and `Σ w·q²` for a choice of shifts with the first cut at `first` and, lane by lane, the second
-    /// cut at the places from `start` on.
+    /// Returns `Σ w·q·x` and `Σ w·q²` for a choice of shifts with the first cut at `first` and, lane by lane, the
+    /// second cut at the places from `start` on.
     fn products<V: Lanes>(&self, shifts: usize, first: usize, start: usize) -> (V, V);
 
     /// Returns the mean shift of the values under a choice of shifts.
@@ -138,8 +138,8 @@ pub(super) trait Sums<const N: usize> {
         }
     }
 
-    /// Returns the sums of a good cut: by turns, elements go to the nearest of the three values, and the scale is fitted to
-    /// them.
+    /// Returns the sums of a good cut: by turns, elements go to the nearest of the three values, and the scale is
+    /// fitted to them.
     #[inline(always)]
     fn guess<V: Lanes>(&self, group: &Group<'_, N>) -> (f32, f32) {
         let mut best = (0.0, 1.0);
@@ -210,9 +210,9 @@ pub(super) fn sorted<V: Lanes, const N: usize>(x: &[f32; N]) -> [u8; N] {
 }
 
 impl<const N: usize> Group<'_, N> {
-    /// Returns the points for the levels of a cut, and fits the scale once more if some levels were not in the codebook.
-    /// `shift` returns the shift of a point, given the choice of shifts and the point's index in the group. `opposite`
-    /// returns the choice of shifts that stands for the negative values of another.
+    /// Returns the points for the levels of a cut, and fits the scale once more if some levels were not in the
+    /// codebook. `shift` returns the shift of a point, given the choice of shifts and the point's index in the group.
+    /// `opposite` returns the choice of shifts that stands for the negative values of another.
     #[inline(always)]
     pub(super) fn to_points<V: Lanes, const P: usize>(
         &self,

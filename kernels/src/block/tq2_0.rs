@@ -65,8 +65,8 @@ fn encode_block(weights: &[f32; ELEMENTS], block: &mut [u8; BYTES]) {
     }
 }
 
-/// Returns 0, 1 or 2 for a weight of about -1, 0 or 1 scales. A subnormal scale has no finite inverse; weights that become
-/// infinite or NaN by it get code 1, which is what ggml's conversion to an integer gives on x86-64.
+/// Returns 0, 1 or 2 for a weight of about -1, 0 or 1 scales. A subnormal scale has no finite inverse; weights that
+/// become infinite or NaN by it get code 1, which is what ggml's conversion to an integer gives on x86-64.
 pub(super) fn ternary_code(x: f32) -> u8 {
     if x.is_finite() { (x.round() + 1.0) as u8 } else { 1 }
 }

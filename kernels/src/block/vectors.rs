@@ -1,9 +1,9 @@
 //! The i-quants below 4 bits, described for calibrated encoders as [`VectorCodec`]s.
 //!
-//! A block of these types holds points of a codebook, signs or shifts, and scales: [`Packed`], which each type's file reads
-//! and writes through [`Pack`]. Encoders with feedback work on single weights instead. So each weight gets a code, the
-//! index of its level in an ascending table that includes sign and shift, and a block can be written only if the codes of
-//! each point's weights make up a point of the codebook.
+//! A block of these types holds points of a codebook, signs or shifts, and scales: [`Packed`], which each type's file
+//! reads and writes through [`Pack`]. Encoders with feedback work on single weights instead. So each weight gets a
+//! code, the index of its level in an ascending table that includes sign and shift, and a block can be written only
+//! if the codes of each point's weights make up a point of the codebook.
 
 use std::array::from_fn;
 
@@ -46,9 +46,9 @@ fn coordinate(code: u16, i: usize, width: usize) -> u8 {
     (code >> (bits * i)) as u8 & ((1 << bits) - 1)
 }
 
-/// Returns the code of a single weight, which counts the type's levels in ascending order. With `magnitudes` above 0 the
-/// levels are that many magnitudes with both signs. With 0 they are the three coordinates, each shifted down (even codes)
-/// and up (odd codes), and `negative` means shifted down.
+/// Returns the code of a single weight, which counts the type's levels in ascending order. With `magnitudes` above 0
+/// the levels are that many magnitudes with both signs. With 0 they are the three coordinates, each shifted down
+/// (even codes) and up (odd codes), and `negative` means shifted down.
 fn code_of(coordinate: u8, negative: bool, magnitudes: u8) -> u8 {
     match (magnitudes, negative) {
         (0, down) => 2 * coordinate + u8::from(!down),

@@ -1,7 +1,7 @@
 //! The implementation of [`Lanes`] by AVX2: 8 numbers in a vector of 256 bits.
 //!
-//! Values of this type are made only by functions that [`in_lanes`](super::in_lanes) compiles for AVX2 and that run only
-//! where the instructions were detected. Every `SAFETY` comment in this file rests on that.
+//! Values of this type are made only by functions that [`in_lanes`](super::in_lanes) compiles for AVX2 and that run
+//! only where the instructions were detected. Every `SAFETY` comment in this file rests on that.
 
 use std::arch::x86_64::*;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub};

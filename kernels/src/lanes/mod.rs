@@ -101,8 +101,8 @@ pub(crate) trait Lanes:
     fn low_byte(self) -> Self;
 }
 
-/// Transposes up to [`Lanes::LANES`] groups: vector `e` of the result holds element `e` of each group. The last group is
-/// repeated in the lanes that are left.
+/// Transposes up to [`Lanes::LANES`] groups: vector `e` of the result holds element `e` of each group. The last group
+/// is repeated in the lanes that are left.
 ///
 /// Zips in registers in place of stores and loads gave Q3_K a fifth, Q4_K 4 %, Q2_K 6 % and Q6_K 7 %.
 #[inline(always)]

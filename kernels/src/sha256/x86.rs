@@ -1,5 +1,5 @@
-//! The compression of several hashes in step by the SHA instructions of x86-64: one group of hashes of the same blocks, which
-//! share the message schedule, beside another group whose blocks are different.
+//! The compression of several hashes in step by the SHA instructions of x86-64: one group of hashes of the same
+//! blocks, which share the message schedule, beside another group whose blocks are different.
 
 use std::arch::x86_64::{
     __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_set_epi8, _mm_setzero_si128, _mm_sha256msg1_epu32,
@@ -9,7 +9,8 @@ use std::mem::transmute;
 
 use super::BLOCK;
 
-/// The constants of the rounds: the first 32 bits of the fractions of the cube roots of the first 64 primes (section 4.2.2).
+/// The constants of the rounds: the first 32 bits of the fractions of the cube roots of the first 64 primes (section
+/// 4.2.2).
 #[rustfmt::skip]
 const ROUNDS: [[u32; 4]; 16] = [
     [0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5], [0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5],

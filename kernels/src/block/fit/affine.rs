@@ -98,8 +98,8 @@ pub(crate) fn codes<const N: usize>(x: &[f32; N], steps: Steps<f32>, top: u8) ->
 
 /// Finds scale, offset and codes that make `Σ weights·loss(scale·code - offset - x)` small, codes in `0..=top`.
 ///
-/// The search starts from the range of the elements and zero. Each scale of the grid rounds the elements, and a weighted
-/// least-squares line through (code, x) gives that candidate's scale and offset.
+/// The search starts from the range of the elements and zero. Each scale of the grid rounds the elements, and a
+/// weighted least-squares line through (code, x) gives that candidate's scale and offset.
 #[inline(always)]
 pub(crate) fn fit<V: Lanes, const N: usize>(
     x: &[V; N],
@@ -235,8 +235,8 @@ impl<'a, V: Lanes, const N: usize> Elements<'a, V, N> {
         sums
     }
 
-    /// Returns the weighted least-squares line through (code, x) whose minimum is not positive, and the lanes in which it
-    /// is defined: those whose codes are not all the same.
+    /// Returns the weighted least-squares line through (code, x) whose minimum is not positive, and the lanes in
+    /// which it is defined: those whose codes are not all the same.
     #[inline(always)]
     fn regress(&self, sums: &Sums<V>) -> (Line<V>, V::Mask) {
         let zero = V::splat(0.0);

@@ -1,9 +1,9 @@
 //! The search for symmetric codes by coordinate descent, which Q3_K uses without importance.
 //!
 //! Source: ggml's `make_q3_quants` with `do_rmse`, which divides for each element. Products tell in most cases that a
-//! quotient would change nothing: asked before each quotient of the descent they took Q3_K from 357 to 413 million weights
-//! per second, and in the first sweep too from 499 to 507. A product in place of the last rounding's quotient gave wrong
-//! codes and no speed.
+//! quotient would change nothing: asked before each quotient of the descent they took Q3_K from 357 to 413 million
+//! weights per second, and in the first sweep too from 499 to 507. A product in place of the last rounding's quotient
+//! gave wrong codes and no speed.
 
 use super::projection::Projection;
 use super::weights::squares;
@@ -13,8 +13,8 @@ use crate::lanes::Lanes;
 /// The largest number of sweeps over the elements, as in ggml.
 const SWEEPS: usize = 5;
 
-/// The distance from a code within which an element is surely rounded to it under the scale of the others. It is a little
-/// less than half a step, as products and quotients are rounded too.
+/// The distance from a code within which an element is surely rounded to it under the scale of the others. It is a
+/// little less than half a step, as products and quotients are rounded too.
 const SURELY_NEAREST: f32 = 0.499_99;
 /// The distance out of the range within which an element is surely bounded to the end of the range.
 const SURELY_BOUNDED: f32 = 1e4;
@@ -23,8 +23,8 @@ const SURELY_NORMAL: f32 = 1e-9;
 
 /// Finds scale and codes that make `Σ x²·(x - scale·code)²` small, codes in `-half..half`.
 ///
-/// The search starts with the extreme element at code `-half`. Then it moves one code at a time to the nearest one under
-/// the scale of all the others, as long as that leaves less error.
+/// The search starts with the extreme element at code `-half`. Then it moves one code at a time to the nearest one
+/// under the scale of all the others, as long as that leaves less error.
 #[inline(always)]
 pub(crate) fn fit<V: Lanes, const N: usize>(x: &[V; N], half: i32) -> Fit<V, N> {
     let zero = V::splat(0.0);
@@ -44,8 +44,9 @@ pub(crate) fn fit<V: Lanes, const N: usize>(x: &[V; N], half: i32) -> Fit<V, N> 
     Fit { scale: V::select(vanishes, zero, sums.scale()), codes }
 }
 
-/// Returns the scale that [`fit`] finds in the lanes in which it surely leaves all codes as they are at the start, as in
-/// four of five groups of Gaussian weights; NaN in the lanes in which codes may change. No element waits for another one.
+/// Returns the scale that [`fit`] finds in the lanes in which it surely leaves all codes as they are at the start, as
+/// in four of five groups of Gaussian weights; NaN in the lanes in which codes may change. No element waits for
+/// another one.
 #[inline(always)]
 pub(crate) fn settled_scale<V: Lanes, const N: usize>(x: &[V; N], half: i32) -> V {
     let zero = V::splat(0.0);
@@ -60,8 +61,8 @@ pub(crate) fn settled_scale<V: Lanes, const N: usize>(x: &[V; N], half: i32) -> 
     V::select(vanishes, zero, scale)
 }
 
-/// Returns the lanes in which `code` is surely the one nearest to `x` under the scale of the `others`, as products tell.
-/// Products of three numbers must not be subnormal.
+/// Returns the lanes in which `code` is surely the one nearest to `x` under the scale of the `others`, as products
+/// tell. Products of three numbers must not be subnormal.
 #[inline(always)]
 fn surely_stays<V: Lanes>(x: V, code: V, others: Projection<V>, half: i32) -> V::Mask {
     let zero = V::splat(0.0);
@@ -74,8 +75,8 @@ fn surely_stays<V: Lanes>(x: V, code: V, others: Projection<V>, half: i32) -> V:
     beyond.abs().less(limit)
 }
 
-/// Returns the extreme element, the codes that put it on `-half`, and their sums. In a group that vanishes the codes are
-/// undefined.
+/// Returns the extreme element, the codes that put it on `-half`, and their sums. In a group that vanishes the codes
+/// are undefined.
 #[inline(always)]
 fn start<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], half: i32) -> (V, [V; N], Projection<V>) {
     let extreme = signed_extreme(x);
@@ -87,8 +88,8 @@ fn start<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], half: i32) -> (
     (extreme, codes, Projection::of(x, weights, &codes))
 }
 
-/// Offers every element a better code once; returns true if any element took it. Where all lanes surely stay, no time is
-/// lost on quotients, for which the next element would have to wait. Lanes that are `tiny` are never sure.
+/// Offers every element a better code once; returns true if any element took it. Where all lanes surely stay, no time
+/// is lost on quotients, for which the next element would have to wait. Lanes that are `tiny` are never sure.
 #[inline(always)]
 fn sweep<V: Lanes, const N: usize>(
     x: &[V; N],
@@ -173,8 +174,8 @@ mod tests {
     fn what_is_sure_without_quotients_is_so_with_them() {
         let mut settled = 0;
         for seed in 0..40_000u32 {
-            // Sizes go from where products vanish to where they overflow; elements are on a grid or half way between its
-            // points.
+            // Sizes go from where products vanish to where they overflow; elements are on a grid or half way between
+            // its points.
             let size = 10f32.powi(seed as i32 % 32 - 17);
             let noise = |i: u32| {
                 (seed.wrapping_mul(2_654_435_761) ^ i.wrapping_mul(40_503)).wrapping_mul(2_246_822_519) >> 8

@@ -1,7 +1,7 @@
 //! The scale searches that the block encoders share.
 //!
-//! Each search reproduces a function of ggml (`ggml-quants.c`) to the bit. The order of the floating-point operations is
-//! part of its definition, since a block's bytes follow from it: sums run in element order, in f32, without fused
+//! Each search reproduces a function of ggml (`ggml-quants.c`) to the bit. The order of the floating-point operations
+//! is part of its definition, since a block's bytes follow from it: sums run in element order, in f32, without fused
 //! multiply-add. A search takes one group of elements per lane ([`Lanes`]).
 //!
 //! | search | decoded weight | ggml |
@@ -33,8 +33,8 @@ pub(crate) const ZERO_GROUP: f32 = 1e-15;
 /// Returns the element of largest magnitude, with its sign: the first of equals, or 0 for an all-zero group.
 #[inline(always)]
 pub(crate) fn signed_extreme<V: Lanes>(x: &[V]) -> V {
-    // The largest magnitude is found first, and then its element: these comparisons do not wait for each other, as those of a
-    // running extreme would.
+    // The largest magnitude is found first, and then its element: these comparisons do not wait for each other, as
+    // those of a running extreme would.
     let zero = V::splat(0.0);
     let mut largest = zero;
     for &v in x {

@@ -1,4 +1,5 @@
-//! The search for codes that are not negative: those of a superblock's scales and offsets, and the first fit of IQ2_XXS.
+//! The search for codes that are not negative: those of a superblock's scales and offsets, and the first fit of
+//! IQ2_XXS.
 //!
 //! Source: ggml's `make_qp_quants`.
 
@@ -65,7 +66,8 @@ fn best_inverse<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], top: i32
     best
 }
 
-/// Returns `Σ weights·(x - scale·code)²`, where the codes are `inverse·x`, rounded, and at most `top`, or their low bytes.
+/// Returns `Σ weights·(x - scale·code)²`, where the codes are `inverse·x`, rounded, and at most `top`, or their low
+/// bytes.
 #[inline(always)]
 fn error<V: Lanes, const N: usize, const LOW_BYTES: bool>(
     x: &[V; N],

@@ -11,7 +11,8 @@ use crate::lanes::Lanes;
 const STEPS: std::ops::RangeInclusive<i32> = -9..=9;
 const STEP: f32 = 0.1;
 
-/// A group's scale, and the inverse scale that rounds its elements: an element's code is `inverse * x`, rounded and bounded.
+/// A group's scale, and the inverse scale that rounds its elements: an element's code is `inverse * x`, rounded and
+/// bounded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct SymmetricFit<V> {
     /// The factor of the codes: the least-squares scale.
@@ -35,8 +36,9 @@ pub(crate) fn codes<const N: usize>(x: &[f32; N], inverse: f32, half: i32) -> [u
 
 /// Finds scale and codes that make `Σ weights·(x - scale·(code - half))²` small.
 ///
-/// Each scale of the grid rounds the elements; the resulting codes are compared under their own least-squares scale. The
-/// scale is negative where the extreme element is positive, as the codes reach one further below `half` than above.
+/// Each scale of the grid rounds the elements; the resulting codes are compared under their own least-squares scale.
+/// The scale is negative where the extreme element is positive, as the codes reach one further below `half` than
+/// above.
 #[inline(always)]
 pub(crate) fn fit<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], half: i32) -> SymmetricFit<V> {
     let extreme = signed_extreme(x);
@@ -64,8 +66,8 @@ pub(crate) fn fit<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], half: 
     }
 }
 
-/// Returns the sums of the codes that `inverse` rounds to. Before they are bounded they are hardly larger than `half`, so
-/// that the fast rounding is exact.
+/// Returns the sums of the codes that `inverse` rounds to. Before they are bounded they are hardly larger than
+/// `half`, so that the fast rounding is exact.
 #[inline(always)]
 fn projection<V: Lanes, const N: usize>(
     x: &[V; N],

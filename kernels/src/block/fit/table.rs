@@ -1,7 +1,7 @@
 //! The search for codes that index a table of values, which IQ4_NL and IQ4_XS use.
 //!
-//! Source: the group search of ggml's `quantize_row_iq4_nl_impl`. The nearest of 16 values is found by 15 comparisons with
-//! borders computed once, and not by two differences as in ggml.
+//! Source: the group search of ggml's `quantize_row_iq4_nl_impl`. The nearest of 16 values is found by 15 comparisons
+//! with borders computed once, and not by two differences as in ggml.
 
 use super::{ZERO_GROUP, signed_extreme};
 use crate::lanes::Lanes;
@@ -13,7 +13,8 @@ const STEPS: std::ops::RangeInclusive<i32> = -7..=7;
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) values: [i8; 16],
-    /// `from[i]` is the number from which on `values[i + 1]` is the nearest value. It includes numbers as near to the value below.
+    /// `from[i]` is the number from which on `values[i + 1]` is the nearest value. It includes numbers as near to the
+    /// value below.
     from: [f32; 15],
 }
 

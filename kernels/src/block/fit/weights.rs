@@ -12,8 +12,8 @@ pub(crate) fn sum_of_squares<V: Lanes>(x: &[V]) -> V {
     sum
 }
 
-/// Computes the sums of squares of several superblocks, each in element order. Eight sums run side by side, because every
-/// sum has to wait for its last addition.
+/// Computes the sums of squares of several superblocks, each in element order. Eight sums run side by side, because
+/// every sum has to wait for its last addition.
 #[inline(always)]
 pub(crate) fn sums_of_squares<const G: usize, const N: usize>(
     superblocks: &[[[f32; N]; G]],
@@ -69,8 +69,8 @@ pub(crate) fn squares<V: Lanes, const N: usize>(x: &[V; N]) -> [V; N] {
     weights
 }
 
-/// Returns the weights of most searches with importance: `importance * sqrt(variance + x²)`, where `variance` is that of
-/// the row or superblock. By it large elements count more, and small ones still count.
+/// Returns the weights of most searches with importance: `importance * sqrt(variance + x²)`, where `variance` is that
+/// of the row or superblock. By it large elements count more, and small ones still count.
 #[inline(always)]
 pub(crate) fn importance_weights<V: Lanes, const N: usize>(
     x: &[V; N],
