@@ -31,7 +31,7 @@ pub struct Options {
 
 impl Default for Options {
     /// On a small trained model more of all this takes 3 to 5 % off the KL divergence at 2 and 3 bits, for several times
-    /// the time: `kernels/NOTES.md`.
+    /// the time: `docs/measurements.md`.
     fn default() -> Self {
         Self { starts: &[Start::Importance], passes: 0, rounds: 1, sweeps: 1, row_passes: 1 }
     }
