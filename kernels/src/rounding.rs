@@ -6,7 +6,7 @@
 use half::{bf16, f16};
 
 use crate::block::BlockType;
-use crate::block::fit::rounding::nearest_int;
+use crate::block::fit::integer::nearest_int;
 use crate::block::fit::signed_extreme;
 
 /// The type to which activations are rounded.

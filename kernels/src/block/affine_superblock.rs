@@ -7,16 +7,13 @@
 //! `_impl` siblings (weighted). The codes of the candidates are not kept while the grid of scales is searched: they
 //! are made again from the winner's scale, and only for groups whose stored scale is 0.
 
-use super::row::{AT_ONCE, EncodeBlocks, turns};
+use super::row::{AT_ONCE, EncodeBlocks, Groups, vector_starts};
 use crate::block::fit::affine;
-use crate::block::fit::affine::{Grid, Loss, Steps};
+use crate::block::fit::affine::{Loss, ScaleGrid, Steps};
+use crate::block::fit::integer::nearest_int;
 use crate::block::fit::nonnegative;
-use crate::block::fit::rounding::nearest_int;
 use crate::block::fit::weights::{importance_weights, sums_of_squares, total};
-use crate::lanes::{Lanes, from_slice, to_slice, transposed};
-
-/// The groups of one superblock.
-pub(super) type Groups<const G: usize, const N: usize> = [[f32; N]; G];
+use crate::lanes::{Simd, from_slice, to_slice, transposed};
 
 /// The differences between the types.
 pub(super) trait AffineSuperblock<const G: usize, const N: usize, const BYTES: usize> {
@@ -25,7 +22,7 @@ pub(super) trait AffineSuperblock<const G: usize, const N: usize, const BYTES: u
     /// The largest scale or offset.
     const TOP: u8;
     /// The candidate scales of the search without importance, and below it the loss that they are compared by.
-    const PLAIN_GRID: Grid;
+    const PLAIN_GRID: ScaleGrid;
     const PLAIN_LOSS: Loss;
     /// The largest scale or offset that is stored, without importance and, below it, with importance. A degenerate
     /// fit can be above [`TOP`](Self::TOP), and ggml does not bound it everywhere.
@@ -36,20 +33,20 @@ pub(super) trait AffineSuperblock<const G: usize, const N: usize, const BYTES: u
     const VARIANCE: f32;
 
     /// Returns the weights of a group's errors without importance.
-    fn plain_weights<V: Lanes>(x: &[V; N]) -> [V; N];
+    fn plain_weights<V: Simd>(x: &[V; N]) -> [V; N];
 
     /// Stores scales and offsets, rounds the weights once more under them as stored, and stores the codes. A group
     /// whose stored scale is 0 gets the codes of its fit.
-    fn write(x: &Groups<G, N>, fits: &Fits<G>, coded: &Coded<G>, out: &mut [u8; BYTES]);
+    fn write(x: &Groups<G, N>, fits: &AffineFits<G>, coded: &CodedScales<G>, out: &mut [u8; BYTES]);
 }
 
 /// The fits of a superblock's groups, as far as codes are made from them: see [`Steps`].
-pub(super) struct Fits<const G: usize> {
+pub(super) struct AffineFits<const G: usize> {
     inverses: [f32; G],
     minimums: [f32; G],
 }
 
-impl<const G: usize> Fits<G> {
+impl<const G: usize> AffineFits<G> {
     #[inline(always)]
     pub(super) fn steps(&self, group: usize) -> Steps<f32> {
         Steps { inverse: self.inverses[group], minimum: self.minimums[group] }
@@ -64,7 +61,7 @@ pub(super) struct Multiples<const G: usize> {
 }
 
 /// The scales and offsets of a superblock's groups as integers.
-pub(super) struct Coded<const G: usize> {
+pub(super) struct CodedScales<const G: usize> {
     pub(super) scales: Multiples<G>,
     pub(super) offsets: Multiples<G>,
 }
@@ -75,16 +72,16 @@ where
 {
     /// Codes scales and offsets so that the largest one gets the top code.
     #[inline(always)]
-    fn plain<V: Lanes>(x: &[Groups<G, N>], out: &mut [[u8; BYTES]]) {
+    fn plain<V: Simd>(x: &[Groups<G, N>], out: &mut [[u8; BYTES]]) {
         let mut batch = Batch::new();
         let groups = x.as_flattened();
-        for first in turns::<V>(groups.len()) {
+        for first in vector_starts::<V>(groups.len()) {
             let x = transposed::<V, N>(&groups[first..]);
             let fit = affine::fit(&x, &T::plain_weights(&x), T::CODE_TOP, &T::PLAIN_GRID, T::PLAIN_LOSS);
             batch.put(first, fit);
         }
         for (s, (x, out)) in x.iter().zip(out).enumerate() {
-            let coded = Coded {
+            let coded = CodedScales {
                 scales: by_maximum(&batch.scales[s], T::TOP, T::PLAIN_BOUND),
                 offsets: by_maximum(&batch.offsets[s], T::TOP, T::PLAIN_BOUND),
             };
@@ -94,23 +91,23 @@ where
 
     /// Codes scales and offsets by a search in which a group counts as much as its elements together.
     #[inline(always)]
-    fn weighted<V: Lanes>(x: &[Groups<G, N>], importance: &[Groups<G, N>], out: &mut [[u8; BYTES]]) {
+    fn weighted<V: Simd>(x: &[Groups<G, N>], importance: &[Groups<G, N>], out: &mut [[u8; BYTES]]) {
         let mut batch = Batch::new();
         let variances = variances::<T, G, N, BYTES>(x);
         let (groups, importance) = (x.as_flattened(), importance.as_flattened());
         let mut totals = [[0.0; G]; AT_ONCE];
-        for first in turns::<V>(groups.len()) {
+        for first in vector_starts::<V>(groups.len()) {
             let x = transposed::<V, N>(&groups[first..]);
             let variance = from_slice(&variances.as_flattened()[first..]);
             let weights = importance_weights(&x, &transposed(&importance[first..]), variance);
-            batch.put(first, affine::fit(&x, &weights, T::CODE_TOP, &Grid::WEIGHTED, Loss::Squared));
+            batch.put(first, affine::fit(&x, &weights, T::CODE_TOP, &ScaleGrid::WEIGHTED, Loss::Squared));
             to_slice(total(&weights), &mut totals.as_flattened_mut()[first..]);
         }
         let count = x.len();
         let scales = by_search::<V, G>(&batch.scales[..count], &totals, T::TOP, T::WEIGHTED_BOUND);
         let offsets = by_search::<V, G>(&batch.offsets[..count], &totals, T::TOP, T::WEIGHTED_BOUND);
         for (s, (x, out)) in x.iter().zip(out).enumerate() {
-            T::write(x, &batch.fits(s), &Coded { scales: scales[s], offsets: offsets[s] }, out);
+            T::write(x, &batch.fits(s), &CodedScales { scales: scales[s], offsets: offsets[s] }, out);
         }
     }
 }
@@ -143,7 +140,7 @@ impl<const G: usize> Batch<G> {
 
     /// Stores the fits of the groups from index `first` on.
     #[inline(always)]
-    fn put<V: Lanes>(&mut self, first: usize, fit: affine::AffineFit<V>) {
+    fn put<V: Simd>(&mut self, first: usize, fit: affine::AffineFit<V>) {
         to_slice(fit.scale, &mut self.scales.as_flattened_mut()[first..]);
         to_slice(fit.offset, &mut self.offsets.as_flattened_mut()[first..]);
         to_slice(fit.steps.inverse, &mut self.inverses.as_flattened_mut()[first..]);
@@ -151,8 +148,8 @@ impl<const G: usize> Batch<G> {
     }
 
     #[inline(always)]
-    fn fits(&self, superblock: usize) -> Fits<G> {
-        Fits { inverses: self.inverses[superblock], minimums: self.minimums[superblock] }
+    fn fits(&self, superblock: usize) -> AffineFits<G> {
+        AffineFits { inverses: self.inverses[superblock], minimums: self.minimums[superblock] }
     }
 }
 
@@ -174,24 +171,24 @@ fn by_maximum<const G: usize>(values: &[f32; G], top: u8, bound: u8) -> Multiple
 
 /// Codes the values of several superblocks by [`nonnegative::fit`].
 #[inline(always)]
-fn by_search<V: Lanes, const G: usize>(
+fn by_search<V: Simd, const G: usize>(
     values: &[[f32; G]],
     totals: &[[f32; G]],
     top: u8,
     bound: u8,
 ) -> [Multiples<G>; AT_ONCE] {
     let mut all = [Multiples { unit: 0.0, codes: [0; G] }; AT_ONCE];
-    for first in turns::<V>(values.len()) {
+    for first in vector_starts::<V>(values.len()) {
         let fit = nonnegative::fit::<V, G>(&transposed(&values[first..]), &transposed(&totals[first..]), top);
         let mut units = [0.0; AT_ONCE];
         to_slice(fit.scale, &mut units);
-        for (multiples, unit) in all[first..].iter_mut().zip(units).take(V::LANES) {
+        for (multiples, unit) in all[first..].iter_mut().zip(units).take(V::WIDTH) {
             multiples.unit = unit;
         }
         for g in 0..G {
             let mut codes = [0.0; AT_ONCE];
             to_slice(fit.codes[g], &mut codes);
-            for (multiples, code) in all[first..].iter_mut().zip(codes).take(V::LANES) {
+            for (multiples, code) in all[first..].iter_mut().zip(codes).take(V::WIDTH) {
                 multiples.codes[g] = (code as u8).min(bound);
             }
         }

@@ -8,7 +8,7 @@
 //! IQ2_XXS went from 6.3 to 15.0 million weights per second, IQ2_XS from 5.3 to 11.6.
 
 use super::points::{AT_ONCE, Odd, Run, nearest};
-use crate::lanes::{Lanes, MOST};
+use crate::lanes::{MOST, Simd};
 
 /// The number of runs of the longest list whose sums are kept.
 const RUNS: usize = 8;
@@ -46,7 +46,7 @@ pub(super) struct Contenders<'a, const D: usize> {
 impl<'a, const D: usize> Contenders<'a, D> {
     /// Computes the sums of `count` points, whose coordinates are `top` at most.
     #[inline(always)]
-    pub(super) fn new<V: Lanes>(
+    pub(super) fn new<V: Simd>(
         (runs, count): (&'a [Run<D>], usize),
         x: &'a [f32; D],
         weights: &'a [f32; D],
@@ -60,7 +60,7 @@ impl<'a, const D: usize> Contenders<'a, D> {
         }
         let kept = runs.len().min(RUNS);
         for (r, run) in runs.iter().enumerate().take(kept) {
-            for first in (0..AT_ONCE).step_by(V::LANES) {
+            for first in (0..AT_ONCE).step_by(V::WIDTH) {
                 let (mut product, mut square) = (V::splat(0.0), V::splat(0.0));
                 for i in 0..D {
                     let odd = V::from_bytes(&run.odds[i][first..]);
@@ -80,7 +80,7 @@ impl<'a, const D: usize> Contenders<'a, D> {
 
     /// Returns the index of the nearest point under `scale`.
     #[inline(always)]
-    pub(super) fn nearest<V: Lanes>(&self, scale: f32) -> u16 {
+    pub(super) fn nearest<V: Simd>(&self, scale: f32) -> u16 {
         let (point, sure) = self.surely_nearest::<V>(scale);
         if sure {
             self.runs[point / AT_ONCE].numbers[point % AT_ONCE]
@@ -91,7 +91,7 @@ impl<'a, const D: usize> Contenders<'a, D> {
 
     /// Returns the place of the nearest point by the sums, and true if it surely is the nearest.
     #[inline(always)]
-    fn surely_nearest<V: Lanes>(&self, scale: f32) -> (usize, bool) {
+    fn surely_nearest<V: Simd>(&self, scale: f32) -> (usize, bool) {
         let bound = scale * scale * self.most + self.constant;
         if self.runs.len() > RUNS || !SAFE.contains(&bound) {
             return (0, false);
@@ -99,7 +99,7 @@ impl<'a, const D: usize> Contenders<'a, D> {
         let (curve, slope) = (V::splat(scale * scale), V::splat(2.0 * scale));
         // Each lane keeps its least distance, the place of that, and its second least distance.
         let (mut least, mut next, mut place) = (V::splat(f32::MAX), V::splat(f32::MAX), V::splat(0.0));
-        for first in (0..self.runs.len() * AT_ONCE).step_by(V::LANES) {
+        for first in (0..self.runs.len() * AT_ONCE).step_by(V::WIDTH) {
             let (product, square) =
                 (V::load(&self.sums.products[first..]), V::load(&self.sums.squares[first..]));
             let distance = curve * square - slope * product;

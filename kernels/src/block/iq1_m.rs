@@ -17,15 +17,15 @@ use std::sync::LazyLock;
 use super::iq1_s::{BOOK, SHIFT};
 use super::layout::{decode_blocks, from_f16, to_f16};
 use super::limits::is_odd;
+use super::packed_points::{self, Pack, Packed};
 use super::points::Codebook;
-use super::row::with_importance;
-use super::ternary::{D, DOWN, Group, GroupFit, Sums, UP, sorted, vanishes};
-use super::vectors::{self, Pack, Packed};
-use super::{BlockType, Coding, Importance, Limits, codebook, grid};
-use crate::block::fit::rounding::nearest_int;
+use super::row::{Groups, with_importance};
+use super::ternary::{CutSums, D, DOWN, SortedGroup, TernaryFit, UP, sorted, vanishes};
+use super::{BlockCodec, BlockType, Importance, Limits, codebook, grid};
+use crate::block::fit::integer::nearest_int;
 use crate::block::fit::weights::{importance_weights, squares, sum_of_squares};
 use crate::codec::{Points, Signs, VectorCodec};
-use crate::lanes::{Lanes, in_lanes};
+use crate::lanes::{Simd, in_lanes};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 56;
@@ -39,16 +39,16 @@ pub(super) static TYPE: BlockType = BlockType {
     decode: |bytes, out| decode_blocks(bytes, out, decode_block),
     encode: Some(encode),
     importance: Importance::Required,
-    coding: Coding::Vector(&VECTOR_CODEC),
+    codec: BlockCodec::Vector(&VECTOR_CODEC),
     limits: Limits { overflowed, ..Limits::scaled::<BYTES, 0>(15.0 * (1.0 + SHIFT)) },
 };
 
 static LEVELS: [f32; 6] = [-1.0 - SHIFT, -1.0 + SHIFT, -SHIFT, SHIFT, 1.0 - SHIFT, 1.0 + SHIFT];
 
 pub(crate) static VECTOR_CODEC: VectorCodec =
-    vectors::describe::<Iq1M, 32, 16, BYTES>(&TYPE, &LEVELS, Signs::Shift, || &POINTS);
+    packed_points::describe::<Iq1M, 32, 16, BYTES>(&TYPE, &LEVELS, Signs::Shift, || &POINTS);
 
-static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points::<Iq1M, 32, 16, BYTES>(&LEVELS));
+static POINTS: LazyLock<Points> = LazyLock::new(|| packed_points::points::<Iq1M, 32, 16, BYTES>(&LEVELS));
 
 struct Iq1M;
 
@@ -127,8 +127,6 @@ in_lanes! {
     }
 }
 
-type Superblock = [[f32; GROUP]; GROUPS];
-
 /// Returns the shift of point `k` of a group under a choice of shifts: bit 1 is set where the first point is shifted
 /// down, bit 0 where the second one is.
 #[inline(always)]
@@ -137,22 +135,22 @@ fn shift(shifts: usize, k: usize) -> f32 {
 }
 
 #[inline(always)]
-fn encode_block<V: Lanes>(
+fn encode_block<V: Simd>(
     book: &Codebook<D>,
-    x: &Superblock,
-    importance: Option<&Superblock>,
+    x: &Groups<GROUPS, GROUP>,
+    importance: Option<&Groups<GROUPS, GROUP>>,
     out: &mut [u8; BYTES],
 ) {
     let variance = 2.0 * sum_of_squares(x.as_flattened()) / ELEMENTS as f32;
     let mut weights = [[0.0; GROUP]; GROUPS];
-    let mut fits = [GroupFit::<2>::ZERO; GROUPS];
+    let mut fits = [TernaryFit::<2>::ZERO; GROUPS];
     for (g, fit) in fits.iter_mut().enumerate() {
         weights[g] = match importance {
             Some(importance) => importance_weights(&x[g], &importance[g], variance),
             None => squares(&x[g]),
         };
         if !vanishes(&x[g], ZERO) {
-            let group = Group { x: &x[g], weights: &weights[g], order: sorted::<V, GROUP>(&x[g]) };
+            let group = SortedGroup { x: &x[g], weights: &weights[g], order: sorted::<V, GROUP>(&x[g]) };
             let halves = Half::both(&group);
             *fit = group.to_points::<V, 2>(book, halves.best_cut::<V>(&group), shift, |shifts| 3 - shifts);
         }
@@ -173,12 +171,12 @@ pub(super) struct Half {
 
 impl Half {
     #[inline(always)]
-    pub(super) fn both(group: &Group<'_, GROUP>) -> [Self; 2] {
+    pub(super) fn both(group: &SortedGroup<'_, GROUP>) -> [Self; 2] {
         [Self::new(group, 0), Self::new(group, 1)]
     }
 
     #[inline(always)]
-    fn new(group: &Group<'_, GROUP>, half: usize) -> Self {
+    fn new(group: &SortedGroup<'_, GROUP>, half: usize) -> Self {
         let mut sums = Self { x: [0.0; PADDED], w: [0.0; PADDED] };
         for (j, &place) in group.order.iter().enumerate() {
             let place = usize::from(place);
@@ -194,7 +192,7 @@ impl Half {
     /// Returns `Σ w·q·x` and `Σ w·q²` over the half. The three values are 1 apart, so that each cut subtracts its sum
     /// from what all elements at the largest value would give.
     #[inline(always)]
-    fn products<V: Lanes>(&self, [low, middle, high]: [f32; 3], first: usize, start: usize) -> (V, V) {
+    fn products<V: Simd>(&self, [low, middle, high]: [f32; 3], first: usize, start: usize) -> (V, V) {
         let cuts = V::splat(self.x[first]) + V::load(&self.x[start..]);
         let second = V::load(&self.w[start..]);
         let squares = self.w[first] * (low * low - middle * middle) + self.w[GROUP] * high * high;
@@ -205,12 +203,12 @@ impl Half {
     }
 }
 
-impl Sums<GROUP> for [Half; 2] {
+impl CutSums<GROUP> for [Half; 2] {
     /// There are two shifts for each of two points: bit 1 of a choice is the first point's, bit 0 the second's.
     const CHOICES: usize = 4;
 
     #[inline(always)]
-    fn products<V: Lanes>(&self, shifts: usize, first: usize, start: usize) -> (V, V) {
+    fn products<V: Simd>(&self, shifts: usize, first: usize, start: usize) -> (V, V) {
         let one = self[0].products::<V>(if shifts < 2 { UP } else { DOWN }, first, start);
         let other = self[1].products::<V>(if shifts & 1 == 0 { UP } else { DOWN }, first, start);
         (one.0 + other.0, one.1 + other.1)
@@ -227,9 +225,9 @@ impl Sums<GROUP> for [Half; 2] {
 #[inline(always)]
 fn write_block(
     book: &Codebook<D>,
-    x: &Superblock,
-    weights: &Superblock,
-    fits: &[GroupFit<2>; GROUPS],
+    x: &Groups<GROUPS, GROUP>,
+    weights: &Groups<GROUPS, GROUP>,
+    fits: &[TernaryFit<2>; GROUPS],
     out: &mut [u8; BYTES],
 ) {
     out.fill(0);
@@ -244,7 +242,7 @@ fn write_block(
         from_fn(|g| nearest_int(0.5 * (inverse * fits[g].scale - 1.0)).clamp(0, 7) as u8);
     let (mut qx, mut qq) = (0.0, 0.0);
     for (g, fit) in fits.iter().enumerate() {
-        let group = Group { x: &x[g], weights: &weights[g], order: [0; GROUP] };
+        let group = SortedGroup { x: &x[g], weights: &weights[g], order: [0; GROUP] };
         for (k, &point) in fit.points.iter().enumerate() {
             let (shift, multiple) = (shift(fit.shifts, k), f32::from(2 * scales[g] + 1));
             group.add_products(k, book.odds(point), shift, multiple, (&mut qx, &mut qq));

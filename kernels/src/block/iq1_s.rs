@@ -13,15 +13,15 @@ use std::array::from_fn;
 use std::sync::LazyLock;
 
 use super::layout::{decode_blocks, from_f16, to_f16};
+use super::packed_points::{self, Pack, Packed};
 use super::points::Codebook;
-use super::row::with_importance;
-use super::ternary::{D, DOWN, Group, GroupFit, Sums, UP, sorted, vanishes};
-use super::vectors::{self, Pack, Packed};
-use super::{BlockType, Coding, Importance, Limits, codebook, grid};
-use crate::block::fit::rounding::nearest_int;
+use super::row::{Groups, with_importance};
+use super::ternary::{CutSums, D, DOWN, SortedGroup, TernaryFit, UP, sorted, vanishes};
+use super::{BlockCodec, BlockType, Importance, Limits, codebook, grid};
+use crate::block::fit::integer::nearest_int;
 use crate::block::fit::weights::{importance_weights, squares, sum_of_squares};
 use crate::codec::{Points, Signs, VectorCodec};
-use crate::lanes::{Lanes, in_lanes};
+use crate::lanes::{Simd, in_lanes};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 50;
@@ -35,7 +35,7 @@ pub(super) static TYPE: BlockType = BlockType {
     decode: |bytes, out| decode_blocks(bytes, out, decode_block),
     encode: Some(encode),
     importance: Importance::Required,
-    coding: Coding::Vector(&VECTOR_CODEC),
+    codec: BlockCodec::Vector(&VECTOR_CODEC),
     limits: Limits::scaled::<BYTES, 0>(15.0 * (1.0 + SHIFT)),
 };
 
@@ -45,9 +45,9 @@ pub(super) const SHIFT: f32 = 0.125;
 static LEVELS: [f32; 6] = [-1.0 - SHIFT, -1.0 + SHIFT, -SHIFT, SHIFT, 1.0 - SHIFT, 1.0 + SHIFT];
 
 pub(crate) static VECTOR_CODEC: VectorCodec =
-    vectors::describe::<Iq1S, 32, 8, BYTES>(&TYPE, &LEVELS, Signs::SharedShift, || &POINTS);
+    packed_points::describe::<Iq1S, 32, 8, BYTES>(&TYPE, &LEVELS, Signs::SharedShift, || &POINTS);
 
-static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points::<Iq1S, 32, 8, BYTES>(&LEVELS));
+static POINTS: LazyLock<Points> = LazyLock::new(|| packed_points::points::<Iq1S, 32, 8, BYTES>(&LEVELS));
 
 struct Iq1S;
 
@@ -118,24 +118,22 @@ in_lanes! {
     }
 }
 
-type Superblock = [[f32; GROUP]; GROUPS];
-
 #[inline(always)]
-fn encode_block<V: Lanes>(
+fn encode_block<V: Simd>(
     book: &Codebook<D>,
-    x: &Superblock,
-    importance: Option<&Superblock>,
+    x: &Groups<GROUPS, GROUP>,
+    importance: Option<&Groups<GROUPS, GROUP>>,
     out: &mut [u8; BYTES],
 ) {
     let variance = 2.0 * sum_of_squares(x.as_flattened()) / ELEMENTS as f32;
-    let mut fits = [GroupFit::<4>::ZERO; GROUPS];
+    let mut fits = [TernaryFit::<4>::ZERO; GROUPS];
     for (g, fit) in fits.iter_mut().enumerate() {
         if !vanishes(&x[g], ZERO) {
             let weights = match importance {
                 Some(importance) => importance_weights(&x[g], &importance[g], variance),
                 None => squares(&x[g]),
             };
-            let group = Group { x: &x[g], weights: &weights, order: sorted::<V, GROUP>(&x[g]) };
+            let group = SortedGroup { x: &x[g], weights: &weights, order: sorted::<V, GROUP>(&x[g]) };
             let cut = Running::new(&group).best_cut::<V>(&group);
             *fit =
                 group.to_points::<V, 4>(book, cut, |shifts, _| Running::shift(shifts), |shifts| 1 - shifts);
@@ -144,8 +142,8 @@ fn encode_block<V: Lanes>(
     write_block(&fits, out);
 }
 
-/// Sums over the elements before each place of a cut, in the order of size, padded to a whole number of vectors. Places
-/// past the last one are never offered.
+/// Sums over the elements before each place of a cut, in the order of size, padded to a whole number of vectors.
+/// Places past the last one are never offered.
 pub(super) struct Running {
     /// `Σ w·x`
     x: [f32; PADDED],
@@ -155,7 +153,7 @@ pub(super) struct Running {
 
 impl Running {
     #[inline(always)]
-    pub(super) fn new(group: &Group<'_, GROUP>) -> Self {
+    pub(super) fn new(group: &SortedGroup<'_, GROUP>) -> Self {
         let mut sums = Self { x: [0.0; PADDED], w: [0.0; PADDED] };
         for (j, &place) in group.order.iter().enumerate() {
             let (x, w) = (group.x[usize::from(place)], group.weights[usize::from(place)]);
@@ -168,17 +166,17 @@ impl Running {
 
 /// Adds up the three runs of elements between the cuts, each under its value.
 #[inline(always)]
-fn runs<V: Lanes>(sums: &[f32; PADDED], first: usize, start: usize) -> [V; 3] {
+fn runs<V: Simd>(sums: &[f32; PADDED], first: usize, start: usize) -> [V; 3] {
     let (one, two, all) = (V::splat(sums[first]), V::load(&sums[start..]), V::splat(sums[GROUP]));
     [one, two - one, all - two]
 }
 
-impl Sums<GROUP> for Running {
+impl CutSums<GROUP> for Running {
     /// All values are shifted up (choice 0) or down (choice 1).
     const CHOICES: usize = 2;
 
     #[inline(always)]
-    fn products<V: Lanes>(&self, shifts: usize, first: usize, start: usize) -> (V, V) {
+    fn products<V: Simd>(&self, shifts: usize, first: usize, start: usize) -> (V, V) {
         let [low, middle, high] = if shifts == 0 { UP } else { DOWN };
         let (low, middle, high) = (V::splat(low), V::splat(middle), V::splat(high));
         let ([x0, x1, x2], [w0, w1, w2]) =
@@ -194,7 +192,7 @@ impl Sums<GROUP> for Running {
 }
 
 #[inline(always)]
-fn write_block(fits: &[GroupFit<4>; GROUPS], out: &mut [u8; BYTES]) {
+fn write_block(fits: &[TernaryFit<4>; GROUPS], out: &mut [u8; BYTES]) {
     out.fill(0);
     let largest =
         fits.iter().fold(0.0f32, |largest, fit| if largest > fit.scale { largest } else { fit.scale });

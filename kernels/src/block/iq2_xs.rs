@@ -12,11 +12,11 @@ use std::array::from_fn;
 use std::sync::LazyLock;
 
 use super::layout::{decode_blocks, from_f16, to_f16};
-use super::magnitudes::{Again, GroupFit, Rules, code_scales, fit};
+use super::magnitudes::{Again, MagnitudeFit, Rules, code_scales, fit};
+use super::packed_points::{self, Pack, Packed, signed_levels};
 use super::points::Codebook;
 use super::row::with_importance;
-use super::vectors::{self, Pack, Packed, signed_levels};
-use super::{BlockType, Coding, Importance, Limits, codebook, grid};
+use super::{BlockCodec, BlockType, Importance, Limits, codebook, grid};
 use crate::codec::{Points, Signs, VectorCodec};
 use crate::lanes::in_lanes;
 
@@ -32,16 +32,16 @@ pub(super) static TYPE: BlockType = BlockType {
     decode: |bytes, out| decode_blocks(bytes, out, decode_block),
     encode: Some(encode),
     importance: Importance::Required,
-    coding: Coding::Vector(&VECTOR_CODEC),
+    codec: BlockCodec::Vector(&VECTOR_CODEC),
     limits: Limits::scaled::<BYTES, 0>(31.0 * 5.375),
 };
 
 static LEVELS: [f32; 6] = signed_levels(&[8, 25, 43], 0.125);
 
 pub(crate) static VECTOR_CODEC: VectorCodec =
-    vectors::describe::<Iq2Xs, 32, 16, BYTES>(&TYPE, &LEVELS, Signs::Even, || &POINTS);
+    packed_points::describe::<Iq2Xs, 32, 16, BYTES>(&TYPE, &LEVELS, Signs::Even, || &POINTS);
 
-static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points::<Iq2Xs, 32, 16, BYTES>(&LEVELS));
+static POINTS: LazyLock<Points> = LazyLock::new(|| packed_points::points::<Iq2Xs, 32, 16, BYTES>(&LEVELS));
 
 struct Iq2Xs;
 
@@ -108,7 +108,7 @@ in_lanes! {
     }
 }
 
-fn write_block(fits: &[GroupFit<2, 2>; 16], out: &mut [u8; BYTES]) {
+fn write_block(fits: &[MagnitudeFit<2, 2>; 16], out: &mut [u8; BYTES]) {
     let Some((d, scales)) = code_scales(&RULES, fits) else { return out.fill(0) };
     let points = from_fn(|p| fits[p / 2].points[p % 2]);
     let signs = from_fn(|i| fits[i / 2].signs[i % 2]);

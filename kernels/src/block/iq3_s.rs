@@ -14,11 +14,11 @@ use std::array::from_fn;
 use std::sync::LazyLock;
 
 use super::layout::{decode_blocks, from_f16, to_f16};
-use super::magnitudes::{Again, GroupFit, Rules, code_scales, fit};
+use super::magnitudes::{Again, MagnitudeFit, Rules, code_scales, fit};
+use super::packed_points::{self, Pack, Packed, signed_levels};
 use super::points::Codebook;
 use super::row::with_importance;
-use super::vectors::{self, Pack, Packed, signed_levels};
-use super::{BlockType, Coding, Importance, Limits, codebook, grid};
+use super::{BlockCodec, BlockType, Importance, Limits, codebook, grid};
 use crate::codec::{Points, Signs, VectorCodec};
 use crate::lanes::in_lanes;
 
@@ -34,16 +34,16 @@ pub(super) static TYPE: BlockType = BlockType {
     decode: |bytes, out| decode_blocks(bytes, out, decode_block),
     encode: Some(encode),
     importance: Importance::Optional,
-    coding: Coding::Vector(&VECTOR_CODEC),
+    codec: BlockCodec::Vector(&VECTOR_CODEC),
     limits: Limits::scaled::<BYTES, 0>(31.0 * 15.0),
 };
 
 static LEVELS: [f32; 16] = signed_levels(&[1, 3, 5, 7, 9, 11, 13, 15], 1.0);
 
 pub(crate) static VECTOR_CODEC: VectorCodec =
-    vectors::describe::<Iq3S, 64, 8, BYTES>(&TYPE, &LEVELS, Signs::Free, || &POINTS);
+    packed_points::describe::<Iq3S, 64, 8, BYTES>(&TYPE, &LEVELS, Signs::Free, || &POINTS);
 
-static POINTS: LazyLock<Points> = LazyLock::new(|| vectors::points::<Iq3S, 64, 8, BYTES>(&LEVELS));
+static POINTS: LazyLock<Points> = LazyLock::new(|| packed_points::points::<Iq3S, 64, 8, BYTES>(&LEVELS));
 
 struct Iq3S;
 
@@ -118,7 +118,7 @@ in_lanes! {
     }
 }
 
-fn write_block(fits: &[GroupFit<8, 4>; 8], out: &mut [u8; BYTES]) {
+fn write_block(fits: &[MagnitudeFit<8, 4>; 8], out: &mut [u8; BYTES]) {
     let Some((d, scales)) = code_scales(&RULES, fits) else { return out.fill(0) };
     let points = from_fn(|p| fits[p / 8].points[p % 8]);
     let signs = from_fn(|i| fits[i / 4].signs[i % 4]);

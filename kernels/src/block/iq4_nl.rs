@@ -10,12 +10,12 @@
 
 use super::codes::{pack, read_f16, unpack, write_f16};
 use super::layout::{decode_blocks, floats, inverse};
-use super::row::{AT_ONCE, EncodeBlocks, blocks, encode_row, turns};
-use super::{BlockType, Coding, Importance, Limits};
-use crate::block::fit::table::{Table, fit_scale};
+use super::row::{AT_ONCE, EncodeBlocks, blocks, encode_row, vector_starts};
+use super::{BlockCodec, BlockType, Importance, Limits};
+use crate::block::fit::table::{ValueTable, fit_scale};
 use crate::block::fit::weights::{importance_weights, squares, sum_of_squares};
 use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
-use crate::lanes::{Lanes, in_lanes, to_slice, transposed};
+use crate::lanes::{Simd, in_lanes, to_slice, transposed};
 
 const ELEMENTS: usize = 32;
 const BYTES: usize = 18;
@@ -23,7 +23,7 @@ const BYTES: usize = 18;
 /// The values of the codes, which IQ4_XS shares (`kvalues_iq4nl` in ggml-common.h).
 pub(super) const VALUES: [i8; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
-pub(super) static TABLE: Table = Table::new(VALUES);
+pub(super) static TABLE: ValueTable = ValueTable::new(VALUES);
 pub(super) const LEVELS: [f32; 16] = floats(VALUES);
 
 pub(super) static TYPE: BlockType = BlockType {
@@ -35,7 +35,7 @@ pub(super) static TYPE: BlockType = BlockType {
     decode,
     encode: Some(encode),
     importance: Importance::Optional,
-    coding: Coding::Scalar(&CODEC),
+    codec: BlockCodec::Scalar(&CODEC),
     limits: Limits::scaled::<BYTES, 0>(127.0),
 };
 
@@ -78,9 +78,9 @@ struct Iq4Nl;
 
 impl EncodeBlocks<[f32; ELEMENTS], BYTES> for Iq4Nl {
     #[inline(always)]
-    fn plain<V: Lanes>(x: &[[f32; ELEMENTS]], out: &mut [[u8; BYTES]]) {
+    fn plain<V: Simd>(x: &[[f32; ELEMENTS]], out: &mut [[u8; BYTES]]) {
         let mut scales = [0.0; AT_ONCE];
-        for first in turns::<V>(x.len()) {
+        for first in vector_starts::<V>(x.len()) {
             let x = transposed::<V, ELEMENTS>(&x[first..]);
             to_slice(fit_scale(&x, &squares(&x), &TABLE), &mut scales[first..]);
         }
@@ -88,9 +88,9 @@ impl EncodeBlocks<[f32; ELEMENTS], BYTES> for Iq4Nl {
     }
 
     #[inline(always)]
-    fn weighted<V: Lanes>(x: &[[f32; ELEMENTS]], importance: &[[f32; ELEMENTS]], out: &mut [[u8; BYTES]]) {
+    fn weighted<V: Simd>(x: &[[f32; ELEMENTS]], importance: &[[f32; ELEMENTS]], out: &mut [[u8; BYTES]]) {
         let mut scales = [0.0; AT_ONCE];
-        for first in turns::<V>(x.len()) {
+        for first in vector_starts::<V>(x.len()) {
             let x = transposed::<V, ELEMENTS>(&x[first..]);
             let variance = sum_of_squares(&x) * V::splat(2.0 / ELEMENTS as f32);
             let weights = importance_weights(&x, &transposed(&importance[first..]), variance);

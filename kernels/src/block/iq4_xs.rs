@@ -13,14 +13,14 @@
 use super::codes::{pack, read_f16, unpack, write_f16};
 use super::iq4_nl::{LEVELS, TABLE, VALUES, nearest_codes};
 use super::layout::{decode_blocks, inverse};
-use super::row::{AT_ONCE, EncodeBlocks, encode_row, superblocks, turns};
-use super::{BlockType, Coding, Importance, Limits};
-use crate::block::fit::rounding::nearest_int;
+use super::row::{AT_ONCE, EncodeBlocks, Groups, encode_row, superblocks, vector_starts};
+use super::{BlockCodec, BlockType, Importance, Limits};
+use crate::block::fit::integer::nearest_int;
 use crate::block::fit::signed_extreme;
 use crate::block::fit::table::fit_scale;
 use crate::block::fit::weights::{importance_weights, squares, sums_of_squares};
 use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
-use crate::lanes::{Lanes, from_slice, in_lanes, to_slice, transposed};
+use crate::lanes::{Simd, from_slice, in_lanes, to_slice, transposed};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 136;
@@ -43,7 +43,7 @@ pub(super) static TYPE: BlockType = BlockType {
     decode,
     encode: Some(encode),
     importance: Importance::Optional,
-    coding: Coding::Scalar(&CODEC),
+    codec: BlockCodec::Scalar(&CODEC),
     limits: Limits::scaled::<BYTES, 0>(32.0 * 127.0),
 };
 
@@ -97,8 +97,6 @@ fn pack_scales(multiples: &[i32; GROUPS], block: &mut [u8]) {
     pack::<4, 1>(&codes, 0, &mut block[SCALES_LOW]);
 }
 
-type Superblock = [[f32; GROUP]; GROUPS];
-
 in_lanes! {
     fn encode<V>(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
         encode_row::<V, Iq4Xs, _, BYTES>(superblocks::<GROUPS, GROUP>(row), importance.map(superblocks), out);
@@ -107,12 +105,12 @@ in_lanes! {
 
 struct Iq4Xs;
 
-impl EncodeBlocks<Superblock, BYTES> for Iq4Xs {
+impl EncodeBlocks<Groups<GROUPS, GROUP>, BYTES> for Iq4Xs {
     #[inline(always)]
-    fn plain<V: Lanes>(x: &[Superblock], out: &mut [[u8; BYTES]]) {
+    fn plain<V: Simd>(x: &[Groups<GROUPS, GROUP>], out: &mut [[u8; BYTES]]) {
         let groups = x.as_flattened();
         let mut scales = [[0.0; GROUPS]; AT_ONCE];
-        for first in turns::<V>(groups.len()) {
+        for first in vector_starts::<V>(groups.len()) {
             let x = transposed::<V, GROUP>(&groups[first..]);
             to_slice(fit_scale(&x, &squares(&x), &TABLE), &mut scales.as_flattened_mut()[first..]);
         }
@@ -120,13 +118,17 @@ impl EncodeBlocks<Superblock, BYTES> for Iq4Xs {
     }
 
     #[inline(always)]
-    fn weighted<V: Lanes>(x: &[Superblock], importance: &[Superblock], out: &mut [[u8; BYTES]]) {
+    fn weighted<V: Simd>(
+        x: &[Groups<GROUPS, GROUP>],
+        importance: &[Groups<GROUPS, GROUP>],
+        out: &mut [[u8; BYTES]],
+    ) {
         let mut sums = [0.0; AT_ONCE];
         sums_of_squares(x, &mut sums);
         let variances = sums.map(|sum| [sum * (2.0 / ELEMENTS as f32); GROUPS]);
         let (groups, importance) = (x.as_flattened(), importance.as_flattened());
         let mut scales = [[0.0; GROUPS]; AT_ONCE];
-        for first in turns::<V>(groups.len()) {
+        for first in vector_starts::<V>(groups.len()) {
             let x = transposed::<V, GROUP>(&groups[first..]);
             let variance = from_slice(&variances.as_flattened()[first..]);
             let weights = importance_weights(&x, &transposed(&importance[first..]), variance);
@@ -139,7 +141,7 @@ impl EncodeBlocks<Superblock, BYTES> for Iq4Xs {
 /// Writes blocks. The scale of largest magnitude becomes scale code 0. As in ggml, codes are picked under the coded
 /// scales but with `d` as it is before it is rounded to f16.
 #[inline(always)]
-fn write_blocks(x: &[Superblock], scales: &[[f32; GROUPS]; AT_ONCE], out: &mut [[u8; BYTES]]) {
+fn write_blocks(x: &[Groups<GROUPS, GROUP>], scales: &[[f32; GROUPS]; AT_ONCE], out: &mut [[u8; BYTES]]) {
     for ((x, out), scales) in x.iter().zip(out).zip(scales) {
         let d = -signed_extreme(scales) / SCALE_ZERO as f32;
         let inverse = inverse(d);

@@ -10,10 +10,10 @@
 
 use super::contenders::Room;
 use super::points::{Codebook, Found, Odd};
+use crate::block::fit::integer::nearest_int;
 use crate::block::fit::nonnegative;
-use crate::block::fit::rounding::nearest_int;
 use crate::block::fit::weights::{importance_weights, squares, sum_of_squares};
-use crate::lanes::{Lanes, MOST, to_slice, transposed};
+use crate::lanes::{MOST, Simd, to_slice, transposed};
 
 /// The number of weights of a superblock.
 pub(super) const ELEMENTS: usize = 256;
@@ -55,7 +55,7 @@ pub(super) enum Again {
 
 /// A group's fit: a scale, `P` points and `S` bytes of signs.
 #[derive(Clone, Copy)]
-pub(super) struct GroupFit<const P: usize, const S: usize> {
+pub(super) struct MagnitudeFit<const P: usize, const S: usize> {
     pub(super) scale: f32,
     pub(super) points: [u16; P],
     /// One bit for each weight, the first in the lowest bit; it is set where the weight is negative.
@@ -63,7 +63,7 @@ pub(super) struct GroupFit<const P: usize, const S: usize> {
 }
 
 /// The magnitudes of a group, their weights, and the square roots of the weights, by which ggml compares points.
-struct Group<'a, const N: usize> {
+struct MagnitudeGroup<'a, const N: usize> {
     x: &'a [f32; N],
     weights: &'a [f32; N],
     roots: [f32; N],
@@ -71,21 +71,14 @@ struct Group<'a, const N: usize> {
 
 /// Fits the `G` groups of a superblock, which have `N` weights and `P` points of `D` weights each.
 #[inline(always)]
-pub(super) fn fit<
-    V: Lanes,
-    const N: usize,
-    const D: usize,
-    const P: usize,
-    const S: usize,
-    const G: usize,
->(
+pub(super) fn fit<V: Simd, const N: usize, const D: usize, const P: usize, const S: usize, const G: usize>(
     rules: &Rules,
     book: &Codebook<D>,
     x: &[[f32; N]; G],
     importance: Option<&[[f32; N]; G]>,
-) -> [GroupFit<P, S>; G] {
+) -> [MagnitudeFit<P, S>; G] {
     let variance = rules.variance * sum_of_squares(x.as_flattened()) / ELEMENTS as f32;
-    let mut all = Superblock { x: [[0.0; N]; G], weights: [[0.0; N]; G] };
+    let mut all = MagnitudeGroups { x: [[0.0; N]; G], weights: [[0.0; N]; G] };
     let mut signs = [[0u8; S]; G];
     for g in 0..G {
         all.weights[g] = match importance {
@@ -97,31 +90,31 @@ pub(super) fn fit<
     }
     let scales = if rules.first_fit { all.first_scales::<V>(rules) } else { [0.0; G] };
     let mut room = Room::NEW;
-    let mut fits = [GroupFit { scale: 0.0, points: [0; P], signs: [0; S] }; G];
+    let mut fits = [MagnitudeFit { scale: 0.0, points: [0; P], signs: [0; S] }; G];
     for g in 0..G {
         let mut roots = all.weights[g];
         for root in &mut roots {
             *root = root.sqrt();
         }
-        let group = Group { x: &all.x[g], weights: &all.weights[g], roots };
+        let group = MagnitudeGroup { x: &all.x[g], weights: &all.weights[g], roots };
         fits[g] = group.fit::<V, D, P, S>(rules, book, scales[g], signs[g], &mut room);
     }
     fits
 }
 
 /// The magnitudes of all groups and their weights.
-struct Superblock<const N: usize, const G: usize> {
+struct MagnitudeGroups<const N: usize, const G: usize> {
     x: [[f32; N]; G],
     weights: [[f32; N]; G],
 }
 
-impl<const N: usize, const G: usize> Superblock<N, G> {
+impl<const N: usize, const G: usize> MagnitudeGroups<N, G> {
     /// Returns the scales of the groups' fits to consecutive integers, around which the grids are laid. All groups
     /// run side by side; one by one these fits took a third of the time.
     #[inline(always)]
-    fn first_scales<V: Lanes>(&self, rules: &Rules) -> [f32; G] {
+    fn first_scales<V: Simd>(&self, rules: &Rules) -> [f32; G] {
         let mut scales = [0.0; G];
-        for first in (0..G).step_by(V::LANES) {
+        for first in (0..G).step_by(V::WIDTH) {
             let (x, weights) = (transposed(&self.x[first..]), transposed(&self.weights[first..]));
             let fit = nonnegative::fit::<V, N>(&x, &weights, rules.levels + 1);
             to_slice(fit.scale, &mut scales[first..]);
@@ -164,18 +157,18 @@ fn split_signs<const N: usize, const S: usize>(
     (magnitudes, signs)
 }
 
-impl<const N: usize> Group<'_, N> {
+impl<const N: usize> MagnitudeGroup<'_, N> {
     /// Fits the group. `first` is the scale of the first fit, 0 for types without one.
     #[inline(always)]
-    fn fit<V: Lanes, const D: usize, const P: usize, const S: usize>(
+    fn fit<V: Simd, const D: usize, const P: usize, const S: usize>(
         &self,
         rules: &Rules,
         book: &Codebook<D>,
         first: f32,
         mut signs: [u8; S],
         room: &mut Room,
-    ) -> GroupFit<P, S> {
-        let nothing = GroupFit { scale: 0.0, points: [0; P], signs: [0; S] };
+    ) -> MagnitudeFit<P, S> {
+        let nothing = MagnitudeFit { scale: 0.0, points: [0; P], signs: [0; S] };
         let mut largest = self.x[0];
         for &v in self.x {
             largest = if largest > v { largest } else { v };
@@ -197,13 +190,13 @@ impl<const N: usize> Group<'_, N> {
             scale = -scale;
             signs = signs.map(|signs| !signs);
         }
-        GroupFit { scale, points: points.map(|found| found.number), signs }
+        MagnitudeFit { scale, points: points.map(|found| found.number), signs }
     }
 
     /// Tries every scale of the grid; the resulting points are compared under their own least-squares scale. The
     /// scales run side by side in the lanes.
     #[inline(always)]
-    fn best_of_grid<V: Lanes, const D: usize, const P: usize>(
+    fn best_of_grid<V: Simd, const D: usize, const P: usize>(
         &self,
         rules: &Rules,
         book: &Codebook<D>,
@@ -240,7 +233,7 @@ impl<const N: usize> Group<'_, N> {
             }
         }
         let (mut qx, mut qq) = ([0.0; CANDIDATES], [0.0; CANDIDATES]);
-        for first in (0..CANDIDATES).step_by(V::LANES) {
+        for first in (0..CANDIDATES).step_by(V::WIDTH) {
             let (mut sum_qx, mut sum_qq) = (V::splat(0.0), V::splat(0.0));
             for (odds, (&x, &w)) in odds.iter().zip(self.x.iter().zip(self.weights)) {
                 let odd = V::load(&odds[first..]);
@@ -262,7 +255,7 @@ impl<const N: usize> Group<'_, N> {
 
     /// Searches points once more, under the scale that was found, and fits the scale to them.
     #[inline(always)]
-    fn search_again<V: Lanes, const D: usize, const P: usize>(
+    fn search_again<V: Simd, const D: usize, const P: usize>(
         &self,
         rules: &Rules,
         book: &Codebook<D>,
@@ -294,14 +287,14 @@ impl<const N: usize> Group<'_, N> {
 
     /// Returns, for each point, the packed levels of its elements under several scales, whose inverses are given.
     #[inline(always)]
-    fn codes<V: Lanes, const D: usize, const P: usize, const C: usize>(
+    fn codes<V: Simd, const D: usize, const P: usize, const C: usize>(
         &self,
         rules: &Rules,
         inverses: &[f32; C],
     ) -> [[u16; C]; P] {
         let mut codes = [[0; C]; P];
         let top = i32::from(rules.levels) - 1;
-        for first in (0..C).step_by(V::LANES) {
+        for first in (0..C).step_by(V::WIDTH) {
             let inverse = V::load(&inverses[first..]);
             for (k, codes) in codes.iter_mut().enumerate() {
                 // A code is an integer of 16 bits, which is exact as a float.
@@ -313,7 +306,7 @@ impl<const N: usize> Group<'_, N> {
                 }
                 let mut lanes = [0.0; MOST];
                 sum.store(&mut lanes);
-                for (code, lane) in codes[first..].iter_mut().zip(lanes).take(V::LANES) {
+                for (code, lane) in codes[first..].iter_mut().zip(lanes).take(V::WIDTH) {
                     *code = lane as u16;
                 }
             }
@@ -323,7 +316,7 @@ impl<const N: usize> Group<'_, N> {
 
     /// Returns the point for the `k`-th `D` elements of the group.
     #[inline(always)]
-    fn find<V: Lanes, const D: usize>(&self, book: &Codebook<D>, k: usize, code: u16, scale: f32) -> Found {
+    fn find<V: Simd, const D: usize>(&self, book: &Codebook<D>, k: usize, code: u16, scale: f32) -> Found {
         book.find::<V>(code, &self.x.as_chunks().0[k], &self.roots.as_chunks().0[k], Odd(scale))
     }
 }
@@ -333,7 +326,7 @@ impl<const N: usize> Group<'_, N> {
 #[inline(always)]
 pub(super) fn code_scales<const P: usize, const S: usize, const G: usize>(
     rules: &Rules,
-    fits: &[GroupFit<P, S>; G],
+    fits: &[MagnitudeFit<P, S>; G],
 ) -> Option<(f32, [u8; G])> {
     let mut largest = 0.0f32;
     for fit in fits {

@@ -2,7 +2,7 @@
 //!
 //! A tensor row of `columns` weights is stored as `columns / elements` blocks of `bytes` bytes each. Readers of files
 //! call [`BlockType::decode`], the encoder `ggml` calls [`BlockType::encode`], and the encoders that choose codes
-//! themselves go through [`BlockType::coding`].
+//! themselves go through [`BlockType::codec`].
 //!
 //! Each type's file defines it: the layout of the block, the weights that it decodes to, and the bytes that ggml's
 //! encoder (x86-64, no fused multiply-add) makes of weights, to the bit. The order of ggml's float operations is
@@ -15,7 +15,7 @@
 //! | `layout`, `codes`, `fp4`, `grid`, `codebook`, `six_bit_header` | fields of blocks that several types share |
 //! | `row`, `weighted_blocks`, `affine_superblock` | encoders that several types share |
 //! | `magnitudes`, `ternary`, `points`, `contenders` | the search of the i-quants below 4 bits |
-//! | `vectors` | those i-quants as codes of single weights, for calibrated encoders |
+//! | `packed_points` | those i-quants as codes of single weights, for calibrated encoders |
 //! | `fit` | searches for scales, which all of these encoders call |
 
 mod affine_superblock;
@@ -39,6 +39,7 @@ mod limits;
 mod magnitudes;
 mod mxfp4;
 mod nvfp4;
+mod packed_points;
 mod plain;
 mod points;
 mod q1_0;
@@ -60,7 +61,6 @@ mod six_bit_header;
 mod ternary;
 mod tq1_0;
 mod tq2_0;
-mod vectors;
 mod weighted_blocks;
 
 pub use limits::Limits;
@@ -89,7 +89,7 @@ pub type Encode = fn(isa: Isa, row: &[f32], importance: Option<&[f32]>, out: &mu
 
 /// The description of a type for encoders that choose codes themselves.
 #[derive(Clone, Copy)]
-pub enum Coding {
+pub enum BlockCodec {
     /// There is no description: plain numbers, and types that no encoder but ggml's writes.
     Opaque,
     /// Each code stands for one weight.
@@ -117,7 +117,7 @@ pub struct BlockType {
     /// The use that `encode` makes of an importance vector.
     pub importance: Importance,
     /// The way in which scales and codes make weights.
-    pub coding: Coding,
+    pub codec: BlockCodec,
     /// Which weights it can hold.
     pub limits: Limits,
 }

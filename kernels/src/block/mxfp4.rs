@@ -10,7 +10,7 @@
 
 use super::layout::{abs_max, decode_blocks};
 use super::row::blocks_and_bytes;
-use super::{BlockType, Coding, Importance, Limits, fp4};
+use super::{BlockCodec, BlockType, Importance, Limits, fp4};
 use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
 use crate::lanes::in_lanes;
 
@@ -26,7 +26,7 @@ pub(super) static TYPE: BlockType = BlockType {
     decode: |bytes, out| decode_blocks(bytes, out, decode_block),
     encode: Some(encode),
     importance: Importance::Ignored,
-    coding: Coding::Scalar(&CODEC),
+    codec: BlockCodec::Scalar(&CODEC),
     limits: Limits { overflowed, ..Limits::ANY },
 };
 

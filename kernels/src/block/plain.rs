@@ -7,7 +7,7 @@ use half::bf16;
 
 use super::layout::to_f16;
 use super::limits::PAST_F16;
-use super::{BlockType, Coding, Decode, Encode, Importance, Limits};
+use super::{BlockCodec, BlockType, Decode, Encode, Importance, Limits};
 use crate::isa::per_isa;
 
 pub(super) static F32: BlockType = plain(
@@ -68,7 +68,7 @@ const fn plain(
         decode,
         encode,
         importance: Importance::Ignored,
-        coding: Coding::Opaque,
+        codec: BlockCodec::Opaque,
         limits: Limits::ANY,
     }
 }

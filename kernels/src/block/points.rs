@@ -9,7 +9,7 @@
 //! neighbour kept by each lane and compared once at the end took 10 % longer by AVX-512: not taken.
 
 use super::contenders::{Contenders, Room};
-use crate::lanes::Lanes;
+use crate::lanes::Simd;
 
 /// The number of neighbours that are compared at once; lists are filled up to a multiple of it.
 pub(super) const AT_ONCE: usize = 16;
@@ -102,9 +102,9 @@ impl<const D: usize> Codebook<D> {
             }
         }
         // Only the first few distances are asked for, so that the points are selected before they are sorted.
-        let mut met = [false; FARTHEST];
-        squares.iter().for_each(|&square| met[usize::from(square)] = true);
-        let reach = (0..FARTHEST).filter(|&square| met[square]).take(distances).last().unwrap_or(0);
+        let mut present = [false; FARTHEST];
+        squares.iter().for_each(|&square| present[usize::from(square)] = true);
+        let reach = (0..FARTHEST).filter(|&square| present[square]).take(distances).last().unwrap_or(0);
         let mut near: Vec<u16> = (0..codes.len())
             .filter(|&number| usize::from(squares[number]) <= reach)
             .map(|number| number as u16)
@@ -138,7 +138,7 @@ impl<const D: usize> Codebook<D> {
     /// Returns the point with this code, or else the neighbour for which `Σ weights·(value - x)²` is least; of equals
     /// the one nearer to the code.
     #[inline(always)]
-    pub(super) fn find<V: Lanes>(
+    pub(super) fn find<V: Simd>(
         &self,
         code: u16,
         x: &[f32; D],
@@ -164,7 +164,7 @@ impl<const D: usize> Codebook<D> {
     /// Finds what [`find`](Self::find) returns for each of `codes` under its scale. Runs of equal codes share their
     /// sums.
     #[inline(always)]
-    pub(super) fn find_each<V: Lanes>(
+    pub(super) fn find_each<V: Simd>(
         &self,
         codes: &[u16],
         x: &[f32; D],
@@ -205,7 +205,7 @@ impl<const D: usize> Codebook<D> {
 /// Returns the neighbour of least weighted squared distance, summed in the order of the coordinates; the first of
 /// equals.
 #[inline(always)]
-pub(super) fn nearest<V: Lanes, const D: usize>(
+pub(super) fn nearest<V: Simd, const D: usize>(
     runs: &[Run<D>],
     x: &[f32; D],
     weights: &[f32; D],
@@ -213,7 +213,7 @@ pub(super) fn nearest<V: Lanes, const D: usize>(
 ) -> u16 {
     let (mut number, mut least) = (runs[0].numbers[0], f32::MAX);
     for run in runs {
-        for first in (0..AT_ONCE).step_by(V::LANES) {
+        for first in (0..AT_ONCE).step_by(V::WIDTH) {
             let mut distance = V::splat(0.0);
             for i in 0..D {
                 let deviation = value.of(V::from_bytes(&run.odds[i][first..])) - V::splat(x[i]);
@@ -233,7 +233,7 @@ pub(super) fn nearest<V: Lanes, const D: usize>(
 /// The value that a coordinate stands for.
 pub(super) trait Value: Copy {
     /// Returns the value of a coordinate, given `2 * level + 1`.
-    fn of<V: Lanes>(self, odd: V) -> V;
+    fn of<V: Simd>(self, odd: V) -> V;
 }
 
 /// Values that are odd multiples of a scale, as the magnitudes of IQ2 and IQ3 are.
@@ -242,7 +242,7 @@ pub(super) struct Odd(pub(super) f32);
 
 impl Value for Odd {
     #[inline(always)]
-    fn of<V: Lanes>(self, odd: V) -> V {
+    fn of<V: Simd>(self, odd: V) -> V {
         V::splat(self.0) * odd
     }
 }
@@ -257,14 +257,14 @@ pub(super) struct Shifted {
 impl Shifted {
     /// Returns the value in units of the scale, which is exact.
     #[inline(always)]
-    pub(super) fn unit<V: Lanes>(self, odd: V) -> V {
+    pub(super) fn unit<V: Simd>(self, odd: V) -> V {
         odd * V::splat(0.5) + V::splat(self.shift - 1.5)
     }
 }
 
 impl Value for Shifted {
     #[inline(always)]
-    fn of<V: Lanes>(self, odd: V) -> V {
+    fn of<V: Simd>(self, odd: V) -> V {
         V::splat(self.scale) * self.unit(odd)
     }
 }

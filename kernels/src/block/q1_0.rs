@@ -9,7 +9,7 @@
 
 use super::layout::{decode_blocks, from_f16, to_f16};
 use super::row::blocks_and_bytes;
-use super::{BlockType, Coding, Importance, Limits};
+use super::{BlockCodec, BlockType, Importance, Limits};
 use crate::lanes::in_lanes;
 
 const ELEMENTS: usize = 128;
@@ -24,7 +24,7 @@ pub(super) static TYPE: BlockType = BlockType {
     decode: |bytes, out| decode_blocks(bytes, out, decode_block),
     encode: Some(encode),
     importance: Importance::Ignored,
-    coding: Coding::Opaque,
+    codec: BlockCodec::Opaque,
     limits: Limits::scaled::<BYTES, 0>(ELEMENTS as f32),
 };
 

@@ -10,16 +10,16 @@
 //!
 //! `weight = d * scale * code - dmin * offset`
 
-use super::affine_superblock::{AffineSuperblock, Coded, Fits, Groups};
+use super::affine_superblock::{AffineFits, AffineSuperblock, CodedScales};
 use super::codes::{pack, read_f16, unpack, write_f16};
 use super::layout::{decode_blocks, integers};
-use super::row::{encode_row, superblocks};
-use super::{BlockType, Coding, Importance, Limits};
+use super::row::{Groups, encode_row, superblocks};
+use super::{BlockCodec, BlockType, Importance, Limits};
 use crate::block::fit::affine;
-use crate::block::fit::affine::{Grid, Loss};
+use crate::block::fit::affine::{Loss, ScaleGrid};
 use crate::block::fit::weights::magnitudes;
 use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
-use crate::lanes::{Lanes, in_lanes};
+use crate::lanes::{Simd, in_lanes};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 84;
@@ -45,7 +45,7 @@ pub(super) static TYPE: BlockType = BlockType {
     decode,
     encode: Some(encode),
     importance: Importance::Optional,
-    coding: Coding::Scalar(&CODEC),
+    codec: BlockCodec::Scalar(&CODEC),
     limits: Limits::offset::<BYTES, D, DMIN>(15.0, 15.0 * 3.0),
 };
 
@@ -112,19 +112,24 @@ struct Q2K;
 impl AffineSuperblock<GROUPS, GROUP, BYTES> for Q2K {
     const CODE_TOP: u8 = CODE_TOP;
     const TOP: u8 = TOP;
-    const PLAIN_GRID: Grid = Grid { first: -0.5, step: 0.1, last: 15 };
+    const PLAIN_GRID: ScaleGrid = ScaleGrid { first: -0.5, step: 0.1, last: 15 };
     const PLAIN_LOSS: Loss = Loss::Absolute;
     const PLAIN_BOUND: u8 = u8::MAX;
     const WEIGHTED_BOUND: u8 = u8::MAX;
     const VARIANCE: f32 = 1.0;
 
     #[inline(always)]
-    fn plain_weights<V: Lanes>(x: &[V; GROUP]) -> [V; GROUP] {
+    fn plain_weights<V: Simd>(x: &[V; GROUP]) -> [V; GROUP] {
         magnitudes(x)
     }
 
     #[inline(always)]
-    fn write(x: &Groups<GROUPS, GROUP>, fits: &Fits<GROUPS>, coded: &Coded<GROUPS>, out: &mut [u8; BYTES]) {
+    fn write(
+        x: &Groups<GROUPS, GROUP>,
+        fits: &AffineFits<GROUPS>,
+        coded: &CodedScales<GROUPS>,
+        out: &mut [u8; BYTES],
+    ) {
         let pairs = coded.scales.codes.iter().zip(&coded.offsets.codes);
         for (byte, (scale, offset)) in out[SCALES].iter_mut().zip(pairs) {
             *byte = scale | offset << 4;

@@ -18,12 +18,12 @@
 
 use super::codes::{pack, read_f16, unpack, write_f16};
 use super::layout::{decode_blocks, integers};
-use super::row::{AT_ONCE, EncodeBlocks, encode_row, superblocks, turns};
-use super::{BlockType, Coding, Importance, Limits};
+use super::row::{AT_ONCE, EncodeBlocks, Groups, encode_row, superblocks, vector_starts};
+use super::{BlockCodec, BlockType, Importance, Limits};
 use crate::block::fit::weights::{importance_weights, sums_of_squares, total};
 use crate::block::fit::{descent, signed_extreme, symmetric};
 use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
-use crate::lanes::{Lanes, MOST, from_slice, in_lanes, to_slice, transposed};
+use crate::lanes::{MOST, Simd, from_slice, in_lanes, to_slice, transposed};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 110;
@@ -50,7 +50,7 @@ pub(super) static TYPE: BlockType = BlockType {
     decode,
     encode: Some(encode),
     importance: Importance::Optional,
-    coding: Coding::Scalar(&CODEC),
+    codec: BlockCodec::Scalar(&CODEC),
     limits: Limits::scaled::<BYTES, D>(32.0 * 4.0),
 };
 
@@ -129,22 +129,20 @@ in_lanes! {
     }
 }
 
-type Superblock = [[f32; GROUP]; GROUPS];
-
 struct Q3K;
 
-impl EncodeBlocks<Superblock, BYTES> for Q3K {
+impl EncodeBlocks<Groups<GROUPS, GROUP>, BYTES> for Q3K {
     #[inline(always)]
-    fn plain<V: Lanes>(x: &[Superblock], out: &mut [[u8; BYTES]]) {
+    fn plain<V: Simd>(x: &[Groups<GROUPS, GROUP>], out: &mut [[u8; BYTES]]) {
         let groups = x.as_flattened();
         let mut scales = [[0.0; GROUPS]; AT_ONCE];
-        for first in turns::<V>(groups.len()) {
+        for first in vector_starts::<V>(groups.len()) {
             let settled = descent::settled_scale::<V, GROUP>(&transposed(&groups[first..]), ZERO);
             to_slice(settled, &mut scales.as_flattened_mut()[first..]);
         }
         descend::<V>(groups, scales.as_flattened_mut());
         let mut extremes = [0.0; AT_ONCE];
-        for first in turns::<V>(x.len()) {
+        for first in vector_starts::<V>(x.len()) {
             let extreme = signed_extreme(&transposed::<V, GROUPS>(&scales[first..x.len()]));
             to_slice(extreme, &mut extremes[first..]);
         }
@@ -158,14 +156,18 @@ impl EncodeBlocks<Superblock, BYTES> for Q3K {
     }
 
     #[inline(always)]
-    fn weighted<V: Lanes>(x: &[Superblock], importance: &[Superblock], out: &mut [[u8; BYTES]]) {
+    fn weighted<V: Simd>(
+        x: &[Groups<GROUPS, GROUP>],
+        importance: &[Groups<GROUPS, GROUP>],
+        out: &mut [[u8; BYTES]],
+    ) {
         let mut sums = [0.0; AT_ONCE];
         sums_of_squares(x, &mut sums);
         let variances = sums.map(|sum| [2.0 * sum / ELEMENTS as f32; GROUPS]);
         let (groups, importance) = (x.as_flattened(), importance.as_flattened());
         let mut scales = [[0.0; GROUPS]; AT_ONCE];
         let (mut inverses, mut totals) = (scales, scales);
-        for first in turns::<V>(groups.len()) {
+        for first in vector_starts::<V>(groups.len()) {
             let x = transposed::<V, GROUP>(&groups[first..]);
             let variance = from_slice(&variances.as_flattened()[first..]);
             let weights = importance_weights(&x, &transposed(&importance[first..]), variance);
@@ -175,7 +177,7 @@ impl EncodeBlocks<Superblock, BYTES> for Q3K {
             to_slice(total(&weights), &mut totals.as_flattened_mut()[first..]);
         }
         let (mut units, mut unit_inverses) = ([0.0; AT_ONCE], [0.0; AT_ONCE]);
-        for first in turns::<V>(x.len()) {
+        for first in vector_starts::<V>(x.len()) {
             let (scales, totals) = (transposed::<V, GROUPS>(&scales[first..]), transposed(&totals[first..]));
             let fit = symmetric::fit(&scales, &totals, SCALE_ZERO);
             to_slice(fit.scale, &mut units[first..]);
@@ -191,22 +193,22 @@ impl EncodeBlocks<Superblock, BYTES> for Q3K {
 /// Replaces the NaN among the scales of `groups` by fitted scales. The groups concerned are put together into full
 /// vectors, because a single descending lane would make all others wait.
 #[inline(always)]
-fn descend<V: Lanes>(groups: &[[f32; GROUP]], scales: &mut [f32]) {
+fn descend<V: Simd>(groups: &[[f32; GROUP]], scales: &mut [f32]) {
     let mut places = [0; AT_ONCE * GROUPS];
     let mut count = 0;
     for (g, scale) in scales[..groups.len()].iter().enumerate() {
         places[count] = g;
         count += usize::from(scale.is_nan());
     }
-    for first in turns::<V>(count) {
+    for first in vector_starts::<V>(count) {
         let mut moving = [[0.0; GROUP]; MOST];
-        for lane in 0..V::LANES {
+        for lane in 0..V::WIDTH {
             moving[lane] = groups[places[(first + lane).min(count - 1)]];
         }
         let fit = descent::fit::<V, GROUP>(&transposed(&moving), ZERO);
         let mut found = [0.0; MOST];
         to_slice(fit.scale, &mut found);
-        for (&place, &scale) in places[first..count].iter().zip(&found[..V::LANES]) {
+        for (&place, &scale) in places[first..count].iter().zip(&found[..V::WIDTH]) {
             scales[place] = scale;
         }
     }
@@ -227,7 +229,7 @@ fn by_extreme(scales: &[f32; GROUPS], extreme: f32) -> (f32, [u8; GROUPS]) {
 /// the codes of its fit.
 #[inline(always)]
 fn write_block(
-    x: &Superblock,
+    x: &Groups<GROUPS, GROUP>,
     d: f32,
     scales: &[u8; GROUPS],
     out: &mut [u8; BYTES],

@@ -12,8 +12,8 @@ use super::codes::{pack, read_f16, unpack, write_f16};
 use super::layout::{decode_blocks, integers, inverse, signed_extreme};
 use super::row::blocks_and_bytes;
 use super::weighted_blocks::{SymmetricBlock, symmetric};
-use super::{BlockType, Coding, Importance, Limits};
-use crate::block::fit::rounding::low_byte;
+use super::{BlockCodec, BlockType, Importance, Limits};
+use crate::block::fit::integer::low_byte;
 use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
 use crate::lanes::in_lanes;
 
@@ -32,7 +32,7 @@ pub(super) static TYPE: BlockType = BlockType {
     decode,
     encode: Some(encode),
     importance: Importance::Optional,
-    coding: Coding::Scalar(&CODEC),
+    codec: BlockCodec::Scalar(&CODEC),
     limits: Limits::scaled::<BYTES, 0>(16.0),
 };
 

@@ -14,8 +14,8 @@ use super::layout::{decode_blocks, integers, inverse};
 use super::q5_0::{pack_codes, unpack_codes};
 use super::row::blocks_and_bytes;
 use super::weighted_blocks::{AffineBlock, affine};
-use super::{BlockType, Coding, Importance, Limits};
-use crate::block::fit::rounding::low_byte;
+use super::{BlockCodec, BlockType, Importance, Limits};
+use crate::block::fit::integer::low_byte;
 use crate::block::fit::weights::range;
 use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
 use crate::lanes::in_lanes;
@@ -34,7 +34,7 @@ pub(super) static TYPE: BlockType = BlockType {
     decode,
     encode: Some(encode),
     importance: Importance::Optional,
-    coding: Coding::Scalar(&CODEC),
+    codec: BlockCodec::Scalar(&CODEC),
     limits: Limits::offset::<BYTES, 0, 2>(1.0, 31.0 + 1.0),
 };
 

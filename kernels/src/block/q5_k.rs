@@ -9,16 +9,16 @@
 //!
 //! `weight = d * scale * code - dmin * offset`
 
-use super::affine_superblock::{AffineSuperblock, Coded, Fits, Groups};
+use super::affine_superblock::{AffineFits, AffineSuperblock, CodedScales};
 use super::codes::{pack, unpack};
 use super::layout::{decode_blocks, integers};
-use super::row::{encode_row, superblocks};
+use super::row::{Groups, encode_row, superblocks};
 use super::six_bit_header::{self as header, GROUP, GROUPS};
-use super::{BlockType, Coding, Importance, Limits};
-use crate::block::fit::affine::{Grid, Loss};
+use super::{BlockCodec, BlockType, Importance, Limits};
+use crate::block::fit::affine::{Loss, ScaleGrid};
 use crate::block::fit::weights::magnitude_weights;
 use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
-use crate::lanes::{Lanes, in_lanes};
+use crate::lanes::{Simd, in_lanes};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 176;
@@ -37,7 +37,7 @@ pub(super) static TYPE: BlockType = BlockType {
     decode,
     encode: Some(encode),
     importance: Importance::Optional,
-    coding: Coding::Scalar(&CODEC),
+    codec: BlockCodec::Scalar(&CODEC),
     limits: Limits::offset::<BYTES, 0, 2>(63.0, 63.0 * 31.0),
 };
 
@@ -91,19 +91,24 @@ struct Q5K;
 impl AffineSuperblock<GROUPS, GROUP, BYTES> for Q5K {
     const CODE_TOP: u8 = CODE_TOP;
     const TOP: u8 = header::TOP;
-    const PLAIN_GRID: Grid = Grid { first: -0.5, step: 0.1, last: 15 };
+    const PLAIN_GRID: ScaleGrid = ScaleGrid { first: -0.5, step: 0.1, last: 15 };
     const PLAIN_LOSS: Loss = Loss::Squared;
     const PLAIN_BOUND: u8 = header::TOP;
     const WEIGHTED_BOUND: u8 = header::TOP;
     const VARIANCE: f32 = 2.0;
 
     #[inline(always)]
-    fn plain_weights<V: Lanes>(x: &[V; GROUP]) -> [V; GROUP] {
+    fn plain_weights<V: Simd>(x: &[V; GROUP]) -> [V; GROUP] {
         magnitude_weights(x)
     }
 
     #[inline(always)]
-    fn write(x: &Groups<GROUPS, GROUP>, fits: &Fits<GROUPS>, coded: &Coded<GROUPS>, out: &mut [u8; BYTES]) {
+    fn write(
+        x: &Groups<GROUPS, GROUP>,
+        fits: &AffineFits<GROUPS>,
+        coded: &CodedScales<GROUPS>,
+        out: &mut [u8; BYTES],
+    ) {
         let header = header::write(coded, out);
         pack_codes(header.round(x, fits, CODE_TOP).as_flattened(), out);
     }

@@ -12,13 +12,13 @@
 
 use super::codes::{pack, read_f16, unpack, write_f16};
 use super::layout::{decode_blocks, integers};
-use super::row::{AT_ONCE, EncodeBlocks, encode_row, superblocks, turns};
-use super::{BlockType, Coding, Importance, Limits};
-use crate::block::fit::rounding::nearest_int;
+use super::row::{AT_ONCE, EncodeBlocks, Groups, encode_row, superblocks, vector_starts};
+use super::{BlockCodec, BlockType, Importance, Limits};
+use crate::block::fit::integer::nearest_int;
 use crate::block::fit::weights::squares;
 use crate::block::fit::{ZERO_GROUP, signed_extreme, symmetric};
 use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
-use crate::lanes::{Lanes, in_lanes, to_slice, transposed};
+use crate::lanes::{Simd, in_lanes, to_slice, transposed};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 210;
@@ -46,7 +46,7 @@ pub(super) static TYPE: BlockType = BlockType {
     decode,
     encode: Some(encode),
     importance: Importance::Optional,
-    coding: Coding::Scalar(&CODEC),
+    codec: BlockCodec::Scalar(&CODEC),
     limits: Limits::scaled::<BYTES, D>(128.0 * 32.0),
 };
 
@@ -115,15 +115,13 @@ in_lanes! {
     }
 }
 
-type Superblock = [[f32; GROUP]; GROUPS];
-
 struct Q6K;
 
-impl EncodeBlocks<Superblock, BYTES> for Q6K {
+impl EncodeBlocks<Groups<GROUPS, GROUP>, BYTES> for Q6K {
     #[inline(always)]
-    fn plain<V: Lanes>(x: &[Superblock], out: &mut [[u8; BYTES]]) {
-        let (groups, mut fits) = (x.as_flattened(), Fits::new());
-        for first in turns::<V>(groups.len()) {
+    fn plain<V: Simd>(x: &[Groups<GROUPS, GROUP>], out: &mut [[u8; BYTES]]) {
+        let (groups, mut fits) = (x.as_flattened(), SymmetricFits::new());
+        for first in vector_starts::<V>(groups.len()) {
             let x = transposed::<V, GROUP>(&groups[first..]);
             fits.put(first, symmetric::fit(&x, &squares(&x), ZERO));
         }
@@ -133,9 +131,14 @@ impl EncodeBlocks<Superblock, BYTES> for Q6K {
     /// Encodes with the importance alone as the weight of an error. Unlike in the other types the size of a weight
     /// does not count.
     #[inline(always)]
-    fn weighted<V: Lanes>(x: &[Superblock], importance: &[Superblock], out: &mut [[u8; BYTES]]) {
-        let (groups, importance, mut fits) = (x.as_flattened(), importance.as_flattened(), Fits::new());
-        for first in turns::<V>(groups.len()) {
+    fn weighted<V: Simd>(
+        x: &[Groups<GROUPS, GROUP>],
+        importance: &[Groups<GROUPS, GROUP>],
+        out: &mut [[u8; BYTES]],
+    ) {
+        let (groups, importance, mut fits) =
+            (x.as_flattened(), importance.as_flattened(), SymmetricFits::new());
+        for first in vector_starts::<V>(groups.len()) {
             let x = transposed::<V, GROUP>(&groups[first..]);
             fits.put(first, symmetric::fit(&x, &transposed(&importance[first..]), ZERO));
         }
@@ -144,12 +147,12 @@ impl EncodeBlocks<Superblock, BYTES> for Q6K {
 }
 
 /// The fits of the groups of up to [`AT_ONCE`] superblocks.
-struct Fits {
+struct SymmetricFits {
     scales: [[f32; GROUPS]; AT_ONCE],
     inverses: [[f32; GROUPS]; AT_ONCE],
 }
 
-impl Fits {
+impl SymmetricFits {
     #[inline(always)]
     fn new() -> Self {
         Self { scales: [[0.0; GROUPS]; AT_ONCE], inverses: [[0.0; GROUPS]; AT_ONCE] }
@@ -157,13 +160,13 @@ impl Fits {
 
     /// Stores the fits of the groups from index `first` on.
     #[inline(always)]
-    fn put<V: Lanes>(&mut self, first: usize, fit: symmetric::SymmetricFit<V>) {
+    fn put<V: Simd>(&mut self, first: usize, fit: symmetric::SymmetricFit<V>) {
         to_slice(fit.scale, &mut self.scales.as_flattened_mut()[first..]);
         to_slice(fit.inverse, &mut self.inverses.as_flattened_mut()[first..]);
     }
 
     #[inline(always)]
-    fn write(&self, x: &[Superblock], out: &mut [[u8; BYTES]]) {
+    fn write(&self, x: &[Groups<GROUPS, GROUP>], out: &mut [[u8; BYTES]]) {
         for (s, (x, out)) in x.iter().zip(out).enumerate() {
             write_block(x, &self.scales[s], &self.inverses[s], out);
         }
@@ -173,7 +176,12 @@ impl Fits {
 /// Codes the scales of the groups and rounds the weights once more, under the scales as stored. A group whose stored
 /// scale is 0 gets the codes of its fit.
 #[inline(always)]
-fn write_block(x: &Superblock, scales: &[f32; GROUPS], inverses: &[f32; GROUPS], out: &mut [u8; BYTES]) {
+fn write_block(
+    x: &Groups<GROUPS, GROUP>,
+    scales: &[f32; GROUPS],
+    inverses: &[f32; GROUPS],
+    out: &mut [u8; BYTES],
+) {
     let extreme = signed_extreme(scales);
     if extreme.abs() < ZERO_GROUP {
         out.fill(0);

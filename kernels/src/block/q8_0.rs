@@ -10,8 +10,8 @@
 use super::codes::{read_f16, write_f16};
 use super::layout::{abs_max, decode_blocks, integers, inverse};
 use super::row::blocks_and_bytes;
-use super::{BlockType, Coding, Importance, Limits};
-use crate::block::fit::rounding::low_byte;
+use super::{BlockCodec, BlockType, Importance, Limits};
+use crate::block::fit::integer::low_byte;
 use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
 use crate::lanes::in_lanes;
 
@@ -31,7 +31,7 @@ pub(super) static TYPE: BlockType = BlockType {
     decode,
     encode: Some(encode),
     importance: Importance::Ignored,
-    coding: Coding::Scalar(&CODEC),
+    codec: BlockCodec::Scalar(&CODEC),
     limits: Limits::scaled::<BYTES, 0>(127.0),
 };
 

@@ -12,7 +12,7 @@
 //! weight = d * code. Source: ggml's `block_q8_K`.
 
 use super::layout::decode_blocks;
-use super::{BlockType, Coding, Importance, Limits};
+use super::{BlockCodec, BlockType, Importance, Limits};
 
 const ELEMENTS: usize = 256;
 const BYTES: usize = 292;
@@ -26,7 +26,7 @@ pub(super) static TYPE: BlockType = BlockType {
     decode: |bytes, out| decode_blocks(bytes, out, decode_block),
     encode: None,
     importance: Importance::Ignored,
-    coding: Coding::Opaque,
+    codec: BlockCodec::Opaque,
     limits: Limits::ANY,
 };
 

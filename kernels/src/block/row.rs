@@ -1,6 +1,9 @@
 //! Ways to cut a row into blocks and superblocks, for the encoders that put one group into each lane.
 
-use crate::lanes::{Lanes, MOST};
+use crate::lanes::{MOST, Simd};
+
+/// The `G` groups of `N` weights of one superblock.
+pub(super) type Groups<const G: usize, const N: usize> = [[f32; N]; G];
 
 /// The number of blocks that an encoder gets at once: one for every lane of the widest vector, so that the searches
 /// over a superblock's scales fill the lanes too.
@@ -10,10 +13,10 @@ pub(super) const AT_ONCE: usize = MOST;
 /// functions in arguments for the instruction set of their caller.
 pub(super) trait EncodeBlocks<Block, const BYTES: usize> {
     /// Encodes blocks without importance.
-    fn plain<V: Lanes>(x: &[Block], out: &mut [[u8; BYTES]]);
+    fn plain<V: Simd>(x: &[Block], out: &mut [[u8; BYTES]]);
 
     /// Encodes blocks with the importance of each weight.
-    fn weighted<V: Lanes>(x: &[Block], importance: &[Block], out: &mut [[u8; BYTES]]);
+    fn weighted<V: Simd>(x: &[Block], importance: &[Block], out: &mut [[u8; BYTES]]);
 }
 
 /// Encodes a row, cut into blocks, as the type `T`.
@@ -23,7 +26,7 @@ pub(super) fn encode_row<V, T, Block, const BYTES: usize>(
     importance: Option<&[Block]>,
     out: &mut [u8],
 ) where
-    V: Lanes,
+    V: Simd,
     T: EncodeBlocks<Block, BYTES>,
 {
     let blocks = x.chunks(AT_ONCE).zip(out.as_chunks_mut().0.chunks_mut(AT_ONCE));
@@ -64,8 +67,8 @@ pub(super) fn superblocks<const G: usize, const N: usize>(row: &[f32]) -> &[[[f3
 
 /// Returns the index of the first group of each vector, when `groups` groups are put into vectors one after the other.
 #[inline(always)]
-pub(super) fn turns<V: Lanes>(groups: usize) -> impl Iterator<Item = usize> {
-    (0..groups).step_by(V::LANES)
+pub(super) fn vector_starts<V: Simd>(groups: usize) -> impl Iterator<Item = usize> {
+    (0..groups).step_by(V::WIDTH)
 }
 
 /// Pairs the superblocks of a row with their importance, if there is one.

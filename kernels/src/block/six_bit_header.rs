@@ -8,8 +8,9 @@
 //! | 8..12 | | offsets 0..4 in the low 6 bits; above them bits 4 and 5 of offsets 4..8 |
 //! | 12..16 | | low 4 bits of scales 4..8 (low) and of offsets 4..8 (high) |
 
-use super::affine_superblock::{Coded, Fits, Groups};
+use super::affine_superblock::{AffineFits, CodedScales};
 use super::codes::{read_f16, write_f16};
+use super::row::Groups;
 use crate::block::fit::affine;
 use crate::codec::{Fields, FieldsMut};
 
@@ -49,7 +50,7 @@ impl Header {
     pub(super) fn round(
         &self,
         x: &Groups<GROUPS, GROUP>,
-        fits: &Fits<GROUPS>,
+        fits: &AffineFits<GROUPS>,
         top: u8,
     ) -> [[u8; GROUP]; GROUPS] {
         let mut codes = [[0; GROUP]; GROUPS];
@@ -89,7 +90,7 @@ pub(super) fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
 
 /// Writes the header at the start of `block` and returns it as decoding will see it.
 #[inline(always)]
-pub(super) fn write(coded: &Coded<GROUPS>, block: &mut [u8]) -> Header {
+pub(super) fn write(coded: &CodedScales<GROUPS>, block: &mut [u8]) -> Header {
     write_f16(coded.scales.unit, &mut block[D..]);
     write_f16(coded.offsets.unit, &mut block[DMIN..]);
     pack(&coded.scales.codes, &coded.offsets.codes, &mut block[SCALES]);

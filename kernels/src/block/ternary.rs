@@ -9,7 +9,7 @@
 
 use super::iq1_s::SHIFT;
 use super::points::{Codebook, Found, Shifted};
-use crate::lanes::{Lanes, MOST};
+use crate::lanes::{MOST, Simd};
 
 /// The number of coordinates of a point.
 pub(super) const D: usize = 8;
@@ -19,7 +19,7 @@ pub(super) const UP: [f32; 3] = [-1.0 + SHIFT, SHIFT, 1.0 + SHIFT];
 pub(super) const DOWN: [f32; 3] = [-1.0 - SHIFT, -SHIFT, 1.0 - SHIFT];
 
 /// The elements of a group with their weights, and their places in ascending order.
-pub(super) struct Group<'a, const N: usize> {
+pub(super) struct SortedGroup<'a, const N: usize> {
     pub(super) x: &'a [f32; N],
     pub(super) weights: &'a [f32; N],
     pub(super) order: [u8; N],
@@ -39,7 +39,7 @@ pub(super) struct Cut {
 /// A cut is taken if it is better than the best so far. Cuts that are clearly worse than a good one can be passed over
 /// without a change of the winner, provided that the first cut taken is better than all those passed over by more than
 /// rounding errors, some 2^-22. If it is not, it is in doubt, and the search starts again without passing over.
-pub(super) struct Best {
+pub(super) struct BestCut {
     pub(super) cut: Cut,
     score: f32,
     /// The score above which the first cut taken is not in doubt.
@@ -56,7 +56,7 @@ const CLEAR: f32 = 1.0 + 1e-5;
 /// The squares of sums whose rounding errors are relative: none is subnormal, none overflows.
 const SAFE: std::ops::Range<f32> = 1e-30..1e30;
 
-impl Best {
+impl BestCut {
     /// Returns a start that passes no cut over.
     fn new() -> Self {
         let cut = Cut { first: 0, second: 0, scale: 0.0, shifts: 0 };
@@ -74,7 +74,7 @@ impl Best {
 
     /// Returns true if any lane is better than the best so far: `qx` is `Σ w·q·x`, `qq` is `Σ w·q²`.
     #[inline(always)]
-    fn beaten<V: Lanes>(&self, qx: V, qq: V) -> bool {
+    fn beaten<V: Simd>(&self, qx: V, qq: V) -> bool {
         V::any(V::splat(0.0).less(qq) & (V::splat(self.score) * qq).less(qx * qx))
     }
 
@@ -91,33 +91,33 @@ impl Best {
 }
 
 /// The sums over a group of `N` elements from which every pair of cuts is scored.
-pub(super) trait Sums<const N: usize> {
+pub(super) trait CutSums<const N: usize> {
     /// The number of choices of shifts.
     const CHOICES: usize;
 
     /// Returns `Σ w·q·x` and `Σ w·q²` for a choice of shifts with the first cut at `first` and, lane by lane, the
     /// second cut at the places from `start` on.
-    fn products<V: Lanes>(&self, shifts: usize, first: usize, start: usize) -> (V, V);
+    fn products<V: Simd>(&self, shifts: usize, first: usize, start: usize) -> (V, V);
 
     /// Returns the mean shift of the values under a choice of shifts.
     fn shift(shifts: usize) -> f32;
 
     /// Returns the best pair of cuts with any shifts.
     #[inline(always)]
-    fn best_cut<V: Lanes>(&self, group: &Group<'_, N>) -> Cut {
-        let mut best = Best::near(self.guess::<V>(group));
+    fn best_cut<V: Simd>(&self, group: &SortedGroup<'_, N>) -> Cut {
+        let mut best = BestCut::near(self.guess::<V>(group));
         self.offer_all::<V>(&mut best);
         if best.doubtful || !best.taken {
-            best = Best::new();
+            best = BestCut::new();
             self.offer_all::<V>(&mut best);
         }
         best.cut
     }
 
     #[inline(always)]
-    fn offer_all<V: Lanes>(&self, best: &mut Best) {
+    fn offer_all<V: Simd>(&self, best: &mut BestCut) {
         for first in 0..=N {
-            for start in (first / V::LANES * V::LANES..=N).step_by(V::LANES) {
+            for start in (first / V::WIDTH * V::WIDTH..=N).step_by(V::WIDTH) {
                 let (mut qx, mut qq) = ([[0.0; MOST]; 4], [[0.0; MOST]; 4]);
                 let mut beaten = false;
                 for shifts in 0..Self::CHOICES {
@@ -127,7 +127,7 @@ pub(super) trait Sums<const N: usize> {
                     sum_qq.store(&mut qq[shifts]);
                 }
                 if beaten {
-                    for second in first.max(start)..(start + V::LANES).min(N + 1) {
+                    for second in first.max(start)..(start + V::WIDTH).min(N + 1) {
                         for shifts in 0..Self::CHOICES {
                             let lane = second - start;
                             best.offer(first, second, shifts, qx[shifts][lane], qq[shifts][lane]);
@@ -141,11 +141,11 @@ pub(super) trait Sums<const N: usize> {
     /// Returns the sums of a good cut: by turns, elements go to the nearest of the three values, and the scale is
     /// fitted to them.
     #[inline(always)]
-    fn guess<V: Lanes>(&self, group: &Group<'_, N>) -> (f32, f32) {
+    fn guess<V: Simd>(&self, group: &SortedGroup<'_, N>) -> (f32, f32) {
         let mut best = (0.0, 1.0);
         for shifts in 0..Self::CHOICES {
             let mut sums: (f32, f32) = self.products(shifts, N / 4, N - N / 4);
-            for _ in 0..TURNS {
+            for _ in 0..GUESS_TURNS {
                 let scale = sums.0 / sums.1;
                 let first = below::<V, N>(group.x, scale * (Self::shift(shifts) - 0.5));
                 let second = below::<V, N>(group.x, scale * (Self::shift(shifts) + 0.5));
@@ -159,14 +159,14 @@ pub(super) trait Sums<const N: usize> {
     }
 }
 
-/// The number of turns of [`Sums::guess`].
-const TURNS: usize = 2;
+/// The number of turns of [`CutSums::guess`].
+const GUESS_TURNS: usize = 2;
 
 /// Returns the number of elements below `bound`.
 #[inline(always)]
-fn below<V: Lanes, const N: usize>(x: &[f32; N], bound: f32) -> usize {
+fn below<V: Simd, const N: usize>(x: &[f32; N], bound: f32) -> usize {
     let mut count = 0;
-    for first in (0..N).step_by(V::LANES) {
+    for first in (0..N).step_by(V::WIDTH) {
         count += V::bits(V::load(&x[first..]).less(V::splat(bound))).count_ones();
     }
     count as usize
@@ -174,14 +174,14 @@ fn below<V: Lanes, const N: usize>(x: &[f32; N], bound: f32) -> usize {
 
 /// A group's fit.
 #[derive(Clone, Copy)]
-pub(super) struct GroupFit<const P: usize> {
+pub(super) struct TernaryFit<const P: usize> {
     pub(super) scale: f32,
     pub(super) points: [u16; P],
     /// The choice of shifts.
     pub(super) shifts: usize,
 }
 
-impl<const P: usize> GroupFit<P> {
+impl<const P: usize> TernaryFit<P> {
     /// The fit of a group of zeros.
     pub(super) const ZERO: Self = Self { scale: 0.0, points: [0; P], shifts: 0 };
 }
@@ -189,10 +189,10 @@ impl<const P: usize> GroupFit<P> {
 /// Returns the places of the elements in ascending order of size; equals stay in their order. Each element counts those
 /// before it, so that there are no branches to mispredict.
 #[inline(always)]
-pub(super) fn sorted<V: Lanes, const N: usize>(x: &[f32; N]) -> [u8; N] {
+pub(super) fn sorted<V: Simd, const N: usize>(x: &[f32; N]) -> [u8; N] {
     let places: [f32; N] = std::array::from_fn(|i| i as f32);
     let mut order = [0; N];
-    for first in (0..N).step_by(V::LANES) {
+    for first in (0..N).step_by(V::WIDTH) {
         let (own, own_places) = (V::load(&x[first..]), V::load(&places[first..]));
         let mut ranks = V::splat(0.0);
         for (&other, &place) in x.iter().zip(&places) {
@@ -202,30 +202,30 @@ pub(super) fn sorted<V: Lanes, const N: usize>(x: &[f32; N]) -> [u8; N] {
         }
         let mut lanes = [0.0; MOST];
         ranks.store(&mut lanes);
-        for (lane, &rank) in lanes.iter().enumerate().take(V::LANES) {
+        for (lane, &rank) in lanes.iter().enumerate().take(V::WIDTH) {
             order[rank as usize] = (first + lane) as u8;
         }
     }
     order
 }
 
-impl<const N: usize> Group<'_, N> {
+impl<const N: usize> SortedGroup<'_, N> {
     /// Returns the points for the levels of a cut, and fits the scale once more if some levels were not in the
     /// codebook. `shift` returns the shift of a point, given the choice of shifts and the point's index in the group.
     /// `opposite` returns the choice of shifts that stands for the negative values of another.
     #[inline(always)]
-    pub(super) fn to_points<V: Lanes, const P: usize>(
+    pub(super) fn to_points<V: Simd, const P: usize>(
         &self,
         book: &Codebook<D>,
         cut: Cut,
         shift: impl Fn(usize, usize) -> f32,
         opposite: impl Fn(usize) -> usize,
-    ) -> GroupFit<P> {
+    ) -> TernaryFit<P> {
         let mut levels = [2u8; N];
         for (j, &place) in self.order.iter().enumerate().take(cut.second) {
             levels[usize::from(place)] = u8::from(j >= cut.first);
         }
-        let mut fit = GroupFit { scale: cut.scale, points: [0; P], shifts: cut.shifts };
+        let mut fit = TernaryFit { scale: cut.scale, points: [0; P], shifts: cut.shifts };
         if cut.scale < 0.0 {
             levels = levels.map(|level| 2 - level);
             fit.scale = -cut.scale;
@@ -285,7 +285,7 @@ mod tests {
     use super::*;
     use crate::block::{iq1_m, iq1_s};
 
-    fn check<const N: usize, S: Sums<N>>(sums: impl Fn(&Group<'_, N>) -> S) {
+    fn check<const N: usize, S: CutSums<N>>(sums: impl Fn(&SortedGroup<'_, N>) -> S) {
         let noise = |k: usize| ((k * 7919 % 20011) as f32 / 10006.0 - 1.0).powi(3);
         for (seed, unit) in (0..3000).zip([1.0, 1e-3, 1e-12, 1e12, 1e-18].into_iter().cycle()) {
             // Some groups have elements that are all alike, some have elements of one sign.
@@ -293,9 +293,9 @@ mod tests {
             let x: [f32; N] = std::array::from_fn(|i| unit * noise(N * seed + i).clamp(-bound, bound));
             let x = if seed % 11 == 0 { x.map(f32::abs) } else { x };
             let weights = std::array::from_fn(|i| unit * noise(3 * seed + 17 * i).abs());
-            let group = Group { x: &x, weights: &weights, order: sorted::<f32, N>(&x) };
+            let group = SortedGroup { x: &x, weights: &weights, order: sorted::<f32, N>(&x) };
             let sums = sums(&group);
-            let mut all = Best::new();
+            let mut all = BestCut::new();
             sums.offer_all::<f32>(&mut all);
             assert_eq!(sums.best_cut::<f32>(&group), all.cut, "{seed}");
         }

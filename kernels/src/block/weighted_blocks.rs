@@ -3,16 +3,15 @@
 //! Sources: ggml's `quantize_row_q4_0_impl`, `quantize_row_q4_1_impl`, `quantize_row_q5_0_impl` and
 //! `quantize_row_q5_1_impl`, which differ in the number of bits and in the search that they call.
 
-use super::row::{AT_ONCE, blocks, turns};
+use super::row::{AT_ONCE, blocks, vector_starts};
 use crate::block::fit::affine;
-use crate::block::fit::affine::{Grid, Loss, Steps};
+use crate::block::fit::affine::{Loss, ScaleGrid, Steps};
 use crate::block::fit::symmetric;
 use crate::block::fit::weights::{importance_weights, sum_of_squares};
-use crate::lanes::{Lanes, to_slice, transposed};
+use crate::lanes::{Simd, to_slice, transposed};
 
 /// The number of weights of a block.
 const ELEMENTS: usize = 32;
-type Block = [f32; ELEMENTS];
 
 /// A type whose block holds a scale and codes around zero.
 pub(super) trait SymmetricBlock<const BYTES: usize> {
@@ -36,13 +35,13 @@ pub(super) trait AffineBlock<const BYTES: usize> {
 #[inline(always)]
 pub(super) fn symmetric<V, T, const BYTES: usize>(row: &[f32], importance: &[f32], out: &mut [u8])
 where
-    V: Lanes,
+    V: Simd,
     T: SymmetricBlock<BYTES>,
 {
     let variance = V::splat(mean_square(row));
     for (x, importance, out) in batches(row, importance, out) {
         let (mut scales, mut inverses) = ([0.0; AT_ONCE], [0.0; AT_ONCE]);
-        for first in turns::<V>(x.len()) {
+        for first in vector_starts::<V>(x.len()) {
             let x = transposed::<V, ELEMENTS>(&x[first..]);
             let weights = importance_weights(&x, &transposed(&importance[first..]), variance);
             let fit = symmetric::fit(&x, &weights, T::HALF);
@@ -59,17 +58,17 @@ where
 #[inline(always)]
 pub(super) fn affine<V, T, const BYTES: usize>(row: &[f32], importance: &[f32], out: &mut [u8])
 where
-    V: Lanes,
+    V: Simd,
     T: AffineBlock<BYTES>,
 {
     let variance = V::splat(mean_square(row));
     for (x, importance, out) in batches(row, importance, out) {
         let zeros = [0.0; AT_ONCE];
         let (mut scales, mut offsets, mut inverses, mut minimums) = (zeros, zeros, zeros, zeros);
-        for first in turns::<V>(x.len()) {
+        for first in vector_starts::<V>(x.len()) {
             let x = transposed::<V, ELEMENTS>(&x[first..]);
             let weights = importance_weights(&x, &transposed(&importance[first..]), variance);
-            let fit = affine::fit(&x, &weights, T::TOP, &Grid::WEIGHTED, Loss::Squared);
+            let fit = affine::fit(&x, &weights, T::TOP, &ScaleGrid::WEIGHTED, Loss::Squared);
             to_slice(fit.scale, &mut scales[first..]);
             to_slice(fit.offset, &mut offsets[first..]);
             to_slice(fit.steps.inverse, &mut inverses[first..]);
@@ -88,7 +87,7 @@ fn batches<'a, const BYTES: usize>(
     row: &'a [f32],
     importance: &'a [f32],
     out: &'a mut [u8],
-) -> impl Iterator<Item = (&'a [Block], &'a [Block], &'a mut [[u8; BYTES]])> {
+) -> impl Iterator<Item = (&'a [[f32; ELEMENTS]], &'a [[f32; ELEMENTS]], &'a mut [[u8; BYTES]])> {
     let inputs = blocks(row).chunks(AT_ONCE).zip(blocks(importance).chunks(AT_ONCE));
     inputs.zip(out.as_chunks_mut().0.chunks_mut(AT_ONCE)).map(|((x, importance), out)| (x, importance, out))
 }

@@ -13,18 +13,18 @@
 mod coded;
 mod float;
 mod search;
-mod vectors;
+mod vector_codec;
 
 use std::ops::RangeInclusive;
 
-use crate::block::{BlockType, Coding};
+use crate::block::{BlockCodec, BlockType};
 
 pub use coded::Coded;
 pub(crate) use coded::{Fields, FieldsMut};
 pub use float::Float;
 pub use search::{Magnitude, SearchOptions, column_weights, search};
-pub(crate) use vectors::Points;
-pub use vectors::{Signs, UNIT, VectorCodec};
+pub(crate) use vector_codec::Points;
+pub use vector_codec::{Signs, UNIT, VectorCodec};
 
 /// The description of a block type whose codes stand for one weight each. Every type's codec is in its file, beside the
 /// decoder.
@@ -62,8 +62,8 @@ pub(crate) struct Layout {
 impl Codec {
     /// Returns the codec of a block type; `None` for plain numbers and for types whose codes stand for several weights.
     pub fn of(block: &BlockType) -> Option<&'static Self> {
-        match block.coding {
-            Coding::Scalar(codec) => Some(codec),
+        match block.codec {
+            BlockCodec::Scalar(codec) => Some(codec),
             _ => None,
         }
     }

@@ -34,14 +34,14 @@ per_isa! {
     pub fn descend, descend_on(codec: &Codec, block: &mut Descent) -> Lanes {
         let Descent { h, gradient, grid, groups, codes, errors } = block;
         with_levels!(codec.levels, levels => {
-            let mut best = Best { levels, h, grid, groups, codes, errors, gain: [0.0; LANES] };
+            let mut best = BestCode { levels, h, grid, groups, codes, errors, gain: [0.0; LANES] };
             serial(h, gradient, &mut best);
             best.gain
         })
     }
 }
 
-struct Best<'a, L> {
+struct BestCode<'a, L> {
     levels: L,
     h: &'a Tiles,
     grid: &'a Grid,
@@ -51,7 +51,7 @@ struct Best<'a, L> {
     gain: Lanes,
 }
 
-impl<L: Levels> Column for Best<'_, L> {
+impl<L: Levels> Column for BestCode<'_, L> {
     #[inline(always)]
     fn settle(&mut self, k: usize, gradient: &Lanes) -> Lanes {
         let (group, codes, error) = (self.groups[k], &mut self.codes[k], &mut self.errors[k]);

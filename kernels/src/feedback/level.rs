@@ -16,22 +16,22 @@ pub(super) trait Levels: Copy {
 
 /// The levels `low + code` for codes `0..=top`.
 #[derive(Clone, Copy)]
-pub(super) struct Uniform {
+pub(super) struct UniformLevels {
     low: f32,
     top: f32,
 }
 
 /// Any levels, in a table.
 #[derive(Clone, Copy)]
-pub(super) struct Table<'a>(&'a [f32]);
+pub(super) struct TableLevels<'a>(&'a [f32]);
 
 /// Runs the body with the fitting implementation of [`Levels`].
 macro_rules! with_levels {
     ($levels:expr, $name:ident => $body:expr) => {
-        match $crate::feedback::level::Uniform::of_levels($levels) {
+        match $crate::feedback::level::UniformLevels::of_levels($levels) {
             Some($name) => $body,
             None => {
-                let $name = $crate::feedback::level::Table::of_levels($levels);
+                let $name = $crate::feedback::level::TableLevels::of_levels($levels);
                 $body
             }
         }
@@ -39,7 +39,7 @@ macro_rules! with_levels {
 }
 pub(super) use with_levels;
 
-impl Uniform {
+impl UniformLevels {
     /// Returns the set of `levels` if they rise by one.
     pub(super) fn of_levels(levels: &[f32]) -> Option<Self> {
         let (&low, &top) = (levels.first()?, levels.last()?);
@@ -47,13 +47,13 @@ impl Uniform {
     }
 }
 
-impl<'a> Table<'a> {
+impl<'a> TableLevels<'a> {
     pub(super) fn of_levels(levels: &'a [f32]) -> Self {
         Self(levels)
     }
 }
 
-impl Levels for Uniform {
+impl Levels for UniformLevels {
     #[inline(always)]
     fn nearest(self, x: &Lanes) -> ([u8; LANES], Lanes) {
         let (mut codes, mut levels) = ([0; LANES], [0.0; LANES]);
@@ -78,7 +78,7 @@ impl Levels for Uniform {
     }
 }
 
-impl Levels for Table<'_> {
+impl Levels for TableLevels<'_> {
     #[inline(always)]
     fn nearest(self, x: &Lanes) -> ([u8; LANES], Lanes) {
         let (mut codes, mut levels) = ([0u32; LANES], [self.0[0]; LANES]);
@@ -120,27 +120,27 @@ mod tests {
     #[test]
     fn no_level_is_nearer() {
         let levels: Vec<f32> = (-8..8).map(|i| i as f32).collect();
-        let uniform = Uniform::of_levels(&levels).unwrap();
+        let uniform = UniformLevels::of_levels(&levels).unwrap();
         check(&levels, |x| uniform.nearest(x));
-        check(&levels, |x| Table(&levels).nearest(x));
-        assert!(Uniform::of_levels(&UNEVEN).is_none());
-        check(&UNEVEN, |x| Table(&UNEVEN).nearest(x));
+        check(&levels, |x| TableLevels(&levels).nearest(x));
+        assert!(UniformLevels::of_levels(&UNEVEN).is_none());
+        check(&UNEVEN, |x| TableLevels(&UNEVEN).nearest(x));
     }
 
     #[test]
     fn codes_give_their_levels() {
         let codes: [u8; LANES] = std::array::from_fn(|l| (l % 5) as u8);
-        assert_eq!(Table(&UNEVEN).of(&codes)[..6], [-10.0, -3.0, 0.0, 1.0, 8.0, -10.0]);
-        let uniform = Uniform::of_levels(&[-2.0, -1.0, 0.0, 1.0, 2.0]).unwrap();
+        assert_eq!(TableLevels(&UNEVEN).of(&codes)[..6], [-10.0, -3.0, 0.0, 1.0, 8.0, -10.0]);
+        let uniform = UniformLevels::of_levels(&[-2.0, -1.0, 0.0, 1.0, 2.0]).unwrap();
         assert_eq!(uniform.of(&codes)[..6], [-2.0, -1.0, 0.0, 1.0, 2.0, -2.0]);
     }
 
     #[test]
     fn numbers_that_are_none_get_some_code() {
-        let uniform = Uniform::of_levels(&[0.0, 1.0, 2.0]).unwrap();
+        let uniform = UniformLevels::of_levels(&[0.0, 1.0, 2.0]).unwrap();
         let mut x = [f32::NAN; LANES];
         (x[1], x[2]) = (f32::INFINITY, f32::NEG_INFINITY);
-        for codes in [uniform.nearest(&x).0, Table(&[0.0, 1.0, 2.0]).nearest(&x).0] {
+        for codes in [uniform.nearest(&x).0, TableLevels(&[0.0, 1.0, 2.0]).nearest(&x).0] {
             assert!(codes[0] < 3 && codes[1] == 2 && codes[2] == 0);
         }
     }

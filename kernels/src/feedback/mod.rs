@@ -14,27 +14,27 @@
 
 mod coding;
 mod descend;
+mod dot;
 mod factor;
-mod fit;
 mod level;
 mod nearest;
-mod product;
+mod refit;
 mod round;
 mod serial;
 #[cfg(test)]
 mod tests;
 mod tiles;
-mod vectors;
+mod units;
 
 pub use coding::{Coding, Grid};
 pub use descend::{Descent, descend};
+pub use dot::dot;
 pub use factor::{factor_block, subtract_outer};
-pub use fit::{Superblock, group_sums, refit, rescale, values};
-pub use product::dot;
+pub use refit::{Superblock, group_sums, refit, rescale, values};
 pub use round::{Rounded, round};
 pub use serial::substitute;
 pub use tiles::Tiles;
-pub use vectors::{descend_vectors, round_vectors};
+pub use units::{descend_vectors, round_vectors};
 
 /// The number of rows side by side.
 pub const LANES: usize = 32;

@@ -54,7 +54,7 @@ pub(super) struct Settled {
 
 /// A point with signs, and its loss.
 #[derive(Clone, Copy)]
-struct Found<const W: usize> {
+struct SignedPoint<const W: usize> {
     codes: [u8; W],
     /// The weights that the codes decode to.
     values: [f32; W],
@@ -115,35 +115,39 @@ impl<const W: usize> Form<W> {
 
     /// Returns the best point found for `center` under the scale `step`.
     #[inline(always)]
-    fn nearest(&self, points: &Points, center: &[f32; W], step: f32, open: Open) -> Found<W> {
+    fn nearest(&self, points: &Points, center: &[f32; W], step: f32, open: Open) -> SignedPoint<W> {
         // Levels get the signs of the centre, so that products with it are positive; points with shifts keep their own.
-        let (mut signs, mut pull, mut negative) = ([1.0f32; W], [0.0; W], 0);
+        let (mut signs, mut weighted_center, mut negative) = ([1.0f32; W], [0.0; W], 0);
         for i in 0..W {
             let along = step * center[i];
             if !matches!(open, Open::Chunks(..)) && along < 0.0 {
                 signs[i] = -1.0;
                 negative += 1;
             }
-            pull[i] = self.diagonal[i] * along * signs[i];
+            weighted_center[i] = self.diagonal[i] * along * signs[i];
         }
-        let turned = matches!(open, Open::Parity(odd) if (negative % 2 == 1) != odd);
+        let flipped = matches!(open, Open::Parity(odd) if (negative % 2 == 1) != odd);
         let (first, last) =
             if let Open::Chunks(first, last) = open { (first, last) } else { (0, self.squares.len()) };
-        let classes = if turned {
-            self.classes::<true>(points, &pull, step, first, last)
+        let classes = if flipped {
+            self.classes::<true>(points, &weighted_center, step, first, last)
         } else {
-            self.classes::<false>(points, &pull, step, first, last)
+            self.classes::<false>(points, &weighted_center, step, first, last)
         };
-        let mut best = Found { codes: [0; W], values: [0.0; W], loss: f32::INFINITY };
+        let mut best = SignedPoint { codes: [0; W], values: [0.0; W], loss: f32::INFINITY };
         let (mut number, mut best_signs) = (first * CLASSES, signs);
         for (l, &chunk) in classes.iter().enumerate() {
             let candidate = chunk as usize * CLASSES + l;
             let levels = points.levels::<W>(candidate);
             let mut signs = signs;
-            if turned {
+            if flipped {
                 let mut least = 0;
                 for i in 1..W {
-                    least = if levels[i] * pull[i] < levels[least] * pull[least] { i } else { least };
+                    least = if levels[i] * weighted_center[i] < levels[least] * weighted_center[least] {
+                        i
+                    } else {
+                        least
+                    };
                 }
                 signs[least] = -signs[least];
             }
@@ -170,10 +174,10 @@ impl<const W: usize> Form<W> {
     /// Returns the chunk in which each class has its nearest point by the diagonal alone. With `FLIPPED` the sign
     /// whose change costs least is changed.
     #[inline(always)]
-    fn classes<const TURNED: bool>(
+    fn classes<const FLIPPED: bool>(
         &self,
         points: &Points,
-        pull: &[f32; W],
+        weighted_center: &[f32; W],
         step: f32,
         first: usize,
         last: usize,
@@ -182,18 +186,18 @@ impl<const W: usize> Form<W> {
         let square = step * step;
         let chunks = self.squares.iter().zip(points.abreast().chunks_exact(W)).enumerate();
         for (chunk, (squares, levels)) in chunks.take(last).skip(first) {
-            let (mut along, mut turn) = ([0.0f32; CLASSES], [f32::INFINITY; CLASSES]);
-            for (levels, pull) in levels.iter().zip(pull) {
+            let (mut along, mut cheapest) = ([0.0f32; CLASSES], [f32::INFINITY; CLASSES]);
+            for (levels, weighted_center) in levels.iter().zip(weighted_center) {
                 for l in 0..CLASSES {
-                    let product = levels[l] * pull;
+                    let product = levels[l] * weighted_center;
                     along[l] += product;
-                    if TURNED {
-                        turn[l] = if product < turn[l] { product } else { turn[l] };
+                    if FLIPPED {
+                        cheapest[l] = if product < cheapest[l] { product } else { cheapest[l] };
                     }
                 }
             }
             for l in 0..CLASSES {
-                let along = if TURNED { (-2.0f32).mul_add(turn[l], along[l]) } else { along[l] };
+                let along = if FLIPPED { (-2.0f32).mul_add(cheapest[l], along[l]) } else { along[l] };
                 let distance = square.mul_add(squares[l], -2.0 * along);
                 let nearer = distance < least[l];
                 least[l] = if nearer { distance } else { least[l] };
@@ -222,18 +226,18 @@ impl<const W: usize> Unit<W> {
     #[inline(always)]
     pub(super) fn settle(&self, center: &[f32; UNIT], step: f32, codes: &[u8; UNIT]) -> Settled {
         match self.signs {
-            Signs::Free => self.points_in_turn(center, step, [Open::Signs; 2]),
-            Signs::Even if W == UNIT => self.points_in_turn(center, step, [Open::Parity(false); 2]),
+            Signs::Free => self.choose_points(center, step, [Open::Signs; 2]),
+            Signs::Even if W == UNIT => self.choose_points(center, step, [Open::Parity(false); 2]),
             Signs::Even => {
-                let even = self.points_in_turn(center, step, [Open::Parity(false); 2]);
-                let odd = self.points_in_turn(center, step, [Open::Parity(true); 2]);
+                let even = self.choose_points(center, step, [Open::Parity(false); 2]);
+                let odd = self.choose_points(center, step, [Open::Parity(true); 2]);
                 if odd.loss < even.loss { odd } else { even }
             }
-            Signs::Shift => self.points_in_turn(center, step, [Open::Chunks(0, self.chunks()); 2]),
+            Signs::Shift => self.choose_points(center, step, [Open::Chunks(0, self.chunks()); 2]),
             Signs::SharedShift => {
                 let half = self.chunks() / 2;
                 let first = if codes[0] % 2 == 1 { 0 } else { half };
-                self.points_in_turn(center, step, [Open::Chunks(first, first + half); 2])
+                self.choose_points(center, step, [Open::Chunks(first, first + half); 2])
             }
         }
     }
@@ -244,7 +248,7 @@ impl<const W: usize> Unit<W> {
 
     /// Chooses the points of the unit one after the other; the errors of earlier points move the centre of later ones.
     #[inline(always)]
-    fn points_in_turn(&self, center: &[f32; UNIT], step: f32, open: [Open; 2]) -> Settled {
+    fn choose_points(&self, center: &[f32; UNIT], step: f32, open: [Open; 2]) -> Settled {
         let mut settled = Settled { codes: [0; UNIT], values: [0.0; UNIT], loss: 0.0 };
         let mut v = [0.0; UNIT];
         for ((p, form), open) in self.forms.iter().enumerate().zip(open) {

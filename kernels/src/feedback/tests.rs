@@ -1,10 +1,10 @@
 use super::coding::Coding;
 use super::descend::{Descent, descend_on};
-use super::fit::{Superblock, group_sums, refit_on, rescale_on, values_on};
-use super::product::dot_on;
+use super::dot::dot_on;
+use super::refit::{Superblock, group_sums, refit_on, rescale_on, values_on};
 use super::round::{Rounded, round_on};
 use super::serial::substitute_on;
-use super::vectors::{descend_vectors_on, round_vectors_on};
+use super::units::{descend_vectors_on, round_vectors_on};
 use super::{LANES, Lanes, Tiles};
 use crate::block::by_name;
 use crate::codec::{Codec, Coded, SearchOptions, VectorCodec, search};

@@ -1,4 +1,4 @@
-//! The implementation of [`Lanes`] by AVX2: 8 numbers in a vector of 256 bits.
+//! The implementation of [`Simd`] by AVX2: 8 numbers in a vector of 256 bits.
 //!
 //! Values of this type are made only by functions that [`in_lanes`](super::in_lanes) compiles for AVX2 and that run
 //! only where the instructions were detected. Every `SAFETY` comment in this file rests on that.
@@ -6,15 +6,15 @@
 use std::arch::x86_64::*;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub};
 
-use super::Lanes;
-use crate::block::fit::rounding::{BITS_OF_MAGIC, MAGIC, MANTISSA, MANTISSA_OF_MAGIC};
+use super::Simd;
+use crate::block::fit::integer::{BITS_OF_MAGIC, MAGIC, MANTISSA, MANTISSA_OF_MAGIC};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(__m256);
 
 /// A condition for each lane: all bits of the lane are set, or none.
 #[derive(Clone, Copy)]
-pub(crate) struct Mask(__m256);
+pub(crate) struct Mask8(__m256);
 
 macro_rules! operator {
     ($type:ident, $trait:ident, $method:ident, $instruction:ident) => {
@@ -34,8 +34,8 @@ operator!(Avx2, Add, add, _mm256_add_ps);
 operator!(Avx2, Sub, sub, _mm256_sub_ps);
 operator!(Avx2, Mul, mul, _mm256_mul_ps);
 operator!(Avx2, Div, div, _mm256_div_ps);
-operator!(Mask, BitAnd, bitand, _mm256_and_ps);
-operator!(Mask, BitOr, bitor, _mm256_or_ps);
+operator!(Mask8, BitAnd, bitand, _mm256_and_ps);
+operator!(Mask8, BitOr, bitor, _mm256_or_ps);
 
 impl Neg for Avx2 {
     type Output = Self;
@@ -47,7 +47,7 @@ impl Neg for Avx2 {
     }
 }
 
-impl Not for Mask {
+impl Not for Mask8 {
     type Output = Self;
 
     #[inline(always)]
@@ -57,10 +57,10 @@ impl Not for Mask {
     }
 }
 
-impl Lanes for Avx2 {
-    const LANES: usize = 8;
+impl Simd for Avx2 {
+    const WIDTH: usize = 8;
 
-    type Mask = Mask;
+    type Mask = Mask8;
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
@@ -70,21 +70,21 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     fn load(from: &[f32]) -> Self {
-        let from = &from[..Self::LANES];
+        let from = &from[..Self::WIDTH];
         // SAFETY: AVX; the slice has 8 numbers.
         Self(unsafe { _mm256_loadu_ps(from.as_ptr()) })
     }
 
     #[inline(always)]
     fn from_bytes(from: &[u8]) -> Self {
-        let from = &from[..Self::LANES];
+        let from = &from[..Self::WIDTH];
         // SAFETY: AVX2; the slice has 8 bytes.
         Self(unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.as_ptr().cast()))) })
     }
 
     #[inline(always)]
     fn store(self, to: &mut [f32]) {
-        let to = &mut to[..Self::LANES];
+        let to = &mut to[..Self::WIDTH];
         // SAFETY: AVX; the slice has room for 8 numbers.
         unsafe { _mm256_storeu_ps(to.as_mut_ptr(), self.0) }
     }
@@ -114,31 +114,31 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn less(self, other: Self) -> Mask {
+    fn less(self, other: Self) -> Mask8 {
         // SAFETY: AVX, see the top of the file.
-        Mask(unsafe { _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, other.0) })
+        Mask8(unsafe { _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, other.0) })
     }
 
     #[inline(always)]
-    fn equals(self, other: Self) -> Mask {
+    fn equals(self, other: Self) -> Mask8 {
         // SAFETY: AVX, see the top of the file.
-        Mask(unsafe { _mm256_cmp_ps::<_CMP_EQ_OQ>(self.0, other.0) })
+        Mask8(unsafe { _mm256_cmp_ps::<_CMP_EQ_OQ>(self.0, other.0) })
     }
 
     #[inline(always)]
-    fn select(mask: Mask, yes: Self, no: Self) -> Self {
+    fn select(mask: Mask8, yes: Self, no: Self) -> Self {
         // SAFETY: AVX, see the top of the file.
         Self(unsafe { _mm256_blendv_ps(no.0, yes.0, mask.0) })
     }
 
     #[inline(always)]
-    fn any(mask: Mask) -> bool {
+    fn any(mask: Mask8) -> bool {
         // SAFETY: AVX, see the top of the file.
         unsafe { _mm256_movemask_ps(mask.0) != 0 }
     }
 
     #[inline(always)]
-    fn bits(mask: Mask) -> u32 {
+    fn bits(mask: Mask8) -> u32 {
         // SAFETY: AVX, see the top of the file.
         unsafe { _mm256_movemask_ps(mask.0).cast_unsigned() }
     }

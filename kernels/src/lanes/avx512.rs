@@ -1,4 +1,4 @@
-//! The implementation of [`Lanes`] by AVX-512: 16 numbers in a vector of 512 bits.
+//! The implementation of [`Simd`] by AVX-512: 16 numbers in a vector of 512 bits.
 //!
 //! Values of this type are made only by functions that [`in_lanes`](super::in_lanes) compiles for AVX-512 and that run
 //! only where the instructions were detected. Every `SAFETY` comment in this file rests on that.
@@ -6,15 +6,15 @@
 use std::arch::x86_64::*;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub};
 
-use super::Lanes;
-use crate::block::fit::rounding::{BITS_OF_MAGIC, MAGIC, MANTISSA, MANTISSA_OF_MAGIC};
+use super::Simd;
+use crate::block::fit::integer::{BITS_OF_MAGIC, MAGIC, MANTISSA, MANTISSA_OF_MAGIC};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(__m512);
 
 /// A condition for each lane, as one bit.
 #[derive(Clone, Copy)]
-pub(crate) struct Mask(__mmask16);
+pub(crate) struct Mask16(__mmask16);
 
 macro_rules! operator {
     ($trait:ident, $method:ident, $instruction:ident) => {
@@ -45,7 +45,7 @@ impl Neg for Avx512 {
     }
 }
 
-impl BitAnd for Mask {
+impl BitAnd for Mask16 {
     type Output = Self;
 
     #[inline(always)]
@@ -54,7 +54,7 @@ impl BitAnd for Mask {
     }
 }
 
-impl BitOr for Mask {
+impl BitOr for Mask16 {
     type Output = Self;
 
     #[inline(always)]
@@ -63,7 +63,7 @@ impl BitOr for Mask {
     }
 }
 
-impl Not for Mask {
+impl Not for Mask16 {
     type Output = Self;
 
     #[inline(always)]
@@ -72,10 +72,10 @@ impl Not for Mask {
     }
 }
 
-impl Lanes for Avx512 {
-    const LANES: usize = 16;
+impl Simd for Avx512 {
+    const WIDTH: usize = 16;
 
-    type Mask = Mask;
+    type Mask = Mask16;
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
@@ -85,21 +85,21 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     fn load(from: &[f32]) -> Self {
-        let from = &from[..Self::LANES];
+        let from = &from[..Self::WIDTH];
         // SAFETY: AVX-512F; the slice has 16 numbers.
         Self(unsafe { _mm512_loadu_ps(from.as_ptr()) })
     }
 
     #[inline(always)]
     fn from_bytes(from: &[u8]) -> Self {
-        let from = &from[..Self::LANES];
+        let from = &from[..Self::WIDTH];
         // SAFETY: AVX-512F; the slice has 16 bytes.
         Self(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.as_ptr().cast()))) })
     }
 
     #[inline(always)]
     fn store(self, to: &mut [f32]) {
-        let to = &mut to[..Self::LANES];
+        let to = &mut to[..Self::WIDTH];
         // SAFETY: AVX-512F; the slice has room for 16 numbers.
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), self.0) }
     }
@@ -129,30 +129,30 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn less(self, other: Self) -> Mask {
+    fn less(self, other: Self) -> Mask16 {
         // SAFETY: AVX-512F, see the top of the file.
-        Mask(unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, other.0) })
+        Mask16(unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, other.0) })
     }
 
     #[inline(always)]
-    fn equals(self, other: Self) -> Mask {
+    fn equals(self, other: Self) -> Mask16 {
         // SAFETY: AVX-512F, see the top of the file.
-        Mask(unsafe { _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(self.0, other.0) })
+        Mask16(unsafe { _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(self.0, other.0) })
     }
 
     #[inline(always)]
-    fn select(mask: Mask, yes: Self, no: Self) -> Self {
+    fn select(mask: Mask16, yes: Self, no: Self) -> Self {
         // SAFETY: AVX-512F, see the top of the file.
         Self(unsafe { _mm512_mask_blend_ps(mask.0, no.0, yes.0) })
     }
 
     #[inline(always)]
-    fn any(mask: Mask) -> bool {
+    fn any(mask: Mask16) -> bool {
         mask.0 != 0
     }
 
     #[inline(always)]
-    fn bits(mask: Mask) -> u32 {
+    fn bits(mask: Mask16) -> u32 {
         mask.0.into()
     }
 

@@ -1,8 +1,8 @@
 //! Vectors of f32 whose lanes compute independently: they make the encoders fast without changing a byte.
 //!
-//! A search is written once, for any [`Lanes`], and puts one group of weights into each lane. Every lane then does the
+//! A search is written once, for any [`Simd`], and puts one group of weights into each lane. Every lane then does the
 //! same operations in the same order as a single number would. The implementation for `f32`, which has one lane, is the
-//! definition, and all instruction sets give its bits: no operation is reordered, and only [`Lanes::fused`] is fused.
+//! definition, and all instruction sets give its bits: no operation is reordered, and only [`Simd::fused`] is fused.
 //!
 //! | implementation | lanes |
 //! |---|---|
@@ -35,11 +35,11 @@ pub(crate) use {avx2::Avx2, avx512::Avx512};
 pub(crate) const MOST: usize = 16;
 
 /// A vector of f32. All operations are those of IEEE 754, applied to each lane by itself.
-pub(crate) trait Lanes:
+pub(crate) trait Simd:
     Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
 {
     /// The number of lanes.
-    const LANES: usize;
+    const WIDTH: usize;
 
     /// A condition for each lane.
     type Mask: Copy + BitAnd<Output = Self::Mask> + BitOr<Output = Self::Mask> + Not<Output = Self::Mask>;
@@ -47,10 +47,10 @@ pub(crate) trait Lanes:
     /// Returns `value` in every lane.
     fn splat(value: f32) -> Self;
 
-    /// Loads the first [`LANES`](Self::LANES) numbers of `from`. Panics if there are fewer.
+    /// Loads the first [`WIDTH`](Self::WIDTH) numbers of `from`. Panics if there are fewer.
     fn load(from: &[f32]) -> Self;
 
-    /// Loads the first [`LANES`](Self::LANES) bytes of `from` as numbers. Panics if there are fewer.
+    /// Loads the first [`WIDTH`](Self::WIDTH) bytes of `from` as numbers. Panics if there are fewer.
     fn from_bytes(from: &[u8]) -> Self;
 
     /// Writes the lanes to the start of `to`. Panics if there is less room.
@@ -90,7 +90,7 @@ pub(crate) trait Lanes:
     /// Returns the least value and its lane, the first one of equals. No lane may be NaN.
     fn least(self) -> (f32, usize);
 
-    /// Returns [`nearest_int`](crate::block::fit::rounding::nearest_int), clamped to `low..=high`, as f32.
+    /// Returns [`nearest_int`](crate::block::fit::integer::nearest_int), clamped to `low..=high`, as f32.
     fn nearest_int(self, low: i32, high: i32) -> Self;
 
     /// Returns the same as [`nearest_int`](Self::nearest_int), faster, for magnitudes below 2^22: four instructions
@@ -101,25 +101,25 @@ pub(crate) trait Lanes:
     fn low_byte(self) -> Self;
 }
 
-/// Transposes up to [`Lanes::LANES`] groups: vector `e` of the result holds element `e` of each group. The last group
+/// Transposes up to [`Simd::WIDTH`] groups: vector `e` of the result holds element `e` of each group. The last group
 /// is repeated in the lanes that are left.
 ///
 /// Zips in registers in place of stores and loads gave Q3_K a fifth, Q4_K 4 %, Q2_K 6 % and Q6_K 7 %.
 #[inline(always)]
-pub(crate) fn transposed<V: Lanes, const N: usize>(groups: &[[f32; N]]) -> [V; N] {
+pub(crate) fn transposed<V: Simd, const N: usize>(groups: &[[f32; N]]) -> [V; N] {
     let mut columns = [V::splat(0.0); N];
-    let whole = N - N % V::LANES;
-    for first in (0..whole).step_by(V::LANES) {
+    let whole = N - N % V::WIDTH;
+    for first in (0..whole).step_by(V::WIDTH) {
         let mut square = [V::splat(0.0); MOST];
-        for lane in 0..V::LANES {
+        for lane in 0..V::WIDTH {
             square[lane] = V::load(&groups[lane.min(groups.len() - 1)][first..]);
         }
-        turn(&mut square);
-        columns[first..first + V::LANES].copy_from_slice(&square[..V::LANES]);
+        transpose_square(&mut square);
+        columns[first..first + V::WIDTH].copy_from_slice(&square[..V::WIDTH]);
     }
     for e in whole..N {
         let mut column = [0.0; MOST];
-        for lane in 0..V::LANES {
+        for lane in 0..V::WIDTH {
             column[lane] = groups[lane.min(groups.len() - 1)][e];
         }
         columns[e] = V::load(&column);
@@ -127,12 +127,12 @@ pub(crate) fn transposed<V: Lanes, const N: usize>(groups: &[[f32; N]]) -> [V; N
     columns
 }
 
-/// Transposes the square of the first [`Lanes::LANES`] of `rows`. Each step zips the rows of both halves, which rotates
+/// Transposes the square of the first [`Simd::WIDTH`] of `rows`. Each step zips the rows of both halves, which rotates
 /// the bits of an element's index (row, then column) by one place.
 #[inline(always)]
-fn turn<V: Lanes>(rows: &mut [V; MOST]) {
-    let half = V::LANES / 2;
-    for _ in 0..V::LANES.trailing_zeros() {
+fn transpose_square<V: Simd>(rows: &mut [V; MOST]) {
+    let half = V::WIDTH / 2;
+    for _ in 0..V::WIDTH.trailing_zeros() {
         let before = *rows;
         for i in 0..half {
             (rows[2 * i], rows[2 * i + 1]) = before[i].zipped(before[i + half]);
@@ -142,7 +142,7 @@ fn turn<V: Lanes>(rows: &mut [V; MOST]) {
 
 /// Loads the first numbers of `from`; the last number is repeated in the lanes that are left.
 #[inline(always)]
-pub(crate) fn from_slice<V: Lanes>(from: &[f32]) -> V {
+pub(crate) fn from_slice<V: Simd>(from: &[f32]) -> V {
     let mut buffer = [0.0; MOST];
     for (lane, value) in buffer.iter_mut().enumerate() {
         *value = from[lane.min(from.len() - 1)];
@@ -152,14 +152,14 @@ pub(crate) fn from_slice<V: Lanes>(from: &[f32]) -> V {
 
 /// Writes the first lanes to `to`, as many as it has room for.
 #[inline(always)]
-pub(crate) fn to_slice<V: Lanes>(lanes: V, to: &mut [f32]) {
+pub(crate) fn to_slice<V: Simd>(lanes: V, to: &mut [f32]) {
     let mut buffer = [0.0; MOST];
     lanes.store(&mut buffer);
-    let count = to.len().min(V::LANES);
+    let count = to.len().min(V::WIDTH);
     to[..count].copy_from_slice(&buffer[..count]);
 }
 
-/// Compiles a function, generic over the [`Lanes`] called `V`, once per instruction set: `fn name<V>(arguments)` gives
+/// Compiles a function, generic over the [`Simd`] called `V`, once per instruction set: `fn name<V>(arguments)` gives
 /// `name`, whose first argument is the [`Isa`](crate::isa::Isa) to run on.
 ///
 /// Functions that the body calls are compiled with it only if they are `#[inline(always)]` and not called through an
@@ -169,7 +169,7 @@ macro_rules! in_lanes {
         $(#[$meta])*
         $vis fn $name(isa: $crate::isa::Isa, $($arg: $type),*) {
             #[inline(always)]
-            fn generic<$v: $crate::lanes::Lanes>($($arg: $type),*) $body
+            fn generic<$v: $crate::lanes::Simd>($($arg: $type),*) $body
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,popcnt")]

@@ -1,4 +1,4 @@
-//! The implementation of [`Lanes`] by NEON: 4 numbers in a vector of 128 bits. Every aarch64 processor has it.
+//! The implementation of [`Simd`] by NEON: 4 numbers in a vector of 128 bits. Every aarch64 processor has it.
 //!
 //! It repeats the shape of `avx2.rs`, which a macro over intrinsics would hide rather than share: the two sets of
 //! intrinsics differ in the order of operands, in the types of masks and in what needs a feature.
@@ -6,15 +6,15 @@
 use std::arch::aarch64::*;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub};
 
-use super::Lanes;
-use crate::block::fit::rounding::{BITS_OF_MAGIC, MAGIC, MANTISSA, MANTISSA_OF_MAGIC};
+use super::Simd;
+use crate::block::fit::integer::{BITS_OF_MAGIC, MAGIC, MANTISSA, MANTISSA_OF_MAGIC};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Neon(float32x4_t);
 
 /// A condition for each lane: all bits of the lane are set, or none.
 #[derive(Clone, Copy)]
-pub(crate) struct Mask(uint32x4_t);
+pub(crate) struct Mask4(uint32x4_t);
 
 macro_rules! operator {
     ($type:ident, $trait:ident, $method:ident, $instruction:ident) => {
@@ -34,8 +34,8 @@ operator!(Neon, Add, add, vaddq_f32);
 operator!(Neon, Sub, sub, vsubq_f32);
 operator!(Neon, Mul, mul, vmulq_f32);
 operator!(Neon, Div, div, vdivq_f32);
-operator!(Mask, BitAnd, bitand, vandq_u32);
-operator!(Mask, BitOr, bitor, vorrq_u32);
+operator!(Mask4, BitAnd, bitand, vandq_u32);
+operator!(Mask4, BitOr, bitor, vorrq_u32);
 
 impl Neg for Neon {
     type Output = Self;
@@ -47,7 +47,7 @@ impl Neg for Neon {
     }
 }
 
-impl Not for Mask {
+impl Not for Mask4 {
     type Output = Self;
 
     #[inline(always)]
@@ -57,10 +57,10 @@ impl Not for Mask {
     }
 }
 
-impl Lanes for Neon {
-    const LANES: usize = 4;
+impl Simd for Neon {
+    const WIDTH: usize = 4;
 
-    type Mask = Mask;
+    type Mask = Mask4;
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
@@ -70,14 +70,14 @@ impl Lanes for Neon {
 
     #[inline(always)]
     fn load(from: &[f32]) -> Self {
-        let from = &from[..Self::LANES];
+        let from = &from[..Self::WIDTH];
         // SAFETY: the slice has 4 numbers.
         Self(unsafe { vld1q_f32(from.as_ptr()) })
     }
 
     #[inline(always)]
     fn from_bytes(from: &[u8]) -> Self {
-        let from = &from[..Self::LANES];
+        let from = &from[..Self::WIDTH];
         let wide: [u32; 4] = std::array::from_fn(|i| from[i].into());
         // SAFETY: the array has 4 numbers.
         Self(unsafe { vcvtq_f32_u32(vld1q_u32(wide.as_ptr())) })
@@ -85,7 +85,7 @@ impl Lanes for Neon {
 
     #[inline(always)]
     fn store(self, to: &mut [f32]) {
-        let to = &mut to[..Self::LANES];
+        let to = &mut to[..Self::WIDTH];
         // SAFETY: the slice has room for 4 numbers.
         unsafe { vst1q_f32(to.as_mut_ptr(), self.0) }
     }
@@ -115,32 +115,32 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    fn less(self, other: Self) -> Mask {
+    fn less(self, other: Self) -> Mask4 {
         // SAFETY: NEON is part of aarch64.
-        Mask(unsafe { vcltq_f32(self.0, other.0) })
+        Mask4(unsafe { vcltq_f32(self.0, other.0) })
     }
 
     #[inline(always)]
-    fn equals(self, other: Self) -> Mask {
+    fn equals(self, other: Self) -> Mask4 {
         // SAFETY: NEON is part of aarch64.
-        Mask(unsafe { vceqq_f32(self.0, other.0) })
+        Mask4(unsafe { vceqq_f32(self.0, other.0) })
     }
 
     #[inline(always)]
-    fn select(mask: Mask, yes: Self, no: Self) -> Self {
+    fn select(mask: Mask4, yes: Self, no: Self) -> Self {
         // SAFETY: NEON is part of aarch64.
         Self(unsafe { vbslq_f32(mask.0, yes.0, no.0) })
     }
 
     #[inline(always)]
-    fn any(mask: Mask) -> bool {
+    fn any(mask: Mask4) -> bool {
         // SAFETY: NEON is part of aarch64.
         unsafe { vmaxvq_u32(mask.0) != 0 }
     }
 
     #[inline(always)]
-    fn bits(mask: Mask) -> u32 {
-        const PLACES: [u32; Neon::LANES] = [1, 2, 4, 8];
+    fn bits(mask: Mask4) -> u32 {
+        const PLACES: [u32; Neon::WIDTH] = [1, 2, 4, 8];
         // SAFETY: NEON is part of aarch64; there are four places.
         unsafe { vaddvq_u32(vandq_u32(mask.0, vld1q_u32(PLACES.as_ptr()))) }
     }
@@ -153,7 +153,7 @@ impl Lanes for Neon {
 
     #[inline(always)]
     fn least(self) -> (f32, usize) {
-        let mut lanes = [0.0; Self::LANES];
+        let mut lanes = [0.0; Self::WIDTH];
         self.store(&mut lanes);
         let mut place = 0;
         for (i, lane) in lanes.iter().enumerate() {

@@ -1,10 +1,10 @@
-//! The implementation of [`Lanes`] for one number, which defines what the others compute.
+//! The implementation of [`Simd`] for one number, which defines what the others compute.
 
-use super::Lanes;
-use crate::block::fit::rounding::{BITS_OF_MAGIC, MAGIC, nearest_int};
+use super::Simd;
+use crate::block::fit::integer::{BITS_OF_MAGIC, MAGIC, nearest_int};
 
-impl Lanes for f32 {
-    const LANES: usize = 1;
+impl Simd for f32 {
+    const WIDTH: usize = 1;
 
     type Mask = bool;
 
@@ -15,7 +15,7 @@ impl Lanes for f32 {
 
     #[inline(always)]
     fn load(from: &[f32]) -> Self {
-        let from = &from[..Self::LANES];
+        let from = &from[..Self::WIDTH];
         from[0]
     }
 
@@ -26,7 +26,7 @@ impl Lanes for f32 {
 
     #[inline(always)]
     fn store(self, to: &mut [f32]) {
-        let to = &mut to[..Self::LANES];
+        let to = &mut to[..Self::WIDTH];
         to[0] = self;
     }
 

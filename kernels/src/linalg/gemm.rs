@@ -1,6 +1,6 @@
 //! Matrix products in f32.
 
-use super::product::{F32, Product};
+use super::blocked::{BlockedProduct, F32};
 use super::view::{View, ViewMut};
 use crate::isa::Isa;
 
@@ -26,7 +26,7 @@ pub(crate) fn gemm_on(isa: Isa, out: ViewMut, a: View, b: View, alpha: f32, beta
         a.shape,
         b.shape
     );
-    Product { arithmetic: F32 { isa, alpha }, a, b: &b, beta, upper: false }.write(out);
+    BlockedProduct { arithmetic: F32 { isa, alpha }, a, b: &b, beta, upper: false }.write(out);
 }
 
 /// Computes the first `m` rows of `alpha * x' · x + beta * out` on and right of the diagonal, on one thread: `out` is
@@ -52,7 +52,7 @@ fn syrk_on(isa: Isa, out: ViewMut, x: View, alpha: f32, beta: f32) {
         x.shape
     );
     let a = x.transposed().first_rows(m);
-    Product { arithmetic: F32 { isa, alpha }, a, b: &x, beta, upper: true }.write(out);
+    BlockedProduct { arithmetic: F32 { isa, alpha }, a, b: &x, beta, upper: true }.write(out);
 }
 
 /// Makes `matrix` `[n][n]` symmetric: every element left of the diagonal becomes the element opposite to it.
@@ -80,18 +80,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::linalg::product::{INPUTS, ROWS};
+    use crate::linalg::blocked::{INPUTS, ROWS};
     use crate::linalg::tests::{bits, noise};
 
     /// The layout of a matrix in its slice.
     #[derive(Debug, Clone, Copy)]
-    enum Lie {
+    enum MatrixLayout {
         Rows,
         Columns,
         Spread,
     }
 
-    impl Lie {
+    impl MatrixLayout {
         /// Returns the strides of a `[rows][columns]` matrix and the length of its slice.
         fn strides(self, rows: usize, columns: usize) -> (usize, usize, usize) {
             let len = |rs, cs| rows.saturating_sub(1) * rs + columns.saturating_sub(1) * cs + 1;
@@ -114,9 +114,9 @@ mod tests {
     }
 
     /// Computes the product by its definition.
-    fn naive(out: &mut [f32], out_lie: Lie, (a, b): (View, View), (alpha, beta): (f32, f32)) {
+    fn naive(out: &mut [f32], out_layout: MatrixLayout, (a, b): (View, View), (alpha, beta): (f32, f32)) {
         let (m, n, k) = (a.shape.rows, b.shape.columns, a.shape.columns);
-        let (rs, cs, _) = out_lie.strides(m, n);
+        let (rs, cs, _) = out_layout.strides(m, n);
         for i in 0..m {
             for j in 0..n {
                 let out = &mut out[i * rs + j * cs];
@@ -129,22 +129,22 @@ mod tests {
     }
 
     /// Compares with the definition on every instruction set.
-    fn check((m, n, k): (usize, usize, usize), lies: [Lie; 3], (alpha, beta): (f32, f32)) {
-        let (a, b) = (lies[0].noise(m, k, 1), lies[1].noise(k, n, 2));
-        let (a, b) = (lies[0].view(&a, m, k), lies[1].view(&b, k, n));
-        let before = lies[2].noise(m, n, 3);
-        let (rs, cs, _) = lies[2].strides(m, n);
+    fn check((m, n, k): (usize, usize, usize), layouts: [MatrixLayout; 3], (alpha, beta): (f32, f32)) {
+        let (a, b) = (layouts[0].noise(m, k, 1), layouts[1].noise(k, n, 2));
+        let (a, b) = (layouts[0].view(&a, m, k), layouts[1].view(&b, k, n));
+        let before = layouts[2].noise(m, n, 3);
+        let (rs, cs, _) = layouts[2].strides(m, n);
         let mut expected = before.clone();
-        naive(&mut expected, lies[2], (a, b), (alpha, beta));
+        naive(&mut expected, layouts[2], (a, b), (alpha, beta));
         for isa in Isa::available() {
             let mut out = before.clone();
             gemm_on(isa, ViewMut::new(&mut out, m, n, rs, cs), a, b, alpha, beta);
-            assert!(bits(&out) == bits(&expected), "{isa:?} {m}x{n}x{k} {lies:?} {alpha} {beta}");
+            assert!(bits(&out) == bits(&expected), "{isa:?} {m}x{n}x{k} {layouts:?} {alpha} {beta}");
         }
     }
 
-    fn lie() -> impl Strategy<Value = Lie> {
-        prop_oneof![Just(Lie::Rows), Just(Lie::Columns), Just(Lie::Spread)]
+    fn layout() -> impl Strategy<Value = MatrixLayout> {
+        prop_oneof![Just(MatrixLayout::Rows), Just(MatrixLayout::Columns), Just(MatrixLayout::Spread)]
     }
 
     fn factor() -> impl Strategy<Value = f32> {
@@ -157,17 +157,21 @@ mod tests {
         #[test]
         fn every_instruction_set_gives_the_chain_of_the_definition(
             shape in (1usize..40, 1usize..75, 0usize..40),
-            lies in [lie(), lie(), lie()],
+            layouts in [layout(), layout(), layout()],
             factors in (factor(), factor()),
         ) {
-            check(shape, lies, factors);
+            check(shape, layouts, factors);
         }
     }
 
     #[test]
     fn blocks_do_not_show() {
-        check((3, 33, 2 * INPUTS + 7), [Lie::Rows, Lie::Columns, Lie::Rows], (0.5, 1.5));
-        check((ROWS + 5, 35, 6), [Lie::Columns, Lie::Rows, Lie::Rows], (1.0, 0.0));
+        check(
+            (3, 33, 2 * INPUTS + 7),
+            [MatrixLayout::Rows, MatrixLayout::Columns, MatrixLayout::Rows],
+            (0.5, 1.5),
+        );
+        check((ROWS + 5, 35, 6), [MatrixLayout::Columns, MatrixLayout::Rows, MatrixLayout::Rows], (1.0, 0.0));
     }
 
     #[test]

@@ -10,10 +10,10 @@
 //! 105 of 117 GFLOP/s on one core, where the `gemm` crate, which they replaced, gave 83 to 96 and other bits on other
 //! machines. `docs/measurements.md` has the speeds by shape.
 
+mod blocked;
 mod gemm;
 mod packed;
 mod packed_bf16;
-mod product;
 mod tile;
 mod tile_bf16;
 mod view;

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::PANEL;
-use super::product::{F32, Panels, Product};
+use super::blocked::{BlockedProduct, F32, Panels};
 use super::view::{View, ViewMut};
 use crate::isa::Isa;
 
@@ -96,7 +96,7 @@ fn linear_packed_on(isa: Isa, y: &mut [f32], x: &[f32], w: &PackedWeights) {
         return y.fill(0.0);
     }
     let (arithmetic, a) = (F32 { isa, alpha: 1.0 }, View::row_major(x, inputs));
-    Product { arithmetic, a, b: w, beta: 0.0, upper: false }.write(ViewMut::row_major(y, outputs));
+    BlockedProduct { arithmetic, a, b: w, beta: 0.0, upper: false }.write(ViewMut::row_major(y, outputs));
 }
 
 /// Checks that `y` has a row of `outputs` for each row of `inputs` of `x`.
@@ -124,7 +124,7 @@ impl Panels<f32> for PackedWeights {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linalg::product::{INPUTS, ROWS};
+    use crate::linalg::blocked::{INPUTS, ROWS};
     use crate::linalg::tests::{bits, noise};
 
     /// Computes the layer by its definition.

@@ -17,8 +17,8 @@
 use std::ops::Range;
 
 use super::PANEL;
+use super::blocked::{BlockedProduct, Panels};
 use super::packed::check;
-use super::product::{Panels, Product};
 use super::tile_bf16::Bf16;
 use super::view::{View, ViewMut};
 use crate::isa::per_isa;
@@ -137,7 +137,7 @@ fn linear_packed_bf16_on(arithmetic: Bf16, y: &mut [f32], x: &[f32], w: &PackedB
     let mut rounded = vec![0; x.len() / inputs * pairs];
     round(&mut rounded, x, inputs);
     let a = View::row_major(&rounded, pairs);
-    Product { arithmetic, a, b: w, beta: 0.0, upper: false }.write(ViewMut::row_major(y, outputs));
+    BlockedProduct { arithmetic, a, b: w, beta: 0.0, upper: false }.write(ViewMut::row_major(y, outputs));
 }
 
 per_isa! {
@@ -175,7 +175,7 @@ mod tests {
 
     use super::*;
     use crate::isa::Isa;
-    use crate::linalg::product::INPUTS;
+    use crate::linalg::blocked::INPUTS;
     use crate::linalg::tests::{bits, noise};
     use crate::linalg::{PackedWeights, linear_packed};
 

@@ -8,9 +8,9 @@ use super::PANEL;
 use crate::isa::{Isa, Level};
 #[cfg(target_arch = "x86_64")]
 use crate::lanes::Avx2;
-use crate::lanes::Lanes;
 #[cfg(target_arch = "aarch64")]
 use crate::lanes::Neon;
+use crate::lanes::Simd;
 
 /// The rows of the largest tile. With a panel's two vectors each, their sums fill 24 of AVX-512's 32 registers.
 pub(super) const TILE: usize = 12;
@@ -62,12 +62,12 @@ pub(crate) fn tile_on<const M: usize>(
 
 /// Computes a tile in parts of 6, 4 or 1 rows and `C` vectors, for machines with few registers.
 #[inline(always)]
-fn parts<V: Lanes, const M: usize, const C: usize>(
+fn parts<V: Simd, const M: usize, const C: usize>(
     a: &[[f32; M]],
     b: &[[f32; PANEL]],
     sums: &mut [[f32; PANEL]; M],
 ) {
-    for lane in (0..PANEL).step_by(C * V::LANES) {
+    for lane in (0..PANEL).step_by(C * V::WIDTH) {
         if M.is_multiple_of(6) {
             for row in (0..M).step_by(6) {
                 part::<V, M, 6, C>(a, b, sums, row, lane);
@@ -86,7 +86,7 @@ fn parts<V: Lanes, const M: usize, const C: usize>(
 
 /// Computes the part of a tile with the `R` rows from `row` on and the `C` vectors from column `lane` on.
 #[inline(always)]
-fn part<V: Lanes, const M: usize, const R: usize, const C: usize>(
+fn part<V: Simd, const M: usize, const R: usize, const C: usize>(
     a: &[[f32; M]],
     b: &[[f32; PANEL]],
     sums: &mut [[f32; PANEL]; M],
@@ -96,13 +96,13 @@ fn part<V: Lanes, const M: usize, const R: usize, const C: usize>(
     let mut part = [[V::splat(0.0); C]; R];
     for r in 0..R {
         for c in 0..C {
-            part[r][c] = V::load(&sums[row + r][lane + c * V::LANES..]);
+            part[r][c] = V::load(&sums[row + r][lane + c * V::WIDTH..]);
         }
     }
     for (a, b) in a.iter().zip(b) {
         let mut columns = [V::splat(0.0); C];
         for c in 0..C {
-            columns[c] = V::load(&b[lane + c * V::LANES..]);
+            columns[c] = V::load(&b[lane + c * V::WIDTH..]);
         }
         for r in 0..R {
             let a = V::splat(a[row + r]);
@@ -113,7 +113,7 @@ fn part<V: Lanes, const M: usize, const R: usize, const C: usize>(
     }
     for r in 0..R {
         for c in 0..C {
-            part[r][c].store(&mut sums[row + r][lane + c * V::LANES..]);
+            part[r][c].store(&mut sums[row + r][lane + c * V::WIDTH..]);
         }
     }
 }

@@ -2,16 +2,16 @@
 //! the low half.
 
 use super::PANEL;
-use super::product::Arithmetic;
+use super::blocked::Arithmetic;
 use super::tile::tile_on;
 use crate::isa::{Isa, Level};
 
 /// Arithmetic in bf16 with sums in f32. Only detection makes a value with the instruction.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bf16(Means);
+pub(super) struct Bf16(Bf16Path);
 
 #[derive(Debug, Clone, Copy)]
-enum Means {
+enum Bf16Path {
     /// The halves of the pairs are widened to f32.
     Fma(Isa),
     /// The instruction `vdpbf16ps` takes the pairs.
@@ -28,15 +28,15 @@ impl Bf16 {
     fn of(isa: Isa) -> Self {
         #[cfg(target_arch = "x86_64")]
         if isa.level() == Level::Avx512 && is_x86_feature_detected!("avx512bf16") {
-            return Self(Means::Instruction);
+            return Self(Bf16Path::Instruction);
         }
-        Self(Means::Fma(isa))
+        Self(Bf16Path::Fma(isa))
     }
 
     /// Returns all arithmetics of this machine, for tests that compare them.
     #[cfg(test)]
     pub(super) fn available() -> Vec<Self> {
-        let widened = Isa::available().into_iter().map(|isa| Self(Means::Fma(isa)));
+        let widened = Isa::available().into_iter().map(|isa| Self(Bf16Path::Fma(isa)));
         widened.chain([Self::of(Isa::best())]).collect()
     }
 }
@@ -48,10 +48,10 @@ impl Arithmetic for Bf16 {
 
     fn tile<const M: usize>(&self, a: &[[u32; M]], b: &[[u32; PANEL]], sums: &mut [[f32; PANEL]; M]) {
         match self.0 {
-            Means::Fma(isa) => widened(isa, a, b, sums),
+            Bf16Path::Fma(isa) => widened(isa, a, b, sums),
             // SAFETY: this variant is made only where the instruction was detected.
             #[cfg(target_arch = "x86_64")]
-            Means::Instruction => unsafe { instruction(a, b, sums) },
+            Bf16Path::Instruction => unsafe { instruction(a, b, sums) },
         }
     }
 }

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_to_write_must_not_meet() {
+    fn elements_to_write_must_not_share_a_place() {
         let distinct = |rows, columns, row_stride, column_stride| {
             Shape { rows, columns, row_stride, column_stride }.is_distinct()
         };

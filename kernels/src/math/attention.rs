@@ -72,7 +72,7 @@ impl Heads {
             let (start, end) = self.keys_of(first + keys - tokens, queries);
             for head in 0..heads {
                 let kv_head = head * kv_heads / heads;
-                let block = Block { isa, queries, start, seen: end - start, shape: self };
+                let block = QueryBlock { isa, queries, start, seen: end - start, shape: self };
                 let q = &q[(first * heads + head) * dim..];
                 let k = &seen.keys[(start * kv_heads + kv_head) * dim..];
                 let v = &seen.values[(start * kv_heads + kv_head) * value_dim..];
@@ -121,7 +121,7 @@ impl Heads {
 }
 
 /// Consecutive queries of one head, and the keys that they see.
-pub(super) struct Block<'a> {
+pub(super) struct QueryBlock<'a> {
     pub(super) isa: Isa,
     pub(super) queries: usize,
     /// The first key that one of the queries sees.
@@ -131,7 +131,7 @@ pub(super) struct Block<'a> {
     pub(super) shape: &'a Heads,
 }
 
-impl Block<'_> {
+impl QueryBlock<'_> {
     fn attend(
         &self,
         out: &mut [f32],

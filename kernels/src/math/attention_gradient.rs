@@ -6,7 +6,7 @@
 
 use super::activation::soft_cap_on;
 use super::activation_gradient::soft_cap_gradient_on;
-use super::attention::{BLOCK, Block, Heads, Seen};
+use super::attention::{BLOCK, Heads, QueryBlock, Seen};
 use super::softmax::{softmax_gradient_on, softmax_with_on};
 use crate::isa::Isa;
 use crate::linalg::{View, ViewMut, gemm_on};
@@ -75,7 +75,7 @@ impl Heads {
             let (start, end) = self.keys_of(first + keys - tokens, queries);
             for head in 0..heads {
                 let kv_head = head * kv_heads / heads;
-                let block = Block { isa, queries, start, seen: end - start, shape: self };
+                let block = QueryBlock { isa, queries, start, seen: end - start, shape: self };
                 let (k_at, v_at) =
                     ((start * kv_heads + kv_head) * dim, (start * kv_heads + kv_head) * value_dim);
                 let (q_at, out_at) = ((first * heads + head) * dim, (first * heads + head) * value_dim);
@@ -93,7 +93,7 @@ impl Heads {
     }
 }
 
-impl Block<'_> {
+impl QueryBlock<'_> {
     fn q_view<'v>(&self, q: &'v [f32]) -> View<'v> {
         View::new(q, self.queries, self.shape.dim, self.shape.heads * self.shape.dim, 1)
     }

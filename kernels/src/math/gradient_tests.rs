@@ -18,7 +18,7 @@ const EPS: f32 = 1e-5;
 type Definition<'a> = &'a dyn Fn(&[&[f64]]) -> Vec<f64>;
 /// A vector-Jacobian product: it takes the inputs and the gradient of the output and returns the gradient of each
 /// input.
-type Product<'a> = &'a dyn Fn(Isa, &[&[f32]], &[f32]) -> Vec<Vec<f32>>;
+type Vjp<'a> = &'a dyn Fn(Isa, &[&[f32]], &[f32]) -> Vec<Vec<f32>>;
 /// The vector-Jacobian product of a function of one buffer, with arguments `(gradient, x)`.
 type InPlace<'a> = &'a dyn Fn(Isa, &mut [f32], &[f32]);
 /// The vector-Jacobian product of a gate, with arguments `(d_gate, d_up, gate, up)`.
@@ -30,7 +30,7 @@ struct Case<'a> {
     /// The lengths of the inputs that have a gradient.
     inputs: &'a [usize],
     definition: Definition<'a>,
-    product: Product<'a>,
+    product: Vjp<'a>,
 }
 
 /// Cuts `x` into parts of the given lengths.

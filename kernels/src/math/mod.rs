@@ -13,8 +13,8 @@ mod elementwise;
 mod exp;
 #[cfg(test)]
 mod gradient_tests;
-mod lanes;
 mod norm;
+mod reduce;
 mod rope;
 mod softmax;
 

@@ -1,6 +1,6 @@
 //! The normalisations of rows: RMS norm and layer norm.
 
-use super::lanes::{sum, sum_of_pairs};
+use super::reduce::{sum, sum_of_pairs};
 use crate::isa::per_isa;
 
 per_isa! {

@@ -45,10 +45,10 @@ pub struct Yarn {
 impl Yarn {
     /// Returns the angles of [`frequencies`], slowed down by YaRN.
     pub fn frequencies(&self, base: f64, dims: usize) -> Vec<f64> {
-        let turning = |turns: f64| {
-            dims as f64 * (self.original / (turns * std::f64::consts::TAU)).ln() / (2.0 * base.ln())
+        let pair_of = |rotations: f64| {
+            dims as f64 * (self.original / (rotations * std::f64::consts::TAU)).ln() / (2.0 * base.ln())
         };
-        let (mut low, mut high) = (turning(self.beta_fast), turning(self.beta_slow));
+        let (mut low, mut high) = (pair_of(self.beta_fast), pair_of(self.beta_slow));
         if self.truncated {
             (low, high) = (low.floor(), high.ceil());
         }
@@ -68,7 +68,7 @@ impl Yarn {
 #[derive(Debug, Clone)]
 pub struct Rope {
     /// Cosine and sine of each rotation, `[positions][pairs]`.
-    turns: Vec<(f32, f32)>,
+    rotations: Vec<(f32, f32)>,
     pairs: usize,
     layout: Pairs,
 }
@@ -77,13 +77,13 @@ impl Rope {
     /// Makes the table for positions `0..positions`; `frequencies` holds one angle per pair. Angles are computed in
     /// f64. Rotated pairs are multiplied by `length`, which is 1 except with YaRN.
     pub fn new(frequencies: &[f64], positions: usize, layout: Pairs, length: f64) -> Self {
-        let turn = |position: usize| {
+        let rotation = |position: usize| {
             frequencies.iter().map(move |frequency| {
                 let (sin, cos) = (position as f64 * frequency).sin_cos();
                 ((length * cos) as f32, (length * sin) as f32)
             })
         };
-        Self { turns: (0..positions).flat_map(turn).collect(), pairs: frequencies.len(), layout }
+        Self { rotations: (0..positions).flat_map(rotation).collect(), pairs: frequencies.len(), layout }
     }
 
     /// Rotates every head of `x` `[tokens][heads][dim]`, whose tokens have positions from `first` on. The first
@@ -93,7 +93,7 @@ impl Rope {
     ///
     /// When a position is past the table, or the lengths do not fit.
     pub fn rotate(&self, x: &mut [f32], heads: usize, dim: usize, first: usize) {
-        self.turn(x, (heads, dim), first, |turn| turn);
+        self.rotate_heads(x, (heads, dim), first, |rotation| rotation);
     }
 
     /// Computes the gradient of [`rotate`](Self::rotate): `gradient` comes as that of the result and becomes that of
@@ -103,11 +103,11 @@ impl Rope {
     ///
     /// When a position is past the table, or the lengths do not fit.
     pub fn rotate_gradient(&self, gradient: &mut [f32], heads: usize, dim: usize, first: usize) {
-        self.turn(gradient, (heads, dim), first, |(cos, sin)| (cos, -sin));
+        self.rotate_heads(gradient, (heads, dim), first, |(cos, sin)| (cos, -sin));
     }
 
     #[inline(always)]
-    fn turn(
+    fn rotate_heads(
         &self,
         x: &mut [f32],
         (heads, dim): (usize, usize),
@@ -120,12 +120,12 @@ impl Rope {
         if self.pairs == 0 || dim == 0 {
             return;
         }
-        let turns = &self.turns[first * self.pairs..(first + tokens) * self.pairs];
-        for (x, turns) in x.chunks_exact_mut(width).zip(turns.chunks_exact(self.pairs)) {
+        let rotations = &self.rotations[first * self.pairs..(first + tokens) * self.pairs];
+        for (x, rotations) in x.chunks_exact_mut(width).zip(rotations.chunks_exact(self.pairs)) {
             for head in x.chunks_exact_mut(dim) {
                 match self.layout {
-                    Pairs::Adjacent => turn_adjacent(head, turns, by),
-                    Pairs::Halves => turn_halves(head, turns, by),
+                    Pairs::Adjacent => rotate_adjacent(head, rotations, by),
+                    Pairs::Halves => rotate_halves(head, rotations, by),
                 }
             }
         }
@@ -133,21 +133,21 @@ impl Rope {
 }
 
 #[inline(always)]
-fn turn_adjacent(head: &mut [f32], turns: &[(f32, f32)], by: impl Fn((f32, f32)) -> (f32, f32)) {
-    for ([a, b], turn) in head.as_chunks_mut().0.iter_mut().zip(turns) {
-        (*a, *b) = turned(*a, *b, by(*turn));
+fn rotate_adjacent(head: &mut [f32], rotations: &[(f32, f32)], by: impl Fn((f32, f32)) -> (f32, f32)) {
+    for ([a, b], rotation) in head.as_chunks_mut().0.iter_mut().zip(rotations) {
+        (*a, *b) = rotated(*a, *b, by(*rotation));
     }
 }
 
 #[inline(always)]
-fn turn_halves(head: &mut [f32], turns: &[(f32, f32)], by: impl Fn((f32, f32)) -> (f32, f32)) {
-    let (low, high) = head.split_at_mut(turns.len());
-    for ((a, b), turn) in low.iter_mut().zip(high).zip(turns) {
-        (*a, *b) = turned(*a, *b, by(*turn));
+fn rotate_halves(head: &mut [f32], rotations: &[(f32, f32)], by: impl Fn((f32, f32)) -> (f32, f32)) {
+    let (low, high) = head.split_at_mut(rotations.len());
+    for ((a, b), rotation) in low.iter_mut().zip(high).zip(rotations) {
+        (*a, *b) = rotated(*a, *b, by(*rotation));
     }
 }
 
-fn turned(a: f32, b: f32, (cos, sin): (f32, f32)) -> (f32, f32) {
+fn rotated(a: f32, b: f32, (cos, sin): (f32, f32)) -> (f32, f32) {
     (a * cos - b * sin, a * sin + b * cos)
 }
 
@@ -164,7 +164,7 @@ mod tests {
     /// Two heads of 6 elements, of which 4 are rotated, are at positions 3 and 4. Pairs are complex numbers times
     /// `e^(i angle)`.
     #[test]
-    fn pairs_turn_by_position_times_frequency() {
+    fn pairs_rotate_by_position_times_frequency() {
         let frequencies = [0.5, 0.25];
         for (layout, pairs) in [(Pairs::Adjacent, [(0, 1), (2, 3)]), (Pairs::Halves, [(0, 2), (1, 3)])] {
             let x: Vec<f32> = (0..24).map(|i| i as f32 - 11.0).collect();

@@ -1,7 +1,7 @@
 //! Softmax, its gradient, and the logarithm of its denominator.
 
 use super::exp::exp;
-use super::lanes::{map_and_sum, max, sum, sum_of_pairs};
+use super::reduce::{map_and_sum, max, sum, sum_of_pairs};
 use crate::isa::per_isa;
 
 per_isa! {

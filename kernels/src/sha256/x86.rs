@@ -54,12 +54,12 @@ impl Sha {
 /// The states of `N` hashes in the order that the instructions want: of the eight words a to h, one vector holds
 /// (a, b, e, f) and the other (c, d, g, h), highest first.
 #[derive(Clone, Copy)]
-struct Group<const N: usize> {
+struct HashGroup<const N: usize> {
     first: [__m128i; N],
     second: [__m128i; N],
 }
 
-impl<const N: usize> Group<N> {
+impl<const N: usize> HashGroup<N> {
     #[inline]
     #[target_feature(enable = "sha,sse4.1,ssse3,avx")]
     fn load(states: &[&mut [u32; 8]; N]) -> Self {
@@ -110,7 +110,7 @@ fn compress<const N: usize, const M: usize>(
     others: [&mut [u32; 8]; M],
     other_blocks: &[[u8; BLOCK]],
 ) {
-    let (mut group, mut other) = (Group::load(&states), Group::load(&others));
+    let (mut group, mut other) = (HashGroup::load(&states), HashGroup::load(&others));
     for (at, block) in blocks.iter().enumerate() {
         let (before, other_before) = (group, other);
         let mut schedule = [_mm_setzero_si128(); 4];

@@ -7,4 +7,4 @@ mod k_quants;
 mod limits;
 mod properties;
 mod search;
-mod vectors;
+mod vector_codec;

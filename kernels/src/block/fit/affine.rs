@@ -2,13 +2,13 @@
 //!
 //! Source: ggml's `make_qkx2_quants`; `make_qkx3_quants` with weights is the same function.
 
-use super::rounding::nearest_int;
-use crate::lanes::Lanes;
+use super::integer::nearest_int;
+use crate::lanes::Simd;
 
 /// The candidate scales: the range of the group, from the best minimum so far to the largest element, is divided into
 /// `top + first + step * i` steps, `i` from 0 to `last`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Grid {
+pub(crate) struct ScaleGrid {
     /// The number of steps of the first candidate, less `top`.
     pub(crate) first: f32,
     /// The number of steps that each candidate has more than the one before.
@@ -17,12 +17,12 @@ pub(crate) struct Grid {
     pub(crate) last: i32,
 }
 
-impl Grid {
+impl ScaleGrid {
     /// The grid of all of ggml's encoders that take an importance vector.
     pub(crate) const WEIGHTED: Self = Self { first: -0.9, step: 0.05, last: 36 };
 }
 
-/// The largest magnitude that [`Lanes::nearest_small_int`] rounds. Larger candidates, which are told by their least and
+/// The largest magnitude that [`Simd::nearest_small_int`] rounds. Larger candidates, which show in their least and
 /// their largest element, are rounded the long way; this gave Q4_K 15 %.
 const BELOW_2_TO_22: f32 = 4_194_303.0;
 
@@ -37,7 +37,7 @@ pub(crate) enum Loss {
 
 impl Loss {
     #[inline(always)]
-    fn of<V: Lanes>(self, deviation: V) -> V {
+    fn of<V: Simd>(self, deviation: V) -> V {
         match self {
             Self::Squared => deviation * deviation,
             Self::Absolute => deviation.abs(),
@@ -63,7 +63,7 @@ pub(crate) struct Steps<V> {
     pub(crate) minimum: V,
 }
 
-impl<V: Lanes> Steps<V> {
+impl<V: Simd> Steps<V> {
     /// Divides the range from `minimum` to `high` into `count` steps.
     #[inline(always)]
     fn new(count: f32, minimum: V, high: V) -> Self {
@@ -101,11 +101,11 @@ pub(crate) fn codes<const N: usize>(x: &[f32; N], steps: Steps<f32>, top: u8) ->
 /// The search starts from the range of the elements and zero. Each scale of the grid rounds the elements, and a
 /// weighted least-squares line through (code, x) gives that candidate's scale and offset.
 #[inline(always)]
-pub(crate) fn fit<V: Lanes, const N: usize>(
+pub(crate) fn fit<V: Simd, const N: usize>(
     x: &[V; N],
     weights: &[V; N],
     top: u8,
-    grid: &Grid,
+    grid: &ScaleGrid,
     loss: Loss,
 ) -> AffineFit<V> {
     let elements = Elements::new(x, weights);
@@ -169,7 +169,7 @@ struct Line<V> {
 }
 
 /// The sums over a group's elements that the least-squares line of a candidate needs.
-struct Sums<V> {
+struct LineSums<V> {
     /// `Σ w·code`
     l: V,
     /// `Σ w·code²`
@@ -189,7 +189,7 @@ struct Elements<'a, V, const N: usize> {
     sum_wx: V,
 }
 
-impl<'a, V: Lanes, const N: usize> Elements<'a, V, N> {
+impl<'a, V: Simd, const N: usize> Elements<'a, V, N> {
     #[inline(always)]
     fn new(x: &'a [V; N], weights: &'a [V; N]) -> Self {
         let (mut low, mut high) = (x[0], x[0]);
@@ -208,7 +208,7 @@ impl<'a, V: Lanes, const N: usize> Elements<'a, V, N> {
 
     /// Rounds the elements to `codes` and returns the sums of the candidate.
     #[inline(always)]
-    fn round(&self, steps: Steps<V>, top: u8, codes: &mut [V; N]) -> Sums<V> {
+    fn round(&self, steps: Steps<V>, top: u8, codes: &mut [V; N]) -> LineSums<V> {
         // Rounding is monotonic, so that no element is farther out than the least and the largest one.
         let small = V::splat(BELOW_2_TO_22);
         let (first, last) = (steps.of(self.low).abs(), steps.of(self.high).abs());
@@ -220,9 +220,9 @@ impl<'a, V: Lanes, const N: usize> Elements<'a, V, N> {
     }
 
     #[inline(always)]
-    fn sum_up<const SMALL: bool>(&self, steps: Steps<V>, top: u8, codes: &mut [V; N]) -> Sums<V> {
+    fn sum_up<const SMALL: bool>(&self, steps: Steps<V>, top: u8, codes: &mut [V; N]) -> LineSums<V> {
         let zero = V::splat(0.0);
-        let mut sums = Sums { l: zero, ll: zero, lx: zero };
+        let mut sums = LineSums { l: zero, ll: zero, lx: zero };
         for ((kept, &x), &w) in codes.iter_mut().zip(self.x).zip(self.weights) {
             let code =
                 if SMALL { steps.of(x).nearest_small_int(0, i32::from(top)) } else { steps.code(x, top) };
@@ -238,7 +238,7 @@ impl<'a, V: Lanes, const N: usize> Elements<'a, V, N> {
     /// Returns the weighted least-squares line through (code, x) whose minimum is not positive, and the lanes in
     /// which it is defined: those whose codes are not all the same.
     #[inline(always)]
-    fn regress(&self, sums: &Sums<V>) -> (Line<V>, V::Mask) {
+    fn regress(&self, sums: &LineSums<V>) -> (Line<V>, V::Mask) {
         let zero = V::splat(0.0);
         let determinant = self.sum_w * sums.ll - sums.l * sums.l;
         let minimum = (sums.ll * self.sum_wx - sums.l * sums.lx) / determinant;
@@ -265,7 +265,7 @@ mod tests {
 
     /// Fits a group and returns what its codes decode to.
     fn values<const N: usize>(x: &[f32; N], top: u8, loss: Loss) -> [f32; N] {
-        let fit = fit(x, &[1.0; N], top, &Grid::WEIGHTED, loss);
+        let fit = fit(x, &[1.0; N], top, &ScaleGrid::WEIGHTED, loss);
         codes(x, fit.steps, top).map(|code| fit.scale * f32::from(code) - fit.offset)
     }
 
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn equal_elements_become_zero_or_the_offset() {
         let fitted = |v| {
-            let fit = fit(&[v; 16], &[1.0; 16], 15, &Grid::WEIGHTED, Loss::Squared);
+            let fit = fit(&[v; 16], &[1.0; 16], 15, &ScaleGrid::WEIGHTED, Loss::Squared);
             (fit.scale, fit.offset, codes(&[v; 16], fit.steps, 15))
         };
         assert_eq!(fitted(0.0), (0.0, -0.0, [0; 16]));
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn the_offset_is_not_negative() {
         let x: [f32; 16] = std::array::from_fn(|i| 10.0 + i as f32);
-        let fit = fit(&x, &[1.0; 16], 3, &Grid::WEIGHTED, Loss::Squared);
+        let fit = fit(&x, &[1.0; 16], 3, &ScaleGrid::WEIGHTED, Loss::Squared);
         assert!(fit.offset == 0.0 && fit.scale > 0.0);
     }
 

@@ -7,8 +7,8 @@
 
 use super::projection::Projection;
 use super::weights::squares;
-use super::{Fit, ZERO_GROUP, signed_extreme};
-use crate::lanes::Lanes;
+use super::{ScaledCodes, ZERO_GROUP, signed_extreme};
+use crate::lanes::Simd;
 
 /// The largest number of sweeps over the elements, as in ggml.
 const SWEEPS: usize = 5;
@@ -26,7 +26,7 @@ const SURELY_NORMAL: f32 = 1e-9;
 /// The search starts with the extreme element at code `-half`. Then it moves one code at a time to the nearest one
 /// under the scale of all the others, as long as that leaves less error.
 #[inline(always)]
-pub(crate) fn fit<V: Lanes, const N: usize>(x: &[V; N], half: i32) -> Fit<V, N> {
+pub(crate) fn fit<V: Simd, const N: usize>(x: &[V; N], half: i32) -> ScaledCodes<V, N> {
     let zero = V::splat(0.0);
     let weights = squares(x);
     let (extreme, mut codes, mut sums) = start(x, &weights, half);
@@ -41,14 +41,14 @@ pub(crate) fn fit<V: Lanes, const N: usize>(x: &[V; N], half: i32) -> Fit<V, N> 
     for code in &mut codes {
         *code = V::select(vanishes, V::splat(-half as f32), *code);
     }
-    Fit { scale: V::select(vanishes, zero, sums.scale()), codes }
+    ScaledCodes { scale: V::select(vanishes, zero, sums.scale()), codes }
 }
 
 /// Returns the scale that [`fit`] finds in the lanes in which it surely leaves all codes as they are at the start, as
 /// in four of five groups of Gaussian weights; NaN in the lanes in which codes may change. No element waits for
 /// another one.
 #[inline(always)]
-pub(crate) fn settled_scale<V: Lanes, const N: usize>(x: &[V; N], half: i32) -> V {
+pub(crate) fn settled_scale<V: Simd, const N: usize>(x: &[V; N], half: i32) -> V {
     let zero = V::splat(0.0);
     let weights = squares(x);
     let (extreme, codes, sums) = start(x, &weights, half);
@@ -64,7 +64,7 @@ pub(crate) fn settled_scale<V: Lanes, const N: usize>(x: &[V; N], half: i32) -> 
 /// Returns the lanes in which `code` is surely the one nearest to `x` under the scale of the `others`, as products
 /// tell. Products of three numbers must not be subnormal.
 #[inline(always)]
-fn surely_stays<V: Lanes>(x: V, code: V, others: Projection<V>, half: i32) -> V::Mask {
+fn surely_stays<V: Simd>(x: V, code: V, others: Projection<V>, half: i32) -> V::Mask {
     let zero = V::splat(0.0);
     let beyond = x * others.ll - code * others.lx;
     let above = code.equals(V::splat((half - 1) as f32)) & zero.less(beyond);
@@ -78,7 +78,7 @@ fn surely_stays<V: Lanes>(x: V, code: V, others: Projection<V>, half: i32) -> V:
 /// Returns the extreme element, the codes that put it on `-half`, and their sums. In a group that vanishes the codes
 /// are undefined.
 #[inline(always)]
-fn start<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], half: i32) -> (V, [V; N], Projection<V>) {
+fn start<V: Simd, const N: usize>(x: &[V; N], weights: &[V; N], half: i32) -> (V, [V; N], Projection<V>) {
     let extreme = signed_extreme(x);
     let inverse = V::splat(-half as f32) / extreme;
     let mut codes = [V::splat(0.0); N];
@@ -91,7 +91,7 @@ fn start<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], half: i32) -> (
 /// Offers every element a better code once; returns true if any element took it. Where all lanes surely stay, no time
 /// is lost on quotients, for which the next element would have to wait. Lanes that are `tiny` are never sure.
 #[inline(always)]
-fn sweep<V: Lanes, const N: usize>(
+fn sweep<V: Simd, const N: usize>(
     x: &[V; N],
     weights: &[V; N],
     half: i32,
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     /// Returns what the fit decodes to.
-    fn values<const N: usize>(fit: &Fit<f32, N>) -> [f32; N] {
+    fn values<const N: usize>(fit: &ScaledCodes<f32, N>) -> [f32; N] {
         fit.codes.map(|code| fit.scale * code)
     }
 
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_group_of_zeros_has_scale_zero_and_the_least_codes() {
-        assert_eq!(fit(&[0.0; 16], 4), Fit { scale: 0.0, codes: [-4.0; 16] });
+        assert_eq!(fit(&[0.0; 16], 4), ScaledCodes { scale: 0.0, codes: [-4.0; 16] });
     }
 
     #[test]
@@ -157,7 +157,7 @@ mod tests {
             let before = codes;
             for i in 0..16 {
                 let others = sums.without(weights[i], x[i], codes[i]);
-                let better = Lanes::nearest_int(x[i] * others.ll / others.lx, -4, 3);
+                let better = Simd::nearest_int(x[i] * others.ll / others.lx, -4, 3);
                 let moved = others.with(weights[i], x[i], better);
                 if others.lx > 0.0 && better != codes[i] && moved.ll > 0.0 && moved.beats(sums) {
                     (codes[i], sums) = (better, moved);

@@ -2,7 +2,7 @@
 //!
 //! Each search reproduces a function of ggml (`ggml-quants.c`) to the bit. The order of the floating-point operations
 //! is part of its definition, since a block's bytes follow from it: sums run in element order, in f32, without fused
-//! multiply-add. A search takes one group of elements per lane ([`Lanes`]).
+//! multiply-add. A search takes one group of elements per lane ([`Simd`]).
 //!
 //! | search | decoded weight | ggml |
 //! |---|---|---|
@@ -17,22 +17,22 @@
 
 pub(crate) mod affine;
 pub(crate) mod descent;
+pub(crate) mod integer;
 pub(crate) mod nonnegative;
-pub(crate) mod rounding;
 pub(crate) mod symmetric;
 pub(crate) mod table;
 pub(crate) mod weights;
 
 mod projection;
 
-use crate::lanes::Lanes;
+use crate::lanes::Simd;
 
 /// A group whose largest magnitude is below this counts as all zero (ggml's `GROUP_MAX_EPS`).
 pub(crate) const ZERO_GROUP: f32 = 1e-15;
 
 /// Returns the element of largest magnitude, with its sign: the first of equals, or 0 for an all-zero group.
 #[inline(always)]
-pub(crate) fn signed_extreme<V: Lanes>(x: &[V]) -> V {
+pub(crate) fn signed_extreme<V: Simd>(x: &[V]) -> V {
     // The largest magnitude is found first, and then its element: these comparisons do not wait for each other, as
     // those of a running extreme would.
     let zero = V::splat(0.0);
@@ -49,7 +49,7 @@ pub(crate) fn signed_extreme<V: Lanes>(x: &[V]) -> V {
 
 /// A group as `N` codes, which are integers, and the scale that they are multiplied by.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Fit<V, const N: usize> {
+pub(crate) struct ScaledCodes<V, const N: usize> {
     /// The factor of the codes.
     pub(crate) scale: V,
     /// The codes, as floats.

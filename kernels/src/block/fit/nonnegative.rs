@@ -4,8 +4,8 @@
 //! Source: ggml's `make_qp_quants`.
 
 use super::projection::Projection;
-use super::{Fit, ZERO_GROUP};
-use crate::lanes::Lanes;
+use super::{ScaledCodes, ZERO_GROUP};
+use crate::lanes::Simd;
 
 /// The steps of the grid, which ggml chose: the largest value lands on `top + 0.1 * step`, and step 0 goes first.
 const STEPS: std::ops::RangeInclusive<i32> = -4..=4;
@@ -18,7 +18,7 @@ const SWEEPS: usize = 5;
 /// The values are not meant to be negative. Where a degenerate fit makes one so, its code is the low byte of the
 /// negative integer, which can be above `top`.
 #[inline(always)]
-pub(crate) fn fit<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], top: u8) -> Fit<V, N> {
+pub(crate) fn fit<V: Simd, const N: usize>(x: &[V; N], weights: &[V; N], top: u8) -> ScaledCodes<V, N> {
     let zero = V::splat(0.0);
     let mut largest = zero;
     for &v in x {
@@ -44,12 +44,12 @@ pub(crate) fn fit<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], top: u
     for code in &mut codes {
         *code = V::select(vanishes, zero, *code);
     }
-    Fit { scale: V::select(vanishes, zero, sums.scale()), codes }
+    ScaledCodes { scale: V::select(vanishes, zero, sums.scale()), codes }
 }
 
 /// Returns the inverse scale of the grid that rounds with the least weighted squared error.
 #[inline(always)]
-fn best_inverse<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], top: i32, largest: V) -> V {
+fn best_inverse<V: Simd, const N: usize>(x: &[V; N], weights: &[V; N], top: i32, largest: V) -> V {
     let mut best = V::splat(top as f32) / largest;
     // For this candidate alone ggml compares the codes as stored, and does not bound them.
     let mut least = error::<V, N, true>(x, weights, best, i32::MAX);
@@ -69,7 +69,7 @@ fn best_inverse<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], top: i32
 /// Returns `Σ weights·(x - scale·code)²`, where the codes are `inverse·x`, rounded, and at most `top`, or their low
 /// bytes.
 #[inline(always)]
-fn error<V: Lanes, const N: usize, const LOW_BYTES: bool>(
+fn error<V: Simd, const N: usize, const LOW_BYTES: bool>(
     x: &[V; N],
     weights: &[V; N],
     inverse: V,
@@ -90,7 +90,7 @@ fn error<V: Lanes, const N: usize, const LOW_BYTES: bool>(
 
 /// Offers every value a better code once; returns true if any value took it.
 #[inline(always)]
-fn sweep<V: Lanes, const N: usize>(
+fn sweep<V: Simd, const N: usize>(
     x: &[V; N],
     weights: &[V; N],
     top: i32,
@@ -116,7 +116,7 @@ fn sweep<V: Lanes, const N: usize>(
 mod tests {
     use super::*;
 
-    fn values<const N: usize>(fit: &Fit<f32, N>) -> [f32; N] {
+    fn values<const N: usize>(fit: &ScaledCodes<f32, N>) -> [f32; N] {
         fit.codes.map(|code| fit.scale * code)
     }
 
@@ -131,7 +131,10 @@ mod tests {
 
     #[test]
     fn values_that_all_vanish_have_scale_and_codes_zero() {
-        assert_eq!(fit(&[0.0, -1.0, 1e-16, -0.0], &[1.0; 4], 63), Fit { scale: 0.0, codes: [0.0; 4] });
+        assert_eq!(
+            fit(&[0.0, -1.0, 1e-16, -0.0], &[1.0; 4], 63),
+            ScaledCodes { scale: 0.0, codes: [0.0; 4] }
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The sums by which codes are compared: from them follow the best scale and the error that it leaves.
 
-use crate::lanes::Lanes;
+use crate::lanes::Simd;
 
 /// The sums `lx = Σ w·x·code` and `ll = Σ w·code²` over a group.
 ///
@@ -11,7 +11,7 @@ pub(super) struct Projection<V> {
     pub(super) ll: V,
 }
 
-impl<V: Lanes> Projection<V> {
+impl<V: Simd> Projection<V> {
     /// Returns the sums over no element.
     #[inline(always)]
     pub(super) fn empty() -> Self {

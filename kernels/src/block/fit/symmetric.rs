@@ -2,10 +2,10 @@
 //!
 //! Source: ggml's `make_qx_quants` with `rmse_type` 1.
 
+use super::integer::nearest_int;
 use super::projection::Projection;
-use super::rounding::nearest_int;
 use super::{ZERO_GROUP, signed_extreme};
-use crate::lanes::Lanes;
+use crate::lanes::Simd;
 
 /// The steps of the grid, which ggml chose: the extreme element lands on `-(half + 0.1 * step)`, and step 0 goes first.
 const STEPS: std::ops::RangeInclusive<i32> = -9..=9;
@@ -40,7 +40,7 @@ pub(crate) fn codes<const N: usize>(x: &[f32; N], inverse: f32, half: i32) -> [u
 /// The scale is negative where the extreme element is positive, as the codes reach one further below `half` than
 /// above.
 #[inline(always)]
-pub(crate) fn fit<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], half: i32) -> SymmetricFit<V> {
+pub(crate) fn fit<V: Simd, const N: usize>(x: &[V; N], weights: &[V; N], half: i32) -> SymmetricFit<V> {
     let extreme = signed_extreme(x);
     let zero = V::splat(0.0);
     let vanishes = extreme.abs().less(V::splat(ZERO_GROUP));
@@ -69,12 +69,7 @@ pub(crate) fn fit<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], half: 
 /// Returns the sums of the codes that `inverse` rounds to. Before they are bounded they are hardly larger than
 /// `half`, so that the fast rounding is exact.
 #[inline(always)]
-fn projection<V: Lanes, const N: usize>(
-    x: &[V; N],
-    weights: &[V; N],
-    inverse: V,
-    half: i32,
-) -> Projection<V> {
+fn projection<V: Simd, const N: usize>(x: &[V; N], weights: &[V; N], inverse: V, half: i32) -> Projection<V> {
     let mut sums = Projection::empty();
     for i in 0..N {
         sums = sums.with(weights[i], x[i], (inverse * x[i]).nearest_small_int(-half, half - 1));

@@ -4,21 +4,21 @@
 //! with borders computed once, and not by two differences as in ggml.
 
 use super::{ZERO_GROUP, signed_extreme};
-use crate::lanes::Lanes;
+use crate::lanes::Simd;
 
 /// The steps of the grid, which ggml chose: the extreme element lands on `table[0] + step`.
 const STEPS: std::ops::RangeInclusive<i32> = -7..=7;
 
 /// A table of ascending values, and the borders between the numbers that are nearest to each.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub(crate) struct ValueTable {
     pub(crate) values: [i8; 16],
     /// `from[i]` is the number from which on `values[i + 1]` is the nearest value. It includes numbers as near to the
     /// value below.
     from: [f32; 15],
 }
 
-impl Table {
+impl ValueTable {
     pub(crate) const fn new(values: [i8; 16]) -> Self {
         let mut from = [0.0; 15];
         let mut i = 0;
@@ -42,7 +42,7 @@ impl Table {
 
     /// Returns the value nearest to `x`.
     #[inline(always)]
-    fn nearest_value<V: Lanes>(&self, x: V) -> V {
+    fn nearest_value<V: Simd>(&self, x: V) -> V {
         let mut value = V::splat(f32::from(self.values[0]));
         for i in 0..15 {
             let next = V::splat(f32::from(self.values[i + 1]));
@@ -68,7 +68,7 @@ const fn border(below: f32, above: f32) -> f32 {
 /// Each scale of the grid picks codes, which are compared under their own least-squares scale. The result is 0 for an
 /// all-zero group.
 #[inline(always)]
-pub(crate) fn fit_scale<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], table: &Table) -> V {
+pub(crate) fn fit_scale<V: Simd, const N: usize>(x: &[V; N], weights: &[V; N], table: &ValueTable) -> V {
     let zero = V::splat(0.0);
     let extreme = signed_extreme(x);
     let vanishes = extreme.abs().less(V::splat(ZERO_GROUP));
@@ -87,7 +87,12 @@ pub(crate) fn fit_scale<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], 
 
 /// Returns `Σ w·q·x` and `Σ w·q²`, where `q` is the table's value nearest to `inverse·x`.
 #[inline(always)]
-fn projection<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], table: &Table, inverse: V) -> (V, V) {
+fn projection<V: Simd, const N: usize>(
+    x: &[V; N],
+    weights: &[V; N],
+    table: &ValueTable,
+    inverse: V,
+) -> (V, V) {
     let (mut qx, mut qq) = (V::splat(0.0), V::splat(0.0));
     for i in 0..N {
         let q = table.nearest_value(inverse * x[i]);
@@ -102,8 +107,8 @@ fn projection<V: Lanes, const N: usize>(x: &[V; N], weights: &[V; N], table: &Ta
 mod tests {
     use super::*;
 
-    static TABLE: Table =
-        Table::new([-127, -100, -80, -60, -40, -30, -20, -10, 0, 10, 20, 30, 50, 70, 90, 110]);
+    static TABLE: ValueTable =
+        ValueTable::new([-127, -100, -80, -60, -40, -30, -20, -10, 0, 10, 20, 30, 50, 70, 90, 110]);
 
     #[test]
     fn nearest_agrees_with_trying_all() {

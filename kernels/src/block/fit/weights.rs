@@ -1,10 +1,10 @@
 //! The weights of the elements' errors in a search, and sums that they need.
 
-use crate::lanes::Lanes;
+use crate::lanes::Simd;
 
 /// Returns the sum of squares, in element order.
 #[inline(always)]
-pub(crate) fn sum_of_squares<V: Lanes>(x: &[V]) -> V {
+pub(crate) fn sum_of_squares<V: Simd>(x: &[V]) -> V {
     let mut sum = V::splat(0.0);
     for &v in x {
         sum = sum + v * v;
@@ -40,7 +40,7 @@ pub(crate) fn sums_of_squares<const G: usize, const N: usize>(
 
 /// Returns the weights of Q4_K and Q5_K without importance: the group's root mean square plus each element's magnitude.
 #[inline(always)]
-pub(crate) fn magnitude_weights<V: Lanes, const N: usize>(x: &[V; N]) -> [V; N] {
+pub(crate) fn magnitude_weights<V: Simd, const N: usize>(x: &[V; N]) -> [V; N] {
     let typical = (sum_of_squares(x) / V::splat(N as f32)).sqrt();
     let mut weights = *x;
     for weight in &mut weights {
@@ -51,7 +51,7 @@ pub(crate) fn magnitude_weights<V: Lanes, const N: usize>(x: &[V; N]) -> [V; N] 
 
 /// Returns the weights of Q2_K without importance: each element's magnitude.
 #[inline(always)]
-pub(crate) fn magnitudes<V: Lanes, const N: usize>(x: &[V; N]) -> [V; N] {
+pub(crate) fn magnitudes<V: Simd, const N: usize>(x: &[V; N]) -> [V; N] {
     let mut weights = *x;
     for weight in &mut weights {
         *weight = weight.abs();
@@ -61,7 +61,7 @@ pub(crate) fn magnitudes<V: Lanes, const N: usize>(x: &[V; N]) -> [V; N] {
 
 /// Returns the weights of most searches without importance: each element's square.
 #[inline(always)]
-pub(crate) fn squares<V: Lanes, const N: usize>(x: &[V; N]) -> [V; N] {
+pub(crate) fn squares<V: Simd, const N: usize>(x: &[V; N]) -> [V; N] {
     let mut weights = *x;
     for weight in &mut weights {
         *weight = *weight * *weight;
@@ -72,7 +72,7 @@ pub(crate) fn squares<V: Lanes, const N: usize>(x: &[V; N]) -> [V; N] {
 /// Returns the weights of most searches with importance: `importance * sqrt(variance + x²)`, where `variance` is that
 /// of the row or superblock. By it large elements count more, and small ones still count.
 #[inline(always)]
-pub(crate) fn importance_weights<V: Lanes, const N: usize>(
+pub(crate) fn importance_weights<V: Simd, const N: usize>(
     x: &[V; N],
     importance: &[V; N],
     variance: V,
@@ -86,7 +86,7 @@ pub(crate) fn importance_weights<V: Lanes, const N: usize>(
 
 /// Returns the sum of weights, in element order. It weights the group in a search over the scales of a superblock.
 #[inline(always)]
-pub(crate) fn total<V: Lanes>(weights: &[V]) -> V {
+pub(crate) fn total<V: Simd>(weights: &[V]) -> V {
     let mut sum = V::splat(0.0);
     for &w in weights {
         sum = sum + w;

@@ -1,10 +1,10 @@
 //! Rounding to the levels of a codec, 16 numbers at once.
 
-/// The number of lanes, whatever the width of the machine's vectors. Sums across lanes run in a fixed order, so that
-/// the width does not show in the result.
+/// The number of lanes, whatever the width of the machine's vectors. Sums across lanes run in a fixed order, so
+/// that the width does not show in the result.
 pub(super) const LANES: usize = 16;
 /// One number for each of 16 lanes.
-pub(super) type Lanes = [f32; LANES];
+pub(super) type F32x16 = [f32; LANES];
 
 /// 1.5 * 2^23: adding it and subtracting it again rounds numbers below 2^22 to the nearest integer, ties to even.
 const MAGIC: f32 = 12_582_912.0;
@@ -12,9 +12,9 @@ const MAGIC: f32 = 12_582_912.0;
 const TABLE: usize = 16;
 
 /// A set of levels.
-pub(super) trait Levels: Copy {
+pub(super) trait LevelSet: Copy {
     /// Replaces every number by the nearest level, NaN by the lowest one.
-    fn round(self, x: &mut Lanes);
+    fn round(self, x: &mut F32x16);
 
     /// Returns the code of a level.
     fn code(self, level: f32) -> u8;
@@ -27,9 +27,9 @@ pub(crate) struct Integers {
     pub(super) high: f32,
 }
 
-impl Levels for Integers {
+impl LevelSet for Integers {
     #[inline(always)]
-    fn round(self, x: &mut Lanes) {
+    fn round(self, x: &mut F32x16) {
         for x in x {
             let above = if *x > self.low { *x } else { self.low };
             let within = if above < self.high { above } else { self.high };
@@ -45,7 +45,7 @@ impl Levels for Integers {
 
 /// Levels that are up to 16 integers, ascending.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Table {
+pub(crate) struct ShortTable {
     low: f32,
     /// The middle between neighbours; infinite past the last level.
     thresholds: [f32; TABLE - 1],
@@ -53,7 +53,7 @@ pub(crate) struct Table {
     steps: [f32; TABLE - 1],
 }
 
-impl Table {
+impl ShortTable {
     fn new(levels: &[f32]) -> Self {
         let mut table =
             Self { low: levels[0], thresholds: [f32::INFINITY; TABLE - 1], steps: [0.0; TABLE - 1] };
@@ -66,9 +66,9 @@ impl Table {
     }
 }
 
-impl Levels for Table {
+impl LevelSet for ShortTable {
     #[inline(always)]
-    fn round(self, x: &mut Lanes) {
+    fn round(self, x: &mut F32x16) {
         // These are sums of small integers, which are exact.
         let mut level = [self.low; LANES];
         for (&threshold, &step) in self.thresholds.iter().zip(&self.steps) {
@@ -89,7 +89,7 @@ impl Levels for Table {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum AnyLevels {
     Integers(Integers),
-    Table(Table),
+    ShortTable(ShortTable),
 }
 
 impl AnyLevels {
@@ -98,7 +98,7 @@ impl AnyLevels {
         if levels.windows(2).all(|pair| pair[1] - pair[0] == 1.0) {
             Self::Integers(Integers { low: levels[0], high: levels[levels.len() - 1] })
         } else {
-            Self::Table(Table::new(levels))
+            Self::ShortTable(ShortTable::new(levels))
         }
     }
 }
@@ -115,7 +115,7 @@ mod tests {
         )
     }
 
-    fn check(levels: &[f32], rounder: impl Levels) {
+    fn check(levels: &[f32], rounder: impl LevelSet) {
         for k in -3000..3000 {
             let x = k as f32 * 0.0501;
             let mut lanes = [x; LANES];
@@ -134,7 +134,7 @@ mod tests {
         for codec in crate::block::TYPES.iter().filter_map(|ty| Codec::of(ty)) {
             match AnyLevels::new(codec.levels) {
                 AnyLevels::Integers(levels) => check(codec.levels, levels),
-                AnyLevels::Table(levels) => check(codec.levels, levels),
+                AnyLevels::ShortTable(levels) => check(codec.levels, levels),
             }
         }
     }

@@ -2,18 +2,18 @@
 //!
 //! Lanes hold candidates instead of elements, so that no sum runs across lanes.
 
-use super::levels::{LANES, Lanes, Levels};
+use super::levels::{F32x16, LANES, LevelSet};
 
 /// 16 candidate lines, one per lane.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lines {
-    pub(super) scale: Lanes,
-    pub(super) offset: Lanes,
+    pub(super) scale: F32x16,
+    pub(super) offset: F32x16,
 }
 
 /// The weights `[columns]` of a group and the weights of their squared errors, `[columns]`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Group<'a> {
+pub(super) struct WeightedGroup<'a> {
     pub(super) x: &'a [f32],
     pub(super) weights: &'a [f32],
 }
@@ -31,7 +31,7 @@ pub(super) enum Offset {
 
 /// Returns `value(l)` for each lane l.
 #[inline(always)]
-pub(super) fn lanes(mut value: impl FnMut(usize) -> f32) -> Lanes {
+pub(super) fn lanes(mut value: impl FnMut(usize) -> f32) -> F32x16 {
     let mut lanes = [0.0; LANES];
     for (l, lane) in lanes.iter_mut().enumerate() {
         *lane = value(l);
@@ -47,13 +47,13 @@ impl Lines {
     }
 
     #[inline(always)]
-    fn inverse(&self) -> Lanes {
+    fn inverse(&self) -> F32x16 {
         lanes(|l| if self.scale[l] == 0.0 { 0.0 } else { 1.0 / self.scale[l] })
     }
 
     /// Returns the weighted squared error under each line, with every weight at its nearest level.
     #[inline(always)]
-    pub(super) fn losses(&self, group: Group<'_>, levels: impl Levels) -> Lanes {
+    pub(super) fn losses(&self, group: WeightedGroup<'_>, levels: impl LevelSet) -> F32x16 {
         let inverse = self.inverse();
         let mut sum = [0.0; LANES];
         for (&x, &weight) in group.x.iter().zip(group.weights) {
@@ -70,9 +70,14 @@ impl Lines {
     /// Rounds the group under each line, replaces the line by the weighted least-squares line through the levels, and
     /// returns the error of that.
     #[inline(always)]
-    pub(super) fn refit(&mut self, group: Group<'_>, levels: impl Levels, offset: Offset) -> Lanes {
+    pub(super) fn refit(
+        &mut self,
+        group: WeightedGroup<'_>,
+        levels: impl LevelSet,
+        offset: Offset,
+    ) -> F32x16 {
         let inverse = self.inverse();
-        let mut sums = Sums::default();
+        let mut sums = LaneSums::default();
         let mut total = 0.0;
         for (&x, &weight) in group.x.iter().zip(group.weights) {
             let mut level = lanes(|l| (x + self.offset[l]) * inverse[l]);
@@ -91,7 +96,7 @@ impl Lines {
 
     /// Takes the lines of `other` in the lanes in which their loss is less.
     #[inline(always)]
-    pub(super) fn keep_better(&mut self, losses: &mut Lanes, other: &Self, other_losses: &Lanes) {
+    pub(super) fn keep_better(&mut self, losses: &mut F32x16, other: &Self, other_losses: &F32x16) {
         for l in 0..LANES {
             let better = other_losses[l] < losses[l];
             self.scale[l] = if better { other.scale[l] } else { self.scale[l] };
@@ -103,17 +108,17 @@ impl Lines {
 
 /// Weighted sums over a group, lane by lane: of the levels, of the rounding errors ("rest"), and of their products.
 #[derive(Debug, Clone, Copy, Default)]
-struct Sums {
-    level: Lanes,
-    level_level: Lanes,
-    rest: Lanes,
-    rest_level: Lanes,
-    rest_rest: Lanes,
+struct LaneSums {
+    level: F32x16,
+    level_level: F32x16,
+    rest: F32x16,
+    rest_level: F32x16,
+    rest_rest: F32x16,
 }
 
-impl Sums {
+impl LaneSums {
     #[inline(always)]
-    fn add(&mut self, weight: f32, level: &Lanes, rest: &Lanes) {
+    fn add(&mut self, weight: f32, level: &F32x16, rest: &F32x16) {
         for l in 0..LANES {
             let (weighted_level, weighted_rest) = (weight * level[l], weight * rest[l]);
             self.level[l] += weighted_level;
@@ -160,7 +165,7 @@ impl Sums {
 
 /// Returns the lane of the least loss, the first of equals.
 #[inline(always)]
-pub(super) fn least(losses: &Lanes) -> usize {
+pub(super) fn least(losses: &F32x16) -> usize {
     let mut best = 0;
     for l in 1..LANES {
         if losses[l] < losses[best] {

@@ -2,9 +2,9 @@
 //! importance of each column, is least.
 //!
 //! `kquant::encode` calls [`search()`] as the encoder `search`, and as the start of the encoders with feedback. A
-//! superblock starts from lines fitted to its groups (`grid.rs`), which are coded and then improved by small moves
-//! (`superblock.rs`, `descent.rs`). Candidates are in the lanes, not elements, so that no sum runs across lanes and
-//! every instruction set gives the same bits.
+//! superblock starts from lines fitted to its groups (`group_line.rs`), which are coded and then improved by small
+//! moves (`superblock.rs`, `superblock_descent.rs`). Candidates are in the lanes, not elements, so that no sum runs
+//! across lanes and every instruction set gives the same bits.
 //!
 //! Against ggml's encoders the error is 0.6 to 0.99 times as large (`docs/measurements.md`). The measure is the
 //! search's own, `Σ a (ŵ - w)²` with a the importance; most of ggml's encoders minimise another one, in which the
@@ -12,14 +12,14 @@
 //! k-quants several times as long and lower the error by 1 % at Q5_K, 0.4 % at Q2_K and Q4_K and less elsewhere: not
 //! taken.
 
-mod descent;
-mod grid;
+mod group_line;
 mod levels;
 mod lines;
 mod superblock;
+mod superblock_descent;
 
 use self::levels::AnyLevels;
-use self::superblock::{Scales, Superblock};
+use self::superblock::{ScaledSuperblock, Scales};
 use super::{Codec, Coded};
 use crate::isa::{Isa, per_isa};
 
@@ -81,7 +81,7 @@ pub fn search(codec: &Codec, row: &[f32], importance: Option<&[f32]>, options: S
         for j in 0..n {
             (x[j], a[j]) = (row[j] / unit, weights[j] as f32);
         }
-        let superblock = Superblock { codec, x: &x[..n], weights: &a[..n], unit };
+        let superblock = ScaledSuperblock { codec, x: &x[..n], weights: &a[..n], unit };
         let scales = best_scales(superblock, levels, &mut coded.codes[s * n..][..n]);
         store(&scales, unit, s, codec, &mut coded);
     }
@@ -98,7 +98,7 @@ pub fn search(codec: &Codec, row: &[f32], importance: Option<&[f32]>, options: S
 per_isa! {
     /// Returns the best scales found, and writes the codes under them.
     fn best_scales, best_scales_on(
-        superblock: Superblock<'_>,
+        superblock: ScaledSuperblock<'_>,
         levels: AnyLevels,
         codes: &mut [u8],
     ) -> Scales {
@@ -108,7 +108,7 @@ per_isa! {
                 superblock.codes(&scales, levels, codes);
                 scales
             }
-            AnyLevels::Table(levels) => {
+            AnyLevels::ShortTable(levels) => {
                 let scales = superblock.search(levels);
                 superblock.codes(&scales, levels, codes);
                 scales
@@ -234,7 +234,7 @@ mod tests {
                 let n = codec.superblock;
                 let x: Vec<f32> = (0..n).map(|j| noise(j + 1000 * seed)).collect();
                 let weights: Vec<f32> = (0..n).map(|j| noise(3 * j + 77 * seed).abs() + 1e-3).collect();
-                let superblock = Superblock { codec, x: &x, weights: &weights, unit: 0.125 };
+                let superblock = ScaledSuperblock { codec, x: &x, weights: &weights, unit: 0.125 };
                 let found: Vec<_> = Isa::available()
                     .into_iter()
                     .map(|isa| {

@@ -1,9 +1,9 @@
 //! The search for the scales and offsets of one superblock: it starts from lines fitted to the groups, codes them, and
-//! improves them by the descent of `descent.rs`.
+//! improves them by the descent of `superblock_descent.rs`.
 
-use super::grid::{self, Ends};
-use super::levels::{Integers, LANES, Lanes, Levels};
-use super::lines::{Group, Lines, Offset, lanes, least};
+use super::group_line::{self, Ends};
+use super::levels::{F32x16, Integers, LANES, LevelSet};
+use super::lines::{Lines, Offset, WeightedGroup, lanes, least};
 use crate::codec::{Codec, Float};
 
 /// The number of groups of the largest superblock.
@@ -13,7 +13,7 @@ const STARTS: usize = 2;
 
 /// The weights of a superblock, divided by a power of two such that the largest is about 1.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Superblock<'a> {
+pub(crate) struct ScaledSuperblock<'a> {
     pub(super) codec: &'a Codec,
     /// The divided weights, `[superblock]`.
     pub(super) x: &'a [f32],
@@ -43,10 +43,10 @@ impl Scales {
     }
 }
 
-impl<'a> Superblock<'a> {
+impl<'a> ScaledSuperblock<'a> {
     /// Returns the best scales found.
     #[inline(always)]
-    pub(super) fn search(self, levels: impl Levels) -> Scales {
+    pub(super) fn search(self, levels: impl LevelSet) -> Scales {
         if self.single() {
             return self.descend(self.start_single(levels), levels).0;
         }
@@ -66,7 +66,7 @@ impl<'a> Superblock<'a> {
 
     /// Writes the codes `[superblock]` nearest to the weights under `scales`.
     #[inline(always)]
-    pub(super) fn codes(self, scales: &Scales, levels: impl Levels, codes: &mut [u8]) {
+    pub(super) fn codes(self, scales: &Scales, levels: impl LevelSet, codes: &mut [u8]) {
         for (g, codes) in codes.chunks_exact_mut(self.codec.group).enumerate() {
             let line = scales.line(g);
             let group = self.group(g);
@@ -84,9 +84,9 @@ impl<'a> Superblock<'a> {
     }
 
     #[inline(always)]
-    pub(super) fn group(self, g: usize) -> Group<'a> {
+    pub(super) fn group(self, g: usize) -> WeightedGroup<'a> {
         let n = self.codec.group;
-        Group { x: &self.x[g * n..][..n], weights: &self.weights[g * n..][..n] }
+        WeightedGroup { x: &self.x[g * n..][..n], weights: &self.weights[g * n..][..n] }
     }
 
     /// Returns the lowest and the highest legal scale.
@@ -130,22 +130,22 @@ impl<'a> Superblock<'a> {
     }
 
     #[inline(always)]
-    fn fits(self, levels: impl Levels) -> [grid::Fit; GROUPS] {
-        let mut fits = [grid::Fit::default(); GROUPS];
+    fn fits(self, levels: impl LevelSet) -> [group_line::GroupLine; GROUPS] {
+        let mut fits = [group_line::GroupLine::default(); GROUPS];
         for (g, fit) in fits.iter_mut().enumerate().take(self.groups()) {
-            *fit = grid::fit(self.group(g), levels, self.ends(), self.offset());
+            *fit = group_line::fit(self.group(g), levels, self.ends(), self.offset());
         }
         fits
     }
 
     /// Returns the start of the descent in types whose superblock is one group.
     #[inline(always)]
-    fn start_single(self, levels: impl Levels) -> Scales {
+    fn start_single(self, levels: impl LevelSet) -> Scales {
         let fit = if self.codec.float == Float::F16 {
             self.fits(levels)[0]
         } else {
             let largest = crate::block::fit::signed_extreme(self.x).abs();
-            grid::Fit { scale: largest / self.ends().high, offset: 0.0 }
+            group_line::GroupLine { scale: largest / self.ends().high, offset: 0.0 }
         };
         Scales {
             d: self.nearest(fit.scale),
@@ -158,7 +158,7 @@ impl<'a> Superblock<'a> {
     /// Returns candidates for `d` or `dmin`, and the weighted squared error of the groups' scales or offsets as their
     /// multiples. The candidates put the extreme value at or around the end of the legal range.
     #[inline(always)]
-    fn candidates(self, values: [f32; GROUPS], (low, high): (i16, i16)) -> (Lanes, Lanes) {
+    fn candidates(self, values: [f32; GROUPS], (low, high): (i16, i16)) -> (F32x16, F32x16) {
         let values = &values[..self.groups()];
         let extreme = crate::block::fit::signed_extreme(values);
         let (low, high) = (f32::from(low), f32::from(high));
@@ -174,7 +174,7 @@ impl<'a> Superblock<'a> {
         for (g, total) in totals.iter_mut().enumerate().take(self.groups()) {
             *total = self.group(g).weights.iter().sum();
         }
-        let group = Group { x: values, weights: &totals[..self.groups()] };
+        let group = WeightedGroup { x: values, weights: &totals[..self.groups()] };
         let losses = Lines { scale: units, offset: [0.0; LANES] }.losses(group, Integers { low, high });
         (units, losses)
     }
@@ -190,7 +190,7 @@ impl<'a> Superblock<'a> {
 
     /// Returns the start of the descent: scales and offsets of the fits as integers, the scales as multiples of `d`.
     #[inline(always)]
-    fn start(self, fits: &[grid::Fit; GROUPS], d: f32, levels: impl Levels) -> Scales {
+    fn start(self, fits: &[group_line::GroupLine; GROUPS], d: f32, levels: impl LevelSet) -> Scales {
         let scales = self.multiples(fits.map(|fit| fit.scale), d, self.scales());
         let mut start = Scales { d, dmin: 0.0, scales, offsets: [0; GROUPS] };
         if self.offset() == Offset::None {
@@ -215,7 +215,7 @@ impl<'a> Superblock<'a> {
 
 /// Returns the levels nearest to 16 weights under a line of scale and offset.
 #[inline(always)]
-pub(super) fn rounded(x: &[f32], (scale, offset): (f32, f32), levels: impl Levels) -> Lanes {
+pub(super) fn rounded(x: &[f32], (scale, offset): (f32, f32), levels: impl LevelSet) -> F32x16 {
     let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
     let mut level = lanes(|l| (x[l] + offset) * inverse);
     levels.round(&mut level);

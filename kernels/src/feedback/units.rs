@@ -8,7 +8,7 @@
 
 use super::coding::value;
 use super::factor::factor_block;
-use super::level::{Levels, Table};
+use super::level::{Levels, TableLevels};
 use super::nearest::{Unit, centers, row};
 use super::{Descent, Grid, LANES, Lanes, Rounded, STEP, Tiles};
 use crate::codec::{UNIT, VectorCodec};
@@ -115,7 +115,7 @@ fn round_with<const W: usize>(
 
 #[inline(always)]
 fn descend_with<const W: usize>(vectors: &VectorCodec, block: &mut Descent) -> Lanes {
-    let levels = Table::of_levels(vectors.codec.levels);
+    let levels = TableLevels::of_levels(vectors.codec.levels);
     let mut changes: Vec<Lanes> = Vec::with_capacity(block.gradient.len());
     let mut gain = [0.0; LANES];
     for first in (0..block.gradient.len()).step_by(UNIT) {

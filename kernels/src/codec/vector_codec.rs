@@ -4,7 +4,7 @@
 //! weights.
 
 use super::Codec;
-use crate::block::{BlockType, Coding};
+use crate::block::{BlockCodec, BlockType};
 
 /// The number of columns that are coded together: one point of 8 or two of 4.
 pub const UNIT: usize = 8;
@@ -56,8 +56,8 @@ pub(crate) struct Points {
 impl VectorCodec {
     /// Returns the codec of a block type; `None` for plain numbers and for types whose codes stand for one weight.
     pub fn of(block: &BlockType) -> Option<&'static Self> {
-        match block.coding {
-            Coding::Vector(codec) => Some(codec),
+        match block.codec {
+            BlockCodec::Vector(codec) => Some(codec),
             _ => None,
         }
     }

@@ -4,7 +4,7 @@
 const LANES: usize = 16;
 
 /// The lanes of a running reduction.
-type Lanes<T> = [T; LANES];
+type Partials<T> = [T; LANES];
 
 /// Returns the sum over `x` of `term`, in f64.
 #[inline(always)]
@@ -74,7 +74,7 @@ pub(super) fn max(x: &[f32]) -> f32 {
 }
 
 #[inline(always)]
-fn total(lanes: Lanes<f64>) -> f64 {
+fn total(lanes: Partials<f64>) -> f64 {
     lanes.iter().sum()
 }
 

@@ -1,18 +1,18 @@
 //! The descent of a superblock, which alternates small moves of the groups' scales and offsets with least squares for
 //! `d` and `dmin`.
 
-use super::levels::{LANES, Levels};
-use super::lines::{Group, Lines, Offset, lanes, least};
-use super::superblock::{Scales, Superblock, rounded};
+use super::levels::{LANES, LevelSet};
+use super::lines::{Lines, Offset, WeightedGroup, lanes, least};
+use super::superblock::{ScaledSuperblock, Scales, rounded};
 
 /// The largest number of rounds; more of them gain little, see the module above.
 const ROUNDS: usize = 4;
 
-impl Superblock<'_> {
+impl ScaledSuperblock<'_> {
     /// Moves scales and offsets, then refits `d` and `dmin`, until nothing improves. Returns the scales and their
     /// error.
     #[inline(always)]
-    pub(super) fn descend(self, start: Scales, levels: impl Levels) -> (Scales, f32) {
+    pub(super) fn descend(self, start: Scales, levels: impl LevelSet) -> (Scales, f32) {
         let mut now = start;
         let mut best = (start, f32::INFINITY);
         for _ in 0..ROUNDS {
@@ -35,7 +35,7 @@ impl Superblock<'_> {
 
     /// Gives group `g` the best scale and offset among its own and their neighbours; returns its error.
     #[inline(always)]
-    fn move_group(self, now: &mut Scales, g: usize, levels: impl Levels) -> f32 {
+    fn move_group(self, now: &mut Scales, g: usize, levels: impl LevelSet) -> f32 {
         let ((low, high), (least_offset, largest_offset)) = (self.scales(), self.offsets());
         let (mut scales, mut offsets) = ([0; LANES], [0; LANES]);
         for l in 0..LANES {
@@ -57,7 +57,7 @@ impl Superblock<'_> {
 
     /// Gives a superblock of one group the best `d` and `dmin` among its own and their neighbours; returns its error.
     #[inline(always)]
-    fn move_single(self, now: &mut Scales, levels: impl Levels) -> f32 {
+    fn move_single(self, now: &mut Scales, levels: impl LevelSet) -> f32 {
         let mut lines = Lines::splat(now.d, now.dmin);
         for l in 0..LANES {
             let (by, up) = self.moves(l);
@@ -87,7 +87,7 @@ impl Superblock<'_> {
     /// Solves the weighted least squares of `d` and `dmin` under the present codes, and moves to the best members of
     /// the type's set beside the solution.
     #[inline(always)]
-    fn refit(self, now: &mut Scales, levels: impl Levels) {
+    fn refit(self, now: &mut Scales, levels: impl LevelSet) {
         let (mut slope, mut curve) = ([0.0f64; 2], [0.0f64; 3]);
         for g in 0..self.groups() {
             let sums = GroupSums::of(self.group(g), now.line(g), levels);
@@ -140,7 +140,7 @@ struct GroupSums {
 
 impl GroupSums {
     #[inline(always)]
-    fn of(group: Group<'_>, line: (f32, f32), levels: impl Levels) -> Self {
+    fn of(group: WeightedGroup<'_>, line: (f32, f32), levels: impl LevelSet) -> Self {
         let mut sums = [[0.0; LANES]; 5];
         for (x, weights) in group.x.chunks_exact(LANES).zip(group.weights.chunks_exact(LANES)) {
             let level = rounded(x, line, levels);

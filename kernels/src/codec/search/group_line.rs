@@ -1,8 +1,8 @@
 //! The line of one group before scales and offsets are coded, by a grid of 48 candidates, each refitted by least
 //! squares.
 
-use super::levels::{LANES, Levels};
-use super::lines::{Group, Lines, Offset, lanes, least};
+use super::levels::{LANES, LevelSet};
+use super::lines::{Lines, Offset, WeightedGroup, lanes, least};
 
 /// The number of sets of candidates, one candidate per lane.
 const SETS: usize = 3;
@@ -11,7 +11,7 @@ const REFITS: usize = 2;
 
 /// A line: `weight = scale * level - offset`.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Fit {
+pub(super) struct GroupLine {
     pub(super) scale: f32,
     pub(super) offset: f32,
 }
@@ -27,7 +27,7 @@ pub(super) struct Ends {
 
 /// Returns the best line found for a group.
 #[inline(always)]
-pub(super) fn fit(group: Group<'_>, levels: impl Levels, ends: Ends, offset: Offset) -> Fit {
+pub(super) fn fit(group: WeightedGroup<'_>, levels: impl LevelSet, ends: Ends, offset: Offset) -> GroupLine {
     let mut best = Lines::splat(0.0, 0.0);
     let mut losses = [f32::INFINITY; LANES];
     for set in 0..SETS {
@@ -44,7 +44,7 @@ pub(super) fn fit(group: Group<'_>, levels: impl Levels, ends: Ends, offset: Off
         best.keep_better(&mut losses, &lines, &refitted);
     }
     let l = least(&losses);
-    Fit { scale: best.scale[l], offset: best.offset[l] }
+    GroupLine { scale: best.scale[l], offset: best.offset[l] }
 }
 
 /// Returns lines without offset that put the extreme weight near the lowest level (even candidates) or near the highest

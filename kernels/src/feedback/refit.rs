@@ -3,8 +3,8 @@
 //! In all functions `gain` is the change of the loss, which is never positive.
 
 use super::coding::value;
+use super::dot::sum_of_products;
 use super::level::{Levels, with_levels};
-use super::product::sum_of_products;
 use super::{Grid, LANES, Lanes, STEP, Tiles};
 use crate::codec::{Codec, Float};
 use crate::isa::per_isa;

@@ -82,7 +82,7 @@ impl Panels<f32> for View<'_> {
 }
 
 /// The product `out = a · b + beta * out`, or the part of it that is on and right of the diagonal.
-pub(super) struct Product<'a, A: Arithmetic, B> {
+pub(super) struct BlockedProduct<'a, A: Arithmetic, B> {
     pub(super) arithmetic: A,
     /// The left factor, `[rows][inputs]`.
     pub(super) a: View<'a, A::Element>,
@@ -93,13 +93,13 @@ pub(super) struct Product<'a, A: Arithmetic, B> {
 }
 
 /// A block of rows and inputs.
-struct Block {
+struct ProductBlock {
     rows: Range<usize>,
     inputs: Range<usize>,
     beta: f32,
 }
 
-impl<A: Arithmetic, B: Panels<A::Element>> Product<'_, A, B> {
+impl<A: Arithmetic, B: Panels<A::Element>> BlockedProduct<'_, A, B> {
     /// Computes `out` `[rows][columns]`.
     pub(super) fn write(&self, mut out: ViewMut) {
         let (rows, inputs) = (self.a.shape.rows, self.a.shape.columns);
@@ -107,7 +107,7 @@ impl<A: Arithmetic, B: Panels<A::Element>> Product<'_, A, B> {
         for row in (0..rows).step_by(ROWS) {
             // An empty sum is one block too, so that `beta` is applied.
             for first in (0..inputs.max(1)).step_by(INPUTS) {
-                let block = Block {
+                let block = ProductBlock {
                     rows: row..rows.min(row + ROWS),
                     inputs: first..inputs.min(first + INPUTS),
                     beta: if first == 0 { self.beta } else { 1.0 },
@@ -119,7 +119,7 @@ impl<A: Arithmetic, B: Panels<A::Element>> Product<'_, A, B> {
 
     fn block(
         &self,
-        block: &Block,
+        block: &ProductBlock,
         out: &mut ViewMut,
         copy: &mut Vec<A::Element>,
         panel: &mut Vec<[A::Element; PANEL]>,
@@ -144,7 +144,7 @@ impl<A: Arithmetic, B: Panels<A::Element>> Product<'_, A, B> {
     }
 
     /// Copies the block of `a` one tile after the other, `[inputs][height]` each.
-    fn copy_tiles(&self, block: &Block, copy: &mut Vec<A::Element>) {
+    fn copy_tiles(&self, block: &ProductBlock, copy: &mut Vec<A::Element>) {
         let inputs = block.inputs.len();
         copy.resize(block.rows.len() * inputs, A::Element::default());
         for (row, height) in tiles(block.rows.clone()) {
@@ -162,7 +162,7 @@ impl<A: Arithmetic, B: Panels<A::Element>> Product<'_, A, B> {
     /// Adds the products of a tile and a panel to the `M` rows and up to 32 columns of `out` that start at `at`.
     fn tile<const M: usize>(
         &self,
-        block: &Block,
+        block: &ProductBlock,
         out: &mut ViewMut,
         a: &[A::Element],
         b: &[[A::Element; PANEL]],
