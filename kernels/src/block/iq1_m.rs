@@ -15,9 +15,9 @@ use std::array::from_fn;
 use std::sync::LazyLock;
 
 use super::iq1_s::{BOOK, SHIFT};
-use super::layout::{decode_blocks, from_f16, to_f16};
+use super::layout::{decode_blocks, to_f16};
 use super::limits::is_odd;
-use super::packed_points::{self, Pack, Packed};
+use super::packed_points::{self, DecodePoints, Pack, Packed};
 use super::points::Codebook;
 use super::row::{Groups, with_importance};
 use super::ternary::{CutSums, D, DOWN, SortedGroup, TernaryFit, UP, sorted, vanishes};
@@ -36,7 +36,7 @@ pub(super) static TYPE: BlockType = BlockType {
     elements: ELEMENTS,
     bytes: BYTES,
     quantized: true,
-    decode: |bytes, out| decode_blocks(bytes, out, decode_block),
+    decode: |bytes, out| decode_blocks(bytes, out, packed_points::decode_block::<Iq1M, 32, 16, BYTES>),
     encode: Some(encode),
     importance: Importance::Required,
     codec: BlockCodec::Vector(&VECTOR_CODEC),
@@ -85,27 +85,17 @@ impl Pack<32, 16, BYTES> for Iq1M {
     }
 }
 
-/// The f16 that the highest bits of four words are.
-fn scale(words: &[[u8; 2]]) -> u16 {
-    words.iter().rev().fold(0, |d, word| d << 4 | u16::from_le_bytes(*word) >> 12)
-}
-
+/// Returns the first block whose scale, spread over the highest bits of four words, is infinite or NaN.
 fn overflowed(blocks: &[u8]) -> Option<usize> {
-    let odd = |block: &[u8; BYTES]| is_odd(scale(block[48..].as_chunks().0));
+    let odd = |block: &[u8; BYTES]| is_odd(u16::from_le_bytes(Iq1M::unpack(block).d));
     blocks.as_chunks::<BYTES>().0.iter().position(odd)
 }
 
-fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
-    let (low, fields) = block.split_at(32);
-    let (high, scales) = fields.split_at(16);
-    let (scales, _) = scales.as_chunks();
-    let d = from_f16(scale(scales).to_le_bytes());
-    for (i, (low, weights)) in low.iter().zip(weights.chunks_mut(8)).enumerate() {
-        let high = high[i / 2] >> (i % 2 * 4);
-        let point = usize::from(high & 7) << 8 | usize::from(*low);
-        let shift = if high & 8 == 0 { SHIFT } else { -SHIFT };
-        let scale = u16::from_le_bytes(scales[i / 8]) >> (i % 8 / 2 * 3) & 7;
-        grid::decode_shifted(&grid::IQ1[point], shift, d * f32::from(2 * scale + 1), weights);
+impl DecodePoints<32, 16, BYTES> for Iq1M {
+    const UNIT: f32 = 1.0;
+
+    fn coordinates(point: u16) -> &'static [i8] {
+        &grid::IQ1[usize::from(point)]
     }
 }
 

@@ -13,9 +13,9 @@
 use std::array::from_fn;
 use std::sync::LazyLock;
 
-use super::layout::{decode_blocks, from_f16, to_f16};
+use super::layout::{decode_blocks, to_f16};
 use super::magnitudes::{Again, MagnitudeFit, Rules, code_scales, fit};
-use super::packed_points::{self, Pack, Packed, signed_levels};
+use super::packed_points::{self, DecodePoints, Pack, Packed, signed_levels};
 use super::points::Codebook;
 use super::row::with_importance;
 use super::{BlockCodec, BlockType, Importance, Limits, codebook, grid};
@@ -31,14 +31,14 @@ pub(super) static TYPE: BlockType = BlockType {
     elements: ELEMENTS,
     bytes: BYTES,
     quantized: true,
-    decode: |bytes, out| decode_blocks(bytes, out, decode_block),
+    decode: |bytes, out| decode_blocks(bytes, out, packed_points::decode_block::<Iq2S, 32, 16, BYTES>),
     encode: Some(encode),
     importance: Importance::Required,
     codec: BlockCodec::Vector(&VECTOR_CODEC),
     limits: Limits::scaled::<BYTES, 0>(31.0 * 5.375),
 };
 
-static LEVELS: [f32; 6] = signed_levels(&[8, 25, 43], 0.125);
+static LEVELS: [f32; 6] = signed_levels(&[8, 25, 43], Iq2S::UNIT);
 
 pub(crate) static VECTOR_CODEC: VectorCodec =
     packed_points::describe::<Iq2S, 32, 16, BYTES>(&TYPE, &LEVELS, Signs::Free, || &POINTS);
@@ -80,17 +80,11 @@ impl Pack<32, 16, BYTES> for Iq2S {
     }
 }
 
-fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
-    let [d0, d1, fields @ ..] = block;
-    let d = from_f16([*d0, *d1]);
-    let (low, fields) = fields.split_at(32);
-    let (signs, fields) = fields.split_at(32);
-    let (high, scales) = fields.split_at(8);
-    for (i, (weights, (low, signs))) in weights.chunks_mut(8).zip(low.iter().zip(signs)).enumerate() {
-        let high = high[i / 4] >> (i % 4 * 2) & 3;
-        let point = usize::from(high) << 8 | usize::from(*low);
-        let scale = d * (0.5 + f32::from(scales[i / 4] >> (i / 2 % 2 * 4) & 15)) * 0.25;
-        grid::decode_signed(&grid::IQ2_S[point], *signs, scale, weights);
+impl DecodePoints<32, 16, BYTES> for Iq2S {
+    const UNIT: f32 = 0.125;
+
+    fn coordinates(point: u16) -> &'static [i8] {
+        &grid::IQ2_S[usize::from(point)]
     }
 }
 

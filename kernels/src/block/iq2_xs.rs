@@ -11,9 +11,9 @@
 use std::array::from_fn;
 use std::sync::LazyLock;
 
-use super::layout::{decode_blocks, from_f16, to_f16};
+use super::layout::{decode_blocks, to_f16};
 use super::magnitudes::{Again, MagnitudeFit, Rules, code_scales, fit};
-use super::packed_points::{self, Pack, Packed, signed_levels};
+use super::packed_points::{self, DecodePoints, Pack, Packed, signed_levels};
 use super::points::Codebook;
 use super::row::with_importance;
 use super::{BlockCodec, BlockType, Importance, Limits, codebook, grid};
@@ -29,14 +29,14 @@ pub(super) static TYPE: BlockType = BlockType {
     elements: ELEMENTS,
     bytes: BYTES,
     quantized: true,
-    decode: |bytes, out| decode_blocks(bytes, out, decode_block),
+    decode: |bytes, out| decode_blocks(bytes, out, packed_points::decode_block::<Iq2Xs, 32, 16, BYTES>),
     encode: Some(encode),
     importance: Importance::Required,
     codec: BlockCodec::Vector(&VECTOR_CODEC),
     limits: Limits::scaled::<BYTES, 0>(31.0 * 5.375),
 };
 
-static LEVELS: [f32; 6] = signed_levels(&[8, 25, 43], 0.125);
+static LEVELS: [f32; 6] = signed_levels(&[8, 25, 43], Iq2Xs::UNIT);
 
 pub(crate) static VECTOR_CODEC: VectorCodec =
     packed_points::describe::<Iq2Xs, 32, 16, BYTES>(&TYPE, &LEVELS, Signs::Even, || &POINTS);
@@ -72,16 +72,11 @@ impl Pack<32, 16, BYTES> for Iq2Xs {
     }
 }
 
-fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
-    let [d0, d1, fields @ ..] = block;
-    let d = from_f16([*d0, *d1]);
-    let (points, scales) = fields.split_at(64);
-    let (points, _) = points.as_chunks();
-    for (i, (point, weights)) in points.iter().zip(weights.chunks_mut(8)).enumerate() {
-        let point = u16::from_le_bytes(*point);
-        let scale = d * (0.5 + f32::from(scales[i / 4] >> (i / 2 % 2 * 4) & 15)) * 0.25;
-        let signs = grid::even_signs(u32::from(point >> 9));
-        grid::decode_signed(&grid::IQ2_XS[usize::from(point & 511)], signs, scale, weights);
+impl DecodePoints<32, 16, BYTES> for Iq2Xs {
+    const UNIT: f32 = 0.125;
+
+    fn coordinates(point: u16) -> &'static [i8] {
+        &grid::IQ2_XS[usize::from(point)]
     }
 }
 

@@ -13,9 +13,9 @@
 use std::array::from_fn;
 use std::sync::LazyLock;
 
-use super::layout::{decode_blocks, from_f16, to_f16};
+use super::layout::{decode_blocks, to_f16};
 use super::magnitudes::{Again, MagnitudeFit, Rules, code_scales, fit};
-use super::packed_points::{self, Pack, Packed, signed_levels};
+use super::packed_points::{self, DecodePoints, Pack, Packed, signed_levels};
 use super::points::Codebook;
 use super::row::with_importance;
 use super::{BlockCodec, BlockType, Importance, Limits, codebook, grid};
@@ -31,14 +31,14 @@ pub(super) static TYPE: BlockType = BlockType {
     elements: ELEMENTS,
     bytes: BYTES,
     quantized: true,
-    decode: |bytes, out| decode_blocks(bytes, out, decode_block),
+    decode: |bytes, out| decode_blocks(bytes, out, packed_points::decode_block::<Iq3S, 64, 8, BYTES>),
     encode: Some(encode),
     importance: Importance::Optional,
     codec: BlockCodec::Vector(&VECTOR_CODEC),
     limits: Limits::scaled::<BYTES, 0>(31.0 * 15.0),
 };
 
-static LEVELS: [f32; 16] = signed_levels(&[1, 3, 5, 7, 9, 11, 13, 15], 1.0);
+static LEVELS: [f32; 16] = signed_levels(&[1, 3, 5, 7, 9, 11, 13, 15], Iq3S::UNIT);
 
 pub(crate) static VECTOR_CODEC: VectorCodec =
     packed_points::describe::<Iq3S, 64, 8, BYTES>(&TYPE, &LEVELS, Signs::Free, || &POINTS);
@@ -80,18 +80,11 @@ impl Pack<64, 8, BYTES> for Iq3S {
     }
 }
 
-fn decode_block(block: &[u8; BYTES], weights: &mut [f32; ELEMENTS]) {
-    let [d0, d1, fields @ ..] = block;
-    let d = from_f16([*d0, *d1]);
-    let (low, fields) = fields.split_at(64);
-    let (high, fields) = fields.split_at(8);
-    let (signs, scales) = fields.split_at(32);
-    for (k, (low, weights)) in low.iter().zip(weights.chunks_mut(4)).enumerate() {
-        let high = high[k / 8] >> (k % 8) & 1;
-        let point = usize::from(high) << 8 | usize::from(*low);
-        let signs = signs[k / 2] >> (k % 2 * 4);
-        let scale = d * f32::from(1 + 2 * (scales[k / 16] >> (k / 8 % 2 * 4) & 15));
-        grid::decode_signed(&grid::IQ3_S[point], signs, scale, weights);
+impl DecodePoints<64, 8, BYTES> for Iq3S {
+    const UNIT: f32 = 1.0;
+
+    fn coordinates(point: u16) -> &'static [i8] {
+        &grid::IQ3_S[usize::from(point)]
     }
 }
 

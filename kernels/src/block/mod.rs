@@ -13,7 +13,7 @@
 //! |---|---|
 //! | `q4_0` ... `iq4_xs` | one type each |
 //! | `layout`, `codes`, `fp4`, `grid`, `codebook`, `six_bit_header` | fields of blocks that several types share |
-//! | `row`, `weighted_blocks`, `affine_superblock` | encoders that several types share |
+//! | `row`, `legacy_blocks`, `affine_superblock` | encoders that several types share |
 //! | `magnitudes`, `ternary`, `points`, `contenders` | the search of the i-quants below 4 bits |
 //! | `packed_points` | those i-quants as codes of single weights, for calibrated encoders |
 //! | `fit` | searches for scales, which all of these encoders call |
@@ -35,6 +35,7 @@ mod iq3_xxs;
 mod iq4_nl;
 mod iq4_xs;
 mod layout;
+mod legacy_blocks;
 mod limits;
 mod magnitudes;
 mod mxfp4;
@@ -61,7 +62,6 @@ mod six_bit_header;
 mod ternary;
 mod tq1_0;
 mod tq2_0;
-mod weighted_blocks;
 
 pub use limits::Limits;
 
@@ -108,7 +108,7 @@ pub struct BlockType {
     pub elements: usize,
     /// Bytes per block.
     pub bytes: usize,
-    /// Whether the weights are coded (k-quants, ...) rather than stored as plain numbers.
+    /// True if the weights are coded (k-quants, ...), false if they are stored as plain numbers.
     pub quantized: bool,
     /// Decoder of blocks to f32.
     pub decode: Decode,

@@ -8,12 +8,17 @@
 //! `weight = d * (code - 8)`
 
 use super::codes::{pack, read_f16, unpack, write_f16};
+use super::codes::{pack, unpack};
+use super::layout::integers;
 use super::layout::{decode_blocks, integers, inverse, signed_extreme};
+use super::legacy_blocks::{SymmetricBlock, decode_symmetric, encode_symmetric};
 use super::row::blocks_and_bytes;
 use super::weighted_blocks::{SymmetricBlock, symmetric};
+use super::{BlockCodec, BlockType, Importance};
 use super::{BlockCodec, BlockType, Importance, Limits};
 use crate::block::fit::integer::low_byte;
 use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
+use crate::codec::{Codec, Float};
 use crate::lanes::in_lanes;
 
 const ELEMENTS: usize = 32;
@@ -28,7 +33,7 @@ pub(super) static TYPE: BlockType = BlockType {
     elements: ELEMENTS,
     bytes: BYTES,
     quantized: true,
-    decode,
+    decode: decode_symmetric::<Q40, BYTES>,
     encode: Some(encode),
     importance: Importance::Optional,
     codec: BlockCodec::Scalar(&CODEC),
@@ -44,49 +49,13 @@ pub(crate) static CODEC: Codec = Codec {
     scale_step: 1,
     offsets: 0..=0,
     float: Float::F16,
-    layout: Layout { read: read_fields, write: write_fields },
+    layout: Q40::LAYOUT,
 };
-
-fn decode(bytes: &[u8], out: &mut [f32]) {
-    decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut [f32; ELEMENTS]| {
-        let d = read_f16(block);
-        *out = unpack::<4, 16, ELEMENTS>(&block[2..]).map(|code| (i32::from(code) - ZERO) as f32 * d);
-    });
-}
-
-fn read_fields(block: &[u8], fields: FieldsMut<'_>) {
-    fields.d[0] = read_f16(block);
-    fields.codes.copy_from_slice(&unpack::<4, 16, ELEMENTS>(&block[2..]));
-}
-
-fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
-    write_f16(fields.d[0], block);
-    pack::<4, 16>(fields.codes, 0, &mut block[2..]);
-}
 
 in_lanes! {
     fn encode<V>(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
-        match importance {
-            None => {
-                for (x, out) in blocks_and_bytes(row, out) {
-                    encode_plain(x, out);
-                }
-            }
-            Some(importance) => symmetric::<V, Q40, BYTES>(row, importance, out),
-        }
+        encode_symmetric::<V, Q40, BYTES>(row, importance, out);
     }
-}
-
-/// Encodes a block without importance: the weight of largest magnitude becomes code 0, and the others are rounded.
-#[inline(always)]
-fn encode_plain(x: &[f32; ELEMENTS], out: &mut [u8; BYTES]) {
-    let d = signed_extreme(x) / -(ZERO as f32);
-    let inverse = inverse(d);
-    let mut codes = [0; ELEMENTS];
-    for (code, &v) in codes.iter_mut().zip(x) {
-        *code = low_byte((v * inverse + 8.5).trunc()).min(15);
-    }
-    Q40::write(d, &codes, out);
 }
 
 struct Q40;
@@ -95,8 +64,12 @@ impl SymmetricBlock<BYTES> for Q40 {
     const HALF: i32 = ZERO;
 
     #[inline(always)]
-    fn write(scale: f32, codes: &[u8; ELEMENTS], out: &mut [u8; BYTES]) {
-        write_f16(scale, out);
-        pack::<4, 16>(codes, 0, &mut out[2..]);
+    fn pack(codes: &[u8], out: &mut [u8]) {
+        pack::<4, 16>(codes, 0, out);
+    }
+
+    #[inline(always)]
+    fn unpack(bytes: &[u8]) -> [u8; ELEMENTS] {
+        unpack::<4, 16, ELEMENTS>(bytes)
     }
 }

@@ -9,12 +9,17 @@
 //! `weight = d * (code - 16)`
 
 use super::codes::{pack, read_f16, unpack, write_f16};
+use super::codes::{pack, unpack};
+use super::layout::integers;
 use super::layout::{decode_blocks, integers, inverse, signed_extreme};
+use super::legacy_blocks::{SymmetricBlock, decode_symmetric, encode_symmetric};
 use super::row::blocks_and_bytes;
 use super::weighted_blocks::{SymmetricBlock, symmetric};
+use super::{BlockCodec, BlockType, Importance};
 use super::{BlockCodec, BlockType, Importance, Limits};
 use crate::block::fit::integer::low_byte;
 use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
+use crate::codec::{Codec, Float};
 use crate::lanes::in_lanes;
 
 const ELEMENTS: usize = 32;
@@ -29,7 +34,7 @@ pub(super) static TYPE: BlockType = BlockType {
     elements: ELEMENTS,
     bytes: BYTES,
     quantized: true,
-    decode,
+    decode: decode_symmetric::<Q50, BYTES>,
     encode: Some(encode),
     importance: Importance::Optional,
     codec: BlockCodec::Scalar(&CODEC),
@@ -45,49 +50,13 @@ pub(crate) static CODEC: Codec = Codec {
     scale_step: 1,
     offsets: 0..=0,
     float: Float::F16,
-    layout: Layout { read: read_fields, write: write_fields },
+    layout: Q50::LAYOUT,
 };
-
-fn decode(bytes: &[u8], out: &mut [f32]) {
-    decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut [f32; ELEMENTS]| {
-        let d = read_f16(block);
-        *out = unpack_codes(&block[2..]).map(|code| (i32::from(code) - ZERO) as f32 * d);
-    });
-}
-
-fn read_fields(block: &[u8], fields: FieldsMut<'_>) {
-    fields.d[0] = read_f16(block);
-    fields.codes.copy_from_slice(&unpack_codes(&block[2..]));
-}
-
-fn write_fields(fields: Fields<'_>, block: &mut [u8]) {
-    write_f16(fields.d[0], block);
-    pack_codes(fields.codes, &mut block[2..]);
-}
 
 in_lanes! {
     fn encode<V>(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
-        match importance {
-            None => {
-                for (x, out) in blocks_and_bytes(row, out) {
-                    encode_plain(x, out);
-                }
-            }
-            Some(importance) => symmetric::<V, Q50, BYTES>(row, importance, out),
-        }
+        encode_symmetric::<V, Q50, BYTES>(row, importance, out);
     }
-}
-
-/// Encodes a block without importance: the weight of largest magnitude becomes code 0, and the others are rounded.
-#[inline(always)]
-fn encode_plain(x: &[f32; ELEMENTS], out: &mut [u8; BYTES]) {
-    let d = signed_extreme(x) / -(ZERO as f32);
-    let inverse = inverse(d);
-    let mut codes = [0; ELEMENTS];
-    for (code, &v) in codes.iter_mut().zip(x) {
-        *code = low_byte((v * inverse + 16.5).trunc()).min(31);
-    }
-    Q50::write(d, &codes, out);
 }
 
 struct Q50;
@@ -96,9 +65,13 @@ impl SymmetricBlock<BYTES> for Q50 {
     const HALF: i32 = ZERO;
 
     #[inline(always)]
-    fn write(scale: f32, codes: &[u8; ELEMENTS], out: &mut [u8; BYTES]) {
-        write_f16(scale, out);
-        pack_codes(codes, &mut out[2..]);
+    fn pack(codes: &[u8], out: &mut [u8]) {
+        pack_codes(codes, out);
+    }
+
+    #[inline(always)]
+    fn unpack(bytes: &[u8]) -> [u8; ELEMENTS] {
+        unpack_codes(bytes)
     }
 }
 
