@@ -18,6 +18,7 @@ use crate::lanes::{Simd, to_slice, transposed};
 
 /// The number of weights of a block.
 const ELEMENTS: usize = 32;
+type Weights = [f32; ELEMENTS];
 /// The first byte of the codes after the scale alone, and below it after scale and minimum.
 const SYMMETRIC_CODES: usize = 2;
 const AFFINE_CODES: usize = 4;
@@ -60,7 +61,7 @@ pub(super) fn decode_symmetric<T, const BYTES: usize>(bytes: &[u8], out: &mut [f
 where
     T: SymmetricBlock<BYTES>,
 {
-    decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut [f32; ELEMENTS]| {
+    decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut Weights| {
         let d = read_f16(block);
         *out = T::unpack(&block[SYMMETRIC_CODES..]).map(|code| (i32::from(code) - T::HALF) as f32 * d);
     });
@@ -71,7 +72,7 @@ pub(super) fn decode_affine<T, const BYTES: usize>(bytes: &[u8], out: &mut [f32]
 where
     T: AffineBlock<BYTES>,
 {
-    decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut [f32; ELEMENTS]| {
+    decode_blocks(bytes, out, |block: &[u8; BYTES], out: &mut Weights| {
         let (d, m) = (read_f16(block), read_f16(&block[2..]));
         *out = T::unpack(&block[AFFINE_CODES..]).map(|code| f32::from(code) * d + m);
     });
@@ -138,7 +139,7 @@ where
 
 /// Encodes a block without importance: the weight of largest magnitude becomes code 0, and the others are rounded.
 #[inline(always)]
-fn plain_symmetric<T: SymmetricBlock<BYTES>, const BYTES: usize>(x: &[f32; ELEMENTS], out: &mut [u8; BYTES]) {
+fn plain_symmetric<T: SymmetricBlock<BYTES>, const BYTES: usize>(x: &Weights, out: &mut [u8; BYTES]) {
     let d = signed_extreme(x) / -(T::HALF as f32);
     let inverse = inverse(d);
     let mut codes = [0; ELEMENTS];
@@ -152,7 +153,7 @@ fn plain_symmetric<T: SymmetricBlock<BYTES>, const BYTES: usize>(x: &[f32; ELEME
 /// Encodes a block without importance: the least weight becomes code 0, the largest one the top code, and the others
 /// are rounded.
 #[inline(always)]
-fn plain_affine<T: AffineBlock<BYTES>, const BYTES: usize>(x: &[f32; ELEMENTS], out: &mut [u8; BYTES]) {
+fn plain_affine<T: AffineBlock<BYTES>, const BYTES: usize>(x: &Weights, out: &mut [u8; BYTES]) {
     let (low, high) = range(x);
     let d = (high - low) / f32::from(T::TOP);
     let inverse = inverse(d);
@@ -232,7 +233,7 @@ fn batches<'a, const BYTES: usize>(
     row: &'a [f32],
     importance: &'a [f32],
     out: &'a mut [u8],
-) -> impl Iterator<Item = (&'a [[f32; ELEMENTS]], &'a [[f32; ELEMENTS]], &'a mut [[u8; BYTES]])> {
+) -> impl Iterator<Item = (&'a [Weights], &'a [Weights], &'a mut [[u8; BYTES]])> {
     let inputs = blocks(row).chunks(AT_ONCE).zip(blocks(importance).chunks(AT_ONCE));
     inputs.zip(out.as_chunks_mut().0.chunks_mut(AT_ONCE)).map(|((x, importance), out)| (x, importance, out))
 }
