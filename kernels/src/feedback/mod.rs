@@ -6,7 +6,7 @@
 //! | factor `H = U D U'` | [`factor_block`], [`subtract_outer`] | |
 //! | round columns one after the other, each making up for the errors of those before | [`round()`], [`round_vectors`] | LDLQ of QuIP (arXiv 2307.13304), which rounds as GPTQ (arXiv 2210.17323) does |
 //! | move codes one at a time to where the loss is least | [`descend()`], [`descend_vectors`] | coordinate descent |
-//! | fit `d`, `dmin`, scales and offsets to the codes | [`refit`], [`rescale`] | least squares |
+//! | fit `d`, `dmin`, scales and offsets to the codes | [`refit()`], [`rescale`] | least squares |
 //!
 //! A column of 32 rows is one [`Lanes`]: loops that are serial over columns are wide over rows, and no row sees
 //! another. Chains of fused multiply-adds run over the columns in their order, so that every instruction set gives
