@@ -7,17 +7,10 @@
 //!
 //! `weight = d * (code - 8)`
 
-use super::codes::{pack, read_f16, unpack, write_f16};
 use super::codes::{pack, unpack};
 use super::layout::integers;
-use super::layout::{decode_blocks, integers, inverse, signed_extreme};
 use super::legacy_blocks::{SymmetricBlock, decode_symmetric, encode_symmetric};
-use super::row::blocks_and_bytes;
-use super::weighted_blocks::{SymmetricBlock, symmetric};
-use super::{BlockCodec, BlockType, Importance};
 use super::{BlockCodec, BlockType, Importance, Limits};
-use crate::block::fit::integer::low_byte;
-use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
 use crate::codec::{Codec, Float};
 use crate::lanes::in_lanes;
 

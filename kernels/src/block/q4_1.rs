@@ -8,18 +8,10 @@
 //!
 //! `weight = d * code + m`
 
-use super::codes::{pack, read_f16, unpack, write_f16};
 use super::codes::{pack, unpack};
 use super::layout::integers;
-use super::layout::{decode_blocks, integers, inverse};
 use super::legacy_blocks::{AffineBlock, decode_affine, encode_affine};
-use super::row::blocks_and_bytes;
-use super::weighted_blocks::{AffineBlock, affine};
-use super::{BlockCodec, BlockType, Importance};
 use super::{BlockCodec, BlockType, Importance, Limits};
-use crate::block::fit::integer::low_byte;
-use crate::block::fit::weights::range;
-use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
 use crate::codec::{Codec, Float};
 use crate::lanes::in_lanes;
 

@@ -12,13 +12,7 @@
 use super::layout::integers;
 use super::legacy_blocks::{AffineBlock, decode_affine, encode_affine};
 use super::q5_0::{pack_codes, unpack_codes};
-use super::row::blocks_and_bytes;
-use super::weighted_blocks::{AffineBlock, affine};
-use super::{BlockCodec, BlockType, Importance};
 use super::{BlockCodec, BlockType, Importance, Limits};
-use crate::block::fit::integer::low_byte;
-use crate::block::fit::weights::range;
-use crate::codec::{Codec, Fields, FieldsMut, Float, Layout};
 use crate::codec::{Codec, Float};
 use crate::lanes::in_lanes;
 
