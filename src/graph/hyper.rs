@@ -82,7 +82,7 @@ pub struct RopeKeys {
 pub struct Experts {
     /// Experts of a layer.
     pub count: usize,
-    /// Experts that a token meets.
+    /// Experts that a token is routed to.
     pub used: usize,
     /// From logits to scores; `None` where the presence of a correction decides.
     pub scores: Option<Scores>,
@@ -121,10 +121,10 @@ impl Hyper {
         }
     }
 
-    /// Width of the heads that turn in `slot`.
-    pub(crate) fn turned_head(&self, slot: Slot) -> usize {
+    /// Width of the heads that RoPE rotates in `slot`.
+    pub(crate) fn rotary_head(&self, slot: Slot) -> usize {
         match slot {
-            Slot::TurnedQuery | Slot::TurnedKey => self.rotary,
+            Slot::RotaryQuery | Slot::RotaryKey => self.rotary,
             _ => self.head,
         }
     }
@@ -227,5 +227,34 @@ impl Hyper {
             }
         }
         Ok(())
+    }
+}
+
+impl Hyper {
+    /// Width of a slot, where the hyper-parameters decide it.
+    pub(crate) fn width(&self, slot: Slot) -> Option<usize> {
+        let Self { heads, kv_heads, head, value, hidden, rotary, .. } = *self;
+        let experts = self.experts.as_ref();
+        match slot {
+            Slot::Stream | Slot::Normed | Slot::NormedParallel | Slot::Delta => Some(hidden),
+            Slot::Fused => Some(match self.latent {
+                Some(latent) => latent.rank + rotary,
+                None => heads * head + kv_heads * (head + value),
+            }),
+            Slot::Query => Some(heads * head),
+            Slot::Attended => Some(heads * value),
+            Slot::Key => Some(kv_heads * head),
+            Slot::Value => Some(kv_heads * value),
+            Slot::WholeQuery => self.latent.map(|latent| heads * (latent.fixed + rotary)),
+            Slot::FixedQuery => self.latent.map(|latent| heads * latent.fixed),
+            Slot::LatentQuery => self.latent.map(|latent| heads * latent.rank),
+            Slot::Gathered => self.latent.map(|latent| heads * latent.value),
+            Slot::RotaryQuery => Some(heads * rotary),
+            Slot::RotaryKey => Some(rotary),
+            Slot::Router => experts.map(|e| e.count),
+            Slot::Routes => experts.map(|e| 2 * e.used),
+            Slot::ExpertOut => experts.map(|e| e.used * hidden),
+            Slot::LowQuery | Slot::Gate | Slot::Up => None,
+        }
     }
 }

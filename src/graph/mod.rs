@@ -98,10 +98,10 @@ pub enum Slot {
     Stream,
     /// What a norm made of it, `[tokens][hidden]`.
     Normed,
-    /// What another norm made of the same stream, `[tokens][hidden]`.
-    Beside,
-    /// Queries, keys and values side by side, `[tokens][(heads + 2 * kv_heads) * head]`; of latent attention, what keys and
-    /// values come from, and the part of a key that turns.
+    /// What a second norm made of the same stream, for the feed-forward network beside attention, `[tokens][hidden]`.
+    NormedParallel,
+    /// Queries, keys and values side by side, `[tokens][(heads + 2 * kv_heads) * head]`; in latent attention, the latent vector
+    /// that keys and values come from, and the rotary part of the key.
     Fused,
     /// Queries, `[tokens][heads * head]`.
     Query,
@@ -111,17 +111,17 @@ pub enum Slot {
     Value,
     /// What attention gathered, `[tokens][heads * value]`.
     Attended,
-    /// Latent attention: what queries come from.
+    /// Latent attention: the narrow vector that queries come from.
     LowQuery,
-    /// Latent attention: queries before their fixed part meets `attn_k_b`, `[tokens][heads * (fixed + rotary)]`.
+    /// Latent attention: queries before their fixed part is multiplied by `attn_k_b`, `[tokens][heads * (fixed + rotary)]`.
     WholeQuery,
-    /// Latent attention: the part of these that does not turn, `[tokens][heads * fixed]`.
+    /// Latent attention: the part of each query that RoPE leaves alone, `[tokens][heads * fixed]`.
     FixedQuery,
-    /// Latent attention: the part that turns, `[tokens][heads * rotary]`.
-    TurnedQuery,
-    /// Latent attention: the part of the key that turns, `[tokens][rotary]`.
-    TurnedKey,
-    /// Latent attention: the fixed part in the space of the latent values, `[tokens][heads * rank]`.
+    /// Latent attention: the part of each query that RoPE rotates, `[tokens][heads * rotary]`.
+    RotaryQuery,
+    /// Latent attention: the part of the key that RoPE rotates, `[tokens][rotary]`.
+    RotaryKey,
+    /// Latent attention: the fixed part of queries in the space of the latent values, `[tokens][heads * rank]`.
     LatentQuery,
     /// Latent attention: attended values, out of the latent space.
     Gathered,
@@ -133,8 +133,8 @@ pub enum Slot {
     Gate,
     /// Its upward projection, as wide as the gate.
     Up,
-    /// What the experts say, `[tokens][used * hidden]`.
-    Said,
+    /// The outputs of the experts that each token is routed to, `[tokens][used * hidden]`.
+    ExpertOut,
     /// What a block adds to the stream, `[tokens][hidden]`.
     Delta,
 }
@@ -151,14 +151,17 @@ pub enum NormKind {
     Layer,
 }
 
-/// Which of the matrices of a tensor `[matrices][outputs][inputs]` a row meets.
+/// Which of the matrices of a tensor `[matrices][outputs][inputs]` a row is multiplied by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
-    /// Those of the experts that the token is routed to.
+    /// The matrices of the experts that the token is routed to.
     Routes,
-    /// Part i of the row meets matrix i.
+    /// Part i of the row is multiplied by matrix i.
     Heads,
 }
+
+/// Bound of gate and up in [`Activation::ClampedGate`]: `swiglu_limit` of gpt-oss.
+pub const GATE_LIMIT: f32 = 7.0;
 
 /// Activation functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,7 +170,7 @@ pub enum Activation {
     SiluGate,
     /// `gate = gelu(gate) * up`, GELU by its tanh form.
     GeluGate,
-    /// gpt-oss: both bounded, `gate = gate * sigmoid(1.702 gate) * (up + 1)`.
+    /// gpt-oss: both bounded by [`GATE_LIMIT`], `gate = gate * sigmoid(1.702 gate) * (up + 1)`.
     ClampedGate,
     /// The tanh form of GELU on [`Slot::Up`].
     Gelu,
@@ -208,9 +211,9 @@ pub enum Op {
     },
     /// As [`Op::Linear`] with one of several matrices for each part of a row.
     Matrices {
-        /// Read: one part for every matrix that a row meets, or one for all.
+        /// Read: one part for every matrix that the row is routed to, or one for all.
         input: Slot,
-        /// Written: one part for every matrix that a row meets.
+        /// Written: one part for every matrix that the row is routed to.
         output: Slot,
         /// Tensor, `[matrices][outputs][inputs]`.
         name: &'static str,
@@ -239,9 +242,9 @@ pub enum Op {
         /// Whether they are joined head by head.
         heads: bool,
     },
-    /// Turns queries or keys by their positions.
+    /// Rotates queries or keys by their positions.
     Rope {
-        /// Turned in place.
+        /// Rotated in place.
         slot: Slot,
     },
     /// Causal attention over the chunk: queries, keys, values to [`Slot::Attended`].
@@ -257,7 +260,7 @@ pub enum Op {
         /// Tensor `[experts]`, called `blk.N.{bias}.bias`.
         bias: &'static str,
     },
-    /// `delta` = the weighted sum of what the experts say.
+    /// `delta` = the weighted sum of the experts' outputs.
     Combine,
     /// `stream += delta`, times the residual scale of the keys.
     Add,
@@ -278,7 +281,7 @@ impl Op {
             Self::Activate(f) if f.is_gate() => vec![Slot::Gate, Slot::Up],
             Self::Activate(_) => vec![Slot::Up],
             Self::Route { .. } => vec![Slot::Router],
-            Self::Combine => vec![Slot::Said, Slot::Routes],
+            Self::Combine => vec![Slot::ExpertOut, Slot::Routes],
             Self::Add => vec![Slot::Stream, Slot::Delta],
         }
     }
@@ -301,7 +304,7 @@ impl Op {
         }
     }
 
-    /// Of a linear map: what it reads, what it writes, its tensor and which of several matrices a row meets.
+    /// The linear map that this operation is, if it is one.
     pub(crate) fn map(&self) -> Option<Map> {
         match *self {
             Self::Linear { input, output, name } => Some(Map { input, output, name, by: None }),
@@ -325,7 +328,7 @@ pub(crate) struct Map {
 pub struct Group {
     /// What they read.
     pub input: Slot,
-    /// Which of several matrices a row meets, if there are several.
+    /// Which of several matrices a row is routed to, if there are several.
     pub by: Option<By>,
     /// Their places in the layer's operations.
     pub ops: Range<usize>,

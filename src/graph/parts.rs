@@ -109,12 +109,12 @@ pub const fn mixture(activation: Activation) -> [Op; 7] {
         experts(Slot::Normed, Slot::Gate, "ffn_gate_exps"),
         experts(Slot::Normed, Slot::Up, "ffn_up_exps"),
         Op::Activate(activation),
-        experts(Slot::Gate, Slot::Said, "ffn_down_exps"),
+        experts(Slot::Gate, Slot::ExpertOut, "ffn_down_exps"),
         Op::Combine,
     ]
 }
 
-/// Experts that all tokens meet.
+/// Experts that all tokens pass through.
 pub const SHARED_EXPERTS: &[Op] = &[
     linear(Slot::Normed, Slot::Gate, "ffn_gate_shexp"),
     linear(Slot::Normed, Slot::Up, "ffn_up_shexp"),

@@ -31,7 +31,7 @@ impl Pass<'_> {
         stage: &Stage,
         group: &Group,
     ) -> Result<(), CalibratedError> {
-        let names = self.stages.tensors(layer, group);
+        let names = self.stages.tensors(layer, group)?;
         let planned = |name: &String| self.tensors.get(name.as_str()).copied();
         let tensors: Vec<&PlannedTensor> =
             names.iter().filter_map(planned).filter(|t| !t.copy && t.block.quantized).collect();
@@ -83,7 +83,7 @@ impl Pass<'_> {
             let state = self.streams.take(tile, Side::Quantized)?;
             for first in (0..self.tokens(tile)).step_by(self.block) {
                 let tokens = first..self.tokens(tile).min(first + self.block);
-                let rows = self.stages.matrix_inputs(stage, &state, shape, tokens);
+                let rows = self.stages.matrix_inputs(stage, &state, shape, tokens)?;
                 let block = (tile * self.tile + first) / self.block;
                 for (halves, x) in halves.iter_mut().zip(&rows[wanted.clone()]).filter(|(_, x)| !x.is_empty())
                 {
@@ -110,7 +110,7 @@ impl Pass<'_> {
         for tile in 0..self.streams.len() {
             self.check_cancelled()?;
             let state = self.streams.take(tile, Side::Quantized)?;
-            let x = stage.input(&state);
+            let x = stage.input(&state)?;
             let width = x.len() / self.tokens(tile);
             for (i, x) in x.chunks(self.block * width).enumerate() {
                 let block = tile * self.tile / self.block + i;

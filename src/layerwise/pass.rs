@@ -13,7 +13,7 @@ use super::sequential::Sequential;
 use super::streams::{Side, Streams};
 use crate::encode::{OutOfRange, Rows, encode_in_range};
 use crate::layerwise::CalibratedError;
-use crate::model::stages::{Stage, StageWeights, Stages, State};
+use crate::model::stages::{BoundLinear, Stage, Stages, State};
 use crate::model::{EMBEDDING, ModelError, OUTPUT};
 use crate::plan::PlannedTensor;
 use crate::tensor::Replaced;
@@ -39,10 +39,10 @@ impl Pass<'_> {
     pub(super) fn run(mut self) -> Result<(Stash, Report), CalibratedError> {
         self.embed()?;
         for layer in 0..self.job.model.hyper.layers {
-            for stage in self.stages.of(layer) {
+            for stage in &self.stages.layers()[layer] {
                 let halves = self.advance(layer, stage)?;
                 if let (Some(group), Some(halves)) = (&stage.group, halves) {
-                    let names = self.stages.tensors(layer, group);
+                    let names = self.stages.tensors(layer, group)?;
                     self.encode(&names, halves, !group.residual)?;
                 }
                 if let Some(group) = &stage.group {
@@ -102,8 +102,8 @@ impl Pass<'_> {
     fn advance(&mut self, layer: usize, stage: &Stage) -> Result<Option<Halves>, CalibratedError> {
         let start = Instant::now();
         let summed = self.report.steps.moments.seconds;
-        let original = self.stages.weights(layer, stage, None)?;
-        let quantized = self.stages.weights(layer, stage, Some(&self.stash))?;
+        let original = self.stages.bind(stage, None)?;
+        let quantized = self.stages.bind(stage, Some(&self.stash))?;
         let residual = stage.group.as_ref().filter(|g| g.residual);
         let next = residual.map(|group| self.stages.linear(layer, group)).transpose()?;
         let mut halves = None;
@@ -111,18 +111,18 @@ impl Pass<'_> {
             self.check_cancelled()?;
             let first = tile * self.tile;
             let f = self.streams.take(tile, Side::Original)?;
-            let f = self.stages.run(layer, stage, &original, first, f)?;
+            let f = self.stages.run(&original, first, f)?;
             let q = self.streams.take(tile, Side::Quantized)?;
-            let q = self.stages.run(layer, stage, &quantized, first, q)?;
+            let q = self.stages.run(&quantized, first, q)?;
             if stage.group.as_ref().is_some_and(|group| group.by.is_none()) {
-                let lost = self.lost(stage, next.as_ref(), &f, &q);
-                self.add(&mut halves, tile, stage.input(&q), &lost);
+                let lost = self.lost(stage, next.as_ref(), &f, &q)?;
+                self.add(&mut halves, tile, stage.input(&q)?, &lost);
             }
             self.streams.put(tile, Side::Original, f)?;
             self.streams.put(tile, Side::Quantized, q)?;
             self.progress(self.tokens(tile), &format!("layer {layer}, streams"));
         }
-        let weights = original.weights() + next.as_ref().map_or(0, StageWeights::weights) / 2;
+        let weights = original.weights() + next.as_ref().map_or(0, BoundLinear::weights) / 2;
         let tokens = self.job.chunks.tokens().len();
         let forward = &mut self.report.steps.forward;
         forward.add(start, 4.0 * weights as f64 * tokens as f64);
@@ -132,15 +132,21 @@ impl Pass<'_> {
 
     /// What the quantized stream has lost where the coming group reads: of the input or, where the output goes right into
     /// the stream, of the stream after it, were `next`, the group's own weights, kept.
-    fn lost(&self, stage: &Stage, next: Option<&StageWeights>, f: &State, q: &State) -> Vec<f32> {
-        let lost = difference(stage.input(f), stage.input(q));
-        let Some(next) = next else { return lost };
-        let mut lost = self.stages.apply(next, &lost);
-        let streams = stage.stream(f).par_iter().zip(stage.stream(q));
+    fn lost(
+        &self,
+        stage: &Stage,
+        next: Option<&BoundLinear>,
+        f: &State,
+        q: &State,
+    ) -> Result<Vec<f32>, ModelError> {
+        let lost = difference(stage.input(f)?, stage.input(q)?);
+        let Some(next) = next else { return Ok(lost) };
+        let mut lost = self.stages.multiply(next, &lost);
+        let streams = stage.stream(f)?.par_iter().zip(stage.stream(q)?);
         // In units of what the group gives: the stream takes that times a scale.
         let unit = 1.0 / self.stages.residual_scale();
         lost.par_iter_mut().zip(streams).for_each(|(lost, (f, q))| *lost += (f - q) * unit);
-        lost
+        Ok(lost)
     }
 
     /// Adds a tile's inputs and losses to the moments.

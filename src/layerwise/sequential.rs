@@ -91,9 +91,9 @@ impl Sequential<'_> {
     /// Bytes that the largest group takes: moments twice, factor, weights, targets, corrections.
     fn group_bytes(&self, stages: &Stages, both_sides: bool) -> Result<u64, CalibratedError> {
         let mut largest = BTreeMap::new();
-        for layer in 0..self.model.hyper.layers {
-            for group in stages.of(layer).iter().filter_map(|s| s.group.as_ref()) {
-                let names = stages.tensors(layer, group);
+        for (layer, cut) in stages.layers().iter().enumerate() {
+            for group in cut.iter().filter_map(|s| s.group.as_ref()) {
+                let names = stages.tensors(layer, group)?;
                 let tensors: Vec<_> = names.iter().filter_map(|name| self.model.find(name)).collect();
                 let columns = tensors.iter().map(|t| t.columns()).max().unwrap_or(0);
                 let rows = tensors.iter().map(|t| t.rows_per_matrix()).max().unwrap_or(0);

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::tile::{Attend, Layer, Tile};
+use super::steps::Positions;
+use super::tile::Tile;
 use super::{Model, ModelError};
 use crate::context::Progress;
 use crate::graph::Slot;
@@ -97,15 +98,14 @@ impl Model {
         let mut tile = Tile::new(pass.context);
         let mut done = done_before;
         for number in 0..self.hyper.layers {
-            let weights = self.layer_weights(number)?;
-            let layer = Layer { hyper: &self.hyper, number, ropes: &ropes };
+            let steps = self.layer_steps(number)?;
             for (i, stream) in tiles.iter_mut().enumerate() {
                 if pass.cancel.load(Ordering::Relaxed) {
                     return Err(ModelError::Interrupted);
                 }
                 let tokens = stream.len() / self.hyper.hidden;
                 tile.set_stream(std::mem::take(stream), self.hyper.hidden, i * tile_tokens);
-                let ran = tile.run(self.ops(number), &weights, &layer, &mut Attend::Chunks, &mut observer);
+                let ran = steps.run(&mut tile, &mut Positions::of_chunks(&ropes), &mut observer);
                 *stream = tile.take_stream();
                 ran?;
                 done += tokens as u64;

@@ -15,21 +15,13 @@ pub struct LinearGroup {
     pub matrices: usize,
 }
 
-impl LinearGroup {
-    /// Names of the weights of the group that starts at `ops[at]` of layer `layer`; empty where none starts.
-    pub(super) fn names(ops: &[Op], at: usize, layer: usize) -> Vec<String> {
-        let starting = graph::linear_groups(ops).into_iter().find(|group| group.ops.start == at);
-        starting.map(|group| group.tensors(ops, layer)).unwrap_or_default()
-    }
-}
-
 impl Model {
     /// The groups of layer `layer`, in the order in which an observer sees their inputs.
     ///
     /// # Errors
-    /// When a tensor is missing.
+    /// When there is no such layer, or a tensor is missing.
     pub fn linear_groups(&self, layer: usize) -> Result<Vec<LinearGroup>, ModelError> {
-        let ops = self.ops(layer);
+        let ops = self.ops(layer)?;
         let groups = graph::linear_groups(ops);
         let with_columns = groups.iter().map(|group| {
             let tensors = group.tensors(ops, layer);
@@ -43,9 +35,9 @@ impl Model {
     /// GGUF names of the weights of layer `layer`'s linear maps, in the order of the pass, and how many outputs each has.
     ///
     /// # Errors
-    /// When a tensor is missing.
+    /// When there is no such layer, or a tensor is missing.
     pub fn linear_outputs(&self, layer: usize) -> Result<Vec<(String, usize)>, ModelError> {
-        let maps = self.ops(layer).iter().filter_map(Op::map).map(|map| graph::weight_name(layer, map.name));
+        let maps = self.ops(layer)?.iter().filter_map(Op::map).map(|map| graph::weight_name(layer, map.name));
         maps.map(|name| Ok((name.clone(), self.tensor(&name)?.rows_per_matrix() as usize))).collect()
     }
 

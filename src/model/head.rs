@@ -3,9 +3,9 @@
 use kquant_kernels::math;
 use rayon::prelude::*;
 
+use super::matrix::rounded;
+use super::ops::Norms;
 use super::products::Packed;
-use super::tile::apply_norm;
-use super::weights::{Norm, rounded};
 use super::{EMBEDDING, FINAL_NORM, Model, ModelError, OUTPUT, OUTPUT_NAME};
 
 /// Outputs of one task.
@@ -14,7 +14,7 @@ pub(super) const SLICE: usize = 2048;
 /// The output projection, held packed where memory allows and decoded slice by slice where not.
 pub struct Head<'a> {
     pub(super) model: &'a Model,
-    pub(super) norms: Vec<Norm>,
+    pub(super) norms: Norms,
     tensor: &'static str,
     /// `[vocab]`
     bias: Option<Vec<f32>>,
@@ -37,7 +37,7 @@ impl Model {
     pub fn head(&self, memory: u64) -> Result<Head<'_>, ModelError> {
         let name = if self.find(OUTPUT).is_some() { OUTPUT } else { EMBEDDING };
         let tensor = self.tensor(name)?;
-        let (norms, bias) = (self.norms(FINAL_NORM)?, self.bias(OUTPUT_NAME)?);
+        let (norms, bias) = (self.norms(FINAL_NORM, self.graph.final_norm)?, self.bias(OUTPUT_NAME)?);
         let mut head = Head { model: self, norms, tensor: name, bias, held: None };
         if tensor.weights() * self.products.weight_bytes() <= memory {
             let slices = 0..self.vocab.div_ceil(SLICE);
@@ -58,8 +58,7 @@ impl Head<'_> {
     /// What enters the projection: the final norm of `hidden` (`[rows][hidden]`).
     pub fn normed(&self, hidden: &[f32]) -> Vec<f32> {
         let mut normed = vec![0.0; hidden.len()];
-        let hyper = &self.model.hyper;
-        apply_norm(self.model.graph.final_norm, &self.norms, hyper.epsilon, hidden, &mut normed);
+        self.norms.apply(hidden, &mut normed);
         normed
     }
 

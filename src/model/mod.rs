@@ -18,12 +18,15 @@ mod gradient_observer;
 mod groups;
 mod head;
 pub(crate) mod kept;
-mod mixture;
+mod matrix;
 mod observer;
+mod ops;
 mod products;
 mod rope;
+mod routed;
 mod session;
 pub(crate) mod stages;
+mod steps;
 mod tile;
 mod weights;
 
@@ -93,6 +96,22 @@ pub enum ModelError {
     Tensor {
         /// GGUF name.
         tensor: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A layer that is not there.
+    #[error("layer {asked} is not there; the model has {layers}, counted from 0")]
+    Layer {
+        /// Number asked for.
+        asked: usize,
+        /// Layers of the model.
+        layers: usize,
+    },
+    /// A graph that cannot be run: a fault of kquant and not of the model.
+    #[error("the graph of layer {layer} {what}; this is a fault of kquant, please report it")]
+    Graph {
+        /// Number of the layer.
+        layer: usize,
         /// What is wrong with it.
         what: String,
     },
@@ -183,8 +202,10 @@ pub struct Model {
     /// Where it was opened.
     pub path: PathBuf,
     graph: &'static Graph,
-    /// The steps of each layer.
+    /// The operations of each layer.
     layers: Vec<Vec<Op>>,
+    /// What a token costs in each layer.
+    work: Vec<ops::LinearWork>,
     /// The widest that each slot gets; 0 where it is not used.
     widths: [usize; SLOTS],
     opened: Opened,
@@ -231,6 +252,7 @@ impl Model {
         let index = input.tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
         let mut model = Self {
             layers: Vec::new(),
+            work: Vec::new(),
             hyper,
             path: path.to_owned(),
             graph,
@@ -245,8 +267,9 @@ impl Model {
             products: Products::default(),
         };
         model.vocab = model.tensor(EMBEDDING)?.rows() as usize;
-        model.layers = (0..model.hyper.layers).map(|layer| model.steps(layer)).collect();
+        model.layers = (0..model.hyper.layers).map(|layer| model.graph_ops(layer)).collect();
         model.widths = model.check_shapes()?;
+        model.work = model.linear_work()?;
         Ok(model)
     }
 
@@ -352,19 +375,20 @@ impl Model {
             .ok_or_else(|| ModelError::Tensor { tensor: name.to_owned(), what: "is missing".into() })
     }
 
-    /// The steps of layer `layer` as the graph has them, without norms that it may lack and does.
-    fn steps(&self, layer: usize) -> Vec<Op> {
+    /// The operations of layer `layer` as the graph has them, without norms that it may lack and does.
+    fn graph_ops(&self, layer: usize) -> Vec<Op> {
         let lacks = |name: &str| {
             self.graph.optional.contains(&name) && self.find(&weight_name(layer, name)).is_none()
         };
-        let mut steps = (self.graph.layer)(&self.hyper, layer);
-        steps.retain(|op| !matches!(op, Op::Norm { name, .. } if lacks(name)));
-        steps
+        let mut ops = (self.graph.layer)(&self.hyper, layer);
+        ops.retain(|op| !matches!(op, Op::Norm { name, .. } if lacks(name)));
+        ops
     }
 
-    /// The steps of layer `layer`.
-    fn ops(&self, layer: usize) -> &[Op] {
-        self.layers.get(layer).map_or(&[], Vec::as_slice)
+    /// The operations of layer `layer`.
+    fn ops(&self, layer: usize) -> Result<&[Op], ModelError> {
+        let missing = || ModelError::Layer { asked: layer, layers: self.layers.len() };
+        self.layers.get(layer).map(Vec::as_slice).ok_or_else(missing)
     }
 
     fn check(&self, name: &str, shape: &[u64]) -> Result<(), ModelError> {

@@ -3,7 +3,6 @@
 use half::bf16;
 use kquant_kernels::math::{Rope, frequencies};
 
-use crate::graph::Hyper;
 use crate::model::{Model, ModelError};
 
 const FACTORS: &str = "rope_freqs.weight";
@@ -18,11 +17,20 @@ pub(crate) struct Ropes {
     window: Option<Rope>,
 }
 
+/// What queries of a layer see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// All of the text before them.
+    All,
+    /// A window of it.
+    Window,
+}
+
 impl Ropes {
-    /// The rotations in layer `layer`.
-    pub(super) fn of(&self, hyper: &Hyper, layer: usize) -> &Rope {
-        match &self.window {
-            Some(rope) if hyper.has_window(layer) => rope,
+    /// The rotations in layers of reach `reach`.
+    pub(super) fn of(&self, reach: Reach) -> &Rope {
+        match (&self.window, reach) {
+            (Some(rope), Reach::Window) => rope,
             _ => &self.all,
         }
     }

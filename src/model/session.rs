@@ -1,16 +1,16 @@
 //! One text, token by token, with a cache of keys and values: enough to see that a model talks.
 
 use super::rope::Ropes;
-use super::tile::{Attend, Cache, Layer, Tile};
-use super::weights::Weights;
+use super::steps::{Attend, Cache, Positions, Steps};
+use super::tile::Tile;
 use super::{Head, Model, ModelError};
 
 /// A running text.
 pub struct Session<'a> {
     model: &'a Model,
     head: Head<'a>,
-    /// All layers' weights, where memory allows; else each is decoded for every step.
-    held: Vec<Vec<Weights>>,
+    /// All layers, where memory allows; else each is decoded for every step.
+    held: Vec<Steps>,
     caches: Vec<Cache>,
     ropes: Ropes,
     position: usize,
@@ -24,7 +24,7 @@ impl Model {
     pub fn session(&self, memory: u64) -> Result<Session<'_>, ModelError> {
         let all: u64 = self.input.tensors.iter().map(|t| t.weights() * self.products.weight_bytes()).sum();
         let held = if all <= memory {
-            (0..self.hyper.layers).map(|layer| self.layer_weights(layer)).collect::<Result<_, _>>()?
+            (0..self.hyper.layers).map(|layer| self.layer_steps(layer)).collect::<Result<_, _>>()?
         } else {
             Vec::new()
         };
@@ -59,16 +59,15 @@ impl Session<'_> {
         tile.set_stream(model.embed(tokens, self.position, tokens.len())?, hidden, self.position);
         for (number, cache) in self.caches.iter_mut().enumerate() {
             let decoded;
-            let weights = match self.held.get(number) {
-                Some(weights) => weights,
+            let steps = match self.held.get(number) {
+                Some(steps) => steps,
                 None => {
-                    decoded = model.layer_weights(number)?;
+                    decoded = model.layer_steps(number)?;
                     &decoded
                 }
             };
-            let layer = Layer { hyper: &model.hyper, number, ropes: &self.ropes };
-            let mut attend = Attend::Cached { start: self.position, cache };
-            tile.run(model.ops(number), weights, &layer, &mut attend, &mut None)?;
+            let attend = Attend::Cached { start: self.position, cache };
+            steps.run(&mut tile, &mut Positions { ropes: &self.ropes, attend }, &mut None)?;
         }
         self.position += tokens.len();
         let stream = tile.take_stream();

@@ -3,18 +3,22 @@
 
 use std::ops::Range;
 
-use super::mixture::Meeting;
+use super::ops::{LinearStep, Step};
 use super::rope::Ropes;
-use super::tile::{Attend, Layer, Tile, apply_linear};
-use super::weights::Weights;
+use super::routed::{Assignment, Parts, Routes};
+use super::steps::{Positions, Steps};
+use super::tile::Tile;
+use super::weights::Source;
 use super::{Model, ModelError};
-use crate::graph::{Group, Op, Slot, linear_groups, live};
+use crate::graph::{By, Group, Op, Slot, linear_groups, live};
 use crate::tensor::{Replaced, TensorName};
 use crate::text::{BLOCK_ROWS, chunks_per_block};
 
 /// A stretch of a layer's operations.
 #[derive(Debug)]
 pub(crate) struct Stage {
+    /// Number of the layer.
+    layer: usize,
     ops: Range<usize>,
     /// Slots that hold something before it.
     entry: Vec<Slot>,
@@ -27,18 +31,26 @@ pub(crate) struct Stage {
 /// What is held of some tokens between stages: one buffer, `[tokens][width]`, per slot.
 pub(crate) type State = Vec<Vec<f32>>;
 
-/// Weights of a stage's operations.
-pub(crate) struct StageWeights(Vec<Weights>);
+/// The operations of a stage with their weights.
+pub(crate) struct BoundStage<'s> {
+    stage: &'s Stage,
+    steps: Steps,
+}
 
-impl StageWeights {
+impl BoundStage<'_> {
     /// Number of weights of linear maps.
     pub(crate) fn weights(&self) -> usize {
-        let linear = |weights: &Weights| match weights {
-            Weights::Linear(matrix) => matrix.weight.inputs() * matrix.weight.outputs(),
-            Weights::Matrices(all) => all.iter().map(|m| m.weight.inputs() * m.weight.outputs()).sum(),
-            _ => 0,
-        };
-        self.0.iter().map(linear).sum()
+        self.steps.linear_weights()
+    }
+}
+
+/// One linear map of one matrix with its weights, to be applied to whatever it might read.
+pub(crate) struct BoundLinear(LinearStep);
+
+impl BoundLinear {
+    /// Number of weights.
+    pub(crate) fn weights(&self) -> usize {
+        self.0.linear_weights()
     }
 }
 
@@ -52,30 +64,41 @@ pub(crate) struct Stages<'a> {
 }
 
 impl Stage {
-    /// What the coming group reads, `[tokens][columns]`; empty at the end of a layer.
-    pub(crate) fn input<'s>(&self, state: &'s State) -> &'s [f32] {
-        self.group.as_ref().map_or(&[], |group| self.slot(group.input, state))
+    /// What the coming group reads, `[tokens][columns]`, out of the `state` after this stage.
+    ///
+    /// # Errors
+    /// When no group comes, at the end of a layer, or the state is another stage's.
+    pub(crate) fn input<'s>(&self, state: &'s State) -> Result<&'s [f32], ModelError> {
+        let ends = || ModelError::Graph { layer: self.layer, what: "has no linear map after its end".into() };
+        self.slot(self.group.as_ref().ok_or_else(ends)?.input, state)
     }
 
-    /// The residual stream, `[tokens][hidden]`.
-    pub(crate) fn stream<'s>(&self, state: &'s State) -> &'s [f32] {
+    /// The residual stream, `[tokens][hidden]`, out of the `state` after this stage.
+    ///
+    /// # Errors
+    /// When the state is another stage's.
+    pub(crate) fn stream<'s>(&self, state: &'s State) -> Result<&'s [f32], ModelError> {
         self.slot(Slot::Stream, state)
     }
 
-    fn slot<'s>(&self, slot: Slot, state: &'s State) -> &'s [f32] {
-        self.exit.iter().position(|&s| s == slot).and_then(|i| state.get(i)).map_or(&[], Vec::as_slice)
+    fn slot<'s>(&self, slot: Slot, state: &'s State) -> Result<&'s [f32], ModelError> {
+        let found = self.exit.iter().position(|&s| s == slot).and_then(|i| state.get(i));
+        found.map(Vec::as_slice).ok_or_else(|| ModelError::Graph {
+            layer: self.layer,
+            what: format!("keeps no {slot:?} after operation {}", self.ops.end),
+        })
     }
 }
 
-/// Cuts a layer where its groups of linear maps begin.
-fn cut(layer: &[Op]) -> Vec<Stage> {
+/// Cuts layer number `number`, whose operations are `layer`, where its groups of linear maps begin.
+fn cut(number: usize, layer: &[Op]) -> Vec<Stage> {
     let groups = linear_groups(layer);
     let starts = groups.iter().map(|g| g.ops.start).chain([layer.len()]);
     let mut from = 0;
     let mut stages = Vec::new();
     for (at, group) in starts.zip(groups.iter().cloned().map(Some).chain([None])) {
         let entry = if from == 0 { vec![Slot::Stream] } else { live(layer, from) };
-        stages.push(Stage { ops: from..at, entry, exit: live(layer, at), group });
+        stages.push(Stage { layer: number, ops: from..at, entry, exit: live(layer, at), group });
         from = at;
     }
     stages
@@ -84,7 +107,7 @@ fn cut(layer: &[Op]) -> Vec<Stage> {
 impl Model {
     /// Number of groups of linear maps in all layers.
     pub(crate) fn groups(&self) -> usize {
-        (0..self.hyper.layers).map(|layer| linear_groups(self.ops(layer)).len()).sum()
+        self.layers.iter().map(|ops| linear_groups(ops).len()).sum()
     }
 
     /// Columns of the widest linear map.
@@ -96,15 +119,15 @@ impl Model {
 
     /// The stages of this model's layers, over chunks of `context` tokens.
     pub(crate) fn stages(&self, context: usize) -> Result<Stages<'_>, ModelError> {
-        let layers = (0..self.hyper.layers).map(|layer| cut(self.ops(layer))).collect();
+        let layers = self.layers.iter().enumerate().map(|(layer, ops)| cut(layer, ops)).collect();
         Ok(Stages { model: self, ropes: self.ropes(context)?, context, layers })
     }
 }
 
 impl Stages<'_> {
-    /// The stages of layer `layer`, in order.
-    pub(crate) fn of(&self, layer: usize) -> &[Stage] {
-        self.layers.get(layer).map_or(&[], Vec::as_slice)
+    /// The stages of each layer, in order.
+    pub(crate) fn layers(&self) -> &[Vec<Stage>] {
+        &self.layers
     }
 
     /// What is added to the stream is multiplied by this.
@@ -112,44 +135,39 @@ impl Stages<'_> {
         self.model.hyper.residual_scale
     }
 
-    /// Decodes the weights of one stage of layer `layer`.
-    pub(crate) fn weights(
+    /// Decodes the weights of `stage`; those of linear maps as `replaced` has them.
+    pub(crate) fn bind<'s>(
         &self,
-        layer: usize,
-        stage: &Stage,
+        stage: &'s Stage,
         replaced: Option<&dyn Replaced>,
-    ) -> Result<StageWeights, ModelError> {
-        self.decode(layer, &stage.ops, replaced)
-    }
-
-    fn decode(
-        &self,
-        layer: usize,
-        ops: &Range<usize>,
-        replaced: Option<&dyn Replaced>,
-    ) -> Result<StageWeights, ModelError> {
-        let ops = self.model.ops(layer).get(ops.clone()).unwrap_or_default();
-        let weights = ops.iter().map(|op| self.model.weights_of(layer, op, replaced));
-        weights.collect::<Result<_, _>>().map(StageWeights)
+    ) -> Result<BoundStage<'s>, ModelError> {
+        let steps = self.model.steps(stage.layer, stage.ops.clone(), replaced)?;
+        Ok(BoundStage { stage, steps })
     }
 
     /// GGUF names of the weights of `group` in layer `layer`.
-    pub(crate) fn tensors(&self, layer: usize, group: &Group) -> Vec<String> {
-        group.tensors(self.model.ops(layer), layer)
+    pub(crate) fn tensors(&self, layer: usize, group: &Group) -> Result<Vec<String>, ModelError> {
+        Ok(group.tensors(self.model.ops(layer)?, layer))
     }
 
-    /// The weights of `group` in layer `layer`, to be applied to whatever it might read.
-    pub(crate) fn linear(&self, layer: usize, group: &Group) -> Result<StageWeights, ModelError> {
-        self.decode(layer, &group.ops, None)
-    }
-
-    /// `x · W'` for the only weight W of a group, without its bias: `x` `[tokens][columns]`, the result `[tokens][rows]`.
-    pub(crate) fn apply(&self, weights: &StageWeights, x: &[f32]) -> Vec<f32> {
-        let mut out = Vec::new();
-        if let Some(Weights::Linear(matrix)) = weights.0.first() {
-            apply_linear(matrix, self.context, x, &mut out);
+    /// The only linear map of `group` in layer `layer`.
+    ///
+    /// # Errors
+    /// When its weights cannot be read, or the group has several.
+    pub(crate) fn linear(&self, layer: usize, group: &Group) -> Result<BoundLinear, ModelError> {
+        let source = Source { model: self.model, layer, replaced: None };
+        match self.model.ops(layer)?.get(group.ops.clone()) {
+            Some([op]) => LinearStep::read(op, &source).map(BoundLinear),
+            _ => {
+                let what = format!("has several linear maps at operation {}", group.ops.start);
+                Err(ModelError::Graph { layer, what })
+            }
         }
-        out
+    }
+
+    /// `x · W'` for the weight W of `linear`, without its bias: `x` `[tokens][columns]`, the result `[tokens][rows]`.
+    pub(crate) fn multiply(&self, linear: &BoundLinear, x: &[f32]) -> Vec<f32> {
+        linear.0.multiply(self.context, x)
     }
 
     /// Of tokens `tokens` of `state`, after `stage`: what enters each of the `matrices` matrices, of `columns` columns, of the
@@ -160,14 +178,22 @@ impl Stages<'_> {
         state: &State,
         (matrices, columns): (usize, usize),
         tokens: Range<usize>,
-    ) -> Vec<Vec<f32>> {
-        let Some(by) = stage.group.as_ref().and_then(|group| group.by) else { return Vec::new() };
-        let hyper = &self.model.hyper;
-        let used = hyper.experts.as_ref().map_or(0, |experts| experts.used);
-        let meeting = Meeting { by, matrices, used, routes: stage.slot(Slot::Routes, state) };
-        let x = stage.input(state);
-        let width = x.len() / (stage.stream(state).len() / hyper.hidden).max(1);
-        meeting.inputs(x, width, columns, tokens)
+    ) -> Result<Vec<Vec<f32>>, ModelError> {
+        let assignment = match stage.group.as_ref().and_then(|group| group.by) {
+            Some(By::Heads) => Assignment::Heads { matrices },
+            Some(By::Routes) => {
+                let used = self.model.experts("ffn_gate_inp.weight")?.used;
+                let routes = Routes::new(stage.slot(Slot::Routes, state)?, used);
+                Assignment::Experts { matrices, routes }
+            }
+            None => {
+                let what = format!("has no tensor of several matrices at operation {}", stage.ops.end);
+                return Err(ModelError::Graph { layer: stage.layer, what });
+            }
+        };
+        let values = stage.input(state)?;
+        let width = values.len() / (stage.stream(state)?.len() / self.model.hyper.hidden).max(1);
+        Ok(assignment.inputs(Parts { values, width, columns }, tokens))
     }
 
     /// Tokens of a block of text, and of a tile of blocks whose buffers fit `memory`: at least one block.
@@ -179,20 +205,11 @@ impl Stages<'_> {
     }
 
     /// Takes `state`, of whole chunks from token `first` on, through a stage.
-    pub(crate) fn run(
-        &self,
-        layer: usize,
-        stage: &Stage,
-        weights: &StageWeights,
-        first: usize,
-        state: State,
-    ) -> Result<State, ModelError> {
+    pub(crate) fn run(&self, bound: &BoundStage, first: usize, state: State) -> Result<State, ModelError> {
         let mut tile = Tile::new(self.context);
-        tile.set(&stage.entry, state, self.model.hyper.hidden, first);
-        let ops = self.model.ops(layer).get(stage.ops.clone()).unwrap_or_default();
-        let layer = Layer { hyper: &self.model.hyper, number: layer, ropes: &self.ropes };
-        tile.run(ops, &weights.0, &layer, &mut Attend::Chunks, &mut None)?;
-        Ok(tile.take(&stage.exit))
+        tile.set(&bound.stage.entry, state, self.model.hyper.hidden, first);
+        bound.steps.run(&mut tile, &mut Positions::of_chunks(&self.ropes), &mut None)?;
+        Ok(tile.take(&bound.stage.exit))
     }
 
     /// Largest number of values per token that lives between two stages.

@@ -1,117 +1,82 @@
-//! A layer's weights, decoded to f32 or bf16.
+//! Weights read from the file, decoded to f32 or bf16.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use kquant_kernels::rounding::Rounding;
 use rayon::prelude::*;
 
+use super::matrix::Matrix;
+use super::ops::{NormWeights, Norms};
 use super::products::{DECODE_STEP, Packed};
 use super::{Model, ModelError};
-use crate::graph::Op;
+use crate::graph::{NormKind, weight_name};
 use crate::tensor::{MappedTensor, Replaced, TensorName, first_non_finite, read_rows};
 
-/// A linear map.
-#[derive(Debug)]
-pub(super) struct Matrix {
-    pub weight: Packed,
-    /// `[outputs]`
-    pub bias: Option<Vec<f32>>,
-    /// What its inputs are rounded to before the product.
-    pub rounding: Rounding,
+/// Where the operations of a layer get their weights from. Names lack `blk.N.` and `.weight`.
+pub(super) struct Source<'a> {
+    pub model: &'a Model,
+    /// Number of the layer.
+    pub layer: usize,
+    /// Weights of linear maps to be taken instead of the model's.
+    pub replaced: Option<&'a dyn Replaced>,
 }
 
-/// Weight and bias of a norm, as wide as what it is taken over.
-#[derive(Debug)]
-pub(super) struct Norm {
-    pub weight: Vec<f32>,
-    pub bias: Option<Vec<f32>>,
-}
+impl Source<'_> {
+    /// `blk.N.{name}`
+    pub(super) fn full(&self, name: &str) -> String {
+        format!("blk.{}.{name}", self.layer)
+    }
 
-/// Cuts `values` values, whole rows, into runs and says which of `norms` each meets: one meets all, several meet the parts of a
-/// row in turn.
-pub(super) fn runs(norms: &[Norm], values: usize) -> impl Iterator<Item = (Range<usize>, &Norm)> {
-    let length = if let [first, _, ..] = norms { first.weight.len() } else { values };
-    let starts = (0..values).step_by(length.max(1));
-    starts.map(move |start| start..start + length).zip(norms.iter().cycle())
-}
+    /// All of the tensor `blk.N.{name}.weight`.
+    pub(super) fn values(&self, name: &str) -> Result<Vec<f32>, ModelError> {
+        self.model.values(self.model.tensor(&weight_name(self.layer, name))?)
+    }
 
-/// What one operation needs.
-#[derive(Debug)]
-pub(super) enum Weights {
-    /// One, or one for each part of a row.
-    Norms(Vec<Norm>),
-    Linear(Matrix),
-    Matrices(Vec<Matrix>),
-    Values(Vec<f32>),
-    None,
+    /// The bias `blk.N.{name}.bias`, if there is one.
+    pub(super) fn bias(&self, name: &str) -> Result<Option<Vec<f32>>, ModelError> {
+        self.model.bias(&self.full(name))
+    }
+
+    /// Matrix number `matrix` of the linear map `name` with its bias.
+    pub(super) fn matrix(&self, name: &str, matrix: usize) -> Result<Matrix, ModelError> {
+        let model = self.model;
+        let tensor = model.tensor(&weight_name(self.layer, name))?;
+        let outputs = tensor.rows_per_matrix();
+        let start = matrix as u64 * outputs;
+        let weight = model.packed_by(tensor, outputs, |first, out| {
+            match self.replaced.and_then(|r| r.rows(&tensor.name, start + first, out)) {
+                Some(read) => Ok(read?),
+                None => model.rows(tensor, start + first, out),
+            }
+        })?;
+        let own = |all: Vec<f32>| match all.chunks_exact(outputs as usize).nth(matrix) {
+            Some(own) => Ok(own.to_vec()),
+            None => Err(ModelError::Tensor {
+                tensor: format!("{}.bias", self.full(name)),
+                what: format!("has no part for matrix {matrix}"),
+            }),
+        };
+        let bias = self.bias(name)?.map(own).transpose()?;
+        Ok(Matrix::new(weight, bias, model.rounding(tensor)))
+    }
 }
 
 impl Model {
-    /// Decodes the weights of layer `layer`, one entry per operation.
-    pub(super) fn layer_weights(&self, layer: usize) -> Result<Vec<Weights>, ModelError> {
-        self.ops(layer).iter().map(|op| self.weights_of(layer, op, None)).collect()
-    }
-
-    /// Decodes what operation `op` of layer `layer` needs; linear maps as `replaced` has them.
-    pub(super) fn weights_of(
-        &self,
-        layer: usize,
-        op: &Op,
-        replaced: Option<&dyn Replaced>,
-    ) -> Result<Weights, ModelError> {
-        let name = |name: &str| format!("blk.{layer}.{name}");
-        match op {
-            Op::Norm { name: n, .. } => self.norms(&name(n)).map(Weights::Norms),
-            Op::Linear { name: n, .. } => self.matrix(&name(n), 0, replaced).map(Weights::Linear),
-            Op::Matrices { name: n, .. } => {
-                let count = self.tensor(&format!("{}.weight", name(n)))?.matrices() as usize;
-                let matrices = (0..count).map(|matrix| self.matrix(&name(n), matrix, replaced));
-                matrices.collect::<Result<_, _>>().map(Weights::Matrices)
-            }
-            Op::Attention { sinks: Some(n) } => {
-                self.values(self.tensor(&format!("{}.weight", name(n)))?).map(Weights::Values)
-            }
-            Op::Route { bias: n } => Ok(self.bias(&name(n))?.map_or(Weights::None, Weights::Values)),
-            _ => Ok(Weights::None),
-        }
-    }
-
     /// The norm `name.weight`, `name.bias`, or those of the parts of a row.
-    pub(super) fn norms(&self, name: &str) -> Result<Vec<Norm>, ModelError> {
+    pub(super) fn norms(&self, name: &str, kind: NormKind) -> Result<Norms, ModelError> {
         let tensor = self.tensor(&format!("{name}.weight"))?;
         let (weights, bias) = (self.values(tensor)?, self.bias(name)?);
         let width = (tensor.columns() as usize).max(1);
         let mut biases = bias.iter().flat_map(|bias| bias.chunks_exact(width));
-        let norm =
-            |weight: &[f32]| Norm { weight: weight.to_vec(), bias: biases.next().map(<[f32]>::to_vec) };
-        Ok(weights.chunks_exact(width).map(norm).collect())
+        let norm = |weight: &[f32]| NormWeights {
+            weight: weight.to_vec(),
+            bias: biases.next().map(<[f32]>::to_vec),
+        };
+        let parts = weights.chunks_exact(width).map(norm).collect();
+        Ok(Norms { kind, epsilon: self.hyper.epsilon, parts })
     }
 
-    /// Matrix number `matrix` of the linear map `name.weight`, `name.bias`.
-    fn matrix(
-        &self,
-        name: &str,
-        matrix: usize,
-        replaced: Option<&dyn Replaced>,
-    ) -> Result<Matrix, ModelError> {
-        let tensor = self.tensor(&format!("{name}.weight"))?;
-        let outputs = tensor.rows_per_matrix();
-        let start = matrix as u64 * outputs;
-        let weight = self.packed_by(tensor, outputs, |first, out| {
-            match replaced.and_then(|r| r.rows(&tensor.name, start + first, out)) {
-                Some(read) => Ok(read?),
-                None => self.rows(tensor, start + first, out),
-            }
-        })?;
-        let bias = self.bias(name)?.map(|all| {
-            let own = all.chunks_exact(outputs as usize).nth(matrix);
-            own.map(<[f32]>::to_vec).unwrap_or_default()
-        });
-        Ok(Matrix { weight, bias, rounding: self.rounding(tensor) })
-    }
-
-    /// What activations that meet `tensor` are rounded to.
+    /// How activations are rounded before they are multiplied by `tensor`.
     pub(super) fn rounding(&self, tensor: &MappedTensor) -> Rounding {
         let stored = tensor.first_stored().filter(|_| self.rounds);
         let stored = stored.and_then(|index| self.opened.checkpoint.tensors().get(index));
@@ -191,14 +156,4 @@ impl Model {
         }
         bytes.into_iter().max().unwrap_or(0)
     }
-}
-
-/// `x` rounded as `rounding` says, in parallel.
-pub(super) fn rounded(rounding: Rounding, x: &[f32], columns: usize) -> Cow<'_, [f32]> {
-    if rounding == Rounding::Exact {
-        return Cow::Borrowed(x);
-    }
-    let mut x = x.to_vec();
-    x.par_chunks_mut(columns).for_each(|row| rounding.apply(row));
-    Cow::Owned(x)
 }

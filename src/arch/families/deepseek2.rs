@@ -134,14 +134,14 @@ fn layer(hyper: &Hyper, number: usize) -> Vec<Op> {
 }
 
 const ATTEND_LATENT: &[Op] = &[
-    Op::Cut { input: Slot::Fused, outputs: [Slot::Value, Slot::TurnedKey], heads: false },
+    Op::Cut { input: Slot::Fused, outputs: [Slot::Value, Slot::RotaryKey], heads: false },
     rms(Slot::Value, Slot::Value, "attn_kv_a_norm"),
-    Op::Cut { input: Slot::WholeQuery, outputs: [Slot::FixedQuery, Slot::TurnedQuery], heads: true },
-    Op::Rope { slot: Slot::TurnedQuery },
-    Op::Rope { slot: Slot::TurnedKey },
+    Op::Cut { input: Slot::WholeQuery, outputs: [Slot::FixedQuery, Slot::RotaryQuery], heads: true },
+    Op::Rope { slot: Slot::RotaryQuery },
+    Op::Rope { slot: Slot::RotaryKey },
     Op::Matrices { input: Slot::FixedQuery, output: Slot::LatentQuery, name: "attn_k_b", by: By::Heads },
-    Op::Join { inputs: [Slot::LatentQuery, Slot::TurnedQuery], output: Slot::Query, heads: true },
-    Op::Join { inputs: [Slot::Value, Slot::TurnedKey], output: Slot::Key, heads: false },
+    Op::Join { inputs: [Slot::LatentQuery, Slot::RotaryQuery], output: Slot::Query, heads: true },
+    Op::Join { inputs: [Slot::Value, Slot::RotaryKey], output: Slot::Key, heads: false },
     Op::Attention { sinks: None },
     Op::Matrices { input: Slot::Attended, output: Slot::Gathered, name: "attn_v_b", by: By::Heads },
     linear(Slot::Gathered, Slot::Delta, "attn_output"),

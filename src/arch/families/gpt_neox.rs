@@ -76,7 +76,7 @@ static GRAPH: Graph = Graph { layer, final_norm: NormKind::Layer, ..Graph::PLAIN
 fn layer(hyper: &Hyper, _: usize) -> Vec<Op> {
     let attention = [FUSED_QUERY_KEY_VALUE, TURN, ATTEND, ADD].concat();
     let side_by_side = hyper.parallel.unwrap_or(true);
-    let input = if side_by_side { Slot::Beside } else { Slot::Normed };
+    let input = if side_by_side { Slot::NormedParallel } else { Slot::Normed };
     let norm = [layer_norm(Slot::Stream, input, "ffn_norm")];
     let feed_forward = two_matrices(input, Activation::GeluErf);
     if side_by_side {

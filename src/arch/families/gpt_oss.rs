@@ -3,6 +3,7 @@
 
 use crate::graph::parts::*;
 use crate::graph::{Activation, Graph, Hyper, Op, Routing, Scores, Slot, Windows};
+use crate::graph::{Activation, GATE_LIMIT, Graph, Op, Routing, Scores, Slot, Windows};
 use crate::tensor::Rows;
 
 use crate::arch::config::Config;
@@ -136,7 +137,7 @@ fn layer(_: &Hyper, _: usize) -> Vec<Op> {
 fn sizes(config: &Config) -> Result<Sizes, ArchError> {
     let sizes = text::sizes_with_experts(config, &["intermediate_size"])?;
     text::window_pattern(config, NAME, PATTERN)?;
-    if let Some(limit) = config.optional_number(&["swiglu_limit"])?.filter(|&limit| limit != 7.0) {
+    if let Some(limit) = config.optional_number(&["swiglu_limit"])?.filter(|&limit| limit != GATE_LIMIT) {
         return Err(unsupported(config, NAME, format!("a gate bounded by {limit} (`swiglu_limit`) is")));
     }
     text::whole_heads(config, NAME, &sizes)?;

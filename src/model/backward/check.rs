@@ -10,12 +10,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use super::super::tile::{Attend, Layer, Tile};
+use super::super::routed::{Assignment, Routes, RowPart};
+use super::super::steps::Positions;
+use super::super::tile::Tile;
 use super::super::{EMBEDDING, Model};
 use super::head::LossHead;
-use super::{Backward, Labels, mixture};
+use super::{Backward, Labels};
 use crate::context::Silent;
-use crate::graph::{Op, Slot, weight_name};
+use crate::graph::{By, Op, Slot, weight_name};
 use crate::model::{GradientObserver, ObserveError};
 
 /// What the loss of all tokens changes by, in nats.
@@ -105,8 +107,7 @@ impl Checked {
         let mut tile = Tile::new(context);
         tile.set_stream(model.embed(&self.tokens, 0, context).unwrap(), model.hyper.hidden, 0);
         for number in 0..model.hyper.layers {
-            let weights = model.layer_weights(number).unwrap();
-            let layer = Layer { hyper: &model.hyper, number, ropes: &ropes };
+            let steps = model.layer_steps(number).unwrap();
             let here = place.filter(|place| place.layer == number);
             let add = |tile: &mut Tile, place: Place| {
                 let mut values = tile.take(&[place.slot]).remove(0);
@@ -117,13 +118,12 @@ impl Checked {
             if let Some(place) = here.filter(|place| place.op.is_none()) {
                 add(&mut tile, place);
             }
-            for (at, (op, weights)) in model.ops(number).iter().zip(&weights).enumerate() {
-                let (op, weights) = (std::slice::from_ref(op), std::slice::from_ref(weights));
-                tile.run(op, weights, &layer, &mut Attend::Chunks, &mut None).unwrap();
+            for (at, op) in model.ops(number).unwrap().iter().enumerate() {
+                steps.run_one(at, &mut tile, &mut Positions::of_chunks(&ropes)).unwrap();
                 if let Some(place) = here.filter(|place| place.op == Some(at)) {
                     add(&mut tile, place);
                 }
-                if let Op::Route { .. } = op[0] {
+                if let Op::Route { .. } = op {
                     let width = tile.width(Slot::Routes);
                     choices.extend(tile.buffer(Slot::Routes).chunks(width).flat_map(|row| &row[..width / 2]));
                 }
@@ -195,21 +195,24 @@ impl Checked {
         let mut tile = Tile::new(context);
         tile.set_stream(model.embed(&self.tokens, 0, context).unwrap(), model.hyper.hidden, 0);
         for number in 0..=layer {
-            let weights = model.layer_weights(number).unwrap();
-            let shared = Layer { hyper: &model.hyper, number, ropes: &ropes };
-            let end = if number == layer { op } else { weights.len() };
-            tile.run(&model.ops(number)[..end], &weights[..end], &shared, &mut Attend::Chunks, &mut None)
-                .unwrap();
+            let end = if number == layer { op } else { model.ops(number).unwrap().len() };
+            let steps = model.steps(number, 0..end, None).unwrap();
+            steps.run(&mut tile, &mut Positions::of_chunks(&ropes), &mut None).unwrap();
         }
-        let map = model.ops(layer)[op].map().unwrap();
-        let used = model.hyper.experts.as_ref().map_or(0, |e| e.used);
-        let meeting = mixture::meeting(map.by.unwrap(), experts.len(), used, tile.buffer(Slot::Routes));
-        let rows = meeting.rows(0..context);
+        let matrices = experts.len();
+        let assignment = match model.ops(layer).unwrap()[op].map().unwrap().by.unwrap() {
+            By::Heads => Assignment::Heads { matrices },
+            By::Routes => {
+                let used = model.hyper.experts.as_ref().unwrap().used;
+                Assignment::Experts { matrices, routes: Routes::new(tile.buffer(Slot::Routes), used) }
+            }
+        };
+        let rows = assignment.rows(0..context);
         let outputs = experts.iter().map(Vec::len).sum::<usize>() / rows.iter().map(Vec::len).sum::<usize>();
-        let parts = meeting.parts();
+        let parts = assignment.parts();
         let mut out = vec![0.0; context * parts * outputs];
         for (rows, gradient) in rows.iter().zip(experts) {
-            for (&(token, part), gradient) in rows.iter().zip(gradient.chunks(outputs)) {
+            for (&RowPart { token, part }, gradient) in rows.iter().zip(gradient.chunks(outputs)) {
                 out[(token * parts + part) * outputs..][..outputs].copy_from_slice(gradient);
             }
         }
@@ -233,7 +236,7 @@ fn check_folder(folder: &Path) {
     checked.check(&format!("{name} {EMBEDDING}"), place, &seen.gradients[EMBEDDING], scale);
     let mut checks = 1;
     for layer in 0..checked.model.hyper.layers {
-        for (at, op) in checked.model.ops(layer).iter().enumerate() {
+        for (at, op) in checked.model.ops(layer).unwrap().iter().enumerate() {
             let Some(map) = op.map() else { continue };
             let tensor = weight_name(layer, map.name);
             let place = Place { layer, op: Some(at), slot: map.output };
@@ -282,8 +285,8 @@ fn drawn_labels_give_the_curvature_of_the_divergence() {
         let squares = drawn.iter().map(|seen| square(seen, tensor)).sum::<f64>() / TIMES as f64;
         let step = (2.0 * DIVERGENCE / squares).sqrt();
         let is = |o: &Op| o.map().is_some_and(|map| map.name == op);
-        let at = checked.model.ops(layer).iter().position(is).unwrap();
-        let slot = checked.model.ops(layer)[at].map().unwrap().output;
+        let at = checked.model.ops(layer).unwrap().iter().position(is).unwrap();
+        let slot = checked.model.ops(layer).unwrap()[at].map().unwrap().output;
         let length = drawn[0].gradients[tensor].len();
         let divergence = |seed: u64| {
             let moved: Vec<f32> = (0..length).map(|i| noise(i as u64, seed) * step as f32).collect();

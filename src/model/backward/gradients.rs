@@ -10,18 +10,19 @@ const STEP: usize = 1 << 14;
 
 /// The gradient of what each slot holds at the present place, `[tokens][width]`; none where nothing that follows reads it.
 #[derive(Debug, Default)]
-pub(super) struct Gradients {
+pub(in crate::model) struct Gradients {
     slots: [Option<Vec<f32>>; SLOTS],
 }
 
 impl Gradients {
-    /// What is written to `slot` here has this gradient; before, the slot held something else.
-    pub(super) fn take(&mut self, slot: Slot) -> Option<Vec<f32>> {
+    /// Takes the gradient of `slot` and clears it, when the walk passes the operation that wrote it: before, the slot held
+    /// something else.
+    pub(in crate::model) fn take(&mut self, slot: Slot) -> Option<Vec<f32>> {
         self.slots[slot as usize].take()
     }
 
-    /// What is read from `slot` here adds this to its gradient.
-    pub(super) fn add(&mut self, slot: Slot, gradient: Vec<f32>) {
+    /// Adds to the gradient of `slot`, when the walk passes an operation that read it.
+    pub(in crate::model) fn add(&mut self, slot: Slot, gradient: Vec<f32>) {
         match &mut self.slots[slot as usize] {
             none @ None => *none = Some(gradient),
             Some(sum) => add(sum, &gradient),
@@ -35,14 +36,14 @@ pub(super) fn add(sum: &mut [f32], x: &[f32]) {
 }
 
 /// `x *= factor`, in parallel.
-pub(super) fn scale(x: &mut [f32], factor: f32) {
+pub(in crate::model) fn scale(x: &mut [f32], factor: f32) {
     if factor != 1.0 {
         x.par_chunks_mut(STEP).for_each(|x| x.iter_mut().for_each(|x| *x *= factor));
     }
 }
 
 /// A copy, made in parallel.
-pub(super) fn copied(x: &[f32]) -> Vec<f32> {
+pub(in crate::model) fn copied(x: &[f32]) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
     out.par_chunks_mut(STEP).zip(x.par_chunks(STEP)).for_each(|(out, x)| out.copy_from_slice(x));
     out

@@ -9,11 +9,8 @@ use super::super::{Model, ModelError, OUTPUT};
 use super::gradients;
 use super::labels::{pick, uniform};
 use super::pass::Labels;
-use super::reverse::{check, norm_gradient};
+use super::reverse::{ROWS, check};
 use crate::model::GradientObserver;
-
-/// Rows that one task takes.
-const ROWS: usize = 64;
 
 /// Rows whose logits are held at a time at least: weights that are not held are decoded for each lot of rows.
 const FEWEST: u64 = 32;
@@ -103,13 +100,7 @@ impl<'a> LossHead<'a> {
             at += rows;
         }
         check(OUTPUT, &out, width, first)?;
-        norm_gradient(
-            self.model.graph.final_norm,
-            &self.head.norms,
-            self.model.hyper.epsilon,
-            hidden,
-            &mut out,
-        );
+        self.head.norms.gradient(hidden, &mut out);
         Ok(out)
     }
 

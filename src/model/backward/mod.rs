@@ -3,7 +3,8 @@
 //! A forward pass over all chunks keeps what enters each layer. The loss is that of labels drawn from the model's own
 //! predictions, summed over all positions, so that outer products of its gradients are the Fisher matrix. Then layers come in
 //! reverse: a layer's weights are decoded once, its operations are run again for each tile of chunks with what their
-//! gradients need put on a tape, and the list of operations is walked backwards.
+//! gradients need put on a tape, and the tape is walked backwards. The gradient of an operation stands beside its forward
+//! step, in model/ops/.
 //!
 //! ```text
 //! tokens -> embed -> [ layer 0 ] -> [ layer 1 ] -> ... -> final norm -> logits -> labels
@@ -19,11 +20,11 @@ mod check;
 mod gradients;
 mod head;
 mod labels;
-mod layer;
-mod mixture;
 mod pass;
 mod reverse;
 mod tape;
 mod work;
 
+pub(super) use gradients::{copied, scale};
 pub use pass::{Backward, Labels, Loss};
+pub(super) use reverse::{ROWS, Reverse, check};

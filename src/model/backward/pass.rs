@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::super::kept::{Form, Kept};
 use super::super::rope::Ropes;
-use super::super::tile::{Attend, Layer, Tile};
+use super::super::steps::Positions;
+use super::super::tile::Tile;
 use super::super::{EMBEDDING, Model, ModelError, OUTPUT};
-use super::gradients::{copied, scale};
+use super::gradients::{Gradients, copied, scale};
 use super::head::LossHead;
 use super::reverse::{Reverse, check};
 use super::tape::record;
@@ -22,7 +23,7 @@ pub struct Backward<'a> {
     pub context: usize,
     /// Bytes for a layer, states and buffers. What does not fit goes to a temporary file.
     pub memory: u64,
-    /// Of which the loss is. Changes the result.
+    /// Tokens that the loss is computed against. Changes the result.
     pub labels: Labels<'a>,
     /// Whether inputs of layers are kept in f32 and not rounded to bf16, which takes twice the room. Changes the result.
     pub exact: bool,
@@ -30,7 +31,7 @@ pub struct Backward<'a> {
     pub with_output: bool,
     /// Set from outside to stop early.
     pub cancel: &'a AtomicBool,
-    /// Told of work done, in the unit of [`Model::backward_work`].
+    /// Is told of the work done, in the unit of [`Model::backward_work`].
     pub progress: &'a dyn Progress,
 }
 
@@ -44,14 +45,14 @@ pub enum Labels<'a> {
         /// Place of the first token in the text: parts of a text get the labels of the whole.
         first_token: u64,
     },
-    /// As many as there are tokens.
+    /// One for each token.
     Given(&'a [u32]),
 }
 
 /// What a pass found, and the time it took.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Loss {
-    /// Of the labels, summed over all positions, in nats.
+    /// Negative log-probability of the labels, summed over all positions, in nats.
     pub sum: f64,
     /// Positions.
     pub tokens: usize,
@@ -180,10 +181,6 @@ impl<'a> Pass<'a> {
         self.tile.min(self.tokens - first)
     }
 
-    fn layer(&self, number: usize) -> Layer<'_> {
-        Layer { hyper: &self.model.hyper, number, ropes: &self.ropes }
-    }
-
     fn check_cancel(&self) -> Result<(), ModelError> {
         if self.how.cancel.load(Ordering::Relaxed) { Err(ModelError::Interrupted) } else { Ok(()) }
     }
@@ -202,7 +199,7 @@ impl<'a> Pass<'a> {
     }
 
     fn forward(&mut self, number: usize, observer: &mut Option<&mut dyn Observer>) -> Result<(), ModelError> {
-        let weights = self.model.layer_weights(number)?;
+        let steps = self.model.layer_steps(number)?;
         let mut tile = Tile::new(self.how.context);
         let place = number * self.tiles().count();
         for (at, first) in self.tiles() {
@@ -210,8 +207,7 @@ impl<'a> Pass<'a> {
             let stream = self.stream.take(at)?;
             self.inputs.put(place + at, copied(&stream))?;
             tile.set_stream(stream, self.model.hyper.hidden, first);
-            let layer = self.layer(number);
-            tile.run(self.model.ops(number), &weights, &layer, &mut Attend::Chunks, observer)?;
+            steps.run(&mut tile, &mut Positions::of_chunks(&self.ropes), observer)?;
             self.stream.put(at, tile.take_stream())?;
             self.advance(self.length(first), self.work.forward[number], &format!("layer {number}"));
         }
@@ -244,18 +240,19 @@ impl<'a> Pass<'a> {
     }
 
     fn backward(&mut self, number: usize, observer: &mut dyn GradientObserver) -> Result<(), ModelError> {
-        let weights = self.model.weights_both_ways(number)?;
-        let ops = self.model.ops(number);
+        let steps = self.model.layer_steps(number)?;
         let mut tile = Tile::new(self.how.context);
         let place = number * self.tiles().count();
         for (at, first) in self.tiles() {
             self.check_cancel()?;
             let (input, gradient) = (self.inputs.take(place + at)?, self.stream.take(at)?);
             tile.set_stream(input, self.model.hyper.hidden, first);
-            let (layer, tokens) = (self.layer(number), self.length(first));
-            let tape = record(&mut tile, ops, &weights.forward, &layer)?;
-            let reverse = Reverse { layer: &layer, context: self.how.context, tokens, first };
-            let gradient = reverse.run(ops, (&weights, &tape), gradient, observer)?;
+            let (tokens, ropes) = (self.length(first), &self.ropes);
+            let tape = record(&mut tile, &steps, ropes)?;
+            let gradients = Gradients::default();
+            let context = self.how.context;
+            let reverse = Reverse { ropes, context, tokens, first, gradients, observer: &mut *observer };
+            let gradient = reverse.run(number, tape, gradient)?;
             self.stream.put(at, gradient)?;
             self.advance(tokens, self.work.backward[number], &format!("layer {number} backwards"));
         }

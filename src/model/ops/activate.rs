@@ -1,0 +1,149 @@
+//! The activation function of the feed-forward network.
+
+use kquant_kernels::math;
+use rayon::prelude::*;
+
+use super::{Operation, Recorded, Step};
+use crate::graph::{Activation, GATE_LIMIT, Slot};
+use crate::model::ModelError;
+use crate::model::backward::{ROWS, Reverse, copied};
+use crate::model::check::{Shapes, wrong};
+use crate::model::steps::Positions;
+use crate::model::tile::Tile;
+use crate::model::weights::Source;
+use crate::text::for_blocks;
+
+/// The gate times up, or up alone, in place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Activate(pub Activation);
+
+impl Operation for Activate {
+    fn check(&self, shapes: &mut Shapes) -> Result<(), ModelError> {
+        if self.0.is_gate() && shapes.found_width(Slot::Gate) != shapes.found_width(Slot::Up) {
+            return Err(wrong(&shapes.weight_name("ffn_gate"), "has not as many rows as ffn_up"));
+        }
+        Ok(())
+    }
+
+    fn bind(&self, _: &Source) -> Result<Box<dyn Step>, ModelError> {
+        Ok(match self.0 {
+            Activation::SiluGate => Box::new(GateStep(Gate::Silu)),
+            Activation::GeluGate => Box::new(GateStep(Gate::Gelu)),
+            Activation::ClampedGate => Box::new(GateStep(Gate::Clamped)),
+            Activation::Gelu => Box::new(UpStep { f: math::gelu_tanh, gradient: math::gelu_tanh_gradient }),
+            Activation::GeluErf => Box::new(UpStep { f: math::gelu_erf, gradient: math::gelu_erf_gradient }),
+        })
+    }
+}
+
+/// A function of [`Slot::Up`].
+#[derive(Debug, Clone, Copy)]
+struct UpStep {
+    f: fn(&mut [f32]),
+    /// The gradient of the output becomes that of the input, given the input.
+    gradient: fn(&mut [f32], &[f32]),
+}
+
+impl Step for UpStep {
+    fn forward(&self, tile: &mut Tile, _: &mut Positions) -> Result<(), ModelError> {
+        let width = tile.width(Slot::Up);
+        tile.buffer_mut(Slot::Up).par_chunks_mut(width).for_each(self.f);
+        Ok(())
+    }
+
+    fn record(&self, tile: &Tile) -> Box<dyn Recorded + '_> {
+        Box::new(UpRecord { step: *self, up: copied(tile.buffer(Slot::Up)) })
+    }
+
+    fn needs_tile(&self) -> bool {
+        true
+    }
+}
+
+struct UpRecord {
+    step: UpStep,
+    up: Vec<f32>,
+}
+
+impl Recorded for UpRecord {
+    fn backward(self: Box<Self>, reverse: &mut Reverse) -> Result<(), ModelError> {
+        if let Some(mut gradient) = reverse.gradients.take(Slot::Up) {
+            let step = ROWS * (gradient.len() / reverse.tokens).max(1);
+            let rows = gradient.par_chunks_mut(step).zip(self.up.par_chunks(step));
+            rows.for_each(|(gradient, up)| (self.step.gradient)(gradient, up));
+            reverse.gradients.add(Slot::Up, gradient);
+        }
+        Ok(())
+    }
+}
+
+/// A function of [`Slot::Gate`], times a function of [`Slot::Up`].
+#[derive(Debug, Clone, Copy)]
+enum Gate {
+    Silu,
+    Gelu,
+    Clamped,
+}
+
+impl Gate {
+    fn apply(self, gate: &mut [f32], up: &[f32]) {
+        match self {
+            Self::Silu => math::silu_gate(gate, up),
+            Self::Gelu => math::gelu_gate(gate, up),
+            Self::Clamped => math::clamped_gate(gate, up, GATE_LIMIT),
+        }
+    }
+
+    /// `d_gate`, the gradient of the output, becomes that of the gate; `d_up` is filled with that of up.
+    fn gradient(self, d_gate: &mut [f32], d_up: &mut [f32], gate: &[f32], up: &[f32]) {
+        match self {
+            Self::Silu => math::silu_gate_gradient(d_gate, d_up, gate, up),
+            Self::Gelu => math::gelu_gate_gradient(d_gate, d_up, gate, up),
+            Self::Clamped => math::clamped_gate_gradient(d_gate, d_up, gate, up, GATE_LIMIT),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct GateStep(Gate);
+
+impl Step for GateStep {
+    fn forward(&self, tile: &mut Tile, _: &mut Positions) -> Result<(), ModelError> {
+        tile.with_output(Slot::Gate, |tile, gate| {
+            let width = gate.len() / tile.tokens();
+            for_blocks(tile.context(), (tile.buffer(Slot::Up), width), (gate, width), |up, gate| {
+                self.0.apply(gate, up);
+            });
+        });
+        Ok(())
+    }
+
+    fn record(&self, tile: &Tile) -> Box<dyn Recorded + '_> {
+        let [gate, up] = [Slot::Gate, Slot::Up].map(|slot| copied(tile.buffer(slot)));
+        Box::new(GateRecord { function: self.0, gate, up })
+    }
+
+    fn needs_tile(&self) -> bool {
+        true
+    }
+}
+
+struct GateRecord {
+    function: Gate,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+}
+
+impl Recorded for GateRecord {
+    fn backward(self: Box<Self>, reverse: &mut Reverse) -> Result<(), ModelError> {
+        let Some(mut gradient) = reverse.gradients.take(Slot::Gate) else { return Ok(()) };
+        let step = ROWS * (gradient.len() / reverse.tokens).max(1);
+        let mut d_up = vec![0.0; gradient.len()];
+        let rows = gradient.par_chunks_mut(step).zip(d_up.par_chunks_mut(step));
+        let rows = rows.zip(self.gate.par_chunks(step)).zip(self.up.par_chunks(step));
+        rows.for_each(|(((d_gate, d_up), gate), up)| self.function.gradient(d_gate, d_up, gate, up));
+        reverse.gradients.add(Slot::Gate, gradient);
+        reverse.gradients.add(Slot::Up, d_up);
+        Ok(())
+    }
+}

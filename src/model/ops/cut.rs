@@ -1,0 +1,246 @@
+//! Rows cut into parts, and parts joined to rows.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{Operation, Recorded, Step};
+use crate::graph::Slot;
+use crate::model::ModelError;
+use crate::model::backward::{ROWS, Reverse};
+use crate::model::check::{Shapes, wrong};
+use crate::model::steps::Positions;
+use crate::model::tile::Tile;
+use crate::model::weights::Source;
+
+/// Cuts [`Slot::Fused`] into queries, keys and values.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Split;
+
+/// Cuts [`Slot::Up`] into gate and up, the gate first.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SplitGate;
+
+/// Cuts each row, or each of its heads, in two.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cut {
+    pub input: Slot,
+    pub outputs: [Slot; 2],
+    pub heads: bool,
+}
+
+/// Undoes [`Cut`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Join {
+    pub inputs: [Slot; 2],
+    pub output: Slot,
+    pub heads: bool,
+}
+
+impl Operation for Split {
+    fn bind(&self, source: &Source) -> Result<Box<dyn Step>, ModelError> {
+        let hyper = &source.model.hyper;
+        let pieces = [
+            Piece { slot: Slot::Query, width: hyper.heads * hyper.head },
+            Piece { slot: Slot::Key, width: hyper.kv_heads * hyper.head },
+            Piece { slot: Slot::Value, width: hyper.kv_heads * hyper.value },
+        ];
+        Ok(Box::new(CutStep { input: Slot::Fused, pieces, parts: 1 }))
+    }
+}
+
+impl Operation for Cut {
+    fn bind(&self, source: &Source) -> Result<Box<dyn Step>, ModelError> {
+        let hyper = &source.model.hyper;
+        let parts = if self.heads { hyper.heads } else { 1 };
+        let [first, second] =
+            self.outputs.map(|slot| Some(Piece { slot, width: hyper.width(slot)? / parts }));
+        let (Some(first), Some(second)) = (first, second) else {
+            let [a, b] = self.outputs;
+            let what = format!("cuts {:?} into {a:?} and {b:?}, whose widths no key says", self.input);
+            return Err(ModelError::Graph { layer: source.layer, what });
+        };
+        Ok(Box::new(CutStep { input: self.input, pieces: [first, second], parts }))
+    }
+}
+
+/// A slot that gets some columns of another.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    slot: Slot,
+    /// Columns, of each part of a row.
+    width: usize,
+}
+
+/// Cuts each of the `parts` of a row into pieces.
+#[derive(Debug, Clone, Copy)]
+struct CutStep<const N: usize> {
+    input: Slot,
+    pieces: [Piece; N],
+    parts: usize,
+}
+
+impl<const N: usize> Step for CutStep<N> {
+    fn forward(&self, tile: &mut Tile, _: &mut Positions) -> Result<(), ModelError> {
+        let mut from = 0;
+        for Piece { slot, width } in self.pieces {
+            copy_columns(tile, [self.input, slot], from..from + width, self.parts);
+            from += width;
+        }
+        Ok(())
+    }
+
+    fn record(&self, _: &Tile) -> Box<dyn Recorded + '_> {
+        Box::new(*self)
+    }
+}
+
+impl<const N: usize> Recorded for CutStep<N> {
+    fn backward(self: Box<Self>, reverse: &mut Reverse) -> Result<(), ModelError> {
+        join_gradients(&self.pieces, self.parts, self.input, reverse);
+        Ok(())
+    }
+}
+
+impl Operation for SplitGate {
+    fn check(&self, shapes: &mut Shapes) -> Result<(), ModelError> {
+        let up = shapes.width(Slot::Up).unwrap_or(0);
+        if !up.is_multiple_of(2) {
+            return Err(wrong(&shapes.weight_name("ffn_up"), "has an odd number of rows"));
+        }
+        // The widest counts for the tile; what is left here are halves.
+        shapes.set_width(Slot::Gate, up / 2);
+        shapes.set_width(Slot::Up, up / 2);
+        Ok(())
+    }
+
+    fn bind(&self, _: &Source) -> Result<Box<dyn Step>, ModelError> {
+        Ok(Box::new(*self))
+    }
+}
+
+impl Step for SplitGate {
+    fn forward(&self, tile: &mut Tile, _: &mut Positions) -> Result<(), ModelError> {
+        let half = tile.width(Slot::Up) / 2;
+        copy_columns(tile, [Slot::Up, Slot::Gate], 0..half, 1);
+        copy_columns(tile, [Slot::Up, Slot::Up], half..2 * half, 1);
+        Ok(())
+    }
+
+    fn record(&self, tile: &Tile) -> Box<dyn Recorded + '_> {
+        Box::new(SplitGateRecord { half: tile.width(Slot::Up) / 2 })
+    }
+
+    fn needs_tile(&self) -> bool {
+        true
+    }
+}
+
+struct SplitGateRecord {
+    half: usize,
+}
+
+impl Recorded for SplitGateRecord {
+    fn backward(self: Box<Self>, reverse: &mut Reverse) -> Result<(), ModelError> {
+        let pieces = [Slot::Gate, Slot::Up].map(|slot| Piece { slot, width: self.half });
+        join_gradients(&pieces, 1, Slot::Up, reverse);
+        Ok(())
+    }
+}
+
+impl Operation for Join {
+    fn bind(&self, source: &Source) -> Result<Box<dyn Step>, ModelError> {
+        let parts = if self.heads { source.model.hyper.heads } else { 1 };
+        Ok(Box::new(JoinStep { inputs: self.inputs, output: self.output, parts }))
+    }
+}
+
+/// Puts the `parts` of each row of both inputs side by side.
+#[derive(Debug, Clone, Copy)]
+struct JoinStep {
+    inputs: [Slot; 2],
+    output: Slot,
+    parts: usize,
+}
+
+impl Step for JoinStep {
+    fn forward(&self, tile: &mut Tile, _: &mut Positions) -> Result<(), ModelError> {
+        tile.with_output(self.output, |tile, out| {
+            let [a, b] = self.inputs.map(|slot| tile.width(slot) / self.parts);
+            out.resize(tile.tokens() * self.parts * (a + b), 0.0);
+            let [first, second] = self.inputs.map(|slot| tile.buffer(slot));
+            let rows = out.par_chunks_mut(a + b).zip(first.par_chunks(a)).zip(second.par_chunks(b));
+            rows.for_each(|((out, first), second)| {
+                out[..a].copy_from_slice(first);
+                out[a..].copy_from_slice(second);
+            });
+        });
+        Ok(())
+    }
+
+    fn record(&self, tile: &Tile) -> Box<dyn Recorded + '_> {
+        Box::new(JoinRecord { step: *self, first: tile.width(self.inputs[0]) / self.parts })
+    }
+
+    fn needs_tile(&self) -> bool {
+        true
+    }
+}
+
+struct JoinRecord {
+    step: JoinStep,
+    /// Width of the first input in each part.
+    first: usize,
+}
+
+impl Recorded for JoinRecord {
+    fn backward(self: Box<Self>, reverse: &mut Reverse) -> Result<(), ModelError> {
+        let JoinStep { inputs, output, parts } = self.step;
+        let Some(gradient) = reverse.gradients.take(output) else { return Ok(()) };
+        let rows = reverse.tokens * parts;
+        let whole = gradient.len() / rows;
+        for (slot, range) in inputs.into_iter().zip([0..self.first, self.first..whole]) {
+            let mut out = vec![0.0; rows * range.len()];
+            let rows = out.par_chunks_mut(range.len().max(1)).zip(gradient.par_chunks(whole));
+            rows.for_each(|(out, gradient)| out.copy_from_slice(&gradient[range.clone()]));
+            reverse.gradients.add(slot, out);
+        }
+        Ok(())
+    }
+}
+
+/// Copies `columns` of each of the `parts` of every row from one slot to the other.
+fn copy_columns(tile: &mut Tile, [input, output]: [Slot; 2], columns: Range<usize>, parts: usize) {
+    let (part, width) = (tile.width(input) / parts, columns.len());
+    let x = tile.take_slot(input);
+    let mut out = if input == output { Vec::new() } else { tile.take_slot(output) };
+    out.resize(tile.tokens() * parts * width, 0.0);
+    let rows = x.par_chunks(part).zip(out.par_chunks_mut(width));
+    rows.for_each(|(row, out)| out.copy_from_slice(&row[columns.clone()]));
+    tile.set_slot(input, x);
+    tile.set_slot(output, out);
+}
+
+/// Undoes a cut: the gradients of `pieces`, `[tokens][parts][width]` each, side by side are that of `into`.
+fn join_gradients(pieces: &[Piece], parts: usize, into: Slot, reverse: &mut Reverse) {
+    let taken: Vec<_> =
+        pieces.iter().map(|piece| (piece.width, reverse.gradients.take(piece.slot))).collect();
+    let whole: usize = pieces.iter().map(|piece| piece.width).sum();
+    if taken.iter().all(|(_, gradient)| gradient.is_none()) || whole == 0 {
+        return;
+    }
+    let mut out = vec![0.0; reverse.tokens * parts * whole];
+    out.par_chunks_mut(whole * ROWS).enumerate().for_each(|(i, out)| {
+        for (row, out) in out.chunks_exact_mut(whole).enumerate() {
+            let mut rest = out;
+            for (width, gradient) in &taken {
+                let (part, after) = rest.split_at_mut(*width);
+                rest = after;
+                if let Some(gradient) = gradient {
+                    part.copy_from_slice(&gradient[(i * ROWS + row) * width..][..*width]);
+                }
+            }
+        }
+    });
+    reverse.gradients.add(into, out);
+}

@@ -1,0 +1,146 @@
+//! The operations of a layer, one file each: their weights, their shapes, their forward and their backward step.
+//!
+//! ```text
+//! Op (graph/)  -> Operation: check shapes, estimate work, bind to weights
+//!              -> Step:      observe, forward over a tile, record what the gradient needs
+//!              -> Recorded:  backward over the same tile
+//! ```
+//!
+//! A graph names an operation and its slots; [`operation`] finds its file. [`Operation::bind`] decodes the weights, so that a
+//! [`Step`] cannot be run with those of another. [`Step::record`] keeps what the gradient needs in fields of its own, so that
+//! nothing is looked up on the way back. Loops over elements are in `kquant_kernels::math`.
+
+mod activate;
+mod add;
+mod attention;
+mod choice;
+mod combine;
+mod cut;
+mod linear;
+mod matrices;
+mod norm;
+mod rope;
+mod route;
+
+use std::fmt::Debug;
+
+use super::backward::Reverse;
+use super::check::Shapes;
+use super::steps::Positions;
+use super::tile::Tile;
+use super::weights::Source;
+use super::{Model, ModelError};
+use crate::graph::Op;
+use crate::model::Observer;
+
+pub(super) use linear::LinearStep;
+pub(super) use norm::{NormWeights, Norms};
+
+/// The operation that `op` asks for: the registry, a line each.
+pub(super) fn operation(op: &Op) -> Box<dyn Operation> {
+    match *op {
+        Op::Norm { input, output, name, kind } => Box::new(norm::Norm { input, output, name, kind }),
+        Op::Linear { input, output, name } => Box::new(linear::Linear { input, output, name }),
+        Op::Matrices { input, output, name, by } => Box::new(matrices::Matrices { input, output, name, by }),
+        Op::Split => Box::new(cut::Split),
+        Op::SplitGate => Box::new(cut::SplitGate),
+        Op::Cut { input, outputs, heads } => Box::new(cut::Cut { input, outputs, heads }),
+        Op::Join { inputs, output, heads } => Box::new(cut::Join { inputs, output, heads }),
+        Op::Rope { slot } => Box::new(rope::Rotate { slot }),
+        Op::Attention { sinks } => Box::new(attention::Attention { sinks }),
+        Op::Activate(activation) => Box::new(activate::Activate(activation)),
+        Op::Route { bias } => Box::new(route::Route { bias }),
+        Op::Combine => Box::new(combine::Combine),
+        Op::Add => Box::new(add::Add),
+    }
+}
+
+impl Model {
+    /// What a token costs in the linear maps of each layer.
+    pub(super) fn linear_work(&self) -> Result<Vec<LinearWork>, ModelError> {
+        let work = |layer: usize, ops: &[Op]| {
+            ops.iter()
+                .try_fold(LinearWork::default(), |sum, op| Ok(sum.plus(operation(op).work(self, layer)?)))
+        };
+        self.layers.iter().enumerate().map(|(layer, ops)| work(layer, ops)).collect()
+    }
+}
+
+/// An operation before its weights are read.
+pub(super) trait Operation: Debug {
+    /// Checks that tensors have the shapes that the keys ask for, and notes how wide the slots get that no key decides.
+    fn check(&self, _shapes: &mut Shapes) -> Result<(), ModelError> {
+        Ok(())
+    }
+
+    /// What a token costs in linear maps of layer `layer`, where nearly all work is.
+    fn work(&self, _model: &Model, _layer: usize) -> Result<LinearWork, ModelError> {
+        Ok(LinearWork::default())
+    }
+
+    /// Reads the weights.
+    fn bind(&self, source: &Source) -> Result<Box<dyn Step>, ModelError>;
+}
+
+/// An operation with its weights.
+pub(super) trait Step: Debug + Send + Sync {
+    /// Runs it over a tile.
+    fn forward(&self, tile: &mut Tile, positions: &mut Positions) -> Result<(), ModelError>;
+
+    /// Keeps what the gradient needs of a tile that holds what the operation reads.
+    fn record(&self, tile: &Tile) -> Box<dyn Recorded + '_>;
+
+    /// Whether [`record`](Self::record) looks at the tile. Operations at the end of a layer after the last that does are not
+    /// run again for their gradients.
+    fn needs_tile(&self) -> bool {
+        false
+    }
+
+    /// Shows `observer` what is about to enter the linear maps whose weights are called `names`. What is no linear map begins
+    /// no group of them and has nothing to show.
+    fn observe(&self, _tile: &Tile, _names: &[&str], _observer: &mut dyn Observer) -> Result<(), ModelError> {
+        Ok(())
+    }
+
+    /// Number of weights of linear maps.
+    fn linear_weights(&self) -> usize {
+        0
+    }
+}
+
+/// An operation that was run, with what its gradient needs.
+pub(super) trait Recorded {
+    /// Takes the gradients of the slots that the operation wrote and adds those of the slots that it read. Where nothing that
+    /// follows read a slot, it has no gradient and nothing flows back through it.
+    fn backward(self: Box<Self>, reverse: &mut Reverse) -> Result<(), ModelError>;
+}
+
+/// Multiplications and additions on one token in linear maps, about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct LinearWork {
+    /// The product.
+    pub products: u64,
+    /// Outer products of what enters.
+    pub inputs: u64,
+    /// Outer products of the gradients of what leaves.
+    pub outputs: u64,
+}
+
+impl LinearWork {
+    /// That of `times` matrices of `rows` rows and `columns` columns.
+    pub(super) fn of(times: u64, rows: u64, columns: u64) -> Self {
+        Self {
+            products: times * columns * rows,
+            inputs: times * columns * columns / 2,
+            outputs: times * rows * rows / 2,
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            products: self.products + other.products,
+            inputs: self.inputs + other.inputs,
+            outputs: self.outputs + other.outputs,
+        }
+    }
+}

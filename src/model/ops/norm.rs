@@ -1,0 +1,176 @@
+//! Norms of a slot's rows, or of their parts.
+
+use std::ops::Range;
+
+use kquant_kernels::math;
+use rayon::prelude::*;
+
+use super::{Operation, Recorded, Step};
+use crate::graph::{NormKind, Slot};
+use crate::model::ModelError;
+use crate::model::backward::{ROWS, Reverse, copied};
+use crate::model::check::Shapes;
+use crate::model::steps::Positions;
+use crate::model::tile::Tile;
+use crate::model::weights::Source;
+use crate::text::for_blocks;
+
+/// `output = norm(input)`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Norm {
+    pub input: Slot,
+    pub output: Slot,
+    pub name: &'static str,
+    pub kind: NormKind,
+}
+
+impl Operation for Norm {
+    fn check(&self, shapes: &mut Shapes) -> Result<(), ModelError> {
+        let tensor = shapes.weight(self.name)?;
+        let (found, head) = (tensor.columns() as usize, shapes.hyper().head);
+        let of_heads = matches!(self.input, Slot::Query | Slot::Key) && tensor.shape.len() > 1;
+        let whole = shapes.width(self.input).unwrap_or(found);
+        let wanted = match of_heads {
+            true => vec![head as u64, (whole / head) as u64],
+            // Part by part, with weights that all heads share, where it is as wide as a head.
+            false => vec![if found == head { head } else { whole } as u64],
+        };
+        shapes.check_weight(self.name, &wanted)?;
+        shapes.check_bias(self.name, &wanted)?;
+        shapes.set_width(self.output, whole);
+        Ok(())
+    }
+
+    fn bind(&self, source: &Source) -> Result<Box<dyn Step>, ModelError> {
+        let norms = source.model.norms(&source.full(self.name), self.kind)?;
+        Ok(Box::new(NormStep { input: self.input, output: self.output, norms }))
+    }
+}
+
+#[derive(Debug)]
+struct NormStep {
+    input: Slot,
+    output: Slot,
+    norms: Norms,
+}
+
+impl Step for NormStep {
+    fn forward(&self, tile: &mut Tile, _: &mut Positions) -> Result<(), ModelError> {
+        let width = tile.width(self.input);
+        let x = tile.take_slot(self.input);
+        let mut out = tile.take_slot(self.output);
+        out.resize(x.len(), 0.0);
+        for_blocks(tile.context(), (&x, width), (&mut out, width), |x, out| self.norms.apply(x, out));
+        tile.set_slot(self.input, x);
+        tile.set_slot(self.output, out);
+        Ok(())
+    }
+
+    fn record(&self, tile: &Tile) -> Box<dyn Recorded + '_> {
+        Box::new(NormRecord { step: self, x: copied(tile.buffer(self.input)) })
+    }
+
+    fn needs_tile(&self) -> bool {
+        true
+    }
+}
+
+struct NormRecord<'a> {
+    step: &'a NormStep,
+    /// What it read, `[tokens][width]`.
+    x: Vec<f32>,
+}
+
+impl Recorded for NormRecord<'_> {
+    fn backward(self: Box<Self>, reverse: &mut Reverse) -> Result<(), ModelError> {
+        if let Some(mut gradient) = reverse.gradients.take(self.step.output) {
+            self.step.norms.gradient(&self.x, &mut gradient);
+            reverse.gradients.add(self.step.input, gradient);
+        }
+        Ok(())
+    }
+}
+
+/// Weight and bias of a norm, as wide as what it is taken over.
+#[derive(Debug)]
+pub(in crate::model) struct NormWeights {
+    pub weight: Vec<f32>,
+    pub bias: Option<Vec<f32>>,
+}
+
+/// A norm of whole rows or of each of their equal parts, or several that take the parts of a row in turn.
+#[derive(Debug)]
+pub(in crate::model) struct Norms {
+    pub kind: NormKind,
+    /// Added to the variance.
+    pub epsilon: f32,
+    /// One, or one for each part of a row.
+    pub parts: Vec<NormWeights>,
+}
+
+impl Norms {
+    /// Cuts `values` values, whole rows, into runs of one norm each: one norm covers everything, several repeat row by row.
+    fn runs(&self, values: usize) -> impl Iterator<Item = (Range<usize>, &NormWeights)> {
+        let length = if let [first, _, ..] = &*self.parts { first.weight.len() } else { values };
+        let starts = (0..values).step_by(length.max(1));
+        starts.map(move |start| start..start + length).zip(self.parts.iter().cycle())
+    }
+
+    /// `out = norm(x)`, both `[rows][width]`.
+    pub(in crate::model) fn apply(&self, x: &[f32], out: &mut [f32]) {
+        for (run, norm) in self.runs(x.len()) {
+            let (x, out) = (&x[run.clone()], &mut out[run]);
+            match self.kind {
+                NormKind::Rms => math::rms_norm(out, x, &norm.weight, self.epsilon),
+                NormKind::Layer => math::layer_norm(out, x, &norm.weight, norm.bias.as_deref(), self.epsilon),
+            }
+        }
+    }
+
+    /// `gradient` of the output becomes that of the input `x`, both `[rows][width]`.
+    pub(in crate::model) fn gradient(&self, x: &[f32], gradient: &mut [f32]) {
+        let row: usize = self.parts.iter().map(|norm| norm.weight.len()).sum();
+        let step = ROWS * row.max(1);
+        gradient.par_chunks_mut(step).zip(x.par_chunks(step)).for_each(|(gradient, x)| {
+            for (run, norm) in self.runs(x.len()) {
+                let (gradient, x) = (&mut gradient[run.clone()], &x[run]);
+                match self.kind {
+                    NormKind::Rms => math::rms_norm_gradient(gradient, x, &norm.weight, self.epsilon),
+                    NormKind::Layer => math::layer_norm_gradient(gradient, x, &norm.weight, self.epsilon),
+                }
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_row_have_norms_of_their_own() {
+        let (width, parts, rows) = (6, 3, ROWS + 5);
+        let noise = |count: usize, seed: usize| -> Vec<f32> {
+            (0..count).map(|i| ((i * i * 7 + i * seed + seed) % 101) as f32 / 50.0 - 1.0).collect()
+        };
+        let part = |part| NormWeights { weight: noise(width, part + 2), bias: Some(noise(width, part + 9)) };
+        let (x, gradient) = (noise(rows * parts * width, 13), noise(rows * parts * width, 17));
+        let through = |norms: &Norms, x: &[f32], gradient: &[f32]| {
+            let (mut out, mut back) = (vec![f32::NAN; x.len()], gradient.to_vec());
+            norms.apply(x, &mut out);
+            norms.gradient(x, &mut back);
+            [out, back]
+        };
+        for kind in [NormKind::Rms, NormKind::Layer] {
+            let of = |parts: Vec<NormWeights>| Norms { kind, epsilon: 1e-5, parts };
+            let all = through(&of((0..parts).map(part).collect()), &x, &gradient);
+            for i in 0..parts {
+                let own = |values: &[f32]| -> Vec<f32> {
+                    values.chunks(width).skip(i).step_by(parts).flatten().copied().collect()
+                };
+                let alone = through(&of(vec![part(i)]), &own(&x), &own(&gradient));
+                assert_eq!(all.each_ref().map(|values| own(values)), alone);
+            }
+        }
+    }
+}

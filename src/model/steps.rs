@@ -1,0 +1,137 @@
+//! Operations of a layer bound to their weights, and their run over a tile.
+
+use std::ops::Range;
+
+use super::ops::{self, Recorded, Step};
+use super::rope::Ropes;
+use super::tile::Tile;
+use super::weights::Source;
+use super::{Model, ModelError};
+use crate::graph::{Op, linear_groups};
+use crate::model::Observer;
+use crate::tensor::Replaced;
+
+/// Keys `[tokens][kv_heads * head]` and values `[tokens][kv_heads * value]` of one layer.
+#[derive(Debug, Default)]
+pub(super) struct Cache {
+    pub keys: Vec<f32>,
+    pub values: Vec<f32>,
+}
+
+/// What queries see.
+pub(super) enum Attend<'a> {
+    /// Their own chunk, which starts at position 0.
+    Chunks,
+    /// Everything in the cache and themselves, from position `start` on.
+    Cached { start: usize, cache: &'a mut Cache },
+}
+
+/// Where the tokens of a tile stand in their text.
+pub(super) struct Positions<'a> {
+    /// Rotations by position.
+    pub ropes: &'a Ropes,
+    /// What queries see.
+    pub attend: Attend<'a>,
+}
+
+impl<'a> Positions<'a> {
+    /// Chunks that start at position 0 and do not see each other.
+    pub(super) fn of_chunks(ropes: &'a Ropes) -> Self {
+        Self { ropes, attend: Attend::Chunks }
+    }
+
+    /// The position of the first token.
+    pub(super) fn start(&self) -> usize {
+        match &self.attend {
+            Attend::Chunks => 0,
+            Attend::Cached { start, .. } => *start,
+        }
+    }
+}
+
+/// A stretch of a layer's operations, each with its weights.
+#[derive(Debug)]
+pub(super) struct Steps(Vec<Bound>);
+
+/// An operation with its weights.
+#[derive(Debug)]
+struct Bound {
+    step: Box<dyn Step>,
+    /// GGUF names of the weights of the group of linear maps that begins here; none where none begins.
+    group: Vec<String>,
+}
+
+impl Model {
+    /// Decodes the weights of layer `layer`.
+    pub(super) fn layer_steps(&self, layer: usize) -> Result<Steps, ModelError> {
+        self.steps(layer, 0..self.ops(layer)?.len(), None)
+    }
+
+    /// Decodes the weights of operations `range` of layer `layer`; those of linear maps as `replaced` has them.
+    pub(super) fn steps(
+        &self,
+        layer: usize,
+        range: Range<usize>,
+        replaced: Option<&dyn Replaced>,
+    ) -> Result<Steps, ModelError> {
+        let ops = self.ops(layer)?;
+        let source = Source { model: self, layer, replaced };
+        let groups = linear_groups(ops);
+        let bind = |at: usize, op: &Op| {
+            let group = groups.iter().find(|group| group.ops.start == at);
+            let group = group.map(|group| group.tensors(ops, layer)).unwrap_or_default();
+            Ok(Bound { step: ops::operation(op).bind(&source)?, group })
+        };
+        let bound = ops.iter().enumerate().take(range.end).skip(range.start).map(|(at, op)| bind(at, op));
+        bound.collect::<Result<_, _>>().map(Steps)
+    }
+}
+
+impl Steps {
+    /// Number of operations.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Runs all operations on `tile`; `observer` sees what enters each group of linear maps.
+    pub(super) fn run(
+        &self,
+        tile: &mut Tile,
+        positions: &mut Positions,
+        observer: &mut Option<&mut dyn Observer>,
+    ) -> Result<(), ModelError> {
+        for Bound { step, group } in &self.0 {
+            if let (Some(observer), false) = (&mut *observer, group.is_empty()) {
+                let names: Vec<&str> = group.iter().map(String::as_str).collect();
+                step.observe(tile, &names, *observer)?;
+            }
+            step.forward(tile, positions)?;
+        }
+        Ok(())
+    }
+
+    /// Runs operation number `at` alone.
+    pub(super) fn run_one(
+        &self,
+        at: usize,
+        tile: &mut Tile,
+        positions: &mut Positions,
+    ) -> Result<(), ModelError> {
+        self.0[at].step.forward(tile, positions)
+    }
+
+    /// What the gradient of operation number `at` needs of `tile`, which holds what the operation reads.
+    pub(super) fn record(&self, at: usize, tile: &Tile) -> Box<dyn Recorded + '_> {
+        self.0[at].step.record(tile)
+    }
+
+    /// Number of the last operation whose gradient needs something of the tile, if any does.
+    pub(super) fn last_recorded(&self) -> Option<usize> {
+        self.0.iter().rposition(|bound| bound.step.needs_tile())
+    }
+
+    /// Number of weights of linear maps.
+    pub(super) fn linear_weights(&self) -> usize {
+        self.0.iter().map(|bound| bound.step.linear_weights()).sum()
+    }
+}
