@@ -13,6 +13,7 @@
 pub mod backward;
 mod check;
 mod embed;
+mod error;
 mod forward;
 mod gradient_observer;
 mod groups;
@@ -33,15 +34,14 @@ mod weights;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use kquant_formats::FormatError;
-
 use crate::arch::{self, ArchError};
-use crate::checkpoint::{self, Io, OpenError, Opened, Origin};
+use crate::checkpoint::{self, Io, Opened, Origin};
 use crate::convert::{ConvertError, Converted, convert};
 use crate::graph::{Graph, Hyper, KeyError, Op, SLOTS, Windows, architecture, weight_name};
 use crate::tensor::MappedTensor;
-use crate::vocab::{self, Tokenizer, TokenizerError};
+use crate::vocab::{self, Tokenizer};
 
+pub use error::ModelError;
 pub use forward::{Hidden, Pass};
 pub use gradient_observer::GradientObserver;
 pub use groups::LinearGroup;
@@ -49,151 +49,6 @@ pub use head::{Head, Logits};
 pub use observer::{ObserveError, Observer};
 pub use products::Products;
 pub use session::{Sampler, Session};
-
-/// Why a model cannot be run.
-#[derive(Debug, thiserror::Error)]
-pub enum ModelError {
-    /// The file.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// Its configuration, tensors or tokenizer.
-    #[error("{path}")]
-    Input {
-        /// The model.
-        path: PathBuf,
-        /// What is wrong.
-        source: ConvertError,
-    },
-    /// Its tokenizer.
-    #[error("{path}")]
-    Tokenizer {
-        /// The model.
-        path: PathBuf,
-        /// What is wrong.
-        source: TokenizerError,
-    },
-    /// Two models with different tokens.
-    #[error("{path} and {other} have different vocabularies, so that their predictions cannot be compared")]
-    Vocabulary {
-        /// One.
-        path: PathBuf,
-        /// The other.
-        other: PathBuf,
-    },
-    /// A hyper-parameter.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// A family that only conversion knows.
-    #[error("architecture `{name}` cannot be run yet; known are {known}")]
-    Architecture {
-        /// `general.architecture`.
-        name: String,
-        /// The families that can.
-        known: String,
-    },
-    /// A tensor that is not there, or not of the size that the keys ask for.
-    #[error("tensor `{tensor}` {what}")]
-    Tensor {
-        /// GGUF name.
-        tensor: String,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// A layer that is not there.
-    #[error("layer {asked} is not there; the model has {layers}, counted from 0")]
-    Layer {
-        /// Number asked for.
-        asked: usize,
-        /// Layers of the model.
-        layers: usize,
-    },
-    /// A graph that cannot be run: a fault of kquant and not of the model.
-    #[error("the graph of layer {layer} {what}; this is a fault of kquant, please report it")]
-    Graph {
-        /// Number of the layer.
-        layer: usize,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// Rows that cannot be read.
-    #[error("{what}")]
-    Read {
-        /// Which, and why.
-        what: String,
-    },
-    /// A weight that is no number.
-    #[error("tensor `{tensor}`: weight at row {row}, column {column} is {value}; the file is damaged")]
-    Weight {
-        /// GGUF name.
-        tensor: String,
-        /// Row.
-        row: u64,
-        /// Column.
-        column: u64,
-        /// The weight.
-        value: f32,
-    },
-    /// An activation that is no number.
-    #[error(
-        "tensor `{tensor}`: its output for token {token} of the text is {value}; weights of this size overflow f32"
-    )]
-    Activation {
-        /// GGUF name.
-        tensor: String,
-        /// Number of the token in the chunks given.
-        token: usize,
-        /// The activation.
-        value: f32,
-    },
-    /// A gradient that is no number.
-    #[error(
-        "tensor `{tensor}`: the gradient of its output for token {token} of the text is {value}; the loss is too steep there \
-         for f32. Leave that part of the text out"
-    )]
-    Gradient {
-        /// GGUF name.
-        tensor: String,
-        /// Number of the token in the chunks given.
-        token: usize,
-        /// The gradient.
-        value: f32,
-    },
-    /// A token that the embedding lacks.
-    #[error(
-        "token {token} is not in the embedding of {vocab} rows; the text was tokenized for another model"
-    )]
-    Token {
-        /// Its id.
-        token: u32,
-        /// Rows of the embedding.
-        vocab: usize,
-    },
-    /// A context longer than the model's.
-    #[error(
-        "a context of {asked} tokens is more than the model's {longest}; give --context {longest} or less"
-    )]
-    Context {
-        /// Asked for.
-        asked: usize,
-        /// The model's.
-        longest: usize,
-    },
-    /// Buffers that the budget cannot hold.
-    #[error("one layer and one chunk need {needed} bytes of memory; give --memory at least that much")]
-    Memory {
-        /// Bytes.
-        needed: u64,
-    },
-    /// An observer.
-    #[error(transparent)]
-    Observe(#[from] ObserveError),
-    /// A temporary file.
-    #[error(transparent)]
-    Scratch(#[from] FormatError),
-    /// Stopped from outside.
-    #[error("interrupted")]
-    Interrupted,
-}
 
 /// A model whose weights stay in its file until they are needed.
 pub struct Model {
