@@ -16,8 +16,8 @@ pub trait GradientObserver: Send {
     fn output_gradient(&mut self, tensor: &str, gradient: &[f32], outputs: usize)
     -> Result<(), ObserveError>;
 
-    /// `gradient`, `[rows][outputs]`, are the rows of one block of text that met matrix number `expert` of the `experts` that
-    /// `tensor` holds: maybe none. Every matrix gets a call for every block, the first block first.
+    /// `gradient`, `[rows][outputs]`, are the rows of one block of text that were routed to matrix number `expert` of the
+    /// `experts` that `tensor` holds: maybe none. Every matrix gets a call for every block, the first block first.
     ///
     /// # Errors
     /// When it is of no use; the pass should stop.

@@ -30,12 +30,12 @@ impl Form {
 /// A number of states.
 pub(crate) struct Kept {
     form: Form,
-    states: Vec<State>,
+    states: Vec<Stored>,
     spill: Option<Scratch>,
 }
 
 #[derive(Clone)]
-enum State {
+enum Stored {
     Nothing,
     F32(Vec<f32>),
     Bf16(Vec<bf16>),
@@ -52,7 +52,7 @@ impl Kept {
     pub(crate) fn new(count: usize, values: u64, form: Form, memory: u64) -> Result<Self, FormatError> {
         let fits = values.checked_mul(form.bytes()).is_some_and(|bytes| bytes <= memory);
         let spill = if fits { None } else { Some(Scratch::new()?) };
-        Ok(Self { form, states: vec![State::Nothing; count], spill })
+        Ok(Self { form, states: vec![Stored::Nothing; count], spill })
     }
 
     /// Bytes of memory that `values` values take here.
@@ -66,14 +66,14 @@ impl Kept {
             (_, Some(scratch)) => {
                 let length = values.len();
                 let (place, room) = match self.states[at] {
-                    State::File { place, room, .. } if room >= length => (place, room),
+                    Stored::File { place, room, .. } if room >= length => (place, room),
                     _ => (scratch.reserve(self.form.bytes() * length as u64), length),
                 };
                 scratch.write_at(place, &encoded(self.form, &values))?;
-                State::File { place, room, length }
+                Stored::File { place, room, length }
             }
-            (Form::F32, None) => State::F32(values),
-            (Form::Bf16, None) => State::Bf16(rounded(&values)),
+            (Form::F32, None) => Stored::F32(values),
+            (Form::Bf16, None) => Stored::Bf16(rounded(&values)),
         };
         self.states[at] = state;
         Ok(())
@@ -81,16 +81,16 @@ impl Kept {
 
     /// Gives state number `at` back; empty if there is none. It is not there any more then.
     pub(crate) fn take(&mut self, at: usize) -> Result<Vec<f32>, FormatError> {
-        if let (State::File { place, length, .. }, Some(scratch)) = (&mut self.states[at], &self.spill) {
+        if let (Stored::File { place, length, .. }, Some(scratch)) = (&mut self.states[at], &self.spill) {
             // The place stays, for the next state.
             let mut bytes = vec![0; std::mem::take(length) * self.form.bytes() as usize];
             scratch.read_at(*place, &mut bytes)?;
             return Ok(decoded(self.form, &bytes));
         }
-        Ok(match std::mem::replace(&mut self.states[at], State::Nothing) {
-            State::F32(values) => values,
-            State::Bf16(values) => widened(&values),
-            State::Nothing | State::File { .. } => Vec::new(),
+        Ok(match std::mem::replace(&mut self.states[at], Stored::Nothing) {
+            Stored::F32(values) => values,
+            Stored::Bf16(values) => widened(&values),
+            Stored::Nothing | Stored::File { .. } => Vec::new(),
         })
     }
 }

@@ -7,6 +7,18 @@
 //! tokens -> embed -> [ layer 0: tile 0, tile 1, ... ] -> [ layer 1: ... ] -> ... -> hidden states -> head -> logits
 //! ```
 //!
+//! | file | what |
+//! |---|---|
+//! | `embed`, `head` | tokens to the stream, the stream to logits |
+//! | `ops/` | each operation's shapes, weights, forward step and gradient |
+//! | `check`, `weights` | what operations ask of tensors before and while their weights are read |
+//! | `matrix`, `products`, `routed` | weights packed for products, and which rows are multiplied by which of several matrices |
+//! | `steps`, `tile`, `rope` | operations bound to their weights, the buffers and the rotations that they run over |
+//! | `forward`, `session`, `stages` | the loops: whole texts layer by layer, one text with a cache, layers in stages between groups |
+//! | `backward/` | the way back |
+//! | `observer`, `gradient_observer`, `groups` | the hooks, and which linear maps share their input |
+//! | `kept` | states of all tokens in memory or in a temporary file |
+//!
 //! Arithmetic is f32, but for the products of linear maps, where [`Products`] leaves a choice. Work is cut into blocks
 //! whose bounds depend on the text alone, so that no bit depends on the number of threads or the memory.
 

@@ -15,7 +15,7 @@ pub trait Observer: Send {
     /// When the activations are of no use; the pass should stop.
     fn linear_input(&mut self, tensors: &[&str], x: &[f32], columns: usize) -> Result<(), ObserveError>;
 
-    /// `x`, `[rows][columns]`, are the rows of one block of text that meet matrix number `expert` of the `experts` that each of
+    /// `x`, `[rows][columns]`, are the rows of one block of text that are routed to matrix number `expert` of the `experts` that each of
     /// `tensors`, at least one, holds: maybe none. Every matrix gets a call for every block, the first block first. The same
     /// names come together every time.
     ///

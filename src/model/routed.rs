@@ -113,14 +113,14 @@ impl Assignment<'_> {
     }
 
     /// The inputs of each matrix, `[rows][columns]`, out of the rows of `tokens` in `x`.
-    pub(super) fn inputs(&self, x: Parts, tokens: Range<usize>) -> Vec<Vec<f32>> {
+    pub(super) fn inputs(&self, x: RowParts, tokens: Range<usize>) -> Vec<Vec<f32>> {
         self.rows(tokens).iter().map(|rows| x.gather(rows)).collect()
     }
 }
 
 /// Rows in parts of `columns` values: one part for each matrix that a token is routed to, or one for all of them.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Parts<'a> {
+pub(super) struct RowParts<'a> {
     /// `[tokens][width]`
     pub values: &'a [f32],
     /// Values of a token: `columns` if one part serves all matrices, else a multiple.
@@ -129,7 +129,7 @@ pub(super) struct Parts<'a> {
     pub columns: usize,
 }
 
-impl Parts<'_> {
+impl RowParts<'_> {
     /// Where a part begins in `[tokens][width]`.
     pub(super) fn place(width: usize, columns: usize, RowPart { token, part }: RowPart) -> usize {
         token * width + if width == columns { 0 } else { part * columns }

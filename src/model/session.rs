@@ -1,7 +1,7 @@
 //! One text, token by token, with a cache of keys and values: enough to see that a model talks.
 
 use super::rope::Ropes;
-use super::steps::{Attend, Cache, Positions, Steps};
+use super::steps::{Attend, BoundSteps, Cache, Positions};
 use super::tile::Tile;
 use super::{Head, Model, ModelError};
 
@@ -10,7 +10,7 @@ pub struct Session<'a> {
     model: &'a Model,
     head: Head<'a>,
     /// All layers, where memory allows; else each is decoded for every step.
-    held: Vec<Steps>,
+    held: Vec<BoundSteps>,
     caches: Vec<Cache>,
     ropes: Ropes,
     position: usize,

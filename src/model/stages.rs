@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use super::ops::{LinearStep, Step};
 use super::rope::Ropes;
-use super::routed::{Assignment, Parts, Routes};
-use super::steps::{Positions, Steps};
+use super::routed::{Assignment, Routes, RowParts};
+use super::steps::{BoundSteps, Positions};
 use super::tile::Tile;
-use super::weights::Source;
+use super::weights::WeightSource;
 use super::{Model, ModelError};
 use crate::graph::{By, Group, Op, Slot, linear_groups, live};
 use crate::tensor::{Replaced, TensorName};
@@ -34,7 +34,7 @@ pub(crate) type State = Vec<Vec<f32>>;
 /// The operations of a stage with their weights.
 pub(crate) struct BoundStage<'s> {
     stage: &'s Stage,
-    steps: Steps,
+    steps: BoundSteps,
 }
 
 impl BoundStage<'_> {
@@ -155,7 +155,7 @@ impl Stages<'_> {
     /// # Errors
     /// When its weights cannot be read, or the group has several.
     pub(crate) fn linear(&self, layer: usize, group: &Group) -> Result<BoundLinear, ModelError> {
-        let source = Source { model: self.model, layer, replaced: None };
+        let source = WeightSource { model: self.model, layer, replaced: None };
         match self.model.ops(layer)?.get(group.ops.clone()) {
             Some([op]) => LinearStep::read(op, &source).map(BoundLinear),
             _ => {
@@ -193,7 +193,7 @@ impl Stages<'_> {
         };
         let values = stage.input(state)?;
         let width = values.len() / (stage.stream(state)?.len() / self.model.hyper.hidden).max(1);
-        Ok(assignment.inputs(Parts { values, width, columns }, tokens))
+        Ok(assignment.inputs(RowParts { values, width, columns }, tokens))
     }
 
     /// Tokens of a block of text, and of a tile of blocks whose buffers fit `memory`: at least one block.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::ops::{self, Recorded, Step};
 use super::rope::Ropes;
 use super::tile::Tile;
-use super::weights::Source;
+use super::weights::WeightSource;
 use super::{Model, ModelError};
 use crate::graph::{Op, linear_groups};
 use crate::model::Observer;
@@ -51,7 +51,7 @@ impl<'a> Positions<'a> {
 
 /// A stretch of a layer's operations, each with its weights.
 #[derive(Debug)]
-pub(super) struct Steps(Vec<Bound>);
+pub(super) struct BoundSteps(Vec<Bound>);
 
 /// An operation with its weights.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ struct Bound {
 
 impl Model {
     /// Decodes the weights of layer `layer`.
-    pub(super) fn layer_steps(&self, layer: usize) -> Result<Steps, ModelError> {
+    pub(super) fn layer_steps(&self, layer: usize) -> Result<BoundSteps, ModelError> {
         self.steps(layer, 0..self.ops(layer)?.len(), None)
     }
 
@@ -73,9 +73,9 @@ impl Model {
         layer: usize,
         range: Range<usize>,
         replaced: Option<&dyn Replaced>,
-    ) -> Result<Steps, ModelError> {
+    ) -> Result<BoundSteps, ModelError> {
         let ops = self.ops(layer)?;
-        let source = Source { model: self, layer, replaced };
+        let source = WeightSource { model: self, layer, replaced };
         let groups = linear_groups(ops);
         let bind = |at: usize, op: &Op| {
             let group = groups.iter().find(|group| group.ops.start == at);
@@ -83,11 +83,11 @@ impl Model {
             Ok(Bound { step: ops::operation(op).bind(&source)?, group })
         };
         let bound = ops.iter().enumerate().take(range.end).skip(range.start).map(|(at, op)| bind(at, op));
-        bound.collect::<Result<_, _>>().map(Steps)
+        bound.collect::<Result<_, _>>().map(BoundSteps)
     }
 }
 
-impl Steps {
+impl BoundSteps {
     /// Number of operations.
     pub(super) fn len(&self) -> usize {
         self.0.len()

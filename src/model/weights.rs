@@ -13,7 +13,7 @@ use crate::graph::{NormKind, weight_name};
 use crate::tensor::{MappedTensor, Replaced, TensorName, first_non_finite, read_rows};
 
 /// Where the operations of a layer get their weights from. Names lack `blk.N.` and `.weight`.
-pub(super) struct Source<'a> {
+pub(super) struct WeightSource<'a> {
     pub model: &'a Model,
     /// Number of the layer.
     pub layer: usize,
@@ -21,7 +21,7 @@ pub(super) struct Source<'a> {
     pub replaced: Option<&'a dyn Replaced>,
 }
 
-impl Source<'_> {
+impl WeightSource<'_> {
     /// `blk.N.{name}`
     pub(super) fn full(&self, name: &str) -> String {
         format!("blk.{}.{name}", self.layer)

@@ -33,7 +33,7 @@ pub(super) struct LossHead<'a> {
 }
 
 /// Logits of some rows.
-struct Logits {
+struct RowLogits {
     /// Of each slice, `[rows][slice]`; then their gradients.
     slices: Vec<Vec<f32>>,
     /// Probabilities, `[rows][vocab]`.
@@ -139,7 +139,7 @@ impl<'a> LossHead<'a> {
     #[cfg(test)]
     pub(super) fn loss_of(&mut self, normed: &[f32]) -> (f64, Vec<f32>) {
         let vocab = self.model.vocab;
-        let Logits { slices, labels, p } = self.logits(normed, 0).unwrap();
+        let RowLogits { slices, labels, p } = self.logits(normed, 0).unwrap();
         let loss = |(row, &label): (usize, &usize)| {
             let width = |slice: usize| SLICE.min(vocab - slice * SLICE);
             let row = slices.iter().enumerate().flat_map(|(i, slice)| &slice[row * width(i)..][..width(i)]);
@@ -150,7 +150,7 @@ impl<'a> LossHead<'a> {
     }
 
     /// Logits of `normed` `[rows][hidden]`, whose first row is token number `first`, and what is made of them.
-    fn logits(&mut self, normed: &[f32], first: usize) -> Result<Logits, ModelError> {
+    fn logits(&mut self, normed: &[f32], first: usize) -> Result<RowLogits, ModelError> {
         let vocab = self.model.vocab;
         let rows = normed.len() / self.model.hyper.hidden;
         let mut slices = Vec::new();
@@ -179,14 +179,14 @@ impl<'a> LossHead<'a> {
         });
         let (labels, losses): (Vec<usize>, Vec<f64>) = rows.collect::<Vec<_>>().into_iter().unzip();
         self.sum += losses.iter().sum::<f64>();
-        Ok(Logits { slices, p, labels })
+        Ok(RowLogits { slices, p, labels })
     }
 
     /// Makes logits the gradients of what the projection gave, and adds up their variances.
-    fn through_softmax(&mut self, mut logits: Logits) -> Logits {
+    fn through_softmax(&mut self, mut logits: RowLogits) -> RowLogits {
         let hyper = &self.model.hyper;
         let (vocab, cap, scale) = (self.model.vocab, hyper.logit_cap, 1.0 / hyper.logit_scale);
-        let Logits { slices, p, labels } = &mut logits;
+        let RowLogits { slices, p, labels } = &mut logits;
         let all = slices.par_iter_mut().zip(self.variances.0.par_chunks_mut(SLICE)).enumerate();
         all.for_each(|(slice, (values, variances))| {
             let width = variances.len();

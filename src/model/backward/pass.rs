@@ -12,7 +12,7 @@ use super::gradients::{Gradients, copied, scale};
 use super::head::LossHead;
 use super::reverse::{Reverse, check};
 use super::tape::record;
-use super::work::Work;
+use super::work::TokenWork;
 use crate::context::Progress;
 use crate::model::{GradientObserver, Observer};
 use crate::text::{BLOCK_ROWS, block_tokens};
@@ -65,7 +65,7 @@ pub struct Loss {
 }
 
 /// One pass under way.
-struct Pass<'a> {
+struct BackwardPass<'a> {
     model: &'a Model,
     how: &'a Backward<'a>,
     ropes: Ropes,
@@ -79,7 +79,7 @@ struct Pass<'a> {
     inputs: Kept,
     /// Bytes for the output projection.
     spare: u64,
-    work: Work,
+    work: TokenWork,
     done: u64,
 }
 
@@ -108,7 +108,7 @@ impl Model {
             assert!(labels.len() == tokens.len(), "{} labels of {} tokens", labels.len(), tokens.len());
         }
         let start = Instant::now();
-        let mut pass = Pass::new(self, how, tokens.len())?;
+        let mut pass = BackwardPass::new(self, how, tokens.len())?;
         pass.embed(tokens)?;
         for layer in 0..self.hyper.layers {
             pass.forward(layer, &mut forward)?;
@@ -134,11 +134,11 @@ impl Model {
 
     /// Units of work of [`backward`](Self::backward) over `tokens` tokens.
     pub fn backward_work(&self, tokens: usize) -> u64 {
-        Work::of(self).token() * tokens as u64
+        TokenWork::of(self).token() * tokens as u64
     }
 }
 
-impl<'a> Pass<'a> {
+impl<'a> BackwardPass<'a> {
     fn new(model: &'a Model, how: &'a Backward<'a>, tokens: usize) -> Result<Self, ModelError> {
         if how.context > model.hyper.context {
             return Err(ModelError::Context { asked: how.context, longest: model.hyper.context });
@@ -165,9 +165,9 @@ impl<'a> Pass<'a> {
         let layers = model.hyper.layers;
         let stream = kept(tiles, values, Form::F32)?;
         let inputs = kept(layers * tiles, layers as u64 * values, form)?;
-        // Neither layers nor, but for the stream, tiles are there when it is the output's turn.
+        // While the output projection runs, neither a layer nor, but for the stream, a tile is held.
         spare += layer + blocks * block_bytes / 2;
-        let (ropes, work) = (model.ropes(how.context)?, Work::of(model));
+        let (ropes, work) = (model.ropes(how.context)?, TokenWork::of(model));
         Ok(Self { model, how, ropes, tokens, tile, stream, inputs, spare, work, done: 0 })
     }
 

@@ -3,14 +3,14 @@
 use super::super::ModelError;
 use super::super::ops::Recorded;
 use super::super::rope::Ropes;
-use super::super::steps::{Positions, Steps};
+use super::super::steps::{BoundSteps, Positions};
 use super::super::tile::Tile;
 
 /// Runs the operations of a layer on `tile` and returns what the gradient of each needs. Operations at the end that no
 /// gradient needs are not run.
 pub(super) fn record<'s>(
     tile: &mut Tile,
-    steps: &'s Steps,
+    steps: &'s BoundSteps,
     ropes: &Ropes,
 ) -> Result<Vec<Box<dyn Recorded + 's>>, ModelError> {
     let last = steps.last_recorded().unwrap_or(0);

@@ -3,7 +3,7 @@
 use super::super::Model;
 
 /// Multiplications and additions on one token, about.
-pub(super) struct Work {
+pub(super) struct TokenWork {
     /// The forward pass of each layer, and the outer products of what enters its linear maps.
     pub forward: Vec<u64>,
     /// The output projection, forward and back.
@@ -12,7 +12,7 @@ pub(super) struct Work {
     pub backward: Vec<u64>,
 }
 
-impl Work {
+impl TokenWork {
     pub(super) fn of(model: &Model) -> Self {
         Self {
             forward: model.work.iter().map(|work| work.products + work.inputs).collect(),

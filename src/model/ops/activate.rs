@@ -10,7 +10,7 @@ use crate::model::backward::{ROWS, Reverse, copied};
 use crate::model::check::{Shapes, wrong};
 use crate::model::steps::Positions;
 use crate::model::tile::Tile;
-use crate::model::weights::Source;
+use crate::model::weights::WeightSource;
 use crate::text::for_blocks;
 
 /// The gate times up, or up alone, in place.
@@ -25,7 +25,7 @@ impl Operation for Activate {
         Ok(())
     }
 
-    fn bind(&self, _: &Source) -> Result<Box<dyn Step>, ModelError> {
+    fn bind(&self, _: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
         Ok(match self.0 {
             Activation::SiluGate => Box::new(GateStep(Gate::Silu)),
             Activation::GeluGate => Box::new(GateStep(Gate::Gelu)),

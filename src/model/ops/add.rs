@@ -8,7 +8,7 @@ use crate::model::ModelError;
 use crate::model::backward::{Reverse, copied, scale};
 use crate::model::steps::Positions;
 use crate::model::tile::Tile;
-use crate::model::weights::Source;
+use crate::model::weights::WeightSource;
 use crate::text::for_blocks;
 
 /// `stream += delta`, times the residual scale of the keys.
@@ -16,7 +16,7 @@ use crate::text::for_blocks;
 pub(super) struct Add;
 
 impl Operation for Add {
-    fn bind(&self, source: &Source) -> Result<Box<dyn Step>, ModelError> {
+    fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
         let hyper = &source.model.hyper;
         Ok(Box::new(AddStep { hidden: hyper.hidden, scale: hyper.residual_scale }))
     }

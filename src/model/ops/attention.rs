@@ -10,7 +10,7 @@ use crate::model::backward::{Reverse, copied};
 use crate::model::check::Shapes;
 use crate::model::steps::{Attend, Positions};
 use crate::model::tile::Tile;
-use crate::model::weights::Source;
+use crate::model::weights::WeightSource;
 
 /// Queries, keys and values to [`Slot::Attended`].
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +25,7 @@ impl Operation for Attention {
         self.sinks.map_or(Ok(()), |name| shapes.check_weight(name, &[heads]))
     }
 
-    fn bind(&self, source: &Source) -> Result<Box<dyn Step>, ModelError> {
+    fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
         let sinks = self.sinks.map(|name| source.values(name)).transpose()?.unwrap_or_default();
         Ok(Box::new(AttentionStep { heads: source.model.hyper.attention(source.layer), sinks }))
     }

@@ -10,14 +10,14 @@ use crate::model::backward::{Reverse, copied};
 use crate::model::routed::Routes;
 use crate::model::steps::Positions;
 use crate::model::tile::Tile;
-use crate::model::weights::Source;
+use crate::model::weights::WeightSource;
 
 /// `delta` = the sum of [`Slot::ExpertOut`], each expert's output times its weight in [`Slot::Routes`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Combine;
 
 impl Operation for Combine {
-    fn bind(&self, source: &Source) -> Result<Box<dyn Step>, ModelError> {
+    fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
         Ok(Box::new(CombineStep { hidden: source.model.hyper.hidden }))
     }
 }

@@ -11,7 +11,7 @@ use crate::model::backward::{ROWS, Reverse};
 use crate::model::check::{Shapes, wrong};
 use crate::model::steps::Positions;
 use crate::model::tile::Tile;
-use crate::model::weights::Source;
+use crate::model::weights::WeightSource;
 
 /// Cuts [`Slot::Fused`] into queries, keys and values.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +38,7 @@ pub(super) struct Join {
 }
 
 impl Operation for Split {
-    fn bind(&self, source: &Source) -> Result<Box<dyn Step>, ModelError> {
+    fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
         let hyper = &source.model.hyper;
         let pieces = [
             Piece { slot: Slot::Query, width: hyper.heads * hyper.head },
@@ -50,7 +50,7 @@ impl Operation for Split {
 }
 
 impl Operation for Cut {
-    fn bind(&self, source: &Source) -> Result<Box<dyn Step>, ModelError> {
+    fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
         let hyper = &source.model.hyper;
         let parts = if self.heads { hyper.heads } else { 1 };
         let [first, second] =
@@ -114,7 +114,7 @@ impl Operation for SplitGate {
         Ok(())
     }
 
-    fn bind(&self, _: &Source) -> Result<Box<dyn Step>, ModelError> {
+    fn bind(&self, _: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
         Ok(Box::new(*self))
     }
 }
@@ -149,7 +149,7 @@ impl Recorded for SplitGateRecord {
 }
 
 impl Operation for Join {
-    fn bind(&self, source: &Source) -> Result<Box<dyn Step>, ModelError> {
+    fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
         let parts = if self.heads { source.model.hyper.heads } else { 1 };
         Ok(Box::new(JoinStep { inputs: self.inputs, output: self.output, parts }))
     }

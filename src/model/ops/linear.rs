@@ -7,7 +7,7 @@ use crate::model::check::Shapes;
 use crate::model::matrix::Matrix;
 use crate::model::steps::Positions;
 use crate::model::tile::Tile;
-use crate::model::weights::Source;
+use crate::model::weights::WeightSource;
 use crate::model::{Model, ModelError, Observer};
 
 /// `output = input * weight' + bias`.
@@ -28,13 +28,13 @@ impl Operation for Linear {
         Ok(LinearWork::of(1, tensor.rows_per_matrix(), tensor.columns()))
     }
 
-    fn bind(&self, source: &Source) -> Result<Box<dyn Step>, ModelError> {
+    fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
         Ok(Box::new(self.read(source)?))
     }
 }
 
 impl Linear {
-    fn read(&self, source: &Source) -> Result<LinearStep, ModelError> {
+    fn read(&self, source: &WeightSource) -> Result<LinearStep, ModelError> {
         Ok(LinearStep {
             input: self.input,
             output: self.output,
@@ -56,7 +56,7 @@ pub(in crate::model) struct LinearStep {
 
 impl LinearStep {
     /// Reads the weights of `op`, which must be a linear map of one matrix.
-    pub(in crate::model) fn read(op: &Op, source: &Source) -> Result<Self, ModelError> {
+    pub(in crate::model) fn read(op: &Op, source: &WeightSource) -> Result<Self, ModelError> {
         match *op {
             Op::Linear { input, output, name } => Linear { input, output, name }.read(source),
             _ => {

@@ -7,10 +7,10 @@ use crate::graph::{By, Slot, weight_name};
 use crate::model::backward::{Reverse, check, copied};
 use crate::model::check::Shapes;
 use crate::model::matrix::Matrix;
-use crate::model::routed::{Assignment, Parts, Routes};
+use crate::model::routed::{Assignment, Routes, RowParts};
 use crate::model::steps::Positions;
 use crate::model::tile::Tile;
-use crate::model::weights::Source;
+use crate::model::weights::WeightSource;
 use crate::model::{Model, ModelError, Observer};
 use crate::text::block_tokens;
 
@@ -38,7 +38,7 @@ impl Operation for Matrices {
         Ok(LinearWork::of(times, tensor.rows_per_matrix(), tensor.columns()))
     }
 
-    fn bind(&self, source: &Source) -> Result<Box<dyn Step>, ModelError> {
+    fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
         let tensor = weight_name(source.layer, self.name);
         let used = match self.by {
             By::Heads => None,
@@ -97,8 +97,8 @@ impl MatricesStep {
         }
     }
 
-    fn read<'a>(&self, tile: &'a Tile) -> Parts<'a> {
-        Parts { values: tile.buffer(self.input), width: tile.width(self.input), columns: self.inputs }
+    fn read<'a>(&self, tile: &'a Tile) -> RowParts<'a> {
+        RowParts { values: tile.buffer(self.input), width: tile.width(self.input), columns: self.inputs }
     }
 }
 
@@ -148,7 +148,7 @@ impl MatricesRecord<'_> {
     fn observe(
         &self,
         assignment: Assignment,
-        gradient: Parts,
+        gradient: RowParts,
         reverse: &mut Reverse,
     ) -> Result<(), ModelError> {
         let block = block_tokens(reverse.context);
@@ -163,7 +163,7 @@ impl MatricesRecord<'_> {
     }
 
     /// The gradient of what all matrices read, `[tokens][width]`. Matrices come in their order.
-    fn input_gradient(&self, assignment: Assignment, gradient: Parts, reverse: &Reverse) -> Vec<f32> {
+    fn input_gradient(&self, assignment: Assignment, gradient: RowParts, reverse: &Reverse) -> Vec<f32> {
         let (inputs, tokens) = (self.step.inputs, reverse.tokens);
         let mut out = vec![0.0; tokens * self.width];
         let all = assignment.rows(0..tokens);
@@ -173,7 +173,7 @@ impl MatricesRecord<'_> {
             x.resize(rows.len() * inputs, 0.0);
             matrix.gradient(reverse.context, &gradient.gather(rows), &mut x);
             for (x, &row) in x.chunks_exact(inputs).zip(rows) {
-                let at = Parts::place(self.width, inputs, row);
+                let at = RowParts::place(self.width, inputs, row);
                 math::add(&mut out[at..at + inputs], x);
             }
         }
@@ -188,7 +188,7 @@ impl Recorded for MatricesRecord<'_> {
         let width = assignment.parts() * outputs;
         let gradient = reverse.take_or_zeros(*output, width);
         check(tensor, &gradient, width, reverse.first)?;
-        let parts = Parts { values: &gradient, width, columns: *outputs };
+        let parts = RowParts { values: &gradient, width, columns: *outputs };
         self.observe(assignment, parts, reverse)?;
         let out = self.input_gradient(assignment, parts, reverse);
         reverse.gradients.add(*input, out);

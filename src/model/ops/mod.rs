@@ -28,7 +28,7 @@ use super::backward::Reverse;
 use super::check::Shapes;
 use super::steps::Positions;
 use super::tile::Tile;
-use super::weights::Source;
+use super::weights::WeightSource;
 use super::{Model, ModelError};
 use crate::graph::Op;
 use crate::model::Observer;
@@ -79,7 +79,7 @@ pub(super) trait Operation: Debug {
     }
 
     /// Reads the weights.
-    fn bind(&self, source: &Source) -> Result<Box<dyn Step>, ModelError>;
+    fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError>;
 }
 
 /// An operation with its weights.

@@ -12,7 +12,7 @@ use crate::model::backward::{ROWS, Reverse, copied};
 use crate::model::check::Shapes;
 use crate::model::steps::Positions;
 use crate::model::tile::Tile;
-use crate::model::weights::Source;
+use crate::model::weights::WeightSource;
 use crate::text::for_blocks;
 
 /// `output = norm(input)`.
@@ -41,7 +41,7 @@ impl Operation for Norm {
         Ok(())
     }
 
-    fn bind(&self, source: &Source) -> Result<Box<dyn Step>, ModelError> {
+    fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
         let norms = source.model.norms(&source.full(self.name), self.kind)?;
         Ok(Box::new(NormStep { input: self.input, output: self.output, norms }))
     }

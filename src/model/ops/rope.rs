@@ -9,7 +9,7 @@ use crate::model::backward::Reverse;
 use crate::model::rope::Reach;
 use crate::model::steps::Positions;
 use crate::model::tile::Tile;
-use crate::model::weights::Source;
+use crate::model::weights::WeightSource;
 
 /// Rotates the heads of `slot` by their positions.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +18,7 @@ pub(super) struct Rotate {
 }
 
 impl Operation for Rotate {
-    fn bind(&self, source: &Source) -> Result<Box<dyn Step>, ModelError> {
+    fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
         let hyper = &source.model.hyper;
         let reach = if hyper.has_window(source.layer) { Reach::Window } else { Reach::All };
         Ok(Box::new(RotateStep { slot: self.slot, head: hyper.rotary_head(self.slot), reach }))

@@ -12,7 +12,7 @@ use crate::model::check::Shapes;
 use crate::model::routed::Routes;
 use crate::model::steps::Positions;
 use crate::model::tile::Tile;
-use crate::model::weights::Source;
+use crate::model::weights::WeightSource;
 
 /// Keeps the sum of weights from 0 (DeepSeek V3).
 const TINY: f32 = 1e-20;
@@ -30,7 +30,7 @@ impl Operation for Route {
         shapes.check_bias(self.bias, &[count as u64])
     }
 
-    fn bind(&self, source: &Source) -> Result<Box<dyn Step>, ModelError> {
+    fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
         let experts = source.model.experts(&source.full(self.bias))?.clone();
         Ok(Box::new(RouteStep { experts, correction: source.bias(self.bias)? }))
     }
