@@ -206,10 +206,15 @@ impl Stages<'_> {
 
     /// Takes `state`, of whole chunks from token `first` on, through a stage.
     pub(crate) fn run(&self, bound: &BoundStage, first: usize, state: State) -> Result<State, ModelError> {
+        let stage = bound.stage;
+        if state.len() != stage.entry.len() {
+            let what = format!("is entered at operation {} with the state of another stage", stage.ops.start);
+            return Err(ModelError::Graph { layer: stage.layer, what });
+        }
         let mut tile = Tile::new(self.context);
-        tile.set(&bound.stage.entry, state, self.model.hyper.hidden, first);
+        tile.set(&stage.entry, state, self.model.hyper.hidden, first);
         bound.steps.run(&mut tile, &mut Positions::of_chunks(&self.ropes), &mut None)?;
-        Ok(tile.take(&bound.stage.exit))
+        Ok(tile.take(&stage.exit))
     }
 
     /// Largest number of values per token that lives between two stages.

@@ -8,7 +8,7 @@ use super::super::products::Packed;
 use super::super::{Model, ModelError, OUTPUT};
 use super::gradients;
 use super::labels::{pick, uniform};
-use super::pass::Labels;
+use super::options::Labels;
 use super::reverse::{ROWS, check};
 use crate::model::GradientObserver;
 

@@ -20,11 +20,12 @@ mod check;
 mod gradients;
 mod head;
 mod labels;
+mod options;
 mod pass;
 mod reverse;
 mod tape;
 mod work;
 
 pub(super) use gradients::{copied, scale};
-pub use pass::{Backward, Labels, Loss};
+pub use options::{Backward, Labels, Loss};
 pub(super) use reverse::{ROWS, Reverse, check};
