@@ -1,6 +1,5 @@
 //! Every tensor of the forward pass is there, in the shape that the keys ask for.
 
-use crate::graph::{By, Hyper, Map, Op, SLOTS, Slot};
 use crate::graph::{By, Experts, Hyper, SLOTS, Slot, weight_name};
 use crate::model::ops::operation;
 use crate::model::{EMBEDDING, FINAL_NORM, Model, ModelError, OUTPUT, OUTPUT_NAME, POSITIONS};

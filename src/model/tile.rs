@@ -4,11 +4,6 @@ use std::mem;
 
 use rayon::prelude::*;
 
-use super::groups::LinearGroup;
-use super::mixture::{self, Meeting};
-use super::rope::Ropes;
-use super::weights::{Matrix, Norm, Weights, rounded, runs};
-use crate::graph::{Activation, By, Hyper, Map, NormKind, Op, SLOTS, Slot, weight_name};
 use crate::graph::{SLOTS, Slot};
 use crate::model::ModelError;
 

@@ -2,8 +2,7 @@
 //! bf16, or in MXFP4 as published.
 
 use crate::graph::parts::*;
-use crate::graph::{Activation, Graph, Hyper, Op, Routing, Scores, Slot, Windows};
-use crate::graph::{Activation, GATE_LIMIT, Graph, Op, Routing, Scores, Slot, Windows};
+use crate::graph::{Activation, GATE_LIMIT, Graph, Hyper, Op, Routing, Scores, Slot, Windows};
 use crate::tensor::Rows;
 
 use crate::arch::config::Config;
