@@ -45,3 +45,8 @@ pub mod tensor;
 pub mod text;
 pub mod threads;
 pub mod vocab;
+
+/// The examples of the guide, which are compiled with the documentation's tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/library.md")]
+mod guide {}

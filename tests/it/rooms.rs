@@ -12,6 +12,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("text", &[]),
     ("encode", &[]),
     ("vocab", &[]),
+    ("threads", &[]),
+    ("outputs", &["checkpoint"]),
     ("hash", &["checkpoint"]),
     ("tensor", &["checkpoint"]),
     ("recipe", &["tensor"]),
@@ -22,7 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("statistics", &["context", "text", "encode", "hash", "tensor", "model", "evaluate"]),
     ("plan", &["checkpoint", "encode", "recipe", "hash", "tensor", "convert"]),
     ("layerwise", &["context", "graph", "text", "encode", "tensor", "model", "statistics", "plan"]),
-    ("pipeline", &["checkpoint", "context", "encode", "hash", "tensor", "plan"]),
+    ("pipeline", &["checkpoint", "context", "threads", "encode", "hash", "tensor", "plan"]),
     (
         "job",
         &[
@@ -30,7 +32,9 @@ const ROOMS: &[(&str, &[&str])] = &[
             "context",
             "encode",
             "recipe",
+            "outputs",
             "hash",
+            "tensor",
             "convert",
             "statistics",
             "plan",
