@@ -386,7 +386,7 @@ fn long_run(scratch: &Scratch) -> (std::process::Child, std::path::PathBuf) {
     let placed = layout(&Metadata::new(), &[spec]).unwrap();
     fs::write(&model, &placed.header).unwrap();
     fs::File::options().write(true).open(&model).unwrap().set_len(placed.total).unwrap();
-    let run = Command::new(env!("CARGO_BIN_EXE_kquant"))
+    let mut run = Command::new(env!("CARGO_BIN_EXE_kquant"))
         .args(["quantize", model.to_str().unwrap(), "-o", out.to_str().unwrap(), "--type", "IQ4_XS"])
         .stderr(Stdio::piped())
         .spawn()
@@ -394,11 +394,13 @@ fn long_run(scratch: &Scratch) -> (std::process::Child, std::path::PathBuf) {
     // Past the trial of the path: of its size.
     let started = |path: &Path| path.metadata().is_ok_and(|found| found.len() > 0);
     let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(60) {
-        if beginning_with(&out).iter().any(|name| started(&scratch.path(name))) {
-            return (run, out);
+    while !beginning_with(&out).iter().any(|name| started(&scratch.path(name))) {
+        if start.elapsed() > Duration::from_secs(60) {
+            run.kill().unwrap();
+            run.wait().unwrap();
+            panic!("the run does not start to write");
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    panic!("the run does not start to write");
+    (run, out)
 }
