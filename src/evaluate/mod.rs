@@ -1,6 +1,6 @@
 //! How good a model is: perplexity, and divergence from the model that it was made of.
 //!
-//! Nothing here runs a model; it says what is to be run, and takes the logits as they come, a row at a time.
+//! [`evaluate`](evaluate()) runs models over a text; the functions below it are pure and take logits as they come, a row at a time.
 //!
 //! 1. [`Chunks`](crate::text::Chunks) cuts the tokenized text. The caller runs [`Chunks::tokens`](crate::text::Chunks::tokens) through the model (or through two), and keeps
 //!    the logits of the positions [`Chunks::scored`](crate::text::Chunks::scored); row by row they predict [`Chunks::targets`](crate::text::Chunks::targets).

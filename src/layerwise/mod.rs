@@ -2,7 +2,7 @@
 //!
 //! [`Sequential`] goes through the model layer by layer with two streams, the original's and that of the weights encoded so
 //! far, so that each group of linear maps repairs what the ones before it lost. [`OneShot`] runs no text: it takes the
-//! Hessians of the original model from a file. The result is a [`Stash`] that the pipeline writes from.
+//! Hessians of the original model from a file. The result is a [`Stash`](crate::tensor::Stash) that the pipeline writes from.
 
 mod embedding;
 mod error;

@@ -1,6 +1,6 @@
 //! Calibration: statistics of the activations that a text causes.
 //!
-//! The forward pass calls an [`Observer`]. [`Importance`] is the one that makes importance matrices, which [`merge`] adds up
+//! The forward pass calls an [`Observer`](crate::model::Observer). [`Importance`] is the one that makes importance matrices, which [`merge`] adds up
 //! and [`Statistics`] describe; [`gather`] makes statistics files, which have Hessians besides, [`merge_hessians`] adds them
 //! up and [`HessianFile`] reads them.
 

@@ -97,7 +97,9 @@ fn numbers_that_are_not_finite_are_passed_over_where_nothing_needs_them() {
     for file in files {
         let (bytes, said) = converted(&scratch, |model| with_words(&model.join(file)));
         assert!(bytes == plain, "{file}");
-        assert_eq!(said, "", "{file}");
+        // Unknown keys of the configuration are named, whatever they hold.
+        let named = said.contains("keys that are not known and count for nothing: `odd`, `odds`, `text`;");
+        assert!(if file == "config.json" { named } else { said.is_empty() }, "{file}: {said}");
     }
 }
 
