@@ -30,8 +30,9 @@ pub enum StatisticsError {
     },
     /// No entry.
     #[error(
-        "tensor `{tensor}` becomes {block}, which needs an importance matrix{}. Give one with --imatrix, or choose another type",
-        if *.given { " entry, and the file has none for it" } else { "" }
+        "tensor `{tensor}` becomes {block}, which needs to know what its weights count{}. Give a text with --calibrate, an importance matrix \
+         with --imatrix, or choose another type",
+        if *.given { ", and the importance matrix has no entry for it" } else { "" }
     )]
     Missing {
         /// GGUF name.

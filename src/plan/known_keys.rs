@@ -143,44 +143,10 @@ pub(super) fn known_keys(architecture: &str) -> impl Iterator<Item = (String, Ki
     general.chain(OF_ARCHITECTURE.iter().map(move |&(key, kind)| (format!("{architecture}.{key}"), kind)))
 }
 
-/// The one of `names` that needs the fewest letters changed, added or left out to become `key`; `None` where that is more than a
-/// third of its letters.
-pub(super) fn nearest<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let (distance, name) = names.map(|name| (distance(key, name), name)).min()?;
-    (3 * distance <= key.chars().count().max(name.chars().count())).then_some(name)
-}
-
-/// Levenshtein's distance of two words.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, a) in a.chars().enumerate() {
-        // What stood to the upper left of the present place.
-        let (mut corner, mut left) = (i, i + 1);
-        for (&b, above) in b.iter().zip(row.iter_mut().skip(1)) {
-            let here = (corner + usize::from(a != b)).min(left + 1).min(*above + 1);
-            (corner, left) = (*above, here);
-            *above = here;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn distances_are_levenshtein_s() {
-        for (a, b, expected) in
-            [("", "abc", 3), ("kitten", "sitting", 3), ("same", "same", 0), ("flaw", "lawn", 2)]
-        {
-            assert_eq!((distance(a, b), distance(b, a)), (expected, expected), "{a} {b}");
-        }
-    }
+    use crate::recipe::nearest;
 
     #[test]
     fn the_nearest_name_is_near() {

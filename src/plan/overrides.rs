@@ -4,7 +4,8 @@ use std::str::FromStr;
 
 use kquant_formats::gguf::{Metadata, Value};
 
-use super::known_keys::{Kind, known_keys, nearest};
+use super::known_keys::{Kind, known_keys};
+use crate::recipe::nearest;
 
 /// One `--override-kv KEY=TYPE:VALUE`.
 #[derive(Debug, Clone, PartialEq)]

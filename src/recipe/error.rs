@@ -4,18 +4,22 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecipeError {
     /// No file type has this name.
-    #[error("unknown file type {name}; choose one of {available}")]
+    #[error("unknown file type {name}{meant}; the file types are {available}")]
     UnknownFileType {
         /// As given.
         name: String,
+        /// The nearest name as a question in brackets, or nothing.
+        meant: String,
         /// What there is.
         available: String,
     },
     /// No block type has this name.
-    #[error("unknown tensor type {name}; choose one of {available}")]
+    #[error("unknown tensor type {name}{meant}; the types are {available}")]
     UnknownType {
         /// As given.
         name: String,
+        /// The nearest name as a question in brackets, or nothing.
+        meant: String,
         /// What there is.
         available: String,
     },

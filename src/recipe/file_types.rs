@@ -2,6 +2,7 @@
 
 use super::RecipeError;
 use super::mixtures::{self, Rule};
+use super::nearest::did_you_mean;
 
 /// A recipe for a whole model.
 #[derive(Debug)]
@@ -127,6 +128,10 @@ impl FileType {
 pub fn file_type(name: &str) -> Result<&'static FileType, RecipeError> {
     FILE_TYPES.iter().find(|t| t.is_called(name)).ok_or_else(|| {
         let names: Vec<&str> = FILE_TYPES.iter().map(|t| t.name).collect();
-        RecipeError::UnknownFileType { name: name.to_owned(), available: names.join(", ") }
+        RecipeError::UnknownFileType {
+            name: name.to_owned(),
+            meant: did_you_mean(name, names.iter().copied()),
+            available: names.join(", "),
+        }
     })
 }

@@ -3,6 +3,7 @@
 use kquant_kernels::block::{self, BlockType};
 
 use super::RecipeError;
+use super::nearest::did_you_mean;
 
 /// The block type that a table of this room calls `name`.
 pub(super) fn of_table(name: &'static str) -> Result<&'static BlockType, RecipeError> {
@@ -14,8 +15,11 @@ pub(super) fn of_table(name: &'static str) -> Result<&'static BlockType, RecipeE
 /// # Errors
 /// When there is no such type, or kquant can read it but not write it.
 pub fn block_type(name: &str) -> Result<&'static BlockType, RecipeError> {
-    let found = block::by_name(name)
-        .ok_or_else(|| RecipeError::UnknownType { name: name.to_owned(), available: available() })?;
+    let found = block::by_name(name).ok_or_else(|| RecipeError::UnknownType {
+        name: name.to_owned(),
+        meant: did_you_mean(name, block::TYPES.iter().filter(|t| t.encode.is_some()).map(|t| t.name)),
+        available: available(),
+    })?;
     if found.encode.is_some() {
         Ok(found)
     } else {

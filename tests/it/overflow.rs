@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use crate::support::{
-    HIDDEN, Scratch, Tensor, data, kquant, micro_llama, noise, ok, quantize, refused, stderr, write_folder,
-    write_safetensors,
+    HIDDEN, Scratch, Tensor, copy_changed, data, kquant, micro_llama, noise, ok, quantize, refused, stderr,
+    write_folder,
 };
 use kquant_formats::imatrix::{Entry, Imatrix};
 use kquant_kernels::block::{Importance, TYPES};
@@ -133,28 +133,10 @@ fn infinite_and_missing_numbers_are_damage_as_before() {
 
 /// tests/data/tiny-llama with one weight of the tensor `odd`.
 fn tiny_with(folder: &Path, odd: &str, value: f32) -> PathBuf {
-    fs::create_dir_all(folder).unwrap();
-    for file in fs::read_dir(data("tiny-llama")).unwrap() {
-        let file = file.unwrap();
-        fs::copy(file.path(), folder.join(file.file_name())).unwrap();
-    }
-    let bytes = fs::read(folder.join("model.safetensors")).unwrap();
-    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let tensors: Vec<Tensor> = file
-        .tensors()
-        .into_iter()
-        .map(|(name, view)| {
-            let (shape, mut data) =
-                (view.shape().iter().map(|&n| n as u64).collect::<Vec<_>>(), view.data().to_vec());
-            if name == odd {
-                let at = (AT.0 * shape[1] + AT.1) as usize;
-                data[2 * at..2 * at + 2].copy_from_slice(&half::bf16::from_f32(value).to_le_bytes());
-            }
-            Tensor { name, dtype: "BF16", shape, data }
-        })
-        .collect();
-    write_safetensors(&folder.join("model.safetensors"), &tensors);
-    folder.to_owned()
+    copy_changed("tiny-llama", folder, odd, |shape, data| {
+        let at = (AT.0 * shape[1] + AT.1) as usize;
+        data[2 * at..2 * at + 2].copy_from_slice(&half::bf16::from_f32(value).to_le_bytes());
+    })
 }
 
 fn calibrated(model: &Path, out: &Path, kind: &str, more: &[&str]) -> Output {

@@ -1,8 +1,7 @@
 //! Experts that no token of the text reached are told of, by `calibrate` and by `quantize`.
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Scratch, Tensor, data, kquant, ok, quantize, stderr, write_safetensors};
+use crate::support::{Scratch, copy_changed, data, kquant, ok, quantize, stderr};
 
 const TEXT: [&str; 4] = ["--context", "64", "--chunks", "4"];
 const TOLD: &str =
@@ -10,32 +9,10 @@ const TOLD: &str =
 
 /// tests/data/archs/gpt_oss with a router that never chooses expert 2 of the first layer.
 fn shunned(folder: &Path) -> PathBuf {
-    fs::create_dir_all(folder).unwrap();
-    for file in fs::read_dir(data("archs/gpt_oss")).unwrap() {
-        let file = file.unwrap();
-        fs::copy(file.path(), folder.join(file.file_name())).unwrap();
-    }
-    let bytes = fs::read(folder.join("model.safetensors")).unwrap();
-    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let tensors: Vec<Tensor> = file
-        .tensors()
-        .into_iter()
-        .map(|(name, view)| {
-            let shape = view.shape().iter().map(|&n| n as u64).collect();
-            let (dtype, mut data) =
-                (DTYPES.iter().find(|(d, _)| *d == view.dtype()).unwrap().1, view.data().to_vec());
-            if name == "model.layers.0.mlp.router.bias" {
-                data[4..6].copy_from_slice(&half::bf16::from_f32(-1e4).to_le_bytes());
-            }
-            Tensor { name, dtype, shape, data }
-        })
-        .collect();
-    write_safetensors(&folder.join("model.safetensors"), &tensors);
-    folder.to_owned()
+    copy_changed("archs/gpt_oss", folder, "model.layers.0.mlp.router.bias", |_, data| {
+        data[4..6].copy_from_slice(&half::bf16::from_f32(-1e4).to_le_bytes());
+    })
 }
-
-const DTYPES: [(safetensors::Dtype, &str); 3] =
-    [(safetensors::Dtype::BF16, "BF16"), (safetensors::Dtype::F32, "F32"), (safetensors::Dtype::U8, "U8")];
 
 #[test]
 fn calibrate_and_quantize_tell_of_experts_that_met_no_token() {

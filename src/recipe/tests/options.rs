@@ -162,7 +162,10 @@ fn file_types_answer_to_names_aliases_and_numbers() {
     assert!(matches!(found("Q4_X"), Err(RecipeError::UnknownFileType { .. })));
     assert!(matches!(found("39"), Err(RecipeError::UnknownFileType { .. })));
     let message = file_type("Q4_X").unwrap_err().to_string();
-    assert!(message.starts_with("unknown file type Q4_X; choose one of F32, F16, Q4_0"), "{message}");
+    assert!(
+        message.starts_with("unknown file type Q4_X (did you mean Q4_0?); the file types are F32, F16, Q4_0"),
+        "{message}"
+    );
     assert!(message.contains("COPY"), "{message}");
 }
 

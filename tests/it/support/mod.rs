@@ -200,3 +200,33 @@ pub fn write_sharded(folder: &Path, tensors: &[Tensor], parts: usize) {
     let index = json!({ "metadata": { "total_size": 0 }, "weight_map": map });
     fs::write(folder.join("model.safetensors.index.json"), index.to_string()).unwrap();
 }
+
+/// Copies the checkpoint `from` of tests/data to `folder` with the bytes of its tensor `name` changed.
+pub fn copy_changed(from: &str, folder: &Path, name: &str, change: impl Fn(&[u64], &mut [u8])) -> PathBuf {
+    use safetensors::{Dtype, SafeTensors};
+
+    fs::create_dir_all(folder).unwrap();
+    for file in fs::read_dir(data(from)).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+    }
+    let path = folder.join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let mut tensors = Vec::new();
+    for (tensor, view) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
+        let dtype = match view.dtype() {
+            Dtype::BF16 => "BF16",
+            Dtype::F32 => "F32",
+            Dtype::U8 => "U8",
+            other => panic!("{other:?}"),
+        };
+        let shape: Vec<u64> = view.shape().iter().map(|&n| n as u64).collect();
+        let mut data = view.data().to_vec();
+        if tensor == name {
+            change(&shape, &mut data);
+        }
+        tensors.push(Tensor { name: tensor, dtype, shape, data });
+    }
+    write_safetensors(&path, &tensors);
+    folder.to_owned()
+}

@@ -1,0 +1,30 @@
+//! What a name that is not known was probably meant to be.
+
+/// The one of `names` that is nearest to `word` by Levenshtein's distance, in any case; `None` where more than a third of the letters
+/// differ.
+pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let folded = word.to_lowercase();
+    let (distance, name) =
+        names.map(|name| (strsim::levenshtein(&folded, &name.to_lowercase()), name)).min()?;
+    (3 * distance <= word.chars().count().max(name.chars().count())).then_some(name)
+}
+
+/// The question behind a name that is not known, in brackets; nothing where no name is near.
+pub(super) fn did_you_mean<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> String {
+    nearest(word, names).map_or_else(String::new, |name| format!(" (did you mean {name}?)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_names_are_found_and_far_ones_are_not() {
+        let names = ["Q4_K_M", "Q4_K_S", "IQ4_XS", "BF16"];
+        let nearest = |word| nearest(word, names.into_iter());
+        assert_eq!(nearest("q4km"), Some("Q4_K_M"));
+        assert_eq!(nearest("IQ4XS"), Some("IQ4_XS"));
+        assert_eq!(nearest("bf61"), None);
+        assert_eq!(nearest("int8"), None);
+    }
+}
