@@ -50,33 +50,37 @@ pub(super) struct Args {
     #[arg(short = 't', long = "type", value_name = "TYPE")]
     kind: String,
     /// Importance matrix (GGUF or legacy .dat of llama-imatrix), or statistics of `kquant calibrate --hessian`.
-    #[arg(long, value_name = "FILE", conflicts_with = "calibrate")]
+    #[arg(long, value_name = "FILE", conflicts_with = "calibrate", help_heading = "Calibration")]
     imatrix: Option<PathBuf>,
     /// Run this text, a file or a pipe, through the model, and round so that what it computes changes least.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", help_heading = "Calibration")]
     calibrate: Option<PathBuf>,
-    #[arg(long, value_name = "NAME", value_parser = encoder, help = encoder_help())]
-    encoder: Option<&'static dyn Encoder>,
-    #[arg(long, value_name = "LEVEL", value_enum, help = quality::HELP, conflicts_with = "encoder")]
+    #[arg(long, value_name = "LEVEL", value_enum, conflicts_with = "encoder", help_heading = "Calibration")]
+    #[arg(help = "How much is done with the calibration text: fast, good (the default) or best", long_help = quality::HELP)]
     quality: Option<Quality>,
-    /// Over what errors are fed back: columns of a row, or both, rows by what their outputs cost the model as well, which takes a
-    /// backward pass (or statistics of `kquant calibrate --fisher`).
-    #[arg(long, value_name = "SIDES", value_enum)]
+    #[arg(long, value_name = "NAME", value_parser = encoder, help_heading = "Calibration")]
+    #[arg(help = "How weights are rounded; --help lists the encoders", long_help = encoder_help())]
+    encoder: Option<&'static dyn Encoder>,
+    /// Where rounding errors are made up for.
+    ///
+    /// `columns`: in later columns of the same row. `both`: in other rows, too, weighted by what an error of each output costs the model;
+    /// that takes a backward pass, or statistics of `kquant calibrate --fisher`.
+    #[arg(long, value_name = "SIDES", value_enum, help_heading = "Calibration")]
     feedback: Option<Sides>,
     /// With feedback over both: how often each row is encoded again with all others as they are.
-    #[arg(long, value_name = "N", default_value_t = feedback::Options::default().row_passes)]
+    #[arg(long, value_name = "N", default_value_t = feedback::Options::default().row_passes, help_heading = "Calibration")]
     passes: usize,
     /// With feedback over both: what the labels of the backward pass are drawn by.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Calibration")]
     seed: u64,
     /// Round output.weight with feedback from the text, too.
-    #[arg(long, requires = "calibrate")]
+    #[arg(long, requires = "calibrate", help_heading = "Calibration")]
     output_tensor: bool,
     /// Rounds of refinement after the weights are rounded with feedback: more lower the error a little, for more time.
-    #[arg(long, value_name = "N", default_value_t = feedback::Options::default().rounds)]
+    #[arg(long, value_name = "N", default_value_t = feedback::Options::default().rounds, help_heading = "Calibration")]
     rounds: usize,
     /// Write what calibration did to each tensor, as JSON.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Calibration")]
     report: Option<PathBuf>,
 
     /// One type for every tensor, without the mixture.
