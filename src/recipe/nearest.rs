@@ -1,12 +1,16 @@
 //! What a name that is not known was probably meant to be.
 
-/// The one of `names` that is nearest to `word` by Levenshtein's distance, in any case; `None` where more than a third of the letters
-/// differ.
+/// The one of `names` that is nearest to `word` by Levenshtein's distance of their letters and digits, in any case; `None` where more than
+/// a third of these differ.
 pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let folded = word.to_lowercase();
-    let (distance, name) =
-        names.map(|name| (strsim::levenshtein(&folded, &name.to_lowercase()), name)).min()?;
-    (3 * distance <= word.chars().count().max(name.chars().count())).then_some(name)
+    let folded = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_lowercase();
+    let word = folded(word);
+    let near = names.filter_map(|name| {
+        let other = folded(name);
+        let distance = strsim::levenshtein(&word, &other);
+        (3 * distance <= word.chars().count().max(other.chars().count())).then_some((distance, name))
+    });
+    near.min().map(|(_, name)| name)
 }
 
 /// The question behind a name that is not known, in brackets; nothing where no name is near.
