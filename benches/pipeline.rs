@@ -46,7 +46,7 @@ fn prepared(model: &Path, kind: &str, io: Io) -> Prepared {
     prepare(Job {
         model: model.to_owned(),
         io,
-        recipe: recipe::Options { pure: true, ..options },
+        types: recipe::Options { pure: true, ..options },
         statistics: Statistics::None,
         encoder: encode::by_name("ggml").unwrap(),
         metadata: None,

@@ -42,19 +42,19 @@ pub(super) fn file_name(path: &Path) -> String {
 
 /// The options that the bytes depend on.
 fn options(job: &Job) -> serde_json::Value {
-    let recipe = &job.recipe;
+    let (types, named) = (&job.types, &job.types.overrides);
     let overrides = job.overrides.iter().map(|o| format!("{}={:?}", o.key, o.value));
-    let tensor_types = recipe.tensor_types.iter().map(|t| format!("{}={}", t.pattern(), t.block.name));
+    let tensor_types = named.tensor_types.iter().map(|t| format!("{}={}", t.pattern(), t.block.name));
     serde_json::json!({
-        "type": recipe.file_type.name,
+        "type": types.file_type.name,
         "encoder": job.encoder.name(),
         "calibration": job.statistics.calibration().map(Calibration::provenance),
-        "pure": recipe.pure,
+        "pure": types.pure,
         "tensor_types": tensor_types.collect::<Vec<_>>(),
-        "output_tensor_type": recipe.output_tensor_type.map(|t| t.name),
-        "token_embedding_type": recipe.token_embedding_type.map(|t| t.name),
-        "leave_output_tensor": recipe.leave_output_tensor,
-        "allow_requantize": recipe.allow_requantize,
+        "output_tensor_type": named.output_tensor_type.map(|t| t.name),
+        "token_embedding_type": named.token_embedding_type.map(|t| t.name),
+        "leave_output_tensor": named.leave_output_tensor,
+        "allow_requantize": named.allow_requantize,
         "override_kv": overrides.collect::<Vec<_>>(),
         "keep_split": job.keep_split,
         "pre": job.pre,

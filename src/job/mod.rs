@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use kquant_formats::gguf::Metadata;
 use kquant_formats::imatrix::Imatrix;
 use kquant_formats::partial::PartialFile;
 use serde::Serialize;
@@ -22,7 +23,7 @@ use crate::outputs;
 use crate::pipeline;
 use crate::pipeline::PipelineError;
 use crate::plan;
-use crate::plan::{ImportanceMap, KeyOverride, Plan, PlanError};
+use crate::plan::{ImportanceMap, Inventory, KeyOverride, Plan, PlanError};
 use crate::recipe;
 use crate::statistics::Unreached;
 use crate::statistics::pool::pool_importance;
@@ -36,8 +37,8 @@ pub struct Job {
     pub model: PathBuf,
     /// How its tensor data are read.
     pub io: Io,
-    /// Types wanted.
-    pub recipe: recipe::Options,
+    /// How the types of the tensors are chosen.
+    pub types: recipe::Options,
     /// Where importance comes from.
     pub statistics: Statistics,
     /// How rows are encoded.
@@ -192,13 +193,24 @@ fn plan_job(
     imatrix: Option<&Imatrix>,
 ) -> Result<(Plan, ImportanceMap), PlanError> {
     let name = job.statistics.path().map(|p| p.to_string_lossy().into_owned());
-    let provenance = job.statistics.calibration().map(Calibration::provenance);
+    let calibration = job.statistics.calibration();
+    let mut provenance = Metadata::new();
+    if let Some(calibration) = calibration {
+        calibration.provenance().record(&mut provenance);
+    }
+    let inventory = Inventory::new(opened, input, job.keep_split)?;
+    let model = inventory.model_facts(imatrix.is_some() || calibration.is_some());
+    let choices = recipe::assign(&job.types, &model, &inventory.facts())?;
     plan::build(&plan::Request {
         opened,
         input,
-        recipe: &job.recipe,
+        inventory: &inventory,
+        choices: &choices,
+        file_type: job.types.file_type,
+        encoder: job.encoder,
         imatrix: name.as_deref().zip(imatrix),
-        calibration: provenance.as_ref(),
+        provenance: &provenance,
+        calibrated: calibration.is_some(),
         overrides: &job.overrides,
         keep_split: job.keep_split,
     })
@@ -231,7 +243,7 @@ impl Prepared {
         progress: &dyn Progress,
     ) -> Result<Option<Calibrated>, QuantizeError> {
         let Some(calibration) = self.calibration() else { return Ok(None) };
-        calibration.run(&self.plan, self.job.encoder, memory, cancel, progress).map(Some).map_err(|source| {
+        calibration.run(&self.plan, memory, cancel, progress).map(Some).map_err(|source| {
             QuantizeError::Calibrated { path: self.job.model.clone(), source: Box::new(source) }
         })
     }
@@ -279,7 +291,6 @@ impl Prepared {
             &self.plan,
             &pipeline::Job {
                 checkpoint: self.opened.checkpoint.as_ref(),
-                encoder: self.job.encoder,
                 importance: &self.importance,
                 stash: calibrated.map(|c| &c.stash),
                 paths: &paths,

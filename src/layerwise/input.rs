@@ -12,7 +12,7 @@ use super::range::{check_scales, check_squares, check_weights};
 use super::report::{Report, Steps, TensorReport};
 use super::target::correct;
 use crate::encode::feedback::{BothSides, Damping, Feedback, FeedbackError, Losses};
-use crate::encode::{Encoder, OutOfRange, Rows, feedback};
+use crate::encode::{OutOfRange, Rows, feedback};
 use crate::layerwise::CalibratedError;
 use crate::model::ModelError;
 use crate::plan::PlannedTensor;
@@ -83,7 +83,6 @@ pub(super) struct Input {
 
 /// How weights are encoded.
 pub(super) struct Method<'a> {
-    pub encoder: &'static dyn Encoder,
     pub options: &'a feedback::Options,
     /// What errors of the tensor's outputs cost, if it is known.
     pub outputs: Option<&'a Feedback>,
@@ -132,11 +131,11 @@ pub(super) fn encode_plainly(
     tensor: &PlannedTensor,
     weights: &[f32],
     importance: &[f32],
-    encoder: &dyn Encoder,
     out: &mut [u8],
 ) -> Result<(), OutOfRange> {
     check_weights(tensor, weights, 0)?;
     let columns = importance.len();
+    let encoder = tensor.encoder;
     let importance = encoder.prepare_importance(importance, columns);
     let row_bytes = columns / tensor.block.elements * tensor.block.bytes;
     let all = weights;
@@ -200,7 +199,7 @@ impl Input {
         }
         let mut bytes = vec![0; tensor.bytes as usize];
         let Some(codec) = feedback::codec_for(tensor.block) else {
-            encode_plainly(tensor, &weights, &self.importance, method.encoder, &mut bytes)?;
+            encode_plainly(tensor, &weights, &self.importance, &mut bytes)?;
             return Ok(Encoded { bytes: Some(bytes), report: None });
         };
         let start = Instant::now();

@@ -8,7 +8,7 @@ use kquant_formats::imatrix::Imatrix;
 
 use super::range::check_outside_of_layers;
 use crate::context::{After, Progress};
-use crate::encode::{Encoder, feedback};
+use crate::encode::feedback;
 use crate::layerwise::{CalibratedError, OneShot, Outputs, Report, Sequential};
 use crate::model::{Model, Products};
 use crate::plan::Plan;
@@ -138,7 +138,6 @@ impl Calibration {
     pub fn run(
         &self,
         plan: &Plan,
-        encoder: &'static dyn Encoder,
         memory: u64,
         cancel: &AtomicBool,
         progress: &dyn Progress,
@@ -151,7 +150,6 @@ impl Calibration {
                     model,
                     plan,
                     chunks,
-                    encoder,
                     options,
                     outputs: Outputs::Unknown,
                     with_output: self.with_output,
@@ -163,7 +161,7 @@ impl Calibration {
             }
             Source::Statistics { file, .. } => {
                 let outputs = self.both_sides.map_or(Outputs::Unknown, |_| Outputs::File(file));
-                OneShot { model, plan, file, encoder, options, outputs, memory, cancel, progress }.run()
+                OneShot { model, plan, file, options, outputs, memory, cancel, progress }.run()
             }
         }?;
         Ok(Calibrated { stash, report })

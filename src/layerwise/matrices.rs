@@ -221,8 +221,7 @@ pub(super) fn encode_one(
     }
     let mut bytes = vec![0; one.bytes as usize];
     let importance = vec![1.0; one.mapped.columns() as usize];
-    encode_plainly(&one, &weights, &importance, method.encoder, &mut bytes)
-        .map_err(|error| of_tensor(error.into()))?;
+    encode_plainly(&one, &weights, &importance, &mut bytes).map_err(|error| of_tensor(error.into()))?;
     Ok((bytes, None))
 }
 

@@ -13,9 +13,9 @@ use super::moments::Means;
 use super::outputs::Outputs;
 use super::report::Report;
 use crate::context::Progress;
+use crate::encode::feedback;
 use crate::encode::feedback::Feedback;
 use crate::encode::feedback::Hessian;
-use crate::encode::{Encoder, feedback};
 use crate::layerwise::CalibratedError;
 use crate::model::{EMBEDDING, Model};
 use crate::plan::{Plan, PlannedTensor};
@@ -31,9 +31,7 @@ pub struct OneShot<'a> {
     pub plan: &'a Plan,
     /// The statistics.
     pub file: &'a HessianFile,
-    /// Encodes what gets no feedback.
-    pub encoder: &'static dyn Encoder,
-    /// How the others are rounded.
+    /// How weights are rounded with feedback.
     pub options: &'a feedback::Options,
     /// What errors of outputs cost the model.
     pub outputs: Outputs<'a>,
@@ -180,7 +178,7 @@ impl OneShot<'_> {
     }
 
     fn method<'b>(&'b self, outputs: Option<&'b Feedback>) -> Method<'b> {
-        Method { encoder: self.encoder, options: self.options, outputs, cancel: self.cancel }
+        Method { options: self.options, outputs, cancel: self.cancel }
     }
 
     fn encode(

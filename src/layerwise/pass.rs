@@ -70,7 +70,7 @@ impl Pass<'_> {
             let (stash, report) = (&mut self.stash, &mut self.report);
             encode_embedding((model, tensor), &self.job.outputs, &method, stash, report)?;
         }
-        let (encoder, stash) = (self.job.encoder, &self.stash);
+        let stash = &self.stash;
         for (i, tokens) in self.job.chunks.tokens().chunks(self.tile).enumerate() {
             let original =
                 model.embed_by(tokens, 0, context, |token, out| model.embedding_row(token, out))?;
@@ -83,7 +83,7 @@ impl Pass<'_> {
                     let columns = out.len();
                     let mut bytes = vec![0; columns / tensor.block.elements * tensor.block.bytes];
                     let row = Rows { weights: out, columns };
-                    encode_in_range(encoder, tensor.block, row, None, &mut bytes).map_err(|at| {
+                    encode_in_range(tensor.encoder, tensor.block, row, None, &mut bytes).map_err(|at| {
                         let named = (tensor.mapped.name.as_str(), tensor.block);
                         let error = OutOfRange::new(named, row, at, u64::from(token));
                         ModelError::Read { what: error.to_string() }

@@ -15,8 +15,8 @@ use super::pass::Pass;
 use super::report::Report;
 use super::streams::Streams;
 use crate::context::Progress;
+use crate::encode::feedback;
 use crate::encode::feedback::Feedback;
-use crate::encode::{Encoder, feedback};
 use crate::layerwise::CalibratedError;
 use crate::model::Model;
 use crate::model::stages::Stages;
@@ -33,9 +33,7 @@ pub struct Sequential<'a> {
     pub plan: &'a Plan,
     /// The text.
     pub chunks: &'a Chunks,
-    /// Encodes what gets no feedback.
-    pub encoder: &'static dyn Encoder,
-    /// How the others are rounded.
+    /// How weights are rounded with feedback.
     pub options: &'a feedback::Options,
     /// What errors of outputs cost the model.
     pub outputs: Outputs<'a>,
@@ -85,7 +83,7 @@ impl Sequential<'_> {
 
     /// How a tensor is encoded whose `outputs` are known, or not.
     pub(super) fn method<'b>(&'b self, outputs: Option<&'b Feedback>) -> Method<'b> {
-        Method { encoder: self.encoder, options: self.options, outputs, cancel: self.cancel }
+        Method { options: self.options, outputs, cancel: self.cancel }
     }
 
     /// Bytes that the largest group takes: moments twice, factor, weights, targets, corrections.

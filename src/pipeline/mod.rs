@@ -27,7 +27,6 @@ use kquant_formats::partial::PartialFile;
 
 use crate::checkpoint::Checkpoint;
 use crate::context::Progress;
-use crate::encode::Encoder;
 use crate::hash::Digest;
 use crate::plan::{ImportanceMap, Plan, PlannedTensor};
 use crate::tensor::Stash;
@@ -47,9 +46,7 @@ pub use sink::output_paths;
 pub struct Job<'a> {
     /// Where rows come from.
     pub checkpoint: &'a dyn Checkpoint,
-    /// How they are encoded.
-    pub encoder: &'static dyn Encoder,
-    /// Statistics for the encoder.
+    /// Statistics for the encoders.
     pub importance: &'a ImportanceMap,
     /// Tensors that are encoded already.
     pub stash: Option<&'a Stash>,
@@ -143,7 +140,7 @@ pub struct Written {
 fn prepare_importance(plan: &Plan, job: &Job) -> Vec<Option<Vec<f32>>> {
     let prepare = |tensor: &PlannedTensor| {
         let importance = job.importance.get(&tensor.mapped.name).filter(|_| tensor.importance)?;
-        Some(job.encoder.prepare_importance(importance, tensor.mapped.columns() as usize))
+        Some(tensor.encoder.prepare_importance(importance, tensor.mapped.columns() as usize))
     };
     plan.tensors.iter().map(prepare).collect()
 }

@@ -182,6 +182,7 @@ mod tests {
             source_type: "F16",
             block: block::by_name("Q8_0").unwrap(),
             copy: false,
+            encoder: crate::encode::ENCODERS[0],
             importance: false,
             fallback: None,
             file: 0,

@@ -107,7 +107,7 @@ fn encode_piece(
         return Ok(fetched.copy(rows, out)?);
     }
     let of = Rows { weights, columns: columns as usize };
-    encode_in_range(job.encoder, tensor.block, of, importance, out).map_err(|at| {
+    encode_in_range(tensor.encoder, tensor.block, of, importance, out).map_err(|at| {
         let error = OutOfRange::new((&tensor.mapped.name, tensor.block), of, at, rows.start);
         match error.value.is_finite() {
             true => error.into(),

@@ -1,20 +1,22 @@
-//! From an input, a recipe and statistics to a plan.
+//! From an input, the types of its tensors and statistics to a plan.
 
 use std::collections::BTreeMap;
 
 use kquant_formats::FormatError;
 use kquant_formats::gguf::{Metadata, TensorSpec, Value, layout, split};
 use kquant_formats::imatrix::Imatrix;
-use kquant_kernels::block::{self, BlockType, Importance as Use};
+use kquant_kernels::block::{BlockType, Importance as Use};
 
+use super::inventory::{Inventory, shard};
 use super::keys::output_metadata;
 use super::overrides::{self, OverrideTypeError};
 use crate::checkpoint::{Checkpoint, Opened, Quantization};
 use crate::convert::Converted;
+use crate::encode::Encoder;
 use crate::plan::importance::{StatisticsError, select};
-use crate::plan::{FallbackView, ImportanceMap, KeyOverride, Plan, PlannedFile, PlannedTensor, Provenance};
-use crate::recipe::{self, Choice, ModelFacts, RecipeError, TensorFacts};
-use crate::tensor::{Keep, MappedTensor, Rows, Source, TensorName};
+use crate::plan::{FallbackView, ImportanceMap, KeyOverride, Plan, PlannedFile, PlannedTensor};
+use crate::recipe::{self, Choice, FileType, RecipeError, TensorFacts};
+use crate::tensor::{MappedTensor, Rows, Source, TensorName};
 
 /// What a plan is made from.
 pub struct Request<'a> {
@@ -22,12 +24,20 @@ pub struct Request<'a> {
     pub opened: &'a Opened,
     /// Its tensors and metadata.
     pub input: &'a Converted,
-    /// Types wanted.
-    pub recipe: &'a recipe::Options,
+    /// The tensors of the output, made of both.
+    pub inventory: &'a Inventory<'a>,
+    /// The type of each of them, in their order.
+    pub choices: &'a [Choice],
+    /// The file type that the metadata names.
+    pub file_type: &'static FileType,
+    /// What encodes the tensors that get no feedback.
+    pub encoder: &'static dyn Encoder,
     /// Importance matrix and the name to record.
     pub imatrix: Option<(&'a str, &'a Imatrix)>,
-    /// The text that layers will be calibrated with.
-    pub calibration: Option<&'a Provenance>,
+    /// Keys that say how the types were chosen and how the layers will be calibrated.
+    pub provenance: &'a Metadata,
+    /// Whether layers are encoded with statistics of a text, so that no importance matrix is needed there.
+    pub calibrated: bool,
     /// Metadata that the user sets.
     pub overrides: &'a [KeyOverride],
     /// Whether the output is split as the input is.
@@ -40,6 +50,14 @@ pub enum PlanError {
     /// The types.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
+    /// Another number of types than of tensors.
+    #[error("{choices} types were chosen for {tensors} tensors")]
+    Choices {
+        /// Tensors of the output.
+        tensors: usize,
+        /// Choices given.
+        choices: usize,
+    },
     /// The statistics.
     #[error(transparent)]
     Statistics(#[from] StatisticsError),
@@ -64,40 +82,27 @@ pub enum PlanError {
     },
 }
 
-/// Decides every output tensor's type, importance and place. Reads no tensor data.
+/// Decides every output tensor's importance and place. Reads no tensor data.
 ///
 /// # Errors
 /// [`PlanError`], naming the tensor or option.
 pub fn build(request: &Request) -> Result<(Plan, ImportanceMap), PlanError> {
-    let checkpoint = request.opened.checkpoint.as_ref();
-    let ordered = output_order(request);
-    let kept: Vec<&BlockType> = ordered.iter().map(|t| kept_type(t, checkpoint)).collect::<Result<_, _>>()?;
-    let facts: Vec<TensorFacts> = ordered
-        .iter()
-        .zip(&kept)
-        .map(|(t, &source)| TensorFacts { name: &t.name, shape: &t.shape, source })
-        .collect();
-    let names: Vec<&str> = facts.iter().map(|t| t.name).collect();
-    let calibrated = request.calibration.is_some();
-    let has_importance = request.imatrix.is_some() || calibrated;
-    let model = ModelFacts::from_metadata(&request.input.metadata, &names, has_importance);
-    let choices = recipe::assign(request.recipe, &model, &facts)?;
-    let file_type = request.recipe.file_type;
-    let required: Vec<bool> =
-        facts.iter().zip(&choices).map(|(t, c)| recipe::needs_importance(file_type, t, c)).collect();
+    let (inventory, choices) = (request.inventory, request.choices);
+    let facts = inventory.facts();
+    if facts.len() != choices.len() {
+        return Err(PlanError::Choices { tensors: facts.len(), choices: choices.len() });
+    }
     // What a calibration will see needs no importance matrix.
-    let required: Vec<bool> = required
-        .iter()
-        .zip(&facts)
-        .map(|(&required, t)| required && !(calibrated && TensorName(t.name).is_in_layers()))
-        .collect();
-
-    let typed: Vec<_> = ordered.iter().zip(&choices).map(|(&t, c)| (t, c.block)).collect();
-    let encoded: Vec<bool> = choices.iter().zip(&kept).map(|(c, &kept)| c.block != kept).collect();
-
+    let is_required = |(tensor, choice): (&TensorFacts, &Choice)| {
+        recipe::needs_importance(request.file_type, tensor, choice)
+            && !(request.calibrated && TensorName(tensor.name).is_in_layers())
+    };
+    let required: Vec<bool> = facts.iter().zip(choices).map(is_required).collect();
+    let typed: Vec<_> = inventory.tensors().iter().zip(choices).map(|(&t, c)| (t, c.block)).collect();
+    let encoded: Vec<bool> = facts.iter().zip(choices).map(|(t, c)| c.block != t.source).collect();
     let (importance, found) = select(&typed, &encoded, &required, request.imatrix.map(|(_, m)| m))?;
     let mut tensors = Vec::new();
-    for ((mapped, choice), encoded) in ordered.iter().zip(&choices).zip(encoded) {
+    for ((mapped, choice), encoded) in inventory.tensors().iter().zip(choices).zip(encoded) {
         tensors.push(planned(mapped, choice, encoded, &importance, request)?);
     }
     let (metadata, overridden) = metadata(&tensors, request)?;
@@ -118,41 +123,7 @@ fn bounded(quantization: &Quantization) -> String {
     )
 }
 
-/// The input's tensors in the order in which they are written: llama-quantize's, by shard when the split is kept.
-fn output_order<'a>(request: &Request<'a>) -> Vec<&'a MappedTensor> {
-    let tensors = &request.input.tensors;
-    if request.keep_split {
-        let mut order: Vec<usize> = (0..tensors.len()).collect();
-        order.sort_by_key(|&i| (shard(&tensors[i], request), i));
-        return order.into_iter().map(|i| &tensors[i]).collect();
-    }
-    let names: Vec<&str> = tensors.iter().map(|t| t.name.as_str()).collect();
-    recipe::output_order(&names).into_iter().map(|i| &tensors[i]).collect()
-}
-
-/// File of the input that holds the tensor; computed ones go with the first.
-fn shard(tensor: &MappedTensor, request: &Request) -> usize {
-    let stored = tensor.first_stored().and_then(|index| request.opened.checkpoint.tensors().get(index));
-    stored.map_or(0, |t| t.shard)
-}
-
-/// The type that the tensor has when nothing touches it.
-fn kept_type(tensor: &MappedTensor, checkpoint: &dyn Checkpoint) -> Result<&'static BlockType, PlanError> {
-    let name = match (tensor.first_stored(), tensor.keep) {
-        (None, _) | (_, Keep::F32) => "F32",
-        (Some(index), Keep::Source) => {
-            let stored = checkpoint.tensors().get(index);
-            match stored.and_then(|t| t.block.or(t.gathered.and_then(|gathered| gathered.plain))) {
-                Some(block) => return Ok(block),
-                // 8-bit floats and their scales have no type of their own in GGUF.
-                None => "BF16",
-            }
-        }
-    };
-    block::by_name(name).ok_or_else(|| tensor_error(tensor, format!("the type table lacks {name}")))
-}
-
-fn tensor_error(tensor: &MappedTensor, what: String) -> PlanError {
+pub(super) fn tensor_error(tensor: &MappedTensor, what: String) -> PlanError {
     PlanError::Tensor { tensor: tensor.name.clone(), shape: tensor.shape.clone(), what }
 }
 
@@ -194,7 +165,8 @@ fn planned(
             .fallback
             .as_ref()
             .map(|f| FallbackView { wanted: f.wanted.name, why: f.why.clone() }),
-        file: if request.keep_split { shard(mapped, request) } else { 0 },
+        encoder: request.encoder,
+        file: if request.keep_split { shard(mapped, request.opened) } else { 0 },
         offset: 0,
         bytes,
     })
@@ -218,10 +190,11 @@ fn metadata(
     tensors: &[PlannedTensor],
     request: &Request,
 ) -> Result<(Metadata, Vec<String>), OverrideTypeError> {
-    let file_type = request.recipe.file_type.id.or_else(|| kept_file_type(tensors, &request.input.metadata));
+    let file_type = request.file_type.id.or_else(|| kept_file_type(tensors, &request.input.metadata));
     let mut metadata = output_metadata(&request.input.metadata, file_type, request.imatrix);
-    if let Some(calibration) = request.calibration {
-        calibration.record(&mut metadata);
+    for (key, value) in request.provenance.iter() {
+        metadata.remove(key);
+        metadata.set(key, value.clone());
     }
     let notes = overrides::apply(&mut metadata, request.overrides)?;
     Ok((metadata, notes))

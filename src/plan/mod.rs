@@ -4,6 +4,7 @@
 
 mod build;
 mod importance;
+mod inventory;
 mod keys;
 mod known_keys;
 mod overrides;
@@ -12,10 +13,12 @@ mod view;
 
 use kquant_kernels::block::BlockType;
 
+use crate::encode::Encoder;
 use crate::tensor::MappedTensor;
 
 pub use build::{PlanError, Request, build};
 pub use importance::ImportanceMap;
+pub use inventory::Inventory;
 pub use overrides::{KeyOverride, KeyOverrideError, OverrideTypeError};
 pub use provenance::Provenance;
 pub use view::{FallbackView, PlanView, TensorView};
@@ -31,6 +34,8 @@ pub struct PlannedTensor {
     pub block: &'static BlockType,
     /// Whether its stored bytes are taken over as they are.
     pub copy: bool,
+    /// What encodes it, where it is encoded without feedback.
+    pub encoder: &'static dyn Encoder,
     /// Whether the encoder gets an importance vector for it.
     pub importance: bool,
     /// The type that its row length ruled out, and why.

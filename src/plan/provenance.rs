@@ -22,11 +22,7 @@ pub struct Provenance {
 impl Provenance {
     /// Adds the keys `quantize.calibration.*`. Nothing is drawn at random, so there is no seed.
     pub fn record(&self, metadata: &mut Metadata) {
-        let mut set = |key: &str, value: Value| {
-            let key = format!("quantize.calibration.{key}");
-            metadata.remove(&key);
-            metadata.set(key, value);
-        };
+        let mut set = |key: &str, value: Value| metadata.set(format!("quantize.calibration.{key}"), value);
         set("text", self.text.as_str().into());
         set("text_sha256", self.text_sha256.as_str().into());
         set("tokens", Value::U64(self.tokens));

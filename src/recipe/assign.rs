@@ -5,10 +5,9 @@ use kquant_kernels::block::BlockType;
 use super::mixtures::{ADJUSTMENTS, Adjustment, COMMON, Rule, When};
 use super::order::output_order;
 use super::position::{Position, Seen};
-use super::roles::{PER_LAYER_EMBEDDING, Role, role_of};
+use super::roles::{Role, role_of};
 use super::{
-    Choice, FileType, ModelFacts, Options, Reason, RecipeError, TensorFacts, eligible, fallback, overrides,
-    types,
+    Choice, FileType, ModelFacts, Options, Reason, RecipeError, TensorFacts, eligible, fallback, types,
 };
 use crate::tensor::TensorName;
 
@@ -27,7 +26,7 @@ pub fn assign(
     check_options(options, model, tensors)?;
     let choices = choose_all(options, model, tensors)?;
     check_encodable(tensors, &choices)?;
-    if !options.allow_requantize {
+    if !options.overrides.allow_requantize {
         check_requantized(tensors, &choices)?;
     }
     Ok(choices)
@@ -51,18 +50,13 @@ pub(super) fn choose_all(
 }
 
 fn check_options(options: &Options, model: &ModelFacts, tensors: &[TensorFacts]) -> Result<(), RecipeError> {
-    let chooses = options.output_tensor_type.is_some()
-        || options.token_embedding_type.is_some()
-        || !options.tensor_types.is_empty();
-    if options.file_type.base.is_none() && chooses {
+    if options.file_type.base.is_none() && options.overrides.choose_types() {
         return Err(RecipeError::CopyWithTypes);
     }
-    overrides::check_matches(&options.tensor_types, tensors, |tensor| {
-        eligible::may_convert(&model.arch, options.leave_output_tensor, tensor)
-    })
+    options.overrides.check(&model.arch, tensors)
 }
 
-fn check_encodable(tensors: &[TensorFacts], choices: &[Choice]) -> Result<(), RecipeError> {
+pub(super) fn check_encodable(tensors: &[TensorFacts], choices: &[Choice]) -> Result<(), RecipeError> {
     let stuck = |(tensor, choice): &(&TensorFacts, &Choice)| {
         choice.block != tensor.source && choice.block.encode.is_none()
     };
@@ -71,7 +65,7 @@ fn check_encodable(tensors: &[TensorFacts], choices: &[Choice]) -> Result<(), Re
     })
 }
 
-fn check_requantized(tensors: &[TensorFacts], choices: &[Choice]) -> Result<(), RecipeError> {
+pub(super) fn check_requantized(tensors: &[TensorFacts], choices: &[Choice]) -> Result<(), RecipeError> {
     let twice =
         |(tensor, choice): &(&TensorFacts, &Choice)| tensor.source.quantized && choice.block != tensor.source;
     let mut found = tensors.iter().zip(choices).filter(twice);
@@ -112,7 +106,7 @@ impl<'a> Engine<'a> {
     fn choose(&mut self, tensor: &TensorFacts) -> Result<Choice, RecipeError> {
         let kept = Choice { block: tensor.source, reason: Reason::Kept, fallback: None };
         let Some(base) = self.file_type.base.map(types::of_table).transpose()? else { return Ok(kept) };
-        if !eligible::may_convert(&self.model.arch, self.options.leave_output_tensor, tensor) {
+        if !eligible::may_convert(&self.model.arch, self.options.overrides.leave_output_tensor, tensor) {
             return Ok(kept);
         }
         let (wanted, reason) = self.wanted(tensor, base)?;
@@ -122,7 +116,7 @@ impl<'a> Engine<'a> {
 
     fn wanted(&mut self, tensor: &TensorFacts, base: &'static BlockType) -> Result<Wanted, RecipeError> {
         let role = role_of(&self.model.arch, tensor.name);
-        if let Some(block) = self.named_by_user(tensor, role) {
+        if let Some(block) = self.options.overrides.named(tensor.name, role) {
             return Ok((block, Reason::Override));
         }
         if self.options.pure || !base.quantized {
@@ -136,21 +130,9 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// The type that an option names. The options for embeddings and output go before `--tensor-type`, which still
-    /// decides about the per-layer embeddings if it names them.
-    fn named_by_user(&self, tensor: &TensorFacts, role: Role) -> Option<&'static BlockType> {
-        let named = self.options.tensor_types.iter().find(|t| t.matches(tensor.name)).map(|t| t.block);
-        let special = match role {
-            Role::Embedding => self.options.token_embedding_type,
-            Role::Output => self.options.output_tensor_type,
-            _ => None,
-        };
-        if tensor.name == PER_LAYER_EMBEDDING { named.or(special) } else { special.or(named) }
-    }
-
     /// The type of the output projection, or of the embeddings that serve as one.
     fn output(&self, tensor: &TensorFacts, base: &'static BlockType) -> Result<Wanted, RecipeError> {
-        if let Some(block) = self.options.output_tensor_type {
+        if let Some(block) = self.options.overrides.output_tensor_type {
             return Ok((block, Reason::Override));
         }
         let odd = self.model.arch == "falcon" || !fallback::fits(base, tensor.columns());

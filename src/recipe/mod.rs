@@ -69,13 +69,20 @@ impl TensorFacts<'_> {
     }
 }
 
-/// What the user asks for.
+/// A file type and what the user wants otherwise.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The recipe.
+    /// The file type.
     pub file_type: &'static FileType,
-    /// The base type for everything, without a mixture.
+    /// Whether every tensor gets the base type, without a mixture.
     pub pure: bool,
+    /// Types that the user names.
+    pub overrides: Overrides,
+}
+
+/// Types that the user names, and what may not be touched. They hold however the other types are chosen.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
     /// Types by name; the first that matches counts.
     pub tensor_types: Vec<TensorType>,
     /// The type of the output projection.
@@ -91,15 +98,7 @@ pub struct Options {
 impl Options {
     /// `file_type` and nothing else.
     pub fn new(file_type: &'static FileType) -> Self {
-        Self {
-            file_type,
-            pure: false,
-            tensor_types: Vec::new(),
-            output_tensor_type: None,
-            token_embedding_type: None,
-            leave_output_tensor: false,
-            allow_requantize: false,
-        }
+        Self { file_type, pure: false, overrides: Overrides::default() }
     }
 }
 

@@ -1,10 +1,11 @@
-//! `--tensor-type REGEX=TYPE`.
+//! Types that the user names: `--tensor-type REGEX=TYPE` and the options for embeddings and output.
 
 use kquant_kernels::block::BlockType;
 use regex::{Regex, RegexBuilder};
 
+use super::roles::{PER_LAYER_EMBEDDING, Role};
 use super::types::block_type;
-use super::{RecipeError, TensorFacts};
+use super::{Overrides, RecipeError, TensorFacts, eligible};
 
 /// A type for every tensor whose GGUF name contains a match of a pattern, in any case.
 #[derive(Debug, Clone)]
@@ -51,23 +52,41 @@ impl TensorType {
     }
 }
 
-/// Checks that every override has a tensor to act on; `converts` tells which tensors may get another type.
-pub(super) fn check_matches(
-    overrides: &[TensorType],
-    tensors: &[TensorFacts],
-    converts: impl Fn(&TensorFacts) -> bool,
-) -> Result<(), RecipeError> {
-    for each in overrides {
-        let mut matched = tensors.iter().filter(|t| each.matches(t.name)).peekable();
-        let Some(&first) = matched.peek() else {
-            return Err(RecipeError::MatchesNothing { pattern: each.pattern().to_owned() });
-        };
-        if !matched.any(&converts) {
-            return Err(RecipeError::MatchesOnlyKept {
-                pattern: each.pattern().to_owned(),
-                tensor: first.name.to_owned(),
-            });
-        }
+impl Overrides {
+    /// Whether any option names a type.
+    pub(super) fn choose_types(&self) -> bool {
+        self.output_tensor_type.is_some()
+            || self.token_embedding_type.is_some()
+            || !self.tensor_types.is_empty()
     }
-    Ok(())
+
+    /// The type that an option names for the tensor `name`. The options for embeddings and output go before `--tensor-type`,
+    /// which still decides about the per-layer embeddings if it names them.
+    pub(super) fn named(&self, name: &str, role: Role) -> Option<&'static BlockType> {
+        let named = self.tensor_types.iter().find(|t| t.matches(name)).map(|t| t.block);
+        let special = match role {
+            Role::Embedding => self.token_embedding_type,
+            Role::Output => self.output_tensor_type,
+            _ => None,
+        };
+        if name == PER_LAYER_EMBEDDING { named.or(special) } else { special.or(named) }
+    }
+
+    /// Checks that every pattern has a tensor of a model of architecture `arch` to act on.
+    pub(super) fn check(&self, arch: &str, tensors: &[TensorFacts]) -> Result<(), RecipeError> {
+        let converts = |tensor: &TensorFacts| eligible::may_convert(arch, self.leave_output_tensor, tensor);
+        for each in &self.tensor_types {
+            let mut matched = tensors.iter().filter(|t| each.matches(t.name)).peekable();
+            let Some(&first) = matched.peek() else {
+                return Err(RecipeError::MatchesNothing { pattern: each.pattern().to_owned() });
+            };
+            if !matched.any(converts) {
+                return Err(RecipeError::MatchesOnlyKept {
+                    pattern: each.pattern().to_owned(),
+                    tensor: first.name.to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
 }

@@ -291,7 +291,7 @@ fn outputs_of_a_run_appear_together_or_not_at_all() {
     let job = Job {
         model: folder,
         io: Io::Auto,
-        recipe: recipe::Options::new(recipe::file_type("Q8_0").unwrap()),
+        types: recipe::Options::new(recipe::file_type("Q8_0").unwrap()),
         statistics: Statistics::None,
         encoder: encode::by_name("ggml").unwrap(),
         metadata: None,

@@ -221,14 +221,16 @@ fn job(args: &Args) -> anyhow::Result<Job> {
     Ok(Job {
         model: args.model.clone(),
         io: args.text_args.reading.io(),
-        recipe: recipe::Options {
+        types: recipe::Options {
             file_type: recipe::file_type(&args.kind)?,
             pure: args.pure,
-            tensor_types,
-            output_tensor_type: block(&args.output_tensor_type)?,
-            token_embedding_type: block(&args.token_embedding_type)?,
-            leave_output_tensor: args.leave_output_tensor,
-            allow_requantize: args.allow_requantize,
+            overrides: recipe::Overrides {
+                tensor_types,
+                output_tensor_type: block(&args.output_tensor_type)?,
+                token_embedding_type: block(&args.token_embedding_type)?,
+                leave_output_tensor: args.leave_output_tensor,
+                allow_requantize: args.allow_requantize,
+            },
         },
         statistics: statistics(args, encoder)?,
         encoder,

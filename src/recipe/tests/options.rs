@@ -1,8 +1,8 @@
 //! Overrides, requantization, fallbacks and their errors.
 
 use super::super::{
-    Choice, FileType, Options, Reason, RecipeError, TensorFacts, TensorType, assign, block_type, file_type,
-    needs_importance,
+    Choice, FileType, Options, Overrides, Reason, RecipeError, TensorFacts, TensorType, assign, block_type,
+    file_type, needs_importance,
 };
 use super::{block, llama, names, recipe, tensor};
 
@@ -22,7 +22,11 @@ fn tensors(source: &str) -> Vec<TensorFacts<'static>> {
 
 fn with(name: &str, overrides: &[&str]) -> Options {
     let tensor_types = overrides.iter().map(|o| TensorType::parse(o).unwrap()).collect();
-    Options { tensor_types, ..Options::new(recipe(name)) }
+    with_overrides(name, Overrides { tensor_types, ..Overrides::default() })
+}
+
+fn with_overrides(name: &str, overrides: Overrides) -> Options {
+    Options { overrides, ..Options::new(recipe(name)) }
 }
 
 fn run(options: &Options, source: &str) -> Result<Vec<Choice>, RecipeError> {
@@ -57,7 +61,8 @@ fn patterns_without_effect_are_errors() {
     let expected =
         RecipeError::MatchesOnlyKept { pattern: "norm".to_owned(), tensor: "output_norm.weight".to_owned() };
     assert_eq!(kept, expected);
-    let left = Options { leave_output_tensor: true, ..with("Q4_K_M", &["^output.weight=q8_0"]) };
+    let mut left = with("Q4_K_M", &["^output.weight=q8_0"]);
+    left.overrides.leave_output_tensor = true;
     assert!(matches!(run(&left, "F32"), Err(RecipeError::MatchesOnlyKept { .. })));
 }
 
@@ -86,7 +91,8 @@ fn a_file_of_overrides_is_split_at_white_space() {
 fn types_asked_for_fall_back_too() {
     let all =
         [tensor("token_embd.weight", &[288, 4], "F32"), tensor("blk.0.attn_v.weight", &[100, 4], "F32")];
-    let options = Options { token_embedding_type: Some(block("Q4_K")), ..with("Q8_0", &["attn_v=nvfp4"]) };
+    let mut options = with("Q8_0", &["attn_v=nvfp4"]);
+    options.overrides.token_embedding_type = Some(block("Q4_K"));
     let got = assign(&options, &llama(), &all).unwrap();
     assert_eq!(names(&got), ["Q5_0", "F16"]);
     let fallback = got[0].fallback.as_ref().unwrap();
@@ -110,7 +116,7 @@ fn quantizing_twice_needs_leave() {
     let expected =
         RecipeError::Requantize { tensor: "output.weight".to_owned(), from: "Q8_0", to: "Q6_K", count: 5 };
     assert_eq!(error, expected);
-    let allowed = Options { allow_requantize: true, ..Options::new(recipe("Q4_K_S")) };
+    let allowed = with_overrides("Q4_K_S", Overrides { allow_requantize: true, ..Overrides::default() });
     assert_eq!(names(&run(&allowed, "Q8_0").unwrap()), ["Q6_K", "Q4_K", "F32", "Q5_K", "Q4_K", "Q5_K"]);
 }
 
@@ -138,7 +144,8 @@ fn copy_keeps_everything() {
     let got = run(&copy, "Q4_0").unwrap();
     assert_eq!(names(&got), ["Q4_0", "Q4_0", "F32", "Q4_0", "Q4_0", "Q4_0"]);
     assert!(got.iter().all(|c| c.reason == Reason::Kept));
-    let contradiction = Options { output_tensor_type: Some(block("Q8_0")), ..copy };
+    let mut contradiction = copy;
+    contradiction.overrides.output_tensor_type = Some(block("Q8_0"));
     assert_eq!(run(&contradiction, "F32").unwrap_err(), RecipeError::CopyWithTypes);
 }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::super::assign::choose_all;
 use super::super::{
-    FILE_TYPES, ModelFacts, Options, TensorFacts, TensorType, assign, file_type, output_order,
+    FILE_TYPES, ModelFacts, Options, Overrides, TensorFacts, TensorType, assign, file_type, output_order,
 };
 use super::{block, names, recipe};
 
@@ -98,14 +98,14 @@ impl Run {
     fn options(&self) -> Options {
         let recorded = &self.options;
         let pairs = recorded.tensor_types.iter();
-        Options {
-            pure: recorded.pure,
+        let overrides = Overrides {
             leave_output_tensor: recorded.leave_output_tensor,
             output_tensor_type: recorded.output_tensor_type.as_deref().map(block),
             token_embedding_type: recorded.token_embedding_type.as_deref().map(block),
             tensor_types: pairs.map(|(p, t)| TensorType::parse(&format!("{p}={t}")).unwrap()).collect(),
-            ..Options::new(recipe(&self.file_type))
-        }
+            ..Overrides::default()
+        };
+        Options { pure: recorded.pure, overrides, ..Options::new(recipe(&self.file_type)) }
     }
 
     fn expected<'a>(&'a self, pattern: &str, layer: usize, tensor: &TensorFacts) -> &'a str {
