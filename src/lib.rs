@@ -13,6 +13,7 @@
 //! | [`plan`] | the complete list of output tensors, as data |
 //! | [`text`] | a tokenized text as chunks, blocks and parts |
 //! | [`statistics`] | statistics of activations: importance matrices made, merged, described |
+//! | [`prices`] | what each tensor costs at each type |
 //! | [`layerwise`] | encoding layer by layer, with feedback from a text |
 //! | [`encode`] | rows and statistics to block bytes |
 //! | [`pipeline`] | reads, encodes and writes a plan within a memory budget |
@@ -39,6 +40,7 @@ pub mod model;
 pub mod outputs;
 pub mod pipeline;
 pub mod plan;
+pub mod prices;
 pub mod recipe;
 pub mod statistics;
 pub mod tensor;

@@ -1,23 +1,22 @@
 //! `kquant calibrate`.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use kquant::evaluate::Run;
+use kquant::context::Context;
+use kquant::job::{TextFile, importance};
 use kquant::model::Model;
 use kquant::outputs;
-use kquant::statistics::{
-    Fishers, Form, Half, HessianFile, Importance, Labelled, Text, Unreached, Wanted, collect, gather,
-    name_output, work,
-};
+use kquant::statistics::{Fishers, Form, Half, HessianFile, Labelled, Text, Unreached, Wanted, gather, work};
 use kquant::text::Chunks;
 use kquant::text::Part;
 use kquant_formats::imatrix::Imatrix;
 
 use super::printable::printable_path;
-use super::progress::{Display, Unit};
-use super::running::{Means, TextArgs, TextFile, cancel_on_signal};
+use super::progress::Display;
+use super::running::{Means, TextArgs, cancel_on_signal};
 use super::{Outcome, notes};
+use kquant::context::Unit;
 
 /// Make an importance matrix: run a text through a model and sum the squares of what enters each linear layer
 ///
@@ -94,7 +93,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
 /// Writes an importance matrix and says what it is of.
 fn matrix(args: &Args, form: Form, model: &Model, chunks: &Chunks) -> anyhow::Result<String> {
     let (_, chunks) = args.part.cut(chunks)?;
-    let matrix = importance(model, &chunks, &args.text, args.output_tensor, &args.means)?;
+    let display = Display::of_parts(args.means.quiet);
+    let context = Context { memory: args.means.memory, cancel: cancel_on_signal()?, progress: &display };
+    let matrix = importance(model, &chunks, &args.text, args.output_tensor, &context);
+    display.finish();
+    let matrix = matrix?;
     warn_of_unreached(&matrix, args.means.quiet)?;
     form.write(&matrix, &args.out, args.force)?;
     let (tensors, context) = (matrix.entries.len(), chunks.context());
@@ -109,7 +112,7 @@ fn statistics(args: &Args, model: &Model, text: &TextFile, chunks: &Chunks) -> a
     let part = args.part.cut(chunks)?.1;
     let work = if args.fisher { Fishers::work(model, &part) } else { work(model, &part) };
     let display = Display::new(work, Unit::Work, args.means.quiet);
-    let run = Run { memory: args.means.memory, cancel, progress: &display };
+    let run = Context { memory: args.means.memory, cancel, progress: &display };
     let wanted = Wanted { output_tensor: args.output_tensor, fisher: args.fisher.then_some(args.seed) };
     let gathered = gather(model, &text, (&args.out, args.force), wanted, &run);
     display.finish();
@@ -152,24 +155,4 @@ pub(super) fn summary(file: &HessianFile) -> String {
         "{tensors} tensors, Hessians of {groups} inputs{fishers}, {chunks} chunks of {context} tokens, {train} tokens to train \
          and {held_out} held out"
     )
-}
-
-/// The importance matrix of `model` on `chunks` of the text `name`.
-pub(super) fn importance(
-    model: &Model,
-    chunks: &Chunks,
-    name: &Path,
-    with_output: bool,
-    means: &Means,
-) -> anyhow::Result<Imatrix> {
-    let cancel = cancel_on_signal()?;
-    let display = Display::new(work(model, chunks), Unit::Work, means.quiet);
-    let run = Run { memory: means.memory, cancel, progress: &display };
-    let mut importance = Importance::new(chunks.context(), with_output);
-    let collected = collect(model, chunks, &mut importance, with_output, &run);
-    display.finish();
-    collected?;
-    let mut matrix = importance.into_imatrix(&name.to_string_lossy(), chunks.context() as u32)?;
-    name_output(&mut matrix, model);
-    Ok(matrix)
 }

@@ -4,6 +4,7 @@
 
 mod bytes;
 mod calibrate;
+mod calibration;
 mod generate;
 mod hash;
 mod hessians;
@@ -11,6 +12,7 @@ mod imatrix;
 mod inspect;
 mod notes;
 mod perplexity;
+mod prices;
 mod printable;
 mod progress;
 mod quantize;
@@ -58,6 +60,7 @@ enum Command {
     Perplexity(perplexity::Args),
     Calibrate(calibrate::Args),
     Imatrix(imatrix::Args),
+    Prices(prices::Args),
     Generate(generate::Args),
     Tokenize(tokenize::Args),
 }
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Imatrix(args) => imatrix::run(args),
+        Command::Prices(args) => prices::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
     };

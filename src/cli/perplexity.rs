@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail};
-use kquant::evaluate::{Reference, Report, Run, Running, evaluate, work};
+use kquant::context;
+use kquant::evaluate::{Reference, Report, Running, evaluate, work};
+use kquant::job::TextFile;
 use kquant::model::Model;
 use kquant::outputs;
 use kquant::text::Chunks;
@@ -14,9 +16,10 @@ use kquant_formats::partial::PartialFile;
 use kquant_formats::whole;
 
 use super::printable::{printable, printable_lines, printable_path};
-use super::progress::{Display, Unit};
-use super::running::{Means, ProductsArg, TextArgs, TextFile, cancel_on_signal};
+use super::progress::Display;
+use super::running::{Means, ProductsArg, TextArgs, cancel_on_signal};
 use super::{Outcome, notes, print_json};
+use kquant::context::Unit;
 
 /// Score a model on a text: perplexity, and divergence from the model it was made of
 ///
@@ -185,7 +188,7 @@ fn score(
             _ => 0,
         };
     let display = Display::new(total, Unit::Work, args.means.quiet);
-    let run = Run { memory: args.means.memory, cancel, progress: &display };
+    let run = context::Context { memory: args.means.memory, cancel, progress: &display };
     let report =
         evaluate(model, reference.as_ref(), chunks, writer.as_mut(), &run, &mut |running: Running| {
             let kl = running.kl.map_or_else(String::new, |kl| format!(", KL {kl:.5}"));

@@ -5,30 +5,27 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use kquant::context::Progress;
+use kquant::context::{Progress, Unit};
 
 use super::bytes;
 
 /// Between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// What is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unit {
-    /// Bytes: shown as sizes.
-    Bytes,
-    /// Tokens through layers: only their share of the whole means something.
-    Work,
-}
-
 /// Shows how far a run has come, on standard error.
 pub(super) struct Display {
-    total: u64,
-    unit: Unit,
-    start: Instant,
+    part: Mutex<Part>,
     /// Shown behind the figures, instead of what is being worked on.
     note: Mutex<Option<String>>,
     shown: Shown,
+}
+
+/// The part of the run that is under way.
+#[derive(Clone, Copy)]
+struct Part {
+    total: u64,
+    unit: Unit,
+    start: Instant,
 }
 
 enum Shown {
@@ -48,7 +45,12 @@ impl Display {
         } else {
             Shown::Lines(Mutex::new(start))
         };
-        Self { total, unit, start, note: Mutex::new(None), shown }
+        Self { part: Mutex::new(Part { total, unit, start }), note: Mutex::new(None), shown }
+    }
+
+    /// A display for a run that says itself how much its parts take.
+    pub(super) fn of_parts(quiet: bool) -> Self {
+        Self::new(0, Unit::Work, quiet)
     }
 
     /// Shows `note` from now on.
@@ -67,16 +69,14 @@ impl Display {
     }
 
     fn line(&self, done: u64, what: &str) -> String {
-        let rate = done as f64 / self.start.elapsed().as_secs_f64();
-        let left = (self.total - done.min(self.total)) as f64 / rate;
-        let share = done as f64 * 100.0 / self.total.max(1) as f64;
-        let sizes = match self.unit {
-            Unit::Bytes => format!(
-                "{} of {}  {}/s  ",
-                bytes::show(done),
-                bytes::show(self.total),
-                bytes::show(rate as u64)
-            ),
+        let Part { total, unit, start } = *self.part.lock().unwrap_or_else(PoisonError::into_inner);
+        let rate = done as f64 / start.elapsed().as_secs_f64();
+        let left = (total - done.min(total)) as f64 / rate;
+        let share = done as f64 * 100.0 / total.max(1) as f64;
+        let sizes = match unit {
+            Unit::Bytes => {
+                format!("{} of {}  {}/s  ", bytes::show(done), bytes::show(total), bytes::show(rate as u64))
+            }
             Unit::Work => String::new(),
         };
         format!("{share:3.0} %  {sizes}ETA {left:.0} s  {what}")
@@ -85,6 +85,11 @@ impl Display {
 
 fn bar(total: u64, unit: Unit) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+    set_style(&bar, unit);
+    bar
+}
+
+fn set_style(bar: &ProgressBar, unit: Unit) {
     let template = match unit {
         Unit::Bytes => "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  ETA {eta}  {msg}",
         Unit::Work => "{bar:30} {percent} %  ETA {eta}  {msg}",
@@ -92,10 +97,19 @@ fn bar(total: u64, unit: Unit) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
-    bar
 }
 
 impl Progress for Display {
+    fn begin(&self, total: u64, unit: Unit) {
+        let part = Part { total, unit, start: Instant::now() };
+        *self.part.lock().unwrap_or_else(PoisonError::into_inner) = part;
+        if let Shown::Bar(bar) = &self.shown {
+            bar.reset();
+            bar.set_length(total);
+            set_style(bar, unit);
+        }
+    }
+
     fn advance(&self, done: u64, what: &str) {
         let note = self.note.lock().unwrap_or_else(PoisonError::into_inner);
         let what = note.as_deref().unwrap_or(what);

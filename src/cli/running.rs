@@ -1,14 +1,14 @@
 //! What the commands that run a model share: its text, its threads, Ctrl-C.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
+use kquant::job::{Cut, TextError, TextFile};
 use kquant::model::{Model, ModelError, Products};
 use kquant::text::Chunks;
 use kquant::threads;
-use kquant_formats::whole;
 
 use super::bytes;
 use super::reading::IoArg;
@@ -75,25 +75,6 @@ pub(super) fn cancel_on_signal() -> anyhow::Result<&'static AtomicBool> {
     Ok(&CANCEL)
 }
 
-/// A text, read once: a pipe gives it no second time.
-pub(super) struct TextFile {
-    pub path: PathBuf,
-    pub content: String,
-}
-
-impl TextFile {
-    /// Reads `path`, a file or a pipe of up to 1 GiB.
-    ///
-    /// # Errors
-    /// When it is anything else, longer, cannot be read or is not UTF-8.
-    pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = whole::read_file_or_pipe(path, whole::TEXT)?;
-        let content =
-            String::from_utf8(text).with_context(|| format!("{}: the text is not UTF-8", path.display()))?;
-        Ok(Self { path: path.to_owned(), content })
-    }
-}
-
 impl TextArgs {
     /// Opens the model at `path`, to be run as the arguments say.
     pub(super) fn open(&self, path: &Path) -> Result<Model, ModelError> {
@@ -110,20 +91,13 @@ impl TextArgs {
         }
     }
 
-    /// `text`, tokenized by `model` and cut.
-    pub(super) fn chunks(&self, model: &Model, text: &TextFile) -> anyhow::Result<Chunks> {
-        let tokenizer = model.tokenizer()?;
-        let bos = tokenizer.add_bos();
-        let mut tokens: Vec<u32> = bos.into_iter().collect();
-        tokens.extend(tokenizer.encode(&text.content, false)?);
-        let longest = model.hyper.context;
-        let context = self.context.unwrap_or(longest.min(DEFAULT_CONTEXT));
-        if context > longest {
-            return Err(ModelError::Context { asked: context, longest }.into());
-        }
-        Chunks::new(tokens, context, self.chunks, bos).with_context(|| text.path.display().to_string())
+    /// How much of a text is used, and how it is cut.
+    pub(super) fn cut(&self) -> Cut {
+        Cut { context: self.context, chunks: self.chunks }
+    }
+
+    /// The tokens of `text` by `model`, cut into chunks.
+    pub(super) fn chunks(&self, model: &Model, text: &TextFile) -> Result<Chunks, TextError> {
+        text.chunks(model, self.cut())
     }
 }
-
-/// llama-perplexity's default.
-const DEFAULT_CONTEXT: usize = 512;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use kquant::model::Model;
 
 use super::Outcome;
-use super::running::TextFile;
+use kquant::job::TextFile;
 
 /// Print the token ids of texts, one JSON array per text
 ///

@@ -43,5 +43,5 @@ pub use error::{RowError, Side};
 pub use estimate::{Distribution, Estimate, Mean};
 pub use perplexity::Perplexity;
 pub use report::Report;
-pub use run::{EvaluateError, Reference, Run, Running, evaluate, work};
+pub use run::{EvaluateError, Reference, Running, evaluate, work};
 pub use softmax::Normalizer;

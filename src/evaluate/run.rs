@@ -1,12 +1,10 @@
 //! Runs models over chunks and scores them, a block of chunks at a time; logits are never all held.
 
-use std::sync::atomic::AtomicBool;
-
 use kquant_formats::FormatError;
 use kquant_formats::logits::{LogitsFile, LogitsWriter, encode_row};
 use rayon::prelude::*;
 
-use crate::context::Progress;
+use crate::context::Context;
 use crate::evaluate::{
     Divergence, Normalizer, Perplexity, Report, RowError, TokenStats, compare_log_probs, compare_rows,
     score_row,
@@ -21,16 +19,6 @@ pub enum Reference<'a> {
     Model(&'a Model),
     /// What llama-perplexity or kquant recorded of one, in 16 bits.
     Logits(&'a LogitsFile),
-}
-
-/// How to run. Nothing here changes a bit of the result.
-pub struct Run<'a> {
-    /// Bytes for weights, hidden states and logits.
-    pub memory: u64,
-    /// Set from outside to stop early.
-    pub cancel: &'a AtomicBool,
-    /// Told of work done, in the unit of [`work`].
-    pub progress: &'a dyn Progress,
 }
 
 /// Running values after a chunk.
@@ -134,7 +122,7 @@ pub fn evaluate(
     reference: Option<&Reference>,
     chunks: &Chunks,
     mut record: Option<&mut LogitsWriter>,
-    run: &Run,
+    run: &Context,
     running: &mut dyn FnMut(Running),
 ) -> Result<Report, EvaluateError> {
     let mut evaluation = Evaluation::new(model, reference, chunks, run)?;
@@ -163,7 +151,7 @@ impl<'a> Evaluation<'a> {
         model: &'a Model,
         reference: Option<&Reference<'a>>,
         chunks: &'a Chunks,
-        run: &Run<'a>,
+        run: &Context<'a>,
     ) -> Result<Self, EvaluateError> {
         let (base, file) = match reference {
             Some(Reference::Model(base)) => (Some(*base), None),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{Job, Prepared, QuantizeError, Report};
+use super::{Job, Prepared, QuantizeError, Report, Types};
 use crate::hash::{Digest, Manifest, SourceFile, file_sha256};
 use crate::layerwise::Calibration;
 
@@ -42,14 +42,23 @@ pub(super) fn file_name(path: &Path) -> String {
 
 /// The options that the bytes depend on.
 fn options(job: &Job) -> serde_json::Value {
-    let (types, named) = (&job.types, &job.types.overrides);
+    let (chosen, named) = match &job.types {
+        Types::FileType(options) => {
+            (serde_json::json!({ "type": options.file_type.name, "pure": options.pure }), &options.overrides)
+        }
+        Types::Prices(allocation) => {
+            let (target, menu) = (allocation.target.to_string(), &allocation.menu.name);
+            (
+                serde_json::json!({ "target": target, "menu": menu, "prices": allocation.prices.origin }),
+                &allocation.overrides,
+            )
+        }
+    };
     let overrides = job.overrides.iter().map(|o| format!("{}={:?}", o.key, o.value));
     let tensor_types = named.tensor_types.iter().map(|t| format!("{}={}", t.pattern(), t.block.name));
-    serde_json::json!({
-        "type": types.file_type.name,
+    let mut all = serde_json::json!({
         "encoder": job.encoder.name(),
         "calibration": job.statistics.calibration().map(Calibration::provenance),
-        "pure": types.pure,
         "tensor_types": tensor_types.collect::<Vec<_>>(),
         "output_tensor_type": named.output_tensor_type.map(|t| t.name),
         "token_embedding_type": named.token_embedding_type.map(|t| t.name),
@@ -58,5 +67,9 @@ fn options(job: &Job) -> serde_json::Value {
         "override_kv": overrides.collect::<Vec<_>>(),
         "keep_split": job.keep_split,
         "pre": job.pre,
-    })
+    });
+    if let (Some(all), serde_json::Value::Object(chosen)) = (all.as_object_mut(), chosen) {
+        all.extend(chosen);
+    }
+    all
 }

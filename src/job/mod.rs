@@ -1,7 +1,12 @@
 //! The main job: a checkpoint in, one quantized GGUF out, hashed on the way.
 
+mod allocated;
 mod error;
 mod manifest;
+mod method;
+mod prices;
+mod statistics;
+mod text;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -13,23 +18,31 @@ use kquant_formats::partial::PartialFile;
 use serde::Serialize;
 
 use crate::checkpoint::{self, Io, Opened};
-use crate::context::Progress;
+use crate::context::{Progress, Unit};
 use crate::convert::{Converted, convert};
 use crate::encode::Encoder;
-use crate::hash::{Digest, SourceFile};
-use crate::layerwise;
+use crate::hash::Digest;
 use crate::layerwise::{Calibrated, Calibration};
 use crate::outputs;
 use crate::pipeline;
 use crate::pipeline::PipelineError;
 use crate::plan;
 use crate::plan::{ImportanceMap, Inventory, KeyOverride, Plan, PlanError};
-use crate::recipe;
+use crate::recipe::{self, Allocated, Allocation};
 use crate::statistics::Unreached;
 use crate::statistics::pool::pool_importance;
 use crate::tensor::MappedTensor;
 
+use allocated::allocated;
+
 pub use error::QuantizeError;
+pub use method::{Known, Method, MethodError, MethodOptions, Quality};
+pub use prices::{PriceRequest, PricesError, prices, read_prices, relative_prices};
+pub use statistics::{
+    PreparedStatistics, PricedBy, Statistics, StatisticsError, StatisticsRequest, StatisticsSource,
+    importance, statistics,
+};
+pub use text::{Cut, TextError, TextFile};
 
 /// What to make of which model.
 pub struct Job {
@@ -38,7 +51,7 @@ pub struct Job {
     /// How its tensor data are read.
     pub io: Io,
     /// How the types of the tensors are chosen.
-    pub types: recipe::Options,
+    pub types: Types,
     /// Where importance comes from.
     pub statistics: Statistics,
     /// How rows are encoded.
@@ -53,57 +66,13 @@ pub struct Job {
     pub pre: Option<String>,
 }
 
-/// Where importance comes from.
-pub enum Statistics {
-    /// From nowhere: all columns matter alike.
-    None,
-    /// From an importance matrix, GGUF or legacy.
-    File(PathBuf),
-    /// From a text that the model has just been run over.
-    Collected {
-        /// The text.
-        text: PathBuf,
-        /// Its SHA-256.
-        sha256: String,
-        /// Its size.
-        bytes: u64,
-        /// What it gave.
-        matrix: Imatrix,
-    },
-    /// Hessians: the layers are encoded with feedback.
-    Calibration(Box<Calibration>),
-}
-
-impl Statistics {
-    /// The file that the importance comes from.
-    fn path(&self) -> Option<&PathBuf> {
-        match self {
-            Self::None => None,
-            Self::File(path) | Self::Collected { text: path, .. } => Some(path),
-            Self::Calibration(calibration) => Some(calibration.path()),
-        }
-    }
-
-    /// The text that it comes from, by what was read: another reading could give another text, and of a pipe none.
-    fn text(&self) -> Option<SourceFile> {
-        let (path, sha256, bytes) = match self {
-            Self::Collected { text, sha256, bytes, .. } => (text, sha256, bytes),
-            Self::Calibration(calibration) => match &calibration.source {
-                layerwise::Source::Text { path, sha256, bytes, .. } => (path, sha256, bytes),
-                layerwise::Source::Statistics { .. } => return None,
-            },
-            Self::None | Self::File(_) => return None,
-        };
-        Some(SourceFile { name: manifest::file_name(path), bytes: *bytes, sha256: sha256.clone() })
-    }
-
-    /// The calibration to run, if there is one.
-    pub fn calibration(&self) -> Option<&Calibration> {
-        match self {
-            Self::Calibration(calibration) => Some(calibration),
-            _ => None,
-        }
-    }
+/// How the types of the tensors are chosen.
+#[derive(Debug, Clone)]
+pub enum Types {
+    /// By a file type of llama-quantize.
+    FileType(recipe::Options),
+    /// By what each tensor costs at each type.
+    Prices(Box<Allocation>),
 }
 
 /// How to run a job. Nothing here changes a byte of the output.
@@ -133,6 +102,8 @@ pub struct Prepared {
     importance: ImportanceMap,
     /// What will be written.
     pub plan: Plan,
+    /// How the types were chosen, where it was by prices.
+    pub allocated: Option<Allocated>,
 }
 
 /// What a run did.
@@ -180,10 +151,10 @@ pub fn prepare(job: Job) -> Result<Prepared, QuantizeError> {
     let unreached = imatrix.and_then(|matrix| Unreached::of(matrix, experts).told());
     let pooled = imatrix.filter(|_| job.encoder.pools_experts()).map(pool_importance);
     let imatrix = pooled.as_deref().or(imatrix);
-    let (mut plan, importance) = plan_job(&job, &opened, &input, imatrix)
+    let (mut plan, importance, allocated) = plan_job(&job, &opened, &input, imatrix)
         .map_err(|source| QuantizeError::Plan { path: job.model.clone(), source })?;
     plan.warnings.extend(unreached);
-    Ok(Prepared { job, opened, importance, plan })
+    Ok(Prepared { job, opened, importance, plan, allocated })
 }
 
 fn plan_job(
@@ -191,7 +162,7 @@ fn plan_job(
     opened: &Opened,
     input: &Converted,
     imatrix: Option<&Imatrix>,
-) -> Result<(Plan, ImportanceMap), PlanError> {
+) -> Result<(Plan, ImportanceMap, Option<Allocated>), PlanError> {
     let name = job.statistics.path().map(|p| p.to_string_lossy().into_owned());
     let calibration = job.statistics.calibration();
     let mut provenance = Metadata::new();
@@ -200,20 +171,28 @@ fn plan_job(
     }
     let inventory = Inventory::new(opened, input, job.keep_split)?;
     let model = inventory.model_facts(imatrix.is_some() || calibration.is_some());
-    let choices = recipe::assign(&job.types, &model, &inventory.facts())?;
-    plan::build(&plan::Request {
+    let request = plan::Request {
         opened,
         input,
         inventory: &inventory,
-        choices: &choices,
-        file_type: job.types.file_type,
+        choices: &[],
+        file_type: &recipe::FILE_TYPES[0],
         encoder: job.encoder,
         imatrix: name.as_deref().zip(imatrix),
         provenance: &provenance,
         calibrated: calibration.is_some(),
         overrides: &job.overrides,
         keep_split: job.keep_split,
-    })
+    };
+    match &job.types {
+        Types::FileType(options) => {
+            let choices = recipe::assign(options, &model, &inventory.facts())?;
+            let request = plan::Request { choices: &choices, file_type: options.file_type, ..request };
+            let (plan, importance) = plan::build(&request)?;
+            Ok((plan, importance, None))
+        }
+        Types::Prices(allocation) => allocated(allocation, &model, &request),
+    }
 }
 
 impl Prepared {
@@ -243,6 +222,7 @@ impl Prepared {
         progress: &dyn Progress,
     ) -> Result<Option<Calibrated>, QuantizeError> {
         let Some(calibration) = self.calibration() else { return Ok(None) };
+        progress.begin(calibration.work(), Unit::Work);
         calibration.run(&self.plan, memory, cancel, progress).map(Some).map_err(|source| {
             QuantizeError::Calibrated { path: self.job.model.clone(), source: Box::new(source) }
         })
@@ -287,6 +267,7 @@ impl Prepared {
         let manifest = outputs.manifest.as_ref().map(beside).transpose()?;
         let of_calibration =
             outputs.report.as_ref().filter(|_| calibrated.is_some()).map(beside).transpose()?;
+        progress.begin(self.tensor_bytes(), Unit::Bytes);
         let pipeline::Written { mut files, digests, warnings } = pipeline::run(
             &self.plan,
             &pipeline::Job {

@@ -25,9 +25,9 @@ pub struct Calibration {
     pub source: Source,
     /// How tensors are rounded.
     pub options: feedback::Options,
-    /// Whether errors of outputs are fed back over rows as well, by Fisher matrices: from the statistics file, or from a
-    /// backward pass with labels drawn by this number.
-    pub both_sides: Option<u64>,
+    /// Where Fisher matrices come from, by which errors of outputs are fed back over rows as well; without, rows do not see each
+    /// other.
+    pub both_sides: Option<FisherSource>,
     /// Whether the output projection gets feedback, too.
     pub with_output: bool,
 }
@@ -52,6 +52,19 @@ pub enum Source {
         /// The same, open.
         file: HessianFile,
     },
+}
+
+/// Where Fisher matrices of outputs come from.
+pub enum FisherSource {
+    /// From the statistics file that the Hessians come from.
+    Statistics,
+    /// From a backward pass before the layers are encoded.
+    Pass {
+        /// What its labels are drawn by.
+        seed: u64,
+    },
+    /// From a statistics file of the same text.
+    File(HessianFile),
 }
 
 /// What a calibration gave.
@@ -128,7 +141,10 @@ impl Calibration {
     }
 
     fn fisher_work(&self, chunks: &Chunks) -> u64 {
-        self.both_sides.map_or(0, |_| Fishers::work(&self.model, chunks))
+        match &self.both_sides {
+            Some(FisherSource::Pass { .. }) => Fishers::work(&self.model, chunks),
+            _ => 0,
+        }
     }
 
     /// Encodes what `plan` asks for.
@@ -151,16 +167,22 @@ impl Calibration {
                     plan,
                     chunks,
                     options,
-                    outputs: Outputs::Unknown,
+                    outputs: match &self.both_sides {
+                        Some(FisherSource::File(file)) => Outputs::File(file),
+                        _ => Outputs::Unknown,
+                    },
                     with_output: self.with_output,
                     memory,
                     cancel,
                     progress,
                 };
-                self.both_sides.map_or_else(|| pass.run(), |seed| after_backward_pass(pass, seed))
+                match self.both_sides {
+                    Some(FisherSource::Pass { seed }) => after_backward_pass(pass, seed),
+                    _ => pass.run(),
+                }
             }
             Source::Statistics { file, .. } => {
-                let outputs = self.both_sides.map_or(Outputs::Unknown, |_| Outputs::File(file));
+                let outputs = self.both_sides.as_ref().map_or(Outputs::Unknown, |_| Outputs::File(file));
                 OneShot { model, plan, file, options, outputs, memory, cancel, progress }.run()
             }
         }?;

@@ -20,7 +20,7 @@ mod streams;
 mod target;
 
 pub use error::CalibratedError;
-pub use job::{Calibrated, Calibration, Source};
+pub use job::{Calibrated, Calibration, FisherSource, Source};
 pub use one_shot::OneShot;
 pub use outputs::Outputs;
 pub use report::{Report, TensorReport};

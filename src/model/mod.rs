@@ -214,6 +214,11 @@ impl Model {
         Err(ModelError::Vocabulary { path: self.path.clone(), other: other.path.clone() })
     }
 
+    /// The converted model: its tensors and metadata.
+    pub(crate) fn converted(&self) -> &Converted {
+        &self.input
+    }
+
     fn input_error(&self, source: ConvertError) -> ModelError {
         ModelError::Input { path: self.path.clone(), source }
     }

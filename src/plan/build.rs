@@ -19,6 +19,7 @@ use crate::recipe::{self, Choice, FileType, RecipeError, TensorFacts};
 use crate::tensor::{MappedTensor, Rows, Source, TensorName};
 
 /// What a plan is made from.
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// The opened input.
     pub opened: &'a Opened,
@@ -227,7 +228,7 @@ fn lay_out(tensors: &mut [PlannedTensor], metadata: &Metadata) -> Result<Vec<Pla
         for (tensor, offset) in own.iter_mut().zip(&placed.offsets) {
             tensor.offset = *offset;
         }
-        files.push(PlannedFile { header: placed.header, bytes: placed.total });
+        files.push(PlannedFile { header: placed.header, bytes: placed.total, alignment: placed.alignment });
     }
     Ok(files)
 }

@@ -55,6 +55,8 @@ pub struct PlannedFile {
     pub header: Vec<u8>,
     /// Size of the finished file.
     pub bytes: u64,
+    /// Bytes that the start of each tensor's data is a multiple of.
+    pub alignment: u64,
 }
 
 /// Everything that a run writes.

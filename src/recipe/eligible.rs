@@ -78,7 +78,7 @@ const KEPT_PARTS_OF: (&str, &[&str]) = (
 const FLOATS: &[&str] = &["F32", "F16", "BF16", "F64"];
 
 /// Whether `tensor` may be given another type.
-pub(super) fn may_convert(arch: &str, leave_output: bool, tensor: &TensorFacts) -> bool {
+pub(crate) fn may_convert(arch: &str, leave_output: bool, tensor: &TensorFacts) -> bool {
     let name = tensor.name;
     let contains = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
     let holds_weights = tensor.source.quantized || FLOATS.contains(&tensor.source.name);

@@ -84,6 +84,60 @@ pub enum RecipeError {
     /// `COPY` together with options that choose types.
     #[error("COPY keeps every tensor as it is; drop the tensor type options or choose another file type")]
     CopyWithTypes,
+    /// No menu has this name, and it is no list of types.
+    #[error(
+        "unknown menu {name}{meant}; the menus are {available}, or give types with commas between them, such as Q4_0,Q8_0"
+    )]
+    UnknownMenu {
+        /// As given.
+        name: String,
+        /// The nearest name as a question in brackets, or nothing.
+        meant: String,
+        /// What there is.
+        available: String,
+    },
+    /// A price list that cannot be used.
+    #[error("the price list {what}")]
+    Prices {
+        /// Why, and what to do.
+        what: String,
+    },
+    /// A tensor has no price at a type of the menu.
+    #[error(
+        "the price list has no price of {block} for tensor `{tensor}`; make it again with a --menu that has {block}, or leave the type out of the menu"
+    )]
+    Unpriced {
+        /// The tensor.
+        tensor: String,
+        /// The type.
+        block: &'static str,
+    },
+    /// The bytes of a tensor are no number of whole blocks, or too many.
+    #[error("tensor `{tensor}`: rows of {columns} weights cannot be stored as {block}")]
+    Size {
+        /// The tensor.
+        tensor: String,
+        /// Its row length.
+        columns: u64,
+        /// The type.
+        block: &'static str,
+    },
+    /// No choice of types meets the target.
+    #[error(
+        "no choice of the menu's types makes {target}: files of this model range from {ends}; ask for something between, or give another --menu"
+    )]
+    Target {
+        /// What was asked for.
+        target: String,
+        /// What there is.
+        ends: String,
+    },
+    /// Prices that are no divergences cannot be held against one.
+    #[error(
+        "--predicted-kl needs prices in nats: an importance matrix alone does not give them; give --calibrate TEXT, or statistics of `kquant calibrate \
+         --fisher --output-tensor`"
+    )]
+    NoDivergence,
     /// A tensor is quantized already.
     #[error(
         "{tensor} is {from} already, and going to {to} loses quality twice ({count} such tensors); start from an unquantized model or pass --allow-requantize"

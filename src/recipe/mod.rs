@@ -16,12 +16,15 @@
 //! | `eligible` | tensors that are always copied |
 //! | `fallback` | types for row lengths that do not fit |
 //! | `overrides` | `--tensor-type` |
-//! | `assign` | the engine |
+//! | `assign` | types by a file type: the engine of its rules |
+//! | `allocate` | types by prices, for a size or a divergence |
+//! | `prices` | what each tensor costs at each type, as data |
 //! | `importance` | tensors that need an importance matrix |
 //! | `model` | facts about the model, from GGUF keys |
 //! | `position` | layers and running counts that rules look at |
 //! | `order` | the order of decisions and of the output |
 
+mod allocate;
 mod assign;
 mod eligible;
 mod error;
@@ -34,6 +37,7 @@ mod nearest;
 mod order;
 mod overrides;
 mod position;
+mod prices;
 mod roles;
 #[cfg(test)]
 mod tests;
@@ -41,7 +45,9 @@ mod types;
 
 use kquant_kernels::block::BlockType;
 
+pub use allocate::{Allocated, Allocation, Market, Menu, Target};
 pub use assign::assign;
+pub(crate) use eligible::may_convert;
 pub use error::RecipeError;
 pub use file_types::{FILE_TYPES, FileType, file_type};
 pub use importance::needs_importance;
@@ -49,6 +55,7 @@ pub use model::ModelFacts;
 pub use nearest::nearest;
 pub use order::output_order;
 pub use overrides::TensorType;
+pub use prices::{PRICES_VERSION, Price, PriceList, PriceOrigin, PriceUnit, TensorPrices};
 pub use types::block_type;
 
 /// A tensor before its type is chosen.
@@ -124,6 +131,8 @@ pub enum Reason {
     Mixture,
     /// An option that names the tensor.
     Override,
+    /// The prices of the menu's types.
+    Price,
 }
 
 /// A type that could not be had.

@@ -1,6 +1,6 @@
 //! Runs a model over a text and lets an observer see every linear layer's input.
 
-use crate::evaluate::Run;
+use crate::context::Context;
 use crate::model::{Model, ModelError, OUTPUT, Observer, Pass};
 use crate::text::Chunks;
 use crate::text::block_tokens;
@@ -20,7 +20,7 @@ pub fn collect(
     chunks: &Chunks,
     observer: &mut dyn Observer,
     with_output: bool,
-    run: &Run,
+    run: &Context,
 ) -> Result<(), ModelError> {
     let context = chunks.context();
     let pass = Pass { context, memory: run.memory, cancel: run.cancel, progress: run.progress };

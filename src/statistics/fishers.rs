@@ -11,9 +11,9 @@ use kquant_formats::scratch::Scratch;
 use super::fisher_sums::{FisherSums, Sink, sum_bytes};
 use super::hessian_file::unpacked;
 use super::output_input::OutputInput;
+use crate::context::Context;
 use crate::context::Progress;
 use crate::encode::feedback::Hessian;
-use crate::evaluate::Run;
 use crate::model::backward::{Backward, Labels, Loss};
 use crate::model::{Model, ModelError, OUTPUT, ObserveError, Observer};
 use crate::text::Chunks;
@@ -44,7 +44,7 @@ impl FisherJob<'_> {
     /// Runs it; `forward`, which holds `forward_sums` bytes, sees the forward pass, and `sink` gets the sums.
     pub(super) fn run<S: Sink>(
         &self,
-        run: &Run,
+        run: &Context,
         forward_sums: u64,
         forward: Option<&mut dyn Observer>,
         sink: S,
@@ -114,7 +114,7 @@ impl Fishers {
         let tied = model.find(OUTPUT).is_none();
         let job = FisherJob { model, chunks, seed, first_token: 0, with_output: tied };
         let store = Self::new(memory / 4);
-        let run = Run { memory: memory - memory / 4, cancel, progress };
+        let run = Context { memory: memory - memory / 4, cancel, progress };
         let columns = if tied { model.hyper.hidden } else { 0 };
         let mut input = OutputInput::new(columns, block_tokens(chunks.context()));
         let forward: Option<&mut dyn Observer> = if tied { Some(&mut input) } else { None };

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::fisher_sums::{Sink, fishers};
 use super::fishers::{FisherJob, Labelled};
 use super::hessians::Hessians;
-use crate::evaluate::Run;
+use crate::context::Context;
 use crate::hash::Hex;
 use crate::model::{LinearGroup, Model, ModelError, ObserveError, Pass};
 use crate::statistics::collect;
@@ -89,7 +89,7 @@ pub fn gather(
     text: &Text,
     (path, force): (&Path, bool),
     wanted: Wanted,
-    run: &Run,
+    run: &Context,
 ) -> Result<Gathered, GatherError> {
     let (range, chunks) = text.part.cut(text.chunks)?;
     let layers = (0..model.hyper.layers).map(|layer| model.linear_groups(layer));
@@ -105,7 +105,7 @@ pub fn gather(
     };
     let writer = HessianWriter::create(path, &description, force)?;
     let mut hessians = Hessians::new(&groups, &writer, description.cut, range.start, share.layer_by_layer);
-    let run = Run { memory: share.pass, cancel: run.cancel, progress: run.progress };
+    let run = Context { memory: share.pass, cancel: run.cancel, progress: run.progress };
     let labelled = match wanted.fisher {
         None => {
             collect(model, &chunks, &mut hessians, wanted.output_tensor, &run)?;
@@ -195,7 +195,7 @@ struct Share {
     layer_by_layer: bool,
 }
 
-fn share_memory(model: &Model, chunks: &Chunks, sums: &Sums, run: &Run) -> Result<Share, GatherError> {
+fn share_memory(model: &Model, chunks: &Chunks, sums: &Sums, run: &Context) -> Result<Share, GatherError> {
     let &Sums { layer, all } = sums;
     let pass = |memory: u64| {
         let context = chunks.context();

@@ -31,6 +31,8 @@ pub struct Layout {
     pub offsets: Vec<u64>,
     /// Size of the file in bytes; includes padding after the last tensor, which ggml wants.
     pub total: u64,
+    /// Bytes that the start of each tensor's data is a multiple of.
+    pub alignment: u64,
 }
 
 /// Lays out a GGUF, version 3, of `metadata` and `tensors`, both in the order given.
@@ -67,7 +69,8 @@ pub fn layout(metadata: &Metadata, tensors: &[TensorSpec]) -> Result<Layout> {
     let start = pad(header.len() as u64, alignment).ok_or_else(overflow)?;
     header.resize(usize::try_from(start).map_err(|_| overflow())?, 0);
     let total = start.checked_add(end).ok_or_else(overflow)?;
-    Ok(Layout { header, offsets: relative.into_iter().map(|offset| start + offset).collect(), total })
+    let offsets = relative.into_iter().map(|offset| start + offset).collect();
+    Ok(Layout { header, offsets, total, alignment })
 }
 
 fn check_tensors(tensors: &[TensorSpec]) -> Result<()> {

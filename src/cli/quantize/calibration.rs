@@ -8,7 +8,7 @@ use kquant::layerwise::{Calibrated, Calibration, Report};
 
 use super::{Args, means};
 use crate::cli::printable::printable;
-use crate::cli::progress::{Display, Unit};
+use crate::cli::progress::Display;
 use crate::cli::table;
 
 /// Encodes with feedback, if the job says so, and tells what came of it.
@@ -21,7 +21,7 @@ pub(super) fn calibrate(
     if !args.quiet {
         warn(calibration)?;
     }
-    let display = Display::new(calibration.work(), Unit::Work, args.quiet);
+    let display = Display::of_parts(args.quiet);
     let calibrated = means(args).run(|| prepared.calibrate(args.memory, cancel, &display))?;
     display.finish();
     let calibrated = calibrated?;

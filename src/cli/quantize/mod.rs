@@ -3,28 +3,24 @@
 mod calibration;
 mod print;
 mod proof;
-mod quality;
-mod statistics;
+mod types;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use kquant::encode::{Encoder, feedback};
 use kquant::evaluate;
 use kquant::job::{Job, Outputs, Prepared, Report, Resources, prepare};
 use kquant::outputs;
 use kquant::plan::KeyOverride;
-use kquant::recipe;
-use kquant_formats::whole;
+use kquant::recipe::Menu;
 
-use super::progress::{Display, Unit};
+use super::calibration::CalibrationArgs;
+use super::progress::Display;
 use super::running::{Means, TextArgs, cancel_on_signal};
 use super::{Outcome, bytes, print_json};
 use calibration::calibrate;
 use proof::{Judge, check_divergence};
-use quality::{Quality, Sides};
-use statistics::{encoder, encoder_help, statistics};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,37 +44,11 @@ pub(super) struct Args {
     out: Option<PathBuf>,
     /// File type, as llama-quantize names it: Q4_K_M, Q3_K_S, IQ4_XS, Q8_0, BF16, COPY ...
     #[arg(short = 't', long = "type", value_name = "TYPE")]
-    kind: String,
-    /// Importance matrix (GGUF or legacy .dat of llama-imatrix), or statistics of `kquant calibrate --hessian`.
-    #[arg(long, value_name = "FILE", conflicts_with = "calibrate", help_heading = "Calibration")]
-    imatrix: Option<PathBuf>,
-    /// Run this text, a file or a pipe, through the model, and round so that what it computes changes least.
-    #[arg(long, value_name = "TEXT", help_heading = "Calibration")]
-    calibrate: Option<PathBuf>,
-    #[arg(long, value_name = "LEVEL", value_enum, conflicts_with = "encoder", help_heading = "Calibration")]
-    #[arg(help = "How much is done with the calibration text: fast, good (the default) or best", long_help = quality::HELP)]
-    quality: Option<Quality>,
-    #[arg(long, value_name = "NAME", value_parser = encoder, help_heading = "Calibration")]
-    #[arg(help = "How weights are rounded; --help lists the encoders", long_help = encoder_help())]
-    encoder: Option<&'static dyn Encoder>,
-    /// Where rounding errors are made up for.
-    ///
-    /// `columns`: in later columns of the same row. `both`: in other rows, too, weighted by what an error of each output costs the model;
-    /// that takes a backward pass, or statistics of `kquant calibrate --fisher`.
-    #[arg(long, value_name = "SIDES", value_enum, help_heading = "Calibration")]
-    feedback: Option<Sides>,
-    /// With feedback over both: how often each row is encoded again with all others as they are.
-    #[arg(long, value_name = "N", default_value_t = feedback::Options::default().row_passes, help_heading = "Calibration")]
-    passes: usize,
-    /// With feedback over both: what the labels of the backward pass are drawn by.
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Calibration")]
-    seed: u64,
-    /// Round output.weight with feedback from the text, too.
-    #[arg(long, requires = "calibrate", help_heading = "Calibration")]
-    output_tensor: bool,
-    /// Rounds of refinement after the weights are rounded with feedback: more lower the error a little, for more time.
-    #[arg(long, value_name = "N", default_value_t = feedback::Options::default().rounds, help_heading = "Calibration")]
-    rounds: usize,
+    kind: Option<String>,
+    #[command(flatten, next_help_heading = "Size")]
+    size: SizeArgs,
+    #[command(flatten)]
+    calibration: CalibrationArgs,
     /// Write what calibration did to each tensor, as JSON.
     #[arg(long, value_name = "FILE", help_heading = "Calibration")]
     report: Option<PathBuf>,
@@ -147,6 +117,31 @@ pub(super) struct Args {
     memory: u64,
 }
 
+/// What the file is to be instead of a file type.
+#[derive(Debug, clap::Args)]
+pub(super) struct SizeArgs {
+    /// Bytes of the file, as 200M or 1.5G (powers of 1024): types are chosen by what each tensor costs, so that the file loses least
+    #[arg(long, value_name = "BYTES", value_parser = bytes::parse, conflicts_with_all = ["kind", "bpw", "predicted_kl", "pure"])]
+    size: Option<u64>,
+    /// The same by bits per weight of the tensors' data.
+    #[arg(long, value_name = "BITS", conflicts_with_all = ["kind", "predicted_kl", "pure"])]
+    bpw: Option<f64>,
+    /// The smallest file whose predicted KL divergence is at most X nats per token.
+    #[arg(long, value_name = "X", conflicts_with_all = ["kind", "pure"])]
+    predicted_kl: Option<f64>,
+    #[arg(
+        long,
+        value_name = "MENU",
+        default_value = "all",
+        help = "Types to choose from: all, phone, cpu, gpu, or a list such as Q4_0,Q8_0"
+    )]
+    #[arg(long_help = format!("Types to choose from: a list such as Q4_0,Q8_0, or a menu. {}", Menu::help()))]
+    menu: String,
+    /// What tensors cost, of `kquant prices`, instead of measuring it now.
+    #[arg(long, value_name = "FILE")]
+    prices: Option<PathBuf>,
+}
+
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     // Checked before the work, so that a bad text or path costs nothing.
     if !args.dry_run {
@@ -194,7 +189,14 @@ struct Printed<'a> {
 /// Checks all but the names of a split output, which its plan tells.
 fn check_outputs(args: &Args) -> anyhow::Result<()> {
     let mut inputs = outputs::model_files(&args.model);
-    let files = [&args.imatrix, &args.calibrate, &args.verify, &args.metadata, &args.tensor_type_file];
+    let files = [
+        &args.calibration.statistics,
+        &args.size.prices,
+        &args.calibration.calibrate,
+        &args.verify,
+        &args.metadata,
+        &args.tensor_type_file,
+    ];
     inputs.extend(files.into_iter().flatten().cloned());
     let out = args.out.iter().filter(|_| !args.keep_split);
     let all: Vec<&Path> = out.chain(&args.manifest).chain(&args.report).map(PathBuf::as_path).collect();
@@ -206,34 +208,25 @@ fn means(args: &Args) -> Means {
     Means { memory: args.memory, threads: args.threads, quiet: args.quiet }
 }
 
-/// Arguments to a job: names become types, files are read.
+/// Arguments to a job: names become types, files are read, statistics and prices are made where types are chosen by them.
 fn job(args: &Args) -> anyhow::Result<Job> {
-    let mut tensor_types =
-        args.tensor_type.iter().map(|a| recipe::TensorType::parse(a)).collect::<Result<Vec<_>, _>>()?;
-    if let Some(path) = &args.tensor_type_file {
-        let text = String::from_utf8(whole::read(path, whole::CONFIGURATION)?)
-            .with_context(|| format!("{}: the file is not UTF-8", path.display()))?;
-        let listed = recipe::TensorType::parse_file(&text).with_context(|| path.display().to_string())?;
-        tensor_types.extend(listed);
-    }
-    let encoder = args.encoder()?;
-    let block = |name: &Option<String>| name.as_deref().map(recipe::block_type).transpose();
+    let (target, method) = (args.target(), args.calibration.method()?);
+    // Read before any run, so that a wrong name costs nothing.
+    let types = target.is_none().then(|| args.by_file_type()).transpose()?;
+    let for_prices = target.is_some() && args.size.prices.is_none();
+    let made =
+        args.calibration.statistics(&method, for_prices, (&args.model, &args.text_args), &means(args))?;
+    let types = match (types, target) {
+        (Some(types), _) => types,
+        (None, Some(target)) => args.by_prices(target, &method, &made)?,
+        (None, None) => args.by_file_type()?,
+    };
     Ok(Job {
         model: args.model.clone(),
         io: args.text_args.reading.io(),
-        types: recipe::Options {
-            file_type: recipe::file_type(&args.kind)?,
-            pure: args.pure,
-            overrides: recipe::Overrides {
-                tensor_types,
-                output_tensor_type: block(&args.output_tensor_type)?,
-                token_embedding_type: block(&args.token_embedding_type)?,
-                leave_output_tensor: args.leave_output_tensor,
-                allow_requantize: args.allow_requantize,
-            },
-        },
-        statistics: statistics(args, encoder)?,
-        encoder,
+        types,
+        statistics: made.statistics,
+        encoder: method.encoder,
         metadata: args.metadata.clone(),
         overrides: args.override_kv.clone(),
         keep_split: args.keep_split,
@@ -248,7 +241,7 @@ fn execute(args: &Args, prepared: &Prepared) -> anyhow::Result<Report> {
     let outputs = Outputs { model: out, manifest, report, force: args.force };
     prepared.check_outputs(&outputs)?;
     let calibrated = calibrate(args, prepared, cancel)?;
-    let display = Display::new(prepared.tensor_bytes(), Unit::Bytes, args.quiet);
+    let display = Display::of_parts(args.quiet);
     let resources = Resources { memory: args.memory, threads: args.threads };
     let report = prepared.run(calibrated.as_ref(), &outputs, &resources, cancel, &display);
     display.finish();

@@ -5,16 +5,18 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::Context;
+use kquant::context;
 use kquant::evaluate;
-use kquant::evaluate::{Reference, Run};
-use kquant::job::Report;
+use kquant::evaluate::Reference;
+use kquant::job::{Report, TextFile};
 use kquant::model::Model;
 use kquant::text::Chunks;
 
 use super::{Args, means};
 use crate::cli::Outcome;
-use crate::cli::progress::{Display, Unit};
-use crate::cli::running::{TextFile, cancel_on_signal};
+use crate::cli::progress::Display;
+use crate::cli::running::cancel_on_signal;
+use kquant::context::Unit;
 
 /// What the result is scored against, and on what.
 pub(super) struct Judge {
@@ -40,7 +42,7 @@ impl Judge {
         let cancel = cancel_on_signal()?;
         let total = evaluate::work(source, chunks) + evaluate::work(&result, chunks);
         let display = Display::new(total, Unit::Work, args.quiet);
-        let run = Run { memory: means.memory, cancel, progress: &display };
+        let run = context::Context { memory: means.memory, cancel, progress: &display };
         let reference = Reference::Model(source);
         let proof =
             means.run(|| evaluate::evaluate(&result, Some(&reference), chunks, None, &run, &mut |_| {}))?;

@@ -162,6 +162,15 @@ impl Feedback {
         Err(FeedbackError::NotPositive { damping: Millionths((self.damping.mean * 1e6) as u64) })
     }
 
+    /// The pivots D, columns as in the tensor: what of each column's activation the columns rounded after it cannot make up for.
+    pub fn pivots(&self) -> Vec<f32> {
+        let mut pivots = vec![0.0; self.columns];
+        for (&column, &pivot) in self.order.iter().zip(&self.pivots) {
+            pivots[column] = pivot;
+        }
+        pivots
+    }
+
     /// Length of the rows.
     pub fn columns(&self) -> usize {
         self.columns

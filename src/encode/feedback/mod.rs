@@ -44,6 +44,11 @@ pub use hessian::Hessian;
 pub use options::{Options, Start};
 pub use run::{Losses, encode};
 
+/// `e H e'` of each of the rows `errors` `[rows][n]`, H the `hessian` of n columns.
+pub fn losses_of_rows(hessian: &Hessian, errors: &[f32]) -> Vec<f64> {
+    judge::Judge::by(&hessian.mean).losses_of_rows(errors, hessian.columns)
+}
+
 /// The codec of `block`, if feedback is of use there: neither for types so fine that it brings nothing (Q8_0) nor for
 /// scales that are not f16.
 pub fn codec_for(block: &BlockType) -> Option<&'static Codec> {

@@ -15,11 +15,7 @@ pub(super) struct Weights<'a> {
 
 impl<'a> Weights<'a> {
     pub(super) fn new(feedback: &'a Feedback) -> Self {
-        let mut pivots = vec![0.0; feedback.columns];
-        for (&j, &pivot) in feedback.order.iter().zip(&feedback.pivots) {
-            pivots[j] = pivot;
-        }
-        Self { importance: &feedback.importance, pivots }
+        Self { importance: &feedback.importance, pivots: feedback.pivots() }
     }
 
     /// Codes `targets` `[rows][n]`, any number of rows, as strips of 32.
