@@ -1,10 +1,10 @@
-//! What can go wrong, divided by who is at fault.
+//! Errors of readers and writers, by who is at fault.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a file could not be read or written.
+/// The reason why a file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
     /// The operating system refused.
@@ -12,9 +12,9 @@ pub enum FormatError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What was tried, as a verb.
+        /// The operation that was tried, as a verb.
         action: &'static str,
-        /// The system's answer; not called `source`, as the message has it already.
+        /// The system's answer. The field is not called `source`, since the message contains it already.
         cause: io::Error,
     },
     /// The bytes break the format's rules.
@@ -22,29 +22,29 @@ pub enum FormatError {
     Malformed {
         /// The file or folder.
         path: PathBuf,
-        /// Where in the file, in bytes, if the fault has one place.
+        /// Offset of the fault in bytes, if it has one place.
         offset: Option<u64>,
-        /// What is wrong there.
+        /// Description of the fault.
         what: String,
-        /// What to do about it.
+        /// Advice to the user.
         hint: &'static str,
     },
-    /// The bytes may follow the format, but exceed what this reader takes on.
+    /// The bytes may follow the format but exceed a limit of this reader.
     #[error("{}{}: {what}; {hint}", path.display(), At(*offset))]
     Limit {
         /// The file or folder.
         path: PathBuf,
-        /// Where in the file, in bytes, if the fault has one place.
+        /// Offset of the fault in bytes, if it has one place.
         offset: Option<u64>,
-        /// Which limit is exceeded and by what.
+        /// The limit and the value that exceeds it.
         what: String,
-        /// What to do about it.
+        /// Advice to the user.
         hint: &'static str,
     },
-    /// The output is there already and must not be overwritten.
+    /// The output exists already and must not be overwritten.
     #[error("{} already exists and was left as it is; choose another name or replace it with --force", .0.display())]
     Exists(PathBuf),
-    /// The output is there already and is no file that could be replaced.
+    /// The output exists already and is no file that could be replaced.
     #[error(
         "{} is or leads to {kind}: an output would take its place, so it is refused with --force as well; choose another name",
         path.display()
@@ -52,15 +52,15 @@ pub enum FormatError {
     Special {
         /// The output.
         path: PathBuf,
-        /// What is there.
+        /// Kind of the thing that exists there, in words.
         kind: &'static str,
     },
     /// The caller asked for something that the format cannot hold.
     #[error("{what}; {hint}")]
     Invalid {
-        /// What was asked for.
+        /// Description of the request.
         what: String,
-        /// What to do about it.
+        /// Advice to the caller.
         hint: &'static str,
     },
 }
@@ -76,12 +76,12 @@ impl FormatError {
         Self::Io { path: path.to_owned(), action, cause }
     }
 
-    /// A parser that was given the first bytes of `path` needs more of them.
+    /// Returns the error of a parser that needs more than the prefix of `path` that it was given.
     pub(crate) fn more(path: &Path) -> Self {
         Self::io(path, "read", io::ErrorKind::UnexpectedEof.into())
     }
 
-    /// Whether a parser needs more bytes, which the file has.
+    /// Returns whether a parser failed only because its prefix of the file was too short.
     pub(crate) fn wants_more(&self) -> bool {
         matches!(self, Self::Io { cause, .. } if cause.kind() == io::ErrorKind::UnexpectedEof)
     }
@@ -105,6 +105,7 @@ impl FormatError {
     }
 }
 
+/// Shows an offset as ` at byte N`, and nothing where there is none.
 struct At(Option<u64>);
 
 impl fmt::Display for At {
@@ -113,7 +114,7 @@ impl fmt::Display for At {
     }
 }
 
-/// Joins the first ten of `items`, and says how many more there are.
+/// Joins the first ten of `items` and adds the number of the others.
 pub(crate) fn summary(items: &[String]) -> String {
     const SHOWN: usize = 10;
     let shown = items.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");

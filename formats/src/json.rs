@@ -1,7 +1,7 @@
-//! JSON of a checkpoint's files, as Python's `json` module reads it.
+//! JSON of a checkpoint's files, parsed as Python's `json` module does.
 //!
 //! transformers writes `NaN`, `Infinity` and `-Infinity` as bare words, which JSON does not have, and editors put a byte
-//! order mark in front of a text. Both are taken here, and positions in errors are those of the file.
+//! order mark in front of a text. Both are accepted here, and errors give positions in the file as it is.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 /// The words that Python's `json` module writes for numbers that are not finite.
 const WORDS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
 
-/// What is wrong with a JSON text, and where.
+/// The fault of a JSON text and its place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {what}")]
 pub struct JsonError {
@@ -18,15 +18,15 @@ pub struct JsonError {
     pub line: usize,
     /// Column of the fault in bytes, from 1; a byte order mark does not count.
     pub column: usize,
-    /// What the parser met, without its position.
+    /// Message of the parser, without the position.
     pub what: String,
 }
 
-/// Parses `text`; a number that is not finite becomes a string with its name (`"NaN"`, `"Infinity"`, `"-Infinity"`), so that
-/// whoever needs a number there says what it found.
+/// Parses `text`. A number that is not finite becomes a string with its name (`"NaN"`, `"Infinity"`, `"-Infinity"`), so that
+/// code which expects a number can name what it found.
 ///
 /// # Errors
-/// When `text` is not JSON, or not what `T` is made of.
+/// Fails when `text` is not JSON, or does not have the structure of `T`.
 pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, JsonError> {
     if text.starts_with(&[0xff, 0xfe]) || text.starts_with(&[0xfe, 0xff]) {
         return Err(JsonError { line: 1, column: 1, what: "UTF-16 text; save the file as UTF-8".into() });
@@ -38,14 +38,15 @@ pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, JsonError> {
     })
 }
 
-/// What `error` says, without the position that it ends with.
+/// Returns the message of `error` without the position at its end.
 pub fn message(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let position = format!(" at line {} column {}", error.line(), error.column());
     message.strip_suffix(&position).unwrap_or(&message).to_owned()
 }
 
-/// `text` as any JSON parser takes it: without a byte order mark, and numbers that are not finite as strings.
+/// Returns `text` in a form that any JSON parser accepts: without a byte order mark, and with numbers that are not finite as
+/// strings.
 pub fn plain(text: &[u8]) -> Cow<'_, [u8]> {
     let text = without_mark(text);
     let words = words(text);
@@ -69,14 +70,15 @@ fn without_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(&[0xef, 0xbb, 0xbf]).unwrap_or(text)
 }
 
-/// Where a bare word stands in a text, in bytes.
+/// The place of a bare word in a text, in bytes.
 #[derive(Debug, Clone, Copy)]
 struct Word {
     start: usize,
     end: usize,
 }
 
-/// The bare words of `text` that stand for numbers, in order. What is in a string, part of a longer word, or a key, is none.
+/// Returns the bare words of `text` that stand for numbers, in order. Words inside strings, parts of longer words, and keys
+/// do not count.
 fn words(text: &[u8]) -> Vec<Word> {
     let mut found = Vec::new();
     let (mut at, mut in_string) = (0, false);
@@ -98,7 +100,7 @@ fn words(text: &[u8]) -> Vec<Word> {
     found
 }
 
-/// The word that begins at byte `start`.
+/// Returns the bare word for a number that begins at byte `start`, if there is one.
 fn word_at(text: &[u8], start: usize) -> Option<Word> {
     let rest = text.get(start..)?;
     let word = WORDS.iter().find(|word| rest.starts_with(word))?;
@@ -110,7 +112,8 @@ fn word_at(text: &[u8], start: usize) -> Option<Word> {
     (is_whole && !is_key).then_some(Word { start, end: start + word.len() })
 }
 
-/// The column in `text` of what is at `column` of line `line` of the plain text, where each word before has two quotes more.
+/// Converts `column` of line `line` of the plain text to the column in `text`: each word before it has two quotes more in
+/// the plain text.
 fn original_column(text: &[u8], line: usize, column: usize) -> usize {
     let text = without_mark(text);
     let start: usize =
@@ -118,7 +121,7 @@ fn original_column(text: &[u8], line: usize, column: usize) -> usize {
     let end = text.iter().skip(start).position(|&b| b == b'\n').map_or(text.len(), |length| start + length);
     let mut column = column;
     for word in words(text).iter().filter(|word| (start..end).contains(&word.start)) {
-        // From one on; a fault inside a word is shown at its start or end.
+        // Columns count from one. A fault inside a word is shown at the word's start or end.
         if column > word.end - start + 1 {
             column -= 2;
         } else if column > word.start - start {
@@ -175,7 +178,7 @@ mod tests {
         assert!(error.what.contains("UTF-16"), "{error}");
     }
 
-    /// The same text with words of the same length that JSON has tells where the fault is.
+    /// The same text, with these words replaced by JSON of the same length, has its fault at the same position.
     #[test]
     fn positions_are_those_of_the_file() {
         for (text, same) in [

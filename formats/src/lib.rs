@@ -1,22 +1,22 @@
-//! Bytes to structures and back, safe on hostile input. No arithmetic on weights.
+//! Conversion of bytes to structures and back, which is safe on hostile input and does no arithmetic on weights.
 //!
-//! Readers never panic and never allocate by a number that the file claims, only by what the file holds.
+//! Readers never panic, and they bound allocations by what a file holds, not by what it claims.
 //!
-//! | module | what |
+//! | module | content |
 //! |---|---|
 //! | [`gguf`] | values, metadata, reader, writer, split files |
 //! | [`safetensors`] | checkpoints of one file or many |
 //! | [`hessian`] | statistics files: importance and outer products |
 //! | [`imatrix`] | importance matrices, GGUF and legacy |
 //! | [`json`] | JSON as Python's module reads it |
-//! | [`logits`] | log-probabilities of a text, llama-perplexity's files |
+//! | [`logits`] | llama-perplexity's files of a text's log-probabilities |
 //! | [`sentencepiece`] | SentencePiece models |
 //! | [`map`] | read-only memory maps of whole files |
 //! | [`source`] | files of tensor data, read a window at a time |
 //! | [`partial`] | output files that appear only when complete |
 //! | [`whole`] | small files and texts, read at once up to a limit |
-//! | [`scratch`] | temporary storage for what memory cannot hold |
-//! | [`error`] | what can go wrong |
+//! | [`scratch`] | temporary storage for data that memory cannot hold |
+//! | [`error`] | errors of readers and writers |
 
 #![deny(unsafe_code)]
 

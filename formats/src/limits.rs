@@ -1,23 +1,24 @@
-//! What the system allows of a file, asked for before a signal ends the run.
+//! The system's limits on files, checked in advance because exceeding them ends the process with a signal.
 
 use std::io;
 
-/// The most bytes that a file which this process writes may have (`ulimit -f`); the process is killed if it writes more.
+/// Returns the largest size in bytes that this process may give to a file (`ulimit -f`). The system kills the process if it
+/// writes more.
 #[cfg(unix)]
 fn largest_file() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Fsize).current
 }
 
-/// The most bytes that a file which this process writes may have.
+/// Returns `None`: there is no such limit here.
 #[cfg(not(unix))]
 fn largest_file() -> Option<u64> {
     None
 }
 
-/// Refuses a file of `bytes` bytes where the system would kill the process for it.
+/// Refuses a file of `bytes` bytes that the system would kill the process for.
 ///
 /// # Errors
-/// When the limit is lower.
+/// Fails when the process may not write files of that size.
 pub(crate) fn check_size(bytes: u64) -> io::Result<()> {
     match largest_file() {
         Some(limit) if bytes > limit => Err(io::Error::new(

@@ -1,4 +1,4 @@
-//! Read-only memory maps: the one place of this crate with `unsafe`.
+//! Read-only memory maps; this is the one module of the crate with `unsafe`.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,11 +11,11 @@ use crate::error::{FormatError, Result};
 use crate::pointers::check_file;
 use crate::whole;
 
-/// A file's bytes, read by the system as they are touched.
+/// The bytes of a file, which the system reads as they are touched.
 #[derive(Debug)]
 pub struct Mapped {
     path: PathBuf,
-    // Absent for an empty file, which some systems refuse to map.
+    // An empty file has no map, as some systems refuse to make one.
     map: Option<Mmap>,
 }
 
@@ -23,7 +23,7 @@ impl Mapped {
     /// Maps the whole of `path`, which must be a regular file (or a link to one).
     ///
     /// # Errors
-    /// When it is missing, a folder, a pipe or device, or cannot be opened or mapped.
+    /// Fails when the file is missing, a folder, a pipe or a device, or cannot be opened or mapped.
     pub fn open(path: &Path) -> Result<Self> {
         let (file, length) = open_regular(path)?;
         let map = match length {
@@ -33,20 +33,20 @@ impl Mapped {
         Ok(Self { path: path.to_owned(), map })
     }
 
-    /// The path it was opened by.
+    /// Returns the path that the file was opened by.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The file's bytes.
+    /// Returns the bytes of the file.
     pub fn bytes(&self) -> &[u8] {
         self.map.as_deref().unwrap_or_default()
     }
 }
 
-/// Opens a regular file (or a link to one) that is no Git LFS pointer; returns its size, too.
+/// Opens a regular file (or a link to one) that is no Git LFS pointer, and returns it with its size in bytes.
 pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
-    // Asked before opening: to open a pipe would wait for its writer.
+    // The kind is queried before opening, since opening a pipe would wait for its writer.
     let kind = fs::metadata(path).map_err(|e| FormatError::io(path, "open", e))?;
     if kind.is_dir() {
         return Err(FormatError::io(path, "read", io::ErrorKind::IsADirectory.into()));
@@ -64,8 +64,8 @@ pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
 #[allow(unsafe_code)]
 pub(crate) fn map(file: &File, range: Range<u64>) -> io::Result<Mmap> {
     let length = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
-    // SAFETY: the map is private to this process and never written. What remains is that nobody truncates or rewrites
-    // the file while it is mapped; no system can promise that, and every reader that maps model files relies on it.
+    // SAFETY: the map is private to this process and never written. The remaining risk is that another process truncates or
+    // rewrites the file while it is mapped; no system can rule that out, and every reader that maps model files accepts it.
     unsafe { MmapOptions::new().offset(range.start).len(length).map(file) }
 }
 

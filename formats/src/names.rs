@@ -1,6 +1,6 @@
-//! What holds for names in files of any format.
+//! Rules for names in files of any format.
 
-/// Whether `name` holds a character that could control a terminal, or begin a line where names are listed.
+/// Returns whether `name` holds a character that could control a terminal or begin a new line in a list of names.
 pub(crate) fn has_control(name: &str) -> bool {
     name.contains(char::is_control)
 }

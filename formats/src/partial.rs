@@ -1,8 +1,8 @@
 //! Output files that appear only when they are complete.
 //!
-//! Everything is written to a file beside the output whose name no other program uses (`left_over`), which takes the
-//! output's name at the end and disappears if there is no such end. An output that is a link leads to the file that is
-//! replaced; devices, pipes and the like are refused (`target`).
+//! Everything is written to a file in the folder of the output, under a name that no other program uses (`left_over`). That
+//! file takes the output's name at the end, and disappears if the end is never reached. An output that is a link leads to
+//! the file that is replaced; devices, pipes and the like are refused (`target`).
 
 mod left_over;
 mod target;
@@ -23,10 +23,10 @@ pub use left_over::is_partial_of;
 pub use target::resolve;
 pub(crate) use target::special;
 
-/// A file of known size under construction; threads may write to it at once.
+/// A file of known size under construction; several threads may write to it at once.
 #[derive(Debug)]
 pub struct PartialFile {
-    /// Removed, by its name, when this is dropped.
+    /// The file, which is removed by its name when this is dropped.
     file: NamedTempFile,
     /// The output as the user calls it.
     path: PathBuf,
@@ -37,13 +37,13 @@ pub struct PartialFile {
 }
 
 impl PartialFile {
-    /// Starts `path` with a size of `bytes`; an existing file is replaced, at the end, only if `force` is set.
+    /// Starts `path` with a size of `bytes`; an existing file is replaced at the end, and only if `force` is set.
     ///
-    /// What a killed run left behind is removed; a file that a living run still writes is refused.
+    /// The left-over of a killed run is removed; a file that a living run still writes is refused.
     ///
     /// # Errors
-    /// When `path` exists (without `force`), is or leads to a folder, a device or the like, lies in a folder that is missing
-    /// or read-only, is being written by another run, or when the system has no room for the size.
+    /// Fails when `path` exists (without `force`), is or leads to a folder, a device or the like, lies in a folder that is
+    /// missing or read-only, or is being written by another run, and when the system has no room for the size.
     pub fn create(path: &Path, bytes: u64, force: bool) -> Result<Self> {
         let target = check_target(path, force)?;
         let file = left_over::start(path, &target)?;
@@ -52,10 +52,10 @@ impl PartialFile {
         Ok(started)
     }
 
-    /// Gives it `content` and the size of that.
+    /// Sets the content to `content` and the size to its length.
     ///
     /// # Errors
-    /// When the system has no room for the size, or cannot write.
+    /// Fails when the system has no room for the size, or cannot write.
     pub fn fill(&mut self, content: &[u8]) -> Result<()> {
         self.resize(content.len() as u64)?;
         self.write_at(0, content)
@@ -68,7 +68,7 @@ impl PartialFile {
         Ok(())
     }
 
-    /// The name it has until it is finished: what a killed run leaves.
+    /// Returns the name that the file has until it is finished, under which a killed run leaves it.
     pub fn partial_path(&self) -> &Path {
         self.file.path()
     }
@@ -76,7 +76,7 @@ impl PartialFile {
     /// Writes `data` at byte `offset`.
     ///
     /// # Errors
-    /// When `data` reaches past the declared size, or the system cannot write (a full disk, for one).
+    /// Fails when `data` reaches past the declared size, or the system cannot write, for example because the disk is full.
     pub fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
         let end = offset.checked_add(data.len() as u64);
         if end.is_none_or(|end| end > self.bytes) {
@@ -92,7 +92,7 @@ impl PartialFile {
         write_all_at(self.file.as_file(), offset, data).map_err(|e| self.io("write to", e))
     }
 
-    /// Tells the system to begin putting the bytes of `range` on the disk, so that [`finish`](Self::finish) has less to wait for.
+    /// Tells the system to begin writing the bytes of `range` to the disk, so that [`finish`](Self::finish) waits less.
     pub fn begin_writing_out(&self, range: Range<u64>) {
         write_out(self.file.as_file(), range);
     }
@@ -100,16 +100,17 @@ impl PartialFile {
     /// Makes the file durable and gives it its name.
     ///
     /// # Errors
-    /// When the system cannot write everything out or rename it, or when a file of that name has appeared meanwhile and
-    /// was not to be overwritten. The partial file is removed then.
+    /// Fails when the system cannot write everything out or rename the file, or when a file of that name has appeared
+    /// meanwhile and must not be overwritten. The partial file is removed then.
     pub fn finish(self) -> Result<()> {
         Self::finish_all([self])
     }
 
-    /// As [`finish`](Self::finish), of files that belong together: none gets its name before all are durable.
+    /// Finishes files that belong together, as [`finish`](Self::finish) does for one: none gets its name before all are
+    /// durable.
     ///
     /// # Errors
-    /// As [`finish`](Self::finish). No file keeps its name then, except one that has replaced another already.
+    /// Fails as [`finish`](Self::finish) does. No file keeps its name then, except one that has already replaced another.
     pub fn finish_all(files: impl IntoIterator<Item = Self>) -> Result<()> {
         let files: Vec<Self> = files.into_iter().collect();
         files.iter().try_for_each(Self::make_durable)?;
@@ -132,14 +133,14 @@ impl PartialFile {
 
     fn rename(self) -> Result<NamedFile> {
         let Self { file, path, target, force, .. } = self;
-        // The name must not carry another file's bytes to the target.
+        // The rename must not give the target's name to another file's bytes.
         if !left_over::is_at(file.as_file(), file.path()) {
             let source = io::Error::other("another program has removed or replaced the unfinished file");
             return Err(FormatError::io(&path, "finish", source));
         }
         let named = if force { file.persist(&target) } else { file.persist_noclobber(&target) };
         let named = named.or_else(|e| match e.error.kind() {
-            // The file system knows neither such renames nor hard links; that the name is free was seen a moment ago.
+            // The file system supports neither such renames nor hard links, and the name was free a moment ago.
             io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput => {
                 e.file.persist(&target)
             }
@@ -157,30 +158,30 @@ impl PartialFile {
     }
 }
 
-/// A file that has its name.
+/// A finished file that has got its name.
 struct NamedFile {
-    /// Holds the lock until all that belongs together is there.
+    /// The open file, which holds the lock until all files that belong together have their names.
     file: File,
     target: PathBuf,
-    /// Whether there was none of that name before.
+    /// True if no file had this name before.
     new: bool,
 }
 
-/// Files that have their names while others that belong to them have not: new ones are removed again if this is dropped.
+/// Files that have their names while others that belong to them do not yet. New ones are removed again if this is dropped.
 struct Named(Vec<NamedFile>);
 
 impl Drop for Named {
     fn drop(&mut self) {
         for NamedFile { file, target, .. } in self.0.iter().filter(|file| file.new) {
             if left_over::is_at(file, target) {
-                // Nobody is left to tell if this fails.
+                // There is nobody to report a failure to.
                 let _ = fs::remove_file(target);
             }
         }
     }
 }
 
-/// What an output called `path` replaces or becomes.
+/// Returns the file that an output called `path` replaces or becomes.
 fn check_target(path: &Path, force: bool) -> Result<PathBuf> {
     let target = target::resolve(path)?;
     // A link that leads nowhere counts as existing.

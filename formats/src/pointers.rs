@@ -1,6 +1,6 @@
-//! Git LFS pointers: a repository that was cloned without Git LFS has short texts in the place of its large files.
+//! Git LFS pointers: a repository that was cloned without Git LFS has short texts in place of its large files.
 //!
-//! They are found wherever a file is opened, so that nobody has to guess why it is malformed.
+//! Pointers are detected wherever a file is opened, so that the error names the true cause.
 
 use std::fs::File;
 use std::path::Path;
@@ -8,14 +8,14 @@ use std::path::Path;
 use crate::error::{FormatError, Result};
 use crate::scratch::read_exact_at;
 
-/// A pointer is shorter than this, in bytes (the specification of Git LFS).
+/// Length in bytes that every pointer stays below, by the specification of Git LFS.
 const LONGEST_POINTER: u64 = 1024;
 
-/// The first line of a pointer; the second one is that of its first versions.
+/// First lines of a pointer; the second one was used by the first versions of Git LFS.
 const POINTERS: [&[u8]; 2] =
     [b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/"];
 
-/// Asserts that `bytes`, the content of `path`, are no pointer.
+/// Refuses `bytes`, the content of `path`, if they are a pointer.
 pub(crate) fn check(path: &Path, bytes: &[u8]) -> Result<()> {
     if bytes.len() as u64 >= LONGEST_POINTER || !POINTERS.iter().any(|start| bytes.starts_with(start)) {
         return Ok(());
@@ -28,7 +28,7 @@ pub(crate) fn check(path: &Path, bytes: &[u8]) -> Result<()> {
     Err(FormatError::malformed(path, None, what, HINT))
 }
 
-/// Asserts that `file`, which was opened as `path` and has `length` bytes, is no pointer.
+/// Refuses `file`, which was opened as `path` and has `length` bytes, if it is a pointer.
 pub(crate) fn check_file(path: &Path, file: &File, length: u64) -> Result<()> {
     if length >= LONGEST_POINTER {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Temporary storage for what memory cannot hold: a nameless file that the system removes when the run ends, however it ends.
+//! Temporary storage for data that memory cannot hold: a nameless file, which the system removes however the run ends.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::error::{FormatError, Result};
 use crate::limits;
 
-/// A growing nameless file; threads may use it at once.
+/// A growing nameless file, which several threads may use at once.
 #[derive(Debug)]
 pub struct Scratch {
     file: File,
@@ -17,10 +17,10 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// An empty one in the system's folder for temporary files (`TMPDIR` and its like).
+    /// Makes an empty file in the system's folder for temporary files (`TMPDIR` and its like).
     ///
     /// # Errors
-    /// When none can be created there.
+    /// Fails when no file can be created there.
     pub fn new() -> Result<Self> {
         let folder = std::env::temp_dir();
         let file =
@@ -28,7 +28,7 @@ impl Scratch {
         Ok(Self { file, folder, end: AtomicU64::new(0) })
     }
 
-    /// Sets `bytes` bytes aside and returns where they start.
+    /// Reserves `bytes` bytes and returns the offset at which they start.
     pub fn reserve(&self, bytes: u64) -> u64 {
         self.end.fetch_add(bytes, Ordering::Relaxed)
     }
@@ -36,17 +36,17 @@ impl Scratch {
     /// Writes `data` at byte `offset`.
     ///
     /// # Errors
-    /// When the system cannot (a full disk, for one).
+    /// Fails when the system cannot write, for example because the disk is full.
     pub fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
         limits::check_size(offset.saturating_add(data.len() as u64))
             .and_then(|()| write_all_at(&self.file, offset, data))
             .map_err(|e| FormatError::io(&self.folder, "write temporary data to", e))
     }
 
-    /// Fills `data` from byte `offset` on.
+    /// Fills `data` with the bytes from `offset` on.
     ///
     /// # Errors
-    /// When the system cannot read, or nothing was written there.
+    /// Fails when the system cannot read, or nothing was written there.
     pub fn read_at(&self, offset: u64, data: &mut [u8]) -> Result<()> {
         read_exact_at(&self.file, offset, data)
             .map_err(|e| FormatError::io(&self.folder, "read temporary data from", e))
@@ -74,11 +74,13 @@ pub(crate) fn write_all_at(file: &File, mut offset: u64, mut data: &[u8]) -> io:
     Ok(())
 }
 
+/// Fills `data` with the bytes of `file` from `offset` on.
 #[cfg(unix)]
 pub(crate) fn read_exact_at(file: &File, offset: u64, data: &mut [u8]) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, data, offset)
 }
 
+/// Fills `data` with the bytes of `file` from `offset` on.
 #[cfg(windows)]
 pub(crate) fn read_exact_at(file: &File, mut offset: u64, mut data: &mut [u8]) -> io::Result<()> {
     use std::os::windows::fs::FileExt;

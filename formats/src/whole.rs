@@ -1,7 +1,7 @@
-//! Files that are read at once: configurations, tokenizers, texts.
+//! Files that are read at once, such as configurations, tokenizers and texts.
 //!
-//! Each is asked what it is before it is opened, as to open a pipe waits for its writer and a device may have no end, and no
-//! more of it is read than a limit. What a Git LFS pointer stands for is named.
+//! The kind of a file is checked before it is opened, since opening a pipe waits for its writer and a device may have no
+//! end. No more than a limit is read. A Git LFS pointer is recognised and named.
 
 use std::fs::{self, File, FileType};
 use std::io::{self, ErrorKind, Read};
@@ -11,25 +11,25 @@ use crate::error::{FormatError, Result};
 use crate::partial::special;
 use crate::pointers;
 
-/// The most bytes of a configuration: hundreds of times what the largest ones have.
+/// Largest configuration in bytes, hundreds of times the size of the largest known ones.
 pub const CONFIGURATION: u64 = 64 << 20;
-/// The most bytes of a tokenizer or a list of hashes: tens of times what the largest ones have.
+/// Largest tokenizer or list of hashes in bytes, tens of times the size of the largest known ones.
 pub const LIST: u64 = 1 << 30;
-/// The most bytes of a text to run a model over.
+/// Largest text in bytes that a model is run on.
 pub const TEXT: u64 = 1 << 30;
 
-/// The bytes of the regular file `path`, or of the one that it links to.
+/// Returns the bytes of the regular file `path`, or of the file that it links to.
 ///
 /// # Errors
-/// When it is missing, anything else, longer than `limit` bytes, a Git LFS pointer, or cannot be read.
+/// Fails when the file is missing, no regular file, longer than `limit` bytes or a Git LFS pointer, or cannot be read.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     read_as(path, limit, |_| false)
 }
 
-/// The bytes of `path` as [`read`] gives them, or `None` if there is no such file.
+/// Returns the bytes of `path` as [`read`] does, or `None` if there is no such file.
 ///
 /// # Errors
-/// Those of [`read`].
+/// Fails as [`read`] does.
 pub fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     match read(path, limit) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -38,18 +38,18 @@ pub fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// The bytes of the regular file `path`, or of a pipe, which is read to its end.
+/// Returns the bytes of the regular file `path`, or of a pipe, which is read to its end.
 ///
 /// # Errors
-/// Those of [`read`].
+/// Fails as [`read`] does.
 pub fn read_file_or_pipe(path: &Path, limit: u64) -> Result<Vec<u8>> {
     read_as(path, limit, |kind| special(kind) == Some("a pipe"))
 }
 
-/// The first `bytes` bytes of the regular file `path`, or all of a shorter one.
+/// Returns the first `bytes` bytes of the regular file `path`, or all of a shorter one.
 ///
 /// # Errors
-/// When it is missing, anything else, or cannot be read.
+/// Fails when the file is missing or no regular file, or cannot be read.
 pub fn start(path: &Path, bytes: usize) -> io::Result<Vec<u8>> {
     if let Some(error) = not_regular(fs::metadata(path)?.file_type()) {
         return Err(error);
@@ -59,7 +59,7 @@ pub fn start(path: &Path, bytes: usize) -> io::Result<Vec<u8>> {
     Ok(start)
 }
 
-/// The bytes of `path`, which is a regular file or of a kind that is `allowed`.
+/// Returns the bytes of `path`, which is a regular file or of a kind that `allowed` accepts.
 fn read_as(path: &Path, limit: u64, allowed: fn(FileType) -> bool) -> Result<Vec<u8>> {
     let kind = fs::metadata(path).map(|found| found.file_type());
     let bytes = kind.and_then(|kind| match not_regular(kind) {
@@ -71,9 +71,10 @@ fn read_as(path: &Path, limit: u64, allowed: fn(FileType) -> bool) -> Result<Vec
     Ok(bytes)
 }
 
+/// Reads `path` to its end, which must come within `limit` bytes.
 fn up_to(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // Not by the size that it has now: a pipe has none, and a file may grow.
+    // The file's current size cannot bound the read: a pipe has none, and a file may grow.
     let read = File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if read as u64 > limit {
         let what = format!("it has more than {limit} bytes, the most that is read of such a file");
@@ -82,7 +83,7 @@ fn up_to(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Why something of kind `kind`, links followed, is not read as a file is; `None` for regular files.
+/// Returns the reason why something of kind `kind`, links followed, is not read as a file; `None` for regular files.
 pub(crate) fn not_regular(kind: FileType) -> Option<io::Error> {
     if kind.is_dir() {
         return Some(ErrorKind::IsADirectory.into());

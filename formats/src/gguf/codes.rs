@@ -1,4 +1,5 @@
-//! The table of value types: code on disk, name, reading and writing. A new type is a row here and a variant.
+//! The table of value types: code in the file, name, reading and writing. A new type is a row here and a variant of
+//! [`Value`].
 
 use std::fmt::Display;
 
@@ -17,7 +18,7 @@ const MAX_ELEMENTS: u64 = 1 << 30;
 macro_rules! number_types {
     ($($variant:ident = $code:literal $name:literal,)*) => {
         impl Value {
-            /// ggml's name of the value's type: `u32`, `str`, `arr`.
+            /// Returns ggml's name of the value's type, such as `u32`, `str` or `arr`.
             pub fn type_name(&self) -> &'static str {
                 match self {
                     $(Value::$variant(_) => $name,)*
@@ -38,7 +39,7 @@ macro_rules! number_types {
         }
 
         impl Array {
-            /// ggml's name of the elements' type: `u32`, `str`.
+            /// Returns ggml's name of the elements' type, such as `u32` or `str`.
             pub fn type_name(&self) -> &'static str {
                 match self {
                     $(Array::$variant(_) => $name,)*
@@ -47,7 +48,7 @@ macro_rules! number_types {
                 }
             }
 
-            /// Number of elements.
+            /// Returns the number of elements.
             pub fn len(&self) -> usize {
                 match self {
                     $(Array::$variant(v) => v.len(),)*
@@ -56,7 +57,7 @@ macro_rules! number_types {
                 }
             }
 
-            /// Whether there are no elements.
+            /// Returns whether there are no elements.
             pub fn is_empty(&self) -> bool {
                 self.len() == 0
             }
@@ -97,7 +98,8 @@ macro_rules! number_types {
                     Array::Bool(bytes.iter().map(|_| read_bool(c, label)).collect::<Result<_>>()?)
                 }
                 STRING => {
-                    // Each string takes at least its length field: refuses absurd counts before reading any.
+                    // Each string takes at least its length field, so that absurd counts are refused before anything is
+                    // read.
                     c.clone().take(count.saturating_mul(8), label)?;
                     Array::String((0..count).map(|_| Ok(read_string(c, label)?.to_owned())).collect::<Result<_>>()?)
                 }
@@ -147,7 +149,7 @@ number_types! {
     F64 = 12 "f64",
 }
 
-/// Reads a length and that many bytes of text.
+/// Reads a length and as many bytes of text.
 pub(super) fn read_string<'a>(c: &mut Cursor<'a>, label: &dyn Display) -> Result<&'a str> {
     let at = c.clone();
     let length: u64 = c.number(&format_args!("the length of {label}"))?;

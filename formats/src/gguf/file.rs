@@ -1,4 +1,4 @@
-//! An open GGUF: one file or all shards of a split one.
+//! An open GGUF: one file, or all shards of a split one.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::value::Metadata;
 use crate::error::{FormatError, Result};
 use crate::source::{Extent, Io, Source};
 
-/// A GGUF, checked: metadata, tensors and where their bytes are.
+/// An open and checked GGUF: its metadata, its tensors and the places of their bytes.
 #[derive(Debug)]
 pub struct Gguf {
     first: Metadata,
@@ -18,7 +18,7 @@ pub struct Gguf {
     tensors: Vec<TensorInfo>,
 }
 
-/// One file of it.
+/// One file of a GGUF.
 #[derive(Debug)]
 pub(super) struct Shard {
     pub(super) file: Source,
@@ -39,7 +39,7 @@ impl Shard {
         Ok(Self { file, metadata, tensors, version, alignment, header_bytes })
     }
 
-    /// Where another GGUF begins after the tensor data of this one, in bytes.
+    /// Returns the byte at which another GGUF begins behind the tensor data of this file, if there is one.
     pub(super) fn follower(&self) -> Result<Option<u64>> {
         let end = self.tensors.last().map_or(self.header_bytes, |t| t.offset + t.bytes);
         for at in [Some(end), pad(end, self.alignment)].into_iter().flatten() {
@@ -56,21 +56,22 @@ impl Shard {
 }
 
 impl Gguf {
-    /// Opens `path`, GGUF version 2 or 3; given any shard of a split model, opens them all.
+    /// Opens `path`, GGUF version 2 or 3. Any shard of a split model opens all of its shards.
     ///
-    /// `types` tells the size of each tensor type. Tensors must follow each other without gaps, as ggml demands; only the
+    /// `types` gives the size of each tensor type. Tensors must follow each other without gaps, as ggml demands; only the
     /// padding after the last one may be absent.
     ///
     /// # Errors
-    /// When a file cannot be read, breaks a rule of the format, or shards are missing or do not belong together.
+    /// Fails when a file cannot be read, a file breaks a rule of the format, or shards are missing or do not belong
+    /// together.
     pub fn open(path: &Path, types: TypeTable) -> Result<Self> {
         Self::open_by(path, types, Io::Auto)
     }
 
-    /// [`open`](Self::open), with tensor data read as `io` says.
+    /// Opens `path` as [`open`](Self::open) does and reads tensor data in the way `io`.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// Fails as [`open`](Self::open) does.
     pub fn open_by(path: &Path, types: TypeTable, io: Io) -> Result<Self> {
         let mut shards = split::open_all(Shard::open(path, types, 0, io)?, types, io)?;
         let tensors = shards.iter_mut().flat_map(|s| std::mem::take(&mut s.tensors)).collect();
@@ -78,20 +79,20 @@ impl Gguf {
         Ok(Self { first, shards, tensors })
     }
 
-    /// The metadata, of the first shard if there are several.
+    /// Returns the metadata, which is the first shard's if there are several.
     pub fn metadata(&self) -> &Metadata {
         &self.first
     }
 
-    /// Every tensor: by shard, then in file order.
+    /// Returns every tensor, by shard and then in file order.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors
     }
 
-    /// Where the bytes of `tensor`, one of `tensors()`, are.
+    /// Returns the place of the bytes of `tensor`, one of `tensors()`.
     ///
     /// # Errors
-    /// When it is a tensor of another file that does not fit this one.
+    /// Fails when the tensor is of another file and does not fit this one.
     pub fn extent(&self, tensor: &TensorInfo) -> Result<Extent<'_>> {
         let place = || Extent::new(&self.shards.get(tensor.shard)?.file, tensor.offset, tensor.bytes);
         place().ok_or_else(|| FormatError::Invalid {
@@ -100,23 +101,23 @@ impl Gguf {
         })
     }
 
-    /// The bytes of `tensor`, one of `tensors()`.
+    /// Returns the bytes of `tensor`, one of `tensors()`.
     ///
     /// # Errors
-    /// When it is a tensor of another file, or cannot be read.
+    /// Fails when the tensor is of another file, or cannot be read.
     pub fn data(&self, tensor: &TensorInfo) -> Result<Vec<u8>> {
         self.extent(tensor)?.read()
     }
 
-    /// The files, in shard order.
+    /// Returns the files, in shard order.
     pub fn files(&self) -> impl ExactSizeIterator<Item = &Source> {
         self.shards.iter().map(|s| &s.file)
     }
 
-    /// The bytes of file `shard` before its tensor data, padding included.
+    /// Returns the bytes of file `shard` before its tensor data, padding included.
     ///
     /// # Errors
-    /// When there is no such shard, or it cannot be read.
+    /// Fails when there is no such shard, or its header cannot be read.
     pub fn header_bytes(&self, shard: usize) -> Result<Vec<u8>> {
         let header = |s: &Shard| s.header_bytes.min(s.file.bytes());
         let place = self.shards.get(shard).and_then(|s| Extent::new(&s.file, 0, header(s)));
@@ -127,12 +128,12 @@ impl Gguf {
         place.ok_or_else(none)?.read()
     }
 
-    /// Alignment of the tensor data in bytes, of the first shard.
+    /// Returns the alignment of tensor data in bytes, which is the first shard's.
     pub fn alignment(&self) -> u64 {
         self.shards.first().map_or(0, |s| s.alignment)
     }
 
-    /// Version of the format, of the first shard: 2 or 3.
+    /// Returns the format version of the first shard, 2 or 3.
     pub fn version(&self) -> u32 {
         self.shards.first().map_or(0, |s| s.version)
     }

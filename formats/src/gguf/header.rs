@@ -13,21 +13,21 @@ use crate::names::has_control;
 pub(crate) const MAGIC: [u8; 4] = *b"GGUF";
 pub(super) const VERSION: u32 = 3;
 
-// A key has a length, one byte, a type and a value of one byte; a tensor a length, one byte, a dimension count, one
-// dimension, a type and an offset.
+// A key has at least a length, one byte of name, a type and a value of one byte. A tensor has at least a length, one byte of
+// name, a dimension count, one dimension, a type and an offset.
 const MIN_KEY_BYTES: u64 = 8 + 1 + 4 + 1;
 const MIN_TENSOR_BYTES: u64 = 8 + 1 + 4 + 8 + 4 + 8;
 
 const BIG_ENDIAN: (&str, &str) = ("is a big-endian GGUF", "convert the model for a little-endian machine");
 
-/// Everything before the tensor data, types and sizes not yet looked at.
+/// Everything before the tensor data, with types and sizes not yet checked.
 pub(crate) struct Header {
     pub(crate) version: u32,
     pub(crate) metadata: Metadata,
-    /// Bytes.
+    /// Alignment of the tensor data in bytes.
     pub(crate) alignment: u64,
     pub(crate) tensors: Vec<Record>,
-    /// Bytes up to and including the last tensor record.
+    /// Bytes up to the end of the last tensor record.
     pub(crate) end: u64,
 }
 
@@ -37,19 +37,19 @@ pub(crate) struct Record {
     pub(crate) shape: Vec<u64>,
     pub(crate) elements: u64,
     pub(crate) type_id: u32,
-    /// Bytes from the start of the tensor data.
+    /// Offset of the data in bytes from the start of the tensor data.
     pub(crate) offset: u64,
-    /// Where the record itself starts in the file.
+    /// Offset of this record in bytes from the start of the file.
     pub(crate) at: u64,
 }
 
 impl Header {
-    /// Parses the start of `bytes`, the content of `path`.
+    /// Parses the header at the start of `bytes`, the whole content of `path`.
     pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
         Self::parse_prefix(path, bytes, bytes.len() as u64)
     }
 
-    /// Parses the start of `bytes`, the first ones of `path`, which has `end` bytes.
+    /// Parses the header at the start of `bytes`, a prefix of `path`, which has `end` bytes.
     pub(super) fn parse_prefix(path: &Path, bytes: &[u8], end: u64) -> Result<Self> {
         let c = &mut Cursor::prefix(path, bytes, end);
         let version = read_version(c)?;

@@ -1,4 +1,4 @@
-//! GGUF, versions 2 and 3 read, version 3 written.
+//! Reading of GGUF, versions 2 and 3, and writing of version 3.
 //!
 //! [`Gguf::open`] checks everything but the weights; [`layout`] computes a new file's bytes before the tensor data and
 //! the place of each tensor, so that any thread can write any tensor at any time.

@@ -1,19 +1,19 @@
-//! Rules that hold for what is read and for what is written; the reasons are the reader's in ggml.
+//! Rules of GGUF for reading and writing alike; they follow from what ggml's reader accepts.
 //!
-//! Each answers with the fact that is wrong; the caller adds the file and the offset.
+//! Each function returns the broken rule in words; the caller adds the file and the offset.
 
 use super::value::{Metadata, Value};
 use crate::names::has_control;
 
-/// Tensor data start at multiples of this unless `general.alignment` says otherwise.
+/// Alignment of tensor data in bytes where `general.alignment` is absent.
 const DEFAULT_ALIGNMENT: u64 = 32;
-/// A hostile alignment would make every tensor of the output that large.
+/// Largest alignment in bytes that is accepted, since every tensor of the output is padded to it.
 const MAX_ALIGNMENT: u64 = 1 << 24;
-/// ggml stores names in 64 bytes, the terminator included.
+/// Longest tensor name in bytes: ggml stores names in 64 bytes, the terminator included.
 const MAX_NAME: usize = 63;
 const MAX_DIMENSIONS: usize = 4;
 
-/// The alignment that `metadata` asks for, in bytes.
+/// Returns the alignment that `metadata` asks for, in bytes.
 pub(super) fn alignment(metadata: &Metadata) -> Result<u64, String> {
     match metadata.get("general.alignment") {
         None => Ok(DEFAULT_ALIGNMENT),
@@ -25,12 +25,12 @@ pub(super) fn alignment(metadata: &Metadata) -> Result<u64, String> {
     }
 }
 
-/// `offset` rounded up to a multiple of `alignment`, a power of two.
+/// Returns `offset` rounded up to a multiple of `alignment`, a power of two; `None` on overflow.
 pub(super) fn pad(offset: u64, alignment: u64) -> Option<u64> {
     offset.checked_next_multiple_of(alignment)
 }
 
-/// Whether a tensor can be called `name`.
+/// Checks that a tensor can be called `name`.
 pub(super) fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("a tensor has an empty name".into());
@@ -44,7 +44,7 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The number of elements of a tensor of `shape`.
+/// Returns the number of elements of a tensor of `shape`.
 pub(super) fn elements(shape: &[u64]) -> Result<u64, String> {
     if shape.is_empty() || shape.len() > MAX_DIMENSIONS {
         return Err(format!("it has {} dimensions; a tensor has 1 to {MAX_DIMENSIONS}", shape.len()));

@@ -1,4 +1,4 @@
-//! Models split over several files: names `PREFIX-00001-of-00003.gguf` and the keys that tie them together.
+//! Models that are split over several files, which are called `PREFIX-00001-of-00003.gguf` and tied together by keys.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -9,21 +9,21 @@ use super::value::Metadata;
 use crate::error::{FormatError, Result, summary};
 use crate::source::Io;
 
-/// Index of a shard, from 0 (`u16`).
+/// Key of a shard's index, from 0 (`u16`).
 pub const NO: &str = "split.no";
-/// Number of shards (`u16`).
+/// Key of the number of shards (`u16`).
 pub const COUNT: &str = "split.count";
-/// Number of tensors in all shards together (`i32`).
+/// Key of the number of tensors in all shards together (`i32`).
 pub const TENSORS: &str = "split.tensors.count";
 
-/// The path of shard `no` (from 0) of `count`: `PREFIX-00001-of-00003.gguf`.
+/// Returns the path of shard `no` (from 0) of `count`: `PREFIX-00001-of-00003.gguf`.
 pub fn shard_path(prefix: &Path, no: u16, count: u16) -> PathBuf {
     let mut name = prefix.as_os_str().to_owned();
     name.push(format!("-{:05}-of-{count:05}.gguf", u32::from(no) + 1));
     name.into()
 }
 
-/// Takes `PREFIX-00001-of-00003.gguf` apart: the prefix, the shard's index from 0, the number of shards.
+/// Splits `PREFIX-00001-of-00003.gguf` into the prefix, the shard's index from 0 and the number of shards.
 pub fn parse_shard_path(path: &Path) -> Option<(PathBuf, u16, u16)> {
     let (rest, count) = path.file_name()?.to_str()?.strip_suffix(".gguf")?.rsplit_once("-of-")?;
     let (prefix, no) = rest.rsplit_once('-')?;
@@ -35,14 +35,15 @@ pub fn parse_shard_path(path: &Path) -> Option<(PathBuf, u16, u16)> {
     (no <= count && !prefix.is_empty()).then(|| (path.with_file_name(prefix), no - 1, count))
 }
 
-/// The number of shards that `metadata` speaks of; 1 for a file that stands alone.
+/// Returns the number of shards that `metadata` states; 1 for a file that stands alone.
 ///
 /// # Errors
-/// When the key is there but no number that can count files.
+/// Fails when the key is there but is no number that can count files.
 fn count(path: &Path, metadata: &Metadata) -> Result<u16> {
     Ok(number(path, metadata, COUNT)?.unwrap_or(1).max(1))
 }
 
+/// Returns the 16-bit number at `key`, if the key is there.
 fn number(path: &Path, metadata: &Metadata, key: &str) -> Result<Option<u16>> {
     let Some(value) = metadata.get(key) else { return Ok(None) };
     let number = value.as_u64().and_then(|n| u16::try_from(n).ok());
@@ -52,7 +53,7 @@ fn number(path: &Path, metadata: &Metadata, key: &str) -> Result<Option<u16>> {
     })
 }
 
-/// Opens every shard of the model that `any` belongs to, in order; just `any` if it stands alone.
+/// Opens every shard of the model that `any` belongs to, in order; only `any` if it stands alone.
 pub(super) fn open_all(any: Shard, types: TypeTable, io: Io) -> Result<Vec<Shard>> {
     let given = any.file.path().to_owned();
     let fault = |what: String, hint| FormatError::malformed(&given, None, what, hint);
@@ -87,7 +88,7 @@ pub(super) fn open_all(any: Shard, types: TypeTable, io: Io) -> Result<Vec<Shard
     Ok(shards)
 }
 
-/// Refuses shards that were joined byte after byte: to be found are the first one's tensors alone.
+/// Refuses shards that were joined byte after byte, of which only the first one's tensors would be found.
 fn check_alone(shard: &Shard, count: u16) -> Result<()> {
     match shard.follower()? {
         None => Ok(()),

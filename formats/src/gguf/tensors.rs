@@ -1,4 +1,4 @@
-//! From tensor records to places in the file: types looked up, sizes computed, offsets checked.
+//! Resolution of tensor records to places in the file: types are looked up, sizes computed and offsets checked.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use super::header::{Header, Record};
 use super::rules::pad;
 use crate::error::{DAMAGED, FormatError, Result};
 
-/// How a tensor type stores a row: blocks of `elements` weights in `bytes` bytes.
+/// The way in which a tensor type stores a row: blocks of `elements` weights in `bytes` bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TypeLayout {
-    /// ggml's name: `Q4_K`.
+    /// ggml's name, such as `Q4_K`.
     pub name: &'static str,
     /// Weights per block.
     pub elements: u64,
@@ -17,27 +17,27 @@ pub struct TypeLayout {
     pub bytes: u64,
 }
 
-/// Looks up a type by ggml's id; `None` for ids that the caller does not know.
+/// Looks up a type by ggml's id and returns `None` for ids that the caller does not know.
 pub type TypeTable = fn(u32) -> Option<TypeLayout>;
 
 /// One tensor of a GGUF.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Name, unique in the whole (split) file.
+    /// Name of the tensor, unique in the whole (split) file.
     pub name: String,
-    /// Dimensions in `ne` order: columns first. 1 to 4, none zero.
+    /// Dimensions in `ne` order, columns first: 1 to 4 of them, none zero.
     pub shape: Vec<u64>,
     /// ggml's type id.
     pub type_id: u32,
-    /// Bytes from the start of its shard.
+    /// Offset of the data in bytes from the start of the shard.
     pub offset: u64,
     /// Size in bytes, without padding.
     pub bytes: u64,
-    /// Index of its shard.
+    /// Index of the shard that holds the tensor.
     pub shard: usize,
 }
 
-// Ids that ggml has given up; files that use them are of 2023 and 2024.
+// Ids that ggml has given up, with their names; files of 2023 and 2024 use them.
 const REMOVED: [(u32, &str); 8] = [
     (4, "Q4_2"),
     (5, "Q4_3"),
@@ -49,7 +49,7 @@ const REMOVED: [(u32, &str); 8] = [
     (38, "IQ4_NL_8_8"),
 ];
 
-/// Resolves the records of `header`, shard `shard`, and gives the byte at which tensor data start.
+/// Resolves the records of `header`, which belongs to shard `shard`, and returns the byte at which tensor data start.
 pub(crate) fn resolve(
     path: &Path,
     file_bytes: u64,

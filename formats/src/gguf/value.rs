@@ -1,4 +1,4 @@
-//! Metadata values and the ordered map that holds them.
+//! Metadata values, and the ordered map that holds them.
 
 /// One metadata value.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +31,7 @@ pub enum Value {
     F64(f64),
 }
 
-/// An array value: all elements of one type, never nested.
+/// An array value, whose elements are of one type and never arrays.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Array {
     /// 8-bit unsigned integers.
@@ -61,7 +61,7 @@ pub enum Array {
 }
 
 impl Value {
-    /// The value as an unsigned integer, if it is a non-negative integer of any width.
+    /// Returns the value as an unsigned integer, if it is a non-negative integer of any width.
     pub fn as_u64(&self) -> Option<u64> {
         match *self {
             Value::U8(v) => Some(v.into()),
@@ -76,7 +76,7 @@ impl Value {
         }
     }
 
-    /// The string, if it is one.
+    /// Returns the text, if the value is a string.
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Value::String(s) => Some(s),
@@ -96,22 +96,22 @@ impl From<&str> for Value {
 pub struct Metadata(Vec<(String, Value)>);
 
 impl Metadata {
-    /// An empty map.
+    /// Returns an empty map.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// From entries whose keys are known to be unique: no search for each, as `set` makes.
+    /// Makes a map of entries whose keys are known to be unique, without the search that `set` makes for each.
     pub(super) fn from_unique(entries: Vec<(String, Value)>) -> Self {
         Self(entries)
     }
 
-    /// The value of `key`.
+    /// Returns the value of `key`.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v)
     }
 
-    /// Sets `key` in place, or appends it.
+    /// Replaces the value of `key` in place, or appends the key.
     pub fn set(&mut self, key: impl Into<String>, value: Value) {
         let key = key.into();
         match self.0.iter_mut().find(|(k, _)| *k == key) {
@@ -120,23 +120,23 @@ impl Metadata {
         }
     }
 
-    /// Removes `key`, keeping the order of the others.
+    /// Removes `key` and keeps the order of the others.
     pub fn remove(&mut self, key: &str) -> Option<Value> {
         let at = self.0.iter().position(|(k, _)| k == key)?;
         Some(self.0.remove(at).1)
     }
 
-    /// Keys and values in file order.
+    /// Returns keys and values in file order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.0.iter().map(|(k, v)| (k.as_str(), v))
     }
 
-    /// Number of keys.
+    /// Returns the number of keys.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are no keys.
+    /// Returns whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

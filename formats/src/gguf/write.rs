@@ -1,4 +1,4 @@
-//! Where everything of a new GGUF goes, known before its first byte is written.
+//! The layout of a new GGUF, which is known before its first byte is written.
 
 use std::collections::HashSet;
 
@@ -9,12 +9,12 @@ use super::value::Metadata;
 use crate::cursor::Number;
 use crate::error::{FormatError, Result};
 
-/// A tensor to be written.
+/// A tensor that is to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorSpec {
-    /// Name, at most 63 bytes, unique in the file.
+    /// Name of the tensor, at most 63 bytes, unique in the file.
     pub name: String,
-    /// Dimensions in `ne` order: columns first. 1 to 4, none zero.
+    /// Dimensions in `ne` order, columns first: 1 to 4 of them, none zero.
     pub shape: Vec<u64>,
     /// ggml's type id.
     pub type_id: u32,
@@ -27,20 +27,21 @@ pub struct TensorSpec {
 pub struct Layout {
     /// The file's first bytes, up to the first tensor's data.
     pub header: Vec<u8>,
-    /// Where each tensor's data start, in bytes from the start of the file, in the order given.
+    /// Offset of each tensor's data in bytes from the start of the file, in the order of the tensors given.
     pub offsets: Vec<u64>,
-    /// Size of the file in bytes; includes padding after the last tensor, which ggml wants.
+    /// Size of the file in bytes, with padding after the last tensor, which ggml expects.
     pub total: u64,
     /// Bytes that the start of each tensor's data is a multiple of.
     pub alignment: u64,
 }
 
-/// Lays out a GGUF, version 3, of `metadata` and `tensors`, both in the order given.
+/// Lays out a GGUF of version 3 with `metadata` and `tensors`, both in the order given.
 ///
-/// Data are aligned to `general.alignment` where `metadata` has it, else to 32 bytes.
+/// Data are aligned to `general.alignment` where `metadata` has that key, else to 32 bytes.
 ///
 /// # Errors
-/// When a key is empty, a name empty, too long or used twice, a shape not storable, or the alignment no power of two.
+/// Fails when a key is empty, a name is empty, too long or used twice, a shape cannot be stored, or the alignment is no
+/// power of two.
 pub fn layout(metadata: &Metadata, tensors: &[TensorSpec]) -> Result<Layout> {
     let alignment =
         rules::alignment(metadata).map_err(|what| invalid(what, "give it as u32, or leave it out for 32"))?;
@@ -89,7 +90,7 @@ fn check_tensors(tensors: &[TensorSpec]) -> Result<()> {
 
 fn write_record(header: &mut Vec<u8>, tensor: &TensorSpec, offset: u64) {
     write_string(header, &tensor.name);
-    // At most 4 dimensions, as checked.
+    // The shape has at most 4 dimensions, as was checked.
     (tensor.shape.len() as u32).append_to(header);
     tensor.shape.iter().for_each(|d| d.append_to(header));
     tensor.type_id.append_to(header);

@@ -1,4 +1,4 @@
-//! What a statistics file tells of its Fisher matrices.
+//! Description of the Fisher matrices of a statistics file.
 
 use super::{F64, packed};
 use crate::gguf::{Array, Metadata, TensorSpec, Value};
@@ -9,53 +9,56 @@ const OUTPUTS: &str = "kquant.fisher.outputs";
 
 pub(super) const TOKENS: &str = ".out_tokens";
 
-/// The projection to logits has too many outputs for more than its diagonal.
+/// The projection to logits, whose outputs are so many that only the diagonal is stored.
 const DIAGONAL: &str = "output.weight";
 
-/// Most outputs of a tensor: the triangle's size stays far from overflow.
+/// Most outputs of a tensor, a limit that keeps the size of the triangle far from overflow.
 const MOST: u64 = 1 << 31;
 
-/// The Fisher matrices of a file.
+/// The Fisher matrices of a statistics file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fishers {
-    /// By which labels were drawn.
+    /// Seed that the labels were drawn with.
     pub seed: u64,
-    /// The tensors, in the order of the file.
+    /// Fisher matrices, in the order of the file.
     pub tensors: Vec<Fisher>,
 }
 
-/// One of them.
+/// The Fisher matrix of one tensor's outputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fisher {
     /// GGUF name of the tensor.
     pub tensor: String,
-    /// Rows of each of its matrices.
+    /// Rows of each matrix of the tensor, and so rows of the Fisher matrix.
     pub outputs: usize,
 }
 
 impl Fisher {
-    /// Whether only the diagonal is known.
+    /// Returns whether only the diagonal is stored.
     pub fn is_diagonal(&self) -> bool {
         self.tensor == DIAGONAL
     }
 
-    /// Values in the file.
+    /// Returns the number of values in the file: a packed upper triangle or a diagonal.
     pub fn values(&self) -> usize {
         if self.is_diagonal() { self.outputs } else { packed(self.outputs) }
     }
 
+    /// Returns the number of values in the file; `None` if the outputs are more than is accepted.
     pub(super) fn checked_values(&self) -> Option<u64> {
         let n = self.outputs as u64;
         let all = if self.is_diagonal() { n } else { n.checked_mul(n.checked_add(1)?)? / 2 };
         (n <= MOST).then_some(all)
     }
 
+    /// Returns the ending of the name of the tensor that holds the sums.
     pub(super) fn suffix(&self) -> &'static str {
         if self.is_diagonal() { ".out_sum2" } else { ".out_outer" }
     }
 }
 
 impl Fishers {
+    /// Writes the description to `metadata`.
     pub(super) fn describe(&self, metadata: &mut Metadata) {
         let names = self.tensors.iter().map(|fisher| fisher.tensor.clone()).collect();
         let outputs = self.tensors.iter().map(|fisher| fisher.outputs as u64).collect();
@@ -64,7 +67,7 @@ impl Fishers {
         metadata.set(OUTPUTS, Value::Array(Array::U64(outputs)));
     }
 
-    /// What `metadata` tells; nothing if there are none.
+    /// Returns the description in `metadata`; `None` if the file has no Fisher matrices.
     pub(super) fn described(metadata: &Metadata) -> Result<Option<Self>, String> {
         let seed = match metadata.get(SEED) {
             None => return Ok(None),
@@ -94,7 +97,7 @@ impl Fishers {
     }
 }
 
-/// The tensors of one, the small one first.
+/// Returns the two tensors that hold one Fisher matrix, the token count first.
 pub(super) fn specs(fisher: &Fisher) -> [TensorSpec; 2] {
     let spec = |suffix: &str, values: u64| TensorSpec {
         name: format!("{}{suffix}", fisher.tensor),

@@ -1,47 +1,49 @@
-//! Statistics files: an importance matrix and, for each group of tensors that share an input, the outer products of what
-//! enters them. They can be added up.
+//! Statistics files: an importance matrix and, for each group of tensors that share an input, the sum of outer products of
+//! that input's activations. Files over different text can be added up.
 //!
-//! A file is a GGUF with all that one of an importance matrix has ([`crate::imatrix`]), so that its readers take it for one.
-//! Besides, for each group, called by its first tensor, of `n` columns, all F64:
+//! A statistics file is a GGUF with everything that one of an importance matrix has ([`crate::imatrix`]), so that readers of
+//! importance matrices accept it. In addition, it has these F64 tensors for each group of `n` columns, where `GROUP` is the
+//! name of the group's first tensor:
 //!
-//! | tensor | shape | what |
+//! | tensor | shape | content |
 //! |---|---|---|
-//! | `GROUP.in_sum2_exact` | `[n, 2]` | sums of squares of all tokens rounded to f64, and what rounding left |
-//! | `GROUP.in_outer.tokens` | `[2]` | tokens of the two halves |
+//! | `GROUP.in_sum2_exact` | `[n, 2]` | sums of squares over all tokens, rounded to f64, and the errors of that rounding |
+//! | `GROUP.in_outer.tokens` | `[2]` | number of tokens in each of the two halves |
 //! | `GROUP.in_outer.train` | `[n (n + 1) / 2]` | sum of `x'x` over the tokens used to fit: the upper triangle, row after row |
-//! | `GROUP.in_outer.held_out` | the same | sum over the tokens held out to judge by |
+//! | `GROUP.in_outer.held_out` | `[n (n + 1) / 2]` | sum of `x'x` over the tokens held out for comparisons |
 //!
-//! Where tensors hold several matrices with inputs of their own (experts), all of these have one dimension more, and the
-//! importance is that of all matrices: `[n * matrices, 2]`, `[2, matrices]`, `[n (n + 1) / 2, matrices]`.
+//! Where a tensor holds several matrices with inputs of their own (experts), these tensors have one dimension more, and the
+//! importance covers all matrices: `[n * matrices, 2]`, `[2, matrices]`, `[n (n + 1) / 2, matrices]`.
 //!
-//! | key | type | what |
+//! | key | type | content |
 //! |---|---|---|
-//! | `kquant.hessian.version` | u32 | 1 |
-//! | `kquant.hessian.block_tokens` | u32 | tokens of a block of text, a multiple of `imatrix.chunk_size` |
-//! | `kquant.hessian.held_out_every` | u32 | block `b` of a text is held out if `b mod this` is the last remainder |
-//! | `kquant.hessian.groups` | strings | names of the tensors of each group, with spaces between |
+//! | `kquant.hessian.version` | u32 | version of this format, 1 |
+//! | `kquant.hessian.block_tokens` | u32 | tokens per block of text, a multiple of `imatrix.chunk_size` |
+//! | `kquant.hessian.held_out_every` | u32 | `n` where block `b` of a text is held out if `b mod n` is `n - 1` |
+//! | `kquant.hessian.groups` | strings | names of the tensors of each group, separated by spaces |
 //! | `kquant.hessian.texts` | strings | SHA-256 of each text |
-//! | `kquant.hessian.blocks` | u64s | three a range: index of the text, first block, end |
+//! | `kquant.hessian.blocks` | u64s | three numbers per range of blocks: index of the text, first block, end |
 //!
-//! Ranges are sorted and apart: what is in the sums twice can thus be refused.
+//! Ranges are sorted and disjoint, so that a block which would be counted twice can be refused.
 //!
-//! A file may have Fisher matrices of outputs, too: outer products of the gradients g of a loss, that of labels drawn from the
-//! model's own predictions, by what leaves a linear map. All F64, for each tensor concerned, of `m` outputs:
+//! A file may also hold Fisher matrices of outputs: sums of outer products of the gradients `g` of a loss with respect to
+//! the outputs of a linear map. The loss is the cross-entropy for labels drawn from the model's own predictions. For each
+//! such tensor with `m` outputs, the file has these F64 tensors:
 //!
-//! | tensor | shape | what |
+//! | tensor | shape | content |
 //! |---|---|---|
-//! | `TENSOR.out_outer` | `[m (m + 1) / 2]` | sum of `g'g` over all tokens, of all matrices of the tensor: the upper triangle, row after row |
-//! | `TENSOR.out_sum2` | `[m]` | in its place, where only the diagonal is known |
-//! | `TENSOR.out_tokens` | `[1]` | how many g there were |
+//! | `TENSOR.out_outer` | `[m (m + 1) / 2]` | sum of `g'g` over all tokens and all matrices of the tensor: the upper triangle, row after row |
+//! | `TENSOR.out_sum2` | `[m]` | the diagonal of that sum, stored in its place where the triangle would be too large |
+//! | `TENSOR.out_tokens` | `[1]` | number of gradients in the sum |
 //!
-//! `token_embd.weight` stands for the rows looked up in it; `output.weight` for the projection to logits, whatever its weights
-//! are called.
+//! `token_embd.weight` stands for the rows looked up in it, and `output.weight` for the projection to logits, whatever the
+//! name of its weights.
 //!
-//! | key | type | what |
+//! | key | type | content |
 //! |---|---|---|
-//! | `kquant.fisher.seed` | u64 | of the labels |
-//! | `kquant.fisher.tensors` | strings | names of these tensors |
-//! | `kquant.fisher.outputs` | u64s | the `m` of each |
+//! | `kquant.fisher.seed` | u64 | seed that the labels were drawn with |
+//! | `kquant.fisher.tensors` | strings | names of the tensors that have a Fisher matrix |
+//! | `kquant.fisher.outputs` | u64s | `m` of each of these tensors |
 
 mod fisher;
 mod ranges;
@@ -71,17 +73,17 @@ const TOKENS: &str = ".in_outer.tokens";
 pub(crate) const F32: u32 = 0;
 const F64: u32 = 28;
 
-/// The halves of the text.
+/// The halves that the blocks of a text are divided into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Half {
-    /// What encoders fit to.
+    /// Tokens that encoders fit to.
     Train,
-    /// What they are judged by.
+    /// Tokens that encoders never fit to, on which their results are compared.
     HeldOut,
 }
 
 impl Half {
-    /// Both, in the order in which tokens are counted.
+    /// Both halves, in the order in which tokens are counted.
     pub const ALL: [Self; 2] = [Self::Train, Self::HeldOut];
 
     fn suffix(self) -> &'static str {
@@ -92,77 +94,77 @@ impl Half {
     }
 }
 
-/// How a text was cut.
+/// The way in which texts are cut into chunks, blocks and halves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
     /// Tokens per chunk.
     pub context: u32,
     /// Tokens per block.
     pub block_tokens: u32,
-    /// Every how many blocks one is held out.
+    /// Number of blocks of which the last one is held out.
     pub held_out_every: u32,
 }
 
 impl Cut {
-    /// The half that block `block` of a text belongs to.
+    /// Returns the half that block `block` of a text belongs to.
     pub fn half(&self, block: u64) -> Half {
         let every = u64::from(self.held_out_every.max(1));
         if block % every == every - 1 { Half::HeldOut } else { Half::Train }
     }
 }
 
-/// What a statistics file tells besides its sums.
+/// Everything that a statistics file states besides its sums.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
-    /// Names of the texts.
+    /// Names of the texts, as an importance matrix has them.
     pub datasets: Vec<String>,
-    /// Chunks seen.
+    /// Number of chunks seen.
     pub chunks: u32,
-    /// How the texts were cut.
+    /// The way in which the texts were cut.
     pub cut: Cut,
-    /// Which blocks were seen.
+    /// Blocks that were seen.
     pub blocks: Blocks,
-    /// The groups.
+    /// Groups of tensors, in the order of the file.
     pub groups: Vec<Group>,
-    /// The Fisher matrices, if there are any.
+    /// Fisher matrices, if the file has any.
     pub fishers: Option<Fishers>,
 }
 
 /// Tensors that share an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// Their GGUF names, at least one; the first names the group.
+    /// GGUF names of the tensors, at least one; the first one names the group.
     pub tensors: Vec<String>,
-    /// Columns of each.
+    /// Columns of each matrix.
     pub columns: usize,
-    /// Matrices of each, with inputs of their own; mostly 1.
+    /// Matrices of each tensor, which have inputs of their own; 1 unless they are experts.
     pub matrices: usize,
 }
 
 impl Group {
-    /// The name of the group.
+    /// Returns the name of the group, which is that of its first tensor.
     pub fn name(&self) -> &str {
         self.tensors.first().map_or("", String::as_str)
     }
 
-    /// Values of the upper triangle of one matrix's outer products.
+    /// Returns the number of values in the upper triangle of one matrix's outer products.
     pub fn packed(&self) -> usize {
         packed(self.columns)
     }
 }
 
-/// Values of the upper triangle of a symmetric matrix of `n` rows.
+/// Returns the number of values in the upper triangle of a symmetric matrix of `n` rows.
 pub fn packed(n: usize) -> usize {
     n * (n + 1) / 2
 }
 
-/// The values that row `row` of the upper triangle of `n` rows has in it: columns `row..n`.
+/// Returns the range of row `row`, which holds columns `row..n`, in a packed upper triangle of `n` rows.
 pub fn packed_row(n: usize, row: usize) -> Range<usize> {
     let start = row * n - row * row.saturating_sub(1) / 2;
     start..start + n - row
 }
 
-/// The types in importance matrices and statistics files.
+/// Looks up the types that importance matrices and statistics files use.
 pub(crate) fn float_types(id: u32) -> Option<TypeLayout> {
     match id {
         F32 => Some(TypeLayout { name: "F32", elements: 1, bytes: 4 }),

@@ -1,35 +1,35 @@
-//! Which blocks of which texts are in a sum.
+//! Bookkeeping of the blocks of text that a sum covers.
 
 use std::collections::BTreeMap;
 
 /// Blocks `first..end` of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BlockRange {
-    /// The first.
+    /// First block.
     pub first: u64,
-    /// The one after the last.
+    /// Block after the last.
     pub end: u64,
 }
 
-/// Blocks of texts, these called by the SHA-256 of their bytes in hexadecimal.
+/// Blocks of several texts, which are identified by the SHA-256 of their bytes in hexadecimal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Blocks {
-    /// Sorted, apart, none empty.
+    /// Ranges of each text, sorted, disjoint, not adjacent and not empty.
     by_text: BTreeMap<String, Vec<BlockRange>>,
 }
 
-/// Blocks that would be counted twice.
+/// The error for blocks that would be counted twice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("blocks {} to {} of the text with SHA-256 {text} are in it already", .range.first, .range.end - 1)]
 pub struct Overlap {
-    /// SHA-256 of the text.
+    /// SHA-256 of the text in hexadecimal.
     pub text: String,
-    /// The first run of blocks concerned.
+    /// First run of blocks that both sums have.
     pub range: BlockRange,
 }
 
 impl Blocks {
-    /// The range alone; nothing if it is empty.
+    /// Returns the blocks of `range` alone, or none if it is empty.
     pub fn of(text: &str, range: BlockRange) -> Self {
         let mut blocks = Self::default();
         if range.first < range.end {
@@ -38,15 +38,15 @@ impl Blocks {
         blocks
     }
 
-    /// The texts and their ranges, sorted.
+    /// Returns the ranges of each text, sorted.
     pub fn by_text(&self) -> &BTreeMap<String, Vec<BlockRange>> {
         &self.by_text
     }
 
-    /// Takes up the blocks of `other`.
+    /// Adds the blocks of `other`.
     ///
     /// # Errors
-    /// When one is here already; nothing has changed then.
+    /// Fails when a block of `other` is here already; nothing is changed then.
     pub fn add(&mut self, other: &Self) -> Result<(), Overlap> {
         let mut sum = self.clone();
         for (text, ranges) in &other.by_text {

@@ -1,4 +1,5 @@
-//! Statistics files read: all but the large sums checked when opened, those when they are read.
+//! Reading of statistics files. Everything but the large sums is checked when a file is opened; the sums are checked when
+//! they are read.
 
 mod fisher;
 
@@ -18,7 +19,7 @@ use crate::gguf::{Array, Metadata, Value};
 use crate::imatrix::Imatrix;
 use crate::map::Mapped;
 
-/// Values read at a time.
+/// Number of values that are decoded at a time.
 const PIECE: usize = 1 << 16;
 
 const AGAIN: &str = "compute the statistics again";
@@ -33,20 +34,20 @@ pub struct HessianFile {
     fishers: Vec<FisherPlace>,
 }
 
-/// Where a group's sums are.
+/// The places of one group's sums.
 #[derive(Debug)]
 struct Places {
     squares: TensorInfo,
-    /// Tokens of the halves, of each matrix.
+    /// Number of tokens in each half, `[matrices]`.
     tokens: Vec<[u64; 2]>,
     outer: [TensorInfo; 2],
 }
 
 impl HessianFile {
-    /// Whether `path` says of itself that it is one.
+    /// Returns whether the file at `path` declares itself a statistics file.
     ///
     /// # Errors
-    /// When it cannot be read, or is a GGUF that breaks the format's rules.
+    /// Fails when the file cannot be read, or is a GGUF that breaks the format's rules.
     pub fn is_at(path: &Path) -> Result<bool> {
         let map = Mapped::open(path)?;
         if !map.bytes().starts_with(&MAGIC) {
@@ -55,11 +56,11 @@ impl HessianFile {
         Ok(Header::parse(path, map.bytes())?.metadata.get(VERSION_KEY).is_some())
     }
 
-    /// Opens `path`.
+    /// Opens the statistics file at `path`.
     ///
     /// # Errors
-    /// When the file cannot be read, breaks a rule of GGUF, is no statistics file or one of a later version, or its groups,
-    /// shapes, counts or ranges contradict each other.
+    /// Fails when the file cannot be read, breaks a rule of GGUF, is no statistics file or has a later version, or when its
+    /// groups, shapes, counts or ranges contradict each other.
     pub fn open(path: &Path) -> Result<Self> {
         let map = Mapped::open(path)?;
         let mut header = Header::parse(path, map.bytes())?;
@@ -86,36 +87,38 @@ impl HessianFile {
         Ok(Self { map, description, importance, places, fishers: fisher_places })
     }
 
-    /// Its path.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         self.map.path()
     }
 
-    /// What it is of.
+    /// Returns everything that the file states besides its sums.
     pub fn description(&self) -> &Description {
         &self.description
     }
 
-    /// The importance matrix in it.
+    /// Returns the importance matrix that the file contains.
     pub fn importance(&self) -> &Imatrix {
         &self.importance
     }
 
-    /// Number of the group that `tensor` belongs to.
+    /// Returns the number of the group that `tensor` belongs to.
     pub fn group_of(&self, tensor: &str) -> Option<usize> {
         self.description.groups.iter().position(|g| g.tensors.iter().any(|name| name == tensor))
     }
 
-    /// Tokens in half `half` of matrix number `matrix` of group number `group`; 0 if there is none such.
+    /// Returns the number of tokens in half `half` of matrix number `matrix` of group number `group`; 0 if there is no such
+    /// matrix.
     pub fn tokens(&self, (group, matrix): (usize, usize), half: Half) -> u64 {
         let tokens = self.places.get(group).and_then(|places| places.tokens.get(matrix));
         tokens.map_or(0, |tokens| tokens[half as usize])
     }
 
-    /// Exact sums of squares of group number `group`, `[matrices][columns]`: rounded to f64, and what rounding left.
+    /// Returns the exact sums of squares of group number `group`, `[matrices][columns]`, as f64 and the errors of rounding
+    /// to f64.
     ///
     /// # Errors
-    /// When there is no such group, or a value is none that squares can give.
+    /// Fails when there is no such group, or a value cannot be a sum of squares.
     pub fn squares(&self, group: usize) -> Result<[Vec<f64>; 2]> {
         let (found, places) = self.group(group)?;
         let mut all: Vec<f64> = Number::all(self.bytes(&places.squares));
@@ -129,11 +132,12 @@ impl HessianFile {
         Ok([all, low])
     }
 
-    /// Adds half `half` of the outer products of matrix number `matrix` of group number `group` to `sums`, packed upper
-    /// triangle.
+    /// Adds half `half` of the outer products of matrix number `matrix` of group number `group` to `sums`, a packed upper
+    /// triangle of `[columns (columns + 1) / 2]`.
     ///
     /// # Errors
-    /// When there is no such group or `sums` is not of its size, or a value is not finite, or one of the diagonal negative.
+    /// Fails when there is no such group, `sums` has another size, a value is not finite, or a value on the diagonal is
+    /// negative.
     pub fn add_outer(&self, (group, matrix): (usize, usize), half: Half, sums: &mut [f64]) -> Result<()> {
         let (found, places) = self.group(group)?;
         let place = &places.outer[half as usize];
@@ -192,6 +196,7 @@ impl HessianFile {
     }
 }
 
+/// Returns the data of `tensor` in `bytes`, the content of the file; nothing if they lie outside of it.
 fn data<'a>(bytes: &'a [u8], tensor: &TensorInfo) -> &'a [u8] {
     let range = || {
         let start = usize::try_from(tensor.offset).ok()?;
@@ -200,7 +205,7 @@ fn data<'a>(bytes: &'a [u8], tensor: &TensorInfo) -> &'a [u8] {
     range().unwrap_or_default()
 }
 
-/// The keys of a file.
+/// The metadata of a statistics file, with the checks of its keys.
 struct Keys<'a> {
     path: &'a Path,
     metadata: Metadata,
@@ -241,7 +246,7 @@ impl Keys<'_> {
     fn strings(&self, key: &str) -> Result<&[String]> {
         match self.metadata.get(key) {
             Some(Value::Array(Array::String(v))) => Ok(v),
-            // What an empty array is of, writers cannot always tell.
+            // Some writers cannot state the element type of an empty array.
             Some(Value::Array(v)) if v.is_empty() => Ok(&[]),
             _ => Err(self.malformed(format!("the key {key} (array of strings) is missing"))),
         }
@@ -262,7 +267,7 @@ impl Keys<'_> {
         Ok(Cut { context, block_tokens, held_out_every })
     }
 
-    /// Every tensor of the importance matrix in one group.
+    /// Reads the groups, which must contain every tensor of the importance matrix exactly once.
     fn groups(&self, importance: &Imatrix) -> Result<Vec<Group>> {
         let mut seen = BTreeSet::new();
         let mut groups = Vec::new();
@@ -291,6 +296,7 @@ impl Keys<'_> {
         }
     }
 
+    /// Reads the ranges of blocks.
     fn blocks(&self) -> Result<Blocks> {
         let texts = self.strings(TEXTS)?;
         if let Some(odd) = texts.iter().find(|t| t.len() != 64 || !t.bytes().all(|b| b.is_ascii_hexdigit())) {
@@ -319,7 +325,7 @@ impl Keys<'_> {
     }
 }
 
-/// Looks up the tensors of groups.
+/// Looks up the tensors that hold a group's sums.
 struct Finder<'a> {
     path: &'a Path,
     bytes: &'a [u8],
@@ -327,6 +333,7 @@ struct Finder<'a> {
 }
 
 impl Finder<'_> {
+    /// Finds the sums of `group`, whose token counts must agree with those of `importance`.
     fn places(&self, group: &Group, importance: &Imatrix) -> Result<Places> {
         let (n, matrices) = (group.columns as u64, group.matrices as u64);
         let triangle = n.checked_add(1).and_then(|next| n.checked_mul(next)).map(|twice| twice / 2);
@@ -353,7 +360,7 @@ impl Finder<'_> {
         })
     }
 
-    /// A tensor of `values` F64.
+    /// Finds the tensor of the name `tensor` + `suffix`, which must hold `values` F64 values.
     fn find(&self, tensor: &str, suffix: &str, values: u64) -> Result<TensorInfo> {
         let name = format!("{tensor}{suffix}");
         let fault = |what: String| FormatError::malformed(self.path, None, what, DAMAGED);

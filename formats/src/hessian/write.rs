@@ -1,4 +1,4 @@
-//! Statistics files written, group by group in any order.
+//! Writing of statistics files, group by group in any order.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,38 +14,38 @@ use crate::gguf::{Array, Metadata, TensorSpec, Value, layout};
 use crate::imatrix::{self, Entry};
 use crate::partial::PartialFile;
 
-/// Values turned into bytes at a time.
+/// Number of values that are converted to bytes at a time.
 const PIECE: usize = 1 << 16;
 
-/// What is written of a group but its outer products.
+/// Everything that is written of a group except its outer products.
 #[derive(Debug, Clone, Copy)]
 pub struct GroupSums<'a> {
-    /// `[matrices][columns]` sums of squares and their counts, as an importance matrix has them.
+    /// Sums of squares `[matrices][columns]` and their counts, as an importance matrix has them.
     pub entry: &'a Entry,
-    /// `[matrices][columns]`: sums of squares, rounded to f64.
+    /// Exact sums of squares, rounded to f64, `[matrices][columns]`.
     pub high: &'a [f64],
-    /// `[matrices][columns]`: what rounding left.
+    /// Errors of that rounding to f64, `[matrices][columns]`.
     pub low: &'a [f64],
-    /// Tokens of the halves, of each matrix.
+    /// Number of tokens in each half, `[matrices]`.
     pub tokens: &'a [[u64; 2]],
 }
 
-/// A statistics file under construction, to be written part by part in any order. It gets its name only when it is finished.
+/// A statistics file under construction, whose parts are written in any order. It gets its name only when it is finished.
 #[derive(Debug)]
 pub struct HessianWriter {
     file: PartialFile,
     groups: Vec<Group>,
     fishers: Vec<Fisher>,
     places: BTreeMap<String, u64>,
-    /// Parts still to come, each once.
+    /// Number of parts still to be written; each is written once.
     missing: AtomicUsize,
 }
 
 impl HessianWriter {
-    /// Starts `path`; an existing file is replaced only if `force` is set.
+    /// Starts the file at `path`; an existing file is replaced only if `force` is set.
     ///
     /// # Errors
-    /// When the description is of no groups or of nonsense, or the file cannot be made.
+    /// Fails when the description has no groups or contradicts itself, or the file cannot be made.
     pub fn create(path: &Path, description: &Description, force: bool) -> Result<Self> {
         let fishers = description.fishers.as_ref().map_or(Vec::new(), |all| all.tensors.clone());
         let mut specs = specs(&description.groups);
@@ -62,7 +62,7 @@ impl HessianWriter {
     /// Writes the sums of group number `group`.
     ///
     /// # Errors
-    /// When their number is not the group's, a value is none that squares can give, or the system cannot write.
+    /// Fails when the shapes are not the group's, a value cannot be a sum of squares, or the system cannot write.
     pub fn write_sums(&self, group: usize, sums: &GroupSums) -> Result<()> {
         let found = self.group(group)?;
         let (name, n, matrices) = (found.name(), found.columns, found.matrices);
@@ -86,11 +86,11 @@ impl HessianWriter {
         Ok(())
     }
 
-    /// Writes half `half` of the outer products of matrix number `matrix` of group number `group`: `sums`, packed upper
-    /// triangle.
+    /// Writes half `half` of the outer products of matrix number `matrix` of group number `group`; `sums` is a packed upper
+    /// triangle, `[columns (columns + 1) / 2]`.
     ///
     /// # Errors
-    /// When their number is not the group's, a value is not finite, or the system cannot write.
+    /// Fails when there is no such matrix, `sums` has another size, a value is not finite, or the system cannot write.
     pub fn write_outer(&self, (group, matrix): (usize, usize), half: Half, sums: &[f64]) -> Result<()> {
         let found = self.group(group)?;
         if matrix >= found.matrices {
@@ -109,10 +109,11 @@ impl HessianWriter {
         Ok(())
     }
 
-    /// Writes Fisher matrix number `number`: `sums` over `tokens` gradients, a packed upper triangle or a diagonal.
+    /// Writes Fisher matrix number `number`; `sums` is summed over `tokens` gradients and is a packed upper triangle or a
+    /// diagonal.
     ///
     /// # Errors
-    /// When their number is not the matrix's, a value is not finite, or the system cannot write.
+    /// Fails when there is no such matrix, `sums` has another size, a value is not finite, or the system cannot write.
     pub fn write_fisher(&self, number: usize, tokens: u64, sums: &[f64]) -> Result<()> {
         let fisher = self.fishers.get(number);
         let fisher = fisher.ok_or_else(|| invalid(format!("there is no Fisher matrix number {number}")))?;
@@ -132,7 +133,7 @@ impl HessianWriter {
     /// Makes the file durable and gives it its name.
     ///
     /// # Errors
-    /// When a group was not written, or as [`PartialFile::finish`].
+    /// Fails when a part was not written or was written twice, and as [`PartialFile::finish`] does.
     pub fn finish(self) -> Result<()> {
         let missing = self.missing.load(Ordering::Relaxed);
         if missing != 0 {
@@ -145,7 +146,7 @@ impl HessianWriter {
         self.groups.get(group).ok_or_else(|| invalid(format!("there is no group number {group}")))
     }
 
-    /// Writes values of tensor `name` + `suffix`, from number `first` on.
+    /// Writes values of the tensor called `name` + `suffix`, from its value number `first` on.
     fn write<T: Number>(
         &self,
         name: &str,
@@ -169,7 +170,7 @@ impl HessianWriter {
     }
 }
 
-/// All tensors, the small ones first.
+/// Returns all tensors of `groups`, the small ones first.
 fn specs(groups: &[Group]) -> Vec<TensorSpec> {
     let spec = |name: &str, suffix: &str, shape: Vec<u64>, type_id: u32| {
         let bytes = shape.iter().product::<u64>() * if type_id == F32 { 4 } else { 8 };
@@ -192,7 +193,7 @@ fn specs(groups: &[Group]) -> Vec<TensorSpec> {
     specs
 }
 
-/// The shape of `values` values for each matrix.
+/// Returns the shape of a tensor with `values` values for each of `matrices` matrices.
 fn of_each(values: u64, matrices: u64) -> Vec<u64> {
     if matrices == 1 { vec![values] } else { vec![values, matrices] }
 }

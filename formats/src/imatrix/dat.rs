@@ -1,4 +1,5 @@
-//! The legacy format: a count, then per entry name, calls, length and values; then chunks and the text's name.
+//! The legacy format: a count of entries, then the name, calls, length and values of each, then the chunk count and the
+//! text's name.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +10,7 @@ use crate::error::{DAMAGED, FormatError, Result};
 use crate::names::has_control;
 use crate::partial::PartialFile;
 
-// A name's length, one byte of it, calls, length, one value.
+// An entry has at least a name's length, one byte of name, calls, a length and one value.
 const MIN_ENTRY_BYTES: u64 = 4 + 1 + 4 + 4 + 4;
 
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Imatrix> {
@@ -28,7 +29,7 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Imatrix> {
             return Err(FormatError::malformed(path, at, format!("entry {name:?} appears twice"), DAMAGED));
         }
     }
-    // Files of early 2024 end here.
+    // Files of early 2024 end after the entries.
     let mut matrix = Imatrix { entries, datasets: Vec::new(), chunk_count: None, chunk_size: None };
     if c.remaining() > 0 {
         matrix.chunk_count = u32::try_from(read_count(c, "the chunk count")?).ok();
@@ -60,12 +61,12 @@ fn read_entry(c: &mut Cursor, path: &Path, i: u64) -> Result<(String, Entry)> {
     let start = c.offset();
     let sums: Vec<f32> = c.numbers(columns, &format_args!("the values of entry {name:?}"))?;
     check_numbers(path, start, name, "value", &sums)?;
-    // llama-quantize takes the values of an entry without calls as they are: as if there had been one.
+    // llama-quantize takes the values of an entry without calls as they are, which one call amounts to.
     let entry = Entry { columns: sums.len(), matrices: 1, sums, counts: vec![calls.max(1) as f32] };
     Ok((name.to_owned(), entry))
 }
 
-/// Counts and lengths are i32 on disk; none can be negative.
+/// Reads a count or length, which is an i32 in the file and must not be negative.
 fn read_count(c: &mut Cursor, label: &str) -> Result<u64> {
     let at = c.clone();
     let count: i32 = c.number(&label)?;
@@ -105,7 +106,7 @@ pub(super) fn write(matrix: &Imatrix, path: &Path, force: bool) -> Result<()> {
     file.finish()
 }
 
-/// What stands before the values of an entry: the name and its length, calls, number of values.
+/// Returns everything that stands before the values of an entry: length and bytes of the name, calls, number of values.
 fn head(name: &str, entry: &Entry, calls: f32) -> Result<Vec<u8>> {
     let mut head = Vec::new();
     write_count(&mut head, name.len(), "the length of an entry's name")?;
@@ -115,13 +116,13 @@ fn head(name: &str, entry: &Entry, calls: f32) -> Result<Vec<u8>> {
     Ok(head)
 }
 
-/// Chunks that went into `entry`, rounded up; what its counts are in already where they come from a legacy file.
+/// Returns the number of chunks that went into `entry`, rounded up. Counts of a legacy file are chunks already.
 fn calls(matrix: &Imatrix, entry: &Entry) -> f32 {
     let tokens = matrix.chunk_size.unwrap_or(1).max(1);
     (f64::from(entry.most_used()) / f64::from(tokens)).ceil() as f32
 }
 
-/// The means of `entry`, times its calls.
+/// Returns the stored values of `entry`: the mean squares times its calls.
 fn values_of(matrix: &Imatrix, entry: &Entry) -> Vec<u8> {
     if matrix.chunk_size.is_none() && entry.matrices == 1 {
         return to_bytes(entry.sums.iter().copied());

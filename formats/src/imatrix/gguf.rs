@@ -1,5 +1,5 @@
-//! The GGUF format: for each tensor, `NAME.in_sum2` (`[columns, matrices]`) and `NAME.counts` (`[1, matrices]`), both F32.
-//! Other tensors, as those of [`crate::hessian`], are passed over.
+//! The GGUF format of importance matrices: each tensor has `NAME.in_sum2` (`[columns, matrices]`) and `NAME.counts` (`[1,
+//! matrices]`), both F32. Other tensors, such as those of [`crate::hessian`], are ignored.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,13 +19,14 @@ const DATASETS: &str = "imatrix.datasets";
 const CHUNK_COUNT: &str = "imatrix.chunk_count";
 const CHUNK_SIZE: &str = "imatrix.chunk_size";
 
-/// The two tensors of an entry: sums of squares and counts.
+/// The two tensors of an entry, sums of squares and counts; either may be missing.
 type Pair<'a> = (Option<&'a TensorInfo>, Option<&'a TensorInfo>);
 
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Imatrix> {
     let mut header = Header::parse(path, bytes)?;
     let metadata = std::mem::take(&mut header.metadata);
-    // Asked first: a model given by mistake is called that, not a file of unknown types.
+    // These keys are read before the tensors, so that a model given by mistake is named as such and not as a file of unknown
+    // types.
     let chunk_count = number(path, &metadata, CHUNK_COUNT)?;
     let chunk_size = number(path, &metadata, CHUNK_SIZE)?;
     let Some(Value::Array(Array::String(datasets))) = metadata.get(DATASETS) else {
@@ -90,6 +91,7 @@ fn read_entry(path: &Path, bytes: &[u8], name: &str, pair: Pair) -> Result<Entry
     Ok(Entry { columns: total / matrices, matrices, sums, counts })
 }
 
+/// Returns the values of `tensor`, whose place in `bytes` was checked.
 fn values(bytes: &[u8], tensor: &TensorInfo) -> Vec<f32> {
     let range = || {
         let start = usize::try_from(tensor.offset).ok()?;
@@ -125,7 +127,7 @@ fn metadata_of(matrix: &Imatrix) -> Result<Metadata> {
     Ok(metadata(&matrix.datasets, matrix.chunks(), chunk_size))
 }
 
-/// The keys of an importance matrix.
+/// Returns the keys of an importance matrix.
 pub(crate) fn metadata(datasets: &[String], chunk_count: u32, chunk_size: u32) -> Metadata {
     let mut metadata = Metadata::new();
     metadata.set("general.type", "imatrix".into());

@@ -13,16 +13,16 @@ use crate::error::{FormatError, Result};
 use crate::gguf::header::MAGIC;
 use crate::map::Mapped;
 
-/// An importance matrix file.
+/// The content of an importance matrix file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Imatrix {
     /// Statistics by tensor name (`blk.0.attn_q.weight`).
     pub entries: BTreeMap<String, Entry>,
-    /// Names of the texts that it was computed on.
+    /// Names of the texts that the matrix was computed on.
     pub datasets: Vec<String>,
-    /// Number of chunks of text seen; older files do not tell.
+    /// Number of chunks of text; unknown in older files.
     pub chunk_count: Option<u32>,
-    /// Tokens per chunk; the legacy format does not tell.
+    /// Tokens per chunk; unknown in the legacy format.
     pub chunk_size: Option<u32>,
 }
 
@@ -31,21 +31,22 @@ pub struct Imatrix {
 pub struct Entry {
     /// Columns of each matrix.
     pub columns: usize,
-    /// Number of matrices (experts) of the tensor. The legacy format does not tell: 1, of all experts' columns together.
+    /// Number of matrices (experts) of the tensor. The legacy format does not state it, so that it is 1 and `columns` covers
+    /// all experts.
     pub matrices: usize,
-    /// `[matrices][columns]`: sum of squares, finite and not negative. The legacy format has them divided by the number of
+    /// Sums of squares, finite and not negative, `[matrices][columns]`. The legacy format has them divided by the number of
     /// tokens and multiplied by `counts`.
     pub sums: Vec<f32>,
-    /// `[matrices]`: how many times something was added; whole numbers.
+    /// Number of summands, whole numbers, `[matrices]`.
     pub counts: Vec<f32>,
 }
 
 impl Imatrix {
-    /// Reads `path`, a GGUF or a legacy `.dat`, whatever its name.
+    /// Reads the file at `path`, a GGUF or a legacy `.dat` whatever its name.
     ///
     /// # Errors
-    /// When the file cannot be read, is truncated or holds absurd lengths, or an entry holds numbers that no sum of squares
-    /// can be.
+    /// Fails when the file cannot be read, is truncated or states absurd lengths, or an entry holds numbers that cannot be
+    /// sums of squares.
     pub fn open(path: &Path) -> Result<Self> {
         let map = Mapped::open(path)?;
         if map.bytes().starts_with(&MAGIC) {
@@ -58,8 +59,8 @@ impl Imatrix {
     /// Writes the GGUF form, byte for byte as llama-imatrix does; an existing `path` is replaced only if `force` is set.
     ///
     /// # Errors
-    /// When the chunk size is unknown, an entry has values that the reader refuses or a name that GGUF cannot hold, or the
-    /// file cannot be written. Nothing is left behind then.
+    /// Fails when the chunk size is unknown, an entry has values that the reader refuses or a name that GGUF cannot hold, or
+    /// the file cannot be written. Nothing is left behind then.
     pub fn write_gguf(&self, path: &Path, force: bool) -> Result<()> {
         self.check()?;
         gguf::write(self, path, force)
@@ -68,18 +69,18 @@ impl Imatrix {
     /// Writes the legacy `.dat` form, byte for byte as llama-imatrix does; an existing `path` is replaced only if `force` is
     /// set.
     ///
-    /// The form holds means: matrices lose how often each was used, and those never used get ones. Entries without any
-    /// count and all datasets but the last are left out.
+    /// The legacy form holds means. The counts of single matrices are lost, and matrices that were never used get ones.
+    /// Entries without any count, and all datasets but the last, are left out.
     ///
     /// # Errors
-    /// When an entry has values that the reader refuses or that 31 bits cannot count, or the file cannot be written. Nothing
+    /// Fails when an entry has values that the reader refuses or that 31 bits cannot count, or the file cannot be written. Nothing
     /// is left behind then.
     pub fn write_dat(&self, path: &Path, force: bool) -> Result<()> {
         self.check()?;
         dat::write(self, path, force)
     }
 
-    /// The number of chunks, estimated from the counts where it is not known.
+    /// Returns the number of chunks, estimated from the counts where it is not known.
     fn chunks(&self) -> u32 {
         self.chunk_count.unwrap_or_else(|| {
             let most = self.entries.values().map(Entry::most_used).fold(0.0, f32::max);
@@ -87,7 +88,7 @@ impl Imatrix {
         })
     }
 
-    /// Refuses to write what would be refused when read.
+    /// Refuses a matrix that the reader would refuse.
     fn check(&self) -> Result<()> {
         if self.entries.is_empty() {
             return Err(FormatError::Invalid {
@@ -99,7 +100,7 @@ impl Imatrix {
     }
 }
 
-/// Refuses an entry that would be refused when read.
+/// Refuses an entry that the reader would refuse.
 pub(crate) fn check_entry(name: &str, entry: &Entry) -> Result<()> {
     let invalid = |what: String| FormatError::Invalid { what, hint: "compute the importance matrix again" };
     let Entry { columns, matrices, sums, counts } = entry;
@@ -118,8 +119,8 @@ pub(crate) fn check_entry(name: &str, entry: &Entry) -> Result<()> {
 }
 
 impl Entry {
-    /// Mean square of each column, `[matrices][columns]`: what llama-quantize weights errors by, to the bit. A matrix that
-    /// was never used (count 0) gets ones.
+    /// Returns the mean square of each column, `[matrices][columns]`: the weights that llama-quantize gives to errors, to
+    /// the bit. A matrix that was never used (count 0) gets ones.
     pub fn importance(&self) -> Vec<f32> {
         let matrices = self.sums.chunks_exact(self.columns.max(1)).zip(&self.counts);
         matrices
@@ -127,13 +128,13 @@ impl Entry {
             .collect()
     }
 
-    /// The count of the matrix that was used most.
+    /// Returns the count of the matrix that was used most.
     fn most_used(&self) -> f32 {
         self.counts.iter().copied().fold(0.0, f32::max)
     }
 }
 
-/// Refuses what cannot be a sum of squares or a count.
+/// Refuses values that cannot be sums of squares or counts; `offset` is the place of the first one in the file, in bytes.
 fn check_numbers(path: &Path, offset: u64, name: &str, what: &str, values: &[f32]) -> Result<()> {
     let Some((i, value)) = first_fault(values) else { return Ok(()) };
     Err(FormatError::malformed(
@@ -144,6 +145,7 @@ fn check_numbers(path: &Path, offset: u64, name: &str, what: &str, values: &[f32
     ))
 }
 
+/// Returns the index and value of the first number that cannot be a sum of squares or a count.
 fn first_fault(values: &[f32]) -> Option<(usize, f32)> {
     values.iter().copied().enumerate().find(|(_, v)| !v.is_finite() || *v < 0.0)
 }
@@ -152,7 +154,7 @@ fn fault(name: &str, what: &str, i: usize, value: f32) -> String {
     format!("entry {name:?}: {what} {i} is {value}, which squares of activations cannot give")
 }
 
-/// The bytes of `values` on disk.
+/// Returns `values` as bytes, little-endian.
 fn to_bytes(values: impl IntoIterator<Item = f32>) -> Vec<u8> {
     let mut bytes = Vec::new();
     values.into_iter().for_each(|v| v.append_to(&mut bytes));

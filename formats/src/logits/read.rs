@@ -1,3 +1,5 @@
+//! Reading of logits files, row by row.
+
 use std::cmp::Reverse;
 use std::path::Path;
 
@@ -6,10 +8,10 @@ use crate::cursor::{Cursor, Number};
 use crate::error::{DAMAGED, FormatError, Result};
 use crate::map::Mapped;
 
-/// What rounding to 16 bits, and of the numbers before, may add to a log-probability.
+/// Most that rounding, to 16 bits and in the arithmetic before, may add to a log-probability, in nats.
 const MARGIN: f32 = 0.01;
 
-/// A logits file, mapped: rows are read from the disk when they are asked for.
+/// A mapped logits file, whose rows are read from the disk when they are used.
 #[derive(Debug)]
 pub struct LogitsFile {
     map: Mapped,
@@ -21,11 +23,11 @@ pub struct LogitsFile {
 /// The log-probabilities of all tokens at one position, in 16 bits each.
 #[derive(Debug, Clone, Copy)]
 pub struct LogProbs<'a> {
-    /// Log-probability per step of a code; not negative.
+    /// Log-probability per step of a code, in nats; not negative.
     pub scale: f32,
-    /// Log-probability of code 0.
+    /// Log-probability of code 0, in nats.
     pub min: f32,
-    /// `[vocabulary]` codes, u16 little-endian.
+    /// Codes `[vocabulary]`, u16 little-endian.
     codes: &'a [u8],
 }
 
@@ -33,8 +35,8 @@ impl LogitsFile {
     /// Maps `path` and checks everything but the rows' numbers.
     ///
     /// # Errors
-    /// When it cannot be read, is no logits file, holds impossible numbers or tokens outside its vocabulary, or is not as
-    /// long as its header says.
+    /// Fails when the file cannot be read, is no logits file, holds impossible numbers or tokens outside its vocabulary, or
+    /// has another length than its header implies.
     pub fn open(path: &Path) -> Result<Self> {
         let map = Mapped::open(path)?;
         let c = &mut Cursor::new(path, map.bytes());
@@ -53,41 +55,42 @@ impl LogitsFile {
         Ok(Self { map, layout, tokens, rows_offset })
     }
 
-    /// The path it was opened by.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         self.map.path()
     }
 
-    /// Tokens per chunk.
+    /// Returns the tokens per chunk.
     pub fn context(&self) -> usize {
         self.layout.context as usize
     }
 
-    /// Number of tokens that each row has a log-probability for.
+    /// Returns the size of the vocabulary: the number of log-probabilities in a row.
     pub fn vocabulary(&self) -> usize {
         self.layout.vocabulary as usize
     }
 
-    /// Number of chunks.
+    /// Returns the number of chunks.
     pub fn chunks(&self) -> usize {
         self.layout.chunks as usize
     }
 
-    /// `[chunks][context]`: the text, all below [`vocabulary`](Self::vocabulary). A chunk's first token is not replaced by BOS.
+    /// Returns the text `[chunks][context]`, whose tokens are all below [`vocabulary`](Self::vocabulary). A chunk's first
+    /// token is not replaced by BOS.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
 
-    /// Number of scored positions, and so of rows, in each chunk.
+    /// Returns the number of scored positions, and so of rows, in each chunk.
     pub fn rows_per_chunk(&self) -> usize {
         self.layout.rows_per_chunk() as usize
     }
 
-    /// The row of position `context / 2 + row` of a chunk.
+    /// Returns the row of position `context / 2 + row` of a chunk.
     ///
     /// # Errors
-    /// When the file has no such row, or its scale, minimum or codes cannot belong to log-probabilities: these are at most
-    /// 0, reach no further than 16 below the best, and that of the best has the highest code.
+    /// Fails when the file has no such row, or its scale, minimum or codes cannot belong to log-probabilities.
+    /// Log-probabilities are at most 0 and reach at most 16 nats below the best, whose code is the highest.
     pub fn row(&self, chunk: usize, row: usize) -> Result<LogProbs<'_>> {
         if chunk >= self.chunks() || row >= self.rows_per_chunk() {
             return Err(FormatError::Invalid {
@@ -121,7 +124,8 @@ impl LogitsFile {
 }
 
 impl LogProbs<'_> {
-    /// What of the row cannot be, if anything: which number, and of which token.
+    /// Returns the reason why the row cannot hold log-probabilities, if there is one, with the number and the token
+    /// concerned.
     fn fault(&self) -> Option<String> {
         let Self { scale, min, .. } = *self;
         if !(scale.is_finite() && scale >= 0.0 && min.is_finite()) {
@@ -133,11 +137,11 @@ impl LogProbs<'_> {
                 scale * MAX_CODE
             ));
         }
-        // The first of the highest.
+        // Among equal codes, the first token counts.
         let best = self.codes().zip(0..).max_by_key(|&(code, token): &(u16, u32)| (code, Reverse(token)));
         let (code, token) = best?;
         let log_prob = scale * f32::from(code) + min;
-        // No token is less likely than the likeliest of equally likely ones.
+        // The likeliest token has at least the probability of a uniform distribution.
         let least = -(self.codes.len() as f32 / 2.0).ln();
         if log_prob > MARGIN {
             return Some(format!("gives token {token} the log-probability {log_prob}, which is above 0"));
@@ -154,13 +158,15 @@ impl LogProbs<'_> {
         self.codes.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b))
     }
 
-    /// Replaces the content of `out` by the `[vocabulary]` log-probabilities, in f32 arithmetic as llama-perplexity's.
+    /// Replaces the content of `out` by the log-probabilities `[vocabulary]` in nats, computed in f32 as llama-perplexity
+    /// does.
     pub fn decode_into(&self, out: &mut Vec<f32>) {
         out.clear();
         out.extend(self.codes().map(|code| self.scale * f32::from(code) + self.min));
     }
 }
 
+/// Reads a count of at least `least`.
 fn read_count(c: &mut Cursor, label: &str, least: u64) -> Result<u64> {
     let at = c.clone();
     let count: i32 = c.number(&label)?;
@@ -170,7 +176,7 @@ fn read_count(c: &mut Cursor, label: &str, least: u64) -> Result<u64> {
         .ok_or_else(|| at.malformed(format!("the {label} is {count}, which is less than {least}"), DAMAGED))
 }
 
-/// The file is as long as its header says, to the byte; checked before anything is allocated.
+/// Checks, before anything is allocated, that the file has exactly the length that its header implies.
 fn check_length(path: &Path, length: u64, layout: Layout) -> Result<()> {
     let total = layout.total_bytes();
     if total == Some(length) {
@@ -189,6 +195,7 @@ fn check_length(path: &Path, length: u64, layout: Layout) -> Result<()> {
     ))
 }
 
+/// Reads the tokens of the text, which must be in the vocabulary.
 fn read_tokens(path: &Path, c: &mut Cursor, layout: Layout) -> Result<Vec<u32>> {
     let start = c.offset();
     let tokens: Vec<u32> = c.numbers(layout.tokens(), &"the list of tokens")?;

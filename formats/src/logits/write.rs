@@ -1,13 +1,16 @@
+//! Writing of logits files.
+
 use std::path::Path;
 
 use super::{HEADER_BYTES, Layout, MAGIC, MAX_CODE, MIN_CONTEXT, RANGE};
 use crate::error::{FormatError, Result};
 use crate::partial::PartialFile;
 
-/// 1.5 * 2^23: added to a number of at most 16 bits, it rounds it (ties to even) and leaves it in the lowest bits.
+/// 1.5 * 2^23, which leaves the nearest integer, ties to even, in the low mantissa bits when it is added to a number of at
+/// most 16 bits.
 const ROUND: f32 = 12_582_912.0;
 
-/// A logits file under construction: rows are appended in the order of the text.
+/// A logits file under construction, to which rows are appended in the order of the text.
 #[derive(Debug)]
 pub struct LogitsWriter {
     out: PartialFile,
@@ -17,11 +20,11 @@ pub struct LogitsWriter {
 }
 
 impl LogitsWriter {
-    /// Starts `path` with the whole text, `tokens: [chunks][context]` (a chunk's first token as the text has it, not
-    /// replaced by BOS); an existing file is replaced only if `force` is set, and only by [`finish`](Self::finish).
+    /// Starts `path` with the whole text, `tokens` `[chunks][context]`, where a chunk's first token is the text's own and
+    /// not BOS. An existing file is replaced only if `force` is set, and only by [`finish`](Self::finish).
     ///
     /// # Errors
-    /// When the numbers do not fit the format, a token lies outside the vocabulary, or the file cannot be made.
+    /// Fails when the numbers do not fit the format, a token lies outside the vocabulary, or the file cannot be made.
     pub fn create(
         path: &Path,
         context: usize,
@@ -42,15 +45,15 @@ impl LogitsWriter {
         Ok(Self { out, row_bytes: layout.row_bytes(), offset: header.len() as u64, end })
     }
 
-    /// The name it has until it is finished: what a signal handler has to remove.
+    /// Returns the name that the file has until it is finished, which a signal handler has to remove.
     pub fn partial_path(&self) -> &Path {
         self.out.partial_path()
     }
 
-    /// Writes rows of [`encode_row`], one after the other, behind those that are there.
+    /// Appends rows that [`encode_row`] made.
     ///
     /// # Errors
-    /// When `rows` is not a whole number of rows, there are more of them than scored positions, or the system cannot write.
+    /// Fails when `rows` is not a whole number of rows, there are more of them than scored positions, or the system cannot write.
     pub fn append(&mut self, rows: &[u8]) -> Result<()> {
         let bytes = rows.len() as u64;
         if !bytes.is_multiple_of(self.row_bytes) {
@@ -67,15 +70,15 @@ impl LogitsWriter {
     /// Makes the file durable and gives it its name.
     ///
     /// # Errors
-    /// When rows are missing, or the system cannot write everything out or rename it. The partial file is removed then.
+    /// Fails when rows are missing, or the system cannot write everything out or rename it. The partial file is removed then.
     pub fn finish(self) -> Result<()> {
         self.complete()?.finish()
     }
 
-    /// The file with all its rows, which has its name still to get: together with others that belong to it.
+    /// Returns the file with all its rows but without its name, which it can then get together with files that belong to it.
     ///
     /// # Errors
-    /// When rows are missing. The partial file is removed then.
+    /// Fails when rows are missing. The partial file is removed then.
     pub fn complete(self) -> Result<PartialFile> {
         if self.offset != self.end {
             return Err(FormatError::Invalid {
@@ -87,6 +90,7 @@ impl LogitsWriter {
     }
 }
 
+/// Returns the header of a file with the text `tokens`, and the sizes of its parts.
 fn header(
     context: usize,
     vocabulary: usize,
@@ -110,11 +114,11 @@ fn header(
     Ok((bytes, Layout { context, vocabulary, chunks }))
 }
 
-/// Appends to `out` the row of `logits: [vocabulary]`, where `log_sum_exp` is the logarithm of the sum of
-/// `exp(logit - max)`. The order of the f32 operations is llama-perplexity's, so that equal logits give equal bytes.
+/// Appends to `out` the row of `logits` `[vocabulary]`, where `log_sum_exp` is the logarithm of the sum of `exp(logit -
+/// max)`. The order of the f32 operations is llama-perplexity's, so that equal logits give equal bytes.
 ///
 /// # Errors
-/// When the largest logit or `log_sum_exp` is not finite.
+/// Fails when the largest logit or `log_sum_exp` is not finite.
 pub fn encode_row(logits: &[f32], log_sum_exp: f32, out: &mut Vec<u8>) -> Result<()> {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let min = logits.iter().copied().fold(max, f32::min).max(max - RANGE);
@@ -136,6 +140,7 @@ pub fn encode_row(logits: &[f32], log_sum_exp: f32, out: &mut Vec<u8>) -> Result
     Ok(())
 }
 
+/// Returns the code of `logit`: its distance from `min` times `steps`, the codes per nat, rounded.
 fn code(logit: f32, min: f32, steps: f32) -> u16 {
     if logit > min { (steps * (logit - min) + ROUND).to_bits() as u16 } else { 0 }
 }

@@ -1,7 +1,7 @@
-//! Names and locks of files under construction: a run makes one that is its own, and knows those of runs that were killed.
+//! Names and locks of files under construction. A run makes a file of its own and recognises those of killed runs.
 //!
 //! The name is `OUT.kquant-RANDOM.partial`. A run holds a lock on its file for as long as it lives, so that a file of such a
-//! name that nobody holds is what a killed run left.
+//! name without a lock is the left-over of a killed run.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -15,18 +15,18 @@ use tempfile::{Builder, NamedTempFile};
 use super::target::folder_of;
 use crate::error::{FormatError, Result};
 
-/// What stands between the output's name and the random part.
+/// Text between the output's name and the random part.
 const MARK: &str = ".kquant-";
-/// What the name ends in.
+/// Ending of the name.
 const END: &str = ".partial";
-/// Letters and digits that are drawn at random.
+/// Number of random letters and digits.
 const RANDOM: usize = 8;
-/// Names that are tried before something else must be wrong.
+/// Number of names that are tried before the error must have another cause.
 const ATTEMPTS: usize = 16;
-/// How long a run waits for others to start in the same folder. It takes them milliseconds.
+/// Longest time that a run waits for others to start in the same folder, which takes them milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Whether `path` is named as a file that becomes `target`, and lies beside it.
+/// Returns whether `path` lies in the folder of `target` and has the name of a file that becomes `target`.
 pub fn is_partial_of(path: &Path, target: &Path) -> bool {
     let named = path.file_name().zip(target.file_name()).is_some_and(|(name, target)| is_name(name, target));
     let folder = |path| folder_of(path).canonicalize().ok();
@@ -42,18 +42,18 @@ fn is_name(name: &OsStr, target: &OsStr) -> bool {
     random.is_some_and(|random| random.len() == RANDOM && random.iter().all(u8::is_ascii_alphanumeric))
 }
 
-/// Makes and locks the file that becomes `target`, and removes what killed runs left of it. `path` is `target` as the user
+/// Makes and locks the file that becomes `target`, and removes the left-overs of killed runs. `path` is `target` as the user
 /// calls it.
 pub(super) fn start(path: &Path, target: &Path) -> Result<NamedTempFile> {
     let fault = |e| FormatError::io(path, "create", e);
     let name = target.file_name().ok_or_else(|| fault(io::ErrorKind::InvalidInput.into()))?;
     let folder = folder_of(target);
-    // Without it two runs that start at once could each find the other's file, and both give up.
+    // Without taking turns, two runs that start at once could each find the other's file and both give up.
     let _turn = Turn::take(folder);
     remove_left_overs(folder, name).map_err(fault)?;
     for _ in 0..ATTEMPTS {
         let file = create(folder, name).map_err(fault)?;
-        // Between creation and lock it looks like a left-over, which a run that did not wait for its turn may remove.
+        // Between creation and lock the file looks like a left-over, which a run that did not wait for its turn may remove.
         if !matches!(file.as_file().try_lock(), Err(TryLockError::WouldBlock))
             && is_at(file.as_file(), file.path())
         {
@@ -66,7 +66,8 @@ pub(super) fn start(path: &Path, target: &Path) -> Result<NamedTempFile> {
 fn create(folder: &Path, name: &OsStr) -> io::Result<NamedTempFile> {
     let mut prefix = name.to_owned();
     prefix.push(MARK);
-    // As other new files are made, with what the user's mask allows; tempfile's own are for their owner alone.
+    // Files are made with the permissions of other new files, which the user's mask allows; tempfile would restrict them to
+    // their owner.
     let open = |path: &Path| OpenOptions::new().write(true).create_new(true).open(path);
     Builder::new().prefix(&prefix).suffix(END).rand_bytes(RANDOM).make_in(folder, open)
 }
@@ -74,7 +75,7 @@ fn create(folder: &Path, name: &OsStr) -> io::Result<NamedTempFile> {
 /// Removes the partial files of `name` in `folder` that nobody holds.
 ///
 /// # Errors
-/// When a run that lives holds one.
+/// Fails when a living run holds one of them.
 fn remove_left_overs(folder: &Path, name: &OsStr) -> io::Result<()> {
     // A folder that can be written to but not listed cannot be cleaned.
     let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
@@ -83,11 +84,11 @@ fn remove_left_overs(folder: &Path, name: &OsStr) -> io::Result<()> {
         if !path.symlink_metadata().is_ok_and(|found| found.is_file()) {
             continue;
         }
-        // Somebody else's stays, and so does every one where the file system knows no locks: its owner may live.
+        // Another user's file stays, and so does every file where the file system has no locks, as its owner may live.
         let Ok(file) = OpenOptions::new().write(true).open(&path) else { continue };
         match file.try_lock() {
             Ok(()) if is_at(&file, &path) => {
-                // The next run tries again if this fails.
+                // If this fails, the next run tries again.
                 let _ = fs::remove_file(&path);
             }
             Err(TryLockError::WouldBlock) => return Err(busy()),
@@ -101,7 +102,7 @@ fn busy() -> io::Error {
     io::Error::new(io::ErrorKind::ResourceBusy, "another run is writing it")
 }
 
-/// Whether `path` is a name of `file`, and not of another one that has taken its place.
+/// Returns whether `path` is a name of `file`, and not of another file that has taken its place.
 #[cfg(unix)]
 pub(super) fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -109,20 +110,20 @@ pub(super) fn is_at(file: &File, path: &Path) -> bool {
     file.metadata().ok().map(identity) == path.symlink_metadata().ok().map(identity)
 }
 
-/// Whether there is a file at `path`: Windows lets nobody remove or replace one that is open.
+/// Returns whether there is a file at `path`, which suffices because Windows lets nobody remove or replace an open file.
 #[cfg(not(unix))]
 pub(super) fn is_at(_file: &File, path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-/// The turn of one run to start in a folder: a lock on the folder.
+/// The turn of one run to start in a folder, kept by a lock on the folder.
 struct Turn {
     _folder: Option<File>,
 }
 
 impl Turn {
-    /// Waits for it. Where folders cannot be locked, or somebody keeps the lock, there is none: the outputs are right all the
-    /// same, but two runs at once may both do the work.
+    /// Waits for the turn. Where folders cannot be locked, or another process keeps the lock, the run starts without a turn:
+    /// the outputs are right all the same, but two runs that start at once may both do the work.
     fn take(folder: &Path) -> Self {
         let Ok(folder) = File::open(folder) else { return Self { _folder: None } };
         let start = Instant::now();

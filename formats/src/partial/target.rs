@@ -1,4 +1,4 @@
-//! Which file an output replaces: links are followed, and what is no regular file is refused by its kind.
+//! The file that an output replaces: links are followed, and anything but a regular file is refused by its kind.
 
 use std::fs::{self, FileType};
 use std::io::{self, ErrorKind};
@@ -6,22 +6,23 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{FormatError, Result};
 
-/// Links that are followed before they count as a circle; Linux follows as many.
+/// Number of links that are followed before they count as a circle, as many as Linux follows.
 const MAX_LINKS: usize = 40;
 
-/// The file that an output called `path` becomes: `path` itself or, of a link, what it leads to, which need not exist.
+/// Returns the file that an output called `path` becomes: `path` itself or, for a link, its target, which need not exist.
 ///
-/// The link stays, so that a rename in the folder of its target replaces the target and not the link.
+/// The link stays: a rename in the folder of its target replaces the target.
 ///
 /// # Errors
-/// When `path` is or leads to a folder, a device, a pipe, a socket or an open file of a process, or its links go in a circle.
+/// Fails when `path` is or leads to a folder, a device, a pipe, a socket or an open file of a process, or when its links
+/// form a circle.
 pub fn resolve(path: &Path) -> Result<PathBuf> {
     let mut at = path.to_owned();
     for _ in 0..MAX_LINKS {
         if is_of_a_process(&at) {
             return Err(refused(path, "an open file of a process (a name under /proc)"));
         }
-        // What cannot be asked for cannot be created either, which says why.
+        // A file whose kind cannot be queried cannot be created either, and the creation gives the reason.
         let Ok(found) = at.symlink_metadata() else { return Ok(at) };
         let kind = found.file_type();
         if kind.is_symlink() {
@@ -36,7 +37,7 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
     Err(FormatError::io(path, "follow the link", io::Error::other("its links go in a circle")))
 }
 
-/// The folder that `path` lies in.
+/// Returns the folder that `path` lies in.
 pub(super) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -48,7 +49,7 @@ fn refused(path: &Path, kind: &'static str) -> FormatError {
     FormatError::Special { path: path.to_owned(), kind }
 }
 
-/// What `kind` is in words, if it is neither a regular file nor a folder nor a link.
+/// Returns the name of `kind` in words, if it is neither a regular file nor a folder nor a link.
 #[cfg(unix)]
 pub(crate) fn special(kind: FileType) -> Option<&'static str> {
     use std::os::unix::fs::FileTypeExt;
@@ -63,13 +64,14 @@ pub(crate) fn special(kind: FileType) -> Option<&'static str> {
     }
 }
 
-/// What `kind` is in words, if it is neither a regular file nor a folder nor a link.
+/// Returns the name of `kind` in words, if it is neither a regular file nor a folder nor a link.
 #[cfg(not(unix))]
 pub(crate) fn special(kind: FileType) -> Option<&'static str> {
     if kind.is_file() || kind.is_dir() || kind.is_symlink() { None } else { Some("no regular file") }
 }
 
-/// Whether `path` lies in a folder under /proc: its links, where /dev/stdout leads as well, are open files and no names.
+/// Returns whether `path` lies in a folder under /proc. Links there, to which /dev/stdout leads as well, are open files
+/// without names.
 fn is_of_a_process(path: &Path) -> bool {
     cfg!(target_os = "linux") && folder_of(path).canonicalize().is_ok_and(|f| f.starts_with("/proc"))
 }

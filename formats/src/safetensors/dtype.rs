@@ -2,7 +2,7 @@
 
 use ::safetensors::Dtype as Stored;
 
-/// How an element is stored, little-endian.
+/// The way in which an element is stored, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // The names are the definition.
 pub enum Dtype {
@@ -28,12 +28,12 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    /// The name in a file's header: `BF16`, `F8_E4M3`.
+    /// Returns the name that a file's header uses, such as `BF16` or `F8_E4M3`.
     pub fn name(self) -> &'static str {
         self.row().0
     }
 
-    /// Bytes per element.
+    /// Returns the size of an element in bytes.
     pub fn bytes(self) -> u64 {
         self.row().1
     }
@@ -62,7 +62,7 @@ impl Dtype {
         }
     }
 
-    /// From the header's type; `None` for those that pack elements into less than a byte.
+    /// Converts the type of a header; `None` for types that pack several elements into a byte.
     pub(super) fn from_stored(stored: Stored) -> Option<Self> {
         Some(match stored {
             Stored::F64 => Self::F64,

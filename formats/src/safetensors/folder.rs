@@ -1,7 +1,7 @@
-//! Which files make up a checkpoint, and whether they are all there.
+//! Discovery of the files of a checkpoint, with checks that all are there.
 //!
-//! Of a folder the order is that of transformers: `model.safetensors`, then the shards that `model.safetensors.index.json`
-//! lists, then what is there under other names.
+//! In a folder, files are looked for in the order of transformers: `model.safetensors`, then the shards that
+//! `model.safetensors.index.json` lists, then files of other names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,28 +18,28 @@ use crate::map::Mapped;
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 pub(super) const SINGLE: &str = "model.safetensors";
 
-/// The files of a checkpoint, and the index that lists them.
+/// The files of a checkpoint and the index that lists them.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    /// In order of their names, or of their numbers where no index lists them.
+    /// Paths in the order of their names, or of their numbers where no index lists them.
     pub(super) paths: Vec<PathBuf>,
     pub(super) index: Option<Index>,
-    /// What the folder holds besides, under names that a checkpoint has, too.
+    /// Shards that could be meant instead of the single file.
     pub(super) rival: Option<Rival>,
-    /// What is no fault, but good to know.
+    /// Remarks for the user that are no faults.
     pub(super) notes: Vec<String>,
 }
 
-/// Shards beside a single file that is taken instead.
+/// Shards in the folder of a single file that is used instead of them.
 #[derive(Debug)]
 pub(super) struct Rival {
-    /// What they are called in messages: the index, or a pattern of their names.
+    /// Name of the shards in messages: the index, or a pattern of their names.
     pub(super) name: String,
-    /// Their paths, or why they are no checkpoint.
+    /// Paths of the shards, or the reason why they are no checkpoint.
     pub(super) paths: Result<Vec<PathBuf>>,
 }
 
-/// `model.safetensors.index.json`: which tensor is in which file.
+/// `model.safetensors.index.json`, which lists the file of each tensor.
 #[derive(Debug)]
 pub(super) struct Index {
     path: PathBuf,
@@ -51,14 +51,14 @@ struct IndexJson {
     weight_map: BTreeMap<String, String>,
 }
 
-/// Finds the files of `path`: a folder, its index, or one safetensors file.
+/// Finds the files of `path`, which is a folder, an index or one safetensors file.
 pub(super) fn find(path: &Path) -> Result<Files> {
     if path.is_file() {
         return if path.extension().is_some_and(|e| e == "json") { indexed(path) } else { Ok(single(path)) };
     }
     let kind = fs::metadata(path).map_err(|e| FormatError::io(path, "open", e))?;
     if !kind.is_dir() {
-        return Ok(single(path)); // To be refused with the reason when it is mapped.
+        return Ok(single(path)); // Mapping the path will fail with the reason.
     }
     let names = names(path)?;
     if path.join(SINGLE).exists() {
@@ -74,7 +74,7 @@ fn single(path: &Path) -> Files {
     Files { paths: vec![path.to_owned()], ..Files::default() }
 }
 
-/// Names of the files of `folder`, sorted.
+/// Returns the names of the files of `folder`, sorted.
 fn names(folder: &Path) -> Result<Vec<String>> {
     let io = |e| FormatError::io(folder, "list", e);
     let mut names = Vec::new();
@@ -85,7 +85,7 @@ fn names(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The shards that lie in `folder` beside its single file.
+/// Returns the shards that lie in `folder` next to its single file.
 fn rival(folder: &Path, names: &[String]) -> Option<Rival> {
     let index = folder.join(INDEX);
     if index.exists() {
@@ -95,10 +95,10 @@ fn rival(folder: &Path, names: &[String]) -> Option<Rival> {
     Some(Rival { name: set.pattern(), paths: set.paths(folder) })
 }
 
-/// The one checkpoint of another name that `folder` may hold: a file, or all shards of a set that no index lists.
+/// Finds the one checkpoint of another name that `folder` may hold: a file, or all shards of a set that no index lists.
 fn unlisted(folder: &Path, names: &[String]) -> Result<Files> {
     let sets = shards::sets(names);
-    // What is beside the shards of a model is none of it, as it would be with their index.
+    // Other files next to the shards of a model do not belong to it, as they would not with an index.
     let sets = match sets.iter().position(|set| set.prefix == "model") {
         Some(at) => sets.into_iter().skip(at).take(1).collect(),
         None => sets,
@@ -135,7 +135,7 @@ fn unlisted(folder: &Path, names: &[String]) -> Result<Files> {
     }
 }
 
-/// The files that the index at `path` names, all of which must lie beside it.
+/// Returns the files that the index at `path` lists, all of which must lie in its folder.
 fn indexed(path: &Path) -> Result<Files> {
     const HINT: &str = "fetch the index and its files again";
     let map = Mapped::open(path)?;
@@ -167,7 +167,7 @@ fn indexed(path: &Path) -> Result<Files> {
 }
 
 impl Index {
-    /// Checks that the shards at `paths` hold exactly the tensors that the index lists, each where it says.
+    /// Checks that the shards at `paths` hold exactly the tensors that the index lists, each in its file.
     pub(super) fn check(&self, paths: &[PathBuf], tensors: &[TensorInfo]) -> Result<()> {
         let folder = self.path.parent().unwrap_or(Path::new(""));
         let mut listed: BTreeSet<(PathBuf, &str)> =

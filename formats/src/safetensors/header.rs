@@ -1,7 +1,7 @@
-//! The header of one safetensors file: 8 bytes of length, then JSON.
+//! The header of one safetensors file: a length of 8 bytes, then JSON.
 //!
-//! The `safetensors` crate defines what a tensor's entry is. The walk over the entries is here, so that each fault names
-//! its tensor and a name given twice is seen.
+//! The `safetensors` crate defines a tensor's entry. The entries are walked here, so that each error names its tensor and
+//! repeated names are detected.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -17,17 +17,18 @@ use crate::error::{DAMAGED, FormatError, Result};
 use crate::json::message;
 use crate::names::has_control;
 
-// The limit of the format's own library.
+// The format's own library has the same limit.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// Tensors in file order, and the file's `__metadata__`.
+/// The content of a header: tensors in file order, and the file's `__metadata__`.
 pub(super) struct Header {
     pub(super) tensors: Vec<TensorInfo>,
     pub(super) metadata: BTreeMap<String, String>,
 }
 
 impl Header {
-    /// Parses `bytes`, the first ones of `path`, file `shard` of its checkpoint, which has `end` bytes.
+    /// Parses the header at the start of `bytes`, a prefix of `path`, which is file `shard` of its checkpoint and has `end`
+    /// bytes.
     pub(super) fn parse(path: &Path, bytes: &[u8], end: u64, shard: usize) -> Result<Self> {
         let c = &mut Cursor::prefix(path, bytes, end);
         let at = c.clone();
@@ -47,13 +48,13 @@ impl Header {
     }
 }
 
-/// Where in `text` the parser stopped, in bytes.
+/// Returns the byte of `text` at which the parser stopped.
 fn position(text: &str, error: &serde_json::Error) -> u64 {
     let lines: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
     (lines + error.column().saturating_sub(1)) as u64
 }
 
-/// Checks that the entries cover the bytes from `start` to `end` exactly, each with its own size.
+/// Checks that the entries cover the bytes from `start` to `end` exactly, each with the size that its shape implies.
 fn place(
     path: &Path,
     mut entries: Vec<(String, Entry)>,
@@ -104,7 +105,7 @@ fn place(
     Ok(tensors)
 }
 
-/// The header as written, in its own order.
+/// The entries of a header in their order in the file.
 struct Json {
     metadata: BTreeMap<String, String>,
     tensors: Vec<(String, Entry)>,

@@ -18,21 +18,21 @@ use crate::source::{Extent, Io, Source};
 /// One tensor of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Name, unique in the checkpoint.
+    /// Name of the tensor, unique in the checkpoint.
     pub name: String,
-    /// Type of its elements.
+    /// Type of the elements.
     pub dtype: Dtype,
     /// Dimensions, outermost first; empty for a scalar.
     pub shape: Vec<u64>,
-    /// Index of its file.
+    /// Index of the file that holds the tensor.
     pub shard: usize,
-    /// Bytes from the start of its file.
+    /// Offset of the data in bytes from the start of the file.
     pub offset: u64,
-    /// Size in bytes.
+    /// Size of the data in bytes.
     pub bytes: u64,
 }
 
-/// A safetensors checkpoint, checked: tensors and where their bytes are.
+/// An open and checked safetensors checkpoint: its tensors and the places of their bytes.
 #[derive(Debug)]
 pub struct SafeTensors {
     files: Vec<Source>,
@@ -42,23 +42,24 @@ pub struct SafeTensors {
 }
 
 impl SafeTensors {
-    /// Opens `path`: a safetensors file, an index, or a folder.
+    /// Opens `path`, which is a safetensors file, an index or a folder.
     ///
-    /// Of a folder, `model.safetensors` is taken first, as transformers does, then the shards that
-    /// `model.safetensors.index.json` lists, then all of `PREFIX-00001-of-0000N.safetensors`, then the only file of that
-    /// kind. The tensors must cover each file exactly, and be those of the index if one is used.
+    /// In a folder, `model.safetensors` is taken first, as transformers does, then the shards that
+    /// `model.safetensors.index.json` lists, then all of `PREFIX-00001-of-0000N.safetensors`, then the only safetensors
+    /// file. The tensors must cover each file exactly, and be those of the index if one is used.
     ///
     /// # Errors
-    /// When a file cannot be read or breaks a rule of the format, the index and its files disagree (that error lists
-    /// everything that is missing, misplaced or extra), or a folder holds two models of the names above.
+    /// Fails when a file cannot be read or breaks a rule of the format, the index and its files disagree (that error lists
+    /// every tensor and file that is missing, misplaced or extra), or a folder holds two different models under the names
+    /// above.
     pub fn open(path: &Path) -> Result<Self> {
         Self::open_by(path, Io::Auto)
     }
 
-    /// [`open`](Self::open), with tensor data read as `io` says.
+    /// Opens `path` as [`open`](Self::open) does and reads tensor data in the way `io`.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// Fails as [`open`](Self::open) does.
     pub fn open_by(path: &Path, io: Io) -> Result<Self> {
         let found = folder::find(path)?;
         let mut checkpoint = Self::of_files(&found.paths, io)?;
@@ -74,7 +75,7 @@ impl SafeTensors {
                     shards::compare(path, &checkpoint.tensors, &name, &shards.tensors)?;
                     String::new()
                 }
-                // What is not used may be anything.
+                // Shards that are not used may be malformed.
                 Err(error) => format!(" ({error})"),
             };
             let used = checkpoint.files.iter().map(|f| f.path().display()).next();
@@ -84,7 +85,7 @@ impl SafeTensors {
         Ok(checkpoint)
     }
 
-    /// The tensors of `paths`, one file after the other.
+    /// Opens `paths` and collects their tensors, file by file.
     fn of_files(paths: &[PathBuf], io: Io) -> Result<Self> {
         let mut checkpoint =
             Self { files: Vec::new(), tensors: Vec::new(), metadata: BTreeMap::new(), notes: Vec::new() };
@@ -100,20 +101,20 @@ impl SafeTensors {
         Ok(checkpoint)
     }
 
-    /// What is no fault, but good to know: which files were chosen where others could be meant.
+    /// Returns remarks for the user that are no faults: the files that were chosen where others could be meant.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Every tensor: by file, in order of the files' names, then in file order.
+    /// Returns every tensor: in the order of the files' names, then in file order.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors
     }
 
-    /// Where the bytes of tensor `index` of `tensors()` are.
+    /// Returns the place of the bytes of tensor `index` of `tensors()`.
     ///
     /// # Errors
-    /// When there is no such tensor.
+    /// Fails when there is no such tensor.
     pub fn extent(&self, index: usize) -> Result<Extent<'_>> {
         let place = |t: &TensorInfo| Extent::new(self.files.get(t.shard)?, t.offset, t.bytes);
         self.tensors.get(index).and_then(place).ok_or_else(|| FormatError::Invalid {
@@ -122,20 +123,20 @@ impl SafeTensors {
         })
     }
 
-    /// The bytes of tensor `index` of `tensors()`.
+    /// Returns the bytes of tensor `index` of `tensors()`.
     ///
     /// # Errors
-    /// When there is no such tensor, or it cannot be read.
+    /// Fails when there is no such tensor, or its bytes cannot be read.
     pub fn data(&self, index: usize) -> Result<Vec<u8>> {
         self.extent(index)?.read()
     }
 
-    /// The files, in shard order.
+    /// Returns the files, in shard order.
     pub fn files(&self) -> &[Source] {
         &self.files
     }
 
-    /// The `__metadata__` of all files; the first file's word counts where they differ.
+    /// Returns the `__metadata__` of all files; where files differ, the first one counts.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }

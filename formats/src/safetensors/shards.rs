@@ -1,4 +1,5 @@
-//! Shards by their names, `PREFIX-00001-of-00003.safetensors`, where no index lists them, and two checkpoints in one folder.
+//! Sets of shards that no index lists, found by their names `PREFIX-00001-of-00003.safetensors`, and folders with two
+//! checkpoints.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -7,19 +8,19 @@ use super::TensorInfo;
 use super::folder::{SINGLE, file_name};
 use crate::error::{FormatError, Result, summary};
 
-/// Shards of one name and number.
+/// Shards that share a prefix and a count.
 #[derive(Debug)]
 pub(super) struct Set {
-    /// What stands before the number.
+    /// Text before the number.
     pub(super) prefix: String,
     count: u64,
-    /// Names by number, from 1.
+    /// Names of the shards by their number, from 1.
     names: BTreeMap<u64, String>,
-    /// Digits of the numbers.
+    /// Number of digits that the numbers are written with.
     digits: usize,
 }
 
-/// A name taken apart.
+/// A shard's name, split into its parts.
 struct Name<'a> {
     prefix: &'a str,
     number: u64,
@@ -27,6 +28,7 @@ struct Name<'a> {
     digits: usize,
 }
 
+/// Splits the name of a shard into its parts.
 fn parse(name: &str) -> Option<Name<'_>> {
     let (rest, last) = name.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
     let (prefix, first) = rest.rsplit_once('-')?;
@@ -38,12 +40,12 @@ fn parse(name: &str) -> Option<Name<'_>> {
     (number <= count && !prefix.is_empty()).then_some(Name { prefix, number, count, digits: first.len() })
 }
 
-/// Whether `name` is that of a shard.
+/// Returns whether `name` is the name of a shard.
 pub(super) fn is_shard(name: &str) -> bool {
     parse(name).is_some()
 }
 
-/// The sets that `names`, sorted, belong to, by prefix, count and digits.
+/// Groups the shards among `names`, which are sorted, by prefix, count and digits.
 pub(super) fn sets(names: &[String]) -> Vec<Set> {
     let mut sets: BTreeMap<(&str, u64, usize), Set> = BTreeMap::new();
     for name in names {
@@ -60,20 +62,21 @@ pub(super) fn sets(names: &[String]) -> Vec<Set> {
 }
 
 impl Set {
+    /// Returns the name of shard `number`.
     fn name(&self, number: u64) -> String {
         let (prefix, count, digits) = (&self.prefix, self.count, self.digits);
         format!("{prefix}-{number:0digits$}-of-{count:0digits$}.safetensors")
     }
 
-    /// The first and the last name.
+    /// Returns the first and the last name, for messages.
     pub(super) fn pattern(&self) -> String {
         format!("{} to {}", self.name(1), self.name(self.count))
     }
 
-    /// The files, in order of their numbers.
+    /// Returns the files of the set, in order of their numbers.
     ///
     /// # Errors
-    /// When one is missing.
+    /// Fails when a file is missing.
     pub(super) fn paths(&self, folder: &Path) -> Result<Vec<PathBuf>> {
         const SHOWN: u64 = 100;
         let present = self.names.len() as u64;
@@ -105,11 +108,11 @@ pub(super) fn check_once(paths: &[PathBuf], tensors: &[TensorInfo]) -> Result<()
     Ok(())
 }
 
-/// Compares the single file of `folder`, which is taken, with the shards called `rival` beside it: tensors of the one that are
-/// missing in it or have another shape say that the two are different models, of which nobody can tell which is meant.
+/// Compares the single file of `folder`, which is used, with the shards called `rival` next to it. If a tensor of the shards
+/// is missing in the file or has another shape there, the two are different models, and it is unknown which one is meant.
 ///
 /// # Errors
-/// When they are different models.
+/// Fails when they are different models.
 pub(super) fn compare(
     folder: &Path,
     single: &[TensorInfo],

@@ -1,6 +1,6 @@
 //! SentencePiece models (`tokenizer.model`).
 //!
-//! Field numbers and defaults are those of sentencepiece_model.proto in github.com/google/sentencepiece.
+//! Field numbers and defaults come from sentencepiece_model.proto in github.com/google/sentencepiece.
 
 mod wire;
 
@@ -13,85 +13,85 @@ use crate::cursor::Cursor;
 use crate::error::{FormatError, Result};
 use crate::map::Mapped;
 
-/// What a piece stands for.
+/// The meaning of a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PieceKind {
     /// A piece of text.
     Normal,
-    /// The stand-in for what no piece covers.
+    /// The stand-in for text that no piece covers.
     Unknown,
-    /// A mark that text never contains: `<s>`.
+    /// A mark that text never contains, such as `<s>`.
     Control,
-    /// A piece the user asked for, matched before all others.
+    /// A piece that the user asked for, which is matched before all others.
     UserDefined,
-    /// Not to be used.
+    /// A piece that is not to be used.
     Unused,
-    /// One byte, written `<0x41>`.
+    /// One byte, written as `<0x41>`.
     Byte,
 }
 
 /// A piece of the vocabulary.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Piece {
-    /// Its text; U+2581 stands for a space. Not empty, and no two pieces share it.
+    /// Text of the piece, in which U+2581 stands for a space. It is not empty, and no two pieces share it.
     pub text: String,
-    /// Log probability, or minus the merge's rank; finite.
+    /// Log probability in nats, or minus the rank of the merge; finite.
     pub score: f32,
-    /// What it stands for.
+    /// Meaning of the piece.
     pub kind: PieceKind,
 }
 
-/// How text is cut into pieces.
+/// The way in which text is cut into pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModelType {
-    /// The likeliest sequence of pieces.
+    /// Text is cut into the likeliest sequence of pieces.
     Unigram,
-    /// Merges of neighbours, best score first.
+    /// Neighbours are merged, the best score first.
     Bpe,
-    /// Words between spaces.
+    /// Text is cut into words between spaces.
     Word,
-    /// Characters.
+    /// Text is cut into characters.
     Char,
 }
 
 /// A SentencePiece model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SentencePiece {
-    /// The vocabulary; a piece's index is its token id.
+    /// The vocabulary, in which the index of a piece is its token id.
     pub pieces: Vec<Piece>,
-    /// How text is cut.
+    /// The way in which text is cut.
     pub model: ModelType,
-    /// Whether characters without a piece become bytes instead of the unknown piece.
+    /// True if characters without a piece become bytes instead of the unknown piece.
     pub byte_fallback: bool,
-    /// Whether a space belongs to the end of a piece rather than to its start.
+    /// True if a space belongs to the end of a piece rather than to its start.
     pub whitespace_suffix: bool,
     /// Token id of the unknown piece.
     pub unknown_id: Option<u32>,
-    /// Token id of the begin of a text.
+    /// Token id of the beginning of a text.
     pub bos_id: Option<u32>,
     /// Token id of the end of a text.
     pub eos_id: Option<u32>,
     /// Token id of padding.
     pub pad_id: Option<u32>,
-    /// Whether a space is put before the text.
+    /// True if a space is put before the text.
     pub add_dummy_prefix: bool,
-    /// Whether runs of spaces, and spaces at both ends, are dropped.
+    /// True if runs of spaces, and spaces at both ends, are dropped.
     pub remove_extra_whitespaces: bool,
-    /// Whether spaces become U+2581.
+    /// True if spaces become U+2581.
     pub escape_whitespaces: bool,
     /// Compiled character replacements; empty for none.
     pub precompiled_charsmap: Vec<u8>,
 }
 
-/// Token ids as stored: unknown, begin, end, padding; negative for none.
+/// Token ids as stored, in the order unknown, beginning, end, padding; a negative id means none.
 type Ids = [i32; 4];
 
 impl SentencePiece {
-    /// Reads `path`.
+    /// Reads the model at `path`.
     ///
     /// # Errors
-    /// When the file cannot be read, is no protocol buffer of a SentencePiece model, or has no, empty or repeated pieces,
-    /// scores that are not finite, or ids outside of the vocabulary.
+    /// Fails when the file cannot be read, is no protocol buffer of a SentencePiece model, has no pieces or empty or
+    /// repeated ones, or has scores that are not finite or ids outside of the vocabulary.
     pub fn open(path: &Path) -> Result<Self> {
         let map = Mapped::open(path)?;
         let mut model = Self::empty();
@@ -108,7 +108,7 @@ impl SentencePiece {
         model.finish(path, ids)
     }
 
-    /// No pieces yet, and the proto's defaults.
+    /// Returns a model without pieces that has the proto's defaults.
     fn empty() -> Self {
         Self {
             pieces: Vec::new(),
@@ -126,6 +126,7 @@ impl SentencePiece {
         }
     }
 
+    /// Reads a TrainerSpec.
     fn read_trainer(&mut self, ids: &mut Ids, c: &mut Cursor) -> Result<()> {
         let [unknown, bos, eos, pad] = ids;
         while let Some(field) = wire::next(c)? {
@@ -143,6 +144,7 @@ impl SentencePiece {
         Ok(())
     }
 
+    /// Reads a NormalizerSpec.
     fn read_normalizer(&mut self, c: &mut Cursor) -> Result<()> {
         while let Some(field) = wire::next(c)? {
             match field.number {
@@ -156,6 +158,7 @@ impl SentencePiece {
         Ok(())
     }
 
+    /// Checks the pieces and ids of a model that is read completely.
     fn finish(mut self, path: &Path, ids: Ids) -> Result<Self> {
         const HINT: &str = "give a SentencePiece model (tokenizer.model)";
         let fault = |what: String| FormatError::malformed(path, None, what, HINT);

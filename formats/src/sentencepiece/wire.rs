@@ -1,25 +1,26 @@
-//! Protocol buffers' wire format: fields of a number and a value. <https://protobuf.dev/programming-guides/encoding/>
+//! The wire format of protocol buffers: fields with a number and a value
+//! (<https://protobuf.dev/programming-guides/encoding/>).
 
 use crate::cursor::Cursor;
 use crate::error::{DAMAGED, FormatError, Result};
 
-/// A field's value as it stands in the file.
+/// The value of a field as it is stored.
 pub(super) enum Content<'a> {
     Varint(u64),
     Bits32(u32),
     Bits64,
-    /// Text, bytes or a message.
+    /// A text, bytes or a message.
     Bytes(Cursor<'a>),
 }
 
-/// A field: its number, its value, and where it starts.
+/// A field with its number, its value and its place in the file.
 pub(super) struct Field<'a> {
     pub(super) number: u64,
     content: Content<'a>,
     at: Cursor<'a>,
 }
 
-/// The next field of a message; `None` at its end.
+/// Reads the next field of a message; `None` at its end.
 pub(super) fn next<'a>(c: &mut Cursor<'a>) -> Result<Option<Field<'a>>> {
     if c.remaining() == 0 {
         return Ok(None);
@@ -46,6 +47,7 @@ pub(super) fn next<'a>(c: &mut Cursor<'a>) -> Result<Option<Field<'a>>> {
     Ok(Some(Field { number, content, at }))
 }
 
+/// Reads an integer of 7 bits per byte, the lowest bits first.
 fn varint(c: &mut Cursor) -> Result<u64> {
     let at = c.clone();
     let mut value = 0u64;
@@ -68,7 +70,7 @@ impl<'a> Field<'a> {
         self.unsigned().map(|v| v != 0)
     }
 
-    /// An `int32`: negative ones are stored as 64 bits, of which the lower half counts.
+    /// Returns the value of an `int32` field. Negative numbers are stored in 64 bits, of which the lower half counts.
     pub(super) fn int32(&self) -> Result<i32> {
         self.unsigned().map(|v| v as i32)
     }
@@ -104,7 +106,7 @@ impl<'a> Field<'a> {
         c.text(c.remaining(), &format_args!("field {}", self.number))
     }
 
-    /// An error about this field.
+    /// Returns an error about this field.
     pub(super) fn malformed(&self, what: String) -> FormatError {
         self.at.malformed(what, DAMAGED)
     }

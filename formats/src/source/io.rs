@@ -1,23 +1,24 @@
-//! How files are read: by maps or by copies, as asked for or as the file system wants it.
+//! The way in which files are read, by maps or by copies, as requested or as the file system needs it.
 
 use std::fs::File;
 use std::ops::Range;
 
-/// How tensor data are read. The bytes are the same.
+/// The way in which tensor data are read; the bytes are the same.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Io {
-    /// As the file system wants it: [`Pread`](Self::Pread) on network volumes and what programs provide (NFS, SMB, FUSE, 9p
-    /// and the like), [`Mmap`](Self::Mmap) elsewhere. Only Linux is asked; other systems count as local.
+    /// The way that suits the file system: [`Pread`](Self::Pread) on network volumes and on file systems that programs
+    /// provide (NFS, SMB, FUSE, 9p and the like), [`Mmap`](Self::Mmap) elsewhere. Only Linux is queried; other systems count
+    /// as local.
     #[default]
     Auto,
-    /// Mapped into memory: no copies, but a wait for each page where it comes over a network.
+    /// Files are mapped into memory, which saves copies but waits for each page where pages come over a network.
     Mmap,
-    /// Copied by positional reads of many pages at once.
+    /// Files are copied by positional reads of many pages at once.
     Pread,
 }
 
 impl Io {
-    /// Whether `file` is to be mapped.
+    /// Returns whether `file` is to be mapped.
     pub(super) fn maps(self, file: &File) -> bool {
         match self {
             Self::Auto => !is_remote(file),
@@ -50,7 +51,7 @@ const REMOTE: [u32; 16] = [
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn is_remote(file: &File) -> bool {
-    // A file system that does not say is taken for a local one. Only the low half of the word is defined.
+    // A file system that does not answer is taken for a local one. Only the low half of the word is defined.
     rustix::fs::fstatfs(file).is_ok_and(|s| REMOTE.contains(&(s.f_type as u32)))
 }
 
@@ -62,25 +63,27 @@ fn is_remote(_file: &File) -> bool {
 /// Starts reading `range` into the system's cache.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn will_need(file: &File, range: Range<u64>) {
-    // Linux reads no more for one call than the largest request of the disk, often this much.
+    // Linux reads no more for one call than the largest request of the disk, which often is this many bytes.
     const STEP: usize = 128 << 10;
     for start in range.clone().step_by(STEP) {
         let length = std::num::NonZeroU64::new((range.end - start).min(STEP as u64));
-        // A hint: where it is not taken, reading is only slower.
+        // The call is a hint: where it is ignored, reading is only slower.
         let _ = rustix::fs::fadvise(file, start, length, rustix::fs::Advice::WillNeed);
     }
 }
 
-/// Starts writing out `range` of a file that is being written, without waiting for it.
+/// Starts writing `range` of a file under construction to the disk, without waiting for the end.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn write_out(file: &File, range: Range<u64>) {
     let length = std::num::NonZeroU64::new(range.end.saturating_sub(range.start));
-    // Linux takes pages that are not needed any more for a reason to write them; those it cannot drop yet, it keeps.
+    // Linux writes dirty pages that are declared unneeded, and keeps those that it cannot drop yet.
     let _ = rustix::fs::fadvise(file, range.start, length, rustix::fs::Advice::DontNeed);
 }
 
+/// Does nothing, as the system has no such hint.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(super) fn will_need(_file: &File, _range: Range<u64>) {}
 
+/// Does nothing, as the system has no such hint.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) fn write_out(_file: &File, _range: Range<u64>) {}

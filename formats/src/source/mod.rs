@@ -1,7 +1,7 @@
-//! Files that hold tensor data, read a window at a time: mapped, or copied by positional reads.
+//! Files that hold tensor data, read one window at a time: mapped, or copied by positional reads.
 //!
-//! No more of a file is mapped than the windows that are alive, so that pages which were read do not pile up in the
-//! process. Both ways give the same bytes.
+//! Only the windows that are alive are mapped, so that pages which were read do not pile up in the process. Both ways give
+//! the same bytes.
 
 mod extent;
 mod io;
@@ -20,13 +20,13 @@ pub use extent::Extent;
 pub use io::Io;
 pub(crate) use io::write_out;
 
-/// Windows up to this size are copied even where others are mapped: to map and unmap them costs more.
+/// Largest window in bytes that is copied even where others are mapped, since mapping and unmapping it would cost more.
 const LEAST_MAPPED: u64 = 64 << 10;
 
-/// Bytes of a header that are read at first; four times as many each time that it turns out longer.
+/// Bytes of a header that are read at first. Each time that the header turns out longer, four times as many are read.
 const FIRST_PREFIX: u64 = 256 << 10;
 
-/// A file that tensor data are read from.
+/// A file from which tensor data are read.
 #[derive(Debug)]
 pub struct Source {
     path: PathBuf,
@@ -35,7 +35,7 @@ pub struct Source {
     mapped: bool,
 }
 
-/// Bytes of a file: mapped until this is dropped, or in the buffer that the caller gave.
+/// Bytes of a file, mapped until this is dropped, or in the buffer that the caller gave.
 #[derive(Debug)]
 pub struct Window<'a>(Bytes<'a>);
 
@@ -46,7 +46,7 @@ enum Bytes<'a> {
 }
 
 impl<'a> Window<'a> {
-    /// Bytes that the caller has put together.
+    /// Makes a window of bytes that the caller has put together.
     pub fn of(bytes: &'a [u8]) -> Self {
         Self(Bytes::Read(bytes))
     }
@@ -67,38 +67,38 @@ impl Source {
     /// Opens `path`, which must be a regular file (or a link to one).
     ///
     /// # Errors
-    /// When it is missing, a folder, a pipe or device, or cannot be opened.
+    /// Fails when the file is missing, a folder, a pipe or a device, or cannot be opened.
     pub fn open(path: &Path, io: Io) -> Result<Self> {
         let (file, bytes) = open_regular(path)?;
         let mapped = io.maps(&file);
         Ok(Self { path: path.to_owned(), file, bytes, mapped })
     }
 
-    /// The path it was opened by.
+    /// Returns the path that the file was opened by.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its size when it was opened.
+    /// Returns the size in bytes that the file had when it was opened.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Whether windows are mapped; they are copied otherwise.
+    /// Returns whether windows are mapped; otherwise, they are copied.
     pub fn is_mapped(&self) -> bool {
         self.mapped
     }
 
-    /// All of it.
+    /// Returns the place of the whole file.
     pub fn whole(&self) -> Extent<'_> {
         Extent { source: self, offset: 0, bytes: self.bytes }
     }
 
-    /// The bytes of `range`; `buffer` grows to hold them where they are copied.
+    /// Returns the bytes of `range`. Where they are copied, `buffer` grows to hold them.
     ///
     /// # Errors
-    /// When the range reaches past the end of the file, also if that has come closer since it was opened, or the system
-    /// cannot read or map it.
+    /// Fails when the range reaches past the end of the file, even if the file has shrunk since it was opened, or when the
+    /// system cannot read or map the range.
     pub fn window<'a>(&self, range: Range<u64>, buffer: &'a mut Vec<u8>) -> Result<Window<'a>> {
         let length = range.end.saturating_sub(range.start);
         if !self.mapped || length <= LEAST_MAPPED {
@@ -110,7 +110,7 @@ impl Source {
             self.read_at(range.start, out)?;
             return Ok(Window(Bytes::Read(out)));
         }
-        // To touch a page past the end would kill the process.
+        // Touching a page past the end would kill the process.
         let now = self.file.metadata().map_err(|e| FormatError::io(&self.path, "read", e))?.len();
         if range.end > now {
             return Err(self.cut_short(&range));
@@ -119,10 +119,10 @@ impl Source {
         Ok(Window(Bytes::Mapped(map)))
     }
 
-    /// Fills `out` from byte `offset` on.
+    /// Fills `out` with the bytes from `offset` on.
     ///
     /// # Errors
-    /// As [`window`](Self::window).
+    /// Fails as [`window`](Self::window) does.
     pub fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
         read_exact_at(&self.file, offset, out).map_err(|e| match e.kind() {
             std::io::ErrorKind::UnexpectedEof => {
@@ -132,18 +132,18 @@ impl Source {
         })
     }
 
-    /// Tells the system that `range` is wanted soon, so that it can read while the processor works on something else.
+    /// Tells the system that `range` will be read soon, so that it can read while the processor works on something else.
     pub fn will_need(&self, range: Range<u64>) {
         io::will_need(&self.file, range);
     }
 
-    /// Parses the start of the file, as much of it as `parse` turns out to need; `parse` is given a prefix and returns
-    /// [`FormatError::wants_more`] where that is too short.
+    /// Parses the start of the file with `parse`, which gets a prefix and returns [`FormatError::wants_more`] where that is
+    /// too short; the prefix then grows.
     pub(crate) fn parse<T>(&self, parse: impl Fn(&[u8]) -> Result<T>) -> Result<T> {
         let mut buffer = Vec::new();
         let mut size = FIRST_PREFIX.min(self.bytes);
         loop {
-            // Never mapped: headers are small, and parsed more than once if they are not.
+            // The prefix is never mapped: headers are small, and they are parsed more than once if they are not.
             let length = usize::try_from(size).map_err(|_| self.cut_short(&(0..size)))?;
             buffer.resize(length, 0);
             self.read_at(0, &mut buffer)?;

@@ -1,4 +1,4 @@
-//! What is written is read again, byte for byte, and what ggml wrote is understood.
+//! Round trips of GGUF files byte for byte, and files that ggml wrote.
 use std::fs;
 
 use crate::common::{Raw, Scratch, data, types};
@@ -46,7 +46,7 @@ fn value() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// Keys and values in a random order, the alignment among them.
+/// Generates keys and values in a random order, with or without an alignment among them.
 fn metadata() -> impl Strategy<Value = Metadata> {
     let alignment = prop_oneof![Just(None), (0u32..=12).prop_map(|power| Some(1 << power))];
     (vec(("[a-z.]{1,12}", value()), 0..8), alignment, any::<prop::sample::Index>()).prop_map(
@@ -76,7 +76,7 @@ fn tensors() -> impl Strategy<Value = Vec<TensorSpec>> {
     })
 }
 
-/// The whole file of `layout`: tensor i is filled with bytes of i + 1.
+/// Returns the whole file of `layout`, in which tensor i is filled with bytes of value i + 1.
 fn file(layout: &Layout, tensors: &[TensorSpec]) -> Vec<u8> {
     let mut file = layout.header.clone();
     file.resize(layout.total as usize, 0);
@@ -123,7 +123,7 @@ fn spec(name: &str, shape: &[u64]) -> TensorSpec {
 
 #[test]
 fn the_layout_is_ggml_s() {
-    // ggml wrote this file; its keys and tensors, laid out anew, must give its bytes.
+    // ggml wrote this file, so its keys and tensors, laid out anew, must give its bytes.
     let path = data("llama-5m.imatrix.gguf");
     let gguf = Gguf::open(&path, types).unwrap();
     let specs: Vec<_> = gguf.tensors().iter().map(|t| spec(&t.name, &t.shape)).collect();

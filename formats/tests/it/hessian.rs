@@ -1,4 +1,4 @@
-//! Statistics files written and read, and what must be refused.
+//! Statistics files: round trips, and files that must be refused.
 use std::path::Path;
 
 use crate::common::{Scratch, check_error, check_memory, data};
@@ -72,7 +72,7 @@ fn what_is_written_is_read() {
             && file.add_outer((2, 0), Half::Train, &mut []).is_err()
     );
 
-    // For readers of importance matrices it is one.
+    // Readers of importance matrices accept the file.
     let matrix = Imatrix::open(&path).unwrap();
     assert_eq!(&matrix, file.importance());
     assert_eq!(matrix.entries.keys().collect::<Vec<_>>(), ["k", "o", "q"]);
@@ -176,7 +176,7 @@ fn rows_of_the_triangle_follow_each_other() {
     }
 }
 
-/// Writes sums of the first group of [`description`].
+/// Writes the sums of the first group of [`description`].
 fn q(writer: &HessianWriter, sums: &[f32], high: [f64; 3]) -> Result<(), FormatError> {
     let entry = entry(sums, 1.0);
     writer.write_sums(0, &GroupSums { entry: &entry, high: &high, low: &[0.0; 3], tokens: &[[1, 0]] })
@@ -224,7 +224,7 @@ fn nothing_is_left_of_what_cannot_be_written() {
     }
 }
 
-/// A file put together by hand: tensors of F32 (4 bytes a value) and F64.
+/// A file put together by hand from F32 tensors (4 bytes per value) and F64 tensors.
 #[derive(Clone)]
 struct Parts {
     metadata: Metadata,
@@ -260,7 +260,7 @@ impl Parts {
         parts
     }
 
-    /// With a Fisher matrix besides.
+    /// Returns a file that has Fisher matrices in addition.
     fn with_fisher(sums: &[f64]) -> Self {
         let mut parts = Self::new();
         parts.metadata.set("kquant.fisher.seed", Value::U64(9));
@@ -464,7 +464,7 @@ fn malformed_fisher_matrices_are_refused() {
     check_memory();
 }
 
-/// Large sums are looked at only when they are read.
+/// Large sums are checked only when they are read.
 #[test]
 fn malformed_sums_are_refused() {
     let scratch = Scratch::new();

@@ -1,4 +1,4 @@
-//! Importance matrices as llama-imatrix writes them, and the numbers that llama-quantize makes of them.
+//! Importance matrices as llama-imatrix writes them, and the numbers that llama-quantize derives from them.
 use crate::common::{Raw, Scratch, data, types};
 use kquant_formats::gguf::{Array, Gguf, Metadata, TensorSpec, Value, layout};
 use kquant_formats::imatrix::{Entry, Imatrix};
@@ -17,7 +17,7 @@ fn a_gguf_matrix_is_read() {
     assert_eq!((entry.columns, entry.matrices), (256, 1));
     assert_eq!(entry.counts, [25600.0]);
     assert_eq!(entry.sums[..2], [4_816.404_3, 8_558.468]);
-    // The quotients in f32, computed apart from this code.
+    // The quotients in f32 were computed independently of this code.
     assert_eq!(bits(&entry.importance()[..2]), [0x3e40_a7fb, 0x3eab_2b5b]);
     assert_eq!(matrix.entries["blk.0.ffn_down.weight"].columns, 768);
 }
@@ -46,7 +46,7 @@ fn both_formats_know_the_same_tensors() {
     assert_eq!(sizes(&gguf), sizes(&dat));
 }
 
-/// A GGUF matrix of one entry with three experts of two columns.
+/// Writes and reads a GGUF matrix of one entry with three experts of two columns.
 fn experts(counts: [f32; 3]) -> Entry {
     let mut metadata = Metadata::new();
     metadata.set("imatrix.chunk_count", Value::U32(1));
@@ -69,7 +69,7 @@ fn experts(counts: [f32; 3]) -> Entry {
 fn each_expert_has_its_own_count() {
     let entry = experts([2.0, 0.0, 3.0]);
     assert_eq!((entry.columns, entry.matrices), (2, 3));
-    // No tokens reached the second expert: ones.
+    // No tokens reached the second expert, so it gets ones.
     assert_eq!(entry.importance(), [0.5, 1.0, 1.0, 1.0, 5.0 / 3.0, 2.0]);
 }
 
@@ -80,7 +80,7 @@ fn counts_are_rounded_to_whole_numbers() {
     assert_eq!(entry.importance(), [0.5, 1.0, 1.0, 4.0 / 3.0, 1.0, 1.0]);
 }
 
-/// A legacy file of one entry "t" with `calls` calls and two values, and what follows.
+/// Returns a legacy file of one entry "t" with `calls` calls and two values, to which an end can be appended.
 fn legacy(calls: i32) -> Raw {
     Raw::default().i32(1).i32(1).bytes(b"t").i32(calls).i32(2).f32s(&[3.0, 6.0])
 }

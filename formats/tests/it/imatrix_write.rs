@@ -1,4 +1,4 @@
-//! Importance matrices, read and written as llama-imatrix does.
+//! Importance matrices that are read and written back as llama-imatrix does it.
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-/// An output path that is free.
+/// Returns an output path at which no file exists.
 fn out(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_file(&path);
@@ -43,7 +43,7 @@ fn legacy_files_come_out_as_they_went_in() {
     }
 }
 
-/// Experts never used and entries without counts included.
+/// The file includes experts that were never used and entries without counts.
 #[test]
 fn the_legacy_form_of_a_gguf_is_that_of_llama_imatrix() {
     for (from, to) in

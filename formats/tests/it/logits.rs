@@ -1,4 +1,4 @@
-//! Logits files: what is written can be read, and what is damaged is refused.
+//! Logits files: round trips, and damaged files that are refused.
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,10 @@ const CONTEXT: usize = 6;
 const VOCABULARY: usize = 3;
 const HEADER: usize = 20;
 const TOKENS: [u32; 12] = [0, 1, 2, 0, 1, 2, 2, 1, 0, 2, 1, 0];
-/// Scale and minimum, three codes and one for evenness.
+/// Size of a row in bytes: scale and minimum, three codes, and one code for evenness.
 const ROW: usize = 8 + 2 * 4;
 
-/// A folder of its own for each test.
+/// A folder of one test, which is removed at the end.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -45,7 +45,7 @@ fn encoded(logits: &[f32]) -> Vec<u8> {
     row
 }
 
-/// Two chunks with two rows each.
+/// Writes two chunks with two rows each.
 fn write(path: &Path) {
     let mut writer = LogitsWriter::create(path, CONTEXT, VOCABULARY, &TOKENS, true).unwrap();
     writer.append(&[encoded(&[0.0, 1.0, 2.0]), encoded(&[5.0; 3])].concat()).unwrap();
@@ -72,11 +72,11 @@ fn what_is_written_can_be_read() {
     let file = LogitsFile::open(&path).unwrap();
     assert_eq!((file.context(), file.vocabulary(), file.chunks(), file.rows_per_chunk()), (6, 3, 2, 2));
     assert_eq!((file.tokens(), file.path()), (&TOKENS[..], path.as_path()));
-    // ln(1 + 1/e + 1/e^2)
+    // The normalizer is ln(1 + 1/e + 1/e^2).
     let total = 0.407_606;
     assert!(near(&decoded(&file, 0, 0), &[-2.0 - total, -1.0 - total, -total]));
     assert!(near(&decoded(&file, 0, 1), &[-1.098_612; 3]));
-    // What is 16 or more below the best token is cut off there: ln(1 + 1/e^3) = 0.048587
+    // Log-probabilities 16 or more below the best token's are cut off there; the normalizer is ln(1 + 1/e^3) = 0.048587.
     assert!(near(&decoded(&file, 1, 0), &[-0.048_587, -16.048_587, -3.048_587]));
     let half = -std::f32::consts::LN_2;
     assert!(near(&decoded(&file, 1, 1), &[half - 16.0, half, half]));
@@ -87,7 +87,7 @@ fn what_is_written_can_be_read() {
 
 #[test]
 fn bytes_by_hand() {
-    // Steps of 2/65535 down from the best; 1.0 is step 32767.5, a tie that goes to the even neighbour.
+    // Codes are steps of 2/65535 down from the best; 1.0 is step 32767.5, a tie that goes to the even neighbour.
     let expected = [
         &(2.0f32 / 65535.0).to_le_bytes()[..],
         &(-2.0f32 - 0.5).to_le_bytes(),
@@ -216,7 +216,7 @@ fn numbers_that_are_no_log_probabilities_are_refused_with_their_row() {
     let path = scratch.file();
     write(&path);
     let good = fs::read(&path).unwrap();
-    // The third row: scale, minimum, codes of tokens 0 to 2, filler.
+    // The third row holds the scale, the minimum, the codes of tokens 0 to 2, and a filler.
     let third = HEADER + 4 * TOKENS.len() + 2 * ROW;
     let float = |value: f32| value.to_le_bytes().to_vec();
     for (at, bytes, fragment) in [

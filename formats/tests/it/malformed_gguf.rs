@@ -1,4 +1,4 @@
-//! GGUF files that must be refused, with the place and the reason, and without panic or large allocation.
+//! GGUF files that must be refused, with the place and the reason, without a panic or a large allocation.
 use std::path::{Path, PathBuf};
 
 use crate::common::{Raw, Scratch, check_error, check_memory, types};
@@ -14,28 +14,28 @@ fn header(tensors: u64, keys: u64) -> Raw {
     Raw::default().bytes(b"GGUF").u32(3).u64(tensors).u64(keys)
 }
 
-/// A header with one key whose type and value follow, and room behind it for what they claim to be.
+/// Returns a header with one key, whose type and value `value` appends, and room behind it for the size that they claim.
 fn key(value: impl Fn(Raw) -> Raw) -> Raw {
     value(header(0, 1).text("key")).zeros(64)
 }
 
-/// A tensor record.
+/// Appends a tensor record.
 fn tensor(raw: Raw, name: &str, shape: &[u64], type_id: u32, offset: u64) -> Raw {
     let raw = raw.text(name).u32(shape.len() as u32);
     shape.iter().fold(raw, |raw, &d| raw.u64(d)).u32(type_id).u64(offset)
 }
 
-/// A file with one tensor, and plenty of data.
+/// Returns a file with one tensor and more data than it needs.
 fn one(name: &str, shape: &[u64], type_id: u32, offset: u64) -> Raw {
     tensor(header(1, 0), name, shape, type_id, offset).pad(32).zeros(4096)
 }
 
-/// A file with a general.alignment and one tensor.
+/// Returns a file with a `general.alignment` and one tensor.
 fn aligned(value: impl Fn(Raw) -> Raw) -> Raw {
     tensor(value(header(1, 1).text("general.alignment")), "t", &[4], 0, 0).pad(32).zeros(64)
 }
 
-/// A valid file: every kind of value, two tensors.
+/// Returns a valid file with every kind of value and two tensors.
 fn valid() -> Raw {
     let raw = header(2, 5).text("general.architecture").u32(STRING).text("llama");
     let raw = raw.text("a.count").u32(U32).u32(7).text("a.flag").u32(BOOL).u8(1);
@@ -230,7 +230,7 @@ fn the_system_s_refusals_name_the_file() {
     check_error("folder", Gguf::open(scratch.path(), types), scratch.path(), "cannot read");
 }
 
-/// Writes shard `no` of `count` under the name of shard `name_no`, with one tensor.
+/// Writes a shard with the keys `keys` and one tensor under the name of shard `name_no` of three.
 fn write_shard(scratch: &Scratch, name_no: u16, keys: &[(&str, Value)], tensor: &str) -> PathBuf {
     let mut metadata = Metadata::new();
     for (key, value) in keys {
@@ -247,7 +247,7 @@ fn shard_keys(no: u16) -> Vec<(&'static str, Value)> {
     vec![(split::NO, Value::U16(no)), (split::COUNT, Value::U16(3)), (split::TENSORS, Value::I32(3))]
 }
 
-/// A model of three shards, changed by `change`, then opened by its first shard.
+/// Makes a model of three shards, lets `change` change it, and opens it by its first shard.
 fn open_split(change: impl Fn(&Scratch)) -> (Scratch, Result<Gguf, FormatError>) {
     let scratch = Scratch::new();
     for no in 0..3 {

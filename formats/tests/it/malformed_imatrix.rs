@@ -1,4 +1,4 @@
-//! Importance matrices that must be refused, with the entry or the place and the reason.
+//! Importance matrices that must be refused, with the entry or the place, and the reason.
 use crate::common::{Raw, Scratch, check_error, check_memory, data};
 use kquant_formats::gguf::{Array, Metadata, TensorSpec, Value, layout};
 use kquant_formats::imatrix::Imatrix;
@@ -73,7 +73,7 @@ fn keys() -> Metadata {
     metadata
 }
 
-/// A GGUF of F32 tensors.
+/// Returns a GGUF of F32 tensors.
 fn gguf(metadata: &Metadata, tensors: &[(&str, &[u64], &[f32])]) -> Vec<u8> {
     let specs: Vec<_> = tensors
         .iter()
@@ -105,7 +105,7 @@ fn gguf_cases() -> Vec<Case> {
     };
     let mut half = gguf(&keys(), &[("t.in_sum2", &[4], &[1.0; 4])]);
     let record = half.windows(9).position(|w| w == b"t.in_sum2").unwrap();
-    half[record + 9 + 4 + 8] = 1; // The type, now F16.
+    half[record + 9 + 4 + 8] = 1; // This byte is the type, which becomes F16.
     let mut model = Metadata::new();
     model.set("general.architecture", "llama".into());
     vec![
@@ -170,7 +170,7 @@ fn truncations_are_refused_but_where_the_end_is_optional() {
     let valid = valid_legacy();
     for length in 0..valid.len() {
         let path = scratch.file("imatrix.dat", &valid[..length]);
-        // After the entries, and after the chunk count.
+        // A file may end after the entries, and after the chunk count.
         if length == valid.len() - 12 || length == valid.len() - 8 {
             Imatrix::open(&path).unwrap();
         } else {

@@ -11,12 +11,12 @@ fn file(header: &str, data: usize) -> Raw {
     Raw::default().u64(header.len() as u64).bytes(header.as_bytes()).zeros(data)
 }
 
-/// A tensor's entry in a header.
+/// Returns a tensor's entry in a header.
 fn entry(name: &str, dtype: &str, shape: &str, from: u64, to: u64) -> String {
     format!(r#""{name}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{from},{to}]}}"#)
 }
 
-/// A file of these entries and `data` bytes.
+/// Returns a file with these entries and `data` bytes of data.
 fn entries(list: &[String], data: usize) -> Raw {
     file(&format!("{{{}}}", list.join(",")), data)
 }
@@ -63,7 +63,7 @@ fn header_cases() -> Vec<Case> {
 }
 
 fn placement_cases() -> Vec<Case> {
-    // Eight of these add up to just under 2^64 bytes: the sum with the header overflows.
+    // Eight of these add up to just under 2^64 bytes, so that the sum with the header overflows.
     let step = (1 << 61) - 1;
     let exabytes: Vec<_> = (0..8)
         .map(|i| entry(&format!("t{i}"), "U8", &format!("[{step}]"), i * step, (i + 1) * step))
@@ -164,7 +164,7 @@ proptest! {
     }
 }
 
-/// A folder of two shards, `a` and `b` in one, `c` in two, and the index given as its weight_map.
+/// Makes a folder of two shards, `a` and `b` in one, `c` in two, with an index of the given weight_map.
 fn folder(weight_map: &str) -> Scratch {
     let scratch = Scratch::new();
     let one = entries(&[entry("a", "F32", "[1]", 0, 4), entry("b", "F32", "[1]", 4, 8)], 8);

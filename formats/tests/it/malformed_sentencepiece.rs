@@ -5,7 +5,7 @@ use crate::common::{Raw, Scratch, check_error, check_memory, data};
 use kquant_formats::sentencepiece::SentencePiece;
 use proptest::prelude::*;
 
-/// Field `number` with `bytes` for its content, up to 127 of them.
+/// Returns field `number` with the content `bytes`, up to 127 of them.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2, bytes.len() as u8], bytes].concat()
 }
@@ -26,13 +26,13 @@ fn piece(parts: &[Vec<u8>]) -> Vec<u8> {
     field(1, &parts.concat())
 }
 
-/// Three pieces: the ids that a model has by default.
+/// Returns three pieces, as many as the default ids need.
 fn pieces() -> Vec<u8> {
     [piece(&[text("<unk>"), kind(2)]), piece(&[text("<s>"), kind(3)]), piece(&[text("a"), score(-1.5)])]
         .concat()
 }
 
-/// Three pieces and something more.
+/// Returns three pieces, followed by `rest`.
 fn with(rest: &[u8]) -> Vec<u8> {
     [&pieces(), rest].concat()
 }
@@ -131,7 +131,7 @@ proptest! {
         let whole = fs::read(data("tokenizer.model")).unwrap();
         let at = at.index(whole.len());
         let scratch = Scratch::new();
-        // Cut between two pieces, it is a shorter vocabulary.
+        // A model that is cut between two pieces has a shorter vocabulary and is valid.
         let _ = SentencePiece::open(&scratch.file("tokenizer.model", &whole[..at]));
         let mut bytes = whole;
         bytes[at] = byte;

@@ -1,4 +1,4 @@
-//! Outputs appear whole or not at all.
+//! Outputs that appear whole or not at all.
 use std::fs;
 use std::path::Path;
 use std::sync::Barrier;

@@ -1,4 +1,4 @@
-//! A trained model, and the proto's defaults.
+//! A trained SentencePiece model, and models that rely on the proto's defaults.
 use crate::common::{Scratch, data};
 use kquant_formats::sentencepiece::{ModelType, Piece, PieceKind, SentencePiece};
 
@@ -15,7 +15,7 @@ fn a_trained_model_is_read() {
     assert_eq!(piece(2), ("</s>", 0, PieceKind::Control));
     assert_eq!(piece(3), ("<0x00>", 0, PieceKind::Byte));
     assert_eq!(piece(258), ("<0xFF>", 0, PieceKind::Byte));
-    // The first merge: rank 0, negated.
+    // The first merge has rank 0, negated.
     assert_eq!(piece(259), ("\u{2581}t", (-0.0f32).to_bits(), PieceKind::Normal));
     assert_eq!(piece(260), ("\u{2581}a", (-1.0f32).to_bits(), PieceKind::Normal));
     assert_eq!(piece(2047), ("\u{43d}", (-1788.0f32).to_bits(), PieceKind::Normal));
@@ -57,7 +57,8 @@ fn absent_fields_have_the_proto_s_defaults() {
 fn present_fields_and_unknown_ones_are_read() {
     let scratch = Scratch::new();
     let pieces = b"\x0a\x05\x0a\x01a\x18\x04\x0a\x05\x0a\x01b\x18\x05";
-    // Unigram is field 3, suffix 24, ids 40 to 43: 1, none, 0, 1; then a field that nobody knows, of 64 bits.
+    // The trainer has Unigram in field 3, the suffix in 24, the ids 1, none, 0, 1 in 40 to 43, and an unknown field of 64
+    // bits.
     let ids = b"\xc0\x02\x01\xc8\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\xd0\x02\x00\xd8\x02\x01";
     let trainer = [&b"\x18\x01\xc0\x01\x01"[..], ids, b"\xb9\x06ABCDEFGH"].concat();
     let trainer = [&[0x12, trainer.len() as u8], &trainer[..]].concat();

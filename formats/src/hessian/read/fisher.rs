@@ -1,4 +1,4 @@
-//! Fisher matrices read.
+//! Reading of Fisher matrices.
 
 use super::{AGAIN, Finder, HessianFile, data};
 use crate::cursor::Number;
@@ -7,24 +7,25 @@ use crate::gguf::tensors::TensorInfo;
 use crate::hessian::fisher::{self, Fishers};
 use crate::hessian::packed_row;
 
-/// Where one lies.
+/// The place of one Fisher matrix in the file.
 #[derive(Debug)]
 pub(super) struct FisherPlace {
     sums: TensorInfo,
-    /// Gradients in it.
+    /// Number of gradients in the sum.
     tokens: u64,
 }
 
 impl HessianFile {
-    /// Gradients in Fisher matrix number `number`; 0 if there is none such.
+    /// Returns the number of gradients in Fisher matrix number `number`; 0 if there is no such matrix.
     pub fn fisher_tokens(&self, number: usize) -> u64 {
         self.fishers.get(number).map_or(0, |place| place.tokens)
     }
 
-    /// Adds Fisher matrix number `number` to `sums`: a packed upper triangle, or a diagonal.
+    /// Adds Fisher matrix number `number` to `sums`, a packed upper triangle or a diagonal.
     ///
     /// # Errors
-    /// When there is none such or `sums` is not of its size, or a value is not finite, or one of the diagonal negative.
+    /// Fails when there is no such matrix, `sums` has another size, a value is not finite, or a value on the diagonal is
+    /// negative.
     pub fn add_fisher(&self, number: usize, sums: &mut [f64]) -> Result<()> {
         let described = self.description.fishers.as_ref().and_then(|all| all.tensors.get(number));
         let invalid = |what: String| FormatError::Invalid { what, hint: AGAIN };
@@ -63,7 +64,7 @@ impl HessianFile {
 }
 
 impl Finder<'_> {
-    /// Where the matrices are.
+    /// Finds the sums of all Fisher matrices that `described` lists.
     pub(super) fn fishers(&self, described: Option<&Fishers>) -> Result<Vec<FisherPlace>> {
         let mut places = Vec::new();
         for fisher in described.map_or(&[][..], |all| &all.tensors) {

@@ -1,4 +1,4 @@
-//! What the tests share: scratch folders, a byte-level builder, and checks of errors.
+//! Helpers that the tests share: scratch folders, a byte-level builder, and checks of errors.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use kquant_formats::FormatError;
 use kquant_formats::gguf::TypeLayout;
 
-/// A folder of its own, removed at the end.
+/// A folder of one test, which is removed at the end.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
@@ -23,14 +23,14 @@ impl Scratch {
         &self.0
     }
 
-    /// Writes `bytes` to the file `name` here.
+    /// Writes `bytes` to the file `name` in the folder.
     pub fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.0.join(name);
         fs::write(&path, bytes).unwrap();
         path
     }
 
-    /// Names of the files here, sorted.
+    /// Returns the names of the files in the folder, sorted.
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(&self.0)
             .unwrap()
@@ -47,12 +47,12 @@ impl Drop for Scratch {
     }
 }
 
-/// A file of tests/data.
+/// Returns the path of a file of tests/data.
 pub fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-/// Bytes put together piece by piece, right or wrong.
+/// Bytes that are put together piece by piece, valid or not.
 #[derive(Clone, Default)]
 pub struct Raw(pub Vec<u8>);
 
@@ -82,7 +82,7 @@ impl Raw {
         values.iter().fold(self, |raw, v| raw.bytes(&v.to_le_bytes()))
     }
 
-    /// GGUF's text: a 64-bit length and the bytes.
+    /// Appends text as GGUF stores it: a 64-bit length and the bytes.
     pub fn text(self, text: &str) -> Self {
         self.u64(text.len() as u64).bytes(text.as_bytes())
     }
@@ -92,14 +92,14 @@ impl Raw {
         self
     }
 
-    /// Zeros up to a multiple of `alignment`.
+    /// Appends zeros up to a multiple of `alignment`.
     pub fn pad(mut self, alignment: usize) -> Self {
         self.0.resize(self.0.len().next_multiple_of(alignment), 0);
         self
     }
 }
 
-/// A few of ggml's types.
+/// Looks up a few of ggml's types.
 pub fn types(id: u32) -> Option<TypeLayout> {
     let (name, elements, bytes) = match id {
         0 => ("F32", 1, 4),
@@ -124,7 +124,8 @@ pub fn check_error<T>(case: &str, result: Result<T, FormatError>, path: &Path, f
 
 /// Fails if this process has ever asked the system for more memory than a reader of small files can need.
 ///
-/// Address space, not resident memory: an allocation that a hostile count asked for is never touched.
+/// The check looks at address space and not at resident memory, since an allocation that a hostile count asked for is never
+/// touched.
 #[track_caller]
 pub fn check_memory() {
     let Ok(status) = fs::read_to_string("/proc/self/status") else { return };
