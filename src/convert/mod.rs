@@ -1,6 +1,6 @@
-//! A model of any format as data: tensors under GGUF names and metadata as GGUF keys.
+//! Conversion of a model of any format to tensors under GGUF names and metadata under GGUF keys.
 //!
-//! Everything else looks at a [`Converted`] model: forward pass, statistics, plan and writer.
+//! The forward pass, the statistics, the plan and the writer all look at a [`Converted`] model.
 
 use std::path::Path;
 
@@ -11,46 +11,47 @@ use crate::checkpoint::{Opened, Origin};
 use crate::tensor::{Keep, MappedTensor, Rows, Source};
 use crate::vocab::{self, VocabError};
 
-/// What a model brings along before a recipe is applied.
+/// A model in terms of GGUF, before a recipe is applied.
 #[derive(Debug)]
 pub struct Converted {
     /// Metadata in the converter's order: `general.*`, hyper-parameters, vocabulary.
     pub metadata: Metadata,
-    /// Output tensors without types.
+    /// Output tensors, whose types are not chosen yet.
     pub tensors: Vec<MappedTensor>,
-    /// What could not be used, or cannot be said in the metadata, and is not needed.
+    /// Warnings about parts of the model that could not be used or that the metadata cannot express; none of them is needed.
     pub warnings: Vec<String>,
-    /// What is no fault, but good to know.
+    /// Remarks for the user that are no faults.
     pub notes: Vec<String>,
-    /// Lengths from which on a GGUF of the model computes something else; they are among the warnings, too.
+    /// Lengths of text from which on a GGUF of the model computes something else; the warnings contain them, too.
     pub limits: Vec<Limit>,
 }
 
-/// Why a model cannot be converted.
+/// The reason why a model cannot be converted.
 #[derive(Debug, thiserror::Error)]
 pub enum ConvertError {
-    /// Its configuration or tensors.
+    /// The configuration or the tensors are not understood.
     #[error(transparent)]
     Arch(#[from] ArchError),
-    /// Its tokenizer.
+    /// The tokenizer is not understood.
     #[error(transparent)]
     Vocab(#[from] VocabError),
-    /// Its weights.
+    /// The weights are quantized in a way that is not understood.
     #[error("{0}")]
     Quantized(String),
-    /// What the tensors are instead of a model.
+    /// The tensors are no model but something else, which the text names.
     #[error("{0}")]
     NoModel(String),
-    /// The user's metadata for an input that has its own.
+    /// The user gave metadata for an input that has metadata of its own.
     #[error("--metadata is for checkpoints; a GGUF keeps its metadata, of which --override-kv changes keys")]
     OwnMetadata,
 }
 
-/// Names, shapes and metadata of the output. Reads no tensor data but for an output that may be a copy of the embedding. `pre` overrides the pre-tokenizer's name, `given` is a file
-/// of `general.*` keys that the user sets.
+/// Determines names, shapes and metadata of the output. No tensor data are read, except for an output projection that may be
+/// a copy of the embedding. `pre` overrides the name of the pre-tokenizer; `given` is a file of `general.*` keys that the
+/// user sets.
 ///
 /// # Errors
-/// [`ConvertError`] when the architecture, a tensor's shape or the tokenizer is not understood.
+/// Fails when the architecture, a tensor's shape or the tokenizer is not understood.
 pub fn convert(opened: &Opened, pre: Option<&str>, given: Option<&Path>) -> Result<Converted, ConvertError> {
     let folder = match &opened.origin {
         Origin::HuggingFace { folder } => folder,
@@ -80,7 +81,7 @@ pub fn convert(opened: &Opened, pre: Option<&str>, given: Option<&Path>) -> Resu
         family.map(&config, opened.checkpoint.as_ref())?;
     let (generation, notes) = generation(folder);
     let given = given.map(arch::Config::open).transpose().map_err(ArchError::from)?;
-    // A card is good to have, and written by hand.
+    // A model card is optional and written by hand, so that its faults are only warnings.
     let card = arch::Card::open(folder);
     let warnings = card.as_ref().err().map(|e| format!("{e}; the model card's keys are left out"));
     let name = arch::folder_name(folder);
@@ -111,7 +112,7 @@ pub fn convert(opened: &Opened, pre: Option<&str>, given: Option<&Path>) -> Resu
     Ok(Converted { metadata, tensors, warnings, notes, limits })
 }
 
-/// What to say of the configuration's keys that nothing of the conversion has asked for.
+/// Returns a warning about the configuration's keys that no part of the conversion has read, if there are any.
 fn unknown_keys(config: &arch::Config) -> Option<String> {
     let keys = config.unread();
     let names: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
@@ -124,7 +125,8 @@ fn unknown_keys(config: &arch::Config) -> Option<String> {
     })
 }
 
-/// `generation_config.json` of `folder`, without what cannot be used, and what that is: its recommendations are good to have.
+/// Returns `generation_config.json` of `folder` without the keys that cannot be used, and remarks about those. The file
+/// holds only recommendations, so that its faults stop nothing.
 fn generation(folder: &Path) -> (Option<arch::Config>, Vec<String>) {
     let path = folder.join("generation_config.json");
     if !path.exists() {
@@ -140,7 +142,7 @@ fn generation(folder: &Path) -> (Option<arch::Config>, Vec<String>) {
     }
 }
 
-/// A GGUF's tensors, each from itself.
+/// Maps each tensor of a GGUF to itself.
 fn same_tensors(opened: &Opened) -> Vec<MappedTensor> {
     let tensors = opened.checkpoint.tensors().iter().enumerate();
     tensors

@@ -1,4 +1,4 @@
-//! The engine: options, model and tensors in, one choice per tensor out.
+//! The engine of recipes: it makes one choice per tensor from the options, the model and its tensors.
 
 use kquant_kernels::block::BlockType;
 
@@ -11,13 +11,14 @@ use super::{
 };
 use crate::tensor::TensorName;
 
-/// A type and where it comes from.
+/// A type and the rule that it comes from.
 type Wanted = (&'static BlockType, Reason);
 
-/// Chooses a type for each of `tensors`, which must be all the model has; their order does not matter.
+/// Chooses a type for each of `tensors`, which must be all tensors of the model, in any order.
 ///
 /// # Errors
-/// When an option has no effect, a tensor would be quantized twice without leave, or a type cannot be written yet.
+/// Fails when an option has no effect, a tensor would be quantized twice without permission, or a type cannot be written
+/// yet.
 pub fn assign(
     options: &Options,
     model: &ModelFacts,
@@ -32,7 +33,7 @@ pub fn assign(
     Ok(choices)
 }
 
-/// The choices by the rules alone, whether or not they can be carried out.
+/// Makes the choices by the rules alone, whether or not they can be carried out.
 pub(super) fn choose_all(
     options: &Options,
     model: &ModelFacts,
@@ -49,6 +50,7 @@ pub(super) fn choose_all(
     Ok(choices.into_iter().map(|(_, choice)| choice).collect())
 }
 
+/// Checks that the options do not contradict each other and that every override has a tensor to act on.
 fn check_options(options: &Options, model: &ModelFacts, tensors: &[TensorFacts]) -> Result<(), RecipeError> {
     if options.file_type.base.is_none() && options.overrides.choose_types() {
         return Err(RecipeError::CopyWithTypes);
@@ -56,6 +58,7 @@ fn check_options(options: &Options, model: &ModelFacts, tensors: &[TensorFacts])
     options.overrides.check(&model.arch, tensors)
 }
 
+/// Checks that every chosen type can be written.
 pub(super) fn check_encodable(tensors: &[TensorFacts], choices: &[Choice]) -> Result<(), RecipeError> {
     let stuck = |(tensor, choice): &(&TensorFacts, &Choice)| {
         choice.block != tensor.source && choice.block.encode.is_none()
@@ -65,6 +68,7 @@ pub(super) fn check_encodable(tensors: &[TensorFacts], choices: &[Choice]) -> Re
     })
 }
 
+/// Refuses to quantize tensors that are quantized already.
 pub(super) fn check_requantized(tensors: &[TensorFacts], choices: &[Choice]) -> Result<(), RecipeError> {
     let twice =
         |(tensor, choice): &(&TensorFacts, &Choice)| tensor.source.quantized && choice.block != tensor.source;
@@ -79,11 +83,12 @@ pub(super) fn check_requantized(tensors: &[TensorFacts], choices: &[Choice]) -> 
     })
 }
 
+/// The state of the choices for one model.
 struct Engine<'a> {
     options: &'a Options,
     file_type: &'static FileType,
     model: &'a ModelFacts,
-    /// No output projection: the token embedding takes its place.
+    /// True if there is no output projection, so that the token embedding takes its place.
     tied: bool,
     /// Number of value tensors.
     values: u32,
@@ -114,6 +119,7 @@ impl<'a> Engine<'a> {
         Ok(Choice { block, reason, fallback })
     }
 
+    /// Returns the type that the options and rules ask for, before any fallback.
     fn wanted(&mut self, tensor: &TensorFacts, base: &'static BlockType) -> Result<Wanted, RecipeError> {
         let role = role_of(&self.model.arch, tensor.name);
         if let Some(block) = self.options.overrides.named(tensor.name, role) {
@@ -130,7 +136,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// The type of the output projection, or of the embeddings that serve as one.
+    /// Returns the type of the output projection, or of the embeddings that serve as one.
     fn output(&self, tensor: &TensorFacts, base: &'static BlockType) -> Result<Wanted, RecipeError> {
         if let Some(block) = self.options.overrides.output_tensor_type {
             return Ok((block, Reason::Override));
@@ -139,7 +145,7 @@ impl<'a> Engine<'a> {
         choose_name(Some(if odd { "Q8_0" } else { self.file_type.output }), base)
     }
 
-    /// What the mixture says about a tensor inside a layer; `None` where no rule applies.
+    /// Returns the type that the mixture names for a tensor inside a layer; `None` where no rule applies.
     fn by_rules(&mut self, tensor: &TensorFacts, role: Role, base: &'static str) -> Option<&'static str> {
         let position = self.position(tensor, role);
         let applies = |rule: &Rule| {
@@ -158,16 +164,18 @@ impl<'a> Engine<'a> {
         ADJUSTMENTS.iter().fold(chosen, adjust)
     }
 
+    /// Returns the position of `tensor` among those of its role, and counts it.
     fn position(&mut self, tensor: &TensorFacts, role: Role) -> Position {
         let seen = self.seen.next(role);
         if role == Role::Value {
             return Position { index: seen, seen, count: self.values };
         }
-        // With experts there may be several tensors of a role in a layer.
+        // With experts, a layer may have several tensors of a role.
         let named = if self.model.experts > 1 { TensorName(tensor.name).layer() } else { None };
         Position { index: named.unwrap_or(seen), seen, count: self.model.layers }
     }
 
+    /// Returns whether the condition `when` holds.
     fn holds(&self, when: When, tensor: &TensorFacts, position: Position) -> bool {
         let Position { index, seen, count } = position;
         match when {
@@ -189,7 +197,7 @@ impl<'a> Engine<'a> {
     }
 }
 
-/// The type called `name`, or the base type.
+/// Returns the type called `name`, or the base type if there is no name.
 fn choose_name(name: Option<&'static str>, base: &'static BlockType) -> Result<Wanted, RecipeError> {
     match name {
         Some(name) => Ok((types::of_table(name)?, Reason::Mixture)),

@@ -1,8 +1,8 @@
-//! Which tensors may be converted at all; the others are copied as they are.
+//! The choice of tensors that may be converted; all others are copied as they are.
 
 use super::TensorFacts;
 
-/// Parts of names whose tensors are copied: too small, too sensitive or no matrices of a linear layer.
+/// Parts of names whose tensors are copied: they are too small, too sensitive, or no matrices of a linear layer.
 const KEPT_PARTS: &[&str] = &[
     // norms
     "_norm.weight",
@@ -53,7 +53,7 @@ const KEPT_PARTS: &[&str] = &[
 /// Whole names whose tensors are copied.
 const KEPT_NAMES: &[&str] = &["position_embd.weight", "token_types.weight"];
 
-/// Further parts of names, in one architecture only.
+/// An architecture, and further parts of names whose tensors are copied in it alone.
 const KEPT_PARTS_OF: (&str, &[&str]) = (
     "glm5-next",
     &[
@@ -74,10 +74,10 @@ const KEPT_PARTS_OF: (&str, &[&str]) = (
     ],
 );
 
-/// Plain types that hold weights; integers hold tables and are copied.
+/// Plain types that hold weights; tensors of integers hold tables and are copied.
 const FLOATS: &[&str] = &["F32", "F16", "BF16", "F64"];
 
-/// Whether `tensor` may be given another type.
+/// Returns whether `tensor` may get another type.
 pub(crate) fn may_convert(arch: &str, leave_output: bool, tensor: &TensorFacts) -> bool {
     let name = tensor.name;
     let contains = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
@@ -91,7 +91,7 @@ pub(crate) fn may_convert(arch: &str, leave_output: bool, tensor: &TensorFacts) 
         && !(leave_output && name == "output.weight")
 }
 
-/// Whether any dimension but the row length is more than 1.
+/// Returns whether any dimension other than the row length is more than 1.
 fn is_matrix(shape: &[u64]) -> bool {
     shape.iter().skip(1).any(|&n| n > 1)
 }

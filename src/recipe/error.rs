@@ -1,34 +1,34 @@
-//! Why a recipe cannot be followed.
+//! Errors of recipes.
 
-/// Why a recipe cannot be followed: always the user's to change.
+/// The reason why a recipe cannot be followed; the user can change it in every case.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecipeError {
     /// No file type has this name.
     #[error("unknown file type {name}{meant}; the file types are {available}")]
     UnknownFileType {
-        /// As given.
+        /// Name as given.
         name: String,
         /// The nearest name as a question in brackets, or nothing.
         meant: String,
-        /// What there is.
+        /// Names of the file types.
         available: String,
     },
     /// No block type has this name.
     #[error("unknown tensor type {name}{meant}; the types are {available}")]
     UnknownType {
-        /// As given.
+        /// Name as given.
         name: String,
         /// The nearest name as a question in brackets, or nothing.
         meant: String,
-        /// What there is.
+        /// Names of the types that can be written.
         available: String,
     },
     /// kquant can decode a block type but not encode it.
     #[error("tensor type {name} cannot be written yet; choose one of {available}")]
     TypeNotYet {
-        /// The block type.
+        /// Name of the block type.
         name: &'static str,
-        /// What can be written.
+        /// Names of the types that can be written.
         available: String,
     },
     /// A rule wants a type that kquant cannot encode yet.
@@ -36,21 +36,21 @@ pub enum RecipeError {
         "{tensor}: the recipe wants {block}, which cannot be written yet; give the tensor another type with --tensor-type"
     )]
     TensorNotYet {
-        /// The tensor.
+        /// Name of the tensor.
         tensor: String,
-        /// The type that the rule names.
+        /// Name of the type that the rule wants.
         block: &'static str,
     },
     /// A table of this room names a block type that the kernels do not have.
     #[error("block type {name} is missing from the table of block types")]
     NoSuchBlock {
-        /// The block type.
+        /// Name of the block type.
         name: &'static str,
     },
     /// A `--tensor-type` argument without a pattern, an equals sign or a type.
     #[error("--tensor-type {argument}: write REGEX=TYPE, as in attn_v=q8_0")]
     MalformedOverride {
-        /// As given.
+        /// Argument as given.
         argument: String,
     },
     /// A `--tensor-type` pattern that is no regular expression.
@@ -58,9 +58,9 @@ pub enum RecipeError {
         "--tensor-type {pattern}: not a valid regular expression (look-around and back-references are not supported): {why}"
     )]
     BadPattern {
-        /// The pattern.
+        /// Pattern as given.
         pattern: String,
-        /// What the parser of regular expressions says.
+        /// Message of the parser of regular expressions.
         why: String,
     },
     /// A `--tensor-type` pattern that has no effect.
@@ -68,7 +68,7 @@ pub enum RecipeError {
         "--tensor-type {pattern}: the pattern matches no tensor of the model; `--dry-run` without it lists the names"
     )]
     MatchesNothing {
-        /// The pattern.
+        /// Pattern as given.
         pattern: String,
     },
     /// A `--tensor-type` pattern that matches only tensors whose type stays.
@@ -76,12 +76,12 @@ pub enum RecipeError {
         "--tensor-type {pattern}: the pattern matches only tensors that are copied as they are, such as {tensor}"
     )]
     MatchesOnlyKept {
-        /// The pattern.
+        /// Pattern as given.
         pattern: String,
-        /// The first tensor that it matches.
+        /// Name of the first tensor that the pattern matches.
         tensor: String,
     },
-    /// `COPY` together with options that choose types.
+    /// `COPY` was combined with options that choose types.
     #[error("COPY keeps every tensor as it is; drop the tensor type options or choose another file type")]
     CopyWithTypes,
     /// No menu has this name, and it is no list of types.
@@ -143,11 +143,11 @@ pub enum RecipeError {
         "{tensor} is {from} already, and going to {to} loses quality twice ({count} such tensors); start from an unquantized model or pass --allow-requantize"
     )]
     Requantize {
-        /// The first such tensor.
+        /// Name of the first such tensor.
         tensor: String,
-        /// Its type.
+        /// Type that the tensor has.
         from: &'static str,
-        /// The type it would get.
+        /// Type that the tensor would get.
         to: &'static str,
         /// Number of such tensors.
         count: usize,

@@ -1,12 +1,12 @@
-//! What becomes of a tensor whose rows are no whole number of blocks.
+//! The replacement of types for tensors whose rows are no whole number of blocks.
 
 use kquant_kernels::block::BlockType;
 
 use super::{Fallback, RecipeError, types};
 
-/// A type of shorter blocks for each type of long ones, of about the same bits per weight or the next more.
+/// A type with shorter blocks for each type with long ones, of about the same or the next higher number of bits per weight.
 ///
-/// llama.cpp's choices, but for Q1_0 and NVFP4, where it gives up.
+/// The choices are llama.cpp's, except for Q1_0 and NVFP4, which it does not replace.
 pub(super) const SHORTER: &[(&[&str], &str)] = &[
     (&["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS", "NVFP4"], "IQ4_NL"),
     (&["Q1_0", "Q2_0", "Q2_K", "Q3_K", "TQ1_0", "TQ2_0"], "Q4_0"),
@@ -15,10 +15,10 @@ pub(super) const SHORTER: &[(&[&str], &str)] = &[
     (&["Q6_K"], "Q8_0"),
 ];
 
-/// The type of last resort: any row length fits.
+/// The type of last resort, which fits rows of any length.
 pub(super) const ANY_LENGTH: &str = "F16";
 
-/// `wanted` if rows of `columns` weights fit it, otherwise what replaces it and why.
+/// Returns `wanted` if rows of `columns` weights fit it, otherwise its replacement and the reason.
 pub(super) fn fit(
     wanted: &'static BlockType,
     columns: u64,
@@ -34,11 +34,12 @@ pub(super) fn fit(
     Ok((block, Some(Fallback { wanted, why })))
 }
 
-/// Whether a row of `columns` weights is a whole number of blocks.
+/// Returns whether a row of `columns` weights is a whole number of blocks.
 pub(super) fn fits(block: &BlockType, columns: u64) -> bool {
     columns.is_multiple_of(block.elements as u64)
 }
 
+/// Returns the type that replaces `wanted` where rows do not fit, if there is one.
 fn shorter(wanted: &BlockType) -> Result<Option<&'static BlockType>, RecipeError> {
     let entry = SHORTER.iter().find(|(long, _)| long.contains(&wanted.name));
     entry.map(|&(_, short)| types::of_table(short)).transpose()

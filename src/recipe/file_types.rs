@@ -1,4 +1,4 @@
-//! The file types: llama-quantize's names for whole-model recipes.
+//! The file types: recipes for whole models under llama-quantize's names.
 
 use super::RecipeError;
 use super::mixtures::{self, Rule};
@@ -9,23 +9,23 @@ use super::nearest::did_you_mean;
 pub struct FileType {
     /// llama-quantize's name.
     pub name: &'static str,
-    /// Other names.
+    /// Other names of the file type.
     pub aliases: &'static [&'static str],
-    /// The value of `general.file_type`; `None` keeps the source's.
+    /// Value of `general.file_type`; `None` keeps the source's value.
     pub id: Option<u32>,
-    /// The block type of every tensor for which there is no rule; `None` keeps every tensor as it is.
+    /// Block type of every tensor for which there is no rule; `None` keeps every tensor as it is.
     pub base: Option<&'static str>,
-    /// The output projection's type.
+    /// Type of the output projection.
     pub(super) output: &'static str,
-    /// The token embedding's type if it is not the base type.
+    /// Type of the token embedding, if it is not the base type.
     pub(super) embedding: Option<&'static str>,
-    /// What else differs from the base type.
+    /// Rules for the tensors whose types differ from the base type.
     pub(super) rules: &'static [Rule],
-    /// Whether the adjustments for unusual models apply.
+    /// True if the adjustments for unusual models apply.
     pub(super) adjusted: bool,
 }
 
-/// A file type without a mixture.
+/// Makes a file type without a mixture.
 const fn flat(name: &'static str, id: u32, base: &'static str) -> FileType {
     FileType {
         name,
@@ -39,12 +39,12 @@ const fn flat(name: &'static str, id: u32, base: &'static str) -> FileType {
     }
 }
 
-/// A file type with a mixture.
+/// Makes a file type with a mixture.
 const fn mixed(name: &'static str, id: u32, base: &'static str, rules: &'static [Rule]) -> FileType {
     FileType { rules, ..flat(name, id, base) }
 }
 
-/// One of the smallest file types, whose mixtures deal with unusual models by themselves.
+/// Makes one of the smallest file types, whose mixtures deal with unusual models by themselves.
 const fn smallest(
     name: &'static str,
     id: u32,
@@ -105,7 +105,7 @@ pub static FILE_TYPES: &[FileType] = &[
 ];
 
 impl FileType {
-    /// Whether `text` is the name, an alias or the id, in any case.
+    /// Returns whether `text` is the name, an alias or the id of the file type, in any case.
     fn is_called(&self, text: &str) -> bool {
         let named = |name: &&str| name.eq_ignore_ascii_case(text);
         named(&self.name)
@@ -114,7 +114,7 @@ impl FileType {
     }
 }
 
-/// The file type called `name`: a name or alias of llama-quantize in any case, or the number it stores.
+/// Returns the file type called `name`: a name or alias of llama-quantize in any case, or the number that it stores.
 ///
 /// ```
 /// # use kquant::recipe::file_type;
@@ -124,7 +124,7 @@ impl FileType {
 /// ```
 ///
 /// # Errors
-/// When there is no such file type.
+/// Fails when there is no such file type.
 pub fn file_type(name: &str) -> Result<&'static FileType, RecipeError> {
     FILE_TYPES.iter().find(|t| t.is_called(name)).ok_or_else(|| {
         let names: Vec<&str> = FILE_TYPES.iter().map(|t| t.name).collect();

@@ -1,17 +1,17 @@
-//! Which tensors must not be encoded without importance.
+//! The choice of tensors that must not be encoded without an importance matrix.
 
 use kquant_kernels::block::Importance;
 
 use super::roles::{Role, role_of};
 use super::{Choice, FileType, TensorFacts};
 
-/// A block type that can do without importance, and the file type that must not: llama.cpp's policy.
+/// A block type that can be encoded without importance, and the file type in which it must not be, by llama.cpp's policy.
 pub(super) const POLICY: (&str, &str) = ("Q2_K", "Q2_K_S");
 
-/// Whether `tensor` must have importance to become what `choice` says.
+/// Returns whether `tensor` needs importance to get the type of `choice`.
 ///
-/// True for block types that cannot be encoded without, and for Q2_K in a Q2_K_S file; there token embeddings and the
-/// output projection, which importance matrices usually lack, are exempt.
+/// Block types that cannot be encoded without importance need it, and so does Q2_K in a Q2_K_S file, except for token
+/// embeddings and the output projection, which importance matrices usually lack.
 pub fn needs_importance(file_type: &FileType, tensor: &TensorFacts, choice: &Choice) -> bool {
     if choice.block == tensor.source {
         return false;

@@ -1,8 +1,8 @@
-//! The mixtures: rules by tensor role and layer position, as data.
+//! The mixtures: rules by tensor role and layer position, stored as data.
 //!
-//! The rules are those of llama.cpp (`src/llama-quant.cpp`), so that files come out equal. For each tensor the first
-//! rule of its file type that applies names the type; where none applies the file type's base type stands.
-//! [`ADJUSTMENTS`] for unusual models have the last word.
+//! The rules are those of llama.cpp (`src/llama-quant.cpp`), so that files come out equal. The first rule of a file type
+//! that applies to a tensor names its type; where none applies, the tensor gets the file type's base type. [`ADJUSTMENTS`]
+//! for unusual models are applied last.
 
 use super::roles::Role;
 use Role::{AttentionOutput, Down, Gate, Key, Query, Sensitive, Up, Value};
@@ -13,41 +13,42 @@ use When::{
 
 /// A condition on the model, the tensor or its position.
 ///
-/// The index is the layer's, found by counting the tensors of the role, or, for the feed-forward tensors of a model
-/// with experts, read from the name.
+/// The index is the number of the layer. It is found by counting the tensors of the role or, for feed-forward tensors of a
+/// model with experts, read from the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum When {
     /// The index is below this number.
     First(u32),
-    /// The index is in the first layers: below one n-th of them.
+    /// The index lies in the first n-th of the layers.
     FirstPart(u32),
-    /// As `FirstPart`, but with the number of tensors of the role seen so far as the index, whatever the name says.
+    /// The number of tensors of the role seen so far lies in the first n-th of the layers, whatever the name states.
     SeenFirstPart(u32),
-    /// The index is neither in the first nor in the last eighth.
+    /// The index lies neither in the first nor in the last eighth of the layers.
     MiddlePart,
-    /// The index is in the first or last eighth, or the third of three in between.
+    /// The index lies in the first or last eighth of the layers, or is the third of each three in between.
     MoreBits,
     /// At least four query heads share a value head.
     GroupedQueries,
-    /// At least four experts.
+    /// The model has at least four experts.
     ManyExperts,
-    /// Exactly eight experts: Mixtral.
+    /// The model has exactly eight experts, as Mixtral has.
     EightExperts,
-    /// The size class of Llama 2 70B: wide, with small value tensors.
+    /// The model is of the size class of Llama 2 70B, which is wide and has small value tensors.
     SeventyB,
-    /// The Falcon architecture.
+    /// The architecture is Falcon.
     Falcon,
-    /// The third BailingMoE architecture.
+    /// The architecture is the third BailingMoE.
     Bailing,
     /// An importance matrix is given.
     Importance,
-    /// The tensor is a stack of matrices: experts.
+    /// The tensor is a stack of matrices, as experts are.
     Stacked,
-    /// The opposite.
+    /// The given condition does not hold.
     Not(&'static When),
 }
 
-/// One line of a mixture: tensors of any of `roles` (empty: of every role) that meet all of `when` become `then`.
+/// One line of a mixture: tensors of any of `roles` (if empty, of every role) that satisfy all of `when` get the type
+/// `then`.
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) roles: &'static [Role],
@@ -59,25 +60,25 @@ const fn rule(roles: &'static [Role], when: &'static [When], then: &'static str)
     Rule { roles, when, then }
 }
 
-/// A change of what a mixture chose: from any of `from` (empty: from every type).
+/// A change of a mixture's choice, if that is one of `from` (if empty, whatever it is).
 #[derive(Debug)]
 pub(super) struct Adjustment {
     pub(super) from: &'static [&'static str],
     pub(super) rule: Rule,
 }
 
-/// Adjustments for unusual models, applied in this order.
+/// Adjustments for unusual models, in the order in which they are applied.
 pub(super) const ADJUSTMENTS: &[Adjustment] = &[
     // Eight query heads share a value head, so its tensors are small and more bits cost next to nothing.
     Adjustment { from: &["Q3_K", "Q4_K"], rule: rule(&[Value], &[SeventyB], "Q5_K") },
-    // All experts share the attention tensors: some 128 MB more for Mixtral 8x7B.
+    // All experts share the attention tensors, so that this adds only some 128 MB to Mixtral 8x7B.
     Adjustment { from: &[], rule: rule(&[Value, Key], &[EightExperts], "Q8_0") },
 ];
 
-/// Rules before those of any file type.
+/// Rules that precede those of any file type.
 pub(super) const COMMON: &[Rule] = &[rule(&[Sensitive], &[], "Q8_0")];
 
-/// A Mixtral's attention output, where the file type raises it.
+/// The rule for a Mixtral's attention output in file types that give it more bits.
 const EIGHT_EXPERTS_OUTPUT: Rule = rule(&[AttentionOutput], &[Not(&Falcon), EightExperts], "Q5_K");
 
 pub(super) const Q2_K: &[Rule] = &[
@@ -126,10 +127,11 @@ pub(super) const Q4_K_M: &[Rule] = &[
 
 pub(super) const Q5_K_M: &[Rule] = &[rule(&[Value, Down], &[MoreBits], "Q6_K")];
 
-/// An importance matrix can drive the first down projections of Q4_0 to extremes; the offset of Q4_1 prevents it.
+/// The first down projections get Q4_1 when an importance matrix is given: it can drive those of Q4_0 to extremes, which the
+/// offset of Q4_1 prevents.
 pub(super) const Q4_0: &[Rule] = &[rule(&[Down], &[Importance, FirstPart(8)], "Q4_1")];
 
-/// As for Q4_0.
+/// The first down projections get Q5_1 when an importance matrix is given, for the same reason as in [`Q4_0`].
 pub(super) const Q5_0: &[Rule] = &[rule(&[Down], &[Importance, FirstPart(8)], "Q5_1")];
 
 pub(super) const IQ4: &[Rule] = &[
@@ -165,7 +167,7 @@ pub(super) const IQ3_XXS: &[Rule] = &[
     rule(&[AttentionOutput], &[Not(&Falcon)], "IQ3_S"),
 ];
 
-/// IQ2_S and IQ2_M.
+/// The mixture of IQ2_S and IQ2_M.
 pub(super) const IQ2_LARGE: &[Rule] = &[
     rule(&[Value], &[GroupedQueries], "Q4_K"),
     rule(&[Value], &[ManyExperts], "Q4_K"),
@@ -176,7 +178,7 @@ pub(super) const IQ2_LARGE: &[Rule] = &[
     rule(&[AttentionOutput], &[], "IQ3_S"),
 ];
 
-/// IQ2_XXS and IQ2_XS.
+/// The mixture of IQ2_XXS and IQ2_XS.
 pub(super) const IQ2_SMALL: &[Rule] = &[
     rule(&[Value], &[GroupedQueries], "Q4_K"),
     rule(&[Value], &[ManyExperts], "Q4_K"),
@@ -186,7 +188,7 @@ pub(super) const IQ2_SMALL: &[Rule] = &[
     rule(&[AttentionOutput], &[EightExperts], "Q5_K"),
 ];
 
-/// IQ1_S and IQ1_M.
+/// The mixture of IQ1_S and IQ1_M.
 pub(super) const IQ1: &[Rule] = &[
     rule(&[Value], &[GroupedQueries], "Q4_K"),
     rule(&[Value], &[ManyExperts], "Q4_K"),
@@ -197,7 +199,8 @@ pub(super) const IQ1: &[Rule] = &[
     rule(&[AttentionOutput], &[], "IQ2_XXS"),
 ];
 
-/// Experts in MXFP4, everything else in Q8_0. Bailing's latent attention is stacked too, so there the role decides.
+/// Experts get MXFP4 and everything else Q8_0. Bailing's latent attention is stacked as well, so that the role decides
+/// there.
 pub(super) const MXFP4_MOE: &[Rule] = &[
     rule(&[], &[Stacked, Not(&Bailing)], "MXFP4"),
     rule(&[Up, Gate, Down], &[Stacked], "MXFP4"),

@@ -1,27 +1,28 @@
-//! Which type each tensor gets: file types and mixtures as data, the user's overrides, fallbacks for row lengths.
+//! The choice of a type for each tensor, from file types and mixtures as data, the user's overrides, and fallbacks for row
+//! lengths.
 //!
-//! The decisions are llama-quantize's (llama.cpp, `src/llama-quant.cpp`). Where that gives up or silently ignores an
-//! option, kquant follows the option and reports what it did:
+//! The decisions are llama-quantize's (llama.cpp, `src/llama-quant.cpp`). Where llama-quantize gives up or silently ignores
+//! an option, kquant follows the option and reports what it did:
 //!
-//! - `--tensor-type` counts in F32, F16 and BF16 files too;
-//! - types asked for by name fall back like any other where the row length does not fit;
+//! - `--tensor-type` counts in F32, F16 and BF16 files, too;
+//! - types that are requested by name fall back like any other where the row length does not fit;
 //! - Q1_0 and NVFP4 have a fallback;
 //! - a pattern without effect is an error.
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
 //! | `file_types` | the table of file types |
 //! | `mixtures` | the rules of the mixtures |
-//! | `roles` | tensor names to roles |
+//! | `roles` | the roles of tensors, by name |
 //! | `eligible` | tensors that are always copied |
 //! | `fallback` | types for row lengths that do not fit |
-//! | `overrides` | `--tensor-type` |
+//! | `overrides` | types that the user names |
 //! | `assign` | types by a file type: the engine of its rules |
 //! | `allocate` | types by prices, for a size or a divergence |
 //! | `prices` | what each tensor costs at each type, as data |
-//! | `importance` | tensors that need an importance matrix |
+//! | `importance` | the tensors that need an importance matrix |
 //! | `model` | facts about the model, from GGUF keys |
-//! | `position` | layers and running counts that rules look at |
+//! | `position` | the layers and running counts that rules look at |
 //! | `order` | the order of decisions and of the output |
 
 mod allocate;
@@ -65,81 +66,81 @@ pub struct TensorFacts<'a> {
     pub name: &'a str,
     /// Dimensions in GGUF order (`ne`): columns first.
     pub shape: &'a [u64],
-    /// Its type when it is kept.
+    /// Type that the tensor has in the source, and keeps if it is copied.
     pub source: &'static BlockType,
 }
 
 impl TensorFacts<'_> {
-    /// Length of a row: the first dimension, 1 for a scalar.
+    /// Returns the length of a row: the first dimension, or 1 for a scalar.
     pub(crate) fn columns(&self) -> u64 {
         self.shape.first().copied().unwrap_or(1)
     }
 }
 
-/// A file type and what the user wants otherwise.
+/// The user's requests: a file type and types that replace its choices.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The file type.
+    /// File type, which is the recipe for the whole model.
     pub file_type: &'static FileType,
-    /// Whether every tensor gets the base type, without a mixture.
+    /// True if the base type replaces the mixture's; types that options name still count.
     pub pure: bool,
-    /// Types that the user names.
+    /// Types that the user names, and tensors that must stay as they are.
     pub overrides: Overrides,
 }
 
-/// Types that the user names, and what may not be touched. They hold however the other types are chosen.
+/// Types that the user names, and limits on what may be changed. They hold however the other types are chosen.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
-    /// Types by name; the first that matches counts.
+    /// Types by tensor name, of which the first that matches counts.
     pub tensor_types: Vec<TensorType>,
-    /// The type of the output projection.
+    /// Type of the output projection, if the user chose it.
     pub output_tensor_type: Option<&'static BlockType>,
-    /// The type of the token embeddings.
+    /// Type of the token embeddings, if the user chose it.
     pub token_embedding_type: Option<&'static BlockType>,
-    /// Keep the output projection as it is.
+    /// True if the output projection is kept as it is.
     pub leave_output_tensor: bool,
-    /// Allow tensors that are quantized already to be quantized again.
+    /// True if tensors that are quantized already may be quantized again.
     pub allow_requantize: bool,
 }
 
 impl Options {
-    /// `file_type` and nothing else.
+    /// Requests `file_type` and nothing else.
     pub fn new(file_type: &'static FileType) -> Self {
         Self { file_type, pure: false, overrides: Overrides::default() }
     }
 }
 
-/// The type chosen for a tensor. A tensor whose type is its source's is copied, whatever the reason.
+/// The type chosen for a tensor. A tensor that keeps its source's type is copied, whatever the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// The type.
+    /// Type that the tensor gets.
     pub block: &'static BlockType,
-    /// Where the type comes from, before any fallback.
+    /// Origin of the type, before any fallback.
     pub reason: Reason,
-    /// Set when the type is not the one that `reason` wanted.
+    /// Type that `reason` asked for, if the row length does not fit it.
     pub fallback: Option<Fallback>,
 }
 
-/// Where a type comes from.
+/// The origin of a type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// Tensors of this kind are copied as they are.
     Kept,
-    /// The file type's base type.
+    /// The type is the file type's base type.
     Base,
-    /// A rule of the file type's mixture.
+    /// The type comes from a rule of the file type's mixture.
     Mixture,
-    /// An option that names the tensor.
+    /// The type comes from an option that names the tensor.
     Override,
-    /// The prices of the menu's types.
+    /// The type comes from the prices of the menu's types.
     Price,
 }
 
-/// A type that could not be had.
+/// A type that does not fit the tensor's rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fallback {
     /// The type that was wanted.
     pub wanted: &'static BlockType,
-    /// Why the tensor cannot have it.
+    /// Reason why the tensor cannot have the type.
     pub why: String,
 }

@@ -1,12 +1,12 @@
-//! The facts about a model that mixtures ask for.
+//! The facts about a model that mixtures depend on.
 
 use crate::tensor::TensorName;
 use kquant_formats::gguf::{Array, Metadata, Value};
 
-/// What a recipe needs to know about the model.
+/// The facts about a model that a recipe needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelFacts {
-    /// `general.architecture`; may be unknown to kquant.
+    /// Value of `general.architecture`, which need not be known to kquant.
     pub arch: String,
     /// Number of layers.
     pub layers: u32,
@@ -16,11 +16,11 @@ pub struct ModelFacts {
     pub heads_kv: u32,
     /// Number of experts; 0 for a dense model.
     pub experts: u32,
-    /// Whether an importance matrix is given.
+    /// True if an importance matrix is given.
     pub has_importance: bool,
 }
 
-/// Architectures that have a model of Llama 2 70B's size class: name, layers, whether heads must share values.
+/// Architectures with a model of Llama 2 70B's size class: name, number of layers, and whether heads must share values.
 const SEVENTY_B: &[(&str, u32, bool)] = &[
     ("llama", 80, true),
     ("llama-embed", 80, true),
@@ -33,8 +33,8 @@ const SEVENTY_B: &[(&str, u32, bool)] = &[
 impl ModelFacts {
     /// Reads the facts from GGUF keys and tensor names.
     ///
-    /// No key is required: layers are counted from the names `blk.N.` if need be, and absent head counts mean that no
-    /// heads share values. Where a key has one value per layer, llama.cpp's rules look at the first.
+    /// No key is required: layers are counted from the names `blk.N.` if need be, and without head counts no heads share
+    /// values. Where a key has one value per layer, the first one counts, as in llama.cpp's rules.
     pub fn from_metadata(metadata: &Metadata, names: &[&str], has_importance: bool) -> Self {
         let arch = metadata.get("general.architecture").and_then(Value::as_str).unwrap_or_default();
         let number = |key: &str| metadata.get(&format!("{arch}.{key}")).and_then(first_number);
@@ -49,12 +49,12 @@ impl ModelFacts {
         }
     }
 
-    /// How many query heads share a value head; 0 if unknown.
+    /// Returns the number of query heads that share a value head; 0 if unknown.
     pub(super) fn heads_per_value(&self) -> u32 {
         self.heads.checked_div(self.heads_kv).unwrap_or(0)
     }
 
-    /// Whether the model is of Llama 2 70B's size class.
+    /// Returns whether the model is of Llama 2 70B's size class.
     pub(super) fn is_seventy_b(&self) -> bool {
         let shares = self.heads != self.heads_kv;
         let listed = |&(arch, layers, sharing): &(&str, u32, bool)| {
@@ -64,12 +64,12 @@ impl ModelFacts {
     }
 }
 
-/// One more than the highest N in names `blk.N.`.
+/// Returns one more than the highest N in names `blk.N.`; 0 if there are none.
 fn count_layers(names: &[&str]) -> u32 {
     names.iter().filter_map(|name| TensorName(name).layer()).max().map_or(0, |last| last.saturating_add(1))
 }
 
-/// An integer, or the first integer of an array.
+/// Returns `value` as an integer, or the first integer of an array.
 fn first_number(value: &Value) -> Option<u32> {
     let wide = match value {
         Value::Array(Array::U32(all)) => all.first().copied().map(u64::from),

@@ -1,7 +1,7 @@
-//! What a name that is not known was probably meant to be.
+//! Guesses of what an unknown name was meant to be.
 
-/// The one of `names` that is nearest to `word` by Levenshtein's distance of their letters and digits, in any case; `None` where more than
-/// a third of these differ.
+/// Returns the one of `names` that is nearest to `word`, by the Levenshtein distance of their letters and digits in any
+/// case; `None` if more than a third of these differ in all of them.
 pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let folded = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_lowercase();
     let word = folded(word);
@@ -13,7 +13,7 @@ pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&
     near.min().map(|(_, name)| name)
 }
 
-/// The question behind a name that is not known, in brackets; nothing where no name is near.
+/// Returns a question in brackets that suggests the nearest name for an unknown one; nothing where no name is near.
 pub(super) fn did_you_mean<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> String {
     nearest(word, names).map_or_else(String::new, |name| format!(" (did you mean {name}?)"))
 }

@@ -1,8 +1,8 @@
-//! The order in which tensors are decided and written.
+//! The order in which types of tensors are chosen and tensors are written.
 
 use crate::tensor::TensorName;
 
-/// Indices of `names` in llama-quantize's output order: tensors outside the layers first, then layer by layer,
+/// Returns the indices of `names` in llama-quantize's output order: tensors outside the layers first, then layer by layer,
 /// by name within each.
 pub fn output_order<S: AsRef<str>>(names: &[S]) -> Vec<usize> {
     let mut keyed: Vec<(Option<u32>, &str, usize)> =

@@ -1,4 +1,4 @@
-//! Types that the user names: `--tensor-type REGEX=TYPE` and the options for embeddings and output.
+//! Types that the user names, with `--tensor-type REGEX=TYPE` or the options for embeddings and output.
 
 use kquant_kernels::block::BlockType;
 use regex::{Regex, RegexBuilder};
@@ -11,15 +11,15 @@ use super::{Overrides, RecipeError, TensorFacts, eligible};
 #[derive(Debug, Clone)]
 pub struct TensorType {
     pattern: Regex,
-    /// The type.
+    /// Type of the tensors that match.
     pub block: &'static BlockType,
 }
 
 impl TensorType {
-    /// Reads one `REGEX=TYPE`; the type follows the last equals sign.
+    /// Reads one `REGEX=TYPE`, where the type follows the last equals sign.
     ///
     /// # Errors
-    /// When a part is missing, the pattern is no regular expression, or kquant cannot write the type.
+    /// Fails when a part is missing, the pattern is no regular expression, or kquant cannot write the type.
     pub fn parse(argument: &str) -> Result<Self, RecipeError> {
         let malformed = || RecipeError::MalformedOverride { argument: argument.to_owned() };
         let (pattern, name) = argument.rsplit_once('=').ok_or_else(malformed)?;
@@ -33,35 +33,35 @@ impl TensorType {
         Ok(Self { pattern, block: block_type(name)? })
     }
 
-    /// Reads the text of a `--tensor-type-file`: any number of `REGEX=TYPE`, separated by white space.
+    /// Reads the text of a `--tensor-type-file`, which holds any number of `REGEX=TYPE` separated by white space.
     ///
     /// # Errors
-    /// As [`TensorType::parse`], for the first argument that is wrong.
+    /// Fails as [`TensorType::parse`] does, for the first argument that is wrong.
     pub fn parse_file(text: &str) -> Result<Vec<Self>, RecipeError> {
         text.split_whitespace().map(Self::parse).collect()
     }
 
-    /// The pattern as given.
+    /// Returns the pattern as given.
     pub fn pattern(&self) -> &str {
         self.pattern.as_str()
     }
 
-    /// Whether the pattern matches anywhere in `name`.
+    /// Returns whether the pattern matches anywhere in `name`.
     pub(super) fn matches(&self, name: &str) -> bool {
         self.pattern.is_match(name)
     }
 }
 
 impl Overrides {
-    /// Whether any option names a type.
+    /// Returns whether any option names a type.
     pub(super) fn choose_types(&self) -> bool {
         self.output_tensor_type.is_some()
             || self.token_embedding_type.is_some()
             || !self.tensor_types.is_empty()
     }
 
-    /// The type that an option names for the tensor `name`. The options for embeddings and output go before `--tensor-type`,
-    /// which still decides about the per-layer embeddings if it names them.
+    /// Returns the type that an option names for the tensor `name`. The options for embeddings and output take precedence
+    /// over `--tensor-type`, except for the per-layer embeddings, where a `--tensor-type` that names them decides.
     pub(super) fn named(&self, name: &str, role: Role) -> Option<&'static BlockType> {
         let named = self.tensor_types.iter().find(|t| t.matches(name)).map(|t| t.block);
         let special = match role {

@@ -1,11 +1,11 @@
-//! What a tensor is for, told from its name.
+//! The roles of tensors, which are recognised by their names.
 
-/// The role of a tensor in the model, as far as mixtures tell roles apart.
+/// The role of a tensor in the model, as far as mixtures distinguish roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     /// The output projection; also the token embedding of a model that has no output projection of its own.
     Output,
-    /// Token embeddings, the per-layer ones included.
+    /// Token embeddings, including those per layer.
     Embedding,
     /// Attention values, and the fused tensors that contain them.
     Value,
@@ -13,31 +13,31 @@ pub(super) enum Role {
     Key,
     /// Attention queries.
     Query,
-    /// The projection out of attention.
+    /// The projection of the attention's output.
     AttentionOutput,
-    /// Feed-forward up projection, experts included.
+    /// Feed-forward up projection, also of experts.
     Up,
-    /// Feed-forward gate, experts included.
+    /// Feed-forward gate, also of experts.
     Gate,
-    /// Feed-forward down projection, experts included.
+    /// Feed-forward down projection, also of experts.
     Down,
-    /// Small projections that one family wants at 8 bits or more.
+    /// Small projections that one family needs at 8 bits or more.
     Sensitive,
-    /// Anything else.
+    /// Any other tensor.
     Other,
 }
 
-/// The name of the embedding table that models with one table per layer add.
+/// The name of the table of per-layer embeddings, which some models have in addition.
 pub(super) const PER_LAYER_EMBEDDING: &str = "per_layer_token_embd.weight";
 
-/// Roles by whole name.
+/// Roles of whole names.
 const NAMES: &[(&str, Role)] = &[
     ("output.weight", Role::Output),
     ("token_embd.weight", Role::Embedding),
     (PER_LAYER_EMBEDDING, Role::Embedding),
 ];
 
-/// Roles by a part of the name, looked up in this order.
+/// Roles of parts of names, looked up in this order.
 const PARTS: &[(&str, Role)] = &[
     ("attn_qkv.weight", Role::Value),
     ("attn_kv_b.weight", Role::Value),
@@ -50,10 +50,10 @@ const PARTS: &[(&str, Role)] = &[
     ("ffn_down", Role::Down),
 ];
 
-/// Parts of names that are [`Role::Sensitive`] in one architecture.
+/// An architecture and the parts of names that are [`Role::Sensitive`] in it.
 const SENSITIVE: (&str, &[&str]) = ("glm5-next", &["attn_q_a", "attn_q_b", "nextn.eh_proj"]);
 
-/// The role of tensor `name` in a model of architecture `arch`.
+/// Returns the role of tensor `name` in a model of architecture `arch`.
 pub(super) fn role_of(arch: &str, name: &str) -> Role {
     if let Some(&(_, role)) = NAMES.iter().find(|(whole, _)| *whole == name) {
         return role;

@@ -1,19 +1,19 @@
-//! From the names in the tables to block types.
+//! Look-ups of block types by name.
 
 use kquant_kernels::block::{self, BlockType};
 
 use super::RecipeError;
 use super::nearest::did_you_mean;
 
-/// The block type that a table of this room calls `name`.
+/// Returns the block type that a table of this room calls `name`.
 pub(super) fn of_table(name: &'static str) -> Result<&'static BlockType, RecipeError> {
     block::by_name(name).ok_or(RecipeError::NoSuchBlock { name })
 }
 
-/// The block type called `name` by the user, in any case.
+/// Returns the block type that the user calls `name`, in any case.
 ///
 /// # Errors
-/// When there is no such type, or kquant can read it but not write it.
+/// Fails when there is no such type, or kquant can read it but not write it.
 pub fn block_type(name: &str) -> Result<&'static BlockType, RecipeError> {
     let found = block::by_name(name).ok_or_else(|| RecipeError::UnknownType {
         name: name.to_owned(),
@@ -27,7 +27,7 @@ pub fn block_type(name: &str) -> Result<&'static BlockType, RecipeError> {
     }
 }
 
-/// Names of the block types that kquant can write, for a message.
+/// Returns the names of the block types that kquant can write, for a message.
 pub(super) fn available() -> String {
     let names: Vec<&str> = block::TYPES.iter().filter(|t| t.encode.is_some()).map(|t| t.name).collect();
     names.join(", ")

@@ -1,4 +1,4 @@
-//! Against llama.cpp's recorded decisions (`peer`), and what goes beyond them (`options`, `tables`).
+//! Tests against llama.cpp's recorded decisions (`peer`), and of what goes beyond them (`options`, `tables`).
 
 mod options;
 mod peer;
@@ -12,7 +12,7 @@ fn block(name: &str) -> &'static BlockType {
     by_name(name).unwrap_or_else(|| panic!("no block type {name}"))
 }
 
-/// The file type of this exact name, whether or not it can be written.
+/// Returns the file type of exactly this name, whether or not it can be written.
 fn recipe(name: &str) -> &'static FileType {
     FILE_TYPES.iter().find(|t| t.name == name).unwrap_or_else(|| panic!("no file type {name}"))
 }
@@ -21,7 +21,7 @@ fn tensor<'a>(name: &'a str, shape: &'a [u64], source: &str) -> TensorFacts<'a> 
     TensorFacts { name, shape, source: block(source) }
 }
 
-/// A dense llama of four layers.
+/// Returns the facts of a dense llama of four layers.
 fn llama() -> ModelFacts {
     ModelFacts { arch: "llama".to_owned(), layers: 4, heads: 4, heads_kv: 4, ..ModelFacts::default() }
 }

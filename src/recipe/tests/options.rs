@@ -1,4 +1,4 @@
-//! Overrides, requantization, fallbacks and their errors.
+//! Tests of overrides, requantization, fallbacks and their errors.
 
 use super::super::{
     Choice, FileType, Options, Overrides, Reason, RecipeError, TensorFacts, TensorType, assign, block_type,
@@ -8,7 +8,7 @@ use super::{block, llama, names, recipe, tensor};
 
 const MATRIX: &[u64] = &[256, 256];
 
-/// A model of one of each: output, embedding, norm, two layers.
+/// Returns the tensors of a small model: output, embedding, norm, and matrices of two layers.
 fn tensors(source: &str) -> Vec<TensorFacts<'static>> {
     vec![
         tensor("output.weight", MATRIX, source),

@@ -1,5 +1,5 @@
-//! Every tensor's type as llama.cpp chooses it, for two trained models and for made-up ones, all file types, with and
-//! without importance matrix. `scripts/recipe_golden.py` records the data.
+//! Comparisons of every tensor's type with llama.cpp's choice, for two trained models and made-up ones, for all file types,
+//! with and without importance matrix. `scripts/recipe_golden.py` records the data.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,11 +15,11 @@ use super::{block, names, recipe};
 #[derive(Deserialize)]
 struct Golden {
     facts: Facts,
-    /// Type of every tensor in the source.
+    /// Type that every tensor has in the source.
     source: String,
-    /// Shapes by name; `blk.*` stands for every layer.
+    /// Shapes by name, where `blk.*` stands for every layer.
     tensors: BTreeMap<String, Vec<u64>>,
-    /// Names in the order of the output, where recorded.
+    /// Names in the order of the output, if they were recorded.
     order: Option<Vec<String>>,
     runs: Vec<Run>,
 }
@@ -39,8 +39,8 @@ struct Run {
     weighted: bool,
     #[serde(default)]
     options: RecordedOptions,
-    /// Runs of types, layer by layer (`Q6_K*2 Q4_K`); a single type is every layer's. A matrix that is not listed has
-    /// the base type, a vector the source's.
+    /// Sequences of types, layer by layer (`Q6_K*2 Q4_K`), or a single type for every layer. A matrix that is not listed has
+    /// the base type, a vector the source's type.
     types: BTreeMap<String, String>,
 }
 
@@ -73,7 +73,7 @@ impl Golden {
         }
     }
 
-    /// Names with their pattern and layer; layers run backwards, since the order must not matter.
+    /// Returns names with their pattern and layer. Layers run backwards, since the order must not matter.
     fn names(&self) -> Vec<(String, &str, usize)> {
         let layers = |pattern: &str| if pattern.contains('*') { self.facts.layers as usize } else { 1 };
         let expand = |p: &str, i: usize| p.replace('*', &i.to_string());
@@ -121,7 +121,7 @@ impl Run {
     }
 }
 
-/// Compares every run of a file and returns how many tensors were compared.
+/// Compares every run of a file and returns the number of tensors compared.
 fn compare(file: &str) -> usize {
     let golden = golden(file);
     let expanded = golden.names();
@@ -141,7 +141,7 @@ fn compare(file: &str) -> usize {
     tensors.len() * golden.runs.len()
 }
 
-/// Stamps one test per recorded model, so that a failure names it.
+/// Makes one test per recorded model, so that a failure names the model.
 macro_rules! peer {
     ($($test:ident: $file:literal, $count:literal;)*) => {
         $(#[test] fn $test() { assert_eq!(compare(concat!($file, ".json")), $count); })*

@@ -1,4 +1,4 @@
-//! The tables' own consistency, and the facts about a model.
+//! Tests of the tables' consistency, and of the facts about a model.
 
 use kquant_formats::gguf::{Array, Metadata, Value};
 
