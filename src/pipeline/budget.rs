@@ -1,4 +1,4 @@
-//! Bytes of buffers in flight, kept under a limit.
+//! A limit on the bytes of buffers in flight.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ pub(super) struct Budget {
     released: Condvar,
 }
 
-/// Bytes taken from a budget; they go back when this is dropped, wherever that is.
+/// Bytes taken from a budget, which are given back when this is dropped, on any thread.
 pub(super) struct Lease<'a> {
     budget: &'a Budget,
     bytes: u64,
@@ -19,7 +19,7 @@ impl Budget {
         Self { free: Mutex::new(bytes), released: Condvar::new() }
     }
 
-    /// Waits until `bytes` are free and takes them. The caller never asks for more than the whole budget.
+    /// Waits until `bytes` are free and takes them. No caller asks for more than the whole budget.
     pub(super) fn acquire(&self, bytes: u64) -> Lease<'_> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free =
@@ -30,7 +30,7 @@ impl Budget {
 }
 
 impl Lease<'_> {
-    /// Gives back all but `bytes`.
+    /// Gives back all bytes except `bytes`.
     pub(super) fn keep(&mut self, bytes: u64) {
         let back = self.bytes.saturating_sub(bytes);
         self.bytes -= back;

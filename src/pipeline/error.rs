@@ -1,11 +1,11 @@
-//! What can go wrong while a plan is carried out.
+//! Errors while a plan is carried out.
 
 use kquant_formats::FormatError;
 
 use crate::checkpoint::ReadError;
 use crate::encode::OutOfRange;
 
-/// Why the output could not be written. No file is left behind.
+/// The reason why the output could not be written. No file is left behind.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
     /// Reading or writing a file failed.
@@ -20,45 +20,45 @@ pub enum PipelineError {
          The checkpoint is damaged or was saved from a diverged run; download it again or repair that tensor"
     )]
     NonFinite {
-        /// GGUF name.
+        /// GGUF name of the tensor.
         tensor: String,
-        /// Name in the checkpoint.
+        /// Name of the tensor in the checkpoint.
         source_name: String,
-        /// Row of the output tensor.
+        /// Row in the output tensor, from 0.
         row: u64,
-        /// Column.
+        /// Column in the output tensor, from 0.
         column: u64,
-        /// The weight.
+        /// Value of the weight.
         value: f32,
     },
-    /// A weight is past what its type can hold.
+    /// A weight exceeds the range of its type.
     #[error(transparent)]
     Range(#[from] OutOfRange),
     /// One row needs more than the whole budget.
     #[error("tensor `{tensor}`: one row needs {bytes} bytes of buffers; give --memory at least that much")]
     RowTooLarge {
-        /// GGUF name.
+        /// GGUF name of the tensor.
         tensor: String,
-        /// Bytes for one row.
+        /// Bytes of buffers that one row needs.
         bytes: u64,
     },
     /// The threads could not be started.
     #[error("cannot start {threads} threads: {what}")]
     Threads {
-        /// How many were asked for.
+        /// Number of threads that were requested.
         threads: usize,
-        /// What the system says.
+        /// The system's answer.
         what: String,
     },
-    /// A defect of kquant itself.
+    /// The error is a defect of kquant itself.
     #[error("tensor `{tensor}`, rows {rows:?}: internal error while encoding; please report it")]
     Internal {
-        /// GGUF name.
+        /// GGUF name of the tensor.
         tensor: String,
-        /// The unit's rows.
+        /// Rows that were being encoded.
         rows: std::ops::Range<u64>,
     },
-    /// Stopped from outside.
+    /// The run was stopped from outside.
     #[error("interrupted; nothing was written")]
     Interrupted,
 }

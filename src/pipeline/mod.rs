@@ -5,10 +5,10 @@
 //!   └► system reads ahead                                        └► hasher ──► SHA-256
 //! ```
 //!
-//! One thread admits units by bytes and in the order of the output and tells the system to read what they need; the pool
-//! encodes them; one thread writes them in order, another one hashes them. A unit's bytes are given back when it is written
-//! and hashed, and the oldest unit in flight is always at work, so the pipeline moves whatever the budget. The bytes depend
-//! on the plan alone.
+//! One thread admits units, limited by their bytes and in the order of the output, and tells the system to read what they
+//! need. The pool encodes them; one thread writes them in order and another one hashes them. A unit's bytes are given back
+//! when it is written and hashed. The oldest unit in flight is always at work, so that the pipeline makes progress with any
+//! budget. The output depends on the plan alone.
 
 mod budget;
 mod error;
@@ -42,32 +42,32 @@ use work::{Spare, Workspace};
 pub use error::PipelineError;
 pub use sink::output_paths;
 
-/// What a run needs besides its plan.
+/// The inputs of a run besides its plan.
 pub struct Job<'a> {
-    /// Where rows come from.
+    /// Checkpoint that rows are read from.
     pub checkpoint: &'a dyn Checkpoint,
-    /// Statistics for the encoders.
+    /// Importance of the tensors, for the encoders.
     pub importance: &'a ImportanceMap,
-    /// Tensors that are encoded already.
+    /// Tensors that are encoded already, if there are any.
     pub stash: Option<&'a Stash>,
     /// One path per planned file.
     pub paths: &'a [PathBuf],
-    /// Whether existing files are replaced.
+    /// True if existing files are replaced.
     pub force: bool,
-    /// Bytes of buffers.
+    /// Limit on the bytes of buffers.
     pub memory: u64,
-    /// Threads that encode, as [`threads::pool`] takes them.
+    /// Number of threads that encode, as in [`threads::pool`].
     pub threads: usize,
-    /// Set from outside to stop early.
+    /// Flag that is set from outside to stop the run early.
     pub cancel: &'a AtomicBool,
-    /// Told how far the run has come.
+    /// Receiver of the progress.
     pub progress: &'a dyn Progress,
 }
 
-/// Writes everything that `plan` lists, into files that are still to get their names.
+/// Writes everything that `plan` lists into files that do not have their names yet.
 ///
 /// # Errors
-/// [`PipelineError`]: the first problem in the order of the output. No file is left behind then.
+/// Fails with the first problem in the order of the output. No file is left behind then.
 pub fn run(plan: &Plan, job: &Job) -> Result<Written, PipelineError> {
     let pool = threads::pool(job.threads)
         .map_err(|e| PipelineError::Threads { threads: job.threads, what: e.to_string() })?;
@@ -98,7 +98,7 @@ pub fn run(plan: &Plan, job: &Job) -> Result<Written, PipelineError> {
             let (sink, units, run) = (&mut sink, &units, &run);
             move || {
                 let result = sink.drain(units.len(), &arriving, &written, job.progress);
-                // What else arrives is dropped, so that the admitting thread gets its bytes and sees the flag.
+                // Units that arrive later are dropped, so that the admitting thread gets their bytes and sees the flag.
                 run.failed.store(result.is_err(), Ordering::Relaxed);
                 result
             }
@@ -126,17 +126,17 @@ pub fn run(plan: &Plan, job: &Job) -> Result<Written, PipelineError> {
     Ok(Written { files: sink.files(), digests: hashes.finish(job.paths), warnings: warnings.collect() })
 }
 
-/// Complete files without their names: [`PartialFile::finish_all`] gives them those, together with whatever belongs to them.
+/// Complete files without their names. [`PartialFile::finish_all`] renames them together with files that belong to them.
 pub struct Written {
     /// The files, in the order of the plan.
     pub files: Vec<PartialFile>,
-    /// Their hashes.
+    /// Hashes of the files.
     pub digests: Vec<Digest>,
-    /// What is wrong with them all the same, in the order of the output.
+    /// Warnings about the content of the files, in the order of the output.
     pub warnings: Vec<String>,
 }
 
-/// The importance of each planned tensor that has one, as the encoder wants it.
+/// Returns the importance of each planned tensor that has one, in the form that the encoder needs.
 fn prepare_importance(plan: &Plan, job: &Job) -> Vec<Option<Vec<f32>>> {
     let prepare = |tensor: &PlannedTensor| {
         let importance = job.importance.get(&tensor.mapped.name).filter(|_| tensor.importance)?;
@@ -145,26 +145,27 @@ fn prepare_importance(plan: &Plan, job: &Job) -> Vec<Option<Vec<f32>>> {
     plan.tensors.iter().map(prepare).collect()
 }
 
-/// What the threads of a run have in common.
+/// State that the threads of a run share.
 struct Shared<'a> {
     plan: &'a Plan,
     job: &'a Job<'a>,
-    /// Of each planned tensor.
+    /// Importance `[tensors]`, prepared for the encoder.
     importance: Vec<Option<Vec<f32>>>,
-    /// Of each planned tensor, too.
+    /// Observations of vanished weights `[tensors]`.
     vanished: Vec<Vanished>,
     spaces: Spare<Workspace>,
-    /// For encoded rows.
+    /// Buffers for encoded rows.
     buffers: Spare<Vec<u8>>,
     failed: AtomicBool,
 }
 
 impl Shared<'_> {
+    /// Returns whether the run failed or was cancelled.
     fn stopped(&self) -> bool {
         self.failed.load(Ordering::Relaxed) || self.job.cancel.load(Ordering::Relaxed)
     }
 
-    /// Tells the system which part of the checkpoint comes next.
+    /// Tells the system to read the rows that `unit` needs.
     fn read_ahead(&self, unit: &Unit) {
         let tensor = &self.plan.tensors[unit.tensor].mapped;
         let stashed = self.job.stash.is_some_and(|s| s.contains(&tensor.name));
@@ -173,7 +174,7 @@ impl Shared<'_> {
         }
     }
 
-    /// Encodes a unit, with a panic turned into an error so that the writer does not wait for ever.
+    /// Encodes a unit. A panic becomes an error, so that the writer does not wait for ever.
     fn encode<'b>(&'b self, unit: &Unit, mut lease: Lease<'b>) -> Result<Encoded<'b>, PipelineError> {
         if self.stopped() {
             return Err(PipelineError::Interrupted);

@@ -1,4 +1,4 @@
-//! The end of the pipeline: units come in any order and are written in the order of the output.
+//! The end of the pipeline, where units arrive in any order and are written in the order of the output.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,12 @@ use super::work::Spare;
 use crate::context::Progress;
 use crate::plan::Plan;
 
-/// Encoded rows on their way to the file and into the hashes. Whoever drops them last gives back buffer and bytes.
+/// Encoded rows on their way to the file and the hashes. The last owner that drops them gives back the buffer and its bytes
+/// of the budget.
 pub(super) struct Encoded<'a> {
     pub bytes: Vec<u8>,
     pub spare: &'a Spare<Vec<u8>>,
-    /// Of the budget.
+    /// Bytes of the budget that the rows hold.
     pub _lease: Lease<'a>,
 }
 
@@ -28,31 +29,31 @@ impl Drop for Encoded<'_> {
     }
 }
 
-/// What a unit became.
+/// The result of encoding a unit.
 pub(super) struct Done<'a> {
     /// Number of the unit.
     pub unit: usize,
-    /// Its encoded rows, or why there are none.
+    /// Encoded rows of the unit, or the reason why there are none.
     pub result: Result<Encoded<'a>, PipelineError>,
 }
 
-/// Writes in order. Files stay partial.
+/// The writer of units in order, whose files stay partial.
 pub(super) struct Sink<'a> {
     plan: &'a Plan,
     files: Vec<PartialFile>,
-    /// Tensors that are complete.
+    /// Number of tensors that are complete.
     complete: usize,
-    /// Bytes of the current tensor written so far.
+    /// Bytes of the first incomplete tensor that are written so far.
     written: u64,
-    /// Where the bytes begin that the system was not yet told to write out.
+    /// Offset in the file from which on the system was not yet told to write to the disk, in bytes.
     pending: u64,
 }
 
-/// Bytes that the system is told to write out at once.
+/// Number of bytes that the system is told to write to the disk at once.
 const WRITE_OUT: u64 = 16 << 20;
 
 impl<'a> Sink<'a> {
-    /// Creates the partial files of `paths`, at their final sizes, with their headers.
+    /// Creates the partial files of `paths` at their final sizes and writes their headers.
     pub(super) fn create(plan: &'a Plan, paths: &[PathBuf], force: bool) -> Result<Self, PipelineError> {
         let mut files = Vec::new();
         for (file, path) in plan.files.iter().zip(paths) {
@@ -63,14 +64,14 @@ impl<'a> Sink<'a> {
         Ok(Self { plan, files, complete: 0, written: 0, pending: 0 })
     }
 
-    /// Appends `bytes` to the tensor at hand, which is the first that is not complete.
+    /// Appends `bytes` to the first tensor that is not complete.
     fn append(&mut self, bytes: &[u8]) -> Result<(), PipelineError> {
         let planned = &self.plan.tensors[self.complete];
         let file = &self.files[planned.file];
         file.write_at(planned.offset + self.written, bytes)?;
         self.written += bytes.len() as u64;
         let end = planned.offset + self.written;
-        // The next file of a split one begins anew.
+        // Offsets begin anew in the next file of a split model.
         self.pending = self.pending.min(end);
         if end - self.pending >= WRITE_OUT {
             file.begin_writing_out(self.pending..end);
@@ -83,9 +84,9 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
-    /// Takes units until the last, hands each to `hashes` and writes it when its turn comes.
+    /// Receives units until the last one, passes each on to `hashes`, and writes them in order.
     ///
-    /// The first unit in the order of the output that failed decides the error, whatever the threads did.
+    /// The first unit in the order of the output that failed determines the error, whatever the threads did.
     pub(super) fn drain<'b>(
         &mut self,
         units: usize,
@@ -101,7 +102,7 @@ impl<'a> Sink<'a> {
             waiting.insert(arrived.unit, arrived.result);
             while let Some(result) = waiting.remove(&next) {
                 let encoded = Arc::new(result?);
-                // That thread ends after this one.
+                // The hashing thread ends after this one.
                 let _ = hashes.send(Arc::clone(&encoded));
                 let tensor = self.complete;
                 self.append(&encoded.bytes)?;
@@ -113,14 +114,14 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
-    /// The files, complete but for their names.
+    /// Returns the files, complete except for their names.
     pub(super) fn files(self) -> Vec<PartialFile> {
         self.files
     }
 }
 
-/// The names of the output files: `path` itself, or `PREFIX-0000i-of-0000n.gguf` for more than one. The prefix is `path` without
-/// its extension, and without a shard's number if it has one.
+/// Returns the names of the output files: `path` itself, or `PREFIX-0000i-of-0000n.gguf` for more than one, where the prefix
+/// is `path` without its extension and without a shard's number.
 pub fn output_paths(path: &Path, files: usize) -> Vec<PathBuf> {
     if files == 1 {
         return vec![path.to_owned()];

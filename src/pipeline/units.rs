@@ -1,4 +1,4 @@
-//! Work units: row ranges of one tensor, small enough for the memory budget.
+//! Work units: ranges of rows of one tensor, small enough for the memory budget.
 
 use std::ops::Range;
 
@@ -6,49 +6,51 @@ use crate::checkpoint::Checkpoint;
 use crate::plan::{Plan, PlannedTensor};
 use crate::tensor::{Rows, Source, head_rows};
 
-/// Largest unit, in bytes of buffers: long enough that handing it on costs nothing beside it, short enough for its bytes to
-/// be in a cache still when the next stage takes them.
+/// Largest unit, in bytes of buffers: large enough that passing it on costs next to nothing, small enough that its bytes are
+/// still in a cache when the next stage takes them.
 const LARGEST_UNIT: u64 = 3 << 20;
 
-/// Weights that are decoded and encoded at once: few enough to stay in the second-level cache as f32.
+/// Number of weights that are decoded and encoded at once, few enough to stay in the second-level cache as f32.
 const PIECE: u64 = 32 << 10;
 
-/// Bytes of a page: what the disk reads for a single column, so that output rows of a transposed tensor, which are
-/// columns, are made as many at once as a page holds.
+/// Bytes of a page, which the disk reads even for a single column. Output rows of a transposed tensor are columns of the
+/// input, so that as many are made at once as a page holds.
 const PAGE: u64 = 4096;
 
-/// Units in flight for each thread: one at work, the others waiting to be encoded, hashed or written.
+/// Units in flight per thread: one at work, the others waiting to be encoded, hashed or written.
 const IN_FLIGHT: u64 = 4;
 
-/// Rows of one tensor, encoded by one thread.
+/// Rows of one tensor that one thread encodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unit {
-    /// Index in the plan's tensors.
+    /// Index of the tensor in the plan.
     pub tensor: usize,
-    /// Rows of that tensor, all in one matrix.
+    /// Rows of the tensor, all in one matrix.
     pub rows: Range<u64>,
-    /// Rows that are decoded and encoded at once.
+    /// Number of rows that are decoded and encoded at once.
     pub piece: u64,
-    /// Bytes of memory that it needs: stored rows, encoded rows, and f32 weights of a piece.
+    /// Bytes of memory that the unit needs: stored rows, encoded rows, and f32 weights of a piece.
     pub cost: u64,
 }
 
-/// A row that is larger than the whole budget.
+/// The error for a row that needs more than the whole budget.
 #[derive(Debug, PartialEq, Eq)]
+/// Index of the tensor in the plan.
 pub(super) struct RowTooLarge {
+    /// Bytes that one row needs.
     pub tensor: usize,
     pub bytes: u64,
 }
 
-/// What rows of a tensor need.
+/// The memory and alignment that rows of a tensor need.
 struct Need {
-    /// Bytes of a row as stored and as encoded.
+    /// Bytes of a row as stored plus as encoded.
     row: u64,
     /// Bytes of a row as f32.
     weights: u64,
-    /// Rows in a piece.
+    /// Number of rows in a piece.
     piece: u64,
-    /// Rows that a unit has if it can: a multiple of this.
+    /// Number of rows of which a unit has a multiple where memory allows.
     together: u64,
 }
 
@@ -58,14 +60,14 @@ impl Need {
         let stored = mapped.first_stored().and_then(|index| checkpoint.tensors().get(index));
         let (elements, bytes) = stored.map_or((1, 0), |info| info.stored);
         let gathered = stored.and_then(|info| info.gathered).map_or(1, |gathered| gathered.together.max(1));
-        // Of rows that become columns those between are fetched too.
+        // Where rows become columns, the rows between them are fetched as well.
         let step = match &mapped.source {
             Source::Tensor { rows: Rows::Transposed { step, .. }, .. } => Some(*step),
             _ => None,
         };
         let transposed = step.is_some();
         let bytes_of_row = match stored.and_then(|info| info.gathered) {
-            // Decoded as they are fetched.
+            // Gathered rows are decoded while they are fetched.
             Some(_) if transposed => columns.saturating_mul(4),
             _ => columns.div_ceil(elements.max(1)).saturating_mul(bytes),
         };
@@ -80,11 +82,12 @@ impl Need {
         Self { row: per_row + encoded, weights: columns * 4, piece, together: together.max(1) }
     }
 
+    /// Returns the bytes that a unit of `rows` rows needs.
     fn cost(&self, rows: u64) -> u64 {
         self.row * rows + self.weights * rows.min(self.piece)
     }
 
-    /// The most rows that cost no more than `bytes`; at least one.
+    /// Returns the largest number of rows that cost no more than `bytes`, but at least one.
     fn fitting(&self, bytes: u64) -> u64 {
         let rows = match bytes.checked_sub(self.cost(self.piece)) {
             Some(left) => self.piece + left / self.row.max(1),
@@ -93,15 +96,15 @@ impl Need {
         rows.max(1)
     }
 
-    /// Rows of a unit that should use `share` bytes and must not use more than `memory`.
+    /// Returns the number of rows of a unit that should use `share` bytes and must not use more than `memory`.
     fn rows(&self, share: u64, memory: u64) -> u64 {
         let rows = self.fitting(share.min(LARGEST_UNIT)).max(self.together.min(self.fitting(memory / 2)));
         if rows > self.together { rows - rows % self.together } else { rows }
     }
 }
 
-/// All units in the order of the output, and the bytes that those in flight may use: no more than `memory`, which is
-/// shared by `threads` units at work and others waiting, and no more than helps.
+/// Returns all units in the order of the output, and the bytes that those in flight may use. These are at most `memory`,
+/// which `threads` units at work and others waiting share, and no more than is useful.
 pub(super) fn split(
     plan: &Plan,
     checkpoint: &dyn Checkpoint,
@@ -140,7 +143,7 @@ mod tests {
     use crate::checkpoint::{ReadError, TensorInfo};
     use crate::tensor::{Keep, MappedTensor};
 
-    /// One F16 tensor, which nobody reads.
+    /// A checkpoint of one F16 tensor that is never read.
     struct Half(TensorInfo);
 
     impl Checkpoint for Half {
@@ -161,7 +164,7 @@ mod tests {
         }
     }
 
-    /// Units of a Q8_0 tensor of `shape` (columns first), and what they may use together.
+    /// Returns the units of a Q8_0 tensor of `shape` (columns first), and the bytes that they may use together.
     fn units(shape: &[u64], rows: Rows, memory: u64) -> Result<(Vec<Unit>, u64), RowTooLarge> {
         let half = Half(TensorInfo {
             name: "w".into(),
@@ -194,7 +197,7 @@ mod tests {
         split(&plan, &half, memory, 2)
     }
 
-    /// Asserts that the units are the rows, each once and in order.
+    /// Asserts that the units cover the rows, each once and in order.
     fn assert_covered(units: &[Unit], rows: u64) {
         let mut next = 0;
         for unit in units {
@@ -212,7 +215,7 @@ mod tests {
             let (units, in_use) = units(&[1024, 5000], Rows::Same, memory).unwrap();
             assert_covered(&units, 5000);
             assert!(in_use <= memory && in_use <= 12 * LARGEST_UNIT, "{memory}: {in_use}");
-            // A row takes 7232 bytes: more than a twelfth of the smallest budget.
+            // A row takes 7232 bytes, more than a twelfth of the smallest budget.
             assert!(units.iter().all(|u| u.cost <= most), "{memory}: {:?}", units[0]);
         }
         assert_eq!(units(&[1024, 8], Rows::Same, 7000).unwrap_err(), RowTooLarge { tensor: 0, bytes: 7232 });
@@ -228,7 +231,7 @@ mod tests {
         assert!(heads.iter().all(|u| u.rows.start % 128 == 0 && u.rows.end % 128 == 0));
     }
 
-    /// A page of the input is read for as many output rows as it has columns, or it would be read for each of them again.
+    /// A page of the input serves as many output rows as it has columns; narrower units would read it once per unit.
     #[test]
     fn transposed_units_are_as_wide_as_a_page() {
         let (wide, _) = units(&[12_288, 49_152], Rows::TRANSPOSED, 2 << 30).unwrap();

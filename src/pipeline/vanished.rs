@@ -1,4 +1,4 @@
-//! Tensors that become all zeros although their weights are not: these are too small for the type.
+//! Tensors that become all zeros because their weights, though not zero, are too small for the type.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -7,17 +7,18 @@ use kquant_kernels::block::BlockType;
 use crate::encode::{is_all_zero, remedy};
 use crate::plan::PlannedTensor;
 
-/// What was seen so far of a tensor's rows, in any order.
+/// Observations of a tensor's rows, which may come in any order.
 #[derive(Debug, Default)]
 pub(super) struct Vanished {
-    /// Whether something other than zero was encoded.
+    /// True once something other than zero was encoded.
     shows: AtomicBool,
-    /// The largest magnitude of a weight that became zero, as the bits of an f32: these have the same order.
+    /// Largest magnitude of a weight that became zero, as the bits of an f32, which have the same order.
     largest: AtomicU32,
 }
 
 impl Vanished {
-    /// Whether `bytes`, rows encoded as `block`, and all before them are zeros. Costs nothing once that is decided.
+    /// Returns whether `bytes`, which are rows encoded as `block`, and all rows before are zeros. Costs nothing once a row
+    /// was not.
     pub(super) fn so_far(&self, block: &BlockType, bytes: &[u8]) -> bool {
         if self.shows.load(Ordering::Relaxed) {
             return false;
@@ -29,13 +30,13 @@ impl Vanished {
         zero
     }
 
-    /// Takes note of weights that became zeros.
+    /// Records weights that became zeros.
     pub(super) fn add(&self, weights: &[f32]) {
         let largest = weights.iter().map(|w| w.abs().to_bits()).max().unwrap_or(0);
         self.largest.fetch_max(largest, Ordering::Relaxed);
     }
 
-    /// What to tell of `tensor` when all of its rows were seen.
+    /// Returns the warning about `tensor`, if there is one, after all of its rows were seen.
     pub(super) fn warning(&self, tensor: &PlannedTensor) -> Option<String> {
         let largest = f32::from_bits(self.largest.load(Ordering::Relaxed));
         let vanished = largest > 0.0 && !self.shows.load(Ordering::Relaxed);

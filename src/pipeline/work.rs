@@ -1,4 +1,4 @@
-//! What a thread of the pool does with a unit: read, check, encode.
+//! The work of a thread of the pool on a unit: read, check, encode.
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -10,16 +10,16 @@ use crate::encode::{OutOfRange, Rows, encode_in_range};
 use crate::plan::PlannedTensor;
 use crate::tensor::{Fetched, first_non_finite};
 
-/// Buffers of one thread, used again for every unit: fresh memory costs more than what is done with it.
+/// Buffers of one thread, which are used again for every unit, since fresh memory would cost more than the work on it.
 #[derive(Default)]
 pub(super) struct Workspace {
     /// Stored bytes, where they are not mapped.
     stored: Vec<u8>,
-    /// A piece in f32.
+    /// Weights of a piece in f32.
     weights: Vec<f32>,
 }
 
-/// Buffers between two uses.
+/// A stock of buffers that are not in use.
 pub(super) struct Spare<T>(Mutex<Vec<T>>);
 
 impl<T> Spare<T> {
@@ -37,21 +37,21 @@ impl<T> Spare<T> {
 }
 
 impl Spare<Vec<u8>> {
-    /// A buffer of `bytes` bytes, none of them zeroed on purpose.
+    /// Returns a buffer of `bytes` bytes, whose content is unspecified.
     pub(super) fn sized(&self, bytes: usize) -> Vec<u8> {
-        // One that is much too large would hold memory that the budget does not know of.
+        // A much larger buffer would hold memory that the budget does not count.
         let mut buffer = self.take().filter(|b| b.capacity() / 2 <= bytes).unwrap_or_default();
         buffer.resize(bytes, 0);
         buffer
     }
 }
 
-/// Bytes that `unit` of `tensor` is encoded in.
+/// Returns the number of bytes that `unit` of `tensor` is encoded in.
 pub(super) fn encoded_bytes(tensor: &PlannedTensor, unit: &Unit) -> usize {
     (tensor.bytes / tensor.mapped.rows().max(1) * (unit.rows.end - unit.rows.start)) as usize
 }
 
-/// Reads, checks and encodes `unit` into `out`, [`encoded_bytes`] long.
+/// Reads, checks and encodes `unit` into `out`, which is [`encoded_bytes`] long.
 pub(super) fn encode(
     job: &Job,
     tensor: &PlannedTensor,
@@ -91,7 +91,7 @@ pub(super) fn encode(
     Ok(())
 }
 
-/// Checks rows `rows` of `tensor`, which are `weights`, and encodes them into `out`.
+/// Checks rows `rows` of `tensor`, whose weights are `weights`, and encodes them into `out`.
 fn encode_piece(
     job: &Job,
     tensor: &PlannedTensor,
