@@ -1,5 +1,5 @@
-//! The GGUF format of importance matrices: each tensor has `NAME.in_sum2` (`[columns, matrices]`) and `NAME.counts` (`[1,
-//! matrices]`), both F32. Other tensors, such as those of [`crate::hessian`], are ignored.
+//! The GGUF format of importance matrices: each tensor has `NAME.in_sum2` (`[columns, matrices]`) and `NAME.counts`
+//! (`[1, matrices]`), both F32. Other tensors, such as those of [`crate::hessian`], are ignored.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -114,8 +114,8 @@ fn header(
     Ok((bytes, Layout { context, vocabulary, chunks }))
 }
 
-/// Appends to `out` the row of `logits` `[vocabulary]`, where `log_sum_exp` is the logarithm of the sum of `exp(logit -
-/// max)`. The order of the f32 operations is llama-perplexity's, so that equal logits give equal bytes.
+/// Appends to `out` the row of `logits` `[vocabulary]`, where `log_sum_exp` is the logarithm of the sum of
+/// `exp(logit - max)`. The order of the f32 operations is llama-perplexity's, so that equal logits give equal bytes.
 ///
 /// # Errors
 /// Fails when the largest logit or `log_sum_exp` is not finite.
