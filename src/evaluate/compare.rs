@@ -1,42 +1,44 @@
-//! Two rows of logits to the numbers of one token: pure functions, for any thread.
+//! Functions from two rows of logits to the numbers of one token. They are pure and can run on any thread.
 
 use super::softmax::{BLOCK, Normalizer, exponentials, max, sum};
 use super::{RowError, Side};
 
-/// Log-probabilities of a logits file at or below this are left out, as in llama-perplexity: its codes end there.
+/// Log-probabilities of a logits file at or below this, in nats, are left out, as in llama-perplexity: the file's codes end
+/// there.
 const LOWEST_LOG_PROB: f32 = -16.0;
 
-/// How far below the best token's log-probability those of a logits file reach.
+/// Distance in nats from the best token's log-probability to the lowest one in a logits file.
 const RANGE: f32 = 16.0;
 
-/// What rounding to 16 bits may add to the sum of a row's probabilities; a step of a code is 0.00025 of one.
+/// Most that rounding to 16 bits may add to the sum of a row's probabilities. A step of a code is 0.00025 nats.
 const TOTAL_MARGIN: f32 = 0.01;
 
-/// How two models predict one token.
+/// The predictions of one token by two models.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokenStats {
-    /// Negative log-probability of the token that followed, by the model; in nats.
+    /// Negative log-probability of the token that followed under the model, in nats.
     pub nll: f64,
-    /// The same by the base.
+    /// Negative log-probability of the same token under the base model, in nats.
     pub base_nll: f64,
-    /// Divergence of the model from the base, `sum of p_base * (ln p_base - ln p_model)`; in nats. It can be slightly
+    /// Divergence of the model from the base, `sum of p_base * (ln p_base - ln p_model)`, in nats. It can be slightly
     /// negative if the base came from a logits file.
     pub kl: f64,
-    /// Whether both think the same token the likeliest.
+    /// True if both models predict the same likeliest token.
     pub same_top: bool,
 }
 
 impl TokenStats {
-    /// Probability of the token by the model less that by the base.
+    /// Returns the probability of the token under the model minus that under the base.
     pub fn delta_p(&self) -> f64 {
         (-self.nll).exp() - (-self.base_nll).exp()
     }
 
+    /// Checks that all numbers are finite.
     fn checked(self) -> Result<Self, RowError> {
         if !self.base_nll.is_finite() {
             return Err(RowError::NotFinite(Side::Base));
         }
-        // An infinite divergence comes from a logit of minus infinity, where the base has a finite one.
+        // An infinite divergence comes from a logit of minus infinity where the base has a finite one.
         if !(self.nll.is_finite() && self.kl.is_finite()) {
             return Err(RowError::NotFinite(Side::Model));
         }
@@ -44,23 +46,24 @@ impl TokenStats {
     }
 }
 
-/// Negative log-probability, in nats, of token `target` by `row: [vocabulary]` of logits.
+/// Returns the negative log-probability, in nats, of token `target` under the logits `row` `[vocabulary]`.
 ///
 /// # Errors
-/// When the row has no such token, or holds NaN or infinities.
+/// Fails when the row has no such token, or holds NaN or infinities.
 pub fn score_row(row: &[f32], target: u32) -> Result<f64, RowError> {
     let nll = Normalizer::of(row)?.nll(at(row, target)?);
     if nll.is_finite() { Ok(nll) } else { Err(RowError::NotFinite(Side::Model)) }
 }
 
-/// Compares two rows of logits, `base: [vocabulary]` and `row: [vocabulary]`, at a position that token `target` follows.
+/// Compares two rows of logits, `base` `[vocabulary]` and `row` `[vocabulary]`, at a position that token `target` follows.
 ///
-/// Every row is read twice and every logit exponentiated once: with `b` and `r` the distances from the maxima, `B` and `R`
-/// the sums of their exponentials, the divergence is `sum of exp(b) * (b - r) / B - ln B + ln R`.
+/// Every row is read twice, and every logit is exponentiated once. With the distances `b` and `r` of logits from the rows'
+/// maxima, and the sums `B` and `R` of the exponentials of these, the divergence is
+/// `sum of exp(b) * (b - r) / B - ln B + ln R`.
 ///
 /// # Errors
-/// When the lengths differ, no logit belongs to `target`, or a row holds NaN or infinities. Minus infinity (a token that is
-/// ruled out) is taken, unless the model rules out what the base or the text does not.
+/// Fails when the lengths differ, no logit belongs to `target`, or a row holds NaN or infinities. Minus infinity, which
+/// rules a token out, is accepted unless the model rules out a token that the base or the text does not.
 pub fn compare_rows(base: &[f32], row: &[f32], target: u32) -> Result<TokenStats, RowError> {
     check_lengths(base, row)?;
     let (base_logit, logit) = (at(base, target)?, at(row, target)?);
@@ -74,7 +77,7 @@ pub fn compare_rows(base: &[f32], row: &[f32], target: u32) -> Result<TokenStats
         row_sum += sum(exponentials(row, row_max, &mut powers));
         for (((term, &power), &b), &r) in terms.iter_mut().zip(base_powers).zip(base).zip(row) {
             let distance = f64::from(b) - f64::from(r) - shift;
-            // Zero times an infinite distance is no divergence.
+            // A term of zero probability is zero even if the distance is infinite.
             *term = if power > 0.0 { f64::from(power) * distance } else { 0.0 };
         }
         weighted += sum(terms.get(..base.len()).unwrap_or(&terms));
@@ -88,18 +91,18 @@ pub fn compare_rows(base: &[f32], row: &[f32], target: u32) -> Result<TokenStats
         kl,
         same_top: first(base, base_max) == first(row, row_max),
     };
-    // Below zero there is only rounding.
+    // Exact divergences are not negative; rounding alone gives values below zero.
     stats.checked().map(|stats| TokenStats { kl: kl.max(0.0), ..stats })
 }
 
-/// Compares `row: [vocabulary]` of logits with a row of a logits file, `base: [vocabulary]` log-probabilities, at a position
-/// that token `target` follows.
+/// Compares the logits `row` `[vocabulary]` with a row of a logits file, `base` `[vocabulary]` log-probabilities in nats, at
+/// a position that token `target` follows.
 ///
-/// As in llama-perplexity, the base's probabilities are taken as they are, though rounding keeps their sum from being 1,
-/// and those at or below `exp(-16)` do not count.
+/// As in llama-perplexity, the base's probabilities are used as they are, though rounding keeps their sum from being 1, and
+/// those at or below `exp(-16)` do not count.
 ///
 /// # Errors
-/// When the lengths differ, no logit belongs to `target`, a row holds NaN or infinities, or the base's probabilities do not
+/// Fails when the lengths differ, no logit belongs to `target`, a row holds NaN or infinities, or the base's probabilities do not
 /// add up to about 1.
 pub fn compare_log_probs(base: &[f32], row: &[f32], target: u32) -> Result<TokenStats, RowError> {
     check_lengths(base, row)?;
@@ -125,8 +128,8 @@ pub fn compare_log_probs(base: &[f32], row: &[f32], target: u32) -> Result<Token
     Ok(stats)
 }
 
-/// The probabilities of a row of a logits file, which add up to `total`, do so to about 1. What lies beyond the range of
-/// the codes is recorded as its end, and so a little too likely.
+/// Checks that the probabilities of a row of a logits file, whose sum is `total`, add up to about 1. Probabilities below the
+/// range of the codes are recorded as the lowest code, and so are slightly too high.
 fn check_total(base: &[f32], total: f64, top: Option<usize>) -> Result<(), RowError> {
     let lowest = base.iter().copied().fold(f32::INFINITY, f32::min);
     let beyond = if max(base) - lowest < RANGE - TOTAL_MARGIN {
@@ -149,12 +152,14 @@ fn check_lengths(base: &[f32], row: &[f32]) -> Result<(), RowError> {
     }
 }
 
+/// Returns the logit of `token`.
 fn at(row: &[f32], token: u32) -> Result<f32, RowError> {
     let logit = usize::try_from(token).ok().and_then(|i| row.get(i));
     logit.copied().ok_or(RowError::Token { token, vocabulary: row.len() })
 }
 
-/// Where `value` stands first. Whole blocks are asked before: without an early end, the question takes vectors.
+/// Returns the index at which `value` stands first. Whole blocks are tested before single values, since a loop without an
+/// early exit can use vectors.
 fn first(row: &[f32], value: f32) -> Option<usize> {
     let holds = |block: &[f32]| block.iter().fold(false, |found, &v| found | (v == value));
     let start = BLOCK * row.chunks(BLOCK).position(holds)?;
@@ -180,7 +185,7 @@ mod tests {
 
     #[test]
     fn two_tokens_by_hand() {
-        // p = (3/4, 1/4) against q = (1/2, 1/2): 3/4 ln(3/2) + 1/4 ln(1/2).
+        // For p = (3/4, 1/4) and q = (1/2, 1/2), the divergence is 3/4 ln(3/2) + 1/4 ln(1/2).
         let base = [3f32.ln(), 0.0];
         let stats = compare_rows(&base, &[7.0, 7.0], 1).unwrap();
         let kl = 0.75 * 1.5f64.ln() + 0.25 * 0.5f64.ln();
@@ -219,7 +224,7 @@ mod tests {
         assert!(near(&[0.5f32.ln(); 3], 1.5) && near(&[0.25f32.ln(), 0.5f32.ln()], 0.75));
         assert!(near(&[0.0, 0.0], 2.0) && near(&[-10.0; 4], 4.0 * (-10f64).exp()));
         assert_eq!(total(&[0.5f32.ln() + 0.005; 2]), None);
-        // A large vocabulary whose unlikely tokens are all recorded as the last code: 1 + 2^18 exp(-16) = 1.0295.
+        // In a large vocabulary whose unlikely tokens all have the last code, the sum is 1 + 2^18 exp(-16) = 1.0295.
         let mut long = vec![-16.0; 1 << 18];
         long[0] = 0.0;
         assert_eq!(total(&long), None);

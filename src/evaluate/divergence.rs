@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{Distribution, Estimate, Mean, Perplexity, TokenStats};
 use crate::evaluate::estimate::{Moments, covariance, not_negative};
 
-/// A comparison of a model with a base over the tokens so far.
+/// A comparison of a model with a base, over the tokens added so far.
 #[derive(Debug, Clone, Default)]
 pub struct Divergence {
     model: Perplexity,
@@ -20,50 +20,50 @@ pub struct Divergence {
     same_top: u64,
 }
 
-/// How a model compares with a base.
+/// The statistics of a comparison of a model with a base.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
-    /// The base's own numbers.
+    /// Results of the base alone.
     pub base: Base,
     /// Logarithm of the ratio of the perplexities, model to base.
     pub ln_ratio: Mean,
-    /// The ratio itself.
+    /// Ratio of the perplexities, model to base.
     pub ratio: Estimate,
-    /// Perplexity of the model less that of the base.
+    /// Perplexity of the model minus that of the base.
     pub difference: Estimate,
     /// Correlation of the logarithms of the two perplexities, -1 to 1; NaN if one of them does not vary.
     pub correlation: f64,
-    /// Divergence of the model from the base, nats per token.
+    /// Divergence of the model from the base, in nats per token.
     pub kl: Distribution,
-    /// Probability of the token that followed, by the model less by the base, in percent.
+    /// Probability of the token that followed under the model minus that under the base, in percent.
     pub delta_p: DeltaP,
-    /// How often both think the same token the likeliest, in percent.
+    /// Fraction of the tokens for which both models predict the same likeliest token, in percent.
     pub same_top: f64,
-    /// Its standard error.
+    /// Standard error of `same_top`, in percent.
     pub same_top_stderr: f64,
 }
 
-/// The base's own numbers.
+/// The results of the base alone.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Base {
-    /// Over the same tokens.
+    /// Perplexity of the base over the same tokens.
     pub perplexity: Estimate,
 }
 
 /// Differences of probabilities, in percent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DeltaP {
-    /// Mean and quantiles.
+    /// Mean and quantiles, in percent.
     #[serde(flatten)]
     pub distribution: Distribution,
-    /// Root of the mean square.
+    /// Root of the mean square, in percent.
     pub rms: f64,
-    /// Its standard error.
+    /// Standard error of the root of the mean square, in percent.
     pub rms_stderr: f64,
 }
 
 impl Divergence {
-    /// Adds a token. The order counts, in the last bits.
+    /// Adds a token. The order of tokens affects the last bits of the result.
     pub fn push(&mut self, token: &TokenStats) {
         self.model.push(token.nll);
         self.base.push(token.base_nll);
@@ -78,17 +78,17 @@ impl Divergence {
         self.same_top += u64::from(token.same_top);
     }
 
-    /// The model's perplexity so far.
+    /// Returns the model's perplexity so far.
     pub fn perplexity(&self) -> &Perplexity {
         &self.model
     }
 
-    /// The mean divergence so far, nats per token.
+    /// Returns the mean divergence so far, in nats per token.
     pub fn kl(&self) -> Mean {
         self.kl.estimate()
     }
 
-    /// All statistics. Those that need more tokens than there are come out as NaN.
+    /// Returns all statistics. Those that need more tokens than there are come out as NaN.
     pub fn comparison(&self) -> Comparison {
         let (model, base) = (self.model.estimate(), self.base.estimate());
         let ln_ratio = self.ln_ratio.estimate();
@@ -113,7 +113,7 @@ impl Divergence {
 
     fn delta_p(&self) -> DeltaP {
         let rms = self.delta_p_squares.mean().sqrt();
-        // The derivative of the root; where nothing differs, there is no error either.
+        // The error follows from the derivative of the square root; where no probability differs, it is zero.
         let rms_stderr = if rms == 0.0 { 0.0 } else { 0.5 / rms * self.delta_p_squares.stderr() };
         DeltaP { distribution: Distribution::of(&self.delta_p, &self.delta_p_values), rms, rms_stderr }
     }

@@ -1,9 +1,9 @@
-//! What can go wrong.
+//! Errors of rows of logits.
 
-/// Why a row of logits cannot be scored.
+/// The reason why a row of logits cannot be scored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RowError {
-    /// The two models do not have the same number of tokens.
+    /// The two models have vocabularies of different sizes.
     #[error(
         "the model has a vocabulary of {model} tokens and the base one of {base}: they cannot be compared; give a base with \
          the same tokenizer"
@@ -14,28 +14,28 @@ pub enum RowError {
         /// Logits per row of the base.
         base: usize,
     },
-    /// The text has a token that the model does not know.
+    /// The text has a token that is outside the model's vocabulary.
     #[error(
         "token {token} of the text is outside the model's vocabulary of {vocabulary}; use the model's own tokenizer"
     )]
     Token {
-        /// The token to predict.
+        /// The token that is to be predicted.
         token: u32,
         /// Logits per row.
         vocabulary: usize,
     },
-    /// A row of a logits file that holds no probabilities.
+    /// A row of a logits file does not hold probabilities.
     #[error(
         "the recorded probabilities of all tokens add up to {total}, not to 1 (the likeliest token is {top}); the file is \
          damaged: fetch it again"
     )]
     Total {
-        /// Their sum, as text.
+        /// Sum of the probabilities, as text.
         total: String,
-        /// The likeliest token.
+        /// Index of the likeliest token.
         top: usize,
     },
-    /// Nothing follows from these numbers.
+    /// The logits hold NaN or an infinity.
     #[error("the logits of {0} hold NaN or an infinity; look for non-finite numbers in its tensors")]
     NotFinite(Side),
 }
@@ -45,7 +45,7 @@ pub enum RowError {
 pub enum Side {
     /// The model that is scored.
     Model,
-    /// The one that it is compared with.
+    /// The model that it is compared with.
     Base,
 }
 

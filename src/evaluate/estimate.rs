@@ -1,8 +1,8 @@
-//! Means with their errors, and quantiles.
+//! Means with their standard errors, and quantiles.
 
 use serde::Serialize;
 
-/// Sums from which mean and standard error follow.
+/// The sums that determine mean and standard error.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Moments {
     count: u64,
@@ -10,12 +10,12 @@ pub(super) struct Moments {
     squares: f64,
 }
 
-/// A value with its standard error; JSON writes what cannot be computed (the error of a single token) as null.
+/// A value with its standard error. In JSON, a number that cannot be computed, such as the error of a single token, is null.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
     /// The value.
     pub value: f64,
-    /// Its standard error.
+    /// Standard error of the value.
     pub stderr: f64,
 }
 
@@ -24,7 +24,7 @@ pub struct Estimate {
 pub struct Mean {
     /// The mean.
     pub mean: f64,
-    /// Its standard error.
+    /// Standard error of the mean.
     pub stderr: f64,
 }
 
@@ -43,7 +43,7 @@ impl Moments {
         self.sum / self.count as f64
     }
 
-    /// `sqrt((E[x^2] - E[x]^2) / (n - 1))`; NaN for fewer than two values.
+    /// Returns the standard error of the mean, `sqrt((E[x^2] - E[x]^2) / (n - 1))`; NaN for fewer than two values.
     pub(super) fn stderr(&self) -> f64 {
         let mean = self.mean();
         let variance = self.squares / self.count as f64 - mean * mean;
@@ -59,19 +59,20 @@ impl Moments {
     }
 }
 
-/// A variance computed as a difference, where rounding can leave a little less than nothing; NaN stays.
+/// Returns a variance that was computed as a difference, with 0 in place of the slightly negative values that rounding can
+/// give; NaN stays.
 pub(super) fn not_negative(variance: f64) -> f64 {
     if variance < 0.0 { 0.0 } else { variance }
 }
 
-/// The covariance of two means, `(E[xy] - E[x] E[y]) / (n - 1)`, where `products` is the sum of `xy`.
+/// Returns the covariance of two means, `(E[xy] - E[x] E[y]) / (n - 1)`, where `products` is the sum of `xy`.
 pub(super) fn covariance(x: &Moments, y: &Moments, products: f64) -> f64 {
     (products / x.count as f64 - x.mean() * y.mean()) / x.degrees_of_freedom()
 }
 
-/// How values are distributed.
+/// The distribution of values: mean, extremes and quantiles.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[allow(missing_docs)] // the names say it: p99_9 is the value that 99.9 % of all do not exceed
+#[allow(missing_docs)] // The names define the fields: p99_9 is the value that 99.9 % of all do not exceed.
 pub struct Distribution {
     pub mean: f64,
     /// Standard error of the mean.
@@ -92,7 +93,7 @@ pub struct Distribution {
 }
 
 impl Distribution {
-    /// Of `values`, whose moments are known already.
+    /// Computes the distribution of `values`, whose moments are `moments`.
     pub(super) fn of(moments: &Moments, values: &[f64]) -> Self {
         let mut sorted = values.to_vec();
         sorted.sort_unstable_by(f64::total_cmp);
@@ -118,7 +119,8 @@ impl Distribution {
     }
 }
 
-/// Linear between the two values nearest to `fraction * (n - 1)`; NaN of no values.
+/// Returns a quantile, interpolated linearly between the two values nearest to `fraction * (n - 1)`; NaN if there are no
+/// values.
 fn quantile(sorted: &[f64], fraction: f64) -> f64 {
     let position = fraction * sorted.len().saturating_sub(1) as f64;
     let below = position.floor();
@@ -149,7 +151,7 @@ mod tests {
         assert_eq!(moments.mean(), 1.0);
         assert!(moments.stderr().is_nan());
         moments.push(4.0);
-        // Variance 2.25, one degree of freedom.
+        // The variance is 2.25, with one degree of freedom.
         assert_eq!(moments.estimate(), Mean { mean: 2.5, stderr: 1.5 });
         assert_eq!(covariance(&moments, &moments, 17.0), 2.25);
     }

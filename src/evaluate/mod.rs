@@ -1,14 +1,15 @@
-//! How good a model is: perplexity, and divergence from the model that it was made of.
+//! The quality of a model: its perplexity, and its divergence from the model that it was made of.
 //!
-//! [`evaluate`](evaluate()) runs models over a text; the functions below it are pure and take logits as they come, a row at a time.
+//! [`evaluate`](evaluate()) runs models over a text. The other functions are pure and take logits row by row.
 //!
-//! 1. [`Chunks`](crate::text::Chunks) cuts the tokenized text. The caller runs [`Chunks::tokens`](crate::text::Chunks::tokens) through the model (or through two), and keeps
-//!    the logits of the positions [`Chunks::scored`](crate::text::Chunks::scored); row by row they predict [`Chunks::targets`](crate::text::Chunks::targets).
-//! 2. Each row becomes a few numbers: [`score_row`] for a model alone, [`compare_rows`] with the logits of a base,
-//!    [`compare_log_probs`] with a row of a logits file ([`kquant_formats::logits`]). These are pure and can run on any
-//!    thread; the row can be forgotten then.
-//! 3. The numbers go into [`Perplexity`] or [`Divergence`] in the order of the text: sums of floating-point numbers depend on
-//!    their order, so this, and not the threads, fixes the last bit. Both give running values.
+//! 1. [`Chunks`](crate::text::Chunks) cuts the tokenized text. The caller runs
+//!    [`Chunks::tokens`](crate::text::Chunks::tokens) through one model or two and keeps the logits of the positions
+//!    [`Chunks::scored`](crate::text::Chunks::scored), which predict [`Chunks::targets`](crate::text::Chunks::targets).
+//! 2. Each row becomes a few numbers: [`score_row`] scores a model alone, [`compare_rows`] compares it with the logits of a
+//!    base, and [`compare_log_probs`] with a row of a logits file ([`kquant_formats::logits`]). These functions can run on
+//!    any thread, and the row is not needed afterwards.
+//! 3. The numbers go into [`Perplexity`] or [`Divergence`] in the order of the text. Sums of floating-point numbers depend
+//!    on their order, so that the text, and not the threads, determines the last bit. Both give running values.
 //! 4. [`Report`] is the result, as JSON or as lines.
 //!
 //! To write a logits file, encode a row with the logarithm that [`Normalizer`] gives:
@@ -25,8 +26,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! All definitions are those of llama-perplexity (tools/perplexity in llama.cpp). What differs is the precision: f64 where it
-//! has f32, and no 16-bit logits between the models when both are at hand.
+//! All definitions are those of llama-perplexity (tools/perplexity in llama.cpp). The precision differs: numbers that are
+//! f32 there are f64 here, and logits of two models are compared without rounding them to 16 bits.
 
 mod compare;
 mod divergence;

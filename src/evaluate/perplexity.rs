@@ -1,36 +1,37 @@
-//! Perplexity: the exponential of the mean negative log-probability of what followed.
+//! Perplexity: the exponential of the mean negative log-probability of the tokens that followed.
 
 use super::Estimate;
 use crate::evaluate::estimate::Moments;
 
-/// Perplexity over the tokens so far.
+/// Perplexity over the tokens added so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Perplexity {
     pub(super) nll: Moments,
 }
 
 impl Perplexity {
-    /// Adds a token's negative log-probability, in nats. The order counts, in the last bits.
+    /// Adds a token's negative log-probability, in nats. The order of tokens affects the last bits of the result.
     pub fn push(&mut self, nll: f64) {
         self.nll.push(nll);
     }
 
-    /// Number of tokens so far.
+    /// Returns the number of tokens so far.
     pub fn count(&self) -> u64 {
         self.nll.count()
     }
 
-    /// The perplexity; NaN of no tokens.
+    /// Returns the perplexity; NaN if there are no tokens.
     pub fn value(&self) -> f64 {
         self.nll.mean().exp()
     }
 
-    /// Its standard error, `perplexity * sqrt((E[nll^2] - E[nll]^2) / (n - 1))`; NaN for fewer than two tokens.
+    /// Returns the standard error of the perplexity, `perplexity * sqrt((E[nll^2] - E[nll]^2) / (n - 1))`; NaN for fewer
+    /// than two tokens.
     pub fn stderr(&self) -> f64 {
         self.value() * self.nll.stderr()
     }
 
-    /// Both.
+    /// Returns the perplexity and its standard error.
     pub fn estimate(&self) -> Estimate {
         Estimate { value: self.value(), stderr: self.stderr() }
     }
@@ -52,7 +53,7 @@ mod tests {
         assert!(perplexity.value().is_nan());
         perplexity.extend([2f64.ln(), 8f64.ln()]);
         let Estimate { value, stderr } = perplexity.estimate();
-        // Deviations from ln 4 are ln 2 both ways, with one degree of freedom.
+        // Deviations from ln 4 are ln 2 in both directions, with one degree of freedom.
         assert!((value - 4.0).abs() < 1e-12 && (stderr - 4.0 * 2f64.ln()).abs() < 1e-12, "{value} {stderr}");
         assert_eq!(perplexity.count(), 2);
     }

@@ -1,4 +1,4 @@
-//! The result, for programs and for people.
+//! The result of an evaluation, as JSON and as text.
 
 use std::fmt::Display;
 
@@ -7,24 +7,25 @@ use serde::Serialize;
 use crate::evaluate::{Comparison, Distribution, Divergence, Estimate, Perplexity};
 use crate::text::Chunks;
 
-/// The result of an evaluation. As JSON, what could not be computed is null; a comparison's keys stand beside the others.
+/// The result of an evaluation. In JSON, numbers that could not be computed are null, and the keys of a comparison stand
+/// next to the others.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// Tokens per chunk.
     pub context: usize,
     /// Number of chunks.
     pub chunks: usize,
-    /// Number of tokens that the numbers are taken over.
+    /// Number of tokens that the statistics cover.
     pub tokens_scored: u64,
-    /// Of the model.
+    /// Perplexity of the model.
     pub perplexity: Estimate,
-    /// With the base, if there was one.
+    /// Comparison with the base, if there was one.
     #[serde(flatten)]
     pub comparison: Option<Comparison>,
 }
 
 impl Report {
-    /// Of a model alone.
+    /// Makes the report of a model alone.
     pub fn new(chunks: &Chunks, perplexity: &Perplexity) -> Self {
         Self {
             context: chunks.context(),
@@ -35,12 +36,12 @@ impl Report {
         }
     }
 
-    /// Of a model and a base.
+    /// Makes the report of a model and a base.
     pub fn compared(chunks: &Chunks, divergence: &Divergence) -> Self {
         Self { comparison: Some(divergence.comparison()), ..Self::new(chunks, divergence.perplexity()) }
     }
 
-    /// Lines for people, each ending with a line feed.
+    /// Returns the report as lines of text, each ending with a line feed.
     pub fn text(&self) -> String {
         let Self { context, chunks, tokens_scored, .. } = self;
         let mut out = Lines::default();

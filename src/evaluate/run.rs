@@ -1,4 +1,4 @@
-//! Runs models over chunks and scores them, a block of chunks at a time; logits are never all held.
+//! Evaluation of models over chunks of text, one block of chunks at a time, so that logits are never all held.
 
 use kquant_formats::FormatError;
 use kquant_formats::logits::{LogitsFile, LogitsWriter, encode_row};
@@ -13,69 +13,69 @@ use crate::model::{Head, Hidden, Logits, Model, ModelError, Pass};
 use crate::text::Chunks;
 use crate::text::chunks_per_block;
 
-/// What a model is compared with.
+/// The base that a model is compared with.
 pub enum Reference<'a> {
     /// Another model, in full precision.
     Model(&'a Model),
-    /// What llama-perplexity or kquant recorded of one, in 16 bits.
+    /// Log-probabilities that llama-perplexity or kquant recorded of a model, in 16 bits.
     Logits(&'a LogitsFile),
 }
 
-/// Running values after a chunk.
+/// The running values after a chunk.
 #[derive(Debug, Clone, Copy)]
 pub struct Running {
-    /// Chunks done.
+    /// Number of chunks that are done.
     pub chunks: usize,
     /// Perplexity so far.
     pub perplexity: f64,
-    /// Mean divergence so far, with a reference.
+    /// Mean divergence so far in nats per token, if there is a reference.
     pub kl: Option<f64>,
 }
 
-/// Why an evaluation failed.
+/// The reason why an evaluation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EvaluateError {
-    /// A model.
+    /// A model could not be run.
     #[error("{path}")]
     Model {
-        /// Which.
+        /// File or folder of the model.
         path: std::path::PathBuf,
-        /// What is wrong.
+        /// Error of the model.
         source: Box<ModelError>,
     },
-    /// A row of logits.
+    /// A row of logits could not be scored.
     #[error("chunk {chunk}, position {position}")]
     Row {
         /// Number of the chunk, from 0.
         chunk: usize,
-        /// Position in it.
+        /// Position in the chunk, from 0.
         position: usize,
-        /// What is wrong.
+        /// Error of the row.
         source: RowError,
     },
-    /// A row of a logits file.
+    /// A row of a logits file could not be used.
     #[error("{}: chunk {chunk}, position {position}", path.display())]
     Recorded {
-        /// The file.
+        /// Path of the logits file.
         path: std::path::PathBuf,
         /// Number of the chunk, from 0.
         chunk: usize,
-        /// Position in it.
+        /// Position in the chunk, from 0.
         position: usize,
-        /// What is wrong.
+        /// Error of the row.
         source: RowError,
     },
-    /// A logits file.
+    /// A logits file could not be read or written.
     #[error(transparent)]
     Logits(#[from] FormatError),
 }
 
-/// Units of work of one model over `chunks`: tokens times layers, the output counted as one.
+/// Returns the units of work of one model over `chunks`: tokens times layers, where the output counts as one layer.
 pub fn work(model: &Model, chunks: &Chunks) -> u64 {
     (chunks.tokens().len() * (model.hyper.layers + 1)) as u64
 }
 
-/// One model in the run, with what it keeps from group to group.
+/// One model of an evaluation, with its output head, which is kept from group to group.
 struct Side<'a> {
     model: &'a Model,
     head: Head<'a>,
@@ -87,11 +87,12 @@ impl<'a> Side<'a> {
         Ok(Self { model, head })
     }
 
+    /// Runs the model over `tokens`, where `done` units of work are done before.
     fn hidden(&self, tokens: &[u32], pass: &Pass, done: u64) -> Result<Hidden, EvaluateError> {
         self.model.hidden(tokens, pass, None, done).map_err(|e| model_error(self.model, e))
     }
 
-    /// Logits of the scored positions of `count` chunks from `first` on, chunk after chunk.
+    /// Returns the logits of the scored positions of `count` chunks from chunk `first` on, in order.
     fn logits(
         &self,
         hidden: &Hidden,
@@ -112,11 +113,11 @@ fn model_error(model: &Model, source: ModelError) -> EvaluateError {
     EvaluateError::Model { path: model.path.clone(), source: Box::new(source) }
 }
 
-/// Scores `model` on `chunks`, against `reference` if there is one. `record` takes the logits for exchange; `running` is
-/// called after every chunk.
+/// Scores `model` on `chunks`, and compares it with `reference` if there is one. `record` receives the rows of a logits
+/// file; `running` is called after every chunk.
 ///
 /// # Errors
-/// [`EvaluateError`]: nothing is scored that could not be computed.
+/// Fails with [`EvaluateError`] as soon as a number cannot be computed.
 pub fn evaluate(
     model: &Model,
     reference: Option<&Reference>,
@@ -134,7 +135,7 @@ pub fn evaluate(
     Ok(evaluation.scores.report(chunks))
 }
 
-/// A run under way.
+/// The state of an evaluation.
 struct Evaluation<'a> {
     side: Side<'a>,
     base: Option<Side<'a>>,
@@ -142,7 +143,7 @@ struct Evaluation<'a> {
     chunks: &'a Chunks,
     pass: Pass<'a>,
     scores: Scores,
-    /// Work done, for the progress.
+    /// Units of work that are done, for the progress.
     done: u64,
 }
 
@@ -158,7 +159,7 @@ impl<'a> Evaluation<'a> {
             Some(Reference::Logits(file)) => (None, Some(*file)),
             None => (None, None),
         };
-        // A half for layers and hidden states, a quarter for output projections; the rest is for logits.
+        // Layers and hidden states get half of the memory, output projections a quarter, and logits the rest.
         let memory = run.memory / 2;
         let head = run.memory / 4 / if base.is_some() { 2 } else { 1 };
         Ok(Self {
@@ -172,13 +173,13 @@ impl<'a> Evaluation<'a> {
         })
     }
 
-    /// Chunks whose hidden states, of both sides, are held at a time.
+    /// Returns the number of chunks whose hidden states, of both models, are held at a time.
     fn chunks_at_once(&self) -> Result<usize, EvaluateError> {
         let models = if self.base.is_some() { 2 } else { 1 };
         let fits = |side: &Side| {
             side.model.chunks_at_once(&self.pass, models).map_err(|error| {
                 let error = match error {
-                    // The pass has half of the memory.
+                    // A pass gets half of the memory.
                     ModelError::Memory { needed } => ModelError::Memory { needed: 2 * needed },
                     other => other,
                 };
@@ -192,7 +193,7 @@ impl<'a> Evaluation<'a> {
         })
     }
 
-    /// Runs and scores `count` chunks from `first` on.
+    /// Runs and scores `count` chunks from chunk `first` on.
     fn group(
         &mut self,
         first: usize,
@@ -239,7 +240,7 @@ impl<'a> Evaluation<'a> {
     }
 }
 
-/// Where the base's rows come from.
+/// The source of the base's rows.
 enum Against<'a> {
     Nothing,
     Model(&'a Logits),
@@ -247,7 +248,7 @@ enum Against<'a> {
 }
 
 impl Against<'_> {
-    /// The error of a position, which names the logits file where that is at fault.
+    /// Returns the error of a position, which names the logits file where that is at fault.
     fn fault(&self, chunk: usize, position: usize, source: RowError) -> EvaluateError {
         match (self, &source) {
             (Self::File(file), RowError::Total { .. } | RowError::NotFinite(super::Side::Base)) => {
@@ -267,14 +268,14 @@ struct Rows<'a> {
     chunk: usize,
 }
 
-/// What one row gives.
+/// The numbers that one row gives.
 enum Score {
     Alone(f64),
     Compared(TokenStats),
 }
 
 impl Rows<'_> {
-    /// Scores all rows in parallel, adds them up in order.
+    /// Scores all rows in parallel and adds the scores in order.
     fn score(&self, against: &Against, chunks: &Chunks, scores: &mut Scores) -> Result<(), EvaluateError> {
         let scored = chunks.scored();
         let results: Vec<Result<Score, EvaluateError>> = (0..scored.len())
@@ -327,7 +328,7 @@ impl Rows<'_> {
     }
 }
 
-/// Sums of the rows so far.
+/// Sums over the rows so far.
 #[derive(Default)]
 struct Scores {
     alone: Perplexity,

@@ -1,13 +1,13 @@
-//! The one place where logits are exponentiated.
+//! Exponentials of logits, which are computed in this module alone.
 
 use super::{RowError, Side};
 
-/// Elements worked on at a time: their exponentials stay in the innermost cache.
+/// Number of elements worked on at a time, so that their exponentials stay in the innermost cache.
 pub(super) const BLOCK: usize = 512;
-/// Independent partial results, so that the compiler can use vectors without changing the result.
+/// Number of independent partial results, which lets the compiler use vectors without changing the result.
 const LANES: usize = 8;
 
-/// What turns a row of logits into log-probabilities: `ln p[i] = logit[i] - max - log_sum_exp`.
+/// The constants that convert a row of logits to log-probabilities in nats: `ln p[i] = logit[i] - max - log_sum_exp`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Normalizer {
     /// The largest logit.
@@ -17,10 +17,10 @@ pub struct Normalizer {
 }
 
 impl Normalizer {
-    /// Of `row: [vocabulary]`, with f32 exponentials summed in f64, as in llama-perplexity.
+    /// Computes the constants of `row` `[vocabulary]`, with f32 exponentials that are summed in f64, as in llama-perplexity.
     ///
     /// # Errors
-    /// When a logit is NaN or positive infinity, or none is finite.
+    /// Fails when a logit is NaN or positive infinity, or none is finite.
     pub fn of(row: &[f32]) -> Result<Self, RowError> {
         let max = max(row);
         let mut powers = [0.0; BLOCK];
@@ -28,9 +28,9 @@ impl Normalizer {
         Self::new(max, total, Side::Model)
     }
 
-    /// Of a row with this maximum and sum of `exp(logit - max)`.
+    /// Makes the constants of a row with the maximum `max` and the sum `sum` of `exp(logit - max)`.
     pub(super) fn new(max: f32, sum: f64, side: Side) -> Result<Self, RowError> {
-        // One NaN, or an infinite maximum, makes the sum NaN; an empty row has no finite maximum.
+        // One NaN or an infinite maximum makes the sum NaN, and an empty row has no finite maximum.
         if max.is_finite() && sum.is_finite() {
             Ok(Self { max, log_sum_exp: sum.ln() })
         } else {
@@ -38,13 +38,13 @@ impl Normalizer {
         }
     }
 
-    /// Negative log-probability of a token with this logit, in nats.
+    /// Returns the negative log-probability, in nats, of a token with this logit.
     pub fn nll(&self, logit: f32) -> f64 {
         self.log_sum_exp + (f64::from(self.max) - f64::from(logit))
     }
 }
 
-/// The largest number of a row; NaN is passed over.
+/// Returns the largest number of a row, ignoring NaN.
 pub(super) fn max(row: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };
     let (chunks, rest) = row.as_chunks::<LANES>();
@@ -55,13 +55,14 @@ pub(super) fn max(row: &[f32]) -> f32 {
     lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
 }
 
-/// `exp(x - shift)` of at most [`BLOCK`] numbers; libm's, on whose last bit the bytes of a logits file depend.
+/// Computes `exp(x - shift)` of at most [`BLOCK`] numbers with libm's function, on whose last bit the bytes of a logits file
+/// depend.
 pub(super) fn exponentials<'a>(block: &[f32], shift: f32, out: &'a mut [f32; BLOCK]) -> &'a [f32] {
     out.iter_mut().zip(block).for_each(|(y, x)| *y = (x - shift).exp());
     out.get(..block.len()).unwrap_or(out)
 }
 
-/// The sum in f64, in an order that depends on nothing but the length.
+/// Returns the sum in f64, added in an order that depends on the length alone.
 pub(super) fn sum<T: Copy + Into<f64>>(values: &[T]) -> f64 {
     let (chunks, rest) = values.as_chunks::<LANES>();
     let mut lanes = [0.0; LANES];
