@@ -1,21 +1,21 @@
-//! Every tensor of the forward pass is there, in the shape that the keys ask for.
+//! Checks that every tensor of the forward pass exists and has the shape that the keys require.
 
 use crate::graph::{By, Experts, Hyper, SLOTS, Slot, weight_name};
 use crate::model::ops::operation;
 use crate::model::{EMBEDDING, FINAL_NORM, Model, ModelError, OUTPUT, OUTPUT_NAME, POSITIONS};
 use crate::tensor::MappedTensor;
 
-/// The shapes of a layer's tensors and widths of its slots while its operations are gone through. Names of tensors lack
+/// Shapes of a layer's tensors and widths of its slots, while its operations are checked in order. Names of tensors lack
 /// `blk.N.` and `.weight`.
 pub(super) struct Shapes<'a> {
     model: &'a Model,
     layer: usize,
-    /// Widths that the tensors so far have given the slots.
+    /// Widths of the slots, as far as the tensors checked so far determine them.
     widths: [Option<usize>; SLOTS],
 }
 
 impl Model {
-    /// Checks all tensors and returns how wide each slot gets.
+    /// Checks all tensors and returns the largest width of each slot.
     pub(super) fn check_shapes(&self) -> Result<[usize; SLOTS], ModelError> {
         let (hidden, vocab) = (self.hyper.hidden as u64, self.vocab as u64);
         self.check(EMBEDDING, &[hidden, vocab])?;
@@ -42,40 +42,40 @@ impl Model {
         Ok(widest)
     }
 
-    /// The bias `name.bias`, if there is one.
+    /// Checks the shape of the bias `name.bias`, if there is one.
     fn check_bias(&self, name: &str, shape: &[u64]) -> Result<(), ModelError> {
         let bias = format!("{name}.bias");
         if self.find(&bias).is_some() { self.check(&bias, shape) } else { Ok(()) }
     }
 
-    /// The keys of the mixture that `tensor` belongs to.
+    /// Returns the keys of the mixture of experts that `tensor` belongs to.
     pub(super) fn experts(&self, tensor: &str) -> Result<&Experts, ModelError> {
         self.hyper.experts.as_ref().ok_or_else(|| wrong(tensor, "is there, the key expert_count is not"))
     }
 }
 
 impl<'a> Shapes<'a> {
-    /// The model's hyper-parameters.
+    /// Returns the model's hyper-parameters.
     pub(super) fn hyper(&self) -> &'a Hyper {
         &self.model.hyper
     }
 
-    /// The keys of the mixture that the weight `name` belongs to.
+    /// Returns the keys of the mixture of experts that the weight `name` belongs to.
     pub(super) fn experts(&self, name: &str) -> Result<&'a Experts, ModelError> {
         self.model.experts(&self.weight_name(name))
     }
 
-    /// `blk.N.{name}.weight`
+    /// Returns the GGUF name `blk.N.{name}.weight`.
     pub(super) fn weight_name(&self, name: &str) -> String {
         weight_name(self.layer, name)
     }
 
-    /// The weight `name`.
+    /// Returns the tensor of the weight `name`.
     pub(super) fn weight(&self, name: &str) -> Result<&'a MappedTensor, ModelError> {
         self.model.tensor(&self.weight_name(name))
     }
 
-    /// Checks the shape of the weight `name`, columns first.
+    /// Checks the shape of the weight `name`, given with columns first.
     pub(super) fn check_weight(&self, name: &str, shape: &[u64]) -> Result<(), ModelError> {
         self.model.check(&self.weight_name(name), shape)
     }
@@ -85,22 +85,22 @@ impl<'a> Shapes<'a> {
         self.model.check_bias(&format!("blk.{}.{name}", self.layer), shape)
     }
 
-    /// Width of what `slot` holds, if the keys or the tensors so far tell it.
+    /// Returns the width of the content of `slot`, if the keys or the tensors checked so far determine it.
     pub(super) fn width(&self, slot: Slot) -> Option<usize> {
         self.hyper().width(slot).or(self.found_width(slot))
     }
 
-    /// Width that the tensors so far have given `slot`.
+    /// Returns the width of `slot` that the tensors checked so far determine.
     pub(super) fn found_width(&self, slot: Slot) -> Option<usize> {
         self.widths[slot as usize]
     }
 
-    /// Notes that `slot` is `width` wide from here on.
+    /// Records that `slot` is `width` wide from here on.
     pub(super) fn set_width(&mut self, slot: Slot, width: usize) {
         self.widths[slot as usize] = Some(width);
     }
 
-    /// Checks the linear map `name`: its columns are as many as what it reads is wide, its rows as what it writes.
+    /// Checks the linear map `name`: its columns must match the width of its input, its rows that of its output.
     pub(super) fn check_map(
         &mut self,
         name: &str,
@@ -115,7 +115,7 @@ impl<'a> Shapes<'a> {
             Some(By::Routes) => self.experts(name).map(|experts| (experts.count, experts.used))?,
         };
         let found = [tensor.columns() as usize, tensor.rows_per_matrix() as usize];
-        // A row has a part for every matrix that it is routed to, but for the normed stream, which all experts read.
+        // A row has a part for every matrix that it is routed to, except in the normed stream, which all experts read.
         let input_parts = if input == Slot::Normed { 1 } else { parts };
         let inputs = self.width(input).map_or(found[0], |width| width / input_parts);
         let outputs = self.hyper().width(output).map_or(found[1], |width| width / parts);
@@ -129,7 +129,7 @@ impl<'a> Shapes<'a> {
     }
 }
 
-/// The error of a tensor that does not fit.
+/// Returns the error of a tensor that does not fit.
 pub(super) fn wrong(tensor: &str, what: &str) -> ModelError {
     ModelError::Tensor { tensor: tensor.to_owned(), what: what.into() }
 }

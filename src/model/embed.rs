@@ -1,4 +1,4 @@
-//! Tokens to the residual stream.
+//! The embedding of tokens into the residual stream.
 
 use kquant_kernels::math;
 use rayon::prelude::*;
@@ -7,8 +7,8 @@ use super::{EMBEDDING, Model, ModelError, POSITIONS};
 use crate::tensor::read_rows;
 
 impl Model {
-    /// Rows of the embedding for `tokens`, `[tokens][hidden]`; `position` is that of the first, and every `context` tokens
-    /// it starts anew.
+    /// Returns the rows of the embedding for `tokens`, `[tokens][hidden]`. The first token is at `position`, and positions
+    /// start anew there every `context` tokens.
     pub(super) fn embed(
         &self,
         tokens: &[u32],
@@ -18,7 +18,7 @@ impl Model {
         self.embed_by(tokens, position, context, |token, out| self.embedding_row(token, out))
     }
 
-    /// [`embed`](Self::embed) with rows that `row` gives.
+    /// Returns what [`embed`](Self::embed) does, with the rows that `row` fills in.
     pub(crate) fn embed_by(
         &self,
         tokens: &[u32],
@@ -43,7 +43,7 @@ impl Model {
         Ok(stream)
     }
 
-    /// The row of the embedding for `token`.
+    /// Fills `out` `[hidden]` with the row of the embedding for `token`.
     pub(crate) fn embedding_row(&self, token: u32, out: &mut [f32]) -> Result<(), ModelError> {
         let row = u64::from(token);
         read_rows(self.opened.checkpoint.as_ref(), self.tensor(EMBEDDING)?, row..row + 1, out)

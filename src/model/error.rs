@@ -1,4 +1,4 @@
-//! What can go wrong when a model is run.
+//! Errors of running a model.
 
 use std::path::PathBuf;
 
@@ -10,141 +10,141 @@ use crate::convert::ConvertError;
 use crate::graph::KeyError;
 use crate::vocab::TokenizerError;
 
-/// Why a model cannot be run.
+/// The reason why a model cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// The file cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// Its configuration, tensors or tokenizer cannot be converted.
+    /// The model's configuration, tensors or tokenizer cannot be converted.
     #[error("{path}")]
     Input {
-        /// The model.
+        /// Path of the model.
         path: PathBuf,
-        /// What is wrong.
+        /// Error of the conversion.
         source: ConvertError,
     },
-    /// Its tokenizer cannot be read.
+    /// The model's tokenizer cannot be read.
     #[error("{path}")]
     Tokenizer {
-        /// The model.
+        /// Path of the model.
         path: PathBuf,
-        /// What is wrong.
+        /// Error of the tokenizer.
         source: TokenizerError,
     },
     /// Two models have different tokens.
     #[error("{path} and {other} have different vocabularies, so that their predictions cannot be compared")]
     Vocabulary {
-        /// One.
+        /// Path of one model.
         path: PathBuf,
-        /// The other.
+        /// Path of the other model.
         other: PathBuf,
     },
     /// A hyper-parameter is missing or wrong.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// The family is one that only conversion knows.
+    /// The architecture is one that can be converted but not run.
     #[error("architecture `{name}` cannot be run yet; known are {known}")]
     Architecture {
-        /// `general.architecture`.
+        /// Value of `general.architecture`.
         name: String,
-        /// The families that can.
+        /// Names of the architectures that can be run.
         known: String,
     },
-    /// A tensor is not there, or not of the size that the keys ask for.
+    /// A tensor is missing, or has another shape than the keys require.
     #[error("tensor `{tensor}` {what}")]
     Tensor {
-        /// GGUF name.
+        /// GGUF name of the tensor.
         tensor: String,
-        /// What is wrong with it.
+        /// Description of the fault.
         what: String,
     },
-    /// A layer is asked for that is not there.
+    /// A layer was requested that does not exist.
     #[error("layer {asked} is not there; the model has {layers}, counted from 0")]
     Layer {
-        /// Number asked for.
+        /// Number of the requested layer, from 0.
         asked: usize,
-        /// Layers of the model.
+        /// Number of layers of the model.
         layers: usize,
     },
-    /// A graph cannot be run: a fault of kquant and not of the model.
+    /// A graph cannot be run, which is a fault of kquant and not of the model.
     #[error("the graph of layer {layer} {what}; this is a fault of kquant, please report it")]
     Graph {
         /// Number of the layer.
         layer: usize,
-        /// What is wrong with it.
+        /// Description of the fault.
         what: String,
     },
-    /// Rows cannot be read.
+    /// Rows of a tensor cannot be read.
     #[error("{what}")]
     Read {
-        /// Which, and why.
+        /// Description of the rows and of the cause.
         what: String,
     },
-    /// A weight is no number.
+    /// A weight is NaN or infinite.
     #[error("tensor `{tensor}`: weight at row {row}, column {column} is {value}; the file is damaged")]
     Weight {
-        /// GGUF name.
+        /// GGUF name of the tensor.
         tensor: String,
-        /// Row.
+        /// Row of the weight, from 0.
         row: u64,
-        /// Column.
+        /// Column of the weight, from 0.
         column: u64,
-        /// The weight.
+        /// Value of the weight.
         value: f32,
     },
-    /// An activation is no number.
+    /// An activation is NaN or infinite.
     #[error(
         "tensor `{tensor}`: its output for token {token} of the text is {value}; weights of this size overflow f32"
     )]
     Activation {
-        /// GGUF name.
+        /// GGUF name of the weight.
         tensor: String,
         /// Number of the token in the chunks given.
         token: usize,
-        /// The activation.
+        /// Value of the activation.
         value: f32,
     },
-    /// A gradient is no number.
+    /// A gradient is NaN or infinite.
     #[error(
         "tensor `{tensor}`: the gradient of its output for token {token} of the text is {value}; the loss is too steep there \
          for f32. Leave that part of the text out"
     )]
     Gradient {
-        /// GGUF name.
+        /// GGUF name of the weight.
         tensor: String,
         /// Number of the token in the chunks given.
         token: usize,
-        /// The gradient.
+        /// Value of the gradient.
         value: f32,
     },
-    /// The embedding lacks a token.
+    /// A token is outside of the embedding.
     #[error(
         "token {token} is not in the embedding of {vocab} rows; the text was tokenized for another model"
     )]
     Token {
-        /// Its id.
+        /// Id of the token.
         token: u32,
-        /// Rows of the embedding.
+        /// Number of rows of the embedding.
         vocab: usize,
     },
-    /// A context is longer than the model's.
+    /// A context is longer than the model allows.
     #[error(
         "a context of {asked} tokens is more than the model's {longest}; give --context {longest} or less"
     )]
     Context {
-        /// Asked for.
+        /// Requested length in tokens.
         asked: usize,
-        /// The model's.
+        /// Longest context of the model in tokens.
         longest: usize,
     },
-    /// The budget cannot hold the buffers.
+    /// The memory limit does not suffice for the buffers.
     #[error("one layer and one chunk need {needed} bytes of memory; give --memory at least that much")]
     Memory {
-        /// Bytes.
+        /// Bytes that are needed.
         needed: u64,
     },
-    /// An observer objected.
+    /// An observer could not use what it saw.
     #[error(transparent)]
     Observe(#[from] ObserveError),
     /// A temporary file cannot be written or read.

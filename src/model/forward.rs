@@ -1,4 +1,4 @@
-//! The pass over all layers for a group of chunks.
+//! The forward pass over all layers for a group of chunks.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,13 +12,13 @@ use crate::text::{BLOCK_ROWS, chunks_per_block};
 
 /// Hidden states after the last layer, before the final norm, in tiles of whole chunks.
 pub struct Hidden {
-    /// Each `[tokens][hidden]`.
+    /// Hidden states of each tile, `[tokens][hidden]`.
     tiles: Vec<Vec<f32>>,
     hidden: usize,
 }
 
 impl Hidden {
-    /// States of rows `first..first + rows`, counted over all chunks; the range lies in one chunk.
+    /// Returns the states of rows `first..first + rows`, counted over all chunks; the range must lie in one chunk.
     pub fn rows(&self, first: usize, rows: usize) -> &[f32] {
         let mut at = first * self.hidden;
         for tile in &self.tiles {
@@ -31,23 +31,24 @@ impl Hidden {
     }
 }
 
-/// How a model is run over a text. Nothing here changes a bit of the result.
+/// The parameters of a forward pass; none of them changes a bit of the result, except `context`.
 pub struct Pass<'a> {
     /// Tokens per chunk; chunks do not see each other.
     pub context: usize,
     /// Bytes for a layer, the hidden states and the buffers.
     pub memory: u64,
-    /// Set from outside to stop early.
+    /// Flag that is set from outside to stop early.
     pub cancel: &'a AtomicBool,
-    /// Told the number of layers x tokens done since the start of the run.
+    /// Receiver of the progress, as layers times tokens done since the start of the run.
     pub progress: &'a dyn Progress,
 }
 
 impl Model {
-    /// Number of chunks that fit `pass.memory` at a time beside one layer, where hidden states of `models` models are held.
+    /// Returns the number of chunks that fit `pass.memory` at a time, next to one layer, while hidden states of `models`
+    /// models are held.
     ///
     /// # Errors
-    /// When not even one block of chunks fits.
+    /// Fails when the context is too long, or not even one block of chunks fits.
     pub fn chunks_at_once(&self, pass: &Pass, models: u64) -> Result<usize, ModelError> {
         if pass.context > self.hyper.context {
             return Err(ModelError::Context { asked: pass.context, longest: self.hyper.context });
@@ -61,15 +62,16 @@ impl Model {
         }
     }
 
-    /// Bytes of a tile's buffers per token: all slots at their widths, those of attention twice for its copies.
+    /// Returns the bytes of a tile's buffers per token: all slots at their widths, and those of attention twice for its
+    /// copies.
     pub(super) fn token_bytes(&self) -> u64 {
         let twice =
             [Slot::Query, Slot::Key, Slot::Value, Slot::Attended].map(|slot| self.widths[slot as usize]);
         4 * (self.widths.iter().sum::<usize>() + twice.iter().sum::<usize>()) as u64
     }
 
-    /// Chunks of a tile: a few blocks for every thread, within half of the memory that a layer leaves. One block at least,
-    /// so that more memory never asks for more than it brings.
+    /// Returns the chunks of a tile: a few blocks for every thread, within half of the memory that a layer leaves. At least
+    /// one block counts in any case, so that more memory never requires more than it adds.
     fn tile_chunks(&self, pass: &Pass) -> usize {
         let unit = chunks_per_block(pass.context);
         let wanted = (4 * rayon::current_num_threads() * BLOCK_ROWS / (unit * pass.context)).max(1);
@@ -78,10 +80,11 @@ impl Model {
         unit * wanted.min(affordable.max(1) as usize)
     }
 
-    /// Runs `tokens` (`[chunks][context]`) through all layers; `observer` sees what enters each linear map.
+    /// Runs `tokens` (`[chunks][context]`) through all layers; `observer` sees the input of each linear map. `done_before`
+    /// is the work done before, for the progress.
     ///
     /// # Errors
-    /// When weights cannot be read, an activation overflows, the observer objects, or the run is cancelled.
+    /// Fails when weights cannot be read, an activation overflows, the observer fails, or the run is cancelled.
     pub fn hidden(
         &self,
         tokens: &[u32],

@@ -1,26 +1,28 @@
-//! The hook in the backward pass.
+//! The interface to statistics of the backward pass.
 
 use super::ObserveError;
 
-/// Sees gradients of the loss, summed over positions, by what a model computes.
+/// An observer of gradients of the loss, summed over positions, with respect to what a model computes.
 ///
-/// Calls come in a fixed order whatever the number of threads: first those of the output, then layers from the last to the
-/// first, then those of the embedding. Of one tensor, rows come in the order of the tokens, in whole blocks of text
-/// ([`crate::text::block_tokens`]; the last of the text may be shorter); how many blocks come at once depends on the memory
-/// allowed, so a statistic must not depend on it.
+/// Calls come in a fixed order for any number of threads: first the gradients of the output, then those of the layers from
+/// the last to the first, then those of the embedding. Rows of one tensor come in the order of the tokens, in whole blocks
+/// of text ([`crate::text::block_tokens`]; the last block of the text may be shorter). The number of blocks per call depends
+/// on the memory limit, so that a statistic must not depend on it.
 pub trait GradientObserver: Send {
-    /// `gradient`, `[rows][outputs]`, is that of the output of the linear map whose weight is called `tensor`; one row per token.
+    /// Receives `gradient` `[rows][outputs]` of the output of the linear map whose weight is called `tensor`, with one row
+    /// per token.
     ///
     /// # Errors
-    /// When it is of no use; the pass should stop.
+    /// Fails when the gradient is of no use; the pass then stops.
     fn output_gradient(&mut self, tensor: &str, gradient: &[f32], outputs: usize)
     -> Result<(), ObserveError>;
 
-    /// `gradient`, `[rows][outputs]`, are the rows of one block of text that were routed to matrix number `expert` of the
-    /// `experts` that `tensor` holds: maybe none. Every matrix gets a call for every block, the first block first.
+    /// Receives `gradient` `[rows][outputs]` of the rows of one block of text that were routed to matrix number `expert` of
+    /// the `experts` that `tensor` holds; there may be none. Every matrix gets one call per block, in the order of the
+    /// blocks.
     ///
     /// # Errors
-    /// When it is of no use; the pass should stop.
+    /// Fails when the gradient is of no use; the pass then stops.
     fn expert_output_gradient(
         &mut self,
         tensor: &str,
@@ -30,23 +32,24 @@ pub trait GradientObserver: Send {
         outputs: usize,
     ) -> Result<(), ObserveError>;
 
-    /// Of one block of text, of `tokens` tokens: `sums`, `[vocab]`, of the mean squared gradient of each output of the output
-    /// projection, over the labels that there could be: `p (1 - p)` where logits are neither scaled nor bound.
+    /// Receives, for one block of text of `tokens` tokens, the sums `[vocab]` over its tokens of the mean squared gradient
+    /// of each output of the output projection. The mean is over all possible labels: `p (1 - p)` where logits are neither
+    /// scaled nor capped.
     ///
     /// # Errors
-    /// When it is of no use; the pass should stop.
+    /// Fails when the sums are of no use; the pass then stops.
     fn output_variances(&mut self, sums: &[f32], tokens: usize) -> Result<(), ObserveError>;
 
-    /// `gradient`, `[rows][hidden]`, is that of the rows looked up in the embedding.
+    /// Receives `gradient` `[rows][hidden]` of the rows looked up in the embedding.
     ///
     /// # Errors
-    /// When it is of no use; the pass should stop.
+    /// Fails when the gradient is of no use; the pass then stops.
     fn embedding_gradient(&mut self, gradient: &[f32], hidden: usize) -> Result<(), ObserveError>;
 
-    /// The whole text has passed the output, or one more layer, or the embedding.
+    /// Is called when the whole text has passed the output, one more layer, or the embedding.
     ///
     /// # Errors
-    /// When what was collected cannot be kept; the pass should stop.
+    /// Fails when the statistics cannot be kept; the pass then stops.
     fn end_of_layer(&mut self) -> Result<(), ObserveError> {
         Ok(())
     }

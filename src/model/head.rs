@@ -1,4 +1,4 @@
-//! Hidden states to logits: the final norm and the output projection, in slices of the vocabulary.
+//! The path from hidden states to logits: the final norm and the output projection, in slices of the vocabulary.
 
 use kquant_kernels::math;
 use rayon::prelude::*;
@@ -8,32 +8,32 @@ use super::ops::Norms;
 use super::products::Packed;
 use super::{EMBEDDING, FINAL_NORM, Model, ModelError, OUTPUT, OUTPUT_NAME};
 
-/// Outputs of one task.
+/// Number of outputs that one task computes.
 pub(super) const SLICE: usize = 2048;
 
-/// The output projection, held packed where memory allows and decoded slice by slice where not.
+/// The output projection, whose weights are held packed where memory allows and otherwise decoded slice by slice.
 pub struct Head<'a> {
     pub(super) model: &'a Model,
     pub(super) norms: Norms,
     tensor: &'static str,
-    /// `[vocab]`
+    /// Bias of the logits, `[vocab]`.
     bias: Option<Vec<f32>>,
-    /// One per slice.
+    /// Weights of each slice, if they are held.
     held: Option<Vec<Packed>>,
 }
 
-/// Logits of some rows, in slices.
+/// Logits of some rows, stored in slices of the vocabulary.
 pub struct Logits {
-    /// Each `[rows][slice]`.
+    /// Logits of each slice, `[rows][slice]`.
     slices: Vec<Vec<f32>>,
     vocab: usize,
 }
 
 impl Model {
-    /// Prepares the projection; its weights are held if they take no more than `memory` bytes.
+    /// Prepares the output projection, whose weights are held if they take no more than `memory` bytes.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// Fails when weights cannot be read.
     pub fn head(&self, memory: u64) -> Result<Head<'_>, ModelError> {
         let name = if self.find(OUTPUT).is_some() { OUTPUT } else { EMBEDDING };
         let tensor = self.tensor(name)?;
@@ -48,21 +48,21 @@ impl Model {
 }
 
 impl Head<'_> {
-    /// The weights of slice `slice`.
+    /// Reads the weights of slice `slice`.
     pub(super) fn slice(&self, slice: usize) -> Result<Packed, ModelError> {
         let first = slice * SLICE;
         let last = self.model.vocab.min(first + SLICE);
         self.model.packed(self.model.tensor(self.tensor)?, first as u64..last as u64)
     }
 
-    /// What enters the projection: the final norm of `hidden` (`[rows][hidden]`).
+    /// Returns the input of the projection, which is the final norm of `hidden` (`[rows][hidden]`).
     pub fn normed(&self, hidden: &[f32]) -> Vec<f32> {
         let mut normed = vec![0.0; hidden.len()];
         self.norms.apply(hidden, &mut normed);
         normed
     }
 
-    /// What follows the product: bias, scale and bound.
+    /// Applies everything that follows the product: bias, scale and soft cap.
     pub(super) fn finish(&self, slice: usize, logits: &mut [f32]) {
         let hyper = &self.model.hyper;
         if let Some(bias) = &self.bias {
@@ -77,10 +77,10 @@ impl Head<'_> {
         }
     }
 
-    /// Logits for what [`Head::normed`] gave.
+    /// Returns the logits for the output of [`Head::normed`].
     ///
     /// # Errors
-    /// When weights cannot be read.
+    /// Fails when weights cannot be read.
     pub fn logits(&self, normed: &[f32]) -> Result<Logits, ModelError> {
         let (hidden, vocab) = (self.model.hyper.hidden, self.model.vocab);
         let rounding = self.model.rounding(self.model.tensor(self.tensor)?);
@@ -105,7 +105,7 @@ impl Head<'_> {
 }
 
 impl Logits {
-    /// Copies the logits of row `row` to `out` (`[vocab]`).
+    /// Replaces the content of `out` by the logits of row `row`, `[vocab]`.
     pub fn row(&self, row: usize, out: &mut Vec<f32>) {
         out.clear();
         for (i, slice) in self.slices.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! Activations or gradients of all tokens, in parts: in memory if they fit and in a temporary file if not, the same numbers either way.
+//! Storage for activations or gradients of all tokens, in parts: in memory if they fit and otherwise in a temporary file,
+//! with the same numbers either way.
 
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
@@ -6,15 +7,15 @@ use kquant_formats::FormatError;
 use kquant_formats::scratch::Scratch;
 use rayon::prelude::*;
 
-/// Values that one task turns from one form to the other.
+/// Number of values that one task converts.
 const STEP: usize = 1 << 14;
 
-/// In what states are kept.
+/// The number format of stored states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// As they are.
+    /// States are stored as they are.
     F32,
-    /// Rounded to bf16.
+    /// States are stored rounded to bf16.
     Bf16,
 }
 
@@ -27,7 +28,7 @@ impl Form {
     }
 }
 
-/// A number of states.
+/// Storage for a number of states.
 pub(crate) struct Kept {
     form: Form,
     states: Vec<Stored>,
@@ -39,7 +40,8 @@ enum Stored {
     Nothing,
     F32(Vec<f32>),
     Bf16(Vec<bf16>),
-    /// Where in the temporary file, values that there is room for, and values that are there.
+    /// The state is in the temporary file, from byte `place` on; there is room for `room` values, of which `length` are in
+    /// use.
     File {
         place: u64,
         room: usize,
@@ -48,19 +50,19 @@ enum Stored {
 }
 
 impl Kept {
-    /// Room for `count` states of `values` values altogether, within `memory` bytes or in a file.
+    /// Makes room for `count` states with `values` values altogether, within `memory` bytes or in a file.
     pub(crate) fn new(count: usize, values: u64, form: Form, memory: u64) -> Result<Self, FormatError> {
         let fits = values.checked_mul(form.bytes()).is_some_and(|bytes| bytes <= memory);
         let spill = if fits { None } else { Some(Scratch::new()?) };
         Ok(Self { form, states: vec![Stored::Nothing; count], spill })
     }
 
-    /// Bytes of memory that `values` values take here.
+    /// Returns the bytes of memory that `values` values take.
     pub(crate) fn memory(&self, values: u64) -> u64 {
         if self.spill.is_some() { 0 } else { values * self.form.bytes() }
     }
 
-    /// Keeps `values` as state number `at`. In the file it takes the place of what was there, if that was as long.
+    /// Stores `values` as state number `at`. In the file, they overwrite the previous state if they fit its place.
     pub(crate) fn put(&mut self, at: usize, values: Vec<f32>) -> Result<(), FormatError> {
         let state = match (self.form, &self.spill) {
             (_, Some(scratch)) => {
@@ -79,10 +81,10 @@ impl Kept {
         Ok(())
     }
 
-    /// Gives state number `at` back; empty if there is none. It is not there any more then.
+    /// Removes state number `at` and returns it; an absent state is empty.
     pub(crate) fn take(&mut self, at: usize) -> Result<Vec<f32>, FormatError> {
         if let (Stored::File { place, length, .. }, Some(scratch)) = (&mut self.states[at], &self.spill) {
-            // The place stays, for the next state.
+            // The place in the file is kept for the next state.
             let mut bytes = vec![0; std::mem::take(length) * self.form.bytes() as usize];
             scratch.read_at(*place, &mut bytes)?;
             return Ok(decoded(self.form, &bytes));

@@ -1,4 +1,4 @@
-//! One matrix of a linear map, packed for products in both directions.
+//! A matrix of a linear map, packed for products in both directions.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -10,18 +10,18 @@ use rayon::prelude::*;
 use super::products::Packed;
 use crate::text::for_blocks;
 
-/// Rows that get their bias at a time.
+/// Number of rows that one task adds the bias to.
 const BIASED: usize = 64;
 
 /// A matrix `[outputs][inputs]` with its bias.
 #[derive(Debug)]
 pub(super) struct Matrix {
     weight: Packed,
-    /// `[outputs]`
+    /// Bias of the outputs, `[outputs]`.
     bias: Option<Vec<f32>>,
-    /// How inputs are rounded before the product.
+    /// Rounding of the inputs before the product.
     rounding: Rounding,
-    /// The weight for the backward pass, made when it is first asked for.
+    /// Transposed weight for the backward pass, which is made when it is first needed.
     transposed: OnceLock<Packed>,
 }
 
@@ -30,22 +30,23 @@ impl Matrix {
         Self { weight, bias, rounding, transposed: OnceLock::new() }
     }
 
-    /// Length of the rows that enter.
+    /// Returns the length of an input row.
     pub(super) fn inputs(&self) -> usize {
         self.weight.inputs()
     }
 
-    /// Length of the rows that leave.
+    /// Returns the length of an output row.
     pub(super) fn outputs(&self) -> usize {
         self.weight.outputs()
     }
 
-    /// Number of weights.
+    /// Returns the number of weights.
     pub(super) fn weights(&self) -> usize {
         self.inputs() * self.outputs()
     }
 
-    /// `out = round(x) * weight' + bias` over chunks of `context` rows: x `[rows][inputs]`, out `[rows][outputs]`.
+    /// Computes `out = round(x) * weight' + bias` over chunks of `context` rows, with `x` `[rows][inputs]` and `out`
+    /// `[rows][outputs]`.
     pub(super) fn apply(&self, context: usize, x: &[f32], out: &mut Vec<f32>) {
         self.multiply(context, &rounded(self.rounding, x, self.inputs()), out);
         if let Some(bias) = &self.bias {
@@ -53,14 +54,14 @@ impl Matrix {
         }
     }
 
-    /// `out = x * weight'`: [`apply`](Self::apply) without rounding and without the bias.
+    /// Computes `out = x * weight'`, which is [`apply`](Self::apply) without rounding and without the bias.
     pub(super) fn multiply(&self, context: usize, x: &[f32], out: &mut Vec<f32>) {
         let (inputs, outputs) = (self.inputs(), self.outputs());
         out.resize(x.len() / inputs * outputs, 0.0);
         for_blocks(context, (x, inputs), (out, outputs), |x, out| self.weight.apply(out, x));
     }
 
-    /// Fills `out` `[rows][inputs]` with the gradient of what entered, from that of what left, `[rows][outputs]`.
+    /// Fills `out` `[rows][inputs]` with the gradient of the input, given that of the output, `[rows][outputs]`.
     pub(super) fn gradient(&self, context: usize, gradient: &[f32], out: &mut [f32]) {
         let transposed = self.transposed.get_or_init(|| self.weight.transposed());
         for_blocks(context, (gradient, self.outputs()), (out, self.inputs()), |gradient, out| {
@@ -69,7 +70,7 @@ impl Matrix {
     }
 }
 
-/// `x` rounded as `rounding` says, in parallel.
+/// Returns `x`, with rows of `columns`, rounded by `rounding` in parallel.
 pub(super) fn rounded(rounding: Rounding, x: &[f32], columns: usize) -> Cow<'_, [f32]> {
     if rounding == Rounding::Exact {
         return Cow::Borrowed(x);

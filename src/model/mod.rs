@@ -1,26 +1,27 @@
-//! The inference loop, layer by layer: a layer's weights are read and decoded once and applied to every chunk of text.
+//! The forward and backward pass, layer by layer: a layer's weights are read and decoded once and applied to every chunk of
+//! text.
 //!
-//! It serves evaluation and calibration, which need all layers applied to all tokens, not a token at a time. Peak memory
-//! is one packed layer, the residual stream of the chunks at hand and the buffers of one tile of them.
+//! Evaluation and calibration need all layers applied to all tokens, not one token at a time. Peak memory is one packed
+//! layer, the residual stream of the current chunks, and the buffers of one tile of them.
 //!
 //! ```text
 //! tokens -> embed -> [ layer 0: tile 0, tile 1, ... ] -> [ layer 1: ... ] -> ... -> hidden states -> head -> logits
 //! ```
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
-//! | `embed`, `head` | tokens to the stream, the stream to logits |
+//! | `embed`, `head` | the way from tokens to the stream, and from the stream to logits |
 //! | `ops/` | each operation's shapes, weights, forward step and gradient |
-//! | `check`, `weights` | what operations ask of tensors before and while their weights are read |
-//! | `matrix`, `products`, `routed` | weights packed for products, and which rows are multiplied by which of several matrices |
-//! | `steps`, `tile`, `rope` | operations bound to their weights, the buffers and the rotations that they run over |
+//! | `check`, `weights` | requirements on the tensors of operations, and reading of their weights |
+//! | `matrix`, `products`, `routed` | weights packed for products, and the assignment of rows to one of several matrices |
+//! | `steps`, `tile`, `rope` | operations bound to their weights, and the buffers and rotations that they use |
 //! | `forward`, `session`, `stages` | the loops: whole texts layer by layer, one text with a cache, layers in stages between groups |
-//! | `backward/` | the way back |
-//! | `observer`, `gradient_observer`, `groups` | the hooks, and which linear maps share their input |
+//! | `backward/` | the backward pass |
+//! | `observer`, `gradient_observer`, `groups` | the interfaces to statistics, and the groups of linear maps that share their input |
 //! | `kept` | states of all tokens in memory or in a temporary file |
 //!
-//! Arithmetic is f32, but for the products of linear maps, where [`Products`] leaves a choice. Work is cut into blocks
-//! whose bounds depend on the text alone, so that no bit depends on the number of threads or the memory.
+//! Arithmetic is f32, except for the products of linear maps, which [`Products`] selects. Work is cut into blocks whose
+//! bounds depend on the text alone, so that no bit depends on the number of threads or on the memory.
 
 pub mod backward;
 mod check;
@@ -64,40 +65,45 @@ pub use session::{Sampler, Session};
 
 /// A model whose weights stay in its file until they are needed.
 pub struct Model {
-    /// Its hyper-parameters.
+    /// Hyper-parameters of the model.
     pub hyper: Hyper,
-    /// Where it was opened.
+    /// Path that the model was opened from.
     pub path: PathBuf,
     graph: &'static Graph,
-    /// The operations of each layer.
+    /// Operations of each layer.
     layers: Vec<Vec<Op>>,
-    /// What a token costs in each layer.
+    /// Work per token in the linear maps of each layer.
     work: Vec<ops::LinearWork>,
-    /// The widest that each slot gets; 0 where it is not used.
+    /// Largest width of each slot; 0 where a slot is not used.
     widths: [usize; SLOTS],
     opened: Opened,
     input: Converted,
     index: HashMap<String, usize>,
+    /// Number of rows of the embedding, and of logits.
     vocab: usize,
+    /// Name of the pre-tokenizer that the caller chose, if any.
     pre: Option<String>,
+    /// True if inputs of linear maps are rounded as llama.cpp does.
     rounds: bool,
+    /// True if rotary frequencies are rounded to bf16.
     rounds_turns: bool,
     products: Products,
 }
 
 impl Model {
-    /// Opens anything that `quantize` reads, and checks that every tensor of the forward pass is there in the right shape.
+    /// Opens any model that `quantize` reads, and checks that every tensor of the forward pass exists in the right shape.
     ///
     /// # Errors
-    /// When the file, its architecture or a tensor is not what it must be.
+    /// Fails when the file cannot be opened or converted, its architecture cannot be run, or a tensor is missing or of a
+    /// wrong shape.
     pub fn open(path: &Path, pre: Option<&str>) -> Result<Self, ModelError> {
         Self::open_by(path, pre, Io::Auto)
     }
 
-    /// [`open`](Self::open), with weights read as `io` says.
+    /// Opens `path` as [`open`](Self::open) does and reads weights in the way `io`.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// Fails as [`open`](Self::open) does.
     pub fn open_by(path: &Path, pre: Option<&str>, io: Io) -> Result<Self, ModelError> {
         let opened = checkpoint::open_by(path, io)?;
         let input = convert(&opened, pre, None)
@@ -108,7 +114,7 @@ impl Model {
             known: arch::graph_names().join(", "),
         })?;
         let mut hyper = Hyper::from_metadata(&input.metadata, graph)?;
-        // What the keys cannot say.
+        // These windows have no keys in a GGUF.
         if let Some((limit, windows)) = input.limits.iter().find_map(|limit| Some((limit, limit.windows?))) {
             (hyper.window, hyper.windows) = (Some(limit.tokens as usize), windows);
         }
@@ -140,50 +146,52 @@ impl Model {
         Ok(model)
     }
 
-    /// Rounds what enters each linear layer as stock llama.cpp does, to 8 bits for quantized weights: predicts what a
-    /// phone computes, where exact arithmetic judges the weights alone.
+    /// Rounds the inputs of linear maps as stock llama.cpp does, to 8 bits for quantized weights. The results then predict
+    /// those of llama.cpp; exact arithmetic measures the effect of the weights alone.
     pub fn round_activations(&mut self) {
         self.rounds = true;
     }
 
-    /// Rounds rotary frequencies to bf16, as transformers does with models that are loaded in bf16: predicts what it computes,
-    /// which strays from the model's definition the more the later the position.
+    /// Rounds rotary frequencies to bf16, as transformers does with models that are loaded in bf16. The results then predict
+    /// those of transformers, which deviate from the model's definition more the later the position.
     pub fn round_turns(&mut self) {
         self.rounds_turns = true;
     }
 
-    /// Computes the products of linear maps in `products`; f32 otherwise.
+    /// Selects the precision in which products of linear maps are computed; f32 is the default.
     pub fn compute_in(&mut self, products: Products) {
         self.products = products;
     }
 
-    /// What a GGUF of the model computes otherwise in contexts of `context` tokens, as sentences without their stop.
+    /// Returns the differences between this model and a GGUF of it in contexts of `context` tokens, as sentences without a
+    /// full stop.
     pub fn differences(&self, context: usize) -> Vec<String> {
         let known = self.input.limits.iter().cloned().chain(self.ignored_window());
         known.filter(|limit| context > limit.tokens as usize).map(|limit| limit.what).collect()
     }
 
-    /// The window that the keys of a GGUF have and that llama.cpp does not apply: Phi 3's, the only one in all layers.
+    /// Returns the window that the keys of a GGUF state and that llama.cpp does not apply. It is Phi 3's, the only window
+    /// that all layers have.
     fn ignored_window(&self) -> Option<arch::Limit> {
         let is_gguf = matches!(self.opened.origin, Origin::Gguf { .. });
         let window = self.hyper.window.filter(|_| is_gguf && self.graph.windows == Windows::Always)?;
         Some(arch::Limit::window(u32::try_from(window).ok()?, "all layers", None))
     }
 
-    /// What products of linear maps are computed in.
+    /// Returns the precision in which products of linear maps are computed.
     pub fn products(&self) -> Products {
         self.products
     }
 
-    /// Metadata as GGUF keys, the vocabulary included.
+    /// Returns the metadata as GGUF keys, including the vocabulary.
     pub fn metadata(&self) -> &kquant_formats::gguf::Metadata {
         &self.input.metadata
     }
 
-    /// Its tokenizer: a folder's own files, or the keys of a GGUF.
+    /// Returns the model's tokenizer, from a folder's own files or the keys of a GGUF.
     ///
     /// # Errors
-    /// When it is missing, malformed or of a kind that kquant does not have.
+    /// Fails when the tokenizer is missing, malformed or of a kind that kquant does not have.
     pub fn tokenizer(&self) -> Result<Tokenizer, ModelError> {
         let tokenizer = match &self.opened.origin {
             Origin::Gguf { .. } => Tokenizer::from_metadata(&self.input.metadata),
@@ -202,10 +210,10 @@ impl Model {
         tokenizer.map_err(|source| ModelError::Tokenizer { path: self.path.clone(), source })
     }
 
-    /// Checks that the tokens of both models are the same, so that their logits can be compared.
+    /// Checks that both models have the same tokens, so that their logits can be compared.
     ///
     /// # Errors
-    /// When they are not.
+    /// Fails when the tokens differ.
     pub fn check_same_vocabulary(&self, other: &Self) -> Result<(), ModelError> {
         let tokens = |m: &'_ Self| m.input.metadata.get("tokenizer.ggml.tokens").cloned();
         if self.vocab == other.vocab && tokens(self) == tokens(other) {
@@ -223,17 +231,17 @@ impl Model {
         ModelError::Input { path: self.path.clone(), source }
     }
 
-    /// What the model was opened from.
+    /// Returns the opened model file or folder.
     pub fn opened(&self) -> &Opened {
         &self.opened
     }
 
-    /// Rows of the embedding: the number of logits.
+    /// Returns the number of rows of the embedding, which is the number of logits.
     pub fn vocab_size(&self) -> usize {
         self.vocab
     }
 
-    /// Whether the embeddings are the output projection as well.
+    /// Returns whether the embeddings are the output projection as well.
     pub(crate) fn is_tied(&self) -> bool {
         self.find(OUTPUT).is_none()
     }
@@ -247,7 +255,7 @@ impl Model {
             .ok_or_else(|| ModelError::Tensor { tensor: name.to_owned(), what: "is missing".into() })
     }
 
-    /// The operations of layer `layer` as the graph has them, without norms that it may lack and does.
+    /// Returns the operations of layer `layer` by the graph, without optional norms that the model lacks.
     fn graph_ops(&self, layer: usize) -> Vec<Op> {
         let lacks = |name: &str| {
             self.graph.optional.contains(&name) && self.find(&weight_name(layer, name)).is_none()
@@ -257,12 +265,13 @@ impl Model {
         ops
     }
 
-    /// The operations of layer `layer`.
+    /// Returns the operations of layer `layer`.
     fn ops(&self, layer: usize) -> Result<&[Op], ModelError> {
         let missing = || ModelError::Layer { asked: layer, layers: self.layers.len() };
         self.layers.get(layer).map(Vec::as_slice).ok_or_else(missing)
     }
 
+    /// Checks that the tensor `name` has the shape `shape`, columns first.
     fn check(&self, name: &str, shape: &[u64]) -> Result<(), ModelError> {
         let tensor = self.tensor(name)?;
         if tensor.shape == shape {
@@ -274,10 +283,10 @@ impl Model {
     }
 }
 
-/// The table of embeddings; also what statistics of the rows looked up in it are called.
+/// Name of the embedding's tensor, under which statistics of the rows looked up in it are stored, too.
 pub const EMBEDDING: &str = "token_embd.weight";
 const POSITIONS: &str = "position_embd.weight";
-/// The output projection; also what observers know it by where it is tied to the embedding.
+/// Name of the output projection's tensor, which observers use even where the projection is tied to the embedding.
 pub const OUTPUT: &str = "output.weight";
 const OUTPUT_NAME: &str = "output";
 const FINAL_NORM: &str = "output_norm";

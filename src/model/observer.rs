@@ -1,26 +1,26 @@
-//! The hook in the forward pass.
+//! The interface to statistics of the forward pass.
 
 use kquant_formats::FormatError;
 
-/// Sees what the forward pass computes: the activations that enter the linear layers.
+/// An observer of the forward pass, which sees the inputs of the linear maps.
 ///
-/// Calls come in a fixed order whatever the number of threads. Rows come in the order of the tokens, in whole blocks of text
-/// ([`crate::text::block_tokens`]; the last of the text may be shorter); how many blocks come at once depends on the memory
-/// allowed, so a statistic must not depend on it.
+/// Calls come in a fixed order for any number of threads. Rows come in the order of the tokens, in whole blocks of text
+/// ([`crate::text::block_tokens`]; the last block of the text may be shorter). The number of blocks per call depends on the
+/// memory limit, so that a statistic must not depend on it.
 pub trait Observer: Send {
-    /// `x`, `[rows][columns]`, is about to be multiplied with the weights whose GGUF names are `tensors`, at least one; one row
-    /// per token. The same names come together every time.
+    /// Receives `x` `[rows][columns]`, one row per token, before it is multiplied by the weights whose GGUF names are
+    /// `tensors`, at least one. The same names come together every time.
     ///
     /// # Errors
-    /// When the activations are of no use; the pass should stop.
+    /// Fails when the activations are of no use; the pass then stops.
     fn linear_input(&mut self, tensors: &[&str], x: &[f32], columns: usize) -> Result<(), ObserveError>;
 
-    /// `x`, `[rows][columns]`, are the rows of one block of text that are routed to matrix number `expert` of the `experts` that each of
-    /// `tensors`, at least one, holds: maybe none. Every matrix gets a call for every block, the first block first. The same
-    /// names come together every time.
+    /// Receives `x` `[rows][columns]`, the rows of one block of text that are routed to matrix number `expert` of the
+    /// `experts` that each of `tensors`, at least one, holds; there may be none. Every matrix gets one call per block, in
+    /// the order of the blocks. The same names come together every time.
     ///
     /// # Errors
-    /// When the activations are of no use; the pass should stop.
+    /// Fails when the activations are of no use; the pass then stops.
     fn expert_input(
         &mut self,
         tensors: &[&str],
@@ -30,22 +30,22 @@ pub trait Observer: Send {
         columns: usize,
     ) -> Result<(), ObserveError>;
 
-    /// The chunks at hand have passed one more layer.
+    /// Is called when the current chunks have passed one more layer.
     ///
     /// # Errors
-    /// When what was collected cannot be kept; the pass should stop.
+    /// Fails when the statistics cannot be kept; the pass then stops.
     fn end_of_layer(&mut self) -> Result<(), ObserveError> {
         Ok(())
     }
 
-    /// `chunks` more chunks of the text have passed all layers.
+    /// Is called when `chunks` more chunks of the text have passed all layers.
     fn end_of_chunks(&mut self, chunks: usize);
 }
 
-/// Why activations cannot be used.
+/// The reason why activations cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ObserveError {
-    /// NaN or infinite.
+    /// An activation is NaN or infinite.
     #[error(
         "tensor `{tensor}`{}: its input number {row} has {value} in column {column}. \
          The model is damaged or its activations exceed f32; no statistics can be made with this text",
@@ -56,27 +56,27 @@ pub enum ObserveError {
         tensor: String,
         /// The expert that the rows are routed to, if the tensor holds several.
         expert: Option<usize>,
-        /// Number of the row among all that have entered this weight (of this expert), from 0; in a dense model, the number of
-        /// the token.
+        /// Number of the row among all inputs of this weight (and this expert), from 0. In a dense model, it is the number
+        /// of the token.
         row: u64,
-        /// Column.
+        /// Column of the activation, from 0.
         column: usize,
-        /// What stands there.
+        /// Value of the activation.
         value: f32,
     },
-    /// The shape is not what it was before, or no shape at all.
+    /// The input has another shape than before, or an invalid one.
     #[error(
         "tensor `{tensor}`: its input {found}, but {expected}. The model is inconsistent; convert it again"
     )]
     Shape {
         /// GGUF name of the weight.
         tensor: String,
-        /// What came.
+        /// Description of the input that came.
         found: String,
-        /// What should have come.
+        /// Description of the input that was expected.
         expected: String,
     },
-    /// A sum is too large for the file formats.
+    /// A sum is too large for the file format.
     #[error(
         "tensor `{tensor}`: the sum of squares of column {column} is {sum:e}, more than f32 holds. \
          The model is damaged, or give less text"
@@ -84,12 +84,12 @@ pub enum ObserveError {
     Overflow {
         /// GGUF name of the weight.
         tensor: String,
-        /// Column, counted through all matrices.
+        /// Column, counted over all matrices, from 0.
         column: usize,
-        /// The sum.
+        /// Value of the sum.
         sum: f64,
     },
-    /// What was collected cannot be written.
+    /// The statistics cannot be written.
     #[error(transparent)]
     Write(#[from] FormatError),
 }

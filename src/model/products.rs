@@ -1,4 +1,4 @@
-//! What the products of linear maps are computed in, and weights packed for it.
+//! The precisions of linear maps' products, and weights packed for them.
 
 use kquant_kernels::linalg::{
     PANEL, PackedBf16, PackedWeights, linear_packed, linear_packed_bf16, pack, pack_bf16,
@@ -7,22 +7,22 @@ use rayon::prelude::*;
 
 use super::ModelError;
 
-/// Weights that one task decodes.
+/// Number of weights that one task decodes.
 pub(super) const DECODE_STEP: usize = 1 << 18;
 
-/// What the products of linear maps are computed in; sums are in f32 either way.
+/// The precision in which products of linear maps are computed; sums are in f32 in both cases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Products {
-    /// f32.
+    /// Activations and weights are f32.
     #[default]
     F32,
-    /// Activations and weights rounded to bf16: half of the memory, and about twice as fast where the processor has the
-    /// instruction.
+    /// Activations and weights are rounded to bf16, which takes half of the memory and is about twice as fast where the
+    /// processor has the instruction.
     Bf16,
 }
 
 impl Products {
-    /// Bytes that a packed weight takes.
+    /// Returns the bytes of a packed weight.
     pub(super) fn weight_bytes(self) -> u64 {
         match self {
             Self::F32 => 4,
@@ -31,7 +31,7 @@ impl Products {
     }
 }
 
-/// The weights of a linear map.
+/// The packed weights of a linear map, `[outputs][inputs]`.
 #[derive(Debug)]
 pub(super) enum Packed {
     F32(PackedWeights),
@@ -39,7 +39,8 @@ pub(super) enum Packed {
 }
 
 impl Packed {
-    /// `outputs` rows of `inputs` weights, packed in parallel; `read` fills a buffer with rows from one on.
+    /// Reads and packs `outputs` rows of `inputs` weights in parallel; `read` fills a buffer with rows, from the given row
+    /// on.
     pub(super) fn read(
         products: Products,
         (inputs, outputs): (usize, usize),
@@ -59,7 +60,7 @@ impl Packed {
         })
     }
 
-    /// Length of the rows that enter.
+    /// Returns the length of an input row.
     pub(super) fn inputs(&self) -> usize {
         match self {
             Self::F32(weights) => weights.inputs(),
@@ -67,7 +68,7 @@ impl Packed {
         }
     }
 
-    /// Length of the rows that leave.
+    /// Returns the length of an output row.
     pub(super) fn outputs(&self) -> usize {
         match self {
             Self::F32(weights) => weights.outputs(),
@@ -75,7 +76,7 @@ impl Packed {
         }
     }
 
-    /// The same weights for the way back: `x` `[rows][outputs]` times W instead of its transpose.
+    /// Returns the transposed weights for the backward pass, which multiply `x` `[rows][outputs]` by W instead of by W'.
     pub(super) fn transposed(&self) -> Self {
         let (inputs, outputs) = (self.inputs(), self.outputs());
         match self {
@@ -94,7 +95,7 @@ impl Packed {
         }
     }
 
-    /// `y = x · W'`: `x` `[rows][inputs]`, `y` `[rows][outputs]`.
+    /// Computes `y = x · W'` with `x` `[rows][inputs]` and `y` `[rows][outputs]`.
     pub(super) fn apply(&self, y: &mut [f32], x: &[f32]) {
         match self {
             Self::F32(weights) => linear_packed(y, x, weights),
@@ -103,7 +104,7 @@ impl Packed {
     }
 }
 
-/// Fills panels of `height` columns each with `outputs` rows of `inputs` weights, some panels at a time.
+/// Fills panels of `height` columns each with `outputs` rows of `inputs` weights, several panels per task.
 fn fill<T: Send>(
     panels: &mut [[T; PANEL]],
     height: usize,

@@ -1,4 +1,4 @@
-//! Tables of rotations.
+//! Tables of the rotations of rotary position embedding.
 
 use half::bf16;
 use kquant_kernels::math::{Rope, frequencies};
@@ -9,25 +9,25 @@ const FACTORS: &str = "rope_freqs.weight";
 const LONG_FACTORS: &str = "rope_factors_long.weight";
 const SHORT_FACTORS: &str = "rope_factors_short.weight";
 
-/// Rotations of a run of positions.
+/// The rotations of a range of positions.
 #[derive(Debug)]
 pub(crate) struct Ropes {
     all: Rope,
-    /// In layers with a window, where it is another one.
+    /// Rotations in layers with a window, if they differ from those of the other layers.
     window: Option<Rope>,
 }
 
-/// What queries of a layer see.
+/// The part of the text that queries of a layer see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// All of the text before them.
+    /// Queries see all of the text before them.
     All,
-    /// A window of it.
+    /// Queries see a window of the text before them.
     Window,
 }
 
 impl Ropes {
-    /// The rotations in layers of reach `reach`.
+    /// Returns the rotations in layers of reach `reach`.
     pub(super) fn of(&self, reach: Reach) -> &Rope {
         match (&self.window, reach) {
             (Some(rope), Reach::Window) => rope,
@@ -37,7 +37,7 @@ impl Ropes {
 }
 
 impl Model {
-    /// Rotations for positions `0..positions`.
+    /// Computes the rotations of positions `0..positions`.
     pub(super) fn ropes(&self, positions: usize) -> Result<Ropes, ModelError> {
         let (hyper, keys) = (&self.hyper, &self.hyper.rope);
         let rope = |angles: &[f64], length| {
@@ -60,7 +60,7 @@ impl Model {
             }
         };
         let all = rope(&angles, keys.length);
-        // Positions in a window are not stretched.
+        // Positions are not scaled in layers with a window.
         let window = keys
             .window_base
             .map(|base| rope(&frequencies(f64::from(base), hyper.rotary, &[], 1.0), keys.window_length));

@@ -1,4 +1,4 @@
-//! Which rows go to which of the matrices of one tensor: experts that tokens are routed to, and matrices of one head each.
+//! The assignment of rows to the matrices of one tensor: experts that tokens are routed to, or one matrix per head.
 
 use std::ops::Range;
 
@@ -6,13 +6,13 @@ use rayon::prelude::*;
 
 use crate::graph::Experts;
 
-/// What [`Slot::Routes`](crate::graph::Slot::Routes) holds of some tokens: the numbers of a token's experts, best first, as
-/// f32 as all slots, then their weights.
+/// The content of [`Slot::Routes`](crate::graph::Slot::Routes) for some tokens: the numbers of a token's experts, best first
+/// and as f32 like all slots, then their weights.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Routes<'a> {
-    /// `[tokens][2 * used]`
+    /// Experts and weights, `[tokens][2 * used]`.
     values: &'a [f32],
-    /// Experts that a token is routed to.
+    /// Number of experts that a token is routed to.
     used: usize,
 }
 
@@ -21,12 +21,12 @@ impl<'a> Routes<'a> {
         Self { values, used }
     }
 
-    /// Values of a token in the slot.
+    /// Returns the number of values per token in the slot.
     pub(super) fn width(experts: &Experts) -> usize {
         2 * experts.used
     }
 
-    /// The experts of token number `token`, best first.
+    /// Returns the experts of token number `token`, best first.
     pub(super) fn experts(&self, token: usize) -> impl Iterator<Item = usize> + use<'a> {
         self.values[token * 2 * self.used..][..self.used].iter().map(|&expert| expert as usize)
     }
@@ -42,51 +42,51 @@ impl<'a> Routes<'a> {
         }
     }
 
-    /// The weights of the experts in `row` `[2 * used]`, one token's.
+    /// Returns the weights of one token's experts in `row` `[2 * used]`.
     pub(super) fn weights(row: &[f32]) -> &[f32] {
         &row[row.len() / 2..]
     }
 
-    /// As [`weights`](Self::weights), to be written.
+    /// Returns the weights as [`weights`](Self::weights) does, for writing.
     pub(super) fn weights_mut(row: &mut [f32]) -> &mut [f32] {
         let used = row.len() / 2;
         &mut row[used..]
     }
 }
 
-/// A part of a token's row.
+/// One part of a token's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RowPart {
     pub token: usize,
     pub part: usize,
 }
 
-/// What decides which of the matrices of a tensor the parts of a row are multiplied by.
+/// The rule by which parts of a row are multiplied by matrices of a tensor.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Assignment<'a> {
-    /// Part i by matrix i.
+    /// Part i is multiplied by matrix i.
     Heads {
         /// Number of matrices.
         matrices: usize,
     },
-    /// Each part by the matrix of one of the token's experts.
+    /// Each part is multiplied by the matrix of one of the token's experts.
     Experts {
         /// Number of matrices.
         matrices: usize,
-        /// The experts of each token.
+        /// Experts of each token.
         routes: Routes<'a>,
     },
 }
 
 impl Assignment<'_> {
-    /// Number of matrices.
+    /// Returns the number of matrices.
     pub(super) fn matrices(&self) -> usize {
         match *self {
             Self::Heads { matrices } | Self::Experts { matrices, .. } => matrices,
         }
     }
 
-    /// Matrices that a token is routed to.
+    /// Returns the number of matrices that a token is routed to.
     pub(super) fn parts(&self) -> usize {
         match self {
             Self::Heads { matrices } => *matrices,
@@ -94,7 +94,7 @@ impl Assignment<'_> {
         }
     }
 
-    /// Which parts of the rows of `tokens` are routed to each matrix, in the order of the tokens.
+    /// Returns the parts of the rows of `tokens` that are routed to each matrix, in the order of the tokens.
     pub(super) fn rows(&self, tokens: Range<usize>) -> Vec<Vec<RowPart>> {
         let mut rows = vec![Vec::new(); self.matrices()];
         for token in tokens {
@@ -112,30 +112,30 @@ impl Assignment<'_> {
         rows
     }
 
-    /// The inputs of each matrix, `[rows][columns]`, out of the rows of `tokens` in `x`.
+    /// Returns the inputs `[rows][columns]` of each matrix, taken from the rows of `tokens` in `x`.
     pub(super) fn inputs(&self, x: RowParts, tokens: Range<usize>) -> Vec<Vec<f32>> {
         self.rows(tokens).iter().map(|rows| x.gather(rows)).collect()
     }
 }
 
-/// Rows in parts of `columns` values: one part for each matrix that a token is routed to, or one for all of them.
+/// Rows in parts of `columns` values: one part for each matrix that a token is routed to, or a single part for all of them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RowParts<'a> {
-    /// `[tokens][width]`
+    /// Values of the rows, `[tokens][width]`.
     pub values: &'a [f32],
-    /// Values of a token: `columns` if one part serves all matrices, else a multiple.
+    /// Number of values per token: `columns` if a single part serves all matrices, otherwise a multiple of it.
     pub width: usize,
-    /// Values of a part.
+    /// Number of values per part.
     pub columns: usize,
 }
 
 impl RowParts<'_> {
-    /// Where a part begins in `[tokens][width]`.
+    /// Returns the index in `[tokens][width]` at which a part begins.
     pub(super) fn place(width: usize, columns: usize, RowPart { token, part }: RowPart) -> usize {
         token * width + if width == columns { 0 } else { part * columns }
     }
 
-    /// Copies the parts `rows`: `[rows][columns]`.
+    /// Copies the parts `rows` to `[rows][columns]`.
     pub(super) fn gather(&self, rows: &[RowPart]) -> Vec<f32> {
         let mut out = vec![0.0; rows.len() * self.columns];
         out.par_chunks_mut(self.columns).zip(rows).for_each(|(out, &part)| {

@@ -1,26 +1,27 @@
-//! One text, token by token, with a cache of keys and values: enough to see that a model talks.
+//! Generation of one text, token by token, with a cache of keys and values. It serves to see whether a model works.
 
 use super::rope::Ropes;
 use super::steps::{Attend, BoundSteps, Cache, Positions};
 use super::tile::Tile;
 use super::{Head, Model, ModelError};
 
-/// A running text.
+/// A text under generation.
 pub struct Session<'a> {
     model: &'a Model,
     head: Head<'a>,
-    /// All layers, where memory allows; else each is decoded for every step.
+    /// Weights of all layers, where memory allows; otherwise empty, and each layer is decoded for every step.
     held: Vec<BoundSteps>,
+    /// Keys and values of each layer.
     caches: Vec<Cache>,
     ropes: Ropes,
     position: usize,
 }
 
 impl Model {
-    /// Starts a text; weights are held decoded if they fit `memory` bytes.
+    /// Starts a text, whose weights are held decoded if they fit `memory` bytes.
     ///
     /// # Errors
-    /// When weights cannot be read.
+    /// Fails when weights cannot be read.
     pub fn session(&self, memory: u64) -> Result<Session<'_>, ModelError> {
         let all: u64 = self.input.tensors.iter().map(|t| t.weights() * self.products.weight_bytes()).sum();
         let held = if all <= memory {
@@ -40,15 +41,15 @@ impl Model {
 }
 
 impl Session<'_> {
-    /// Tokens that still fit the model's context.
+    /// Returns the number of tokens that still fit the model's context.
     pub fn room(&self) -> usize {
         self.model.hyper.context - self.position
     }
 
-    /// Appends `tokens` and returns the logits (`[vocab]`) for what follows.
+    /// Appends `tokens` and returns the logits (`[vocab]`) of the token that follows.
     ///
     /// # Errors
-    /// When they do not fit the context, or the pass fails.
+    /// Fails when there are no tokens, they do not fit the context, or the pass fails.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
         if tokens.is_empty() || tokens.len() > self.room() {
             let asked = self.position + tokens.len();
@@ -78,7 +79,7 @@ impl Session<'_> {
     }
 }
 
-/// Chooses the next token.
+/// A rule that chooses the next token.
 #[derive(Debug, Clone)]
 pub struct Sampler {
     temperature: f32,
@@ -86,12 +87,13 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Greedy at temperature 0; else by the softmax of logits over temperature, reproducibly for a seed.
+    /// Makes a sampler that is greedy at temperature 0 and otherwise draws from the softmax of logits over temperature,
+    /// reproducibly for a seed.
     pub fn new(temperature: f32, seed: u64) -> Self {
         Self { temperature, state: seed }
     }
 
-    /// The token that follows `logits` (`[vocab]`).
+    /// Chooses the token that follows, given `logits` (`[vocab]`).
     pub fn choose(&mut self, logits: &[f32]) -> u32 {
         let best = logits.iter().enumerate().fold(0, |best, (i, &l)| if l > logits[best] { i } else { best });
         if self.temperature <= 0.0 {
@@ -110,7 +112,8 @@ impl Sampler {
         best as u32
     }
 
-    /// The next number of SplitMix64, in 0..1 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
+    /// Returns the next number of SplitMix64, in 0..1 (Steele, Lea and Flood, Fast Splittable Pseudorandom Number
+    /// Generators, 2014).
     fn uniform(&mut self) -> f64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;

@@ -1,4 +1,4 @@
-//! A layer run in stages that end where linear maps read their input: for those that look at inputs and change weights
+//! A layer run in stages that end where linear maps read their input, for methods that look at inputs and change weights
 //! between the stages.
 
 use std::ops::Range;
@@ -14,21 +14,21 @@ use crate::graph::{By, Group, Op, Slot, linear_groups, live};
 use crate::tensor::{Replaced, TensorName};
 use crate::text::{BLOCK_ROWS, chunks_per_block};
 
-/// A stretch of a layer's operations.
+/// A range of a layer's operations.
 #[derive(Debug)]
 pub(crate) struct Stage {
     /// Number of the layer.
     layer: usize,
     ops: Range<usize>,
-    /// Slots that hold something before it.
+    /// Slots whose content the stage reads.
     entry: Vec<Slot>,
-    /// Slots that hold something after it.
+    /// Slots whose content is read after the stage.
     exit: Vec<Slot>,
-    /// The linear maps that come next; none at the end of the layer.
+    /// Group of linear maps that follows the stage; `None` at the end of the layer.
     pub group: Option<Group>,
 }
 
-/// What is held of some tokens between stages: one buffer, `[tokens][width]`, per slot.
+/// The values of some tokens between stages, with one buffer `[tokens][width]` per slot.
 pub(crate) type State = Vec<Vec<f32>>;
 
 /// The operations of a stage with their weights.
@@ -38,45 +38,45 @@ pub(crate) struct BoundStage<'s> {
 }
 
 impl BoundStage<'_> {
-    /// Number of weights of linear maps.
+    /// Returns the number of weights of linear maps.
     pub(crate) fn weights(&self) -> usize {
         self.steps.linear_weights()
     }
 }
 
-/// One linear map of one matrix with its weights, to be applied to whatever it might read.
+/// A linear map of one matrix with its weights, which can be applied to any input.
 pub(crate) struct BoundLinear(LinearStep);
 
 impl BoundLinear {
-    /// Number of weights.
+    /// Returns the number of weights.
     pub(crate) fn weights(&self) -> usize {
         self.0.linear_weights()
     }
 }
 
-/// Runs stages of a model's layers.
+/// A model that is run stage by stage.
 pub(crate) struct Stages<'a> {
     model: &'a Model,
     ropes: Ropes,
     context: usize,
-    /// Those of each layer, in order.
+    /// Stages of each layer, in order.
     layers: Vec<Vec<Stage>>,
 }
 
 impl Stage {
-    /// What the coming group reads, `[tokens][columns]`, out of the `state` after this stage.
+    /// Returns the input of the group that follows, `[tokens][columns]`, out of the `state` after this stage.
     ///
     /// # Errors
-    /// When no group comes, at the end of a layer, or the state is another stage's.
+    /// Fails when no group follows, at the end of a layer, or the state is another stage's.
     pub(crate) fn input<'s>(&self, state: &'s State) -> Result<&'s [f32], ModelError> {
         let ends = || ModelError::Graph { layer: self.layer, what: "has no linear map after its end".into() };
         self.slot(self.group.as_ref().ok_or_else(ends)?.input, state)
     }
 
-    /// The residual stream, `[tokens][hidden]`, out of the `state` after this stage.
+    /// Returns the residual stream, `[tokens][hidden]`, out of the `state` after this stage.
     ///
     /// # Errors
-    /// When the state is another stage's.
+    /// Fails when the state is another stage's.
     pub(crate) fn stream<'s>(&self, state: &'s State) -> Result<&'s [f32], ModelError> {
         self.slot(Slot::Stream, state)
     }
@@ -105,19 +105,19 @@ fn cut(number: usize, layer: &[Op]) -> Vec<Stage> {
 }
 
 impl Model {
-    /// Number of groups of linear maps in all layers.
+    /// Returns the number of groups of linear maps in all layers.
     pub(crate) fn groups(&self) -> usize {
         self.layers.iter().map(|ops| linear_groups(ops).len()).sum()
     }
 
-    /// Columns of the widest linear map.
+    /// Returns the number of columns of the widest linear map in the layers.
     pub fn widest_input(&self) -> usize {
         let layers =
             self.input.tensors.iter().filter(|t| TensorName(&t.name).is_in_layers() && t.shape.len() > 1);
         layers.map(|t| t.columns() as usize).max().unwrap_or(0)
     }
 
-    /// The stages of this model's layers, over chunks of `context` tokens.
+    /// Returns the stages of this model's layers, over chunks of `context` tokens.
     pub(crate) fn stages(&self, context: usize) -> Result<Stages<'_>, ModelError> {
         let layers = self.layers.iter().enumerate().map(|(layer, ops)| cut(layer, ops)).collect();
         Ok(Stages { model: self, ropes: self.ropes(context)?, context, layers })
@@ -125,17 +125,17 @@ impl Model {
 }
 
 impl Stages<'_> {
-    /// The stages of each layer, in order.
+    /// Returns the stages of each layer, in order.
     pub(crate) fn layers(&self) -> &[Vec<Stage>] {
         &self.layers
     }
 
-    /// What is added to the stream is multiplied by this.
+    /// Returns the factor by which everything is multiplied that is added to the stream.
     pub(crate) fn residual_scale(&self) -> f32 {
         self.model.hyper.residual_scale
     }
 
-    /// Decodes the weights of `stage`; those of linear maps as `replaced` has them.
+    /// Decodes the weights of `stage`, where `replaced` takes precedence for those of linear maps.
     pub(crate) fn bind<'s>(
         &self,
         stage: &'s Stage,
@@ -145,15 +145,15 @@ impl Stages<'_> {
         Ok(BoundStage { stage, steps })
     }
 
-    /// GGUF names of the weights of `group` in layer `layer`.
+    /// Returns the GGUF names of the weights of `group` in layer `layer`.
     pub(crate) fn tensors(&self, layer: usize, group: &Group) -> Result<Vec<String>, ModelError> {
         Ok(group.tensors(self.model.ops(layer)?, layer))
     }
 
-    /// The only linear map of `group` in layer `layer`.
+    /// Reads the only linear map of `group` in layer `layer`.
     ///
     /// # Errors
-    /// When its weights cannot be read, or the group has several.
+    /// Fails when its weights cannot be read, or the group has several.
     pub(crate) fn linear(&self, layer: usize, group: &Group) -> Result<BoundLinear, ModelError> {
         let source = WeightSource { model: self.model, layer, replaced: None };
         match self.model.ops(layer)?.get(group.ops.clone()) {
@@ -165,13 +165,13 @@ impl Stages<'_> {
         }
     }
 
-    /// `x · W'` for the weight W of `linear`, without its bias: `x` `[tokens][columns]`, the result `[tokens][rows]`.
+    /// Computes `x · W'` for the weight W of `linear`, without its bias, from `x` `[tokens][columns]` to `[tokens][rows]`.
     pub(crate) fn multiply(&self, linear: &BoundLinear, x: &[f32]) -> Vec<f32> {
         linear.0.multiply(self.context, x)
     }
 
-    /// Of tokens `tokens` of `state`, after `stage`: what enters each of the `matrices` matrices, of `columns` columns, of the
-    /// coming group, `[rows][columns]`.
+    /// Returns the inputs `[rows][columns]` of each of the `matrices` matrices, of `columns` columns, of the group that
+    /// follows `stage`, for tokens `tokens` of `state`.
     pub(crate) fn matrix_inputs(
         &self,
         stage: &Stage,
@@ -196,7 +196,8 @@ impl Stages<'_> {
         Ok(assignment.inputs(RowParts { values, width, columns }, tokens))
     }
 
-    /// Tokens of a block of text, and of a tile of blocks whose buffers fit `memory`: at least one block.
+    /// Returns the number of tokens of a block of text, and that of a tile of at least one block whose buffers fit `memory`
+    /// bytes.
     pub(crate) fn block_and_tile(&self, memory: u64) -> (usize, usize) {
         let block = chunks_per_block(self.context) * self.context;
         let wanted = (4 * rayon::current_num_threads() * BLOCK_ROWS).div_ceil(block);
@@ -204,7 +205,7 @@ impl Stages<'_> {
         (block, block * wanted.min(affordable as usize).max(1))
     }
 
-    /// Takes `state`, of whole chunks from token `first` on, through a stage.
+    /// Runs a stage on `state`, which holds whole chunks from token `first` on, and returns the state after it.
     pub(crate) fn run(&self, bound: &BoundStage, first: usize, state: State) -> Result<State, ModelError> {
         let stage = bound.stage;
         if state.len() != stage.entry.len() {
@@ -217,7 +218,7 @@ impl Stages<'_> {
         Ok(tile.take(&stage.exit))
     }
 
-    /// Largest number of values per token that lives between two stages.
+    /// Returns the largest number of values per token that are kept between two stages.
     pub(crate) fn widest_state(&self) -> usize {
         let width = |slot: &Slot| self.model.widths[*slot as usize];
         let states = self.layers.iter().flatten().map(|stage| stage.exit.iter().map(width).sum());

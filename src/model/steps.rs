@@ -1,4 +1,4 @@
-//! Operations of a layer bound to their weights, and their run over a tile.
+//! The operations of a layer, bound to their weights, and their run over a tile.
 
 use std::ops::Range;
 
@@ -11,36 +11,36 @@ use crate::graph::{Op, linear_groups};
 use crate::model::Observer;
 use crate::tensor::Replaced;
 
-/// Keys `[tokens][kv_heads * head]` and values `[tokens][kv_heads * value]` of one layer.
+/// The keys `[tokens][kv_heads * head]` and values `[tokens][kv_heads * value]` of one layer.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     pub keys: Vec<f32>,
     pub values: Vec<f32>,
 }
 
-/// What queries see.
+/// The tokens that queries see.
 pub(super) enum Attend<'a> {
-    /// Their own chunk, which starts at position 0.
+    /// Queries see their own chunk, which starts at position 0.
     Chunks,
-    /// Everything in the cache and themselves, from position `start` on.
+    /// Queries see everything in the cache and each other, and are at positions from `start` on.
     Cached { start: usize, cache: &'a mut Cache },
 }
 
-/// Where the tokens of a tile stand in their text.
+/// The positions of a tile's tokens in their text.
 pub(super) struct Positions<'a> {
     /// Rotations by position.
     pub ropes: &'a Ropes,
-    /// What queries see.
+    /// Tokens that queries see.
     pub attend: Attend<'a>,
 }
 
 impl<'a> Positions<'a> {
-    /// Chunks that start at position 0 and do not see each other.
+    /// Makes the positions of chunks that start at position 0 and do not see each other.
     pub(super) fn of_chunks(ropes: &'a Ropes) -> Self {
         Self { ropes, attend: Attend::Chunks }
     }
 
-    /// The position of the first token.
+    /// Returns the position of the first token.
     pub(super) fn start(&self) -> usize {
         match &self.attend {
             Attend::Chunks => 0,
@@ -49,7 +49,7 @@ impl<'a> Positions<'a> {
     }
 }
 
-/// A stretch of a layer's operations, each with its weights.
+/// A range of a layer's operations, each with its weights.
 #[derive(Debug)]
 pub(super) struct BoundSteps(Vec<Bound>);
 
@@ -57,7 +57,7 @@ pub(super) struct BoundSteps(Vec<Bound>);
 #[derive(Debug)]
 struct Bound {
     step: Box<dyn Step>,
-    /// GGUF names of the weights of the group of linear maps that begins here; none where none begins.
+    /// GGUF names of the weights of the group of linear maps that begins here; empty where none begins.
     group: Vec<String>,
 }
 
@@ -67,7 +67,8 @@ impl Model {
         self.steps(layer, 0..self.ops(layer)?.len(), None)
     }
 
-    /// Decodes the weights of operations `range` of layer `layer`; those of linear maps as `replaced` has them.
+    /// Decodes the weights of operations `range` of layer `layer`, where `replaced` takes precedence for those of linear
+    /// maps.
     pub(super) fn steps(
         &self,
         layer: usize,
@@ -88,12 +89,12 @@ impl Model {
 }
 
 impl BoundSteps {
-    /// Number of operations.
+    /// Returns the number of operations.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Runs all operations on `tile`; `observer` sees what enters each group of linear maps.
+    /// Runs all operations on `tile`; `observer` sees the input of each group of linear maps.
     pub(super) fn run(
         &self,
         tile: &mut Tile,
@@ -120,17 +121,17 @@ impl BoundSteps {
         self.0[at].step.forward(tile, positions)
     }
 
-    /// What the gradient of operation number `at` needs of `tile`, which holds what the operation reads.
+    /// Copies everything that the gradient of operation number `at` needs from `tile`, which holds the operation's inputs.
     pub(super) fn record(&self, at: usize, tile: &Tile) -> Box<dyn Recorded + '_> {
         self.0[at].step.record(tile)
     }
 
-    /// Number of the last operation whose gradient needs something of the tile, if any does.
+    /// Returns the number of the last operation whose gradient reads the tile, if there is one.
     pub(super) fn last_recorded(&self) -> Option<usize> {
         self.0.iter().rposition(|bound| bound.step.needs_tile())
     }
 
-    /// Number of weights of linear maps.
+    /// Returns the number of weights of linear maps.
     pub(super) fn linear_weights(&self) -> usize {
         self.0.iter().map(|bound| bound.step.linear_weights()).sum()
     }

@@ -1,4 +1,4 @@
-//! One tile of chunks on its way through one layer.
+//! The buffers of one tile of chunks on its way through one layer.
 
 use std::mem;
 
@@ -7,16 +7,16 @@ use rayon::prelude::*;
 use crate::graph::{SLOTS, Slot};
 use crate::model::ModelError;
 
-/// Activations checked at a time.
+/// Number of activations that one task checks.
 const CHECKED: usize = 1 << 12;
 
-/// Buffers of whole chunks, `[tokens][width]` each. They keep their memory from layer to layer.
+/// The buffers of a tile of whole chunks, `[tokens][width]` each, which keep their memory from layer to layer.
 pub(super) struct Tile {
     buffers: [Vec<f32>; SLOTS],
     tokens: usize,
     /// Tokens per chunk.
     context: usize,
-    /// Number of the first token, for messages.
+    /// Number of the tile's first token in the text, for messages.
     first: usize,
 }
 
@@ -25,17 +25,17 @@ impl Tile {
         Self { buffers: Default::default(), tokens: 0, context, first: 0 }
     }
 
-    /// Takes the residual stream of the tile that starts at token `first`: `[tokens][hidden]`.
+    /// Puts in the residual stream `[tokens][hidden]` of the tile that starts at token `first`.
     pub(super) fn set_stream(&mut self, stream: Vec<f32>, hidden: usize, first: usize) {
         self.set(&[Slot::Stream], vec![stream], hidden, first);
     }
 
-    /// Gives the residual stream back.
+    /// Takes the residual stream out.
     pub(super) fn take_stream(&mut self) -> Vec<f32> {
         self.take_slot(Slot::Stream)
     }
 
-    /// Takes the contents of `slots`, the stream among them, of the tile that starts at token `first`.
+    /// Puts in the contents of `slots`, of which the stream must be one, of the tile that starts at token `first`.
     pub(super) fn set(&mut self, slots: &[Slot], state: Vec<Vec<f32>>, hidden: usize, first: usize) {
         for (&slot, values) in slots.iter().zip(state) {
             self.set_slot(slot, values);
@@ -44,7 +44,7 @@ impl Tile {
         self.first = first;
     }
 
-    /// Gives the contents of `slots` back.
+    /// Takes out the contents of `slots`.
     pub(super) fn take(&mut self, slots: &[Slot]) -> Vec<Vec<f32>> {
         slots.iter().map(|&slot| self.take_slot(slot)).collect()
     }
@@ -54,44 +54,45 @@ impl Tile {
         self.buffers[slot as usize] = values;
     }
 
-    /// Takes what `slot` holds and leaves it empty.
+    /// Takes out the content of `slot` and leaves it empty.
     pub(super) fn take_slot(&mut self, slot: Slot) -> Vec<f32> {
         mem::take(&mut self.buffers[slot as usize])
     }
 
-    /// Width of what `slot` holds.
+    /// Returns the width of the content of `slot`.
     pub(super) fn width(&self, slot: Slot) -> usize {
         self.buffer(slot).len() / self.tokens.max(1)
     }
 
-    /// What `slot` holds, `[tokens][width]`.
+    /// Returns the content of `slot`, `[tokens][width]`.
     pub(super) fn buffer(&self, slot: Slot) -> &[f32] {
         &self.buffers[slot as usize]
     }
 
-    /// What `slot` holds, `[tokens][width]`, to be changed in place.
+    /// Returns the content of `slot`, `[tokens][width]`, for changes in place.
     pub(super) fn buffer_mut(&mut self, slot: Slot) -> &mut [f32] {
         &mut self.buffers[slot as usize]
     }
 
-    /// Tokens at hand.
+    /// Returns the number of tokens of the tile.
     pub(super) fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// Tokens per chunk.
+    /// Returns the tokens per chunk.
     pub(super) fn context(&self) -> usize {
         self.context
     }
 
-    /// Lends buffer `slot` out for writing while the others can be read.
+    /// Lends the buffer of `slot` to `f` for writing, while the others can be read.
     pub(super) fn with_output(&mut self, slot: Slot, f: impl FnOnce(&Tile, &mut Vec<f32>)) {
         let mut out = self.take_slot(slot);
         f(self, &mut out);
         self.set_slot(slot, out);
     }
 
-    /// Checks what the linear map with the weight `tensor` wrote to `slot`: overflow is found where it happens.
+    /// Checks that the output of the linear map with the weight `tensor` in `slot` is finite, so that an overflow is found
+    /// where it happens.
     pub(super) fn check(&self, slot: Slot, tensor: &str) -> Result<(), ModelError> {
         let values = self.buffer(slot);
         match first_non_finite(values) {
@@ -105,9 +106,9 @@ impl Tile {
     }
 }
 
-/// The place of the first value that is NaN or infinite.
+/// Returns the index of the first value that is NaN or infinite.
 pub(super) fn first_non_finite(values: &[f32]) -> Option<usize> {
-    // Blocks are asked as a whole: without an early end, the question takes vectors.
+    // Whole blocks are tested before single values, since a loop without an early exit can use vectors.
     let bad = |block: &[f32]| block.iter().fold(false, |bad, v| bad | !v.is_finite());
     let block = values.par_chunks(CHECKED).position_first(bad)?;
     (block * CHECKED..values.len()).find(|&at| !values[at].is_finite())

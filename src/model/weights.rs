@@ -1,4 +1,4 @@
-//! Weights read from the file, decoded to f32 or bf16.
+//! Reading of weights from the file, decoded to f32 or bf16.
 
 use std::ops::Range;
 
@@ -12,32 +12,32 @@ use super::{Model, ModelError};
 use crate::graph::{NormKind, weight_name};
 use crate::tensor::{MappedTensor, Replaced, TensorName, first_non_finite, read_rows};
 
-/// Where the operations of a layer get their weights from. Names lack `blk.N.` and `.weight`.
+/// The source of the weights of a layer's operations. Names lack `blk.N.` and `.weight`.
 pub(super) struct WeightSource<'a> {
     pub model: &'a Model,
     /// Number of the layer.
     pub layer: usize,
-    /// Weights of linear maps to be taken instead of the model's.
+    /// Weights of linear maps that take precedence over the model's.
     pub replaced: Option<&'a dyn Replaced>,
 }
 
 impl WeightSource<'_> {
-    /// `blk.N.{name}`
+    /// Returns the name `blk.N.{name}`.
     pub(super) fn full(&self, name: &str) -> String {
         format!("blk.{}.{name}", self.layer)
     }
 
-    /// All of the tensor `blk.N.{name}.weight`.
+    /// Reads all values of the tensor `blk.N.{name}.weight`.
     pub(super) fn values(&self, name: &str) -> Result<Vec<f32>, ModelError> {
         self.model.values(self.model.tensor(&weight_name(self.layer, name))?)
     }
 
-    /// The bias `blk.N.{name}.bias`, if there is one.
+    /// Reads the bias `blk.N.{name}.bias`, if there is one.
     pub(super) fn bias(&self, name: &str) -> Result<Option<Vec<f32>>, ModelError> {
         self.model.bias(&self.full(name))
     }
 
-    /// Matrix number `matrix` of the linear map `name` with its bias.
+    /// Reads matrix number `matrix` of the linear map `name`, with its bias.
     pub(super) fn matrix(&self, name: &str, matrix: usize) -> Result<Matrix, ModelError> {
         let model = self.model;
         let tensor = model.tensor(&weight_name(self.layer, name))?;
@@ -62,7 +62,8 @@ impl WeightSource<'_> {
 }
 
 impl Model {
-    /// The norm `name.weight`, `name.bias`, or those of the parts of a row.
+    /// Reads the norm with the tensors `name.weight` and `name.bias`, whose rows, if there are several, are for one part of
+    /// a row each.
     pub(super) fn norms(&self, name: &str, kind: NormKind) -> Result<Norms, ModelError> {
         let tensor = self.tensor(&format!("{name}.weight"))?;
         let (weights, bias) = (self.values(tensor)?, self.bias(name)?);
@@ -76,33 +77,33 @@ impl Model {
         Ok(Norms { kind, epsilon: self.hyper.epsilon, parts })
     }
 
-    /// How activations are rounded before they are multiplied by `tensor`.
+    /// Returns the rounding of activations before they are multiplied by `tensor`.
     pub(super) fn rounding(&self, tensor: &MappedTensor) -> Rounding {
         let stored = tensor.first_stored().filter(|_| self.rounds);
         let stored = stored.and_then(|index| self.opened.checkpoint.tensors().get(index));
         stored.and_then(|t| t.block).map_or(Rounding::Exact, Rounding::of)
     }
 
-    /// The bias `name.bias`, if there is one.
+    /// Reads the bias `name.bias`, if there is one.
     pub(super) fn bias(&self, name: &str) -> Result<Option<Vec<f32>>, ModelError> {
         self.find(&format!("{name}.bias")).map(|t| self.values(t)).transpose()
     }
 
-    /// All of a tensor, decoded in parallel.
+    /// Reads all values of a tensor, decoded in parallel.
     pub(crate) fn values(&self, tensor: &MappedTensor) -> Result<Vec<f32>, ModelError> {
         let mut values = vec![0.0; tensor.weights() as usize];
         self.rows(tensor, 0, &mut values)?;
         Ok(values)
     }
 
-    /// Rows `rows` of a tensor, decoded in parallel.
+    /// Reads rows `rows` of a tensor, decoded in parallel.
     pub(crate) fn row_values(&self, tensor: &MappedTensor, rows: Range<u64>) -> Result<Vec<f32>, ModelError> {
         let mut values = vec![0.0; ((rows.end - rows.start) * tensor.columns()) as usize];
         self.rows(tensor, rows.start, &mut values)?;
         Ok(values)
     }
 
-    /// One matrix of a tensor of several, decoded in parallel.
+    /// Reads one matrix of a tensor that holds several, decoded in parallel.
     pub(crate) fn matrix_values(&self, tensor: &MappedTensor, matrix: usize) -> Result<Vec<f32>, ModelError> {
         let rows = tensor.rows_per_matrix();
         let mut values = vec![0.0; (rows * tensor.columns()) as usize];
@@ -110,12 +111,13 @@ impl Model {
         Ok(values)
     }
 
-    /// Rows of a tensor, decoded and packed in parallel.
+    /// Reads rows of a tensor, decoded and packed in parallel.
     pub(super) fn packed(&self, tensor: &MappedTensor, rows: Range<u64>) -> Result<Packed, ModelError> {
         self.packed_by(tensor, rows.end - rows.start, |first, out| self.rows(tensor, rows.start + first, out))
     }
 
-    /// `outputs` rows as long as those of `tensor`, packed in parallel; `read` fills a buffer with rows from one on.
+    /// Packs `outputs` rows that are as long as those of `tensor`, in parallel; `read` fills a buffer with rows, from the
+    /// given row on.
     fn packed_by(
         &self,
         tensor: &MappedTensor,
@@ -125,10 +127,10 @@ impl Model {
         Packed::read(self.products, (tensor.columns() as usize, outputs as usize), read)
     }
 
-    /// Rows of a tensor from `first` on, as many as `out` (`[rows][columns]`) holds.
+    /// Reads rows of a tensor from `first` on, as many as `out` (`[rows][columns]`) holds.
     ///
     /// # Errors
-    /// When a weight is NaN or infinite.
+    /// Fails when rows cannot be read, or a weight is NaN or infinite.
     pub(super) fn rows(&self, tensor: &MappedTensor, first: u64, out: &mut [f32]) -> Result<(), ModelError> {
         let columns = tensor.columns() as usize;
         let step = (DECODE_STEP / columns).max(1);
@@ -146,7 +148,7 @@ impl Model {
         })
     }
 
-    /// Bytes of the largest layer, packed.
+    /// Returns the bytes of the largest layer when it is packed.
     pub(super) fn layer_bytes(&self) -> u64 {
         let mut bytes = vec![0; self.hyper.layers];
         for tensor in &self.input.tensors {

@@ -1,9 +1,9 @@
-//! The whole pass against differences of the loss, for every architecture at hand.
+//! Tests of the whole backward pass against differences of the loss, for every architecture at hand.
 //!
-//! What leaves a linear map, or enters the first layer, is moved along a random direction, and the loss of the same labels
-//! computed again. A central difference over a step and one over twice the step give the derivative up to the fourth order
-//! (Richardson). The step is such that the loss changes by about [`CHANGE`]: the loss of a few dozen tokens has an error of some
-//! 1e-6 in f32, so that the derivative is good to some 1e-3 of its usual size.
+//! The output of a linear map, or the input of the first layer, is moved along a random direction, and the loss of the same
+//! labels is computed again. A central difference over a step and one over twice the step give the derivative up to the
+//! fourth order (Richardson). The step is such that the loss changes by about [`CHANGE`]: the loss of a few dozen tokens has
+//! an error of some 1e-6 in f32, so that the derivative is accurate to some 1e-3 of its usual size.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,12 +20,12 @@ use crate::context::Silent;
 use crate::graph::{By, Op, Slot, weight_name};
 use crate::model::{GradientObserver, ObserveError};
 
-/// What the loss of all tokens changes by, in nats.
+/// Change of the loss of all tokens that a step aims at, in nats.
 const CHANGE: f64 = 4e-3;
 /// Largest error of a derivative, relative to its usual size for random directions.
 const TOLERANCE: f64 = 1e-2;
 
-/// Gradients by tensor, `[rows][outputs]`; of experts one after the other.
+/// Gradients by tensor, `[rows][outputs]`; those of experts are kept for each expert.
 #[derive(Default)]
 struct Seen {
     gradients: BTreeMap<String, Vec<f32>>,
@@ -60,7 +60,7 @@ impl GradientObserver for Seen {
     }
 }
 
-/// Where the model is moved: after an operation of a layer, or before the first.
+/// The place at which values are moved: after an operation of a layer, or before the first operation.
 #[derive(Clone, Copy)]
 struct Place {
     layer: usize,
@@ -68,21 +68,21 @@ struct Place {
     slot: Slot,
 }
 
-/// A model, a chunk and its labels.
+/// A model with a chunk of text and its labels.
 struct Checked {
     model: Model,
     tokens: Vec<u32>,
-    /// At random: what a model predicts may be too sure to have a gradient.
+    /// Random labels, since a model's own predictions may be too certain to have a gradient.
     labels: Vec<u32>,
-    /// The experts that tokens are routed to, layer by layer.
+    /// Numbers of the experts that tokens are routed to, layer by layer.
     choices: Vec<f32>,
 }
 
-/// What a run gave.
+/// The results of a run.
 struct Ran {
     loss: f64,
     choices: Vec<f32>,
-    /// `[tokens][vocab]`
+    /// Probabilities, `[tokens][vocab]`.
     p: Vec<f32>,
 }
 
@@ -99,7 +99,7 @@ impl Checked {
         Self { choices, ..checked }
     }
 
-    /// The loss when `moved` is added at a place.
+    /// Runs the model, with `moved` added at `place`.
     fn run(&self, place: Option<Place>, moved: &[f32]) -> Ran {
         let mut choices = Vec::new();
         let (model, context) = (&self.model, self.tokens.len());
@@ -135,6 +135,7 @@ impl Checked {
         Ran { loss, choices, p }
     }
 
+    /// Returns the loss and the gradients of a backward pass.
     fn gradients(&self, labels: Labels) -> (f64, Seen) {
         let mut seen = Seen::default();
         let how = Backward {
@@ -150,13 +151,13 @@ impl Checked {
         (loss.sum, seen)
     }
 
-    /// Compares the derivative along some directions with `gradient`.
+    /// Compares the derivative along some directions with `gradient`; a step at `place` is multiplied by `factor`.
     fn check(&self, name: &str, place: Place, gradient: &[f32], factor: f32) {
         let norm = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
         assert!(norm > 1e-6, "{name}: no gradient");
         let mut compared = 0;
         for seed in 1..=6 {
-            // Of norm 1 for each number: the derivative is usually as large as the gradient's norm.
+            // The entries are 1 or -1, so that the derivative is usually as large as the gradient's norm.
             let direction: Vec<f32> = (0..gradient.len()).map(|i| noise(i as u64, seed)).collect();
             let expected: f64 =
                 gradient.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
@@ -168,7 +169,8 @@ impl Checked {
                 };
                 Some((at(step)? - at(-step)?) / (2.0 * step))
             };
-            // Larger where logits are large, smaller where the loss bends or another expert would be chosen.
+            // The step must be larger where logits are large, and smaller where the loss curves or another expert would be
+            // chosen.
             let steps = [1.0, 4.0, 0.25, 0.0625].map(|part| part * CHANGE / norm);
             let mut errors = Vec::new();
             for step in steps {
@@ -188,7 +190,7 @@ impl Checked {
         unreachable!("{name}: only {compared} directions leave the choice of experts alone");
     }
 
-    /// The gradients of a tensor of several matrices, `[tokens][parts][outputs]`.
+    /// Arranges the gradients of a tensor of several matrices as `[tokens][parts][outputs]`.
     fn spread(&self, layer: usize, op: usize, experts: &[Vec<f32>]) -> Vec<f32> {
         let (model, context) = (&self.model, self.tokens.len());
         let ropes = model.ropes(context).unwrap();
@@ -220,7 +222,7 @@ impl Checked {
     }
 }
 
-/// 1 or -1.
+/// Returns 1 or -1.
 fn noise(i: u64, seed: u64) -> f32 {
     if super::labels::uniform(seed + 100, i) < 0.5 { -1.0 } else { 1.0 }
 }
@@ -251,7 +253,7 @@ fn check_folder(folder: &Path) {
     assert_eq!(checks, seen.gradients.len() + seen.experts.len(), "{name}: each once");
 }
 
-/// All folders with models: those of the repository, or of the folder that KQUANT_ARCHS names.
+/// Returns all folders with models: those of the repository, or those in the folder that KQUANT_ARCHS names.
 fn folders() -> Vec<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/archs");
     let root = std::env::var_os("KQUANT_ARCHS").map_or(own, PathBuf::from);
@@ -266,12 +268,12 @@ fn gradients_are_differences_of_the_loss() {
     folders().iter().for_each(|folder| check_folder(folder));
 }
 
-/// What noise in a layer's output costs in KL divergence is half of its square times that of the gradients, when labels are
-/// drawn: both are averages, over labels and over noise, good to some tenths.
+/// With drawn labels, the KL divergence that noise in a layer's output causes is half of the noise's square times the mean
+/// square of the gradients. Both sides are averages, over labels and over noise, that are accurate to some tenths.
 #[test]
 fn drawn_labels_give_the_curvature_of_the_divergence() {
     const TIMES: u64 = 24;
-    /// In all tokens together.
+    /// Divergence that the noise should cause in all tokens together, in nats.
     const DIVERGENCE: f64 = 0.02;
     let checked = Checked::new(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/archs/llama"));
     let square =

@@ -1,4 +1,4 @@
-//! The loss and its gradient: through the softmax, the output projection and the final norm, some tokens at a time.
+//! The loss and its gradient, which passes the softmax, the output projection and the final norm, some tokens at a time.
 
 use kquant_kernels::math;
 use rayon::prelude::*;
@@ -12,38 +12,38 @@ use super::options::Labels;
 use super::reverse::{ROWS, check};
 use crate::model::GradientObserver;
 
-/// Rows whose logits are held at a time at least: weights that are not held are decoded for each lot of rows.
+/// Least number of rows whose logits are held at a time, since weights that are not held are decoded once per group of rows.
 const FEWEST: u64 = 32;
 
 /// The output projection in both directions.
 pub(super) struct LossHead<'a> {
     head: Head<'a>,
     model: &'a Model,
-    /// Weights of each slice and their transposes, if there is room for all.
+    /// Weights of each slice and their transposes, if memory holds all of them.
     held: Option<Vec<[Packed; 2]>>,
-    /// Rows whose logits are held at a time.
+    /// Number of rows whose logits are held at a time.
     rows: usize,
     labels: Labels<'a>,
-    /// Tokens of a block of text.
+    /// Tokens per block of text.
     block: usize,
-    /// Sums over the present block of text, `[vocab]`, and its tokens so far.
+    /// Sums over the current block of text, `[vocab]`, and the number of its tokens so far.
     variances: (Vec<f64>, usize),
     /// Sum of the labels' losses, in nats.
     pub sum: f64,
 }
 
-/// Logits of some rows.
+/// The logits of some rows.
 struct RowLogits {
-    /// Of each slice, `[rows][slice]`; then their gradients.
+    /// Logits of each slice, `[rows][slice]`, which become their gradients.
     slices: Vec<Vec<f32>>,
     /// Probabilities, `[rows][vocab]`.
     p: Vec<f32>,
-    /// The label of each row.
+    /// Labels `[rows]`.
     labels: Vec<usize>,
 }
 
 impl<'a> LossHead<'a> {
-    /// The loss of `model`, of `labels`, within about `memory` bytes.
+    /// Prepares the loss of `model` against `labels`, with about `memory` bytes.
     pub(super) fn new(
         model: &'a Model,
         labels: Labels<'a>,
@@ -68,14 +68,14 @@ impl<'a> LossHead<'a> {
         Ok(Self { head, model, held, rows, labels, block, variances, sum: 0.0 })
     }
 
-    /// What enters the projection: the final norm of `hidden`, in parallel.
+    /// Returns the input of the projection, which is the final norm of `hidden`, computed in parallel.
     pub(super) fn normed(&self, hidden: &[f32]) -> Vec<f32> {
         let step = ROWS * self.model.hyper.hidden;
         hidden.par_chunks(step).flat_map_iter(|rows| self.head.normed(rows)).collect()
     }
 
-    /// The gradient of `hidden`, the stream after the last layer, whose norm is `normed`: all `[tokens][hidden]`, from token
-    /// number `first` on. Tokens come in their order.
+    /// Returns the gradient of `hidden`, the stream after the last layer, whose norm is `normed`. All are `[tokens][hidden]`
+    /// and start with token number `first`; calls follow the order of the tokens.
     pub(super) fn gradient(
         &mut self,
         hidden: &[f32],
@@ -104,11 +104,12 @@ impl<'a> LossHead<'a> {
         Ok(out)
     }
 
-    /// Tells of the last block, if it was short.
+    /// Passes the variances of the last block to the observer if that block was short.
     pub(super) fn finish(&mut self, observer: &mut dyn GradientObserver) -> Result<(), ModelError> {
         if self.variances.1 > 0 { self.end_of_block(observer) } else { Ok(()) }
     }
 
+    /// Passes the variances of a block to the observer and starts the next block.
     fn end_of_block(&mut self, observer: &mut dyn GradientObserver) -> Result<(), ModelError> {
         let sums: Vec<f32> = self.variances.0.iter().map(|&sum| sum as f32).collect();
         observer.output_variances(&sums, self.variances.1)?;
@@ -117,7 +118,7 @@ impl<'a> LossHead<'a> {
         Ok(())
     }
 
-    /// `y` `[rows][slice]` = `x` `[rows][hidden]` times the weights of slice `slice`.
+    /// Computes `y` `[rows][slice]` = `x` `[rows][hidden]` times the weights of slice `slice`.
     fn forward(&self, slice: usize, y: &mut [f32], x: &[f32]) -> Result<(), ModelError> {
         match &self.held {
             Some(held) => multiply(&held[slice][0], y, x),
@@ -126,7 +127,7 @@ impl<'a> LossHead<'a> {
         Ok(())
     }
 
-    /// `y` `[rows][hidden]` = `x` `[rows][slice]` times the transposed weights of slice `slice`.
+    /// Computes `y` `[rows][hidden]` = `x` `[rows][slice]` times the transposed weights of slice `slice`.
     fn backward(&self, slice: usize, y: &mut [f32], x: &[f32]) -> Result<(), ModelError> {
         match &self.held {
             Some(held) => multiply(&held[slice][1], y, x),
@@ -135,7 +136,7 @@ impl<'a> LossHead<'a> {
         Ok(())
     }
 
-    /// The loss after `normed`, in f64, and the probabilities, `[tokens][vocab]`.
+    /// Returns the loss after `normed`, computed in f64, and the probabilities, `[tokens][vocab]`.
     #[cfg(test)]
     pub(super) fn loss_of(&mut self, normed: &[f32]) -> (f64, Vec<f32>) {
         let vocab = self.model.vocab;
@@ -149,7 +150,8 @@ impl<'a> LossHead<'a> {
         (labels.iter().enumerate().map(loss).sum(), p)
     }
 
-    /// Logits of `normed` `[rows][hidden]`, whose first row is token number `first`, and what is made of them.
+    /// Computes the logits of `normed` `[rows][hidden]`, whose first row is token number `first`, and their probabilities
+    /// and labels.
     fn logits(&mut self, normed: &[f32], first: usize) -> Result<RowLogits, ModelError> {
         let vocab = self.model.vocab;
         let rows = normed.len() / self.model.hyper.hidden;
@@ -182,7 +184,7 @@ impl<'a> LossHead<'a> {
         Ok(RowLogits { slices, p, labels })
     }
 
-    /// Makes logits the gradients of what the projection gave, and adds up their variances.
+    /// Turns logits into the gradients of the projection's output and adds up their variances.
     fn through_softmax(&mut self, mut logits: RowLogits) -> RowLogits {
         let hyper = &self.model.hyper;
         let (vocab, cap, scale) = (self.model.vocab, hyper.logit_cap, 1.0 / hyper.logit_scale);
@@ -207,8 +209,8 @@ impl<'a> LossHead<'a> {
         logits
     }
 
-    /// Fills `out`, `[rows][hidden]`, with the gradient of what entered the projection, from those of what it gave. Slices are
-    /// added in their order.
+    /// Fills `out` `[rows][hidden]` with the gradient of the projection's input, given that of its output. Slices are added
+    /// in their order.
     fn back(&self, slices: &[Vec<f32>], out: &mut [f32]) -> Result<(), ModelError> {
         let mut part = vec![0.0; out.len()];
         for (slice, gradient) in slices.iter().enumerate() {
@@ -219,7 +221,7 @@ impl<'a> LossHead<'a> {
     }
 }
 
-/// `y = x · w'`, in parallel.
+/// Computes `y = x · w'` in parallel.
 fn multiply(weight: &Packed, y: &mut [f32], x: &[f32]) {
     let (inputs, outputs) = (weight.inputs(), weight.outputs());
     y.par_chunks_mut(ROWS * outputs).zip(x.par_chunks(ROWS * inputs)).for_each(|(y, x)| weight.apply(y, x));

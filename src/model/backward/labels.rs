@@ -1,9 +1,10 @@
 //! Labels drawn from a model's own predictions.
 
-/// A number in 0..1 for token number `position` of a text, another one for each `seed`: a counter and no state, so that labels
-/// depend on neither the order of the work nor how a text is cut.
+/// Returns a number in 0..1 for token number `position` of a text, with another sequence for each `seed`. It comes from a
+/// counter and not from a state, so that labels depend neither on the order of the work nor on the division of the text.
 ///
-/// Source: the finalizer of SplitMix64 (Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators, 2014).
+/// The function is the finalizer of SplitMix64 (Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators,
+/// 2014).
 pub(super) fn uniform(seed: u64, position: u64) -> f64 {
     let mix = |z: u64| {
         let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -14,7 +15,7 @@ pub(super) fn uniform(seed: u64, position: u64) -> f64 {
     (mix(counter.wrapping_mul(0x9e37_79b9_7f4a_7c15)) >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// The label that `uniform` picks by the probabilities `p`.
+/// Returns the label that the number `uniform` in 0..1 selects from the probabilities `p`.
 pub(super) fn pick(p: &[f32], uniform: f64) -> usize {
     let total: f64 = p.iter().map(|&p| f64::from(p)).sum();
     let mut left = uniform * total;
@@ -24,7 +25,7 @@ pub(super) fn pick(p: &[f32], uniform: f64) -> usize {
             return label;
         }
     }
-    // What rounding leaves past the end goes to the last that can be.
+    // A number that rounding moves past the end selects the last possible label.
     p.iter().rposition(|&p| p > 0.0).unwrap_or(0)
 }
 

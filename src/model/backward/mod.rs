@@ -1,10 +1,10 @@
-//! The backward pass, layer by layer: gradients of a loss by everything that a layer computes.
+//! The backward pass, layer by layer: gradients of a loss with respect to everything that a layer computes.
 //!
-//! A forward pass over all chunks keeps what enters each layer. The loss is that of labels drawn from the model's own
-//! predictions, summed over all positions, so that outer products of its gradients are the Fisher matrix. Then layers come in
-//! reverse: a layer's weights are decoded once, its operations are run again for each tile of chunks with what their
-//! gradients need put on a tape, and the tape is walked backwards. The gradient of an operation stands beside its forward
-//! step, in model/ops/.
+//! A forward pass over all chunks keeps the input of each layer. The loss is the cross-entropy for labels drawn from the
+//! model's own predictions, summed over all positions, so that outer products of its gradients give the Fisher matrix. Then
+//! the layers are visited in reverse order. A layer's weights are decoded once; for each tile of chunks, its operations are
+//! run again and record on a tape what their gradients need, and the tape is walked backwards. The gradient of an operation
+//! is in the file of its forward step, in model/ops/.
 //!
 //! ```text
 //! tokens -> embed -> [ layer 0 ] -> [ layer 1 ] -> ... -> final norm -> logits -> labels
@@ -12,8 +12,8 @@
 //! embedding gradient <- [ layer 0 ] <- [ layer 1 ] <- ... <- final norm <- softmax - one-hot
 //! ```
 //!
-//! Weights have no gradients here. What is chosen (experts, labels) is constant; what is rounded (activations, if the model
-//! does so) passes its gradient on as if it was not.
+//! Weights have no gradients here. Choices (experts, labels) are constant, and rounding (of activations, if the model does
+//! it) passes gradients on unchanged.
 
 #[cfg(test)]
 mod check;

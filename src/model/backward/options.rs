@@ -1,53 +1,53 @@
-//! What the backward pass is asked for, and what it gives.
+//! The inputs and results of the backward pass.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::context::Progress;
 
-/// How a model is run forward and back over a text. Only what is marked so changes a bit of the result.
+/// The parameters of a backward pass. Only those that are marked so affect the result.
 pub struct Backward<'a> {
     /// Tokens per chunk; chunks do not see each other.
     pub context: usize,
-    /// Bytes for a layer, states and buffers. What does not fit goes to a temporary file.
+    /// Bytes for a layer, states and buffers. States that do not fit go to a temporary file.
     pub memory: u64,
-    /// Tokens that the loss is computed against. Changes the result.
+    /// Tokens that the loss is computed against. Affects the result.
     pub labels: Labels<'a>,
-    /// Whether inputs of layers are kept in f32 and not rounded to bf16, which takes twice the room. Changes the result.
+    /// True if inputs of layers are kept in f32, which takes twice the memory of bf16. Affects the result.
     pub exact: bool,
-    /// Whether the observer of the forward pass sees the input of the output projection, too.
+    /// True if the observer of the forward pass also sees the input of the output projection.
     pub with_output: bool,
-    /// Set from outside to stop early.
+    /// Flag that is set from outside to stop early.
     pub cancel: &'a AtomicBool,
-    /// Is told of the work done, in the unit of [`Model::backward_work`](crate::model::Model::backward_work).
+    /// Receiver of the progress, in the unit of [`Model::backward_work`](crate::model::Model::backward_work).
     pub progress: &'a dyn Progress,
 }
 
-/// The token that is to follow each position.
+/// The token that the loss expects after each position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Labels<'a> {
-    /// Drawn from what the model predicts: outer products of gradients are the Fisher matrix then.
+    /// Labels are drawn from the model's predictions, so that outer products of gradients give the Fisher matrix.
     Drawn {
-        /// Another one gives other labels.
+        /// Seed of the random numbers.
         seed: u64,
-        /// Place of the first token in the text: parts of a text get the labels of the whole.
+        /// Position of the first token in the whole text, so that parts of a text get the same labels as the whole.
         first_token: u64,
     },
-    /// One for each token.
+    /// Labels are given, one for each token.
     Given(&'a [u32]),
 }
 
-/// What a pass found, and the time it took.
+/// The loss of a pass, and the times it took.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Loss {
     /// Negative log-probability of the labels, summed over all positions, in nats.
     pub sum: f64,
-    /// Positions.
+    /// Number of positions.
     pub tokens: usize,
     /// Time of the forward pass, its observer included.
     pub forward: Duration,
-    /// Time of the output projection, forward and back.
+    /// Time of the output projection in both directions.
     pub head: Duration,
-    /// Time of the layers backwards, the observer included.
+    /// Time of the layers' backward pass, its observer included.
     pub backward: Duration,
 }

@@ -1,4 +1,4 @@
-//! The pass over all layers and back.
+//! The forward pass over all layers and the backward pass after it.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -17,35 +17,36 @@ use super::{Backward, Labels, Loss};
 use crate::model::{GradientObserver, Observer};
 use crate::text::{BLOCK_ROWS, block_tokens};
 
-/// One pass under way.
+/// The state of a backward pass.
 struct BackwardPass<'a> {
     model: &'a Model,
     how: &'a Backward<'a>,
     ropes: Ropes,
-    /// Tokens of the text.
+    /// Number of tokens of the text.
     tokens: usize,
-    /// Tokens of a tile.
+    /// Number of tokens of a tile.
     tile: usize,
-    /// The stream, then its gradient, of each tile.
+    /// Residual stream of each tile, and later its gradient.
     stream: Kept,
-    /// What enters each layer, of each tile.
+    /// Input of each layer, for each tile.
     inputs: Kept,
-    /// Bytes for the output projection.
+    /// Bytes of memory for the output projection.
     spare: u64,
     work: TokenWork,
+    /// Units of work that are done, for the progress.
     done: u64,
 }
 
 impl Model {
-    /// Runs `tokens` (`[chunks][context]`) through all layers and back. `forward` sees what enters each linear map, `gradients`
-    /// the gradient of what leaves it.
+    /// Runs `tokens` (`[chunks][context]`) through all layers and back. `forward` sees the input of each linear map,
+    /// `gradients` the gradient of each output.
     ///
     /// # Errors
-    /// When weights or temporary files cannot be read or written, an activation or a gradient is not finite, an observer
-    /// objects, memory does not suffice for a layer and a block of chunks, or the run is cancelled.
+    /// Fails when weights or temporary files cannot be read or written, an activation or a gradient is not finite, an
+    /// observer fails, memory does not suffice for a layer and a block of chunks, or the run is cancelled.
     ///
     /// # Panics
-    /// When labels are given and are not as many as the tokens.
+    /// Panics when labels are given and their number is not that of the tokens.
     pub fn backward(
         &self,
         tokens: &[u32],
@@ -85,7 +86,7 @@ impl Model {
         })
     }
 
-    /// Units of work of [`backward`](Self::backward) over `tokens` tokens.
+    /// Returns the units of work of [`backward`](Self::backward) over `tokens` tokens.
     pub fn backward_work(&self, tokens: usize) -> u64 {
         TokenWork::of(self).token() * tokens as u64
     }
@@ -97,7 +98,7 @@ impl<'a> BackwardPass<'a> {
             return Err(ModelError::Context { asked: how.context, longest: model.hyper.context });
         }
         let block = block_tokens(how.context);
-        // Weights in both directions; slots, what is kept of them and gradients.
+        // A layer has weights for both directions. A tile has slots, their recorded contents and gradients.
         let layer = 2 * model.layer_bytes();
         let block_bytes = 3 * model.token_bytes() * block as u64;
         let wanted = (4 * rayon::current_num_threads() * BLOCK_ROWS).div_ceil(block) as u64;
@@ -118,18 +119,18 @@ impl<'a> BackwardPass<'a> {
         let layers = model.hyper.layers;
         let stream = kept(tiles, values, Form::F32)?;
         let inputs = kept(layers * tiles, layers as u64 * values, form)?;
-        // While the output projection runs, neither a layer nor, but for the stream, a tile is held.
+        // While the output projection runs, no layer is held, and of a tile only the stream.
         spare += layer + blocks * block_bytes / 2;
         let (ropes, work) = (model.ropes(how.context)?, TokenWork::of(model));
         Ok(Self { model, how, ropes, tokens, tile, stream, inputs, spare, work, done: 0 })
     }
 
-    /// Numbers of the tiles and of their first tokens.
+    /// Returns the numbers of the tiles and of their first tokens.
     fn tiles(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         (0..self.tokens).step_by(self.tile).enumerate()
     }
 
-    /// Tokens of the tile that starts at `first`.
+    /// Returns the number of tokens of the tile that starts at token `first`.
     fn length(&self, first: usize) -> usize {
         self.tile.min(self.tokens - first)
     }
@@ -138,7 +139,7 @@ impl<'a> BackwardPass<'a> {
         if self.how.cancel.load(Ordering::Relaxed) { Err(ModelError::Interrupted) } else { Ok(()) }
     }
 
-    /// `tokens` tokens more have passed what takes `work` units each.
+    /// Reports that `tokens` more tokens have passed a step of `work` units per token.
     fn advance(&mut self, tokens: usize, work: u64, what: &str) {
         self.done += tokens as u64 * work;
         self.how.progress.advance(self.done, what);
@@ -168,7 +169,7 @@ impl<'a> BackwardPass<'a> {
         Ok(())
     }
 
-    /// From the last stream to its gradient; returns the loss.
+    /// Replaces the last stream by its gradient and returns the loss, in nats.
     fn head(
         &mut self,
         forward: &mut Option<&mut dyn Observer>,

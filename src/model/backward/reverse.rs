@@ -1,4 +1,4 @@
-//! The operations of a layer, walked backwards.
+//! The backward walk over the operations of a layer.
 
 use super::super::ModelError;
 use super::super::ops::Recorded;
@@ -8,28 +8,28 @@ use super::gradients::Gradients;
 use crate::graph::Slot;
 use crate::model::GradientObserver;
 
-/// Rows that one task takes.
+/// Number of rows that one task processes.
 pub(in crate::model) const ROWS: usize = 64;
 
-/// One tile of chunks on its way back through one layer.
+/// The backward pass of one tile of chunks through one layer.
 pub(in crate::model) struct Reverse<'a> {
     /// Rotations by position.
     pub ropes: &'a Ropes,
     /// Tokens per chunk.
     pub context: usize,
-    /// Tokens of the tile.
+    /// Number of tokens of the tile.
     pub tokens: usize,
-    /// Number of the first token, for messages.
+    /// Number of the tile's first token in the text, for messages.
     pub first: usize,
-    /// Gradients of what the slots hold at the present place.
+    /// Gradients of the slots' contents at the current operation.
     pub gradients: Gradients,
-    /// Sees the gradients of the outputs of linear maps.
+    /// Observer of the gradients of linear maps' outputs.
     pub observer: &'a mut dyn GradientObserver,
 }
 
 impl Reverse<'_> {
-    /// Walks the operations of layer `layer` backwards: takes the gradient of the stream after it to that before it, both
-    /// `[tokens][hidden]`.
+    /// Walks the operations of layer `layer` backwards, from `gradient`, that of the stream after the layer, to the gradient
+    /// of the stream before it, both `[tokens][hidden]`.
     pub(super) fn run(
         mut self,
         layer: usize,
@@ -44,13 +44,13 @@ impl Reverse<'_> {
         self.gradients.take(Slot::Stream).ok_or_else(lost)
     }
 
-    /// The gradient of what `slot`, `width` wide, holds; zeros where nothing that follows reads it.
+    /// Takes the gradient of the content of `slot`, which is `width` wide; zeros where no later operation reads it.
     pub(in crate::model) fn take_or_zeros(&mut self, slot: Slot, width: usize) -> Vec<f32> {
         self.gradients.take(slot).unwrap_or_else(|| vec![0.0; self.tokens * width])
     }
 }
 
-/// Checks the gradient of the output of `tensor`, whose rows are `width` wide and start at token `first`.
+/// Checks that the gradient of the output of `tensor`, `[tokens][width]` from token `first` on, is finite.
 pub(in crate::model) fn check(
     tensor: &str,
     gradient: &[f32],

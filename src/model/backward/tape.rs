@@ -1,4 +1,4 @@
-//! A layer run again, with what its gradients need kept.
+//! A second run of a layer that records what the gradients of its operations need.
 
 use super::super::ModelError;
 use super::super::ops::Recorded;
@@ -6,8 +6,8 @@ use super::super::rope::Ropes;
 use super::super::steps::{BoundSteps, Positions};
 use super::super::tile::Tile;
 
-/// Runs the operations of a layer on `tile` and returns what the gradient of each needs. Operations at the end that no
-/// gradient needs are not run.
+/// Runs the operations of a layer on `tile` and returns what the gradient of each one needs. Operations at the end are not
+/// run if no gradient needs their output.
 pub(super) fn record<'s>(
     tile: &mut Tile,
     steps: &'s BoundSteps,

@@ -1,14 +1,14 @@
-//! How much there is to do, for the progress shown.
+//! Estimates of the work of a backward pass, for the progress shown.
 
 use super::super::Model;
 
-/// Multiplications and additions on one token, about.
+/// Approximate numbers of multiplications and additions per token.
 pub(super) struct TokenWork {
-    /// The forward pass of each layer, and the outer products of what enters its linear maps.
+    /// Work of each layer's forward pass, and of the outer products of the inputs of its linear maps.
     pub forward: Vec<u64>,
-    /// The output projection, forward and back.
+    /// Work of the output projection in both directions.
     pub head: u64,
-    /// The backward pass of each layer, and the outer products of the gradients.
+    /// Work of each layer's backward pass, and of the outer products of the gradients.
     pub backward: Vec<u64>,
 }
 
@@ -21,7 +21,7 @@ impl TokenWork {
         }
     }
 
-    /// Work on one token in the whole pass.
+    /// Returns the work per token in the whole pass.
     pub(super) fn token(&self) -> u64 {
         self.head + self.forward.iter().chain(&self.backward).sum::<u64>()
     }

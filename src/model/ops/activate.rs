@@ -13,7 +13,7 @@ use crate::model::tile::Tile;
 use crate::model::weights::WeightSource;
 use crate::text::for_blocks;
 
-/// The gate times up, or up alone, in place.
+/// The activation: the gate times up, or up alone, computed in place.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Activate(pub Activation);
 
@@ -36,11 +36,11 @@ impl Operation for Activate {
     }
 }
 
-/// A function of [`Slot::Up`].
+/// An activation that is a function of [`Slot::Up`].
 #[derive(Debug, Clone, Copy)]
 struct UpStep {
     f: fn(&mut [f32]),
-    /// The gradient of the output becomes that of the input, given the input.
+    /// Replaces the gradient of the output by that of the input, given the input.
     gradient: fn(&mut [f32], &[f32]),
 }
 
@@ -77,7 +77,7 @@ impl Recorded for UpRecord {
     }
 }
 
-/// A function of [`Slot::Gate`], times a function of [`Slot::Up`].
+/// An activation that is a function of [`Slot::Gate`] times a function of [`Slot::Up`].
 #[derive(Debug, Clone, Copy)]
 enum Gate {
     Silu,
@@ -94,7 +94,7 @@ impl Gate {
         }
     }
 
-    /// `d_gate`, the gradient of the output, becomes that of the gate; `d_up` is filled with that of up.
+    /// Replaces `d_gate`, the gradient of the output, by that of the gate, and fills `d_up` with that of up.
     fn gradient(self, d_gate: &mut [f32], d_up: &mut [f32], gate: &[f32], up: &[f32]) {
         match self {
             Self::Silu => math::silu_gate_gradient(d_gate, d_up, gate, up),

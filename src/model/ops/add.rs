@@ -1,4 +1,4 @@
-//! What a block computed is added to the residual stream.
+//! The addition of a block's output to the residual stream.
 
 use kquant_kernels::math;
 
@@ -11,7 +11,7 @@ use crate::model::tile::Tile;
 use crate::model::weights::WeightSource;
 use crate::text::for_blocks;
 
-/// `stream += delta`, times the residual scale of the keys.
+/// The operation `stream += delta`, where delta is multiplied by the residual scale of the keys.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Add;
 

@@ -1,4 +1,4 @@
-//! Causal attention over a chunk, or over all that a session has seen.
+//! Causal attention over a chunk, or over everything that a session has seen.
 
 use kquant_kernels::math::{GradientScratch, Heads, Scratch, Seen, SeenGradients};
 use rayon::prelude::*;
@@ -12,10 +12,10 @@ use crate::model::steps::{Attend, Positions};
 use crate::model::tile::Tile;
 use crate::model::weights::WeightSource;
 
-/// Queries, keys and values to [`Slot::Attended`].
+/// The operation that computes [`Slot::Attended`] from queries, keys and values.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Attention {
-    /// Tensor `[heads]` of scores without values.
+    /// Name of the tensor `[heads]` of attention sinks: scores without values.
     pub sinks: Option<&'static str>,
 }
 
@@ -34,11 +34,11 @@ impl Operation for Attention {
 #[derive(Debug)]
 struct AttentionStep {
     heads: Heads,
-    /// `[heads]`, or empty.
+    /// Attention sinks, `[heads]` or empty.
     sinks: Vec<f32>,
 }
 
-/// Widths of the slots.
+/// The widths of the slots.
 struct Widths {
     query: usize,
     key: usize,

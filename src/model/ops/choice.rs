@@ -1,21 +1,21 @@
-//! Which experts a token is routed to.
+//! The choice of the experts that a token is routed to.
 
 use kquant_kernels::math;
 
 use crate::graph::{Experts, Scores};
 
-/// The experts of one token.
+/// The scores of the experts for one token, and the experts chosen by them.
 pub(super) struct Scored {
-    /// How logits became scores.
+    /// Function that turned logits into scores.
     pub scores: Scores,
-    /// `[count]`: the scores; logits where only those of the chosen become scores.
+    /// Scores `[count]`; logits where only those of the chosen experts become scores.
     pub row: Vec<f32>,
-    /// Numbers of the chosen, best first.
+    /// Numbers of the chosen experts, best first.
     pub chosen: Vec<usize>,
 }
 
 impl Scored {
-    /// Chooses by one row of `logits` `[count]`.
+    /// Chooses experts by one row of `logits` `[count]`.
     pub(super) fn of(experts: &Experts, correction: Option<&[f32]>, logits: &[f32]) -> Self {
         let scores = experts.scores.unwrap_or(match correction {
             Some(_) => Scores::Sigmoid,
@@ -32,7 +32,7 @@ impl Scored {
     }
 }
 
-/// The best experts by corrected score, best first; of equal ones the first.
+/// Returns the experts with the best corrected scores, best first; among equal scores, the lower number comes first.
 fn choose(experts: &Experts, correction: Option<&[f32]>, scores: &[f32]) -> Vec<usize> {
     let mut corrected = scores.to_vec();
     if let Some(correction) = correction {
@@ -40,7 +40,7 @@ fn choose(experts: &Experts, correction: Option<&[f32]>, scores: &[f32]) -> Vec<
     }
     if let Some((groups, used)) = experts.groups {
         let width = experts.count / groups;
-        // With a correction a group is as good as its two best, without as its best.
+        // A group is rated by its two best experts with a correction, and by its best one without.
         let counted = if correction.is_some() { 2 } else { 1 };
         let worth: Vec<f32> = corrected
             .chunks_exact(width)
@@ -56,7 +56,7 @@ fn choose(experts: &Experts, correction: Option<&[f32]>, scores: &[f32]) -> Vec<
     best(&corrected, experts.used)
 }
 
-/// Places of the `n` largest values, largest first; of equal ones the first.
+/// Returns the indices of the `n` largest values, largest first; among equal values, the lower index comes first.
 fn best(values: &[f32], n: usize) -> Vec<usize> {
     let mut places: Vec<usize> = (0..values.len()).collect();
     places.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));

@@ -12,7 +12,8 @@ use crate::model::steps::Positions;
 use crate::model::tile::Tile;
 use crate::model::weights::WeightSource;
 
-/// `delta` = the sum of [`Slot::ExpertOut`], each expert's output times its weight in [`Slot::Routes`].
+/// The operation that computes delta as the sum of each expert's output in [`Slot::ExpertOut`] times its weight in
+/// [`Slot::Routes`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Combine;
 
@@ -49,7 +50,8 @@ impl Step for CombineStep {
     }
 }
 
-/// `delta` `[hidden]` = the sum of the parts of `outputs` `[used][hidden]`, each times its weight in `routes` `[2 * used]`.
+/// Computes `delta` `[hidden]` as the sum of the parts of `outputs` `[used][hidden]`, each times its weight in `routes`
+/// `[2 * used]`.
 fn combine(routes: &[f32], outputs: &[f32], delta: &mut [f32]) {
     delta.fill(0.0);
     for (output, &weight) in outputs.chunks_exact(delta.len()).zip(Routes::weights(routes)) {
@@ -59,14 +61,15 @@ fn combine(routes: &[f32], outputs: &[f32], delta: &mut [f32]) {
 
 struct CombineRecord {
     hidden: usize,
-    /// `[tokens][used * hidden]`
+    /// Outputs of the experts, `[tokens][used * hidden]`.
     outputs: Vec<f32>,
-    /// `[tokens][2 * used]`
+    /// Experts and their weights, `[tokens][2 * used]`.
     routes: Vec<f32>,
 }
 
 impl CombineRecord {
-    /// Gradients of the experts' outputs and of the routes, from that of their weighted sum, `[tokens][hidden]`.
+    /// Returns the gradients of the experts' outputs and of the routes, given that of their weighted sum,
+    /// `[tokens][hidden]`.
     fn gradients(&self, gradient: &[f32]) -> [Vec<f32>; 2] {
         let (hidden, outputs, routes) = (self.hidden, &self.outputs, &self.routes);
         let tokens = (gradient.len() / hidden).max(1);

@@ -1,4 +1,4 @@
-//! Rows cut into parts, and parts joined to rows.
+//! Operations that cut rows into parts and join parts to rows.
 
 use std::ops::Range;
 
@@ -13,15 +13,15 @@ use crate::model::steps::Positions;
 use crate::model::tile::Tile;
 use crate::model::weights::WeightSource;
 
-/// Cuts [`Slot::Fused`] into queries, keys and values.
+/// The operation that cuts [`Slot::Fused`] into queries, keys and values.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Split;
 
-/// Cuts [`Slot::Up`] into gate and up, the gate first.
+/// The operation that cuts [`Slot::Up`] into gate and up, of which the gate comes first.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SplitGate;
 
-/// Cuts each row, or each of its heads, in two.
+/// The operation that cuts each row, or each of its heads, in two.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cut {
     pub input: Slot,
@@ -29,7 +29,7 @@ pub(super) struct Cut {
     pub heads: bool,
 }
 
-/// Undoes [`Cut`].
+/// The operation that undoes [`Cut`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Join {
     pub inputs: [Slot; 2],
@@ -64,15 +64,15 @@ impl Operation for Cut {
     }
 }
 
-/// A slot that gets some columns of another.
+/// A slot that gets some columns of another slot.
 #[derive(Debug, Clone, Copy)]
 struct Piece {
     slot: Slot,
-    /// Columns, of each part of a row.
+    /// Number of columns in each part of a row.
     width: usize,
 }
 
-/// Cuts each of the `parts` of a row into pieces.
+/// The step that cuts each of the `parts` of a row into pieces.
 #[derive(Debug, Clone, Copy)]
 struct CutStep<const N: usize> {
     input: Slot,
@@ -108,7 +108,7 @@ impl Operation for SplitGate {
         if !up.is_multiple_of(2) {
             return Err(wrong(&shapes.weight_name("ffn_up"), "has an odd number of rows"));
         }
-        // The widest counts for the tile; what is left here are halves.
+        // The tile needs the full width, which the map before has set; from here on, the slots hold halves.
         shapes.set_width(Slot::Gate, up / 2);
         shapes.set_width(Slot::Up, up / 2);
         Ok(())
@@ -155,7 +155,7 @@ impl Operation for Join {
     }
 }
 
-/// Puts the `parts` of each row of both inputs side by side.
+/// The step that puts the `parts` of each row of both inputs side by side.
 #[derive(Debug, Clone, Copy)]
 struct JoinStep {
     inputs: [Slot; 2],
@@ -209,7 +209,7 @@ impl Recorded for JoinRecord {
     }
 }
 
-/// Copies `columns` of each of the `parts` of every row from one slot to the other.
+/// Copies `columns` of each of the `parts` of every row from one slot to another.
 fn copy_columns(tile: &mut Tile, [input, output]: [Slot; 2], columns: Range<usize>, parts: usize) {
     let (part, width) = (tile.width(input) / parts, columns.len());
     let x = tile.take_slot(input);
@@ -221,7 +221,7 @@ fn copy_columns(tile: &mut Tile, [input, output]: [Slot; 2], columns: Range<usiz
     tile.set_slot(output, out);
 }
 
-/// Undoes a cut: the gradients of `pieces`, `[tokens][parts][width]` each, side by side are that of `into`.
+/// Undoes a cut: the gradients of `pieces`, `[tokens][parts][width]` each, are put side by side and give that of `into`.
 fn join_gradients(pieces: &[Piece], parts: usize, into: Slot, reverse: &mut Reverse) {
     let taken: Vec<_> =
         pieces.iter().map(|piece| (piece.width, reverse.gradients.take(piece.slot))).collect();

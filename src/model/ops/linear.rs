@@ -1,4 +1,4 @@
-//! Linear maps of one matrix: what observers see and quantization rounds.
+//! Linear maps of one matrix. Observers see their inputs, and quantization changes their weights.
 
 use super::{LinearWork, Operation, Recorded, Step};
 use crate::graph::{Op, Slot, weight_name};
@@ -10,7 +10,7 @@ use crate::model::tile::Tile;
 use crate::model::weights::WeightSource;
 use crate::model::{Model, ModelError, Observer};
 
-/// `output = input * weight' + bias`.
+/// The operation `output = input * weight' + bias`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Linear {
     pub input: Slot,
@@ -66,7 +66,8 @@ impl LinearStep {
         }
     }
 
-    /// `x * weight'` without the bias, over chunks of `context` rows: x `[rows][inputs]`, the result `[rows][outputs]`.
+    /// Computes `x * weight'` without the bias over chunks of `context` rows, from `x` `[rows][inputs]` to
+    /// `[rows][outputs]`.
     pub(in crate::model) fn multiply(&self, context: usize, x: &[f32]) -> Vec<f32> {
         let mut out = Vec::new();
         self.matrix.multiply(context, x, &mut out);

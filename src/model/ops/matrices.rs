@@ -1,4 +1,4 @@
-//! Linear maps of one of several matrices in a tensor: experts that tokens are routed to, and matrices of one head each.
+//! Linear maps with several matrices in one tensor: experts that tokens are routed to, or one matrix per head.
 
 use kquant_kernels::math;
 
@@ -14,7 +14,7 @@ use crate::model::weights::WeightSource;
 use crate::model::{Model, ModelError, Observer};
 use crate::text::block_tokens;
 
-/// Each part of `output` is a part of `input` times the matrix that it is routed to.
+/// The operation that multiplies each part of `input` by the matrix that it is routed to and so gives a part of `output`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Matrices {
     pub input: Slot,
@@ -67,12 +67,12 @@ struct MatricesStep {
     inputs: usize,
     /// Rows of each matrix.
     outputs: usize,
-    /// Experts that a token is routed to; `None` where matrices belong to heads.
+    /// Number of experts that a token is routed to; `None` where matrices belong to heads.
     used: Option<usize>,
 }
 
 impl MatricesStep {
-    /// Which rows go to which matrix, where [`Slot::Routes`] holds `routes`.
+    /// Returns the assignment of rows to matrices, where `routes` is the content of [`Slot::Routes`].
     fn assignment<'a>(&self, routes: &'a [f32]) -> Assignment<'a> {
         let matrices = self.matrices.len();
         match self.used {
@@ -81,7 +81,7 @@ impl MatricesStep {
         }
     }
 
-    /// `out` `[tokens][parts][outputs]`: each part of a row times its matrix.
+    /// Fills `out` `[tokens][parts][outputs]` with each part of a row times its matrix.
     fn apply(&self, tile: &Tile, out: &mut Vec<f32>) {
         let assignment = self.assignment(tile.buffer(Slot::Routes));
         let (outputs, parts) = (self.outputs, assignment.parts());
@@ -117,7 +117,7 @@ impl Step for MatricesStep {
         true
     }
 
-    /// A block of text at a time.
+    /// Shows the observer one block of text at a time.
     fn observe(&self, tile: &Tile, names: &[&str], observer: &mut dyn Observer) -> Result<(), ModelError> {
         let block = block_tokens(tile.context());
         let assignment = self.assignment(tile.buffer(Slot::Routes));
@@ -137,14 +137,14 @@ impl Step for MatricesStep {
 
 struct MatricesRecord<'a> {
     step: &'a MatricesStep,
-    /// What [`Slot::Routes`] held; nothing where matrices belong to heads.
+    /// Content of [`Slot::Routes`]; empty where matrices belong to heads.
     routes: Vec<f32>,
-    /// Width of what it read.
+    /// Width of the input slot.
     width: usize,
 }
 
 impl MatricesRecord<'_> {
-    /// Shows the observer the gradient of what each matrix gave, a block of text at a time.
+    /// Shows the observer the gradient of each matrix's output, one block of text at a time.
     fn observe(
         &self,
         assignment: Assignment,
@@ -162,7 +162,7 @@ impl MatricesRecord<'_> {
         Ok(())
     }
 
-    /// The gradient of what all matrices read, `[tokens][width]`. Matrices come in their order.
+    /// Returns the gradient of the input of all matrices, `[tokens][width]`. Matrices are added in their order.
     fn input_gradient(&self, assignment: Assignment, gradient: RowParts, reverse: &Reverse) -> Vec<f32> {
         let (inputs, tokens) = (self.step.inputs, reverse.tokens);
         let mut out = vec![0.0; tokens * self.width];

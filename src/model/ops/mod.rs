@@ -1,4 +1,4 @@
-//! The operations of a layer, one file each: their weights, their shapes, their forward and their backward step.
+//! The operations of a layer, one file each: their shapes, weights, forward step and backward step.
 //!
 //! ```text
 //! Op (graph/)  -> Operation: check shapes, estimate work, bind to weights
@@ -6,9 +6,9 @@
 //!              -> Recorded:  backward over the same tile
 //! ```
 //!
-//! A graph names an operation and its slots; [`operation`] finds its file. [`Operation::bind`] decodes the weights, so that a
-//! [`Step`] cannot be run with those of another. [`Step::record`] keeps what the gradient needs in fields of its own, so that
-//! nothing is looked up on the way back. Loops over elements are in `kquant_kernels::math`.
+//! A graph names an operation and its slots, and [`operation`] finds its file. [`Operation::bind`] decodes the weights, so
+//! that a [`Step`] cannot be run with the weights of another. [`Step::record`] keeps what the gradient needs in fields of
+//! its own, so that the backward pass looks nothing up. Loops over elements are in `kquant_kernels::math`.
 
 mod activate;
 mod add;
@@ -36,7 +36,7 @@ use crate::model::Observer;
 pub(super) use linear::LinearStep;
 pub(super) use norm::{NormWeights, Norms};
 
-/// The operation that `op` asks for: the registry, a line each.
+/// Returns the operation that `op` names. This is the registry, with a line for each operation.
 pub(super) fn operation(op: &Op) -> Box<dyn Operation> {
     match *op {
         Op::Norm { input, output, name, kind } => Box::new(norm::Norm { input, output, name, kind }),
@@ -56,7 +56,7 @@ pub(super) fn operation(op: &Op) -> Box<dyn Operation> {
 }
 
 impl Model {
-    /// What a token costs in the linear maps of each layer.
+    /// Returns the work per token in the linear maps of each layer.
     pub(super) fn linear_work(&self) -> Result<Vec<LinearWork>, ModelError> {
         let work = |layer: usize, ops: &[Op]| {
             ops.iter()
@@ -68,66 +68,66 @@ impl Model {
 
 /// An operation before its weights are read.
 pub(super) trait Operation: Debug {
-    /// Checks that tensors have the shapes that the keys ask for, and notes how wide the slots get that no key decides.
+    /// Checks that tensors have the shapes that the keys require, and records the widths of slots that no key determines.
     fn check(&self, _shapes: &mut Shapes) -> Result<(), ModelError> {
         Ok(())
     }
 
-    /// What a token costs in linear maps of layer `layer`, where nearly all work is.
+    /// Returns the work per token in linear maps of layer `layer`, which make up nearly all work.
     fn work(&self, _model: &Model, _layer: usize) -> Result<LinearWork, ModelError> {
         Ok(LinearWork::default())
     }
 
-    /// Reads the weights.
+    /// Reads the weights of the operation.
     fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError>;
 }
 
 /// An operation with its weights.
 pub(super) trait Step: Debug + Send + Sync {
-    /// Runs it over a tile.
+    /// Runs the operation over a tile.
     fn forward(&self, tile: &mut Tile, positions: &mut Positions) -> Result<(), ModelError>;
 
-    /// Keeps what the gradient needs of a tile that holds what the operation reads.
+    /// Copies everything that the gradient needs from a tile that holds the operation's inputs.
     fn record(&self, tile: &Tile) -> Box<dyn Recorded + '_>;
 
-    /// Whether [`record`](Self::record) looks at the tile. Operations at the end of a layer after the last that does are not
-    /// run again for their gradients.
+    /// Returns whether [`record`](Self::record) reads the tile. Operations at the end of a layer, behind the last one that
+    /// does, are not run again for their gradients.
     fn needs_tile(&self) -> bool {
         false
     }
 
-    /// Shows `observer` what is about to enter the linear maps whose weights are called `names`. What is no linear map begins
-    /// no group of them and has nothing to show.
+    /// Shows `observer` the input of the linear maps whose weights are called `names`. Operations that are no linear maps
+    /// begin no group and show nothing.
     fn observe(&self, _tile: &Tile, _names: &[&str], _observer: &mut dyn Observer) -> Result<(), ModelError> {
         Ok(())
     }
 
-    /// Number of weights of linear maps.
+    /// Returns the number of weights of linear maps.
     fn linear_weights(&self) -> usize {
         0
     }
 }
 
-/// An operation that was run, with what its gradient needs.
+/// An operation that was run, with the values that its gradient needs.
 pub(super) trait Recorded {
-    /// Takes the gradients of the slots that the operation wrote and adds those of the slots that it read. Where nothing that
-    /// follows read a slot, it has no gradient and nothing flows back through it.
+    /// Takes the gradients of the slots that the operation wrote and adds those of the slots that it read. A slot that no
+    /// later operation read has no gradient, and nothing flows back through it.
     fn backward(self: Box<Self>, reverse: &mut Reverse) -> Result<(), ModelError>;
 }
 
-/// Multiplications and additions on one token in linear maps, about.
+/// Approximate numbers of multiplications and additions per token in linear maps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct LinearWork {
-    /// The product.
+    /// Work of the products.
     pub products: u64,
-    /// Outer products of what enters.
+    /// Work of the outer products of inputs.
     pub inputs: u64,
-    /// Outer products of the gradients of what leaves.
+    /// Work of the outer products of the outputs' gradients.
     pub outputs: u64,
 }
 
 impl LinearWork {
-    /// That of `times` matrices of `rows` rows and `columns` columns.
+    /// Returns the work of `times` matrices of `rows` rows and `columns` columns.
     pub(super) fn of(times: u64, rows: u64, columns: u64) -> Self {
         Self {
             products: times * columns * rows,

@@ -1,4 +1,4 @@
-//! Norms of a slot's rows, or of their parts.
+//! Norms of a slot's rows, or of the parts of its rows.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ use crate::model::tile::Tile;
 use crate::model::weights::WeightSource;
 use crate::text::for_blocks;
 
-/// `output = norm(input)`.
+/// The operation `output = norm(input)`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Norm {
     pub input: Slot,
@@ -32,7 +32,7 @@ impl Operation for Norm {
         let whole = shapes.width(self.input).unwrap_or(found);
         let wanted = match of_heads {
             true => vec![head as u64, (whole / head) as u64],
-            // Part by part, with weights that all heads share, where it is as wide as a head.
+            // A tensor as wide as a head is applied part by part, with weights that all heads share.
             false => vec![if found == head { head } else { whole } as u64],
         };
         shapes.check_weight(self.name, &wanted)?;
@@ -77,7 +77,7 @@ impl Step for NormStep {
 
 struct NormRecord<'a> {
     step: &'a NormStep,
-    /// What it read, `[tokens][width]`.
+    /// Input of the norm, `[tokens][width]`.
     x: Vec<f32>,
 }
 
@@ -91,32 +91,33 @@ impl Recorded for NormRecord<'_> {
     }
 }
 
-/// Weight and bias of a norm, as wide as what it is taken over.
+/// Weight and bias of a norm, `[width]` each, where `width` is the length of the part that is normed.
 #[derive(Debug)]
 pub(in crate::model) struct NormWeights {
     pub weight: Vec<f32>,
     pub bias: Option<Vec<f32>>,
 }
 
-/// A norm of whole rows or of each of their equal parts, or several that take the parts of a row in turn.
+/// A norm of whole rows or of each of their equal parts, or several norms that alternate over the parts of a row.
 #[derive(Debug)]
 pub(in crate::model) struct Norms {
     pub kind: NormKind,
-    /// Added to the variance.
+    /// Number that is added to the variance.
     pub epsilon: f32,
-    /// One, or one for each part of a row.
+    /// Weights of the only norm, or of one norm for each part of a row.
     pub parts: Vec<NormWeights>,
 }
 
 impl Norms {
-    /// Cuts `values` values, whole rows, into runs of one norm each: one norm covers everything, several repeat row by row.
+    /// Pairs each run of `values` values, which are whole rows, with its norm: one norm covers everything, several repeat
+    /// row by row.
     fn runs(&self, values: usize) -> impl Iterator<Item = (Range<usize>, &NormWeights)> {
         let length = if let [first, _, ..] = &*self.parts { first.weight.len() } else { values };
         let starts = (0..values).step_by(length.max(1));
         starts.map(move |start| start..start + length).zip(self.parts.iter().cycle())
     }
 
-    /// `out = norm(x)`, both `[rows][width]`.
+    /// Computes `out = norm(x)`, both `[rows][width]`.
     pub(in crate::model) fn apply(&self, x: &[f32], out: &mut [f32]) {
         for (run, norm) in self.runs(x.len()) {
             let (x, out) = (&x[run.clone()], &mut out[run]);
@@ -127,7 +128,7 @@ impl Norms {
         }
     }
 
-    /// `gradient` of the output becomes that of the input `x`, both `[rows][width]`.
+    /// Replaces `gradient`, that of the output, by that of the input `x`, both `[rows][width]`.
     pub(in crate::model) fn gradient(&self, x: &[f32], gradient: &mut [f32]) {
         let row: usize = self.parts.iter().map(|norm| norm.weight.len()).sum();
         let step = ROWS * row.max(1);

@@ -1,4 +1,4 @@
-//! Rotary positions of queries or keys.
+//! Rotary position embedding of queries or keys.
 
 use rayon::prelude::*;
 
@@ -11,7 +11,7 @@ use crate::model::steps::Positions;
 use crate::model::tile::Tile;
 use crate::model::weights::WeightSource;
 
-/// Rotates the heads of `slot` by their positions.
+/// The operation that rotates the heads of `slot` by their positions.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rotate {
     pub slot: Slot,
@@ -30,7 +30,7 @@ struct RotateStep {
     slot: Slot,
     /// Width of a head.
     head: usize,
-    /// Which rotations the layer has.
+    /// Kind of rotations that the layer uses.
     reach: Reach,
 }
 

@@ -1,4 +1,4 @@
-//! Tokens are routed to experts.
+//! The routing of tokens to experts.
 
 use kquant_kernels::math;
 use rayon::prelude::*;
@@ -14,13 +14,13 @@ use crate::model::steps::Positions;
 use crate::model::tile::Tile;
 use crate::model::weights::WeightSource;
 
-/// Keeps the sum of weights from 0 (DeepSeek V3).
+/// Number that keeps the sum of weights from being 0 (DeepSeek V3).
 const TINY: f32 = 1e-20;
 
-/// Chooses experts by [`Slot::Router`] and writes them to [`Slot::Routes`].
+/// The operation that chooses experts by [`Slot::Router`] and writes them to [`Slot::Routes`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Route {
-    /// Tensor `[experts]`, called `blk.N.{bias}.bias`, if the model has it.
+    /// Name of the tensor `[experts]` of corrections, which is `blk.N.{bias}.bias` if the model has it.
     pub bias: &'static str,
 }
 
@@ -39,7 +39,7 @@ impl Operation for Route {
 #[derive(Debug)]
 struct RouteStep {
     experts: Experts,
-    /// `[experts]`
+    /// Correction of the scores, `[experts]`.
     correction: Option<Vec<f32>>,
 }
 
@@ -63,7 +63,7 @@ impl Step for RouteStep {
 
 struct RouteRecord<'a> {
     step: &'a RouteStep,
-    /// The router's, `[tokens][experts]`.
+    /// Logits of the router, `[tokens][experts]`.
     logits: Vec<f32>,
 }
 
@@ -78,10 +78,11 @@ impl Recorded for RouteRecord<'_> {
     }
 }
 
-/// Chooses `experts.used` experts for each row of `logits` `[rows][count]` and writes their numbers, best first, and their
+/// Chooses `experts.used` experts for each row of `logits` `[rows][count]`, and writes their numbers, best first, and their
 /// weights to `routes` `[rows][2 * used]`. `correction` `[count]` is added to the scores for the choice alone.
 ///
-/// Source: the mixtures of Mixtral (Jiang et al., 2024), gpt-oss, and DeepSeek V2 and V3 (2024), as transformers computes them.
+/// The formulas are those of Mixtral (Jiang et al., 2024), gpt-oss, and DeepSeek V2 and V3 (2024), as transformers computes
+/// them.
 fn route(experts: &Experts, correction: Option<&[f32]>, logits: &[f32], routes: &mut [f32]) {
     let rows = logits.chunks_exact(experts.count).zip(routes.chunks_exact_mut(2 * experts.used));
     for (logits, routes) in rows {
@@ -97,7 +98,8 @@ fn route(experts: &Experts, correction: Option<&[f32]>, logits: &[f32], routes: 
     }
 }
 
-/// The gradient of the router's logits, `[rows][count]`, from that of the routes, `[rows][2 * used]`. The choice is constant.
+/// Returns the gradient of the router's logits, `[rows][count]`, given that of the routes, `[rows][2 * used]`. The choice is
+/// constant.
 fn gradients(experts: &Experts, correction: Option<&[f32]>, logits: &[f32], gradient: &[f32]) -> Vec<f32> {
     let mut out = vec![0.0; logits.len()];
     let (count, width) = (experts.count, Routes::width(experts));
@@ -113,7 +115,7 @@ fn gradients(experts: &Experts, correction: Option<&[f32]>, logits: &[f32], grad
     out
 }
 
-/// As [`gradients`] for one token; `gradient` `[used]` is that of the weights.
+/// Fills `out` `[count]` as [`gradients`] does for one token, where `gradient` `[used]` is that of the weights.
 fn gradient(
     experts: &Experts,
     correction: Option<&[f32]>,
@@ -128,7 +130,7 @@ fn gradient(
         math::softmax(&mut weights);
         math::softmax_gradient(&mut gradient, &weights);
     } else if experts.normalized {
-        // w = s / Σ s
+        // The weights are `w = s / Σ s` for the scores `s` of the chosen experts.
         let sum: f32 = chosen.iter().map(|&expert| row[expert]).sum::<f32>() + TINY;
         let level: f32 = chosen.iter().zip(&gradient).map(|(&expert, d)| row[expert] / sum * d).sum();
         gradient.iter_mut().for_each(|d| *d = (*d - level) / sum);
