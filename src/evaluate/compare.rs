@@ -102,8 +102,8 @@ pub fn compare_rows(base: &[f32], row: &[f32], target: u32) -> Result<TokenStats
 /// those at or below `exp(-16)` do not count.
 ///
 /// # Errors
-/// Fails when the lengths differ, no logit belongs to `target`, a row holds NaN or infinities, or the base's probabilities do not
-/// add up to about 1.
+/// Fails when the lengths differ, no logit belongs to `target`, a row holds NaN or infinities, or the base's probabilities
+/// do not add up to about 1.
 pub fn compare_log_probs(base: &[f32], row: &[f32], target: u32) -> Result<TokenStats, RowError> {
     check_lengths(base, row)?;
     let (log_prob, logit) = (at(base, target)?, at(row, target)?);

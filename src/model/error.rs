@@ -144,7 +144,7 @@ pub enum ModelError {
         /// Bytes that are needed.
         needed: u64,
     },
-    /// An observer could not use what it saw.
+    /// An observer could not use or keep what it saw.
     #[error(transparent)]
     Observe(#[from] ObserveError),
     /// A temporary file cannot be written or read.

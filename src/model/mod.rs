@@ -114,7 +114,7 @@ impl Model {
             known: arch::graph_names().join(", "),
         })?;
         let mut hyper = Hyper::from_metadata(&input.metadata, graph)?;
-        // These windows have no keys in a GGUF.
+        // The keys of a GGUF cannot express these windows.
         if let Some((limit, windows)) = input.limits.iter().find_map(|limit| Some((limit, limit.windows?))) {
             (hyper.window, hyper.windows) = (Some(limit.tokens as usize), windows);
         }

@@ -20,9 +20,9 @@ pub(crate) struct Stage {
     /// Number of the layer.
     layer: usize,
     ops: Range<usize>,
-    /// Slots whose content the stage reads.
+    /// Slots whose content this stage or a later one needs, before the stage.
     entry: Vec<Slot>,
-    /// Slots whose content is read after the stage.
+    /// Slots whose content a later stage needs, after the stage; the stream is always one of them.
     exit: Vec<Slot>,
     /// Group of linear maps that follows the stage; `None` at the end of the layer.
     pub group: Option<Group>,

@@ -22,7 +22,7 @@ pub(super) struct Cache {
 pub(super) enum Attend<'a> {
     /// Queries see their own chunk, which starts at position 0.
     Chunks,
-    /// Queries see everything in the cache and each other, and are at positions from `start` on.
+    /// Queries see the cache and the tile's tokens up to their own, whose positions count from `start` on.
     Cached { start: usize, cache: &'a mut Cache },
 }
 

@@ -56,7 +56,7 @@ pub struct Job<'a> {
     pub force: bool,
     /// Limit on the bytes of buffers.
     pub memory: u64,
-    /// Number of threads that encode, as in [`threads::pool`].
+    /// Number of threads that encode, 0 for one per core, as [`threads::pool`] takes it.
     pub threads: usize,
     /// Flag that is set from outside to stop the run early.
     pub cancel: &'a AtomicBool,

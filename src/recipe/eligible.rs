@@ -4,22 +4,22 @@ use super::TensorFacts;
 
 /// Parts of names whose tensors are copied: they are too small, too sensitive, or no matrices of a linear layer.
 const KEPT_PARTS: &[&str] = &[
-    // norms
+    // Norms.
     "_norm.weight",
-    // routers of experts
+    // Routers of experts.
     "ffn_gate_inp.weight",
     "ffn_gate_tid2eid.weight",
-    // Gemma 3n's small matrices
+    // Gemma 3n's small matrices.
     "altup",
     "laurel",
     "per_layer_model_proj",
-    // convolutions of state-space models
+    // Convolutions of state-space models.
     "ssm_conv1d",
     "shortconv.conv.weight",
-    // indexers of sparse attention
+    // Indexers of sparse attention.
     "indexer.k_proj.weight",
     "indexer.q_proj.weight",
-    // RWKV's low-rank pairs and vectors
+    // RWKV's low-rank pairs and vectors.
     "time_mix_first.weight",
     "time_mix_w0.weight",
     "time_mix_w1.weight",
@@ -35,9 +35,9 @@ const KEPT_PARTS: &[&str] = &[
     "time_mix_decay_w1.weight",
     "time_mix_decay_w2.weight",
     "time_mix_lerp_fused.weight",
-    // T5's relative positions
+    // T5's relative positions.
     "attn_rel_b.weight",
-    // vision towers
+    // Vision towers.
     ".position_embd",
     "sam.pos_embd",
     "sam.neck.",
@@ -45,7 +45,7 @@ const KEPT_PARTS: &[&str] = &[
     ".rel_pos",
     ".patch_embd",
     ".patch_merger",
-    // audio codebooks
+    // Audio codebooks.
     "a.rvq.codebook",
     "mm.a.code_embd",
 ];

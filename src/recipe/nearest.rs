@@ -1,7 +1,7 @@
 //! Guesses of what an unknown name was meant to be.
 
 /// Returns the one of `names` that is nearest to `word`, by the Levenshtein distance of their letters and digits in any
-/// case; `None` if more than a third of these differ in all of them.
+/// case; `None` if more than a third of them differ for every name.
 pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let folded = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_lowercase();
     let word = folded(word);

@@ -73,8 +73,8 @@ impl Imatrix {
     /// Entries without any count, and all datasets but the last, are left out.
     ///
     /// # Errors
-    /// Fails when an entry has values that the reader refuses or that 31 bits cannot count, or the file cannot be written. Nothing
-    /// is left behind then.
+    /// Fails when an entry has values that the reader refuses or that 31 bits cannot count, or the file cannot be written.
+    /// Nothing is left behind then.
     pub fn write_dat(&self, path: &Path, force: bool) -> Result<()> {
         self.check()?;
         dat::write(self, path, force)
@@ -134,7 +134,7 @@ impl Entry {
     }
 }
 
-/// Refuses values that cannot be sums of squares or counts; `offset` is the place of the first one in the file, in bytes.
+/// Refuses values that cannot be sums of squares or counts; `offset` is the place of the first value in the file, in bytes.
 fn check_numbers(path: &Path, offset: u64, name: &str, what: &str, values: &[f32]) -> Result<()> {
     let Some((i, value)) = first_fault(values) else { return Ok(()) };
     Err(FormatError::malformed(

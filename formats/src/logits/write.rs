@@ -53,7 +53,8 @@ impl LogitsWriter {
     /// Appends rows that [`encode_row`] made.
     ///
     /// # Errors
-    /// Fails when `rows` is not a whole number of rows, there are more of them than scored positions, or the system cannot write.
+    /// Fails when `rows` is not a whole number of rows, there are more rows than scored positions, or the system cannot
+    /// write.
     pub fn append(&mut self, rows: &[u8]) -> Result<()> {
         let bytes = rows.len() as u64;
         if !bytes.is_multiple_of(self.row_bytes) {
@@ -70,7 +71,8 @@ impl LogitsWriter {
     /// Makes the file durable and gives it its name.
     ///
     /// # Errors
-    /// Fails when rows are missing, or the system cannot write everything out or rename it. The partial file is removed then.
+    /// Fails when rows are missing, or the system cannot write everything out or rename the file. The partial file is removed
+    /// then.
     pub fn finish(self) -> Result<()> {
         self.complete()?.finish()
     }

@@ -21,7 +21,7 @@ const MARK: &str = ".kquant-";
 const END: &str = ".partial";
 /// Number of random letters and digits.
 const RANDOM: usize = 8;
-/// Number of names that are tried before the error must have another cause.
+/// Number of names that are tried before the run gives up.
 const ATTEMPTS: usize = 16;
 /// Longest time that a run waits for others to start in the same folder, which takes them milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -268,8 +268,8 @@ fn gradients_are_differences_of_the_loss() {
     folders().iter().for_each(|folder| check_folder(folder));
 }
 
-/// With drawn labels, the KL divergence that noise in a layer's output causes is half of the noise's square times the mean
-/// square of the gradients. Both sides are averages, over labels and over noise, that are accurate to some tenths.
+/// With drawn labels, the KL divergence that noise in a layer's output causes is half of the noise's variance times the
+/// squared norm of the gradients. Both are averages, over noise and over labels, that are accurate to some tenths.
 #[test]
 fn drawn_labels_give_the_curvature_of_the_divergence() {
     const TIMES: u64 = 24;

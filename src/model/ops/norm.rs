@@ -109,8 +109,8 @@ pub(in crate::model) struct Norms {
 }
 
 impl Norms {
-    /// Pairs each run of `values` values, which are whole rows, with its norm: one norm covers everything, several repeat
-    /// row by row.
+    /// Cuts `values` values, which are whole rows, into runs and pairs each run with its norm: one norm covers everything,
+    /// several repeat row by row.
     fn runs(&self, values: usize) -> impl Iterator<Item = (Range<usize>, &NormWeights)> {
         let length = if let [first, _, ..] = &*self.parts { first.weight.len() } else { values };
         let starts = (0..values).step_by(length.max(1));
