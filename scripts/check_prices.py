@@ -13,7 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-SIZES = [2.8, 3.1, 3.5, 4.0, 4.5, 5.0, 5.7, 6.5]
+SIZES = [0.02, 0.1, 0.2, 0.3, 0.4, 0.55, 0.7, 0.9]
+ENDS = re.compile(r"range from ([0-9.]+) to ([0-9.]+) bits per weight")
 
 
 def run(*command):
@@ -61,6 +62,12 @@ class Model:
             "--chunks", self.args.chunks, "--json", self.result, "--force", "-q")
         return json.loads(self.result.read_text())["kl"]["mean"]
 
+    def ends(self, menu):
+        """Bits per weight of the smallest and of the largest file, which the refusal of an impossible one names."""
+        command = [self.args.kquant, "quantize", self.path, "-o", self.out, *self.how, "--bpw", 0.01, "--prices", self.prices, *menu, "--force", "-q"]
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+        return [float(end) for end in ENDS.search(done.stderr).groups()]
+
     def tensors(self):
         """(tensor, type) -> (price, real divergence)."""
         pairs = {}
@@ -88,7 +95,7 @@ def main():
     parser.add_argument("--chunks", type=int, default=48)
     parser.add_argument("--encoder", default="ggml")
     parser.add_argument("--types", nargs="+", default=["Q2_K", "Q3_K", "IQ4_XS", "Q4_K", "Q5_K", "Q6_K"])
-    parser.add_argument("--sizes", nargs="*", type=float, default=SIZES, help="bits per weight of whole files")
+    parser.add_argument("--sizes", nargs="*", type=float, default=SIZES, help="of whole files, between the smallest (0) and the largest (1)")
     parser.add_argument("--no-tensors", action="store_true", help="only the whole files")
     parser.add_argument("--dump", type=Path, help="write every pair of price and divergence as JSON")
     args = parser.parse_args()
@@ -103,8 +110,11 @@ def main():
                 rho, ratio = correlation(priced, real), sum(priced) / sum(real)
                 check(f"{path.name} {kind}: rank correlation {rho:.3f} over {len(real)} tensors, sum of prices / sum of divergences {ratio:.3f}",
                       rho >= 0.9, verdicts)
-            for bits in args.sizes:
-                real = model.divergence("--bpw", bits, "--prices", model.prices, "--menu", ",".join(args.types))
+            menu = ["--menu", ",".join(args.types)]
+            least, most = model.ends(menu)
+            for size in args.sizes:
+                bits = round(least + (most - least) * size, 3)
+                real = model.divergence("--bpw", bits, "--prices", model.prices, *menu)
                 keys = json.loads(run(args.kquant, "inspect", model.out, "--json"))["metadata"]
                 predicted = float(keys["kquant.types.predicted_kl"]["value"])
                 check(f"{path.name} {bits} bits per weight: predicted {predicted:.5f}, measured {real:.5f}, ratio {predicted / real:.3f}",

@@ -8,8 +8,8 @@ and sums in f64. The ratio is that to the first encoder; its error is that of th
 
 Q4_K_S, Q2_K_L and the like are file types with their mixture and own embedding types, as is any name after mix: (mix:IQ3_S);
 all others are pure, with embeddings and output in Q8_0 (of tensors in IQ2_S the file type is IQ2_M). An encoder is one of those known here, or NAME=ARGUMENTS of `kquant quantize`, in which
-{calibration} is the text, {imatrix} the importance matrix that `kquant calibrate` makes of it, {chunks} and {context} the
-part of it that is used, for instance
+{calibration} is the text, {imatrix} the importance matrix that `kquant calibrate` makes of it, {statistics} the same with Hessians and Fisher matrices, {chunks} and
+{context} the part of it that is used; {bytes} is the size of the first encoder's file, for files whose types kquant chooses by what tensors cost. For instance
     --encoders ggml 'wide=--encoder gptq --calibrate {calibration} --chunks {chunks} --context {context}'
 
 A check names rows as TYPE/ENCODER, or MODEL/TEXT/TYPE/ENCODER for fewer of them; * stands for any name. Needs the packages
@@ -40,6 +40,9 @@ ENCODERS = {
     "search": "--encoder search --imatrix {imatrix}",
     "gptq": "--encoder gptq --calibrate {calibration} --chunks {chunks} --context {context}",
     "best": "--quality best --calibrate {calibration} --chunks {chunks} --context {context}",
+    "size": "--size {bytes} --statistics {statistics} --encoder ggml",
+    "size-good": "--size {bytes} --quality good --calibrate {calibration} --chunks {chunks} --context {context}",
+    "size-best": "--size {bytes} --quality best --calibrate {calibration} --chunks {chunks} --context {context}",
 }
 DEFAULT = ["ggml", "search", "gptq"]
 EXPECTED_WITHIN = 0.01  # of the expected number
@@ -101,22 +104,27 @@ class Maker:
         return path
 
     def arguments(self, template):
-        """`template` in words, its names replaced; the importance matrix is made when first asked for."""
-        if "{imatrix}" in template and "{imatrix}" not in self.texts:
-            path = self.scratch / "imatrix.gguf"
-            text = self.texts["{calibration}"]
-            self.kquant.run("calibrate", self.folder, "--text", text, "-o", path, *self.part, "--force", "--quiet")
-            self.texts["{imatrix}"] = path
+        """`template` in words, its names replaced; the importance matrix and the statistics are made when first asked for."""
+        for name, more in {"{imatrix}": [], "{statistics}": ["--fisher", "--output-tensor"]}.items():
+            if name in template and name not in self.texts:
+                path = self.scratch / f"{name[1:-1]}.gguf"
+                text = self.texts["{calibration}"]
+                self.kquant.run("calibrate", self.folder, "--text", text, "-o", path, *self.part, *more, "--force", "--quiet")
+                self.texts[name] = path
         words = shlex.split(template)
         for name, value in self.texts.items():
             words = [word.replace(name, str(value)) for word in words]
         return words
 
-    def make(self, kind, template):
-        """Path, size and seconds of the file."""
+    def make(self, kind, template, size):
+        """Path, size and seconds of the file; `size` is that of the first encoder's."""
+        self.texts["{bytes}"] = size
         path, more = self.scratch / "out.gguf", self.arguments(template)
         start = time.monotonic()
-        files = self.kquant.quantize(self.folder, path, kind.removeprefix("mix:"), *more, *([] if MIXTURE.search(kind) else PURE))
+        if "{bytes}" in template:
+            files = self.kquant.quantize(self.folder, path, None, *more)
+        else:
+            files = self.kquant.quantize(self.folder, path, kind.removeprefix("mix:"), *more, *([] if MIXTURE.search(kind) else PURE))
         return path, sum(file["bytes"] for file in files), time.monotonic() - start
 
 
@@ -130,10 +138,11 @@ def compare(kquant, folder, args, scratch, tally):
         exacts.append(exact := Exact(text, models, args.chunks, scratch))
         yield Row(folder.name, exact.name, "F32", "", 0, 0, 0, 0, *perplexity_and_error(exact.losses), 1, size, 0)
     for kind in args.types:
-        bases = {}
+        bases, first_size = {}, 0
         for encoder, template in args.encoders:
             try:
-                path, size, seconds = maker.make(kind, template)
+                path, size, seconds = maker.make(kind, template, first_size)
+                first_size = first_size or size
                 models = Models(path, args.context)
             except RuntimeError as error:
                 tally.check(f"{folder.name}/{kind}/{encoder}", str(error))

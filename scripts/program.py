@@ -24,8 +24,9 @@ class Kquant:
         return done.stdout
 
     def quantize(self, model, out, file_type, *more):
-        """Writes `out`, replacing it; returns the report's list of files."""
-        args = ["quantize", model, "-o", out, "--type", file_type, "--force", "--quiet", "--json", *more]
+        """Writes `out`, replacing it; returns the report's list of files. Without a file type, `more` says how types are chosen."""
+        types = ["--type", file_type] if file_type else []
+        args = ["quantize", model, "-o", out, *types, "--force", "--quiet", "--json", *more]
         return json.loads(self.run(*args))["files"]
 
     def tensors(self, gguf):

@@ -23,7 +23,7 @@ pub(super) fn allocated(
     let data: u64 = plan.tensors.iter().map(|t| t.bytes.next_multiple_of(alignment)).sum();
     let files: u64 = plan.files.iter().map(|f| f.bytes).sum();
     let market = Market::new(allocation, model, &facts, (files.saturating_sub(data), alignment))?;
-    let allocated = market.allocate(allocation.target, allocation.prices.origin.unit)?;
+    let allocated = market.allocate()?;
     record(allocation, allocated.cost, &mut provenance);
     let Allocated { choices, file_type, .. } = &allocated;
     let request = plan::Request { choices, file_type, provenance: &provenance, ..*request };

@@ -198,7 +198,11 @@ fn plan_job(
 impl Prepared {
     /// The plan as data, to print or store.
     pub fn view(&self) -> plan::PlanView<'_> {
-        self.plan.view(self.opened.checkpoint.as_ref(), self.job.encoder)
+        let view = self.plan.view(self.opened.checkpoint.as_ref(), self.job.encoder);
+        match &self.allocated {
+            Some(allocated) => view.with_prices(allocated),
+            None => view,
+        }
     }
 
     /// Bytes of tensor data to write.

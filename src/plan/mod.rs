@@ -21,7 +21,7 @@ pub use importance::ImportanceMap;
 pub use inventory::Inventory;
 pub use overrides::{KeyOverride, KeyOverrideError, OverrideTypeError};
 pub use provenance::Provenance;
-pub use view::{FallbackView, PlanView, TensorView};
+pub use view::{AllocationView, FallbackView, PlanView, TensorView};
 
 /// An output tensor: what it is made of, its type and its place.
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@ use crate::checkpoint::Checkpoint;
 use crate::encode::Encoder;
 use crate::hash::Hex;
 use crate::plan::{Plan, PlannedTensor};
+use crate::recipe::{Allocated, PriceUnit};
 use crate::tensor::{Rows, Source};
 
 /// A type that a row length ruled out.
@@ -46,6 +47,27 @@ pub struct TensorView<'a> {
     pub offset: u64,
     /// The type that was not possible, and why.
     pub fallback: Option<&'a FallbackView>,
+    /// The price of the tensor at its type, where types were chosen by prices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price: Option<f64>,
+}
+
+/// How types were chosen by prices.
+#[derive(Debug, Clone, Serialize)]
+pub struct AllocationView<'a> {
+    /// What the file was to be.
+    pub target: String,
+    /// The menu.
+    pub menu: &'a str,
+    /// The unit of prices.
+    pub unit: PriceUnit,
+    /// Sum of the prices of all tensors: the predicted KL divergence where the unit is nats.
+    pub predicted: f64,
+    /// No choice of the menu's types has a lower sum at this size.
+    pub bound: f64,
+    /// Each type of the menu for phones that the file uses, with the runtimes that have kernels for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kernels: Vec<(&'static str, Vec<&'static str>)>,
 }
 
 /// A whole plan.
@@ -67,6 +89,9 @@ pub struct PlanView<'a> {
     pub fallbacks: usize,
     /// Share of the weights in such tensors, 0 to 1.
     pub fallback_weights: f64,
+    /// How the types were chosen, where that was by prices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocation: Option<AllocationView<'a>>,
     /// SHA-256 of each file's metadata.
     pub metadata_sha256: Vec<String>,
     /// What a user should know.
@@ -92,6 +117,7 @@ impl Plan {
             bits_per_weight: bits(tensor_bytes, weights),
             fallbacks: fallen.len(),
             fallback_weights: fallen_weights as f64 / weights.max(1) as f64,
+            allocation: None,
             metadata_sha256: self.files.iter().map(|f| Sha256::digest(&f.header).hex()).collect(),
             warnings: &self.warnings,
             notes: &self.notes,
@@ -99,7 +125,26 @@ impl Plan {
     }
 }
 
-impl PlanView<'_> {
+impl<'a> PlanView<'a> {
+    /// The view with the prices by which `allocated` chose the types; its choices are in the order of the tensors.
+    pub fn with_prices(mut self, allocated: &'a Allocated) -> Self {
+        for (tensor, &cost) in self.tensors.iter_mut().zip(&allocated.costs) {
+            tensor.price = cost;
+        }
+        let used = |kind: &str| allocated.choices.iter().any(|choice| choice.block.name == kind);
+        let kernels = allocated.menu.types.iter().filter(|t| used(t.name));
+        let kernels = kernels.map(|t| (t.name, allocated.menu.kernels(t.name)));
+        self.allocation = Some(AllocationView {
+            target: allocated.target.to_string(),
+            menu: &allocated.menu.name,
+            unit: allocated.unit,
+            predicted: allocated.cost,
+            bound: allocated.bound,
+            kernels: kernels.filter(|(_, runtimes)| !runtimes.is_empty()).collect(),
+        });
+        self
+    }
+
     /// SHA-256 of the plan as JSON: equal plans over equal inputs give equal bytes.
     ///
     /// # Errors
@@ -139,5 +184,6 @@ fn tensor_view<'a>(t: &'a PlannedTensor, checkpoint: &'a dyn Checkpoint) -> Tens
         file: t.file,
         offset: t.offset,
         fallback: t.fallback.as_ref(),
+        price: None,
     }
 }

@@ -12,7 +12,7 @@ use anyhow::Context;
 use kquant::evaluate;
 use kquant::job::{Job, Outputs, Prepared, Report, Resources, prepare};
 use kquant::outputs;
-use kquant::plan::KeyOverride;
+use kquant::plan::{AllocationView, KeyOverride};
 use kquant::recipe::Menu;
 
 use super::calibration::CalibrationArgs;
@@ -20,7 +20,7 @@ use super::progress::Display;
 use super::running::{Means, TextArgs, cancel_on_signal};
 use super::{Outcome, bytes, print_json};
 use calibration::calibrate;
-use proof::{Judge, check_divergence};
+use proof::{Judge, check_divergence, divergence};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -167,11 +167,17 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     let proof = judge.map(|judge| judge.verify(&args, &report)).transpose()?;
     if args.json {
-        print_json(&Printed { written: &report, proof: proof.as_ref() })?;
+        let allocation = view.allocation.as_ref();
+        print_json(&Printed { written: &report, allocation, proof: proof.as_ref() })?;
     } else if !args.quiet {
         print::report(&report)?;
+        let mut out = io::stdout();
+        view.allocation.as_ref().map_or(Ok(()), |chosen| print::allocation(&mut out, chosen))?;
         if let Some(proof) = &proof {
-            write!(io::stdout(), "{}", proof.text())?;
+            write!(out, "{}", proof.text())?;
+        }
+        if let (Some(chosen), Some(kl)) = (&view.allocation, divergence(proof.as_ref())) {
+            print::predicted(&mut out, chosen, kl)?;
         }
     }
     check_divergence(&args, proof.as_ref())
@@ -182,6 +188,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
 struct Printed<'a> {
     #[serde(flatten)]
     written: &'a Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allocation: Option<&'a AllocationView<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     proof: Option<&'a evaluate::Report>,
 }

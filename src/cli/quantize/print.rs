@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 
 use kquant::job::Report;
-use kquant::plan::PlanView;
+use kquant::plan::{AllocationView, PlanView};
+use kquant::recipe::PriceUnit;
 use kquant_kernels::isa::Isa;
 
 use crate::cli::printable::{printable, printable_path};
@@ -37,7 +38,10 @@ pub(super) fn warnings(warnings: &[String]) -> io::Result<()> {
 /// The plan, a line for each tensor.
 pub(super) fn plan(view: &PlanView) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let mut rows = vec![["tensor", "shape", "from", "to", "bytes", "bpw", ""].map(str::to_owned).to_vec()];
+    let priced = view.allocation.is_some();
+    let mut rows = vec![["tensor", "shape", "from", "to", "bytes", "bpw"].map(str::to_owned).to_vec()];
+    rows[0].extend(priced.then(|| "price".to_owned()));
+    rows[0].push(String::new());
     for t in &view.tensors {
         let shape: Vec<String> = t.shape.iter().map(u64::to_string).collect();
         let mut note = t.fallback.map_or_else(String::new, |f| format!("not {}: {}", f.wanted, f.why));
@@ -51,10 +55,14 @@ pub(super) fn plan(view: &PlanView) -> io::Result<()> {
             t.kind.to_owned(),
             t.bytes.to_string(),
             format!("{:.4}", t.bits_per_weight),
-            note,
         ]);
+        let row = rows.last_mut().into_iter();
+        row.for_each(|row| {
+            row.extend(priced.then(|| t.price.map_or_else(String::new, |price| format!("{price:.2e}"))));
+            row.push(note.clone());
+        });
     }
-    table::write(&mut out, &rows, &[1, 4, 5])?;
+    table::write(&mut out, &rows, if priced { &[1, 4, 5, 6] } else { &[1, 4, 5] })?;
     writeln!(
         out,
         "\n{} tensors, {} weights, {} ({:.4} bits per weight), file {}",
@@ -64,8 +72,39 @@ pub(super) fn plan(view: &PlanView) -> io::Result<()> {
         view.bits_per_weight,
         bytes::show(view.file_bytes)
     )?;
+    view.allocation.as_ref().map_or(Ok(()), |chosen| allocation(&mut out, chosen))?;
     out.flush()?;
     warn(view)
+}
+
+/// How the types were chosen, and what that is expected to cost.
+pub(super) fn allocation(out: &mut impl Write, chosen: &AllocationView) -> io::Result<()> {
+    let AllocationView { target, menu, predicted, bound, .. } = chosen;
+    let sum = match chosen.unit {
+        PriceUnit::Nats => format!("predicted KL divergence {predicted:.6} nats per token"),
+        PriceUnit::RelativeError => format!("sum of relative errors {predicted:.4e}"),
+    };
+    writeln!(
+        out,
+        "types of menu {menu} for {target}: {sum}; no choice of these types has less than {:.2} % of it",
+        100.0 * bound / predicted.max(f64::MIN_POSITIVE)
+    )?;
+    for (kind, runtimes) in &chosen.kernels {
+        writeln!(out, "  {kind} has kernels for {}", runtimes.join(", "))?;
+    }
+    Ok(())
+}
+
+/// The predicted divergence beside the measured one.
+pub(super) fn predicted(out: &mut impl Write, chosen: &AllocationView, measured: f64) -> io::Result<()> {
+    if chosen.unit != PriceUnit::Nats {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "KL divergence predicted {:.6}, measured {measured:.6} (on another text, with another share of easy tokens, they may differ)",
+        chosen.predicted
+    )
 }
 
 /// What was written.

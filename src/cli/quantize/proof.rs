@@ -51,10 +51,14 @@ impl Judge {
     }
 }
 
+/// The mean KL divergence that was measured.
+pub(super) fn divergence(proof: Option<&evaluate::Report>) -> Option<f64> {
+    proof.and_then(|p| p.comparison.as_ref()).map(|c| c.kl.mean)
+}
+
 /// The exit code that `--max-kl` asks for.
 pub(super) fn check_divergence(args: &Args, proof: Option<&evaluate::Report>) -> anyhow::Result<Outcome> {
-    let kl = proof.and_then(|p| p.comparison.as_ref()).map(|c| c.kl.mean);
-    match (kl, args.max_kl) {
+    match (divergence(proof), args.max_kl) {
         // A divergence or limit that is no number is no pass either.
         (Some(kl), Some(limit)) if kl.partial_cmp(&limit).is_none_or(Ordering::is_gt) => {
             writeln!(io::stderr(), "check failed: mean KL divergence {kl:.6} is more than --max-kl {limit}")?;

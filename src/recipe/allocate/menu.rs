@@ -98,10 +98,10 @@ impl Menu {
         std::iter::once(all).chain(lines).collect::<Vec<_>>().join("; ")
     }
 
-    /// Runtimes for phones with the types of the menu that each has kernels for; nothing for menus that are not for phones.
-    pub fn kernels(&self) -> Vec<(&'static str, Vec<&'static str>)> {
+    /// The runtimes for phones that have kernels for the type `kind`; none for menus that are not for phones.
+    pub fn kernels(&self, kind: &str) -> Vec<&'static str> {
         let listed = if self.name == "phone" { PHONE_KERNELS } else { &[] };
-        listed.iter().map(|&(runtime, types)| (runtime, types.to_vec())).collect()
+        listed.iter().filter(|(_, types)| types.contains(&kind)).map(|&(runtime, _)| runtime).collect()
     }
 }
 
@@ -145,13 +145,10 @@ mod tests {
     }
 
     #[test]
-    fn kernels_are_those_of_the_menu() {
+    fn every_type_for_phones_has_kernels() {
         let menu = Menu::parse("phone").unwrap();
-        let has = |name: &str| menu.types.iter().any(|t| t.name == name);
-        assert!(menu.kernels().len() > 3);
-        assert!(
-            menu.kernels().iter().all(|(_, types)| !types.is_empty() && types.iter().all(|name| has(name)))
-        );
-        assert!(Menu::parse("cpu").unwrap().kernels().is_empty());
+        assert!(menu.types.iter().all(|t| menu.kernels(t.name).len() >= 4));
+        assert!(menu.kernels("Q4_0").contains(&"KleidiAI") && !menu.kernels("Q4_K").contains(&"KleidiAI"));
+        assert!(Menu::parse("cpu").unwrap().kernels("Q4_0").is_empty());
     }
 }

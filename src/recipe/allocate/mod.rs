@@ -19,7 +19,9 @@ mod tests;
 
 use kquant_kernels::block::{BlockType, TYPES};
 
-use super::{Choice, FILE_TYPES, FileType, ModelFacts, Overrides, PriceList, RecipeError, TensorFacts};
+use super::{
+    Choice, FILE_TYPES, FileType, ModelFacts, Overrides, PriceList, PriceUnit, RecipeError, TensorFacts,
+};
 use offers::{Offered, offered};
 use solve::{Offer, Solution, solve};
 
@@ -44,6 +46,12 @@ pub struct Allocation {
 /// What was chosen.
 #[derive(Debug, Clone)]
 pub struct Allocated {
+    /// What the file was to be.
+    pub target: Target,
+    /// The menu that the types are from.
+    pub menu: Menu,
+    /// The unit of costs.
+    pub unit: PriceUnit,
     /// The type of each tensor.
     pub choices: Vec<Choice>,
     /// The price of each tensor at its type, where it is known.
@@ -69,6 +77,7 @@ pub struct Range {
 
 /// A model's offers, ready to be solved for any number of targets.
 pub struct Market<'a> {
+    allocation: &'a Allocation,
     tensors: &'a [TensorFacts<'a>],
     offered: Vec<Offered>,
     /// Bytes of the file besides the tensors that are chosen for.
@@ -92,7 +101,7 @@ impl<'a> Market<'a> {
     /// # Errors
     /// [`RecipeError`] when prices are missing or of another model, or an option has no effect.
     pub fn new(
-        allocation: &Allocation,
+        allocation: &'a Allocation,
         model: &ModelFacts,
         tensors: &'a [TensorFacts<'a>],
         (overhead, alignment): (u64, u64),
@@ -101,7 +110,7 @@ impl<'a> Market<'a> {
         allocation.overrides.check(&model.arch, tensors)?;
         let offered = offered(allocation, model, tensors, alignment)?;
         let fixed = overhead + offered.iter().filter_map(Offered::fixed_bytes).sum::<u64>();
-        Ok(Self { tensors, offered, fixed })
+        Ok(Self { allocation, tensors, offered, fixed })
     }
 
     /// Weights of all tensors.
@@ -148,6 +157,9 @@ impl<'a> Market<'a> {
             costs.push(cost);
         }
         Allocated {
+            target: self.allocation.target,
+            menu: self.allocation.menu.clone(),
+            unit: self.allocation.prices.origin.unit,
             file_type: self.file_type(&choices),
             choices,
             costs,

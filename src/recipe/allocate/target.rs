@@ -25,11 +25,12 @@ impl std::fmt::Display for Target {
 }
 
 impl Market<'_> {
-    /// The allocation for `target`, with prices in `unit`.
+    /// The allocation for the target that the market was made for.
     ///
     /// # Errors
     /// [`RecipeError::Target`] when no file of the menu is so, with both ends of what there is.
-    pub fn allocate(&self, target: Target, unit: PriceUnit) -> Result<Allocated, RecipeError> {
+    pub fn allocate(&self) -> Result<Allocated, RecipeError> {
+        let (target, unit) = (self.allocation.target, self.allocation.prices.origin.unit);
         let range = self.range();
         match target {
             Target::Size(bytes) => self.of_size(bytes, target, &range),

@@ -58,7 +58,7 @@ const MENU: &str = "Q2_K,Q3_K,Q4_K,Q6_K,Q8_0";
 fn solved(allocation: &Allocation) -> Result<Allocated, RecipeError> {
     let facts = facts();
     let market = Market::new(allocation, &ModelFacts::default(), &facts, (1000, 32))?;
-    market.allocate(allocation.target, allocation.prices.origin.unit)
+    market.allocate()
 }
 
 fn names(allocated: &Allocated) -> Vec<&'static str> {
