@@ -11,7 +11,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kquant::checkpoint::Io;
 use kquant::context::Silent;
 use kquant::encode;
-use kquant::job::{Job, Outputs, Prepared, Resources, Statistics, prepare};
+use kquant::job::{Job, Outputs, Prepared, Resources, Statistics, Types, prepare};
 use kquant::recipe;
 use kquant_formats::gguf::{Metadata, TensorSpec, Value, layout};
 
@@ -46,7 +46,7 @@ fn prepared(model: &Path, kind: &str, io: Io) -> Prepared {
     prepare(Job {
         model: model.to_owned(),
         io,
-        types: recipe::Options { pure: true, ..options },
+        types: Types::FileType(recipe::Options { pure: true, ..options }),
         statistics: Statistics::None,
         encoder: encode::by_name("ggml").unwrap(),
         metadata: None,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kquant::checkpoint::Io;
 use kquant::context::{Progress, Silent};
 use kquant::encode;
-use kquant::job::{Job, Outputs, Resources, Statistics, prepare};
+use kquant::job::{Job, Outputs, Resources, Statistics, Types, prepare};
 use kquant::recipe;
 
 use crate::support::{
@@ -291,7 +291,7 @@ fn outputs_of_a_run_appear_together_or_not_at_all() {
     let job = Job {
         model: folder,
         io: Io::Auto,
-        types: recipe::Options::new(recipe::file_type("Q8_0").unwrap()),
+        types: Types::FileType(recipe::Options::new(recipe::file_type("Q8_0").unwrap())),
         statistics: Statistics::None,
         encoder: encode::by_name("ggml").unwrap(),
         metadata: None,
