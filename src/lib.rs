@@ -20,6 +20,7 @@
 //! | [`model`] | the inference loop, layer by layer |
 //! | [`evaluate`] | logits to perplexity and KL divergence |
 //! | [`hash`] | hashes and manifests |
+//! | [`chart`] | charts as SVG |
 //! | [`outputs`] | no output takes the place of an input |
 //! | [`threads`] | threads to compute on |
 //! | [`job`] | the main job, from the first to the last of these |
@@ -27,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arch;
+pub mod chart;
 pub mod checkpoint;
 pub mod context;
 pub mod convert;

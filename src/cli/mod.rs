@@ -11,6 +11,7 @@ mod hessians;
 mod imatrix;
 mod inspect;
 mod notes;
+mod overrides;
 mod perplexity;
 mod prices;
 mod printable;
@@ -18,6 +19,7 @@ mod progress;
 mod quantize;
 mod reading;
 mod running;
+mod sweep;
 mod table;
 mod tokenize;
 mod verify;
@@ -61,6 +63,7 @@ enum Command {
     Calibrate(calibrate::Args),
     Imatrix(imatrix::Args),
     Prices(prices::Args),
+    Sweep(Box<sweep::Args>),
     Generate(generate::Args),
     Tokenize(tokenize::Args),
 }
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Imatrix(args) => imatrix::run(args),
         Command::Prices(args) => prices::run(&args),
+        Command::Sweep(args) => sweep::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
     };

@@ -63,6 +63,9 @@ pub enum QuantizeError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// No folder for temporary files.
+    #[error("cannot make a temporary folder; set TMPDIR to one with room")]
+    Folder(#[source] std::io::Error),
     /// JSON could not be made.
     #[error("cannot write as JSON")]
     Json(#[from] serde_json::Error),

@@ -6,6 +6,7 @@ mod manifest;
 mod method;
 mod prices;
 mod statistics;
+mod sweep;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -42,6 +43,7 @@ pub use statistics::{
     PreparedStatistics, PricedBy, Statistics, StatisticsError, StatisticsRequest, StatisticsSource,
     importance, statistics,
 };
+pub use sweep::{Measurement, Sweep, SweepPoint, SweepRequest, measure, sweep};
 pub use text::{Cut, TextError, TextFile};
 
 /// What to make of which model.

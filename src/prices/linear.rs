@@ -52,7 +52,7 @@ impl Pricing<'_> {
         for &tensor in tensors {
             let types = self.types_for(tensor);
             let rows = self.sampled(tensor, file)?;
-            let costs = vec![0.0; types.len()];
+            let costs = vec![Some(0.0); types.len()];
             priced.push(Priced { tensor, types, rows, costs });
         }
         let all = u64::from(file.description().chunks) * u64::from(file.description().cut.context);
@@ -141,9 +141,14 @@ impl Pricing<'_> {
                 };
                 let rows = Self::rows(p.tensor, matrix, &sample.parts, weights);
                 for (block, cost) in p.types.iter().zip(&mut p.costs).filter(|(b, _)| unit_of(b) == unit) {
+                    if !self.can_have(block, importance.is_some()) {
+                        *cost = None;
+                        continue;
+                    }
                     let errors = rows.errors(block, input.feedback.as_mut(), &rounding);
                     let errors = errors.map_err(|error| rounded_error(&p.tensor.name, error))?;
-                    *cost += 0.5 * share * sample.total(&losses_of_rows(&input.measured_by, &errors));
+                    let lost = 0.5 * share * sample.total(&losses_of_rows(&input.measured_by, &errors));
+                    *cost = cost.map(|cost| cost + lost);
                 }
             }
         }

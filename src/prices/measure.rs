@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kquant_kernels::block::BlockType;
+use kquant_kernels::block::{BlockType, Importance};
 
 use super::error::PriceError;
 use super::rounded::SampledRows;
@@ -39,8 +39,8 @@ pub struct Pricing<'a> {
     pub with_output: bool,
 }
 
-/// Costs of one tensor at the types that it can have, in the order of [`Pricing::types_for`].
-pub(super) type Costs = Vec<f64>;
+/// Costs of one tensor at the types that fit its rows, in the order of [`Pricing::types_for`]; none for a type that it cannot have.
+pub(super) type Costs = Vec<Option<f64>>;
 
 impl Pricing<'_> {
     /// Prices every tensor of which `file` knows enough, in nats.
@@ -102,6 +102,11 @@ impl Pricing<'_> {
     pub(super) fn types_for(&self, tensor: &MappedTensor) -> Vec<&'static BlockType> {
         let columns = tensor.columns();
         self.types.iter().copied().filter(|t| columns.is_multiple_of(t.elements as u64)).collect()
+    }
+
+    /// Returns whether a tensor can be `block`: some types cannot be encoded unless the importance of the columns is `known`.
+    pub(super) fn can_have(&self, block: &BlockType, known: bool) -> bool {
+        block.importance != Importance::Required || known
     }
 
     /// How many rows of `columns` columns are measured.
@@ -168,7 +173,7 @@ impl Pricing<'_> {
     ) -> PriceList {
         let of_tensor = |tensor: &MappedTensor| {
             let prices = self.types_for(tensor).into_iter().zip(costs.get(&tensor.name)?);
-            let price = |(block, &cost): (&'static BlockType, &f64)| Price {
+            let price = |(block, &cost): (&'static BlockType, &Option<f64>)| Price {
                 kind: block.name.to_owned(),
                 bytes: block.row_bytes(tensor.columns()).unwrap_or_default() * tensor.rows(),
                 cost,

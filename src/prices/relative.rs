@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use kquant_formats::imatrix::Imatrix;
+use kquant_kernels::block::BlockType;
 
 use super::error::PriceError;
 use super::linear::rounded_error;
@@ -57,13 +58,19 @@ impl Pricing<'_> {
             whole += weighted_squares(&weights, importance, columns);
             let rows = Self::rows(tensor, matrix, &sample.parts, &weights);
             let rounding = Rounding { encoder: self.encoder, options: self.options, importance };
-            for (block, sum) in types.iter().zip(&mut errors_of) {
+            let possible =
+                types.iter().zip(&mut errors_of).filter(|(t, _)| self.can_have(t, prepared.is_some()));
+            for (block, sum) in possible {
                 let errors = rows.errors(block, None, &rounding);
                 let errors = errors.map_err(|error| rounded_error(&tensor.name, error))?;
                 *sum += weighted_squares(&errors, importance, columns);
             }
         }
-        Ok(errors_of.into_iter().map(|error| if whole > 0.0 { error / whole } else { 0.0 }).collect())
+        let relative = |error: f64| if whole > 0.0 { error / whole } else { 0.0 };
+        let cost = |(block, error): (&&'static BlockType, f64)| {
+            self.can_have(block, prepared.is_some()).then(|| relative(error))
+        };
+        Ok(types.iter().zip(errors_of).map(cost).collect())
     }
 }
 

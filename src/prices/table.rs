@@ -91,8 +91,10 @@ impl Pricing<'_> {
         let mut order: Vec<usize> = (0..types.len()).collect();
         order.sort_by_key(|&i| unit_of(types[i]));
         let mut feedback = self.table_feedback(tensor, roles)?;
-        let mut costs = vec![0.0; types.len()];
-        for i in order {
+        let mut costs = vec![None; types.len()];
+        // A calibrated run knows no importance of tables.
+        let known = importance.is_some() && !self.encoder.wants_hessians();
+        for i in order.into_iter().filter(|&i| self.can_have(types[i], known)) {
             let errors = rows.errors(types[i], feedback.as_mut(), &rounding);
             let errors = errors.map_err(|error| rounded_error(&tensor.name, error))?;
             let losses: Vec<Vec<f64>> =
@@ -107,7 +109,7 @@ impl Pricing<'_> {
                     if weights[row] > 0.0 { loss / weights[row] } else { 0.0 }
                 })
                 .collect();
-            costs[i] = 0.5 * sample.total(&measured);
+            costs[i] = Some(0.5 * sample.total(&measured));
         }
         Ok(costs)
     }

@@ -46,7 +46,7 @@ mod types;
 
 use kquant_kernels::block::BlockType;
 
-pub use allocate::{Allocated, Allocation, Market, Menu, Target};
+pub use allocate::{Allocated, Allocation, FileTypePoint, FileTypePoints, Market, Menu, Target};
 pub use assign::assign;
 pub(crate) use eligible::may_convert;
 pub use error::RecipeError;

@@ -64,8 +64,8 @@ pub struct Price {
     pub kind: String,
     /// Bytes, without padding.
     pub bytes: u64,
-    /// Cost, in the list's unit.
-    pub cost: f64,
+    /// Cost, in the list's unit; none where the tensor cannot have the type, for want of importance.
+    pub cost: Option<f64>,
 }
 
 impl PriceList {
@@ -84,9 +84,8 @@ impl PriceList {
             )));
         }
         for tensor in &list.tensors {
-            let odd = tensor.prices.iter().find(|p| !p.cost.is_finite() || p.cost < 0.0);
-            if let Some(price) = odd {
-                let (cost, kind) = (price.cost, &price.kind);
+            let odd = |p: &&Price| p.cost.is_some_and(|cost| !cost.is_finite() || cost < 0.0);
+            if let Some(Price { kind, cost: Some(cost), .. }) = tensor.prices.iter().find(odd) {
                 return Err(bad(format!("tensor `{}`: {cost} is no price of {kind}", tensor.name)));
             }
         }
@@ -116,8 +115,13 @@ impl PriceList {
 }
 
 impl TensorPrices {
-    /// What the tensor costs as `kind`, if that was priced.
+    /// What the tensor costs as `kind`, if that was priced and can be had.
     pub fn cost(&self, kind: &str) -> Option<f64> {
-        self.prices.iter().find(|p| p.kind == kind).map(|p| p.cost)
+        self.prices.iter().find(|p| p.kind == kind)?.cost
+    }
+
+    /// Whether the list says that the tensor cannot be `kind`.
+    pub fn rules_out(&self, kind: &str) -> bool {
+        self.prices.iter().any(|p| p.kind == kind && p.cost.is_none())
     }
 }

@@ -13,6 +13,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("encode", &[]),
     ("vocab", &[]),
     ("threads", &[]),
+    ("chart", &[]),
     ("outputs", &[]),
     ("hash", &["checkpoint"]),
     ("tensor", &["checkpoint", "encode"]),
@@ -45,6 +46,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "layerwise",
             "prices",
             "pipeline",
+            "evaluate",
         ],
     ),
 ];

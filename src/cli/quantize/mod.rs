@@ -16,6 +16,7 @@ use kquant::plan::{AllocationView, KeyOverride};
 use kquant::recipe::Menu;
 
 use super::calibration::CalibrationArgs;
+use super::overrides::OverrideArgs;
 use super::progress::Display;
 use super::running::{Means, TextArgs, cancel_on_signal};
 use super::{Outcome, bytes, print_json};
@@ -56,24 +57,8 @@ pub(super) struct Args {
     /// One type for every tensor, without the mixture.
     #[arg(long, help_heading = "Types")]
     pure: bool,
-    /// Type of the tensors whose GGUF name matches; the first match wins; repeatable.
-    #[arg(long, value_name = "REGEX=TYPE", help_heading = "Types")]
-    tensor_type: Vec<String>,
-    /// File of REGEX=TYPE, separated by white space; after those of --tensor-type.
-    #[arg(long, value_name = "FILE", help_heading = "Types")]
-    tensor_type_file: Option<PathBuf>,
-    /// Type of output.weight.
-    #[arg(long, value_name = "TYPE", help_heading = "Types")]
-    output_tensor_type: Option<String>,
-    /// Type of the token embeddings.
-    #[arg(long, value_name = "TYPE", help_heading = "Types")]
-    token_embedding_type: Option<String>,
-    /// Keep output.weight in its type.
-    #[arg(long, help_heading = "Types")]
-    leave_output_tensor: bool,
-    /// Quantize tensors that are quantized already; costs quality.
-    #[arg(long, help_heading = "Types")]
-    allow_requantize: bool,
+    #[command(flatten, next_help_heading = "Types")]
+    overrides: OverrideArgs,
 
     /// Authorship as llama.cpp's converter takes it: JSON of `general.*` keys, before model card and names.
     #[arg(long, value_name = "FILE.json", help_heading = "Output")]
@@ -203,7 +188,7 @@ fn check_outputs(args: &Args) -> anyhow::Result<()> {
         &args.calibration.calibrate,
         &args.verify,
         &args.metadata,
-        &args.tensor_type_file,
+        &args.overrides.tensor_type_file,
     ];
     inputs.extend(files.into_iter().flatten().cloned());
     let out = args.out.iter().filter(|_| !args.keep_split);

@@ -5,11 +5,13 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `curve` | the choices of all sizes, and llama-quantize's file types beside them |
 //! | `menu` | the types to choose from |
 //! | `offers` | what each tensor can be had for |
 //! | `solve` | the choice |
 //! | `target` | what is asked for |
 
+mod curve;
 mod menu;
 mod offers;
 mod solve;
@@ -25,6 +27,7 @@ use super::{
 use offers::{Offered, offered};
 use solve::{Offer, Solution, solve};
 
+pub use curve::{FileTypePoint, FileTypePoints};
 pub use menu::Menu;
 pub use target::Target;
 
@@ -77,6 +80,8 @@ pub struct Range {
 
 /// A model's offers, ready to be solved for any number of targets.
 pub struct Market<'a> {
+    /// Bytes that each tensor's data is padded to a multiple of.
+    alignment: u64,
     allocation: &'a Allocation,
     tensors: &'a [TensorFacts<'a>],
     offered: Vec<Offered>,
@@ -110,7 +115,14 @@ impl<'a> Market<'a> {
         allocation.overrides.check(&model.arch, tensors)?;
         let offered = offered(allocation, model, tensors, alignment)?;
         let fixed = overhead + offered.iter().filter_map(Offered::fixed_bytes).sum::<u64>();
-        Ok(Self { allocation, tensors, offered, fixed })
+        Ok(Self { alignment, allocation, tensors, offered, fixed })
+    }
+
+    /// Padded bytes and price of `tensor` as `block`; `None` where its rows are no whole blocks, no price where that is not known.
+    fn offer(&self, tensor: &TensorFacts, block: &'static BlockType) -> Option<(u64, Option<f64>)> {
+        let bytes = offers::padded_bytes(tensor, block, self.alignment).ok()?;
+        let cost = offers::price(self.allocation, tensor, block);
+        Some((bytes, cost))
     }
 
     /// Weights of all tensors.

@@ -7,8 +7,7 @@ use super::solve::Offer;
 use crate::recipe::fallback::{ANY_LENGTH, fits};
 use crate::recipe::roles::role_of;
 use crate::recipe::{
-    Choice, Fallback, ModelFacts, PriceUnit, Reason, RecipeError, TensorFacts, TensorPrices, eligible,
-    fallback, types,
+    Choice, Fallback, ModelFacts, PriceUnit, Reason, RecipeError, TensorFacts, eligible, fallback, types,
 };
 use crate::tensor::TensorName;
 
@@ -68,6 +67,16 @@ impl Offered {
     }
 }
 
+/// What `tensor` costs as `block`: nothing in its own type, otherwise its price, if there is one.
+pub(super) fn price(allocation: &Allocation, tensor: &TensorFacts, block: &'static BlockType) -> Option<f64> {
+    if block == tensor.source {
+        return Some(0.0);
+    }
+    let repaired = allocation.repaired && allocation.prices.origin.unit == PriceUnit::Nats;
+    let share = if repaired && TensorName(tensor.name).is_in_layers() { REPAIRED } else { 1.0 };
+    Some(share * allocation.prices.of(tensor.name)?.cost(block.name)?)
+}
+
 /// The offers of all `tensors`, padded to `alignment` bytes.
 pub(super) fn offered(
     allocation: &Allocation,
@@ -85,17 +94,9 @@ fn of_tensor(
     alignment: u64,
 ) -> Result<Offered, RecipeError> {
     let overrides = &allocation.overrides;
-    let prices = allocation.prices.of(tensor.name);
-    let repaired = allocation.repaired && allocation.prices.origin.unit == PriceUnit::Nats;
-    let share = if repaired && TensorName(tensor.name).is_in_layers() { REPAIRED } else { 1.0 };
     let fixed = |choice: Choice| -> Result<Offered, RecipeError> {
         let bytes = padded_bytes(tensor, choice.block, alignment)?;
-        let kept = choice.block == tensor.source;
-        let cost = if kept {
-            Some(0.0)
-        } else {
-            prices.and_then(|p| p.cost(choice.block.name)).map(|cost| share * cost)
-        };
+        let cost = price(allocation, tensor, choice.block);
         Ok(Offered::Fixed { choice, bytes, cost })
     };
     if !eligible::may_convert(&model.arch, overrides.leave_output_tensor, tensor) {
@@ -105,10 +106,17 @@ fn of_tensor(
         let (block, fallback) = fallback::fit(named, tensor.columns())?;
         return fixed(Choice { block, reason: Reason::Override, fallback });
     }
-    let fitting: Vec<&'static BlockType> =
-        allocation.menu.types.iter().copied().filter(|block| fits(block, tensor.columns())).collect();
+    let prices = allocation.prices.of(tensor.name);
+    let can_be = |block: &BlockType| prices.is_none_or(|prices| !prices.rules_out(block.name));
+    let fitting: Vec<&'static BlockType> = allocation
+        .menu
+        .types
+        .iter()
+        .copied()
+        .filter(|block| fits(block, tensor.columns()) && can_be(block))
+        .collect();
     let Some(&first) = allocation.menu.types.first().filter(|_| fitting.is_empty()) else {
-        return open(tensor, (prices, share), fitting, alignment);
+        return open(allocation, tensor, fitting, alignment);
     };
     let why = format!("rows of {} fit no type of the menu", tensor.columns());
     let fallback = Some(Fallback { wanted: first, why });
@@ -117,8 +125,8 @@ fn of_tensor(
 
 /// The types of `blocks` at their prices, and the tensor's own type, which costs nothing, where it is quantized.
 fn open(
+    allocation: &Allocation,
     tensor: &TensorFacts,
-    (prices, share): (Option<&TensorPrices>, f64),
     blocks: Vec<&'static BlockType>,
     alignment: u64,
 ) -> Result<Offered, RecipeError> {
@@ -126,10 +134,7 @@ fn open(
     let blocks: Vec<_> = blocks.into_iter().chain(own).collect();
     let offer = |block: &&'static BlockType| {
         let missing = || RecipeError::Unpriced { tensor: tensor.name.to_owned(), block: block.name };
-        let cost = match *block == tensor.source {
-            true => 0.0,
-            false => share * prices.and_then(|prices| prices.cost(block.name)).ok_or_else(missing)?,
-        };
+        let cost = price(allocation, tensor, block).ok_or_else(missing)?;
         Ok(Offer { bytes: padded_bytes(tensor, block, alignment)?, cost })
     };
     let offers = blocks.iter().map(offer).collect::<Result<_, RecipeError>>()?;
@@ -137,7 +142,11 @@ fn open(
 }
 
 /// Bytes of `tensor` as `block`, padded to a multiple of `alignment`.
-fn padded_bytes(tensor: &TensorFacts, block: &'static BlockType, alignment: u64) -> Result<u64, RecipeError> {
+pub(super) fn padded_bytes(
+    tensor: &TensorFacts,
+    block: &'static BlockType,
+    alignment: u64,
+) -> Result<u64, RecipeError> {
     let rows = tensor.shape.iter().skip(1).try_fold(1u64, |rows, &n| rows.checked_mul(n));
     let bytes = block.row_bytes(tensor.columns()).zip(rows).and_then(|(row, rows)| row.checked_mul(rows));
     bytes.and_then(|bytes| bytes.checked_next_multiple_of(alignment)).ok_or_else(|| RecipeError::Size {

@@ -24,7 +24,11 @@ fn prices(facts: &[TensorFacts]) -> PriceList {
             .map(|kind| {
                 let block = by_name(kind).unwrap();
                 let bytes = block.row_bytes(SHAPE[0]).unwrap() * SHAPE[1];
-                Price { kind: (*kind).to_owned(), bytes, cost: scale * 0.25f64.powf(block.bits_per_weight()) }
+                Price {
+                    kind: (*kind).to_owned(),
+                    bytes,
+                    cost: Some(scale * 0.25f64.powf(block.bits_per_weight())),
+                }
             })
             .collect(),
     };
@@ -147,4 +151,35 @@ fn price_lists_are_read_as_written_and_checked() {
             "{to}"
         );
     }
+}
+
+#[test]
+fn types_that_are_ruled_out_are_not_chosen() {
+    let mut allocation = allocation(Target::BitsPerWeight(3.2), MENU, &[]);
+    for price in
+        allocation.prices.tensors[0].prices.iter_mut().filter(|p| p.kind == "Q2_K" || p.kind == "Q3_K")
+    {
+        price.cost = None;
+    }
+    let ends = solved(&allocation).unwrap_err().to_string();
+    assert!(ends.contains("bits per weight"), "{ends}");
+    allocation.target = Target::BitsPerWeight(3.8);
+    assert_eq!(names(&solved(&allocation).unwrap())[1], "Q4_K");
+}
+
+#[test]
+fn a_curve_falls_and_names_what_is_dominated() {
+    let allocation = allocation(Target::Size(0), MENU, &[]);
+    let facts = facts();
+    let market = Market::new(&allocation, &ModelFacts::default(), &facts, (1000, 32)).unwrap();
+    let curve = market.curve(12);
+    assert!(curve.len() > 6);
+    assert!(curve.windows(2).all(|pair| pair[0].bytes < pair[1].bytes && pair[0].cost > pair[1].cost));
+    let points = market.file_types(&ModelFacts::default());
+    let point = |name: &str| points.priced.iter().find(|p| p.name == name).unwrap();
+    // The dear tensor is the first layer's, which no mixture spends more on.
+    assert!(points.priced.iter().all(|p| p.best.is_none_or(|best| best <= p.cost)));
+    assert!(point("Q4_K_S").dominated_by.is_none() && points.unpriced.contains(&"IQ1_S"));
+    let q8 = point("Q8_0");
+    assert!(q8.best.is_some_and(|best| (best / q8.cost - 1.0).abs() < 1e-9));
 }

@@ -1,0 +1,307 @@
+//! Charts as SVG: points over two axes, the vertical one logarithmic, without scripts, in the colours of the reader's light or dark mode.
+//!
+//! What series mean is told by shape and text as well as by colour.
+
+use std::fmt::Write;
+
+/// How the points of a series are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// A line through the points.
+    Line,
+    /// A filled circle at each point.
+    Circle,
+    /// A cross at each point.
+    Cross,
+}
+
+/// A point.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    /// Place on the horizontal axis.
+    pub x: f64,
+    /// Place on the vertical axis, more than 0.
+    pub y: f64,
+    /// What stands beside it.
+    pub label: String,
+}
+
+/// Points that belong together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// What they are.
+    pub name: String,
+    /// How they are drawn.
+    pub mark: Mark,
+    /// The points.
+    pub points: Vec<Point>,
+}
+
+/// A chart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chart {
+    /// What it shows.
+    pub title: String,
+    /// The horizontal axis with its unit.
+    pub x_axis: String,
+    /// The vertical axis with its unit.
+    pub y_axis: String,
+    /// What is drawn; later series lie above earlier ones.
+    pub series: Vec<Series>,
+}
+
+/// Size of the drawing, in pixels, and of the room around the axes' rectangle.
+const WIDTH: f64 = 760.0;
+const HEIGHT: f64 = 520.0;
+const LEFT: f64 = 76.0;
+const RIGHT: f64 = 24.0;
+const TOP: f64 = 78.0;
+const BOTTOM: f64 = 56.0;
+
+/// Height of a line of small text, in pixels: labels of points keep that far apart.
+const LINE: f64 = 12.0;
+/// Width of a letter of small text, in pixels, roughly.
+const LETTER: f64 = 6.2;
+
+/// Colours of lines, circles and crosses in light and dark mode, and of everything else.
+const STYLE: &str = "\
+<style>
+  svg { background: #ffffff; font: 12px system-ui, sans-serif; }
+  text { fill: #222222; } .small { font-size: 11px; } .title { font-size: 15px; font-weight: 600; }
+  .axis { stroke: #888888; } .grid { stroke: #e2e2e2; }
+  .line { stroke: #1f5fbf; fill: none; stroke-width: 2; } .circle { fill: #0a7d4f; } .cross { stroke: #b3401f; stroke-width: 1.8; }
+  @media (prefers-color-scheme: dark) {
+    svg { background: #16181c; } text { fill: #e6e6e6; } .grid { stroke: #30343a; }
+    .line { stroke: #7db1ff; } .circle { fill: #4fd39a; } .cross { stroke: #ff9b73; }
+  }
+</style>
+";
+
+/// Values to pixels.
+struct Scale {
+    x: [f64; 2],
+    y: [f64; 2],
+}
+
+impl Scale {
+    /// The ends of all finite points with y above 0; `None` without any.
+    fn of(chart: &Chart) -> Option<Self> {
+        let points = || chart.series.iter().flat_map(|series| &series.points).filter(|p| is_drawn(p));
+        let ends = |value: fn(&Point) -> f64| {
+            let all = points().map(value);
+            all.fold(None, |ends: Option<[f64; 2]>, v| {
+                Some(ends.map_or([v, v], |[least, most]| [least.min(v), most.max(v)]))
+            })
+        };
+        let [left, right] = ends(|p| p.x)?;
+        let [low, high] = ends(|p| p.y.log10())?;
+        let room = ((right - left) * 0.03).max(1e-9);
+        Some(Self { x: [left - room, right + room], y: [low.floor(), high.ceil().max(low.floor() + 1.0)] })
+    }
+
+    fn x(&self, x: f64) -> f64 {
+        let [least, most] = self.x;
+        LEFT + (x - least) / (most - least) * (WIDTH - LEFT - RIGHT)
+    }
+
+    fn y(&self, y: f64) -> f64 {
+        let [least, most] = self.y;
+        HEIGHT - BOTTOM - (y.log10() - least) / (most - least) * (HEIGHT - TOP - BOTTOM)
+    }
+}
+
+fn is_drawn(point: &Point) -> bool {
+    point.x.is_finite() && point.y.is_finite() && point.y > 0.0
+}
+
+impl Chart {
+    /// The chart as the text of an SVG file.
+    pub fn svg(&self) -> String {
+        let mut out = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n{STYLE}",
+            escaped(&self.title)
+        );
+        text(&mut out, (LEFT, 26.0), "title", "start", &self.title);
+        if let Some(scale) = Scale::of(self) {
+            self.axes(&mut out, &scale);
+            let mut labels = Vec::new();
+            for series in &self.series {
+                series.draw(&mut out, &scale, &mut labels);
+            }
+        }
+        self.legend(&mut out);
+        out.push_str("</svg>\n");
+        out
+    }
+
+    /// Lines and figures of both axes.
+    fn axes(&self, out: &mut String, scale: &Scale) {
+        let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
+        for power in scale.y[0] as i32..=scale.y[1] as i32 {
+            let y = scale.y(10f64.powi(power));
+            line(out, "grid", (LEFT, y), (right, y));
+            text(out, (LEFT - 6.0, y + 4.0), "small", "end", &figure(10f64.powi(power)));
+        }
+        for x in ticks(scale.x) {
+            line(out, "grid", (scale.x(x), TOP), (scale.x(x), bottom));
+            text(out, (scale.x(x), bottom + 18.0), "small", "middle", &figure(x));
+        }
+        line(out, "axis", (LEFT, bottom), (right, bottom));
+        line(out, "axis", (LEFT, TOP), (LEFT, bottom));
+        text(out, ((LEFT + right) / 2.0, HEIGHT - 14.0), "", "middle", &self.x_axis);
+        text(out, (LEFT - 60.0, TOP - 10.0), "small", "start", &self.y_axis);
+    }
+
+    /// Mark and name of each series, below the title.
+    fn legend(&self, out: &mut String) {
+        let mut x = LEFT;
+        for series in &self.series {
+            mark(out, series.mark, (x + 8.0, 44.0));
+            text(out, (x + 22.0, 48.0), "small", "start", &series.name);
+            x += 22.0 + LETTER * series.name.chars().count() as f64 + 22.0;
+        }
+    }
+}
+
+impl Series {
+    /// Draws the points, with labels where these cover no label that is there already.
+    fn draw(&self, out: &mut String, scale: &Scale, labels: &mut Vec<[f64; 3]>) {
+        let drawn = || self.points.iter().filter(|p| is_drawn(p));
+        if self.mark == Mark::Line {
+            let points: Vec<String> =
+                drawn().map(|p| format!("{:.1},{:.1}", scale.x(p.x), scale.y(p.y))).collect();
+            let _ = writeln!(out, "<polyline class=\"line\" points=\"{}\"/>", points.join(" "));
+        }
+        for point in drawn() {
+            let at = (scale.x(point.x), scale.y(point.y));
+            if self.mark != Mark::Line {
+                mark(out, self.mark, at);
+            }
+            let width = LETTER * point.label.chars().count() as f64;
+            let right = at.0 + 7.0 + width <= WIDTH;
+            let left = if right { at.0 + 7.0 } else { at.0 - 7.0 - width };
+            let free = |y: f64| {
+                let covers =
+                    |[x, other, w]: &[f64; 3]| (y - other).abs() < LINE && left < x + w && *x < left + width;
+                !labels.iter().any(covers)
+            };
+            let places = [-3.0, 9.0, -15.0, 21.0].map(|shift| at.1 + shift);
+            if let Some(y) = places.into_iter().find(|&y| free(y)).filter(|_| width > 0.0) {
+                labels.push([left, y, width]);
+                text(out, (left, y), "small", "start", &point.label);
+            }
+        }
+    }
+}
+
+/// Round numbers in `[least, most]`, four to ten of them.
+fn ticks([least, most]: [f64; 2]) -> Vec<f64> {
+    let rough = (most - least) / 6.0;
+    let power = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|&s| s >= rough).unwrap_or(power);
+    let first = (least / step).ceil() as i64;
+    (first..=(most / step).floor() as i64).map(|i| i as f64 * step).collect()
+}
+
+/// A number as it stands at an axis.
+fn figure(x: f64) -> String {
+    let text = if x != 0.0 && x.abs() < 1e-4 { format!("{x:.0e}") } else { format!("{x:.4}") };
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+fn line(out: &mut String, class: &str, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) {
+    let _ = writeln!(
+        out,
+        "<line class=\"{class}\" x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\"/>"
+    );
+}
+
+fn text(out: &mut String, (x, y): (f64, f64), class: &str, anchor: &str, content: &str) {
+    let content = escaped(content);
+    let _ = writeln!(
+        out,
+        "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{content}</text>"
+    );
+}
+
+fn mark(out: &mut String, mark: Mark, (x, y): (f64, f64)) {
+    match mark {
+        Mark::Line => line(out, "line", (x - 8.0, y), (x + 8.0, y)),
+        Mark::Circle => {
+            let _ = writeln!(out, "<circle class=\"circle\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"/>");
+        }
+        Mark::Cross => {
+            line(out, "cross", (x - 4.0, y - 4.0), (x + 4.0, y + 4.0));
+            line(out, "cross", (x - 4.0, y + 4.0), (x + 4.0, y - 4.0));
+        }
+    }
+}
+
+/// `content` as text of an XML file; characters that XML cannot hold are left out.
+fn escaped(content: &str) -> String {
+    let allowed = content.chars().filter(|c| !c.is_control());
+    let mut out = String::new();
+    for c in allowed {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chart(points: &[(f64, f64)]) -> Chart {
+        let point = |&(x, y): &(f64, f64)| Point { x, y, label: format!("<{x}>") };
+        let points: Vec<Point> = points.iter().map(point).collect();
+        let series = |mark| Series { name: format!("{mark:?} & more"), mark, points: points.clone() };
+        Chart {
+            title: "KL \"by\" size".into(),
+            x_axis: "MB".into(),
+            y_axis: "nats".into(),
+            series: [Mark::Line, Mark::Circle, Mark::Cross].map(series).into(),
+        }
+    }
+
+    #[test]
+    fn text_is_escaped_and_every_element_closed() {
+        let svg = chart(&[(1.0, 0.1), (2.0, 0.01), (3.0, 0.0005)]).svg();
+        assert!(
+            svg.contains("KL &quot;by&quot; size")
+                && svg.contains("&lt;1&gt;")
+                && svg.contains("Line &amp; more")
+        );
+        assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+        assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count());
+        assert_eq!(svg.matches("<circle").count(), 4);
+    }
+
+    #[test]
+    fn points_lie_within_the_axes() {
+        let chart = chart(&[(2e6, 3.0), (9e8, 1e-6)]);
+        let scale = Scale::of(&chart).unwrap();
+        for point in &chart.series[0].points {
+            assert!((LEFT..=WIDTH - RIGHT).contains(&scale.x(point.x)));
+            assert!((TOP..=HEIGHT - BOTTOM).contains(&scale.y(point.y)));
+        }
+        assert!((4..=10).contains(&ticks(scale.x).len()), "{:?}", ticks(scale.x));
+    }
+
+    #[test]
+    fn what_a_logarithm_cannot_show_is_left_out() {
+        let svg = chart(&[(1.0, 0.0), (f64::NAN, 1.0), (2.0, -1.0)]).svg();
+        assert!(!svg.contains("NaN") && !svg.contains("inf"));
+        assert!(!chart(&[(1.0, 0.0), (5.0, 2.0)]).svg().contains("NaN"));
+    }
+
+    #[test]
+    fn figures_are_short() {
+        assert_eq!([0.0, 1.5, 2000.0, 0.001, 1e-6].map(figure), ["0", "1.5", "2000", "0.001", "1e-6"]);
+    }
+}

@@ -1,0 +1,210 @@
+//! `kquant sweep`.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use kquant::chart::{Chart, Mark, Point, Series};
+use kquant::context;
+use kquant::job::{
+    Job, Measurement, Method, Resources, Sweep, SweepRequest, TextFile, Types, measure, read_prices, sweep,
+};
+use kquant::outputs;
+use kquant::recipe::{Allocation, Menu, PriceUnit, Target};
+use kquant_formats::partial::PartialFile;
+
+use super::calibration::CalibrationArgs;
+use super::overrides::OverrideArgs;
+use super::progress::Display;
+use super::running::{Means, TextArgs, cancel_on_signal};
+use super::{Outcome, table};
+
+/// The whole curve of size against KL divergence, with llama-quantize's file types on it
+///
+/// Every point is the best choice of types for its size by the prices of `kquant prices`; how much one more megabyte saves stands beside
+/// it. With --measure, some of the files are really made and scored, with the options of `kquant quantize`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kquant sweep Llama-3.2-1B/ --prices prices.json
+  kquant sweep Llama-3.2-1B/ --prices prices.json --menu phone -o sweep.svg --json sweep.json
+  kquant sweep Llama-3.2-1B/ --prices prices.json --statistics statistics.gguf --measure 5 --text wiki.test.raw -o sweep.svg")]
+pub(super) struct Args {
+    /// A Hugging Face folder, a safetensors file or a GGUF.
+    model: PathBuf,
+    /// What tensors cost, of `kquant prices`.
+    #[arg(long, value_name = "FILE")]
+    prices: PathBuf,
+    #[arg(long, value_name = "MENU", default_value = "all")]
+    #[arg(help = "Types to choose from: all, phone, cpu, gpu, or a list such as Q4_0,Q8_0", long_help = format!("Types to choose from: a list such as Q4_0,Q8_0, or a menu. {}", Menu::help()))]
+    menu: String,
+    /// Sizes, evenly spaced from the smallest to the largest file.
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    points: usize,
+    /// Make N of the files in a temporary folder and score them on --text.
+    #[arg(long, value_name = "N", requires = "text")]
+    measure: Option<usize>,
+    /// Text to score files on, which should not be the one that prices were made with.
+    #[arg(long, value_name = "FILE", requires = "measure")]
+    text: Option<PathBuf>,
+    /// Draw the curve as SVG.
+    #[arg(long, short, value_name = "FILE.svg")]
+    out: Option<PathBuf>,
+    /// Write the figures as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Replace existing files.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten, next_help_heading = "Types")]
+    overrides: OverrideArgs,
+    #[command(flatten)]
+    calibration: CalibrationArgs,
+    #[command(flatten, next_help_heading = "Texts")]
+    text_args: TextArgs,
+    #[command(flatten, next_help_heading = "Running")]
+    means: Means,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let method = check(args)?;
+    let allocation = Allocation {
+        target: Target::Size(0),
+        menu: Menu::parse(&args.menu)?,
+        prices: read_prices(&args.prices)?,
+        overrides: args.overrides.read()?,
+        repaired: method.encoder.wants_hessians() && args.calibration.calibrate.is_some(),
+    };
+    let mut curve = sweep(&SweepRequest {
+        model: &args.model,
+        io: args.text_args.reading.io(),
+        pre: args.text_args.pre.as_deref(),
+        allocation: &allocation,
+        points: args.points,
+    })?;
+    if let (Some(count), Some(text)) = (args.measure, &args.text) {
+        measured(args, &allocation, &method, (count, text), &mut curve)?;
+    }
+    let mut files = Vec::new();
+    let written =
+        [(&args.out, chart(&curve, args).svg()), (&args.json, serde_json::to_string_pretty(&curve)? + "\n")];
+    for (path, content) in &written {
+        if let Some(path) = path {
+            let mut file = PartialFile::create(path, 0, args.force)?;
+            file.fill(content.as_bytes())?;
+            files.push(file);
+        }
+    }
+    PartialFile::finish_all(files)?;
+    if !args.means.quiet {
+        print(&curve)?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Checks paths and options before any work.
+fn check(args: &Args) -> anyhow::Result<Method> {
+    let mut inputs = outputs::model_files(&args.model);
+    let calibration = [&args.calibration.statistics, &args.calibration.calibrate, &args.text];
+    inputs.extend(calibration.into_iter().flatten().chain([&args.prices]).cloned());
+    let all: Vec<&Path> = args.out.iter().chain(&args.json).map(PathBuf::as_path).collect();
+    outputs::check(&inputs, &all)?;
+    outputs::try_start(&all, args.force)?;
+    if args.points < 2 {
+        bail!("--points {}: a curve has at least 2", args.points);
+    }
+    args.calibration.method()
+}
+
+/// Makes and scores `count` points of `curve` on `text`.
+fn measured(
+    args: &Args,
+    allocation: &Allocation,
+    method: &Method,
+    (count, text): (usize, &Path),
+    curve: &mut Sweep,
+) -> anyhow::Result<()> {
+    let source = args.text_args.open(&args.model)?;
+    let chunks = args.text_args.chunks(&source, &TextFile::read(text)?)?;
+    let display = Display::of_parts(args.means.quiet);
+    let context =
+        context::Context { memory: args.means.memory, cancel: cancel_on_signal()?, progress: &display };
+    let job = |bytes: u64| -> anyhow::Result<Job> {
+        let made = args.calibration.statistics(method, false, (&args.model, &args.text_args), &args.means)?;
+        Ok(Job {
+            model: args.model.clone(),
+            io: args.text_args.reading.io(),
+            types: Types::Prices(Box::new(Allocation { target: Target::Size(bytes), ..allocation.clone() })),
+            statistics: made.statistics,
+            encoder: method.encoder,
+            metadata: None,
+            overrides: Vec::new(),
+            keep_split: false,
+            pre: args.text_args.pre.clone(),
+        })
+    };
+    let resources = Resources { memory: args.means.memory, threads: args.means.threads };
+    let measurement = Measurement { source: &source, chunks: &chunks, count, resources: &resources };
+    let result = args.means.run(|| measure(curve, &measurement, job, &context))?;
+    display.finish();
+    result
+}
+
+/// Bytes of a megabyte as sizes of files are given.
+const MEGABYTE: f64 = 1e6;
+
+/// The curve, its measured points and the file types.
+fn chart(curve: &Sweep, args: &Args) -> Chart {
+    let point =
+        |bytes: u64, y: f64, label: &str| Point { x: bytes as f64 / MEGABYTE, y, label: label.to_owned() };
+    let predicted = curve.points.iter().map(|p| point(p.bytes, p.predicted, "")).collect();
+    let measured: Vec<Point> =
+        curve.points.iter().filter_map(|p| Some(point(p.bytes, p.measured?, ""))).collect();
+    let types = curve.file_types.priced.iter().map(|t| point(t.bytes, t.cost, t.name)).collect();
+    let series = |name: &str, mark, points| Series { name: name.to_owned(), mark, points };
+    let mut all = vec![
+        series("types by prices, predicted", Mark::Line, predicted),
+        series("llama-quantize's file types, predicted", Mark::Cross, types),
+    ];
+    if !measured.is_empty() {
+        all.push(series("types by prices, measured", Mark::Circle, measured));
+    }
+    let name = args.model.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Chart {
+        title: format!("{name}: size and divergence"),
+        x_axis: "file, MB of 1e6 bytes".into(),
+        y_axis: match curve.unit {
+            PriceUnit::Nats => "KL divergence, nats per token".into(),
+            PriceUnit::RelativeError => "sum of relative errors".into(),
+        },
+        series: all,
+    }
+}
+
+/// Both tables.
+fn print(curve: &Sweep) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let megabytes = |bytes: u64| format!("{:.2}", bytes as f64 / MEGABYTE);
+    let number = |x: Option<f64>| x.map_or_else(String::new, |x| format!("{x:.6}"));
+    let head = ["MB", "bytes", "bpw", "predicted", "saved by 1 MB more", "measured"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for p in &curve.points {
+        let (predicted, saved) = (number(Some(p.predicted)), number(p.per_megabyte));
+        let bits = format!("{:.3}", p.bits_per_weight);
+        rows.push(vec![megabytes(p.bytes), p.bytes.to_string(), bits, predicted, saved, number(p.measured)]);
+    }
+    table::write(&mut out, &rows, &[0, 1, 2, 3, 4, 5])?;
+    writeln!(out)?;
+    let head = ["file type", "MB", "bytes", "predicted", "best at that size", ""];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for t in &curve.file_types.priced {
+        let by = t.dominated_by.map_or_else(String::new, |name| format!("{name} is no larger and no worse"));
+        let (cost, best) = (number(Some(t.cost)), number(t.best));
+        rows.push(vec![t.name.to_owned(), megabytes(t.bytes), t.bytes.to_string(), cost, best, by]);
+    }
+    table::write(&mut out, &rows, &[1, 2, 3, 4])?;
+    if !curve.file_types.unpriced.is_empty() {
+        writeln!(out, "not priced: {}", curve.file_types.unpriced.join(", "))?;
+    }
+    Ok(())
+}
