@@ -34,6 +34,7 @@ pub mod context;
 pub mod convert;
 pub mod encode;
 pub mod evaluate;
+mod facade;
 pub mod graph;
 pub mod hash;
 pub mod job;
@@ -49,6 +50,9 @@ pub mod tensor;
 pub mod text;
 pub mod threads;
 pub mod vocab;
+
+pub use facade::{Error, Quality, Quantizer, Settings, calibrate, score};
+pub use hash::digest;
 
 /// The examples of the guide, which are compiled with the documentation's tests.
 #[cfg(doctest)]

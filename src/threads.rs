@@ -2,7 +2,9 @@
 
 use std::thread::available_parallelism;
 
-use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+pub use rayon::ThreadPoolBuildError as PoolError;
 
 /// The most threads for each core: more only take time to start and memory to hold.
 const PER_CORE: usize = 16;
@@ -11,7 +13,7 @@ const PER_CORE: usize = 16;
 ///
 /// # Errors
 /// When the system cannot start them.
-pub fn pool(threads: usize) -> Result<ThreadPool, ThreadPoolBuildError> {
+pub fn pool(threads: usize) -> Result<ThreadPool, PoolError> {
     ThreadPoolBuilder::new().num_threads(limited(threads)).build()
 }
 

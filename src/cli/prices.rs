@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
 use kquant::context::Context;
-use kquant::job::{Method, PreparedStatistics, PriceRequest, Statistics, prices, relative_prices};
+use kquant::job::{
+    Method, PreparedStatistics, PriceRequest, PricesError, Statistics, prices, relative_prices,
+};
 use kquant::outputs;
 use kquant::recipe::{Allocation, Menu, Overrides, PriceList, PriceUnit};
 use kquant_formats::imatrix::Imatrix;
@@ -87,10 +88,7 @@ pub(super) fn measured(
             let (model, matrix) = (text_args.open(model)?, Imatrix::open(path)?);
             means.run(|| relative_prices(&request, &model, &matrix, &context))?
         }
-        _ => bail!(
-            "prices need to know what errors cost: give --calibrate TEXT, --statistics with statistics of `kquant calibrate --fisher \
-             --output-tensor`, or --prices with a list of `kquant prices`"
-        ),
+        _ => return Err(PricesError::NoStatistics.into()),
     };
     display.finish();
     let list = list?;

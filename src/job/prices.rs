@@ -35,6 +35,12 @@ pub enum PricesError {
         /// What is wrong.
         source: RecipeError,
     },
+    /// Nothing is known of the model's inputs.
+    #[error(
+        "prices need to know what errors cost: give --calibrate TEXT, --statistics with statistics of `kquant calibrate --fisher \
+         --output-tensor`, or --prices with a list of `kquant prices`"
+    )]
+    NoStatistics,
     /// The model cannot be opened.
     #[error(transparent)]
     Model(#[from] ModelError),

@@ -216,3 +216,55 @@ fn named_types_hold() {
     let out = scratch.path("out");
     refused("nothing", &sized(&model, &out, &nothing), "matches no tensor", &out);
 }
+
+#[test]
+fn a_sweep_has_the_curve_the_file_types_and_measured_points() {
+    let (scratch, model) = (Scratch::new("sizes-sweep"), data("tiny-llama"));
+    let (statistics, prices) = (full_statistics(&scratch, &model), scratch.path("prices.json"));
+    let how = ["--statistics", statistics.to_str().unwrap(), "--encoder", "ggml"];
+    ok(run("prices", &model, &[&how[..], &["-o", prices.to_str().unwrap()]].concat()));
+    let eval = data("corpora/eval-small.txt");
+    let swept = |name: &str, means: &[&str]| -> (String, Json) {
+        let (svg, json) = (scratch.path(&format!("{name}.svg")), scratch.path(&format!("{name}.json")));
+        let files = [
+            "--prices",
+            prices.to_str().unwrap(),
+            "-o",
+            svg.to_str().unwrap(),
+            "--json",
+            json.to_str().unwrap(),
+        ];
+        let scored = [
+            "--measure",
+            "2",
+            "--text",
+            eval.to_str().unwrap(),
+            "--points",
+            "8",
+            "--chunks",
+            "8",
+            "--context",
+            "128",
+        ];
+        ok(run("sweep", &model, &[&files[..], &scored, &how, means].concat()));
+        (fs::read_to_string(svg).unwrap(), serde_json::from_slice(&fs::read(json).unwrap()).unwrap())
+    };
+    let (svg, json) = swept("one", &["--threads", "1"]);
+    assert_eq!(swept("two", &["--threads", "2"]), (svg.clone(), json.clone()));
+    let points = json["points"].as_array().unwrap();
+    let number = |point: &Json, key: &str| point[key].as_f64().unwrap();
+    assert!(points.windows(2).all(|p| number(&p[0], "bytes") < number(&p[1], "bytes")));
+    assert!(points.windows(2).all(|p| number(&p[0], "predicted") > number(&p[1], "predicted")));
+    let measured: Vec<&Json> = points.iter().filter(|p| !p["measured"].is_null()).collect();
+    assert_eq!(measured.len(), 2);
+    assert!(number(measured[0], "measured") > 3.0 * number(measured[1], "measured"));
+    let types = json["file_types"]["priced"].as_array().unwrap();
+    assert!(types.iter().all(|t| t["best"].is_null() || number(t, "best") <= number(t, "cost") * 1.0001));
+    assert!(types.iter().any(|t| t["name"] == "Q3_K_M") && svg.contains("Q3_K_M"));
+    let existing = scratch.path("one.svg");
+    let before = fs::read(&existing).unwrap();
+    let again = ["--prices", prices.to_str().unwrap(), "-o", existing.to_str().unwrap()];
+    let output = run("sweep", &model, &again);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--force") && fs::read(&existing).unwrap() == before);
+}
