@@ -4,7 +4,8 @@
 The model is a synthetic Llama of one layer, by default with the sizes of a 7B model's, and a small vocabulary. `kquant
 calibrate` is the forward pass (and sums of squares); `kquant quantize --calibrate` does all of it: forward passes,
 Hessians, rounding, writing. Both have the same text, context and threads. FLOP/s of the forward pass are those of the linear
-layers over the time of the whole program; the peak is that of multiply-adds in registers, measured with a C compiler
+layers over the time of the whole program. `kquant prices` comes last, of twelve types by a statistics file of the same text, its ratio is that to the
+calibrated quantization; the peak is that of multiply-adds in registers, measured with a C compiler
 where there is one. Lines of quantize's output that tell FLOP/s are repeated; arguments after -- are passed on to it, for
 instance
     scripts/bench_gptq.sh --quick -- --encoder guarded
@@ -25,6 +26,7 @@ TEXT = DATA / "corpora" / "calibration-small.txt"
 HEAD, VOCABULARY = 128, 4096
 QUICK = {"hidden": 512, "ffn": 1376, "tokens": 4096, "context": 512}
 MB = 1_000_000
+PRICED = "IQ3_XXS IQ3_S Q2_K Q3_K IQ4_XS IQ4_NL Q4_0 Q4_1 Q4_K Q5_K Q6_K Q8_0".split()
 
 
 def peak(scratch):
@@ -56,7 +58,7 @@ def row(name, run, beside, flops=None):
 
 
 def bench(kquant, args, scratch):
-    """Makes model and text, runs both programs; returns the ratio of their times."""
+    """Makes model and text, runs the programs; returns the ratios of the times of quantize to calibrate and of prices to quantize."""
     model = synthetic.Llama(args.hidden, args.ffn, 1, args.hidden // HEAD, args.hidden // HEAD, VOCABULARY, args.context, True)
     folder = scratch / "model"
     folder.mkdir()
@@ -80,7 +82,13 @@ def bench(kquant, args, scratch):
     row(f"quantize --type {args.type} {' '.join(args.more)}", full, forward)
     lines = [line for line in full.stdout.splitlines() if "FLOP/s" in line]
     print("".join(f"\n{line}" for line in lines))
-    return full.seconds / forward.seconds
+    statistics = scratch / "statistics.gguf"
+    fisher = [kquant.path, "calibrate", folder, "--text", text, "-o", statistics, "--fisher", "--output-tensor", "--products", "bf16", "--quiet"]
+    row("calibrate --fisher --products bf16", synthetic.watched([*fisher, *common]), forward)
+    prices = [kquant.path, "prices", folder, "--statistics", statistics, "-o", scratch / "prices.json", "--menu", ",".join(PRICED)]
+    priced = synthetic.watched([*prices, "--threads", args.threads, "--quiet"])
+    row(f"prices of {len(PRICED)} types, beside quantize", priced, full)
+    return full.seconds / forward.seconds, priced.seconds / full.seconds
 
 
 def arguments():
@@ -94,7 +102,8 @@ def arguments():
     parser.add_argument("--threads", type=int, default=2, help="threads (default: 2)")
     parser.add_argument("--type", default="Q4_K_S", help="file type (default: Q4_K_S)")
     parser.add_argument("--quick", action="store_true", help="hidden 512, ffn 1376, 4096 tokens in chunks of 512")
-    parser.add_argument("--most", type=float, metavar="RATIO", help="exit with code 1 if the times' ratio is larger")
+    parser.add_argument("--most", type=float, metavar="RATIO", help="exit with code 1 if quantize takes more times as long as calibrate")
+    parser.add_argument("--most-prices", type=float, metavar="RATIO", help="exit with code 1 if prices take more of quantize's time")
     parser.add_argument("--dir", type=Path, help="where to put the files (default: the system's temporary folder)")
     parser.add_argument("more", nargs="*", help="arguments of quantize, after -- (default: --encoder gptq)")
     args = parser.parse_args()
@@ -109,12 +118,13 @@ def main():
     args = arguments()
     with tempfile.TemporaryDirectory(prefix="kquant-gptq-", dir=args.dir) as scratch:
         try:
-            ratio = bench(Kquant(args.kquant), args, Path(scratch))
+            ratios = bench(Kquant(args.kquant), args, Path(scratch))
         except RuntimeError as error:
             raise SystemExit(error) from error
-    if args.most is not None and not ratio <= args.most:
-        print(f"FAILED: the ratio of the times is {ratio:.2f}, more than {args.most}")
-        return 1
+    for name, ratio, most in zip(("quantize", "prices"), ratios, (args.most, args.most_prices)):
+        if most is not None and not ratio <= most:
+            print(f"FAILED: the ratio of the time of {name} is {ratio:.2f}, more than {most}")
+            return 1
     return 0
 
 

@@ -15,10 +15,10 @@ use crate::statistics::HessianFile;
 use crate::tensor::MappedTensor;
 
 /// Weights of a tensor whose errors are measured at each type: enough rows for a few percent.
-const SAMPLED_WEIGHTS: usize = 1 << 19;
+const SAMPLED_WEIGHTS: usize = 1 << 17;
 
 /// Rows that are measured at least.
-const FEWEST_ROWS: usize = 64;
+const FEWEST_ROWS: usize = 48;
 
 /// Rows of a tensor that are read at a time.
 const SLAB: u64 = 4096;
