@@ -1,4 +1,4 @@
-//! Search where it was found to make better models.
+//! The encoder that searches where searching was found to make better models.
 
 use kquant_kernels::block::BlockType;
 
@@ -10,7 +10,7 @@ use super::{Encoder, Rows};
 /// (docs/results.md, "Without feedback"). Less weighted error is not always a better model: with fewer bits one of the models got worse.
 const SEARCHED: &[&str] = &["Q4_1", "Q5_0", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"];
 
-/// `search` for the types that it serves, `guarded` for the others.
+/// The encoder that calls `search` for the types in [`SEARCHED`] and `guarded` for all others.
 #[derive(Debug)]
 pub(super) struct Auto;
 

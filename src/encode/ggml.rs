@@ -1,11 +1,11 @@
-//! The reference: byte for byte what llama-quantize writes on x86-64.
+//! The reference encoder, which writes byte for byte what llama-quantize writes on x86-64.
 
 use kquant_kernels::block::BlockType;
 use kquant_kernels::isa::Isa;
 
 use super::{Encoder, Rows};
 
-/// ggml's encoders with the importance as it is, hazards included.
+/// The encoder that calls ggml's encoders with the importance as it is, hazards included.
 #[derive(Debug)]
 pub(super) struct Ggml;
 
@@ -27,7 +27,7 @@ impl Encoder for Ggml {
     }
 }
 
-/// Encodes row by row. A type without encoder never gets here: the plan refuses it.
+/// Encodes row by row. The plan has refused types without an encoder before.
 pub(super) fn encode_rows(block: &BlockType, rows: Rows<'_>, importance: Option<&[f32]>, out: &mut [u8]) {
     let bytes = rows.columns / block.elements * block.bytes;
     let isa = Isa::current();

@@ -1,11 +1,11 @@
-//! The encoder that rounds with feedback, as the pipeline sees it: what gets no feedback is searched.
+//! The encoder that rounds with feedback, as the pipeline sees it: tensors without feedback are encoded by search.
 
 use kquant_kernels::block::BlockType;
 
 use super::search::Search;
 use super::{Encoder, Rows};
 
-/// Feedback for the layers, search for the rest.
+/// The encoder that uses feedback for the layers and search for the other tensors.
 #[derive(Debug)]
 pub(super) struct Gptq;
 

@@ -1,16 +1,16 @@
-//! ggml's encoders, guarded against importance that would silently zero weights.
+//! Encoders equal to ggml's, guarded against importance that would silently zero weights.
 
 use kquant_kernels::block::BlockType;
 
 use super::ggml::encode_rows;
 use super::{Encoder, FINEST_GROUP, Rows};
 
-/// Equal to `ggml` except where a group of columns has no importance at all: those get a small one instead of zeros in
-/// the file.
+/// The encoder that equals `ggml` except where a group of columns has no importance at all: such a group gets a small
+/// one, where `ggml` would write zeros.
 #[derive(Debug)]
 pub(super) struct Guarded;
 
-/// Importance of a group that has none, as a fraction of its matrix's mean.
+/// Importance of a group that has none, as a fraction of its matrix's mean importance.
 const FLOOR: f32 = 1e-3;
 
 impl Encoder for Guarded {
@@ -26,7 +26,7 @@ impl Encoder for Guarded {
         let mut floored = importance.to_vec();
         for matrix in floored.chunks_mut(columns) {
             let mean = (matrix.iter().map(|&w| f64::from(w)).sum::<f64>() / matrix.len() as f64) as f32;
-            // A matrix without any importance is encoded as if all columns mattered alike.
+            // A matrix without any importance is encoded as if all columns were equally important.
             let floor = if mean > 0.0 { mean * FLOOR } else { 1.0 };
             for group in matrix.chunks_mut(FINEST_GROUP).filter(|g| g.iter().all(|&w| w == 0.0)) {
                 group.fill(floor);

@@ -1,4 +1,4 @@
-//! Encoders: rows and statistics to block bytes.
+//! Encoders, which turn rows and statistics into the bytes of blocks.
 
 mod auto;
 pub mod feedback;
@@ -18,51 +18,51 @@ pub(crate) use range::{encode_in_range, first_outside, first_overflow, first_whe
 pub struct Rows<'a> {
     /// The weights, row after row.
     pub weights: &'a [f32],
-    /// Length of a row.
+    /// Length of a row, in weights.
     pub columns: usize,
 }
 
 /// A way to encode rows.
 pub trait Encoder: std::fmt::Debug + Sync {
-    /// Name on the command line and in reports.
+    /// Returns the encoder's name on the command line and in reports.
     fn name(&self) -> &'static str;
 
-    /// One sentence for the help text.
+    /// Returns one sentence for the help text.
     fn about(&self) -> &'static str;
 
-    /// Whether weights of layers are rounded with feedback, which takes the Hessians of their inputs. What is left is encoded as
-    /// the rest of this trait says.
+    /// Returns true if weights of layers are rounded with feedback, which needs the Hessians of their inputs. All other
+    /// weights are encoded by the methods below.
     fn wants_hessians(&self) -> bool {
         false
     }
 
-    /// Whether the importance of experts that few tokens reached is blended with their layer's beforehand, which llama-quantize
-    /// does not do.
+    /// Returns true if the importance of experts that few tokens reached is first blended with their layer's, which
+    /// llama-quantize does not do.
     fn pools_experts(&self) -> bool {
         false
     }
 
-    /// The importance (`[matrices][columns]`) as this encoder uses it; computed once per tensor.
+    /// Returns the importance (`[matrices][columns]`) as this encoder uses it; it is computed once per tensor.
     fn prepare_importance(&self, importance: &[f32], columns: usize) -> Vec<f32>;
 
-    /// Encodes `rows` into `out`, exactly their bytes in `block`; `importance` is `[columns]`.
+    /// Encodes `rows` into `out`, which has exactly the length of their bytes in `block`; `importance` is `[columns]`.
     fn encode(&self, block: &BlockType, rows: Rows<'_>, importance: Option<&[f32]>, out: &mut [u8]);
 }
 
-/// Every encoder; the first is the default.
+/// All encoders; the first is the default.
 pub static ENCODERS: &[&dyn Encoder] =
     &[&guarded::Guarded, &auto::Auto, &search::Search, &gptq::Gptq, &ggml::Ggml];
 
-/// The encoder called `name`.
+/// Returns the encoder called `name`.
 pub fn by_name(name: &str) -> Option<&'static dyn Encoder> {
     ENCODERS.iter().copied().find(|e| e.name().eq_ignore_ascii_case(name))
 }
 
-/// Columns that share the finest scale of any block type; where all their importance is zero, ggml's searches find no
-/// scale and write zeros.
+/// Number of columns that share the finest scale of any block type; where the importance of all of them is zero, ggml's
+/// searches find no scale and write zeros.
 pub const FINEST_GROUP: usize = 16;
 
-/// Number of groups of [`FINEST_GROUP`] columns whose importance is all zero.
+/// Returns the number of groups of [`FINEST_GROUP`] columns whose importance is all zero.
 pub fn zero_groups(importance: &[f32]) -> usize {
     importance.chunks(FINEST_GROUP).filter(|group| group.iter().all(|&w| w == 0.0)).count()
 }

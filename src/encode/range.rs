@@ -1,4 +1,4 @@
-//! Weights that a type cannot hold: found while rows are read and when they are encoded, before anything is written.
+//! Weights that a type cannot hold, found while rows are read and when they are encoded, before anything is written.
 
 use kquant_kernels::block::{self, BlockType, Limits};
 
@@ -12,19 +12,19 @@ use super::{Encoder, Rows};
     remedy(.tensor, *.value)
 )]
 pub struct OutOfRange {
-    /// GGUF name.
+    /// GGUF name of the tensor.
     pub tensor: String,
-    /// Row of the output tensor.
+    /// Row of the weight in the output tensor.
     pub row: u64,
-    /// Column.
+    /// Column of the weight.
     pub column: u64,
-    /// The weight.
+    /// Value of the weight.
     pub value: f32,
-    /// The type.
+    /// Name of the type that cannot hold it.
     pub kind: &'static str,
 }
 
-/// What to choose for a tensor that has a weight of `value`.
+/// Returns advice on what to choose for a tensor that has a weight of `value`.
 pub(crate) fn remedy(tensor: &str, value: f32) -> String {
     let holds = |kind: &&str| block::by_name(kind).is_some_and(|block| block.limits.holds(value));
     let kind = ["BF16"].into_iter().find(holds).unwrap_or("F32");
@@ -37,7 +37,7 @@ pub(crate) fn remedy(tensor: &str, value: f32) -> String {
 }
 
 impl OutOfRange {
-    /// The weight number `at` of rows from `first_row` on.
+    /// Creates the error for weight number `at` of `rows`, which begin at row `first_row`.
     pub(crate) fn new(tensor: (&str, &BlockType), rows: Rows<'_>, at: usize, first_row: u64) -> Self {
         let columns = rows.columns.max(1);
         Self {
@@ -49,15 +49,16 @@ impl OutOfRange {
         }
     }
 
-    /// The same where the rows are those of `tensor` from `first_row` on.
+    /// Returns the error for rows that are those of `tensor` from `first_row` on.
     pub(crate) fn within(self, tensor: &str, first_row: u64) -> Self {
         Self { tensor: tensor.to_owned(), row: self.row + first_row, ..self }
     }
 }
 
-/// Place of the first of `weights` that is `odd`.
+/// Returns the index of the first of `weights` that is `odd`.
 ///
-/// Sums tell of a block of weights whether to look closer: loops over them become vector instructions.
+/// The odd weights of a block are summed first, which compiles to vector instructions; only a block with a sum above 0 is
+/// searched.
 #[inline(always)]
 pub(crate) fn first_where(weights: &[f32], odd: impl Fn(f32) -> bool) -> Option<usize> {
     const BLOCK: usize = 1024;
@@ -67,14 +68,14 @@ pub(crate) fn first_where(weights: &[f32], odd: impl Fn(f32) -> bool) -> Option<
     weights[start..].iter().position(|&w| odd(w)).map(|at| start + at)
 }
 
-/// Place of the first weight that is not inside `limits`, or not finite.
+/// Returns the index of the first weight that is not inside `limits`, or not finite.
 pub(crate) fn first_outside(weights: &[f32], limits: &Limits) -> Option<usize> {
     let Limits { low, high, .. } = *limits;
-    // Without a branch. NaN is neither above nor below anything.
+    // The comparison has no branch; NaN is neither above nor below any number.
     first_where(weights, |w| !((w > low) & (w < high)))
 }
 
-/// Place of the largest weight of the first block that was encoded with an infinite scale.
+/// Returns the index of the largest weight of the first block that was encoded with an infinite scale.
 pub(crate) fn first_overflow(block: &BlockType, weights: &[f32], bytes: &[u8]) -> Option<usize> {
     let start = (block.limits.overflowed)(bytes)? * block.elements;
     let of_block = weights.get(start..start + block.elements)?;
@@ -85,7 +86,7 @@ pub(crate) fn first_overflow(block: &BlockType, weights: &[f32], bytes: &[u8]) -
 /// Encodes `rows` as [`Encoder::encode`] does.
 ///
 /// # Errors
-/// The place of a weight that `block` cannot hold, among those of `rows`.
+/// Fails with the index of a weight among those of `rows` that `block` cannot hold.
 pub(crate) fn encode_in_range(
     encoder: &dyn Encoder,
     block: &BlockType,
@@ -100,7 +101,7 @@ pub(crate) fn encode_in_range(
     first_overflow(block, rows.weights, out).map_or(Ok(()), Err)
 }
 
-/// Whether `bytes`, whole blocks, stand for nothing but zeros. Seldom looks farther than the first block.
+/// Returns true if `bytes`, which are whole blocks, decode to zeros only. The first block nearly always decides.
 pub(crate) fn is_all_zero(block: &BlockType, bytes: &[u8]) -> bool {
     let mut weights = vec![0.0; block.elements];
     bytes.chunks_exact(block.bytes).all(|bytes| {

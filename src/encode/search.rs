@@ -1,4 +1,4 @@
-//! Scales and codes searched for the least error that the importance weighs.
+//! The encoder that searches scales and codes for the least error weighted by importance.
 
 use kquant_kernels::block::BlockType;
 use kquant_kernels::codec::{Codec, SearchOptions, search};
@@ -7,8 +7,8 @@ use super::ggml::encode_rows;
 use super::guarded::Guarded;
 use super::{Encoder, Rows};
 
-/// Of every superblock the searched one or `guarded`'s, whichever has less weighted error; types that are no codecs
-/// are encoded as by `guarded`.
+/// The encoder that writes of every superblock the searched version or `guarded`'s, whichever has the lower weighted
+/// error; types without a codec are encoded by `guarded`.
 #[derive(Debug)]
 pub(super) struct Search;
 

@@ -1,4 +1,5 @@
-//! Feedback over rows as well as columns: an error of one output is made up for by the outputs that are rounded after it.
+//! Feedback over rows as well as columns: the error of one output is compensated by the outputs that are rounded after
+//! it.
 //!
 //! With H_O the Fisher matrix of the outputs, `E[g'g]` over gradients g of the model's loss, rounding a whole tensor by the
 //! errors E (`[rows][columns]`) costs the loss `tr(H_O E H E')`. With `H_O = U D U'`, rows in order of falling diagonal, that is
@@ -6,8 +7,8 @@
 //! rows. Row coordinate descent follows: each row once more, towards what is best with all the others fixed,
 //! `w_a - Σ_{b≠a} (H_ab / H_aa) e_b`, accepted if the whole loss falls.
 //!
-//! Rows of one tile do not hear of each other before the descent: the tiles are small where a tensor has few rows, and where
-//! it has many, what is lost is little.
+//! The rows of one tile do not compensate each other before the descent: tiles are small where a tensor has few rows, and
+//! where it has many, little is lost.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,52 +22,54 @@ use super::product::Rows;
 use super::run::{Losses, RowEncoder};
 use super::{Feedback, Hessian, Options};
 
-/// Tiles that a tensor has, if they are not smaller or larger than these.
+/// Number of tiles that a tensor is cut into, unless they would be smaller than [`FEWEST`] or larger than [`MOST`] rows.
 const TILES: usize = 32;
-/// Rows of the smallest tile, and of the smallest of a tensor that is not small itself: 16 fill the lanes.
+/// Rows of the smallest tile of a small tensor, and of any other tensor: 16 rows fill the lanes.
 const FEWEST: usize = 8;
 const FILLED: usize = 16;
-/// Rows of the largest tile.
+/// Number of rows of the largest tile.
 const MOST: usize = 256;
 
 /// A tensor to encode with feedback on both sides.
 pub struct BothSides<'a> {
-    /// Of its inputs.
+    /// The damped Hessian of the tensor's inputs.
     pub inputs: &'a Feedback,
-    /// Of its outputs, one column for each row of the tensor.
+    /// The damped Fisher matrix of the tensor's outputs, with one column for each row of the tensor.
     pub outputs: &'a Feedback,
-    /// The inputs' Hessian that decides, if it is not the training one.
+    /// The inputs' Hessian that candidates are compared by, if it is not the training one.
     pub held_out: Option<&'a Hessian>,
-    /// Of the type.
+    /// The codec of the tensor's type.
     pub codec: &'static Codec,
-    /// What is to be encoded, `[rows][columns]`.
+    /// The weights to encode, `[rows][columns]`.
     pub targets: &'a [f32],
-    /// How rows are encoded.
+    /// The amount of work that the encoder of rows does.
     pub options: &'a Options,
-    /// Set from outside to stop early.
+    /// A flag that is set from outside to stop early.
     pub cancel: &'a AtomicBool,
 }
 
-/// Rows under way.
+/// The state of an encoding under way.
 struct Work<'a> {
     job: &'a BothSides<'a>,
     columns: usize,
     row_bytes: usize,
-    /// `ŵ - w`, `[rows][columns]`, in the order of the outputs' feedback.
+    /// Errors `ŵ - w`, `[rows][columns]`, in the order of the outputs' feedback.
     errors: Vec<f32>,
-    /// `tr(H_O E H E')` of the rows encoded so far, H_O damped, with the Hessian that decides.
+    /// The loss `tr(H_O E H E')` of the rows encoded so far, with H_O damped and H the Hessian that candidates are
+    /// compared by.
     loss: f64,
 }
 
 impl BothSides<'_> {
-    /// Encodes all rows into `out`. The losses are sums over rows, each weighted with its diagonal element of H_O over the mean
-    /// one; that of the result is `tr(H_O E H E')`, by the mean diagonal element, on the statistics that decide.
+    /// Encodes all rows into `out` and returns the losses. Each is a sum over rows, weighted with the row's diagonal
+    /// element of H_O over the mean diagonal element; the loss of the result is `tr(H_O E H E')` over the mean diagonal
+    /// element, with the Hessian that candidates are compared by.
     ///
-    /// `None` when it was cancelled.
+    /// Returns `None` when it was cancelled.
     ///
     /// # Panics
     ///
-    /// When the lengths do not fit.
+    /// Panics when the lengths do not fit each other.
     pub fn encode(&self, out: &mut [u8]) -> Option<Losses> {
         let (columns, rows) = (self.inputs.columns, self.outputs.columns);
         assert!(self.targets.len() == rows * columns, "{} targets for {rows} rows", self.targets.len());
@@ -92,19 +95,19 @@ impl BothSides<'_> {
         Some(losses)
     }
 
-    /// The Hessian of the inputs that decides.
+    /// Returns the inputs' Hessian that candidates are compared by: the held-out one, if there is one.
     fn judge(&self) -> &[f32] {
         self.held_out.map_or(&self.inputs.hessian, |held_out| &held_out.mean)
     }
 
-    /// Mean of the outputs' diagonal.
+    /// Returns the mean of the outputs' diagonal.
     fn unit(&self) -> f64 {
         let all = &self.outputs.importance;
         all.iter().map(|&x| f64::from(x)).sum::<f64>() / all.len() as f64
     }
 }
 
-/// The rows that are encoded together.
+/// Yields the ranges of rows that are encoded together.
 fn tiles(rows: usize) -> impl Iterator<Item = Range<usize>> {
     let least = (rows / FILLED).clamp(FEWEST, FILLED);
     let size = (rows / TILES).next_multiple_of(FEWEST).clamp(least, MOST);
@@ -112,13 +115,13 @@ fn tiles(rows: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 impl Work<'_> {
-    /// The targets of the rows that come at `tile` in the order.
+    /// Returns the targets of the rows at the places `tile` of the order.
     fn targets(&self, tile: Range<usize>) -> Vec<f32> {
         let rows = self.job.outputs.order[tile].iter();
         rows.map(|row| &self.job.targets[row * self.columns..][..self.columns]).collect::<Vec<_>>().concat()
     }
 
-    /// Encodes a tile's rows towards what makes up for those before it.
+    /// Encodes a tile's rows towards targets that compensate the rows before it.
     fn encode_tile(&mut self, tile: Range<usize>, out: &mut [u8]) -> Losses {
         let (job, n) = (self.job, self.columns);
         let weights = self.targets(tile.clone());
@@ -141,8 +144,8 @@ impl Work<'_> {
         total
     }
 
-    /// Rows encoded towards `targets`, and what they lose; improved from the `present` ones if there are some,
-    /// without losses.
+    /// Encodes rows towards `targets` and returns their bytes and losses; where there are `present` bytes, the rows are
+    /// improved from these and no losses are computed.
     fn encode_targets(&self, targets: &[f32], present: Option<&[u8]>) -> (Vec<u8>, Vec<Losses>) {
         let BothSides { inputs: feedback, held_out, codec, options, .. } = *self.job;
         let mut bytes = vec![0; targets.len() / self.columns * self.row_bytes];
@@ -151,8 +154,8 @@ impl Work<'_> {
         (bytes, losses)
     }
 
-    /// What the rows of `tile` add to the loss: `Σ_k D_k r_k H r_k'`. Rows of a tile did not hear of each other: `targets` are what
-    /// the tiles before made of `weights`.
+    /// Returns what the rows of `tile` add to the loss, `Σ_k D_k r_k H r_k'`. The rows of a tile did not compensate each
+    /// other: `targets` are `weights` corrected for the tiles before alone.
     fn loss_of(&self, tile: Range<usize>, weights: &[f32], targets: &[f32]) -> f64 {
         let (outputs, n) = (self.job.outputs, self.columns);
         let mut residuals: Vec<f32> =
@@ -175,7 +178,7 @@ impl Work<'_> {
         errors
     }
 
-    /// `H_O E` at the rows of `tile`, H_O damped.
+    /// Returns the gradient `H_O E` at the rows of `tile`, with H_O damped.
     fn pulls(&self, tile: &Range<usize>) -> Vec<f32> {
         let (outputs, n) = (self.job.outputs, self.columns);
         let rows = outputs.columns;
@@ -189,7 +192,7 @@ impl Work<'_> {
         pulls
     }
 
-    /// Encodes a tile's rows again with all the others as they are, and keeps those by which the loss falls, one by one.
+    /// Encodes a tile's rows again with all other rows fixed, and keeps those that lower the loss, one by one.
     fn improve_tile(&mut self, tile: Range<usize>, out: &mut [u8]) {
         let (outputs, n) = (self.job.outputs, self.columns);
         let (weights, pulls) = (self.targets(tile.clone()), self.pulls(&tile));
@@ -233,7 +236,7 @@ impl Work<'_> {
         }
     }
 
-    /// `x H`, with the Hessian that decides.
+    /// Returns `x H`, with the Hessian that candidates are compared by.
     fn through_judge(&self, x: &[f32]) -> Vec<f32> {
         let mut product = vec![0.0; x.len()];
         let hessian = View::row_major(self.job.judge(), self.columns);

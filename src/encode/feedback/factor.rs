@@ -1,30 +1,31 @@
-//! `A = U D U'` with U unit upper triangular, block by block from the last to the first: reverse Cholesky without
-//! square roots.
+//! The factorization `A = U D U'` with U unit upper triangular, block by block from the last to the first: a reverse
+//! Cholesky decomposition without square roots.
 
 use kquant_kernels::feedback::{LANES, Lanes, Tiles, factor_block, substitute, subtract_outer};
 use kquant_kernels::linalg::{View, ViewMut, gemm};
 use rayon::prelude::*;
 
-/// Columns of a block.
+/// Number of columns of a block.
 const BLOCK: usize = 128;
 
-/// The precision that a matrix is factored in.
+/// The floating-point type that a matrix is factored in.
 pub(super) trait Real: Copy + Send + Sync + Into<f64> {
-    /// Rounds.
+    /// Rounds `x` to this type.
     fn of(x: f64) -> Self;
 
-    /// Rounds a whole matrix.
+    /// Rounds a whole matrix to f32.
     fn into_f32(a: Vec<Self>) -> Vec<f32>;
 
     /// Solves `y_k = x_k - Σ_{m>k} lower[m][k] y_m` for rows `x` `[b][columns]` in place; `lower` is `[b][b]`.
     fn solve(lower: &[f64], x: &mut [Self], columns: usize);
 
-    /// `out -= factors' · panel`: `out` has `rows` rows of `stride`, of which `columns` elements count; `factors` is
-    /// `[b][..]` with rows of `columns_all`, beginning at the first of the rows; `panel` `[b][columns_all]`.
+    /// Computes `out -= factors' · panel`: `out` has `rows` rows of `stride` elements, of which the first `columns`
+    /// count; `factors` is `[b][..]` in rows of `columns_all` elements and begins at the first of the rows; `panel` is
+    /// `[b][columns_all]`.
     fn update(out: &mut [Self], shape: Update, factors: &[Self], panel: &[Self]);
 }
 
-/// The shape of one band's update: see [`Real::update`].
+/// The shape of one band's update, as [`Real::update`] takes it.
 #[derive(Clone, Copy)]
 pub(super) struct Update {
     rows: usize,
@@ -34,11 +35,11 @@ pub(super) struct Update {
     b: usize,
 }
 
-/// A column whose pivot is not as large as it must be.
+/// The error of a pivot below its least value.
 pub(super) struct NotPositive;
 
-/// Factors the symmetric `a` `[n][n]`, of which the lower triangle is read: it becomes `U'`, with ones on the diagonal
-/// and zeros above; returns D. `least` `[n]` is what each pivot must reach. n is a multiple of 8.
+/// Factors the symmetric `a` `[n][n]`, of which only the lower triangle is read. Afterwards `a` holds `U'`, with ones on
+/// the diagonal and zeros above; D is returned. Each pivot must reach its element of `least` `[n]`; n is a multiple of 8.
 pub(super) fn factor<R: Real>(a: &mut [R], least: &[f64]) -> Result<Vec<f64>, NotPositive> {
     let n = least.len();
     let mut pivots = vec![0.0; n];
@@ -69,7 +70,7 @@ pub(super) fn factor<R: Real>(a: &mut [R], least: &[f64]) -> Result<Vec<f64>, No
     Ok(pivots)
 }
 
-/// Factors the block on the diagonal, in f64, and returns its part of `U'` `[b][b]`.
+/// Factors the block on the diagonal in f64 and returns its part of `U'`, `[b][b]`.
 fn diagonal<R: Real>(
     a: &mut [R],
     first: usize,
@@ -105,7 +106,8 @@ impl Real for f32 {
 
     fn solve(lower: &[f64], x: &mut [Self], columns: usize) {
         let b = lower.len().isqrt();
-        // The system is solved from its last row: both turned around, it is one from the first.
+        // The system is solved from its last row; with the order of rows and columns reversed, it is one that is solved
+        // from the first.
         let turned: Vec<f32> =
             (0..b * b).map(|i| lower[(b - 1 - i % b) * b + (b - 1 - i / b)] as f32).collect();
         let within = Tiles::new(&turned, b, b, b);

@@ -1,4 +1,4 @@
-//! A damped Hessian and its factors.
+//! A damped Hessian with its factors.
 
 use kquant_kernels::feedback::{LANES, Lanes, Tiles, substitute};
 use kquant_kernels::linalg::{View, ViewMut, gemm};
@@ -9,41 +9,41 @@ use super::Hessian;
 use super::factor::{NotPositive, Real, factor};
 use super::tile::{BATCH, set_strip, strip, strips_for, to_tile};
 
-/// What is added to the diagonal of a Hessian: `mean * mean(diag) + diagonal * diag`.
+/// The damping of a Hessian: `mean * mean(diag) + diagonal * diag` is added to its diagonal.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Damping {
-    /// As a fraction of the diagonal's mean.
+    /// The part of the damping that is the same for all elements, as a fraction of the diagonal's mean.
     pub mean: f64,
-    /// As a fraction of each element itself.
+    /// The part of the damping that is proportional to each element, as a fraction of it.
     pub diagonal: f64,
 }
 
-/// Why there is no feedback; what to do about it is to encode without.
+/// The reason why a Hessian gives no feedback; the remedy is to encode without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum FeedbackError {
-    /// Not `[n][n]`, or n no multiple of 8.
+    /// The matrix is not `[n][n]`, or n is no multiple of 8.
     #[error("a Hessian of {elements} elements is none of {columns} columns, a multiple of 8")]
     Shape {
-        /// Columns it says it has.
+        /// Number of columns that the Hessian claims.
         columns: usize,
-        /// Elements it has.
+        /// Number of elements that the Hessian holds.
         elements: usize,
     },
-    /// NaN, an infinity, or a negative mean square.
+    /// The Hessian holds a NaN, an infinity or a negative mean square.
     #[error("the Hessian of the inputs is not finite, or a mean square in it is negative")]
     NotFinite,
-    /// No activation ever was different from 0.
+    /// All activations are 0.
     #[error("the inputs were zero in all of the calibration text")]
     Inactive,
-    /// Not even with more damping.
+    /// A pivot is too small even with more damping.
     #[error("the Hessian of the inputs has no factors, even damped by {damping} of its mean")]
     NotPositive {
-        /// The last try, in millionths of the mean.
+        /// Damping of the last attempt, in millionths of the diagonal's mean.
         damping: Millionths,
     },
 }
 
-/// A fraction that can be compared.
+/// A fraction in millionths, which can be compared for equality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Millionths(u64);
 
@@ -54,56 +54,56 @@ impl std::fmt::Display for Millionths {
 }
 
 impl Damping {
-    /// What `tokens` vectors of length `columns` need: `0.15 n / tokens` of the mean, between 0.01 and 0.3. All tokens
-    /// count as independent.
+    /// Returns the damping for a Hessian of `tokens` vectors of length `columns`: `0.15 columns / tokens` of the mean,
+    /// between 0.01 and 0.3. All tokens count as independent.
     pub fn for_tokens(columns: usize, tokens: u64) -> Self {
         let mean = (0.15 * columns as f64 / tokens.max(1) as f64).clamp(0.01, 0.3);
         Self { mean, diagonal: 0.0 }
     }
 }
 
-/// `H' = U D U'`, the damped Hessian with its columns in order of falling activation: how the error of a column is made
-/// up for by those after it.
+/// The factors `H' = U D U'` of the damped Hessian with its columns in order of falling activation: they say how the
+/// error of a column is compensated by the columns after it.
 #[derive(Debug)]
 pub struct Feedback {
     pub(super) columns: usize,
-    /// Which column comes k-th.
+    /// Column at each place of the order.
     pub(super) order: Vec<usize>,
-    /// The damped Hessian, columns as in the tensor, `[n][n]`.
+    /// The damped Hessian, `[n][n]`, with columns in the order of the tensor.
     pub(super) hessian: Vec<f32>,
-    /// The diagonal before damping, columns as in the tensor.
+    /// The Hessian's diagonal before damping, `[n]`, with columns in the order of the tensor.
     pub(super) importance: Vec<f32>,
-    /// What the damping added to it.
+    /// What the damping added to the diagonal, `[n]`, with columns in the order of the tensor.
     pub(super) added: Vec<f32>,
-    /// `U'` `[n][n]`, in order: row k holds what column k takes from the errors before it.
+    /// The factor `U'`, `[n][n]`, in rounding order: row k holds the weights of the errors before column k in its target.
     pub(super) lower: Vec<f32>,
-    /// D, in order.
+    /// The pivots D, `[n]`, in rounding order.
     pub(super) pivots: Vec<f32>,
-    /// Columns that stay together in the order.
+    /// Number of neighbouring columns that stay together in the order.
     pub(super) unit: usize,
     damping: Damping,
     in_f64: bool,
 }
 
-/// What a damping that did not suffice is multiplied by.
+/// The factor by which damping grows when it did not suffice.
 const MORE_DAMPING: f64 = 10.0;
 
 impl Feedback {
-    /// Damps and factors `train`. Where a pivot is not as large as it must be in f32, in f64; where it is not in f64
-    /// either, with ten times the damping, once.
+    /// Damps and factors `train`: in f32, in f64 if a pivot is too small in f32, and once more with ten times the damping
+    /// if it is too small in f64 as well.
     ///
     /// # Errors
     ///
-    /// When `train` is no Hessian, or has no factors even so.
+    /// Fails when `train` is not a Hessian or has no factors even with more damping.
     pub fn new(train: Hessian, damping: Damping) -> Result<Self, FeedbackError> {
         Self::in_units(train, damping, 1)
     }
 
-    /// The same for types that round `unit` columns together.
+    /// Damps and factors `train` as [`Feedback::new`] does, for types that round `unit` columns together.
     ///
     /// # Errors
     ///
-    /// As [`Feedback::new`].
+    /// Fails as [`Feedback::new`] does.
     pub fn in_units(train: Hessian, damping: Damping, unit: usize) -> Result<Self, FeedbackError> {
         let Hessian { columns, mean: hessian, .. } = train;
         if columns == 0 || !columns.is_multiple_of(8) || hessian.len() != columns * columns {
@@ -134,12 +134,12 @@ impl Feedback {
         Ok(feedback)
     }
 
-    /// Orders columns by falling activation, `unit` neighbours of which stay together, and factors anew if they were ordered
-    /// otherwise.
+    /// Orders columns by falling activation, keeping `unit` neighbours together, and factors the Hessian anew if the
+    /// order changed.
     ///
     /// # Errors
     ///
-    /// When there are no factors even with more damping.
+    /// Fails when there are no factors even with more damping.
     pub fn arrange(&mut self, unit: usize) -> Result<(), FeedbackError> {
         if unit == self.unit {
             return Ok(());
@@ -162,7 +162,8 @@ impl Feedback {
         Err(FeedbackError::NotPositive { damping: Millionths((self.damping.mean * 1e6) as u64) })
     }
 
-    /// The pivots D, columns as in the tensor: what of each column's activation the columns rounded after it cannot make up for.
+    /// Returns the pivots D with columns in the order of the tensor: the part of each column's activation that the
+    /// columns rounded after it cannot compensate.
     pub fn pivots(&self) -> Vec<f32> {
         let mut pivots = vec![0.0; self.columns];
         for (&column, &pivot) in self.order.iter().zip(&self.pivots) {
@@ -171,17 +172,17 @@ impl Feedback {
         pivots
     }
 
-    /// Length of the rows.
+    /// Returns the length of the rows.
     pub fn columns(&self) -> usize {
         self.columns
     }
 
-    /// The damping that was needed.
+    /// Returns the damping that was needed.
     pub fn damping(&self) -> Damping {
         self.damping
     }
 
-    /// Whether f32 did not suffice.
+    /// Returns true if f32 did not suffice.
     pub fn in_f64(&self) -> bool {
         self.in_f64
     }
@@ -196,8 +197,8 @@ impl Feedback {
         self.damping = damping;
     }
 
-    /// Factors in the precision of `R`; a pivot must reach half of what the damping added, which in exact arithmetic it
-    /// does.
+    /// Factors the damped Hessian in the precision of `R`. Each pivot must reach half of what the damping added to it; in
+    /// exact arithmetic it reaches all of it.
     fn factor<R: Real>(&mut self) -> Result<(), NotPositive> {
         let n = self.columns;
         let mut a: Vec<R> = vec![R::of(0.0); n * n];
@@ -218,7 +219,7 @@ impl Feedback {
     ///
     /// # Panics
     ///
-    /// When `rows` is no whole number of rows.
+    /// Panics when `rows` is not a whole number of rows.
     pub fn solve(&self, rows: &mut [f32]) {
         let n = self.columns;
         assert!(rows.len().is_multiple_of(n), "{} elements are no whole number of rows of {n}", rows.len());
@@ -238,7 +239,7 @@ impl Feedback {
         });
     }
 
-    /// `x U' = y`, from the last column to the first: `tile` `[n][strips]`, in order.
+    /// Solves `x U' = y` from the last column to the first; `tile` is `[n][strips]` in rounding order.
     fn solve_backward(&self, tile: &mut [Lanes], strips: usize) {
         let n = self.columns;
         for first in (0..n).step_by(BATCH).rev() {
@@ -264,7 +265,7 @@ impl Feedback {
         }
     }
 
-    /// `x U = y`, from the first column to the last.
+    /// Solves `x U = y` from the first column to the last; `tile` is `[n][strips]` in rounding order.
     fn solve_forward(&self, tile: &mut [Lanes], strips: usize) {
         let n = self.columns;
         for first in (0..n).step_by(BATCH) {
@@ -283,7 +284,7 @@ impl Feedback {
     }
 }
 
-/// Columns by the activation of the `unit` neighbours that they are among, the highest first.
+/// Returns the columns in order of the summed activation of the `unit` neighbours that they belong to, the highest first.
 fn in_order(importance: &[f32], unit: usize) -> Vec<usize> {
     let sums: Vec<f32> = importance.chunks(unit).map(|chunk| chunk.iter().sum()).collect();
     let mut units: Vec<usize> = (0..sums.len()).collect();
@@ -291,7 +292,7 @@ fn in_order(importance: &[f32], unit: usize) -> Vec<usize> {
     units.into_iter().flat_map(|u| u * unit..(u + 1) * unit).collect()
 }
 
-/// `batch -= a · others`, with `batch` and `others` `[..][strips]`.
+/// Computes `batch -= a · others`, with `batch` and `others` `[..][strips]`.
 pub(super) fn subtract(batch: &mut [Lanes], a: View, others: &[Lanes], strips: usize) {
     let lanes = strips * LANES;
     gemm(

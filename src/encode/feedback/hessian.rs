@@ -12,7 +12,7 @@ pub struct Hessian {
 }
 
 impl Hessian {
-    /// The mean squares of the inputs, `[n]`: the importance vector.
+    /// Returns the mean squares of the inputs, `[n]`: the importance vector.
     pub fn diagonal(&self) -> Vec<f32> {
         self.mean.iter().copied().step_by(self.columns + 1).collect()
     }

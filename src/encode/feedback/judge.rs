@@ -1,4 +1,4 @@
-//! Losses on the statistics that decide: held-out ones when there are any.
+//! Losses on the statistics that candidates are compared by: held-out ones if there are any.
 
 use kquant_kernels::feedback::{LANES, Lanes, dot};
 use kquant_kernels::linalg::{View, ViewMut, gemm};
@@ -7,17 +7,17 @@ use rayon::prelude::*;
 use super::tile::{BATCH, strip, strips_for, to_tile};
 use super::{Feedback, Hessian};
 
-/// What rows are judged by.
+/// The matrix of a quadratic loss that candidates are compared by.
 #[derive(Clone, Copy)]
 pub(super) struct Judge<'a> {
-    /// `[n][n]`
+    /// The Hessian, `[n][n]`.
     hessian: &'a [f32],
-    /// What of its diagonal does not count.
+    /// The damping, `[n]`, which is taken off the Hessian's diagonal.
     added: Option<&'a [f32]>,
 }
 
 impl<'a> Judge<'a> {
-    /// The held-out Hessian, else the training one without its damping.
+    /// Creates a judge of the held-out Hessian, or else of the training one without its damping.
     pub(super) fn new(feedback: &'a Feedback, held_out: Option<&'a Hessian>) -> Self {
         match held_out {
             Some(held_out) => Self { hessian: &held_out.mean, added: None },
@@ -25,12 +25,12 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// `hessian` as it is.
+    /// Creates a judge of `hessian` as it is.
     pub(super) fn by(hessian: &'a [f32]) -> Self {
         Self { hessian, added: None }
     }
 
-    /// `e H e'` of each of the rows `errors` `[rows][n]`, on all threads.
+    /// Returns `e H e'` of each row e of `errors` `[rows][n]`, computed on all threads.
     pub(super) fn losses_of_rows(&self, errors: &[f32], n: usize) -> Vec<f64> {
         let (rows, as_they_are) = (errors.len() / n, Vec::from_iter(0..n));
         let strips = strips_for(rows);
@@ -41,7 +41,7 @@ impl<'a> Judge<'a> {
         losses.collect::<Vec<_>>().concat()
     }
 
-    /// `e H e'` of every row, by strip; `errors` is `[n][strips]`.
+    /// Returns `e H e'` of every row, by strip; `errors` is `[n][strips]`.
     pub(super) fn losses(&self, errors: &[Lanes], strips: usize) -> Vec<[f64; LANES]> {
         let n = errors.len() / strips;
         let mut losses = vec![[0.0; LANES]; strips];
@@ -49,7 +49,7 @@ impl<'a> Judge<'a> {
         for first in (0..n).step_by(BATCH) {
             let end = n.min(first + BATCH);
             let product = &mut product[..(end - first) * strips];
-            // H is symmetric: what is right of the diagonal's block counts twice.
+            // As H is symmetric, what is right of the diagonal's block counts twice.
             let row = &self.hessian[first * n..];
             let block = &errors[first * strips..end * strips];
             multiply(product, &row[end.min(n - 1)..], n, &errors[end * strips..], strips, 2.0, 0.0);
@@ -69,7 +69,8 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// `out = alpha * h · errors + beta * out`, with `h` in rows of `stride`, `errors` and `out` `[..][strips]`.
+/// Computes `out = alpha * h · errors + beta * out`, with `h` in rows of `stride` elements, `errors` and `out`
+/// `[..][strips]`.
 fn multiply(
     out: &mut [Lanes],
     h: &[f32],

@@ -44,20 +44,20 @@ pub use hessian::Hessian;
 pub use options::{Options, Start};
 pub use run::{Losses, encode};
 
-/// `e H e'` of each of the rows `errors` `[rows][n]`, H the `hessian` of n columns.
+/// Returns `e H e'` of each row e of `errors` `[rows][n]`, with H the `hessian` of n columns.
 pub fn losses_of_rows(hessian: &Hessian, errors: &[f32]) -> Vec<f64> {
     judge::Judge::by(&hessian.mean).losses_of_rows(errors, hessian.columns)
 }
 
-/// The codec of `block`, if feedback is of use there: neither for types so fine that it brings nothing (Q8_0) nor for
-/// scales that are not f16.
+/// Returns the codec of `block` if feedback is of use there: not for types so fine that it gains nothing (Q8_0), nor for
+/// those whose scales are not f16.
 pub fn codec_for(block: &BlockType) -> Option<&'static Codec> {
     const WITHOUT: [&str; 3] = ["Q8_0", "MXFP4", "NVFP4"];
     let scalar = Codec::of(block).filter(|_| !WITHOUT.contains(&block.name));
     scalar.or_else(|| VectorCodec::of(block).map(|vectors| &vectors.codec))
 }
 
-/// Columns that a type rounds together: what [`Feedback::arrange`] wants to know.
+/// Returns the number of columns that a type rounds together, as [`Feedback::arrange`] takes it.
 pub fn unit_of(block: &BlockType) -> usize {
     if VectorCodec::of(block).is_some() { UNIT } else { 1 }
 }

@@ -3,12 +3,12 @@
 use kquant_kernels::linalg::{View, ViewMut, gemm};
 use rayon::prelude::*;
 
-/// Columns of the widest and of the narrowest part: a thread copies the left factor for each part, and each row of the
-/// right one for its part alone.
+/// Columns of the widest part and, below, of the narrowest: a thread copies the left factor for each part, but each row
+/// of the right one for its own part alone.
 const WIDEST: usize = 1024;
 const NARROWEST: usize = 64;
 
-/// A matrix by rows of `stride`, of which the first `columns` elements count.
+/// A matrix in rows of `stride` elements, of which the first `columns` count.
 pub(super) struct Rows<'a> {
     pub(super) data: &'a [f32],
     pub(super) stride: usize,
@@ -16,15 +16,15 @@ pub(super) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// All of `data` `[rows][columns]`.
+    /// Creates a view of all of `data` `[rows][columns]`.
     pub(super) fn new(data: &'a [f32], columns: usize) -> Self {
         Self { data, stride: columns, columns }
     }
 
-    /// Adds `scale * self · b` to `out`, which has rows of `n`.
+    /// Adds `scale * self · b` to `out`, which has rows of `n` elements.
     ///
-    /// Parts are columns of `out` and not rows, for the right factor is the large one: as many rows as there are errors, and
-    /// read from memory only once.
+    /// Parts are columns of `out`, not rows, because the right factor is the large one: it has as many rows as there are
+    /// errors, and is read from memory only once.
     pub(super) fn multiply(&self, b: View, scale: f32, out: &mut [f32], n: usize) {
         let (inputs, rows) = (self.columns, out.len() / n);
         if inputs == 0 {

@@ -1,4 +1,4 @@
-//! Sequential rounding of a tile: each column to the code nearest to what makes up for the errors before it.
+//! Sequential rounding of a tile: each column gets the code nearest to the value that compensates the errors before it.
 
 use kquant_kernels::feedback::{Coding, LANES, Lanes, Rounded, Tiles, round, round_vectors};
 use kquant_kernels::linalg::View;
@@ -6,13 +6,13 @@ use kquant_kernels::linalg::View;
 use super::tile::{BATCH, Shared, Strip, Tile, set_strip, strip};
 use crate::encode::feedback::factored::subtract;
 
-/// Codes for all rows of a tile, on grids that stay as they are.
+/// Codes for all rows of a tile, on fixed grids.
 pub(super) struct Candidate {
-    /// By strip.
+    /// Codes of the columns, by strip.
     codes: Vec<Vec<[u8; LANES]>>,
-    /// `[n][strips]`
+    /// Errors `ŵ - w`, `[n][strips]`.
     errors: Vec<Lanes>,
-    /// By strip: `Σ D_k r_k²`, which is `e H' e'`.
+    /// Losses by strip: `Σ D_k r_k²`, which equals `e H' e'`.
     losses: Vec<[f64; LANES]>,
 }
 
@@ -82,7 +82,7 @@ fn add_squares(loss: &mut [f64; LANES], residuals: &[Lanes], pivots: &[f32]) {
 }
 
 impl Tile<'_> {
-    /// Rounds on the present grids and keeps what is better, row by row.
+    /// Rounds on the present grids and keeps the better codes, row by row.
     pub(super) fn round_again(&mut self) {
         let targets: Vec<&[Lanes]> = self.strips.iter().map(|strip| &strip.targets[..]).collect();
         let codings: Vec<&Coding> = self.strips.iter().map(|strip| &strip.coding).collect();
@@ -90,7 +90,7 @@ impl Tile<'_> {
         self.offer(candidate, None);
     }
 
-    /// Rounds on the grids of other `codings`, by strip, and keeps what is better, row by row.
+    /// Rounds on the grids of other `codings`, by strip, and keeps the better codes, row by row.
     pub(super) fn try_grids(&mut self, codings: &[Coding]) {
         let targets: Vec<&[Lanes]> = self.strips.iter().map(|strip| &strip.targets[..]).collect();
         let candidate = Candidate::new(self.shared, &targets, &codings.iter().collect::<Vec<_>>());

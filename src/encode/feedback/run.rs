@@ -1,4 +1,4 @@
-//! The encoder: starts, passes, rounds, and the choice among what they gave.
+//! The encoder: starts, passes and rounds, and the choice among their results.
 
 use kquant_kernels::codec::Codec;
 use kquant_kernels::feedback::{Coding, LANES};
@@ -10,24 +10,24 @@ use super::start::Weights;
 use super::tile::{Shared, Strip, Tile, set_strip, strips_for, to_strip};
 use super::{Feedback, Hessian, Options};
 
-/// Sums over rows of `e H e'` on the statistics that decide: the held-out ones, else those of training.
+/// Losses: sums over rows of `e H e'` with the held-out Hessian, or else the training one.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Losses {
-    /// How many rows.
+    /// Number of rows.
     pub rows: u64,
-    /// Of the first start's codes, before any feedback.
+    /// Loss of the first start's codes, before any feedback.
     pub search: f64,
-    /// Of what was written.
+    /// Loss of the encoding that was written.
     pub result: f64,
-    /// Of the type's own encoder and of the first start, over every eighth row.
+    /// Losses of the type's own encoder and of the first start, over every eighth row.
     sampled: [f64; 2],
 }
 
-/// Every so many rows the type's own encoder is run, to compare with.
+/// Distance of the rows that the type's own encoder is run on for comparison.
 const SAMPLED: usize = 8;
 
 impl Losses {
-    /// Adds those of other rows.
+    /// Adds the losses of other rows.
     pub fn add(&mut self, other: &Self) {
         self.rows += other.rows;
         self.search += other.search;
@@ -35,29 +35,30 @@ impl Losses {
         self.sampled.iter_mut().zip(other.sampled).for_each(|(sum, x)| *sum += x);
     }
 
-    /// Weighted with `weight`.
+    /// Returns the losses multiplied by `weight`.
     pub(super) fn times(mut self, weight: f64) -> Self {
         let sums = self.sampled.iter_mut().chain([&mut self.search, &mut self.result]);
         sums.for_each(|sum| *sum *= weight);
         self
     }
 
-    /// Of the type's own encoder, estimated from every eighth row; not a number if the search left no error there.
+    /// Returns the loss of the type's own encoder, estimated from every eighth row; it is NaN if the search left no error
+    /// in these rows.
     pub fn ggml(&self) -> f64 {
         let [ggml, search] = self.sampled;
         self.search * (ggml / search)
     }
 }
 
-/// Encodes `targets` `[rows][n]` into `out`, the rows' blocks one after the other, and says what was lost.
+/// Encodes `targets` `[rows][n]` into `out`, the rows' blocks one after the other, and returns the losses.
 ///
-/// Rows are independent: their bytes depend neither on each other nor on the number of threads. On the statistics that
-/// decide no row is worse than the codes of its first start.
+/// Rows are independent: their bytes depend neither on each other nor on the number of threads. No row is worse than the
+/// codes of its first start on the statistics that candidates are compared by.
 ///
 /// # Panics
 ///
-/// When the lengths do not fit: n columns in `feedback`, `held_out` and whole blocks; rows in `targets` and `out`. When
-/// `feedback` is not arranged for the type's units.
+/// Panics when the lengths do not fit (n columns in `feedback` and `held_out`, n a whole number of blocks; rows in
+/// `targets` and `out`) or when `feedback` is not arranged for the type's units.
 pub fn encode(
     feedback: &Feedback,
     held_out: Option<&Hessian>,
@@ -72,19 +73,20 @@ pub fn encode(
     total
 }
 
-/// How rows are encoded: see [`encode`].
+/// An encoder of rows with the arguments of [`encode`].
 #[derive(Clone, Copy)]
 pub(super) struct RowEncoder<'a> {
     pub(super) feedback: &'a Feedback,
     pub(super) held_out: Option<&'a Hessian>,
     pub(super) codec: &'static Codec,
     pub(super) options: &'a Options,
-    /// The rows as they are encoded now, if they are: scales start from there and not from a search, and the caller judges.
+    /// The present encoding of the rows, if there is one: scales then start from it and not from a search, and the caller
+    /// compares the losses.
     pub(super) present: Option<&'a [u8]>,
 }
 
 impl RowEncoder<'_> {
-    /// [`encode`], with the losses row by row; none of rows that are encoded already.
+    /// Encodes as [`encode`] does and returns the losses row by row; there are none for rows with a present encoding.
     pub(super) fn encode(&self, targets: &[f32], out: &mut [u8]) -> Vec<Losses> {
         let Self { feedback, held_out, codec, options, present } = *self;
         let n = feedback.columns;
@@ -119,21 +121,21 @@ impl RowEncoder<'_> {
 struct Job<'a> {
     shared: Shared<'a>,
     weights: Weights<'a>,
-    /// None where the last codes are taken.
+    /// The judge of candidates; `None` if the last codes are always taken.
     judge: Option<Judge<'a>>,
     options: &'a Options,
 }
 
-/// The best rows so far, as judged.
+/// The best encoding of each row so far.
 struct Best {
-    /// By strip.
+    /// Codings by strip.
     codings: Vec<Coding>,
-    /// By strip.
+    /// Losses by strip.
     losses: Vec<[f64; LANES]>,
 }
 
 impl Job<'_> {
-    /// Encodes one tile's rows, from the `present` ones if there are some, and returns their losses, row by row.
+    /// Encodes one tile's rows, from the `present` ones if there are any, and returns their losses row by row.
     fn encode_tile(&self, targets: &[f32], present: Option<&[u8]>, out: &mut [u8]) -> Vec<Losses> {
         let mut tile = self.start(targets, present);
         let first = self.judge.map(|judge| judge.losses(&tile.errors, tile.strips.len()));
@@ -149,7 +151,7 @@ impl Job<'_> {
             tile.fit_scales();
             tile.round_again();
         }
-        // Judging costs as much as rounding.
+        // Computing a loss costs as much as rounding.
         if self.options.rounds == 0 {
             self.offer(&tile, &mut best);
         }
@@ -169,8 +171,8 @@ impl Job<'_> {
         first.zip(losses).map_or_else(Vec::new, |(first, losses)| self.report(targets, &first, &losses))
     }
 
-    /// The rows as they are, or as the first start codes them. What the first rounding makes of them is taken whatever they
-    /// lose under the damped Hessian.
+    /// Returns a tile of the rows' present encoding, or of the codes of the first start. The result of the first rounding
+    /// is taken whatever it loses under the damped Hessian.
     fn start(&self, targets: &[f32], present: Option<&[u8]>) -> Tile<'_> {
         let (n, codec) = (self.shared.feedback.columns, self.shared.codec);
         let first = self.options.starts.first().copied().unwrap_or(super::Start::Importance);
@@ -196,7 +198,7 @@ impl Job<'_> {
         tile
     }
 
-    /// Keeps the rows that are judged better than before.
+    /// Keeps the rows whose losses are lower than before.
     fn offer(&self, tile: &Tile, best: &mut Option<Best>) {
         let (Some(judge), Some(best)) = (self.judge, best) else { return };
         let losses = judge.losses(&tile.errors, tile.strips.len());
@@ -224,7 +226,8 @@ impl Job<'_> {
         (0..targets.len() / n).map(row).collect()
     }
 
-    /// Losses of the type's own encoder on every eighth row, side by side, by strip; none if it has no encoder.
+    /// Returns losses of the type's own encoder on every eighth row, side by side, by strip; `None` if the type has no
+    /// encoder.
     fn ggml_losses(&self, targets: &[f32]) -> Option<Vec<[f64; LANES]>> {
         let (n, block) = (self.shared.feedback.columns, self.shared.codec.block);
         let (encode, judge) = (block.encode?, self.judge?);

@@ -1,4 +1,4 @@
-//! Where rows start from: the codes of the search for scales.
+//! The codes that rows start from, found by the search for scales.
 
 use kquant_kernels::codec;
 use kquant_kernels::codec::{Codec, Coded, Magnitude, SearchOptions, VectorCodec};
@@ -7,7 +7,7 @@ use kquant_kernels::isa::Isa;
 
 use super::{Feedback, Start};
 
-/// What a start weights the error of a column with.
+/// The weights of columns' errors in a start.
 pub(super) struct Weights<'a> {
     importance: &'a [f32],
     pivots: Vec<f32>,
@@ -18,7 +18,7 @@ impl<'a> Weights<'a> {
         Self { importance: &feedback.importance, pivots: feedback.pivots() }
     }
 
-    /// Codes `targets` `[rows][n]`, any number of rows, as strips of 32.
+    /// Returns the codings of `targets` `[rows][n]`, for any number of rows, as strips of 32.
     pub(super) fn search(&self, codec: &Codec, start: Start, targets: &[f32]) -> Vec<Coding> {
         let n = self.importance.len();
         let (weights, magnitude) = match start {
@@ -27,7 +27,7 @@ impl<'a> Weights<'a> {
             Start::Pivot => (&self.pivots[..], Magnitude::Ignored),
             Start::PivotMagnitude => (&self.pivots[..], Magnitude::Everywhere),
         };
-        // What rounding makes of the codes is far better than either; ggml's would cost most of the time.
+        // Rounding improves the codes far more than the choice of search does; ggml's search would take most of the time.
         let options = SearchOptions { magnitude, beside_ggml: false };
         let is_scalar = VectorCodec::of(codec.block).is_none();
         let search = |row: &[f32]| {
@@ -44,7 +44,7 @@ impl<'a> Weights<'a> {
     }
 }
 
-/// A row as the type's own encoder codes it: there is no other search for codes that stand for several weights.
+/// Encodes a row with the type's own encoder, as there is no other search for codes that stand for several weights.
 fn encoded(codec: &Codec, row: &[f32], weights: &[f32]) -> Coded {
     let Some(encode) = codec.block.encode else { return Coded::zeros(codec, row.len()) };
     let mut bytes = vec![0; row.len() / codec.block.elements * codec.block.bytes];

@@ -1,4 +1,5 @@
-//! Sweeps over the columns: scales, or codes, block by block, each at the gradient of what the blocks before it became.
+//! Sweeps over the columns: scales, or codes, are improved block by block, each at the gradient that the changes before
+//! it left.
 
 use kquant_kernels::feedback::{
     Descent, Grid, LANES, Lanes, Superblock, Tiles, descend, descend_vectors, group_sums, refit, rescale,
@@ -9,7 +10,7 @@ use kquant_kernels::linalg::{View, ViewMut, gemm};
 use super::tile::{BATCH, Shared, Strip, Tile, set_strip, strip};
 
 impl Tile<'_> {
-    /// Fits `d`, `dmin`, integer scales and offsets of every superblock to the codes as they are.
+    /// Fits `d`, `dmin`, integer scales and offsets of every superblock to the present codes.
     pub(super) fn fit_scales(&mut self) {
         let (n, size) = (self.shared.feedback.columns, self.shared.codec.superblock);
         let span = size.max(BATCH / size * size);
@@ -20,7 +21,7 @@ impl Tile<'_> {
         }
     }
 
-    /// Offers every code the one that is best with all others fixed.
+    /// Replaces every code by the best one with all others fixed.
     pub(super) fn improve_codes(&mut self) {
         let (n, shared) = (self.shared.feedback.columns, self.shared);
         let grids: Vec<_> = self.strips.iter().map(|strip| strip.coding.grid(shared.codec)).collect();
@@ -30,7 +31,7 @@ impl Tile<'_> {
             let h = Tiles::new(hessian, n, span.columns, span.columns);
             let mut grids = grids.iter();
             self.improve(&span, |span, strip, gradient, errors| {
-                // One call per strip, in order.
+                // There is one call per strip, in order.
                 if let Some(grid) = grids.next() {
                     span.descend(&h, strip, grid, gradient, errors);
                 }
@@ -58,20 +59,20 @@ impl Tile<'_> {
     }
 }
 
-/// Columns whose gradient is computed together: one or several superblocks.
+/// Columns whose gradient is computed together: one superblock or several.
 struct Span<'a> {
     shared: &'a Shared<'a>,
     first: usize,
     columns: usize,
 }
 
-/// What of the Hessian a superblock is fitted with.
+/// The parts of the Hessian that a superblock is fitted with.
 struct Block {
-    /// Its block on the diagonal.
+    /// The superblock's block on the diagonal of H.
     h: Tiles,
-    /// [`group_sums`] of it.
+    /// The [`group_sums`] of `h`.
     sums: Tiles,
-    /// Rows of the span's later superblocks, columns of this one.
+    /// The block of H with the rows of the span's later superblocks and the columns of this one.
     later: Tiles,
 }
 
@@ -80,7 +81,7 @@ impl<'a> Span<'a> {
         Self { shared, first, columns }
     }
 
-    /// What the span's superblocks are fitted with.
+    /// Returns the parts of the Hessian that the span's superblocks are fitted with.
     fn blocks(&self) -> Vec<Block> {
         let (size, group) = (self.shared.codec.superblock, self.shared.codec.group);
         let n = self.shared.feedback.columns;
@@ -97,7 +98,7 @@ impl<'a> Span<'a> {
         (self.first..end).step_by(size).map(block).collect()
     }
 
-    /// Fits the superblocks one after the other; `gradient` and `errors` are those of the span's columns.
+    /// Fits the superblocks one after the other; `gradient` and `errors` are for the span's columns.
     fn fit(&self, blocks: &[Block], strip: &mut Strip, mut gradient: Vec<Lanes>, errors: &mut [Lanes]) {
         let codec = self.shared.codec;
         let (size, groups) = (codec.superblock, codec.superblock / codec.group);
@@ -134,7 +135,7 @@ impl<'a> Span<'a> {
         }
     }
 
-    /// Improves the codes; `gradient` and `errors` are those of the span's columns.
+    /// Improves the codes; `gradient` and `errors` are for the span's columns.
     fn descend(&self, h: &Tiles, strip: &mut Strip, grid: &Grid, gradient: Vec<Lanes>, errors: &mut [Lanes]) {
         let columns = self.first..self.first + self.columns;
         let mut block = Descent {

@@ -4,7 +4,7 @@ use kquant_kernels::linalg::{View, ViewMut, gemm};
 
 use super::*;
 
-/// Uniform numbers, and what is made of them.
+/// A generator of uniform numbers and of others derived from them.
 struct Noise(u64);
 
 impl Noise {
@@ -19,7 +19,7 @@ impl Noise {
         (-2.0 * self.uniform().ln()).sqrt() * (std::f32::consts::TAU * self.uniform()).cos()
     }
 
-    /// Heavy tails: normal numbers of random variance.
+    /// Draws from a distribution with heavy tails: a normal number of random variance.
     fn heavy(&mut self) -> f32 {
         self.normal() * (0.4 * self.normal()).exp()
     }
@@ -27,10 +27,10 @@ impl Noise {
 
 const FACTORS: usize = 64;
 
-/// Inputs that share factors of falling strength, and have channels of different scale.
+/// A source of inputs that share factors of falling strength and have channels of different scales.
 pub(super) struct Source {
     columns: usize,
-    /// `[FACTORS][columns]`
+    /// Loadings of the factors, `[FACTORS][columns]`.
     loadings: Vec<f32>,
     scales: Vec<f32>,
 }
@@ -80,13 +80,13 @@ pub(super) fn feedback(hessian: &Hessian) -> Feedback {
     Feedback::new(hessian.clone(), Damping::for_tokens(hessian.columns, hessian.tokens)).unwrap()
 }
 
-/// For the type `name`.
+/// Returns the feedback for the type `name`.
 pub(super) fn feedback_for(name: &str, hessian: &Hessian) -> Feedback {
     let damping = Damping::for_tokens(hessian.columns, hessian.tokens);
     Feedback::in_units(hessian.clone(), damping, unit_of(by_name(name).unwrap())).unwrap()
 }
 
-/// Types whose codes stand for several weights.
+/// Types in which a code stands for several weights.
 const VECTOR_TYPES: [&str; 7] = ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"];
 
 fn encoded(
@@ -102,14 +102,14 @@ fn encoded(
     (bytes, losses)
 }
 
-/// `count` weights out of `bytes`.
+/// Decodes `count` weights from `bytes`.
 pub(super) fn decoded(codec: &Codec, bytes: &[u8], count: usize) -> Vec<f32> {
     let mut decoded = vec![0.0; count];
     (codec.block.decode)(bytes, &mut decoded);
     decoded
 }
 
-/// `e H e'` of every row.
+/// Returns `e H e'` of every row.
 fn losses(hessian: &Hessian, codec: &Codec, bytes: &[u8], targets: &[f32]) -> Vec<f64> {
     let n = hessian.columns;
     let decoded = decoded(codec, bytes, targets.len());
@@ -137,7 +137,7 @@ fn feedback_beats_the_type_s_own_encoder_by_far() {
         let total: f64 = losses(&held_out, codec, &bytes, &targets).iter().sum();
         assert!((total / sums.result - 1.0).abs() < 1e-3, "{name}: {total} is not {}", sums.result);
         let (search, result) = (sums.search / sums.ggml(), sums.result / sums.ggml());
-        // ggml's is an estimate from five rows.
+        // The loss of ggml is an estimate from five rows.
         assert!(search < 1.1 && result < 0.3, "{name}: search {search}, result {result} of ggml");
     }
 }
@@ -195,7 +195,7 @@ fn every_pass_helps_on_the_statistics_it_sees() {
 #[test]
 fn no_row_is_judged_worse_than_its_search() {
     let source = Source::new(512);
-    // So few tokens that what helps in training often hurts elsewhere.
+    // There are so few tokens that what helps in training often hurts elsewhere.
     let (train, held_out) = (source.hessian(192, 1), source.hessian(4096, 2));
     let targets = weights(48, 512);
     for name in ["Q4_K", "Q2_K", "Q5_0", "IQ2_XXS"] {
@@ -335,7 +335,7 @@ fn a_hessian_of_too_few_tokens_still_serves() {
 
 #[test]
 fn a_hessian_that_f32_cannot_factor_is_factored_in_f64() {
-    // Columns of large activations that are nearly the same: what tells them apart drowns in f32's sums.
+    // Columns of large activations are nearly the same: their difference is lost in f32's sums.
     let n = 512;
     let alike = |i: usize| i < 300;
     let strength = |i: usize| 1000.0 + (i * 37 % 101) as f32;
@@ -346,7 +346,7 @@ fn a_hessian_that_f32_cannot_factor_is_factored_in_f64() {
     };
     let mean = (0..n * n).map(|at| element(at / n, at % n)).collect();
     let train = Hessian { columns: n, mean, tokens: 1 << 20 };
-    // 0.25 in all: less than f32 loses in those sums, more than it loses in the matrix itself.
+    // The damping is 0.25 in all: less than f32 loses in those sums, more than it loses in the matrix itself.
     let mean = 0.25 / (1.1e6 * 300.0 / 512.0);
     let feedback = Feedback::new(train, Damping { mean, diagonal: 0.0 }).unwrap();
     assert!(feedback.in_f64());
@@ -374,7 +374,7 @@ fn what_is_no_hessian_is_refused() {
     assert_eq!(refused(vec![0.0; 256]), FeedbackError::Inactive);
     assert_eq!(refused([vec![f32::NAN], vec![1.0; 255]].concat()), FeedbackError::NotFinite);
     assert_eq!(refused([vec![-1.0], vec![1.0; 255]].concat()), FeedbackError::NotFinite);
-    // Off the diagonal larger than on it: indefinite.
+    // Elements off the diagonal are larger than those on it, so the matrix is indefinite.
     let indefinite = (0..256).map(|at| if at % 17 == 0 { 1.0 } else { 5.0 }).collect();
     assert!(matches!(refused(indefinite), FeedbackError::NotPositive { .. }));
 }

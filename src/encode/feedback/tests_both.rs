@@ -1,4 +1,4 @@
-//! Feedback over rows, on Fisher matrices like those of a real model: outputs whose gradients share factors.
+//! Tests of feedback over rows, on Fisher matrices like those of a real model: the gradients of outputs share factors.
 
 use std::sync::atomic::AtomicBool;
 
@@ -42,7 +42,8 @@ impl Case {
         both.encode(&mut bytes).map(|losses| (bytes, losses))
     }
 
-    /// `tr(H_O E H E')` by the mean of H_O's diagonal, on the Hessian that decides and the damped Fisher matrix.
+    /// Returns `tr(H_O E H E')` over the mean of H_O's diagonal, with the Hessian that candidates are compared by and the
+    /// damped Fisher matrix.
     fn loss(&self, kind: &str, bytes: &[u8]) -> f64 {
         let mut errors = decoded(codec(kind), bytes, self.targets.len());
         errors.iter_mut().zip(&self.targets).for_each(|(e, w)| *e -= w);

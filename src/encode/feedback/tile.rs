@@ -1,46 +1,47 @@
-//! Rows side by side: tiles of a few strips, strips of 32 rows.
+//! Rows side by side: tiles hold a few strips, strips hold 32 rows.
 //!
-//! What meets in matrix products is stored `[columns][strips]`, what only the strips' own loops touch strip by strip.
-//! No row sees another one, so that its bytes do not depend on its neighbours, nor on how wide tiles are.
+//! Operands of matrix products are stored `[columns][strips]`; what only the loops of a strip touch is stored strip by
+//! strip. No row depends on another, so its bytes depend neither on its neighbours nor on the width of tiles.
 
 use kquant_kernels::codec::{Codec, VectorCodec};
 use kquant_kernels::feedback::{Coding, LANES, Lanes};
 
 use super::Feedback;
 
-/// Columns that are rounded before the others hear of their errors.
+/// Number of columns that are rounded before their errors are applied to the later columns.
 pub(super) const BATCH: usize = 256;
 
-/// Strips of the widest tiles: products want them wide, memory and threads want them narrow.
+/// Number of strips of the widest tiles: products are faster with wide tiles, memory and threads are better used with
+/// narrow ones.
 const STRIPS: usize = 8;
 
 /// What all tiles of a tensor share.
 pub(super) struct Shared<'a> {
     pub(super) feedback: &'a Feedback,
     pub(super) codec: &'static Codec,
-    /// Where codes stand for several weights.
+    /// The codec of types whose codes stand for several weights.
     pub(super) vectors: Option<&'static VectorCodec>,
-    /// `[n]`: the group of each column.
+    /// Group of each column, `[n]`.
     pub(super) groups: Vec<usize>,
-    /// `[n]`: the group of the column that is rounded k-th.
+    /// Group of the column that is rounded k-th, `[n]`.
     pub(super) groups_in_order: Vec<usize>,
 }
 
-/// 32 rows.
+/// A strip of 32 rows.
 pub(super) struct Strip {
-    /// `[n]`
+    /// Values to encode, `[n]`.
     pub(super) targets: Vec<Lanes>,
-    /// The rows as they are coded now.
+    /// The present coding of the rows.
     pub(super) coding: Coding,
-    /// Their loss under the damped Hessian.
+    /// Loss of the present coding under the damped Hessian.
     pub(super) loss: [f64; LANES],
 }
 
-/// Rows under way.
+/// The rows of a tile under way.
 pub(super) struct Tile<'a> {
     pub(super) shared: &'a Shared<'a>,
     pub(super) strips: Vec<Strip>,
-    /// `ŵ - w`, `[n][strips]`
+    /// Errors `ŵ - w`, `[n][strips]`.
     pub(super) errors: Vec<Lanes>,
 }
 
@@ -53,7 +54,7 @@ impl<'a> Shared<'a> {
 }
 
 impl Strip {
-    /// The errors of its coding, `[n]`.
+    /// Returns the errors of the strip's coding, `[n]`.
     pub(super) fn errors(&self, codec: &Codec) -> Vec<Lanes> {
         let mut errors = vec![[0.0; LANES]; self.targets.len()];
         self.coding.decode(codec, &mut errors);
@@ -66,14 +67,15 @@ impl Strip {
     }
 }
 
-/// Strips per tile for so many rows: one tile for each thread if there are less than 8 strips for it, else two or more.
+/// Returns the number of strips per tile for `rows` rows: one tile for each thread if each has less than 8 strips, else
+/// two or more.
 pub(super) fn strips_for(rows: usize) -> usize {
     let each = rows.div_ceil(LANES).div_ceil(rayon::current_num_threads()).max(1);
     let tiles = (each / 4).clamp(1, 2).max(each.div_ceil(STRIPS));
     each.div_ceil(tiles)
 }
 
-/// Rows `[rows][n]` as `[n][strips]`, columns in `order`; lanes without a row are zero.
+/// Transposes rows `[rows][n]` to `[n][strips]`, with columns in `order`; lanes without a row are zero.
 pub(super) fn to_tile(rows: &[f32], order: &[usize], strips: usize) -> Vec<Lanes> {
     let n = order.len();
     let mut tile = vec![[0.0; LANES]; n * strips];
@@ -85,7 +87,7 @@ pub(super) fn to_tile(rows: &[f32], order: &[usize], strips: usize) -> Vec<Lanes
     tile
 }
 
-/// Up to 32 rows `[rows][n]` as `[n]`.
+/// Transposes up to 32 rows `[rows][n]` to a strip `[n]`.
 pub(super) fn to_strip(rows: &[f32], n: usize) -> Vec<Lanes> {
     let mut strip = vec![[0.0; LANES]; n];
     for (r, row) in rows.chunks_exact(n).enumerate() {
@@ -96,7 +98,7 @@ pub(super) fn to_strip(rows: &[f32], n: usize) -> Vec<Lanes> {
     strip
 }
 
-/// Strip `s` of `block` `[..][strips]`.
+/// Returns strip `s` of `block` `[..][strips]`.
 pub(super) fn strip(block: &[Lanes], strips: usize, s: usize) -> Vec<Lanes> {
     block[s..].iter().step_by(strips).copied().collect()
 }
