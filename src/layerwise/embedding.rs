@@ -1,9 +1,9 @@
-//! The table of embeddings, encoded with feedback over its columns.
+//! Encoding of the embedding table with feedback over its columns.
 //!
-//! The error `e` of a row that is looked up enters the stream as it is and costs `e G e'`, G the Fisher matrix of the stream
-//! after the lookup: the same for every row. A table that is the output projection as well also changes a logit by `e x'`, x the
-//! final norm's output; with `p (1 - p)` for the curvature of the softmax that costs `S e H e'`, summed over the vocabulary, H the
-//! mean outer product of x and S the sum of `p (1 - p)`.
+//! The error `e` of a row that is looked up enters the stream unchanged and costs `e G e'`, with G the Fisher matrix of
+//! the stream after the lookup, which is the same for every row. If the table is the output projection as well, the error
+//! also changes a logit by `e x'`, with x the final norm's output; with `p (1 - p)` for the curvature of the softmax this
+//! costs `S e H e'`, with S the sum of `p (1 - p)` over the vocabulary and H the mean outer product of x.
 
 use super::input::{Input, Method};
 use super::moments::Means;
@@ -17,11 +17,11 @@ use crate::model::{EMBEDDING, Model, OUTPUT};
 use crate::plan::PlannedTensor;
 use crate::tensor::Stash;
 
-/// Rows encoded at a time.
+/// Number of rows encoded at a time.
 const SLAB: u64 = 4096;
 
-/// Encodes the table `tensor` of `model` into `stash`, if it is known what its errors cost and its type has use for it; says
-/// whether it did.
+/// Encodes the table `tensor` of `model` into `stash` if the cost of its errors is known and its type supports feedback;
+/// returns whether it did.
 pub(super) fn encode_embedding(
     (model, tensor): (&Model, &PlannedTensor),
     outputs: &Outputs,
@@ -62,12 +62,12 @@ pub(super) fn encode_embedding(
     Ok(true)
 }
 
-/// What errors of the table's columns cost.
+/// The cost of errors in the table's columns.
 enum Cost {
     Known(Hessian),
-    /// Nobody asked for it.
+    /// The cost was not collected.
     Unknown,
-    /// The table is the output projection as well, and what that costs is not known.
+    /// The table is the output projection as well, and the cost of errors there is not known.
     OfLookupAlone,
 }
 

@@ -1,4 +1,4 @@
-//! What a text says about one input of linear maps, and weights encoded with it.
+//! The statistics of one input of linear maps, and the encoding of weights with them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -18,44 +18,44 @@ use crate::model::ModelError;
 use crate::plan::PlannedTensor;
 use crate::tensor::Stash;
 
-/// Rows encoded between two looks at the cancel flag.
+/// Number of rows encoded between two looks at the cancel flag.
 const SLAB: usize = 1024;
 
-/// Moments of the text that trains and of the text that judges.
+/// Moments of the training blocks of a text and of its held-out blocks.
 pub(super) struct Halves {
     train: Moments,
     held_out: Moments,
 }
 
 impl Halves {
-    /// Nothing yet, of inputs of `columns` columns and losses of `lost`.
+    /// Creates empty moments of inputs of `columns` columns and losses of width `lost`.
     pub(super) fn new(columns: usize, lost: usize) -> Self {
         Self { train: Moments::new(columns, lost), held_out: Moments::new(columns, lost) }
     }
 
-    /// Columns of the input.
+    /// Returns the number of columns of the input.
     pub(super) fn columns(&self) -> usize {
         self.train.columns()
     }
 
-    /// Operations that a token takes.
+    /// Returns the number of floating-point operations that adding a token takes.
     pub(super) fn operations(&self) -> f64 {
         let (n, k) = (self.train.columns() as f64, self.train.lost() as f64);
         n * n + 2.0 * k * n
     }
 
-    /// The means of both.
+    /// Returns the means over the training tokens and over the held-out tokens.
     pub(super) fn means(self) -> (Option<Means>, Option<Means>) {
         (self.train.means(), self.held_out.means())
     }
 
-    /// Adds tokens of which no losses are known, of block `block` of `blocks`.
+    /// Adds tokens of block `block` of `blocks` for which no losses are known.
     pub(super) fn add_block(&mut self, block: usize, blocks: usize, x: &[f32]) {
         let half = if is_held_out(block, blocks) { &mut self.held_out } else { &mut self.train };
         half.add(x, &[]);
     }
 
-    /// Adds tokens from `first` of `total` on, each block of `block` tokens to its half.
+    /// Adds the tokens from `first` on, of `total`; each block of `block` tokens is added to its half.
     pub(super) fn add(&mut self, (first, total): (usize, usize), block: usize, x: &[f32], lost: &[f32]) {
         let blocks = total.div_ceil(block);
         let parts = x.chunks(block * self.train.columns()).zip(lost.chunks(block * self.train.lost()));
@@ -67,44 +67,44 @@ impl Halves {
     }
 }
 
-/// One input of linear maps, as means over the tokens.
+/// The statistics of one input of linear maps, as means over the tokens.
 pub(super) struct Input {
     feedback: Feedback,
-    /// Mean squares, `[columns]`.
+    /// Mean squares of the input, `[columns]`.
     importance: Vec<f32>,
-    /// `lost' x`, see [`Means`].
+    /// Cross moments `lost' x`, as in [`Means`].
     cross: Option<Vec<f32>>,
-    /// Tokens that came, whatever else the means are of.
+    /// Number of tokens that reached this input, even if the means cover others.
     tokens: u64,
-    /// Part of the means that is of other matrices of the layer.
+    /// Share of the means that comes from the other matrices of the layer, 0 to 1.
     layer: f64,
     held_out: Option<Means>,
 }
 
-/// How weights are encoded.
+/// The way in which weights are encoded.
 pub(super) struct Method<'a> {
     pub options: &'a feedback::Options,
-    /// What errors of the tensor's outputs cost, if it is known.
+    /// The damped Fisher matrix of the tensor's outputs, if it is known.
     pub outputs: Option<&'a Feedback>,
     pub cancel: &'a AtomicBool,
 }
 
-/// A weight, encoded.
+/// An encoded weight.
 #[derive(Default)]
 pub(super) struct Encoded {
-    /// Its bytes; none for plain numbers, which need no statistics and are left to the pipeline.
+    /// The bytes; `None` for types that are not quantized, which need no statistics and are left to the pipeline.
     bytes: Option<Vec<u8>>,
-    /// What feedback did, where it was used.
+    /// The report on feedback, where it was used.
     report: Option<TensorReport>,
 }
 
 impl Encoded {
-    /// Its bytes and report.
+    /// Returns the bytes and the report.
     pub(super) fn into_parts(self) -> (Option<Vec<u8>>, Option<TensorReport>) {
         (self.bytes, self.report)
     }
 
-    /// Puts bytes and report where they belong.
+    /// Adds the bytes to the stash and the report to the reports.
     pub(super) fn keep(
         self,
         tensor: &PlannedTensor,
@@ -117,16 +117,17 @@ impl Encoded {
     }
 }
 
-/// Columns that the first of `tensors` to get feedback rounds together: the order to factor in.
+/// Returns the number of columns that the first of `tensors` with feedback rounds together, by which the Hessian is
+/// ordered.
 pub(super) fn unit_of<'a>(tensors: impl IntoIterator<Item = &'a PlannedTensor>) -> usize {
     let mut with_feedback = tensors.into_iter().filter(|t| !t.copy && feedback::codec_for(t.block).is_some());
     with_feedback.next().map_or(1, |t| feedback::unit_of(t.block))
 }
 
-/// Encodes `weights` `[rows][columns]` as `tensor` asks, with the columns' `importance`.
+/// Encodes `weights` `[rows][columns]` with the encoder of `tensor`, without feedback, with the columns' `importance`.
 ///
 /// # Errors
-/// When the type cannot hold a weight.
+/// Fails when the type cannot hold a weight.
 pub(super) fn encode_plainly(
     tensor: &PlannedTensor,
     weights: &[f32],
@@ -146,16 +147,17 @@ pub(super) fn encode_plainly(
 }
 
 impl Input {
-    /// Operations that [`Input::new`] takes for `columns` columns.
+    /// Returns the number of floating-point operations that [`Input::new`] takes for `columns` columns.
     pub(super) fn factor_operations(columns: usize) -> f64 {
         (columns as f64).powi(3) / 3.0
     }
 
-    /// Factors what trains, for the weights `names`, in the order of types that round `unit` columns together. `None` where the input is always zero: there is nothing to learn, and the
-    /// pipeline will encode these weights as if all columns mattered alike.
+    /// Factors the training Hessian for the weights `names`, in the order of types that round `unit` columns together.
+    /// Returns `None` if the input is always zero: there is nothing to learn, and the pipeline encodes these weights as
+    /// if all columns were equally important.
     ///
     /// # Errors
-    /// When it has no factors.
+    /// Fails when the Hessian has no factors.
     pub(super) fn new(
         train: Means,
         held_out: Option<Means>,
@@ -173,18 +175,19 @@ impl Input {
         }
     }
 
-    /// The same of a matrix that `tokens` came to, where `layer` of the means is of other matrices.
+    /// Returns the input as that of a matrix that `tokens` tokens reached, with a share `layer` of its means from the
+    /// other matrices of the layer.
     pub(super) fn pooled(self, tokens: u64, layer: f64) -> Self {
         Self { tokens, layer, ..self }
     }
 
-    /// Tokens that only judged.
+    /// Returns the number of held-out tokens.
     pub(super) fn held_out_tokens(&self) -> u64 {
         self.held_out.as_ref().map_or(0, |h| h.hessian.tokens)
     }
 
-    /// Encodes `weights` (`[rows][columns]`) as `tensor` asks, with feedback if its type has use for it. Known losses are
-    /// differences of inputs, or else of outputs.
+    /// Encodes `weights` (`[rows][columns]`) as `tensor` asks, with feedback if its type supports it. The known losses
+    /// are differences of inputs if `of_inputs`, else of outputs.
     pub(super) fn encode(
         &mut self,
         tensor: &PlannedTensor,
@@ -217,7 +220,7 @@ impl Input {
         if self.cross.is_some() {
             steps.targets.add(start, squares * if of_inputs { 4.0 } else { 2.0 });
         }
-        // The corrected targets, and where nothing is corrected the weights.
+        // The check covers the corrected targets or, where nothing is corrected, the weights.
         check_squares(tensor, &weights, 0)?;
         let start = Instant::now();
         let outputs = method.outputs.filter(|outputs| outputs.columns() as u64 == rows);
@@ -232,7 +235,7 @@ impl Input {
         Ok(Encoded { bytes: Some(bytes), report: Some(report) })
     }
 
-    /// Rounds `targets` with feedback, slab by slab.
+    /// Rounds `targets` with feedback over columns, slab by slab.
     pub(super) fn round(
         &self,
         codec: &'static Codec,
@@ -253,7 +256,7 @@ impl Input {
         Ok(losses)
     }
 
-    /// Rounds `targets` with feedback over rows as well.
+    /// Rounds `targets` with feedback over rows as well as columns.
     fn round_both_sides(
         &self,
         codec: &'static Codec,

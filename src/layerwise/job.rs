@@ -1,4 +1,4 @@
-//! A calibration as part of a job: the model and what is known of its inputs.
+//! Calibration as part of a job: the model, and the source of its statistics.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -17,76 +17,76 @@ use crate::statistics::{Fishers, HessianFile};
 use crate::tensor::Stash;
 use crate::text::Chunks;
 
-/// What is needed to encode with feedback.
+/// What encoding with feedback needs.
 pub struct Calibration {
-    /// The original, open.
+    /// The original model.
     pub model: Model,
-    /// Where statistics come from.
+    /// The source of the statistics.
     pub source: Source,
-    /// How tensors are rounded.
+    /// Options of rounding.
     pub options: feedback::Options,
-    /// Where Fisher matrices come from, by which errors of outputs are fed back over rows as well; without, rows do not see each
-    /// other.
+    /// The source of Fisher matrices, by which the errors of outputs are compensated over rows as well; without one, rows
+    /// are rounded independently.
     pub both_sides: Option<FisherSource>,
-    /// Whether the output projection gets feedback, too.
+    /// True if the output projection gets feedback as well.
     pub with_output: bool,
 }
 
-/// Where statistics come from.
+/// The source of statistics.
 pub enum Source {
-    /// From a text, while the layers are encoded.
+    /// The statistics are gathered from a text while the layers are encoded.
     Text {
-        /// The file.
+        /// Path of the text.
         path: PathBuf,
-        /// Its SHA-256.
+        /// SHA-256 of the text, in hexadecimal.
         sha256: String,
-        /// Its size.
+        /// Size of the text, in bytes.
         bytes: u64,
-        /// Its tokens.
+        /// Tokens of the text, in chunks.
         chunks: Chunks,
     },
-    /// From a file that was made of the original model.
+    /// The statistics come from a file that was made of the original model.
     Statistics {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The same, open.
+        /// The opened file.
         file: HessianFile,
     },
 }
 
-/// Where Fisher matrices of outputs come from.
+/// The source of the Fisher matrices of outputs.
 pub enum FisherSource {
-    /// From the statistics file that the Hessians come from.
+    /// The Fisher matrices come from the same statistics file as the Hessians.
     Statistics,
-    /// From a backward pass before the layers are encoded.
+    /// The Fisher matrices come from a backward pass before the layers are encoded.
     Pass {
-        /// What its labels are drawn by.
+        /// Seed of the labels that the pass draws.
         seed: u64,
     },
-    /// From a statistics file of the same text.
+    /// The Fisher matrices come from a statistics file of the same text.
     File(HessianFile),
 }
 
-/// What a calibration gave.
+/// The result of a calibration.
 pub struct Calibrated {
     /// The encoded tensors.
     pub stash: Stash,
-    /// What was done to each.
+    /// The report on each tensor.
     pub report: Report,
 }
 
-/// How much the Hessians are damped: [`feedback::Damping::for_tokens`].
+/// The damping of the Hessians, as described in the output: [`feedback::Damping::for_tokens`].
 const DAMPING: &str = "0.15 columns / tokens of the mean diagonal, 0.01 to 0.3";
 
 impl Calibration {
-    /// The file that statistics come from.
+    /// Returns the path of the file that statistics come from.
     pub fn path(&self) -> &PathBuf {
         match &self.source {
             Source::Text { path, .. } | Source::Statistics { path, .. } => path,
         }
     }
 
-    /// The importance of all columns, where it is known beforehand.
+    /// Returns the importance of all columns, if it is known beforehand.
     pub fn importance(&self) -> Option<&Imatrix> {
         match &self.source {
             Source::Text { .. } => None,
@@ -94,7 +94,7 @@ impl Calibration {
         }
     }
 
-    /// Tokens that the statistics come from.
+    /// Returns the number of tokens that the statistics come from.
     pub fn tokens(&self) -> u64 {
         match &self.source {
             Source::Text { chunks, .. } => chunks.tokens().len() as u64,
@@ -105,7 +105,7 @@ impl Calibration {
         }
     }
 
-    /// What the result will say of it.
+    /// Returns what the output's metadata says of the calibration.
     pub fn provenance(&self) -> Provenance {
         let (text, sha256, context, method) = match &self.source {
             Source::Text { path, sha256, chunks, .. } => {
@@ -132,7 +132,7 @@ impl Calibration {
         }
     }
 
-    /// Units of work, as progress is told them.
+    /// Returns the units of work that progress is reported in.
     pub fn work(&self) -> u64 {
         match &self.source {
             Source::Text { chunks, .. } => self.fisher_work(chunks) + Sequential::work(&self.model, chunks),
@@ -147,10 +147,10 @@ impl Calibration {
         }
     }
 
-    /// Encodes what `plan` asks for.
+    /// Encodes the tensors that `plan` asks for.
     ///
     /// # Errors
-    /// As [`Sequential::run`] and [`OneShot::run`].
+    /// Fails as [`Sequential::run`] and [`OneShot::run`] do.
     pub fn run(
         &self,
         plan: &Plan,
@@ -190,10 +190,10 @@ impl Calibration {
     }
 }
 
-/// A backward pass with labels drawn by `seed`, then `pass` with what it found.
+/// Runs a backward pass with labels drawn by `seed`, then `pass` with the Fisher matrices that it gathered.
 fn after_backward_pass(pass: Sequential, seed: u64) -> Result<(Stash, Report), CalibratedError> {
     let Sequential { model, chunks, memory, cancel, progress, .. } = pass;
-    // A quarter holds what is collected.
+    // A quarter of the memory holds the Fisher matrices.
     let left = memory - memory / 4;
     let of_all = |error| match error {
         CalibratedError::Memory { what, needed } => {

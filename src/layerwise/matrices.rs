@@ -1,7 +1,7 @@
-//! Tensors of several matrices, each with inputs of its own: experts, and heads of latent attention.
+//! Tensors of several matrices, each with inputs of its own: those of experts, and of heads of latent attention.
 //!
-//! Each matrix is rounded with the Hessian of the rows that are routed to it, blended with its layer's where these are few
-//! ([`pool`]). No loss before it is corrected, as the original's rows need not have met the same experts.
+//! Each matrix is rounded with the Hessian of the rows that are routed to it, blended with its layer's where these are
+//! few ([`pool`]). Losses are not corrected, because the original's rows may have been routed to other experts.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -20,7 +20,7 @@ use crate::plan::PlannedTensor;
 use crate::statistics::pool;
 use crate::statistics::pool::{Common, Use, of_mean_square};
 
-/// Part of the memory that Hessians of several matrices may take at a time.
+/// Divisor of the memory: Hessians of several matrices may take this part of it at a time.
 const SHARE: u64 = 8;
 
 impl Pass<'_> {
@@ -43,7 +43,7 @@ impl Pass<'_> {
         let mut encoded = vec![Vec::new(); tensors.len()];
         let common = Common::of(&first.mapped.name);
         let (mut layer_halves, mut unreached) = (None, 0);
-        // As many at once as memory allows: each batch goes through the text again.
+        // Each batch is as large as the memory allows, because every batch goes through the text again.
         let bytes = 8 * (columns as u64).pow(2).max(1);
         let batch = ((self.job.memory / SHARE / bytes) as usize).clamp(1, matrices.max(1));
         for start in (0..matrices).step_by(batch) {
@@ -67,7 +67,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Moments of what enters matrices `wanted` in the quantized stream.
+    /// Gathers the moments of the inputs of the matrices `wanted` in the quantized stream.
     fn matrix_moments(
         &mut self,
         stage: &Stage,
@@ -97,7 +97,8 @@ impl Pass<'_> {
         Ok(halves)
     }
 
-    /// What all experts of the coming group read in the quantized stream, in both halves of the text.
+    /// Gathers the moments of the inputs of all experts of the coming group in the quantized stream, for both halves of
+    /// the text.
     fn layer_means(
         &mut self,
         stage: &Stage,
@@ -138,7 +139,8 @@ impl Pass<'_> {
         })
     }
 
-    /// Appends matrix `matrix` of each of `tensors`, with what is known of its outputs, encoded, to `out`.
+    /// Encodes matrix `matrix` of each of `tensors`, with the statistics of its outputs if known, and appends it to
+    /// `out`.
     fn encode_matrix(
         &mut self,
         tensors: &[(&PlannedTensor, Option<&Feedback>)],
@@ -162,16 +164,17 @@ impl Pass<'_> {
     }
 }
 
-/// What enters all matrices of a layer, in both halves of the text.
+/// The Hessians of the inputs of all matrices of a layer, for the training half of the text and the held-out half.
 pub(super) type LayerMeans = [Option<Hessian>; 2];
 
-/// Whether one of both halves of what enters a matrix of `columns` columns needs its layer's help.
+/// Returns true if the training or the held-out statistics of a matrix of `columns` columns are to be blended with its
+/// layer's.
 pub(super) fn needs_layer((train, held_out): &(Option<Means>, Option<Means>), columns: usize) -> bool {
     let tokens = |means: &Option<Means>| means.as_ref().map_or(0, |means| means.hessian.tokens);
     Use::Fit.needs_layer(columns, tokens(train)) || Use::Judge.needs_layer(columns, tokens(held_out))
 }
 
-/// What enters one matrix, blended with what enters all of its `layer`; `None` where nothing did.
+/// Returns the input of one matrix, blended with the inputs of all of its `layer`; `None` if no token reached the matrix.
 pub(super) fn matrix_input(
     (train, held_out): (Option<Means>, Option<Means>),
     layer: Option<&LayerMeans>,
@@ -190,12 +193,13 @@ pub(super) fn matrix_input(
     };
     let (train, share) = pooled(train, 0, Use::Fit);
     let (held_out, _) = pooled(held_out, 1, Use::Judge);
-    // Without rows to fit to there may still be some to judge by, which alone are of no use.
+    // Held-out rows without training rows are of no use.
     let Some(train) = train else { return Ok(None) };
     Ok(Input::new(train, held_out, names)?.map(|input| input.pooled(tokens, share)))
 }
 
-/// Matrix `matrix` of `tensor` encoded with what is known of its `input`, or as if all columns counted alike.
+/// Encodes matrix `matrix` of `tensor` with the statistics of its `input` or, without these, as if all columns were
+/// equally important.
 pub(super) fn encode_one(
     model: &Model,
     tensor: &PlannedTensor,
@@ -206,7 +210,7 @@ pub(super) fn encode_one(
 ) -> Result<(Vec<u8>, Option<TensorReport>), CalibratedError> {
     let weights = model.matrix_values(&tensor.mapped, matrix)?;
     let one = matrix_of(tensor, matrix);
-    // Rows are told of as those of the tensor, which is what has a type.
+    // Errors name rows by their number in the tensor, because the type belongs to the tensor.
     let of_tensor = |error: CalibratedError| match error {
         CalibratedError::Range(error) => {
             let first_row = matrix as u64 * tensor.mapped.rows_per_matrix();
@@ -225,12 +229,12 @@ pub(super) fn encode_one(
     Ok((bytes, None))
 }
 
-/// Name of matrix `matrix` of the tensor `name`, for reports.
+/// Returns the name of matrix `matrix` of the tensor `name` for reports.
 pub(super) fn matrix_name(name: &str, matrix: usize) -> String {
     format!("{name}[{matrix}]")
 }
 
-/// Matrix `matrix` of `tensor` as a tensor.
+/// Returns matrix `matrix` of `tensor` as a tensor.
 fn matrix_of(tensor: &PlannedTensor, matrix: usize) -> PlannedTensor {
     let mut one = tensor.clone();
     one.bytes = tensor.bytes / tensor.mapped.matrices().max(1);

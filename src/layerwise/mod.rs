@@ -1,8 +1,9 @@
-//! Calibrated encoding: tensors encoded before they are written, with what a text says about their inputs.
+//! Calibrated encoding: tensors are encoded before they are written, with statistics of their inputs over a text.
 //!
-//! [`Sequential`] goes through the model layer by layer with two streams, the original's and that of the weights encoded so
-//! far, so that each group of linear maps repairs what the ones before it lost. [`OneShot`] runs no text: it takes the
-//! Hessians of the original model from a file. The result is a [`Stash`](crate::tensor::Stash) that the pipeline writes from.
+//! [`Sequential`] goes through the model layer by layer with two streams, one of the original and one of the weights
+//! encoded so far, so that each group of linear maps repairs the losses of those before it. [`OneShot`] runs no text: it
+//! takes the Hessians of the original model from a file. The result is a [`Stash`](crate::tensor::Stash) that the
+//! pipeline writes from.
 
 mod embedding;
 mod error;

@@ -1,5 +1,5 @@
-//! What the tokens say about one input of linear maps: second moments of the quantized stream, and its cross moments with
-//! what quantization has lost so far.
+//! Statistics of one input of linear maps over the tokens: second moments of the quantized stream, and its cross moments
+//! with what quantization has lost so far.
 
 use kquant_kernels::linalg::{View, ViewMut, gemm, mirror, syrk};
 use rayon::prelude::*;
@@ -7,53 +7,54 @@ use rayon::prelude::*;
 use crate::encode::feedback::Hessian;
 use crate::statistics::HELD_OUT_EVERY;
 
-/// Whether block `block` of `blocks` blocks of text is held out: the last of every eight, or the last of fewer.
+/// Returns true if block `block` of `blocks` blocks of text is held out: the last of every eight, or the last of fewer.
 pub(super) fn is_held_out(block: usize, blocks: usize) -> bool {
     let every = (HELD_OUT_EVERY as usize).min(blocks);
     every > 1 && block % every == every - 1
 }
 
-/// Sums over some tokens.
+/// Sums over tokens.
 #[derive(Debug)]
 pub(super) struct Moments {
     tokens: u64,
     columns: usize,
     lost: usize,
-    /// `[n][n]`: `x'x` on and above the diagonal.
+    /// The sum of `x'x` over the tokens, `[n][n]`, on and above the diagonal.
     outer: Vec<f32>,
-    /// `[k][n]`: `lost' x`, where `lost` is `[tokens][k]`.
+    /// The sum of `lost' x` over the tokens, `[k][n]`, with `lost` `[tokens][k]`.
     cross: Vec<f32>,
 }
 
-/// Means over some tokens.
+/// Means over tokens.
 #[derive(Debug)]
 pub(super) struct Means {
-    /// `x'x`.
+    /// The mean of `x'x`.
     pub hessian: Hessian,
-    /// `[k][n]`: `lost' x`, where `lost` is `[tokens][k]`; absent where nothing is known of losses.
+    /// The mean of `lost' x`, `[k][n]`, with `lost` `[tokens][k]`; `None` if no losses are known.
     pub cross: Option<Vec<f32>>,
 }
 
 impl Moments {
-    /// Of inputs of `columns` columns, and losses of `lost`; of none if that is 0.
+    /// Creates empty sums for inputs of `columns` columns and losses of width `lost`; a width of 0 stands for no losses.
     pub(super) fn new(columns: usize, lost: usize) -> Self {
         let zeros = |rows: usize| vec![0.0; rows * columns];
         Self { tokens: 0, columns, lost, outer: zeros(columns), cross: zeros(lost) }
     }
 
-    /// Columns of the inputs.
+    /// Returns the number of columns of the inputs.
     pub(super) fn columns(&self) -> usize {
         self.columns
     }
 
-    /// Width of the losses.
+    /// Returns the width of the losses.
     pub(super) fn lost(&self) -> usize {
         self.lost
     }
 
-    /// Adds tokens: their inputs `x` `[tokens][columns]` and what was lost `[tokens][lost]`.
+    /// Adds tokens: their inputs `x` `[tokens][columns]` and losses `lost` `[tokens][lost]`.
     ///
-    /// Every element is one chain of sums over the tokens in their order, so it does not matter how they are cut.
+    /// Every element is one chain of sums over the tokens in their order, so it does not matter how the tokens are
+    /// divided.
     pub(super) fn add(&mut self, x: &[f32], lost: &[f32]) {
         let (n, k) = (self.columns, self.lost);
         let tokens = x.len() / n;
@@ -71,7 +72,7 @@ impl Moments {
         self.tokens += tokens as u64;
     }
 
-    /// The means; none of no tokens.
+    /// Returns the means; `None` if there are no tokens.
     pub(super) fn means(mut self) -> Option<Means> {
         let n = self.columns;
         if self.tokens == 0 {
@@ -85,7 +86,8 @@ impl Moments {
     }
 }
 
-/// Rows that one task sums: enough tasks for the threads, enough work in each. Changes no bit.
+/// Returns the number of rows that one task sums: there are enough tasks for the threads and enough work in each. The
+/// choice changes no bit of the result.
 fn panel(columns: usize) -> usize {
     (columns / 8).next_multiple_of(32).clamp(32, 512)
 }

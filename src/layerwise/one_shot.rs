@@ -23,37 +23,38 @@ use crate::statistics::pool::{Common, of_mean_square};
 use crate::statistics::{GroupHessians, HessianFile};
 use crate::tensor::Stash;
 
-/// A run to come.
+/// The settings of a one-shot run.
 pub struct OneShot<'a> {
-    /// The original.
+    /// The original model.
     pub model: &'a Model,
-    /// What its tensors become.
+    /// The plan of the tensors to write.
     pub plan: &'a Plan,
-    /// The statistics.
+    /// The statistics file.
     pub file: &'a HessianFile,
-    /// How weights are rounded with feedback.
+    /// Options of rounding with feedback.
     pub options: &'a feedback::Options,
-    /// What errors of outputs cost the model.
+    /// The source of the Fisher matrices of outputs.
     pub outputs: Outputs<'a>,
-    /// Bytes for weights, Hessians and encoded tensors.
+    /// Memory for weights, Hessians and encoded tensors, in bytes.
     pub memory: u64,
-    /// Set from outside to stop early.
+    /// A flag that is set from outside to stop early.
     pub cancel: &'a AtomicBool,
-    /// Told of work done, in the unit of [`OneShot::work`].
+    /// The receiver of progress, in the unit of [`OneShot::work`].
     pub progress: &'a dyn Progress,
 }
 
 impl OneShot<'_> {
-    /// Units of work: weights of the tensors that the file knows.
+    /// Returns the units of work: the number of weights of the tensors that the file has statistics of.
     pub fn work(model: &Model, file: &HessianFile) -> u64 {
         let tensors = file.groups().flat_map(|group| group.tensors());
         tensors.filter_map(|name| model.find(name)).map(|t| t.weights()).sum()
     }
 
-    /// Encodes every tensor that the file knows.
+    /// Encodes every tensor that the file has statistics of.
     ///
     /// # Errors
-    /// When the file is of another model or cannot be used, memory is too little, or the run is cancelled.
+    /// Fails when the file is of another model or cannot be used, when memory is too little, or when the run is
+    /// cancelled.
     pub fn run(&self) -> Result<(Stash, Report), CalibratedError> {
         let planned: BTreeMap<&str, &PlannedTensor> =
             self.plan.tensors.iter().map(|t| (t.mapped.name.as_str(), t)).collect();
@@ -81,7 +82,7 @@ impl OneShot<'_> {
         Ok((stash, report))
     }
 
-    /// Checks shapes before any work, and returns the bytes that the largest group takes.
+    /// Checks shapes before any work and returns the bytes that the largest group takes.
     fn check(&self, planned: &BTreeMap<&str, &PlannedTensor>) -> Result<u64, CalibratedError> {
         let mut largest = 0;
         for group in self.file.groups() {
@@ -101,7 +102,7 @@ impl OneShot<'_> {
                         expected: tensor.mapped.matrices(),
                     });
                 }
-                // Of several matrices the layer's mean besides.
+                // A group of several matrices needs the layer's mean as well.
                 let squares = if group.matrices() > 1 { 8 } else { 6 };
                 let rows = tensor.mapped.rows_per_matrix();
                 let both = Outputs::floats(self.outputs.are_known(), rows, columns);
@@ -115,8 +116,8 @@ impl OneShot<'_> {
         Ok(largest)
     }
 
-    /// The statistics of one input, factored; `None` where there are none. `layer` is what enters all matrices of the group,
-    /// once it was needed.
+    /// Returns the factored statistics of one input; `None` if there are none. `layer` caches the statistics of all
+    /// matrices of the group, once they are needed.
     fn input(
         &self,
         group: &GroupHessians,
@@ -148,7 +149,7 @@ impl OneShot<'_> {
         input
     }
 
-    /// Tensors of several matrices, each with a Hessian of its own.
+    /// Encodes tensors of several matrices, each with a Hessian of its own.
     fn encode_matrices(
         &self,
         group: &GroupHessians,
@@ -196,7 +197,7 @@ impl OneShot<'_> {
     }
 }
 
-/// What enters all matrices of `group`: means over their tokens.
+/// Returns the means over the tokens of all matrices of `group`.
 fn layer_means(group: &GroupHessians, common: Common) -> Result<LayerMeans, CalibratedError> {
     let mut layer = [None, None];
     for (half, layer) in Half::ALL.into_iter().zip(&mut layer) {

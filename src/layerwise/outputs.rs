@@ -1,4 +1,4 @@
-//! What errors of outputs cost the model: the Fisher matrices that feedback over rows needs.
+//! The cost of errors in outputs: the Fisher matrices that feedback over rows needs.
 
 use kquant_formats::FormatError;
 
@@ -7,33 +7,34 @@ use crate::encode::feedback::{Damping, Feedback, FeedbackError, Hessian};
 use crate::model::OUTPUT;
 use crate::statistics::{Fishers, Half, HessianFile};
 
-/// Damping of a Fisher matrix, at least: it is of the original model, and the model that is written will differ.
+/// Least damping of a Fisher matrix, which is of the original model while the written model differs. The value is not
+/// measured.
 const LEAST_DAMPING: f64 = 0.03;
 
-/// Where Fisher matrices come from.
+/// The source of Fisher matrices.
 #[derive(Clone, Copy)]
 pub enum Outputs<'a> {
-    /// Nowhere: rows do not see each other.
+    /// There are no Fisher matrices: rows are rounded independently.
     Unknown,
-    /// From a backward pass just now.
+    /// The Fisher matrices come from a backward pass of this run.
     Collected(&'a Fishers),
-    /// From a statistics file.
+    /// The Fisher matrices come from a statistics file.
     File(&'a HessianFile),
 }
 
 impl Outputs<'_> {
-    /// Numbers that feedback over `rows` rows of `columns` columns holds: the Fisher matrix, its factor and what that is made in,
-    /// errors and what is added to them. None without.
+    /// Returns the number of f32 values that feedback over `rows` rows of `columns` columns holds: the Fisher matrix, its
+    /// factor and the buffer that it is made in, the errors and their corrections; 0 without feedback over rows.
     pub(super) fn floats(both_sides: bool, rows: u64, columns: u64) -> u64 {
         if both_sides { (3 * rows + 2 * columns) * rows } else { 0 }
     }
 
-    /// Whether there are any.
+    /// Returns true if there are Fisher matrices.
     pub(super) fn are_known(&self) -> bool {
         !matches!(self, Self::Unknown)
     }
 
-    /// That of what leaves `tensor`.
+    /// Returns the Fisher matrix of the outputs of `tensor`, `[rows][rows]`.
     pub(super) fn fisher(&self, tensor: &str) -> Result<Option<Hessian>, FormatError> {
         match self {
             Self::Unknown => Ok(None),
@@ -42,7 +43,8 @@ impl Outputs<'_> {
         }
     }
 
-    /// What the output projection reads, and the sum of `p (1 - p)` over the vocabulary: what an error of its rows costs.
+    /// Returns the Hessian of the output projection's inputs, and the sum of `p (1 - p)` over the vocabulary: together
+    /// they give the cost of errors in its rows.
     pub(super) fn output_role(&self) -> Result<Option<(Hessian, f32)>, FormatError> {
         let (input, curvatures) = match self {
             Self::Unknown => (None, None),
@@ -56,8 +58,8 @@ impl Outputs<'_> {
         Ok(input.zip(curvatures.map(|all| all.iter().sum())))
     }
 
-    /// That of what leaves `tensor`, with its factors. `None` also where it has no use: of gradients that are all zero, or of a number of rows that is
-    /// no multiple of 8.
+    /// Returns the Fisher matrix of the outputs of `tensor` with its factors. Returns `None` also where it is of no use:
+    /// if all gradients are zero, or the number of rows is no multiple of 8.
     pub(super) fn feedback(&self, tensor: &str) -> Result<Option<Feedback>, CalibratedError> {
         let Some(fisher) = self.fisher(tensor)? else { return Ok(None) };
         let damping = Damping::for_tokens(fisher.columns, fisher.tokens);

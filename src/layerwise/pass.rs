@@ -1,4 +1,4 @@
-//! A sequential pass under way.
+//! The state of a sequential pass.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -24,18 +24,18 @@ pub(super) struct Pass<'a> {
     pub stages: &'a Stages<'a>,
     pub tensors: BTreeMap<&'a str, &'a PlannedTensor>,
     pub streams: Streams,
-    /// Tokens of a block of text.
+    /// Number of tokens of a block of text.
     pub block: usize,
-    /// Tokens of a tile.
+    /// Number of tokens of a tile.
     pub tile: usize,
     pub stash: Stash,
     pub report: Report,
-    /// Units of work.
+    /// Units of work done so far.
     pub done: u64,
 }
 
 impl Pass<'_> {
-    /// From the embedding to the output.
+    /// Runs the pass from the embedding to the output.
     pub(super) fn run(mut self) -> Result<(Stash, Report), CalibratedError> {
         self.embed()?;
         for layer in 0..self.job.model.hyper.layers {
@@ -61,7 +61,8 @@ impl Pass<'_> {
         Ok((self.stash, self.report))
     }
 
-    /// Fills both streams: rows of the embedding as they are, and as they will be written.
+    /// Fills both streams: the original's with rows of the embedding as they are, the quantized one with rows as they
+    /// will be written.
     fn embed(&mut self) -> Result<(), CalibratedError> {
         let (model, context) = (self.job.model, self.job.chunks.context());
         let coded = self.tensors.get(EMBEDDING).copied().filter(|t| !t.copy);
@@ -98,7 +99,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Takes both streams through a stage; gives the moments of the coming group's input, if one comes.
+    /// Takes both streams through a stage and returns the moments of the coming group's input, if there is a group.
     fn advance(&mut self, layer: usize, stage: &Stage) -> Result<Option<Halves>, CalibratedError> {
         let start = Instant::now();
         let summed = self.report.steps.moments.seconds;
@@ -130,8 +131,9 @@ impl Pass<'_> {
         Ok(halves)
     }
 
-    /// What the quantized stream has lost where the coming group reads: of the input or, where the output goes right into
-    /// the stream, of the stream after it, were `next`, the group's own weights, kept.
+    /// Returns what the quantized stream has lost where the coming group reads: the difference of the inputs or, where
+    /// the output goes right into the stream, the difference of the streams after it if `next`, the group's own weights,
+    /// stayed unquantized.
     fn lost(
         &self,
         stage: &Stage,
@@ -143,7 +145,7 @@ impl Pass<'_> {
         let Some(next) = next else { return Ok(lost) };
         let mut lost = self.stages.multiply(next, &lost);
         let streams = stage.stream(f)?.par_iter().zip(stage.stream(q)?);
-        // In units of what the group gives: the stream takes that times a scale.
+        // The loss is in the unit of the group's output, which enters the stream times a scale.
         let unit = 1.0 / self.stages.residual_scale();
         lost.par_iter_mut().zip(streams).for_each(|(lost, (f, q))| *lost += (f - q) * unit);
         Ok(lost)
@@ -159,7 +161,7 @@ impl Pass<'_> {
         self.report.steps.moments.add(start, tokens as f64 * halves.operations());
     }
 
-    /// Moments of the final norm's output.
+    /// Gathers the moments of the final norm's output.
     fn output_moments(&mut self) -> Result<Halves, CalibratedError> {
         let head = self.job.model.head(0)?;
         let mut halves = None;
@@ -172,7 +174,7 @@ impl Pass<'_> {
         Ok(halves.unwrap_or_else(|| Halves::new(0, 0)))
     }
 
-    /// Tokens of tile `tile`.
+    /// Returns the number of tokens of tile `tile`.
     pub(super) fn tokens(&self, tile: usize) -> usize {
         (self.job.chunks.tokens().len() - tile * self.tile).min(self.tile)
     }
@@ -208,7 +210,7 @@ impl Pass<'_> {
     }
 }
 
-/// `a - b`
+/// Returns `a - b`, element by element.
 fn difference(a: &[f32], b: &[f32]) -> Vec<f32> {
     a.par_iter().zip(b).map(|(a, b)| a - b).collect()
 }

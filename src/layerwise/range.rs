@@ -1,4 +1,4 @@
-//! Weights that their types cannot hold, found before a pass and while it encodes.
+//! Checks for weights that their types cannot hold, before a pass and while it encodes.
 
 use kquant_kernels::block::Limits;
 
@@ -7,13 +7,13 @@ use crate::encode::{OutOfRange, Rows, first_outside, first_overflow};
 use crate::model::Model;
 use crate::plan::{Plan, PlannedTensor};
 
-/// Rows read at a time.
+/// Number of rows read at a time.
 const SLAB: u64 = 4096;
 
-/// Squares of weights past this, which feedback sums, are past the range of f32: 2^63.
+/// The largest weight whose square, summed by feedback, stays well in the range of f32: 2^63.
 const PAST_SQUARES: f32 = 9_223_372_036_854_775_808.0;
 
-/// Asserts that `tensor`'s type can hold `weights`, rows from `first_row` on.
+/// Checks that `tensor`'s type can hold `weights`, which are rows from `first_row` on.
 pub(super) fn check_weights(
     tensor: &PlannedTensor,
     weights: &[f32],
@@ -23,7 +23,7 @@ pub(super) fn check_weights(
     at.map_or(Ok(()), |at| Err(error(tensor, weights, at, first_row)))
 }
 
-/// Asserts that `weights`, rows from `first_row` on, can be rounded with feedback.
+/// Checks that `weights`, which are rows from `first_row` on, can be rounded with feedback.
 pub(super) fn check_squares(
     tensor: &PlannedTensor,
     weights: &[f32],
@@ -38,7 +38,7 @@ pub(super) fn check_squares(
     Err(OutOfRange { kind, ..error })
 }
 
-/// Asserts that `bytes`, which `weights` were encoded in, have no infinite scale.
+/// Checks that `bytes`, the encoding of `weights`, have no infinite scale.
 pub(super) fn check_scales(
     tensor: &PlannedTensor,
     weights: &[f32],
@@ -54,7 +54,7 @@ fn error(tensor: &PlannedTensor, weights: &[f32], at: usize, first_row: u64) -> 
     OutOfRange::new((&tensor.mapped.name, tensor.block), rows, at, first_row)
 }
 
-/// Checks the matrices outside of layers, which are encoded last: a run of hours should not end with them.
+/// Checks the matrices outside of layers, which are encoded last, so that a run of hours does not fail at its end.
 pub(super) fn check_outside_of_layers(model: &Model, plan: &Plan) -> Result<(), CalibratedError> {
     let last = |t: &&PlannedTensor| !t.copy && !t.mapped.name.starts_with("blk.");
     for tensor in plan.tensors.iter().filter(last) {

@@ -1,4 +1,4 @@
-//! What calibrated encoding did, tensor by tensor.
+//! The report of calibrated encoding, tensor by tensor.
 
 use std::time::Instant;
 
@@ -6,51 +6,51 @@ use serde::Serialize;
 
 use crate::statistics::Unreached;
 
-/// The whole run.
+/// The report of a whole run.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
-    /// Tokens of the text.
+    /// Number of tokens of the text.
     pub tokens: u64,
-    /// Tokens that only judged.
+    /// Number of held-out tokens.
     pub held_out_tokens: u64,
-    /// Every tensor that was encoded with feedback, in the order of the pass.
+    /// Reports of the tensors that were encoded with feedback, in the order of the pass.
     pub tensors: Vec<TensorReport>,
-    /// What was not done for want of statistics, and what to do about it.
+    /// Sentences on what was not done for want of statistics, and on the remedy.
     pub notes: Vec<String>,
     /// Experts that no token of the text reached.
     pub unreached: Unreached,
-    /// Where the time went.
+    /// Time spent in each step.
     pub steps: Steps,
 }
 
 /// The steps of a run.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Steps {
-    /// The backward pass, where rows get feedback; operations are not counted.
+    /// The backward pass, where there is feedback over rows; its operations are not counted.
     pub backward: Step,
-    /// Both streams through the layers; operations of linear maps alone.
+    /// The forward pass of both streams; only the operations of linear maps are counted.
     pub forward: Step,
-    /// Sums of products over the tokens.
+    /// The sums of products over the tokens.
     pub moments: Step,
-    /// Factors of the Hessians.
+    /// The factorization of the Hessians.
     pub factors: Step,
-    /// Corrected targets.
+    /// The computation of corrected targets.
     pub targets: Step,
-    /// Rounding and its refinement; operations of matrix products alone.
+    /// Rounding and its refinement; only the operations of matrix products are counted.
     pub rounding: Step,
 }
 
-/// One of them.
+/// The time and work of one step.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Step {
-    /// Wall time.
+    /// Wall time, in seconds.
     pub seconds: f64,
-    /// Floating-point operations.
+    /// Number of floating-point operations.
     pub operations: f64,
 }
 
 impl Step {
-    /// Adds the time since `start` and `operations` done in it.
+    /// Adds the time since `start` and the `operations` done in it.
     pub(super) fn add(&mut self, start: Instant, operations: f64) {
         self.seconds += start.elapsed().as_secs_f64();
         self.operations += operations;
@@ -58,7 +58,7 @@ impl Step {
 }
 
 impl Steps {
-    /// All of them with their names, in order.
+    /// Returns all steps with their names, in order.
     pub fn named(&self) -> [(&'static str, Step); 6] {
         [
             ("backward", self.backward),
@@ -71,40 +71,42 @@ impl Steps {
     }
 }
 
-/// One tensor. Errors are sums over its rows of `e H e'`, e against the target, H of held-out text where there is some.
+/// The report of one tensor. Errors are sums over its rows of `e H e'`, with e the difference from the target and H the
+/// held-out Hessian, if there is one.
 #[derive(Debug, Clone, Serialize)]
 pub struct TensorReport {
-    /// GGUF name.
+    /// GGUF name of the tensor.
     pub name: String,
-    /// Its type.
+    /// Name of the tensor's type.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// Rows.
+    /// Number of rows.
     pub rows: u64,
-    /// Columns.
+    /// Number of columns.
     pub columns: usize,
-    /// Tokens seen per column.
+    /// Number of tokens seen per column.
     pub tokens_per_column: f64,
-    /// Part of the Hessian that is of other matrices of the layer: 0 to 1, where few tokens met this one.
+    /// Share of the Hessian that comes from the other matrices of the layer, 0 to 1; above 0 where few tokens reached
+    /// this one.
     pub layer: f64,
     /// Damping of the Hessian, as a fraction of its mean diagonal.
     pub damping: f64,
-    /// How much of the correction for earlier losses was taken, 0 to 1.
+    /// Share of the correction for earlier losses that was taken, 0 to 1.
     pub correction: f32,
-    /// Whether rows got feedback, too. Errors are then sums over rows weighted by what the rows cost the model, and that of
-    /// what is written counts how they add up.
+    /// True if there was feedback over rows as well. Errors are then sums over rows weighted by their cost to the model,
+    /// and the error of what is written includes the interaction of rows.
     pub both_sides: bool,
     /// Error of ggml's encoder with this text's importance, estimated from every eighth row.
     pub ggml: f64,
-    /// Error of the search.
+    /// Error of the first search, before feedback.
     pub search: f64,
-    /// Error of what is written.
+    /// Error of the written encoding.
     pub written: f64,
 }
 
 impl Report {
-    /// Mean over the tensors of the natural logarithms of `of` relative to ggml's errors, as a ratio: each tensor counts
-    /// alike, whatever the size of its activations.
+    /// Returns the geometric mean over the tensors of the ratio of `of` to ggml's error: each tensor counts alike,
+    /// whatever the size of its activations.
     pub fn ratio(&self, of: impl Fn(&TensorReport) -> f64) -> f64 {
         let logs: Vec<f64> = self
             .tensors
@@ -115,12 +117,12 @@ impl Report {
         (logs.iter().sum::<f64>() / logs.len().max(1) as f64).exp()
     }
 
-    /// Matrices whose Hessian is in part their layer's.
+    /// Returns the number of matrices whose Hessian is blended with their layer's.
     pub fn pooled(&self) -> usize {
         self.tensors.iter().filter(|t| t.layer > 0.0).count()
     }
 
-    /// The tensor with the fewest tokens per column.
+    /// Returns the tensor with the fewest tokens per column.
     pub fn thinnest(&self) -> Option<&TensorReport> {
         self.tensors.iter().min_by(|a, b| a.tokens_per_column.total_cmp(&b.tokens_per_column))
     }

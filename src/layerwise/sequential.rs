@@ -1,4 +1,4 @@
-//! Quantization inside the layer-major pass, group of linear maps after group.
+//! Quantization inside the layer-major pass, one group of linear maps after the other.
 //!
 //! ```text
 //! both streams through a stage -> moments of the group's input -> factor -> corrected targets -> encoded weights -> next stage
@@ -24,39 +24,40 @@ use crate::plan::Plan;
 use crate::tensor::Stash;
 use crate::text::Chunks;
 
-/// A pass to come.
+/// The settings of a sequential pass.
 #[derive(Clone, Copy)]
 pub struct Sequential<'a> {
-    /// The original.
+    /// The original model.
     pub model: &'a Model,
-    /// What its tensors become.
+    /// The plan of the tensors to write.
     pub plan: &'a Plan,
-    /// The text.
+    /// The text, in chunks.
     pub chunks: &'a Chunks,
-    /// How weights are rounded with feedback.
+    /// Options of rounding with feedback.
     pub options: &'a feedback::Options,
-    /// What errors of outputs cost the model.
+    /// The source of the Fisher matrices of outputs.
     pub outputs: Outputs<'a>,
-    /// Whether the output projection gets feedback, too.
+    /// True if the output projection gets feedback as well.
     pub with_output: bool,
-    /// Bytes for weights, moments, hidden states and buffers.
+    /// Memory for weights, moments, hidden states and buffers, in bytes.
     pub memory: u64,
-    /// Set from outside to stop early.
+    /// A flag that is set from outside to stop early.
     pub cancel: &'a AtomicBool,
-    /// Told of work done, in the unit of [`Sequential::work`].
+    /// The receiver of progress, in the unit of [`Sequential::work`].
     pub progress: &'a dyn Progress,
 }
 
 impl Sequential<'_> {
-    /// Units of work: tokens times stages and groups.
+    /// Returns the units of work: tokens times the number of stages and groups.
     pub fn work(model: &Model, chunks: &Chunks) -> u64 {
         (chunks.tokens().len() * (2 * model.groups() + model.hyper.layers)) as u64
     }
 
-    /// Encodes the weights of all linear maps of the layers, and of the output if asked.
+    /// Encodes the weights of all linear maps of the layers, and of the output projection if asked.
     ///
     /// # Errors
-    /// When the model cannot be run, an input's statistics are of no use, memory is too little, or the run is cancelled.
+    /// Fails when the model cannot be run, an input's statistics cannot be used, memory is too little, or the run is
+    /// cancelled.
     pub fn run(&self) -> Result<(Stash, Report), CalibratedError> {
         let stages = self.model.stages(self.chunks.context())?;
         let left = self.memory - self.group_bytes(&stages, self.outputs.are_known())?;
@@ -81,12 +82,12 @@ impl Sequential<'_> {
         self.group_bytes(&self.model.stages(self.chunks.context())?, both_sides).map(drop)
     }
 
-    /// How a tensor is encoded whose `outputs` are known, or not.
+    /// Returns the method for a tensor, with feedback over rows if the factored Fisher matrix of its `outputs` is given.
     pub(super) fn method<'b>(&'b self, outputs: Option<&'b Feedback>) -> Method<'b> {
         Method { options: self.options, outputs, cancel: self.cancel }
     }
 
-    /// Bytes that the largest group takes: moments twice, factor, weights, targets, corrections.
+    /// Returns the bytes that the largest group takes: two sets of moments, factor, weights, targets and corrections.
     fn group_bytes(&self, stages: &Stages, both_sides: bool) -> Result<u64, CalibratedError> {
         let mut largest = BTreeMap::new();
         for (layer, cut) in stages.layers().iter().enumerate() {
@@ -96,7 +97,7 @@ impl Sequential<'_> {
                 let columns = tensors.iter().map(|t| t.columns()).max().unwrap_or(0);
                 let rows = tensors.iter().map(|t| t.rows_per_matrix()).max().unwrap_or(0);
                 let lost = if group.residual { rows } else { columns };
-                // Of several matrices the layer's moments besides.
+                // A group of several matrices needs the layer's moments as well.
                 let squares = if group.by.is_some() { 7 } else { 5 };
                 let floats = Outputs::floats(both_sides, rows, columns)
                     + squares * columns * columns
@@ -105,7 +106,7 @@ impl Sequential<'_> {
             }
         }
         let (bytes, layer) = largest.pop_last().unwrap_or((0, 0));
-        // A quarter more for hidden states and buffers.
+        // A quarter is added for hidden states and buffers.
         match bytes + bytes / 4 {
             needed if needed > self.memory => {
                 Err(CalibratedError::Memory { what: format!("layer {layer}"), needed })

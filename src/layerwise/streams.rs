@@ -6,37 +6,37 @@ use crate::graph::SLOTS;
 use crate::model::kept::{Form, Kept};
 use crate::model::stages::State;
 
-/// Which of the two models.
+/// One of the two models whose states are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
-    /// With the weights of the checkpoint.
+    /// The model with the weights of the checkpoint.
     Original,
-    /// With everything before the present stage quantized.
+    /// The model with everything before the present stage quantized.
     Quantized,
 }
 
 /// The states of all tiles.
 pub(super) struct Streams {
-    /// Room for [`SLOTS`] buffers of each side of each tile.
+    /// Storage with room for [`SLOTS`] buffers for each side of each tile.
     kept: Kept,
-    /// How many buffers the states of each tile have.
+    /// Number of buffers that the states of each tile have, by side.
     buffers: Vec<[usize; 2]>,
 }
 
 impl Streams {
-    /// Room for `tiles` tiles of up to `values` values each, within `memory` bytes or in a file.
+    /// Creates room for `tiles` tiles of up to `values` values each, within `memory` bytes or in a file.
     pub(super) fn new(tiles: usize, values: usize, memory: u64) -> Result<Self, FormatError> {
         let all = (2 * tiles as u64).saturating_mul(values as u64);
         let kept = Kept::new(2 * tiles * SLOTS, all, Form::F32, memory)?;
         Ok(Self { kept, buffers: vec![[0; 2]; tiles] })
     }
 
-    /// Number of tiles.
+    /// Returns the number of tiles.
     pub(super) fn len(&self) -> usize {
         self.buffers.len()
     }
 
-    /// Keeps `state` of tile `tile`.
+    /// Stores `state` as that of tile `tile`.
     pub(super) fn put(&mut self, tile: usize, side: Side, state: State) -> Result<(), FormatError> {
         self.buffers[tile][side as usize] = state.len();
         for (i, values) in state.into_iter().enumerate() {
@@ -45,14 +45,14 @@ impl Streams {
         Ok(())
     }
 
-    /// Gives the state of tile `tile` back.
+    /// Takes the state of tile `tile` out.
     pub(super) fn take(&mut self, tile: usize, side: Side) -> Result<State, FormatError> {
         let buffers = std::mem::take(&mut self.buffers[tile][side as usize]);
         (0..buffers).map(|i| self.kept.take(at(tile, side) + i)).collect()
     }
 }
 
-/// Number of the first buffer.
+/// Returns the number of the first buffer of tile `tile` on `side`.
 fn at(tile: usize, side: Side) -> usize {
     (2 * tile + side as usize) * SLOTS
 }

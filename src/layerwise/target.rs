@@ -1,7 +1,7 @@
-//! The corrected target: the weights that make the quantized stream's inputs give the original's outputs.
+//! The corrected target: the weights with which the quantized stream's inputs give the original's outputs.
 //!
-//! With `G = E[lost' x]`, where `lost` is what the original's output has more than `x W'`, the least-squares answer is
-//! `W + G H⁻¹`; of the correction as much is taken as helps on held-out text.
+//! With `G = E[lost' x]`, where `lost` is the original's output less `x W'`, the least-squares answer is `W + G H⁻¹`; the
+//! share of the correction that is taken is the one with the least loss on held-out text.
 
 use kquant_kernels::linalg::{View, ViewMut, gemm};
 use rayon::prelude::*;
@@ -9,19 +9,20 @@ use rayon::prelude::*;
 use super::moments::Means;
 use crate::encode::feedback::{Feedback, Hessian};
 
-/// Part of the correction that is taken where no text is held out to judge it.
+/// Share of the correction that is taken where there is no held-out text. The value is a middle way, not measured.
 const UNJUDGED: f32 = 0.5;
 
-/// Rows that decide how much is taken: enough for two digits.
+/// Number of rows that decide on the share: enough for two digits.
 const JUDGED_ROWS: usize = 512;
 
-/// Rows of one product: enough for what it copies of the matrix.
+/// Number of rows of one product: enough to outweigh the copying of the matrix.
 const ROWS: usize = 256;
 
-/// Moves `weights` (`[rows][columns]`) to the corrected target and returns how much of the correction was taken, 0 to 1.
+/// Moves `weights` (`[rows][columns]`) to the corrected target and returns the share of the correction that was taken, 0
+/// to 1.
 ///
-/// `cross` (`E[lost' x]` of the training text) and `held_out` are means. Where their losses are those of inputs, `[columns]`
-/// wide, the weights carry them to the outputs; else they are those of the outputs themselves.
+/// `cross` (`E[lost' x]` of the training text) and `held_out` are means. If their losses are those of inputs, `[columns]`
+/// wide, the weights carry them to the outputs; otherwise they are those of the outputs themselves.
 pub(super) fn correct(
     weights: &mut [f32],
     feedback: &Feedback,
@@ -40,7 +41,7 @@ pub(super) fn correct(
     taken
 }
 
-/// The `s` in 0..=1 for which `W + s · change` loses least on held-out text: the loss is a parabola in `s`.
+/// Returns the `s` in 0..=1 with the least held-out loss of `W + s · change`: the loss is a parabola in `s`.
 fn strength(weights: &[f32], change: &[f32], hessian: &Hessian, cross: &[f32], of_inputs: bool) -> f32 {
     let n = hessian.columns;
     let rows = change.len() / n;
@@ -53,7 +54,7 @@ fn strength(weights: &[f32], change: &[f32], hessian: &Hessian, cross: &[f32], o
     if paid > 0.0 { (gained / paid).clamp(0.0, 1.0) as f32 } else { 0.0 }
 }
 
-/// `a · b`, `a` `[rows][n]`, `b` `[n][n]`.
+/// Returns `a · b`, with `a` `[rows][n]` and `b` `[n][n]`.
 fn product(a: &[f32], b: &[f32], n: usize) -> Vec<f32> {
     let mut out = vec![0.0; a.len()];
     out.par_chunks_mut(ROWS * n).zip(a.par_chunks(ROWS * n)).for_each(|(out, a)| {
