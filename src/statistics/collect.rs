@@ -5,16 +5,16 @@ use crate::model::{Model, ModelError, OUTPUT, Observer, Pass};
 use crate::text::Chunks;
 use crate::text::block_tokens;
 
-/// Units of work, as [`Run::progress`] is told them: tokens times layers.
+/// Returns the units of work that [`Run::progress`] is reported in: tokens times layers.
 pub fn work(model: &Model, chunks: &Chunks) -> u64 {
     (chunks.tokens().len() * model.hyper.layers) as u64
 }
 
-/// Shows `observer` what enters every linear layer for every token of `chunks`, in groups of chunks that fit `run.memory`.
-/// The output projection's input is computed only if `with_output`.
+/// Shows `observer` the inputs of every linear layer for every token of `chunks`, in groups of chunks that fit
+/// `run.memory`. The output projection's input is computed only if `with_output`.
 ///
 /// # Errors
-/// When the model cannot be run or the observer objects.
+/// Fails when the model cannot be run or the observer returns an error.
 pub fn collect(
     model: &Model,
     chunks: &Chunks,

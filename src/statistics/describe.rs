@@ -1,4 +1,4 @@
-//! What an importance matrix says, in numbers that a person can judge.
+//! Statistics of an importance matrix for a reader.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,64 +8,65 @@ use serde::Serialize;
 use crate::encode::zero_groups;
 use crate::tensor::TensorName;
 
-/// Fraction of the columns that [`EntryStatistics::top_share`] speaks of.
+/// Fraction of the columns that [`EntryStatistics::top_share`] covers.
 const TOP: f64 = 0.01;
 
 /// The statistics of an importance matrix.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Statistics {
-    /// Names of the texts.
+    /// Names of the texts, as the file gives them.
     pub datasets: Vec<String>,
-    /// Chunks of text seen, if known.
+    /// Number of chunks of text seen, if known.
     pub chunk_count: Option<u32>,
-    /// Tokens per chunk, if known.
+    /// Number of tokens per chunk, if known.
     pub chunk_size: Option<u32>,
-    /// Which tensors are covered in which layers, in the order of layers.
+    /// Entries that runs of layers have, in the order of layers.
     pub coverage: Vec<Coverage>,
-    /// Entries that belong to no layer.
+    /// Names of entries that belong to no layer.
     pub outside_layers: Vec<String>,
-    /// The layers by their share of all importance, largest first.
+    /// Layers by their share of all importance, the largest first.
     pub layers: Vec<LayerShare>,
-    /// Entries outside layers first, then by layer, then by name.
+    /// Statistics of all entries: those outside layers first, then by layer and by name.
     pub entries: Vec<EntryStatistics>,
 }
 
-/// Neighbouring layers that have the same entries.
+/// A run of neighbouring layers that have the same entries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Coverage {
-    /// The first of the layers.
+    /// Number of the first layer of the run.
     pub first: u32,
-    /// The last of them.
+    /// Number of the last layer of the run.
     pub last: u32,
-    /// The entries of each: `attn_q`, `ffn_down`.
+    /// Kinds of the entries of each layer, such as `attn_q` and `ffn_down`.
     pub tensors: BTreeSet<String>,
 }
 
-/// The importance in a layer.
+/// The importance of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct LayerShare {
     /// Number of the layer.
     pub layer: u32,
-    /// Sum of its entries' totals.
+    /// Sum of the totals of the layer's entries.
     pub total: f64,
-    /// `total` as a fraction of that of all layers.
+    /// `total` as a fraction of the total of all layers.
     pub share: f64,
 }
 
-/// The statistics of one entry. Values are mean squares of activations, over the matrices that were used at all.
+/// The statistics of one entry. Values are mean squares of activations, over the matrices that at least one token
+/// reached.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EntryStatistics {
     /// GGUF name of the weight.
     pub name: String,
-    /// Its layer, if its name is of the form `blk.N.*`.
+    /// Number of the layer, if the name is of the form `blk.N.*`.
     pub layer: Option<u32>,
-    /// Columns of a matrix.
+    /// Number of columns of a matrix.
     pub columns: usize,
-    /// Matrices (experts).
+    /// Number of matrices (experts).
     pub matrices: usize,
-    /// Matrices that no token was routed to.
+    /// Number of matrices that no token was routed to.
     pub unused: usize,
-    /// Rows of activations seen, by all matrices together; chunks of text in a legacy file.
+    /// Number of rows of activations seen by all matrices together; number of chunks of text in a legacy file.
     pub count: u64,
     /// Sum of the values.
     pub total: f64,
@@ -75,11 +76,12 @@ pub struct EntryStatistics {
     pub max: f64,
     /// Number of values that are zero.
     pub zero_columns: usize,
-    /// Number of groups of 16 values, the finest that share a scale, that are all zero.
+    /// Number of groups of 16 values, the finest that share a scale, that are zero throughout.
     pub zero_groups: usize,
-    /// Entropy of the values' distribution over the columns, as a fraction of the largest possible: 1 if all are equal.
+    /// Entropy of the values' distribution over the columns, as a fraction of the largest possible one: 1 if all are
+    /// equal.
     pub entropy: f64,
-    /// Fraction of the total in the hundredth of the columns that has most of it.
+    /// Fraction of the total in the hundredth of the columns with the largest values.
     pub top_share: f64,
 }
 
@@ -101,7 +103,7 @@ impl Statistics {
     }
 }
 
-/// Layer and kind of a name like `blk.0.attn_q.weight`.
+/// Returns the layer and the kind in a name like `blk.0.attn_q.weight`.
 pub(super) fn split_name(name: &str) -> Option<(u32, &str)> {
     TensorName(name).layer().zip(TensorName(name).kind())
 }
@@ -144,7 +146,7 @@ impl EntryStatistics {
         let used: Vec<&[f32]> = matrices.filter(|(_, n)| **n > 0.0).map(|(values, _)| values).collect();
         let mut values: Vec<f64> = used.iter().copied().flatten().map(|&v| f64::from(v)).collect();
         values.sort_unstable_by(|a, b| b.total_cmp(a));
-        // From +0: the `sum` of nothing is -0.
+        // The sum starts from +0, because `sum` gives -0 for no values.
         let total = values.iter().fold(0.0, |sum, v| sum + v);
         let top = (values.len() as f64 * TOP).ceil() as usize;
         Self {
@@ -165,14 +167,14 @@ impl EntryStatistics {
     }
 }
 
-/// Entropy of `values` over its maximum, the logarithm of their number.
+/// Returns the entropy of `values` over its maximum, the logarithm of their number.
 fn entropy(values: &[f64], total: f64) -> f64 {
     let shares = values.iter().map(|v| v / total).filter(|&p| p > 0.0);
     let entropy: f64 = shares.map(|p| -p * p.log2()).sum();
     fraction(entropy, (values.len() as f64).log2())
 }
 
-/// `part / whole`, 0 of nothing.
+/// Returns `part / whole`, or 0 if `whole` is 0.
 fn fraction(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
 }

@@ -1,24 +1,24 @@
-//! Sums that parts of a text can be added to in any order.
+//! Sums whose result does not depend on the order in which the parts of a text are added.
 
 /// Sums of finite f64, each held as two f64 that do not overlap: 106 bits, by Knuth's and Dekker's error-free additions.
 ///
-/// What is added are sums over blocks of text, of 53 bits. As long as these lie within a factor of 2^53 of the total, no bit
-/// is lost, and the sum of parts is the sum of the whole to the last bit.
+/// The addends are sums over blocks of text, of 53 bits. As long as they lie within a factor of 2^53 of the total, no bit
+/// is lost, and the sum of parts equals the sum of the whole to the last bit.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ExactSums {
     /// The sums rounded to f64.
     pub(super) high: Vec<f64>,
-    /// What rounding left.
+    /// The remainders that rounding to `high` left.
     pub(super) low: Vec<f64>,
 }
 
 impl ExactSums {
-    /// `n` zeros.
+    /// Returns `n` zeros.
     pub(super) fn zeros(n: usize) -> Self {
         Self { high: vec![0.0; n], low: vec![0.0; n] }
     }
 
-    /// Adds `other`, as long as this.
+    /// Adds `other`, which has the same length, element by element.
     pub(super) fn add(&mut self, other: &Self) {
         for (i, (high, low)) in self.high.iter_mut().zip(&mut self.low).enumerate() {
             add(high, low, other.low[i]);
@@ -41,7 +41,7 @@ pub(super) fn add(high: &mut f64, low: &mut f64, value: f64) {
 mod tests {
     use super::*;
 
-    /// Values of 53 bits over 40 powers of two.
+    /// Returns values of 53 bits over 40 powers of two.
     fn values() -> Vec<f64> {
         let mut state = 1u64;
         let mut next = || {

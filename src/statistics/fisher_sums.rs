@@ -1,8 +1,8 @@
-//! Fisher matrices of what leaves linear maps: mean outer products of the gradients of a loss.
+//! Fisher matrices of the outputs of linear maps: mean outer products of the gradients of a loss.
 //!
-//! With labels drawn from the model's own predictions, `E[g'g]` of the gradients g by a layer's output is the Fisher
-//! information: half of `e E[g'g] e'` is what an error e of that output costs in KL divergence, to second order (Martens, New
-//! Insights and Perspectives on the Natural Gradient Method, 2014, [arXiv:1412.1193]).
+//! With labels drawn from the model's own predictions, `E[g'g]` of the gradients g with respect to a layer's output is
+//! the Fisher information: half of `e E[g'g] e'` is the cost of an error e of that output in KL divergence, to second
+//! order (Martens, New Insights and Perspectives on the Natural Gradient Method, 2014, [arXiv:1412.1193]).
 //!
 //! [arXiv:1412.1193]: https://arxiv.org/abs/1412.1193
 
@@ -14,40 +14,41 @@ use kquant_formats::hessian::{Fisher, packed};
 use super::outer::add_outer;
 use crate::model::{EMBEDDING, GradientObserver, Model, ModelError, OUTPUT, ObserveError};
 
-/// Takes finished sums.
+/// A receiver of finished sums.
 pub(super) trait Sink: Send {
-    /// The sums of `tensor` over `tokens` gradients: a packed upper triangle, of the output projection a diagonal.
+    /// Stores the sums of `tensor` over `tokens` gradients: a packed upper triangle or, for the output projection, a
+    /// diagonal.
     fn store(&mut self, tensor: &str, tokens: u64, sums: Vec<f64>) -> Result<(), ObserveError>;
 }
 
-/// Sums outer products of gradients, of one layer at a time.
+/// An observer that sums outer products of gradients, for one layer at a time.
 ///
-/// Sums over a block of text are in f32, the experts of a tensor together, and added to those in f64.
+/// Sums over a block of text are in f32, with all experts of a tensor together, and are added to sums in f64.
 pub(super) struct FisherSums<S> {
-    /// Tokens of a block of text.
+    /// Number of tokens of a block of text.
     block: usize,
     held: BTreeMap<String, Held>,
     sink: S,
-    /// Time that outer products took.
+    /// Time spent on outer products.
     spent: Duration,
 }
 
 /// The sums of one tensor.
 struct Held {
     sums: Vec<f64>,
-    /// Gradients seen.
+    /// Number of gradients seen.
     tokens: u64,
-    /// Rows of the present block of text that met the experts so far.
+    /// Gradients of the present block of text that were routed to experts so far.
     rows: Vec<f32>,
 }
 
 impl<S: Sink> FisherSums<S> {
-    /// Nothing collected yet, of a text in blocks of `block` tokens.
+    /// Creates an observer without sums, of a text in blocks of `block` tokens.
     pub(super) fn new(block: usize, sink: S) -> Self {
         Self { block, held: BTreeMap::new(), sink, spent: Duration::ZERO }
     }
 
-    /// Where all sums have gone, and the time that outer products took.
+    /// Returns the sink, and the time spent on outer products.
     pub(super) fn into_parts(self) -> (S, Duration) {
         (self.sink, self.spent)
     }
@@ -57,7 +58,7 @@ impl<S: Sink> FisherSums<S> {
         self.held.entry(tensor.to_owned()).or_insert_with(empty)
     }
 
-    /// Adds the rows of `gradient`, of one block of text or of several whole ones.
+    /// Adds the rows of `gradient`, which belong to one block of text or to several whole ones.
     fn add(&mut self, tensor: &str, gradient: &[f32], outputs: usize) {
         let start = Instant::now();
         let step = self.block * outputs;
@@ -91,7 +92,7 @@ impl<S: Sink> GradientObserver for FisherSums<S> {
         let held = self.held(tensor, packed(outputs));
         held.rows.extend_from_slice(gradient);
         if expert + 1 == experts {
-            // A block of text: rows that met experts may be more than its tokens.
+            // A block of text ends here: the rows routed to experts may outnumber its tokens.
             let rows = std::mem::take(&mut held.rows);
             add_outer(&mut held.sums, &rows, outputs);
             held.tokens += (rows.len() / outputs) as u64;
@@ -120,7 +121,7 @@ impl<S: Sink> GradientObserver for FisherSums<S> {
     }
 }
 
-/// The Fisher matrices that a backward pass of `model` gives, in the order of the forward pass.
+/// Returns descriptions of the Fisher matrices that a backward pass of `model` gives, in the order of the forward pass.
 pub(super) fn fishers(model: &Model) -> Result<Vec<Fisher>, ModelError> {
     let mut all = vec![Fisher { tensor: EMBEDDING.to_owned(), outputs: model.hyper.hidden }];
     for layer in 0..model.hyper.layers {
@@ -131,7 +132,7 @@ pub(super) fn fishers(model: &Model) -> Result<Vec<Fisher>, ModelError> {
     Ok(all)
 }
 
-/// Bytes of the sums that are held at a time, those of the largest layer.
+/// Returns the bytes of the sums that are held at a time, which are those of the largest layer.
 pub(super) fn sum_bytes(model: &Model) -> Result<u64, ModelError> {
     let bytes = |outputs: usize| 8 * packed(outputs) as u64;
     let mut most = bytes(model.hyper.hidden).max(8 * model.vocab_size() as u64);

@@ -1,4 +1,4 @@
-//! Fisher matrices of a model, collected for use at once.
+//! Fisher matrices of a model that are collected for immediate use.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -19,29 +19,29 @@ use crate::model::{Model, ModelError, OUTPUT, ObserveError, Observer};
 use crate::text::Chunks;
 use crate::text::block_tokens;
 
-/// A backward pass that collects Fisher matrices.
+/// The settings of a backward pass that collects Fisher matrices.
 pub(super) struct FisherJob<'a> {
     pub model: &'a Model,
     pub chunks: &'a Chunks,
-    /// Of the labels.
+    /// Seed of the labels.
     pub seed: u64,
     /// Place of the first token in the text.
     pub first_token: u64,
-    /// Whether the forward observer sees the input of the output projection.
+    /// True if the forward observer sees the input of the output projection.
     pub with_output: bool,
 }
 
-/// What a backward pass with drawn labels found, and the time it took.
+/// The loss of a backward pass with drawn labels, and the time that the pass took.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Labelled {
-    /// Of the labels, and the times of the pass.
+    /// Loss against the labels, and the times of the pass.
     pub loss: Loss,
-    /// Time of the gradients' outer products, part of the backward pass.
+    /// Time of the gradients' outer products, which is part of the backward pass.
     pub sums: Duration,
 }
 
 impl FisherJob<'_> {
-    /// Runs it; `forward`, which holds `forward_sums` bytes, sees the forward pass, and `sink` gets the sums.
+    /// Runs the pass: `forward`, which holds `forward_sums` bytes, observes the forward pass, and `sink` gets the sums.
     pub(super) fn run<S: Sink>(
         &self,
         run: &Context,
@@ -74,14 +74,14 @@ impl FisherJob<'_> {
 #[derive(Debug)]
 pub struct Fishers {
     means: BTreeMap<String, Stored>,
-    /// Of what the output projection reads.
+    /// Mean outer product of the output projection's input, if the projection is the embedding table as well.
     output_input: Option<Hessian>,
-    /// Bytes that may still be held in memory.
+    /// Number of bytes that may still be held in memory.
     room: u64,
     scratch: Option<Scratch>,
 }
 
-/// A packed upper triangle, or the diagonal of the output projection.
+/// The place of a packed upper triangle, or of the diagonal of the output projection.
 #[derive(Debug)]
 struct Stored {
     tokens: u64,
@@ -92,16 +92,17 @@ struct Stored {
 #[derive(Debug)]
 enum Place {
     Memory(Vec<f32>),
-    /// From this byte of the temporary file on.
+    /// The values begin at this byte of the temporary file.
     File(u64),
 }
 
 impl Fishers {
-    /// Runs `model` forward and back over `chunks`, which start the text, with labels drawn by `seed`. A quarter of `memory`
-    /// bytes holds what is found; what does not fit is in a temporary file.
+    /// Runs `model` forward and backward over `chunks`, which start the text, with labels drawn by `seed`. A quarter of
+    /// `memory` bytes holds the matrices; those that do not fit are in a temporary file.
     ///
     /// # Errors
-    /// When the model cannot be run, a gradient is not finite, memory or temporary space does not suffice, or the run is cancelled.
+    /// Fails when the model cannot be run, a gradient is not finite, memory or temporary space does not suffice, or the
+    /// run is cancelled.
     pub fn collect(
         model: &Model,
         chunks: &Chunks,
@@ -110,7 +111,7 @@ impl Fishers {
         cancel: &AtomicBool,
         progress: &dyn Progress,
     ) -> Result<Self, ModelError> {
-        // Only a table that is both needs to know what the output projection reads.
+        // The input of the output projection matters only if the projection is the embedding table as well.
         let tied = model.find(OUTPUT).is_none();
         let job = FisherJob { model, chunks, seed, first_token: 0, with_output: tied };
         let store = Self::new(memory / 4);
@@ -132,33 +133,34 @@ impl Fishers {
         Self { means: BTreeMap::new(), output_input: None, room, scratch: None }
     }
 
-    /// Units of work of [`collect`](Self::collect), as its progress is told them.
+    /// Returns the units of work that the progress of [`collect`](Self::collect) is reported in.
     pub fn work(model: &Model, chunks: &Chunks) -> u64 {
         model.backward_work(chunks.tokens().len())
     }
 
-    /// The Fisher matrix of what leaves `tensor`, as [`HessianFile::fisher`](super::HessianFile::fisher) gives it, to the bit.
+    /// Returns the Fisher matrix of the outputs of `tensor`, bit for bit as
+    /// [`HessianFile::fisher`](super::HessianFile::fisher) does.
     ///
     /// # Errors
-    /// When the temporary file cannot be read.
+    /// Fails when the temporary file cannot be read.
     pub fn get(&self, tensor: &str) -> Result<Option<Hessian>, FormatError> {
         let Some(stored) = self.means.get(tensor).filter(|s| tensor != OUTPUT && s.tokens > 0) else {
             return Ok(None);
         };
-        // n (n + 1) / 2 values
+        // The triangle has n (n + 1) / 2 values.
         let n = ((2 * stored.values) as f64).sqrt() as usize;
         Ok(Some(unpacked(&self.values(stored)?, n, stored.tokens, |mean: f32| mean)))
     }
 
-    /// The mean outer product of what the output projection reads, if it is the table of embeddings, too.
+    /// Returns the mean outer product of the output projection's input, if the projection is the embedding table as well.
     pub fn output_input(&self) -> Option<&Hessian> {
         self.output_input.as_ref()
     }
 
-    /// The diagonal of that of the output projection, one number a row of the vocabulary.
+    /// Returns the diagonal of the output projection's Fisher matrix, with one number for each row of the vocabulary.
     ///
     /// # Errors
-    /// When the temporary file cannot be read.
+    /// Fails when the temporary file cannot be read.
     pub fn output(&self) -> Result<Option<Vec<f32>>, FormatError> {
         self.means.get(OUTPUT).filter(|s| s.tokens > 0).map(|stored| self.values(stored)).transpose()
     }

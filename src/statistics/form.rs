@@ -1,29 +1,29 @@
-//! The two forms of importance matrix files, told apart by their names.
+//! The two forms of importance matrix files, which are distinguished by their names.
 
 use std::path::{Path, PathBuf};
 
 use kquant_formats::FormatError;
 use kquant_formats::imatrix::Imatrix;
 
-/// How an importance matrix is written.
+/// The form of an importance matrix file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// GGUF: sums and counts.
+    /// The GGUF form, which stores sums and counts.
     Gguf,
-    /// Legacy: means.
+    /// The legacy form, which stores means.
     Dat,
 }
 
-/// The name does not tell the form.
+/// The error of a file name that does not show the form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: the name of an importance matrix ends in .gguf, or in .dat for the legacy form; choose one", .0.display())]
 pub struct UnknownForm(PathBuf);
 
 impl Form {
-    /// The form that the extension of `path` stands for.
+    /// Returns the form that the extension of `path` stands for.
     ///
     /// # Errors
-    /// When it is neither `.gguf` nor `.dat`.
+    /// Fails when the extension is neither `.gguf` nor `.dat`.
     pub fn of(path: &Path) -> Result<Self, UnknownForm> {
         let extension = path.extension().unwrap_or_default();
         if extension.eq_ignore_ascii_case("gguf") {
@@ -35,10 +35,10 @@ impl Form {
         }
     }
 
-    /// Writes `matrix`; an existing `path` is replaced only if `force` is set.
+    /// Writes `matrix` to `path`; an existing file is replaced only if `force` is set.
     ///
     /// # Errors
-    /// As [`Imatrix::write_gguf`] and [`Imatrix::write_dat`].
+    /// Fails as [`Imatrix::write_gguf`] and [`Imatrix::write_dat`] do.
     pub fn write(self, matrix: &Imatrix, path: &Path, force: bool) -> Result<(), FormatError> {
         match self {
             Self::Gguf => matrix.write_gguf(path, force),

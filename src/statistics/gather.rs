@@ -1,4 +1,4 @@
-//! A statistics file of a model and a text.
+//! Gathering of a statistics file from a model and a text.
 
 use std::ops::Range;
 use std::path::Path;
@@ -17,73 +17,74 @@ use crate::model::{LinearGroup, Model, ModelError, ObserveError, Pass};
 use crate::statistics::collect;
 use crate::text::{Chunks, Part, PartError, block_tokens};
 
-/// Every how many blocks of text one is held out.
+/// Number of blocks of text of which one is held out.
 pub(crate) const HELD_OUT_EVERY: u32 = 8;
 
-/// A text and which part of it is wanted.
+/// A text and the part of it that is wanted.
 pub struct Text<'a> {
-    /// Its name.
+    /// Name of the text.
     pub name: &'a str,
-    /// Its bytes: their SHA-256 tells it from others.
+    /// Bytes of the text, whose SHA-256 identifies it.
     pub bytes: &'a [u8],
-    /// All of it.
+    /// Chunks of the whole text.
     pub chunks: &'a Chunks,
-    /// What is wanted of it.
+    /// The part of the text to gather statistics from.
     pub part: Part,
 }
 
-/// Why a statistics file cannot be made.
+/// The reason why a statistics file cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum GatherError {
     /// The text has no such part.
     #[error(transparent)]
     Part(#[from] PartError),
-    /// The model cannot be run, or what it computes is of no use.
+    /// The model cannot be run, or its values are of no use.
     #[error(transparent)]
     Model(#[from] ModelError),
     /// The file cannot be written.
     #[error(transparent)]
     Format(#[from] FormatError),
-    /// The sums do not fit.
+    /// The sums do not fit the memory budget.
     #[error(
         "the Hessians of all layers take {all} bytes and those of one layer {layer}, too much for --memory {memory}. One layer \
          at a time is enough when the hidden states of the text fit beside it: give --memory {enough}, or less text with \
          --part 1/N, --part 2/N and so on, and add up the files with kquant imatrix merge"
     )]
     Memory {
-        /// Bytes of all layers' sums.
+        /// Size of all layers' sums, in bytes.
         all: u64,
-        /// Bytes of the largest layer's.
+        /// Size of the largest layer's sums, in bytes.
         layer: u64,
-        /// Bytes allowed.
+        /// The memory budget, in bytes.
         memory: u64,
-        /// Bytes that would be enough.
+        /// A budget that would suffice, in bytes.
         enough: u64,
     },
 }
 
-/// What is collected besides the Hessians of the layers.
+/// The statistics to collect besides the Hessians of the layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Wanted {
-    /// The output projection's Hessian.
+    /// True if the output projection's Hessian is collected.
     pub output_tensor: bool,
-    /// Fisher matrices of outputs, with labels drawn by this seed.
+    /// Seed of the labels for Fisher matrices of outputs; `None` if there are to be none.
     pub fisher: Option<u64>,
 }
 
-/// What a statistics file is of.
+/// The result of gathering a statistics file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gathered {
-    /// What stands in it.
+    /// The description that the file holds.
     pub description: Description,
-    /// What the backward pass found, if there was one.
+    /// The loss and times of the backward pass, if there was one.
     pub labelled: Option<Labelled>,
 }
 
-/// Runs `model` over a part of a text and writes the statistics file `path`; an existing one is replaced only if `force` is set.
+/// Runs `model` over a part of a text and writes the statistics file `path`; an existing file is replaced only if `force`
+/// is set.
 ///
 /// # Errors
-/// [`GatherError`]; nothing is left behind then.
+/// Fails with a [`GatherError`]; no file is left behind then.
 pub fn gather(
     model: &Model,
     text: &Text,
@@ -100,7 +101,7 @@ pub fn gather(
     let description = describe(model, text, &range, &chunks, &groups, wanted)?;
     let share = match wanted.fisher {
         None => share_memory(model, &chunks, &sums, run)?,
-        // One layer at a time is held, in both directions.
+        // The sums of one layer at a time are held, in both directions.
         Some(_) => Share { pass: run.memory, layer_by_layer: true },
     };
     let writer = HessianWriter::create(path, &description, force)?;
@@ -154,7 +155,7 @@ fn describe(
     })
 }
 
-/// Writes Fisher matrices to a statistics file.
+/// A sink that writes Fisher matrices to a statistics file.
 struct InFile<'a> {
     writer: &'a HessianWriter,
     fishers: Option<&'a Fishers>,
@@ -168,11 +169,11 @@ impl Sink for InFile<'_> {
     }
 }
 
-/// Bytes of the Hessians' sums.
+/// Sizes of the Hessians' sums, in bytes.
 struct Sums {
-    /// Of the largest layer, or the output projection.
+    /// Size of the largest layer's sums, or of the output projection's.
     layer: u64,
-    /// Of all.
+    /// Size of all sums.
     all: u64,
 }
 
@@ -187,11 +188,11 @@ impl Sums {
     }
 }
 
-/// How the memory is divided.
+/// The division of the memory.
 struct Share {
-    /// For the pass, in bytes.
+    /// Memory for the pass, in bytes.
     pass: u64,
-    /// Whether the sums of one layer are held, and not of all.
+    /// True if the sums of one layer at a time are held, and not those of all layers.
     layer_by_layer: bool,
 }
 
@@ -210,7 +211,7 @@ fn share_memory(model: &Model, chunks: &Chunks, sums: &Sums, run: &Context) -> R
     match pass(beside) {
         Ok(_) => Ok(Share { pass: beside, layer_by_layer: false }),
         Err(ModelError::Memory { needed }) => {
-            // A tile takes no more than half of what the layer leaves; the other half must hold the hidden states.
+            // A tile takes at most half of what the layer leaves, because the other half must hold the hidden states.
             let hidden = (chunks.tokens().len() * model.hyper.hidden * 4) as u64;
             let enough = (layer + needed + 2 * hidden).min(all + needed);
             Err(GatherError::Memory { all, layer, memory: run.memory, enough })

@@ -1,4 +1,4 @@
-//! Hessians read from a statistics file, a group at a time.
+//! Reading of Hessians from a statistics file, one group at a time.
 
 use std::path::Path;
 
@@ -10,14 +10,14 @@ use rayon::prelude::*;
 use crate::encode::feedback::Hessian;
 use crate::model::OUTPUT;
 
-/// Rows that one task fills.
+/// Number of rows that one task fills.
 const PANEL: usize = 64;
 
-/// A statistics file; matrices stay in it until they are asked for.
+/// A statistics file, whose matrices are read when they are asked for.
 #[derive(Debug)]
 pub struct HessianFile(hessian::HessianFile);
 
-/// What a file has of the tensors of one input.
+/// The statistics of the tensors that share one input.
 #[derive(Debug, Clone, Copy)]
 pub struct GroupHessians<'a> {
     file: &'a hessian::HessianFile,
@@ -26,36 +26,36 @@ pub struct GroupHessians<'a> {
 }
 
 impl HessianFile {
-    /// Opens `path`, which `kquant calibrate --hessian` or `kquant imatrix merge` made.
+    /// Opens the file `path`, written by `kquant calibrate --hessian` or `kquant imatrix merge`.
     ///
     /// # Errors
-    /// As [`hessian::HessianFile::open`].
+    /// Fails as [`hessian::HessianFile::open`] does.
     pub fn open(path: &Path) -> Result<Self, FormatError> {
         Ok(Self(hessian::HessianFile::open(path)?))
     }
 
-    /// The importance of all tensors.
+    /// Returns the importance of all tensors.
     pub fn importance(&self) -> &Imatrix {
         self.0.importance()
     }
 
-    /// What the file is of.
+    /// Returns the description of the model and text that the statistics are of.
     pub fn description(&self) -> &hessian::Description {
         self.0.description()
     }
 
-    /// All groups, in the order of the pass.
+    /// Returns all groups, in the order of the pass.
     pub fn groups(&self) -> impl Iterator<Item = GroupHessians<'_>> {
         let groups = self.0.description().groups.iter().enumerate();
         groups.map(|(number, group)| GroupHessians { file: &self.0, number, group })
     }
 
-    /// The Fisher matrix of what leaves `tensor`, of as many columns as it has outputs: the mean of `g'g` over gradients g of the
-    /// loss. `token_embd.weight` stands for the rows looked up. `None` where the file has none; of `output.weight` it has
-    /// [the diagonal](Self::output_fisher). Takes 8 bytes per element of the matrix while it works.
+    /// Returns the Fisher matrix of the outputs of `tensor`, `[outputs][outputs]`: the mean of `g'g` over gradients g of
+    /// the loss. For `token_embd.weight` it is the matrix of the rows looked up. Returns `None` if the file has none; for
+    /// `output.weight` it has [the diagonal](Self::output_fisher). Reading takes 8 bytes per element of the matrix.
     ///
     /// # Errors
-    /// When the file holds numbers that no outer products can be.
+    /// Fails when the file holds numbers that cannot be sums of outer products.
     pub fn fisher(&self, tensor: &str) -> Result<Option<Hessian>, FormatError> {
         let Some((number, fisher)) = self.find_fisher(tensor).filter(|(_, f)| !f.is_diagonal()) else {
             return Ok(None);
@@ -69,10 +69,11 @@ impl HessianFile {
         Ok(Some(unpacked(&sums, fisher.outputs, tokens, |sum| (sum / tokens as f64) as f32)))
     }
 
-    /// The diagonal of the Fisher matrix of what leaves the output projection, one number a row of the vocabulary.
+    /// Returns the diagonal of the Fisher matrix of the output projection's outputs, with one number for each row of the
+    /// vocabulary.
     ///
     /// # Errors
-    /// When the file holds numbers that no squares can be.
+    /// Fails when the file holds numbers that cannot be sums of squares.
     pub fn output_fisher(&self) -> Result<Option<Vec<f32>>, FormatError> {
         let Some((number, fisher)) = self.find_fisher(OUTPUT) else { return Ok(None) };
         let tokens = self.0.fisher_tokens(number);
@@ -86,7 +87,7 @@ impl HessianFile {
         all.iter().enumerate().find(|(_, fisher)| fisher.tensor == tensor)
     }
 
-    /// The group that `tensor` belongs to.
+    /// Returns the group that `tensor` belongs to.
     pub fn group_of(&self, tensor: &str) -> Option<GroupHessians<'_>> {
         let number = self.0.group_of(tensor)?;
         Some(GroupHessians { file: &self.0, number, group: self.0.description().groups.get(number)? })
@@ -94,30 +95,32 @@ impl HessianFile {
 }
 
 impl<'a> GroupHessians<'a> {
-    /// GGUF names of the tensors that share this input, in the order of the pass.
+    /// Returns the GGUF names of the tensors that share this input, in the order of the pass.
     pub fn tensors(&self) -> &'a [String] {
         &self.group.tensors
     }
 
-    /// Columns of each.
+    /// Returns the number of columns of each tensor.
     pub fn columns(&self) -> usize {
         self.group.columns
     }
 
-    /// Matrices of each, with Hessians of their own; mostly 1.
+    /// Returns the number of matrices of each tensor, which have Hessians of their own; it is 1 except for experts and
+    /// heads.
     pub fn matrices(&self) -> usize {
         self.group.matrices
     }
 
-    /// Tokens in `half` of matrix `matrix`.
+    /// Returns the number of tokens in `half` of the text that reached matrix `matrix`.
     pub fn tokens(&self, matrix: usize, half: Half) -> u64 {
         self.file.tokens((self.number, matrix), half)
     }
 
-    /// The Hessian of `half` of matrix `matrix`; `None` where no token is in it. Takes 8 bytes per element of the matrix while it works.
+    /// Returns the Hessian of matrix `matrix` over `half` of the text; `None` if no token is in it. Reading takes 8 bytes
+    /// per element of the matrix.
     ///
     /// # Errors
-    /// When the file holds numbers that no outer products can be.
+    /// Fails when the file holds numbers that cannot be sums of outer products.
     pub fn read(&self, matrix: usize, half: Half) -> Result<Option<Hessian>, FormatError> {
         let (n, tokens) = (self.columns(), self.tokens(matrix, half));
         if tokens == 0 {
@@ -129,7 +132,7 @@ impl<'a> GroupHessians<'a> {
     }
 }
 
-/// The whole of a packed upper triangle of `n` rows, whose elements are `mean` of what is `packed`.
+/// Returns the symmetric matrix of a packed upper triangle of `n` rows, with `mean` applied to each element of `packed`.
 pub(super) fn unpacked<T: Copy + Sync>(
     packed: &[T],
     n: usize,
@@ -143,10 +146,10 @@ pub(super) fn unpacked<T: Copy + Sync>(
     Hessian { columns: n, mean: all, tokens }
 }
 
-/// Fills `rows`, `[..][n]` from row `first` on.
+/// Fills `rows` `[..][n]`, which begin at row `first` of the matrix.
 fn fill_rows<T: Copy>(rows: &mut [f32], first: usize, packed: &[T], n: usize, mean: &impl Fn(T) -> f32) {
     let end = first + rows.len() / n;
-    // Below the diagonal, by columns: that is how the triangle lies.
+    // Elements below the diagonal are visited by columns, the order in which the triangle is stored.
     for column in 0..end {
         let upper = &packed[packed_row(n, column)];
         for row in column.max(first)..end {

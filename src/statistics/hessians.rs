@@ -1,7 +1,7 @@
-//! Hessians of layer-wise quantization: mean outer products of what enters each group of linear maps.
+//! Hessians of layer-wise quantization: mean outer products of the inputs of each group of linear maps.
 //!
-//! The loss of rounding a row by `e` is `e H e'`, `H = X'X / T` (GPTQ, Frantar et al. 2022, [arXiv:2210.17323]). The sums are
-//! collected in two halves by blocks of text, one to fit and one to judge by, and written to a statistics file.
+//! The loss of rounding a row by `e` is `e H e'`, `H = X'X / T` (GPTQ, Frantar et al. 2022, [arXiv:2210.17323]). The sums
+//! are collected in two halves by blocks of text, one for training and one held out, and written to a statistics file.
 //!
 //! [arXiv:2210.17323]: https://arxiv.org/abs/2210.17323
 
@@ -13,13 +13,13 @@ use super::Importance;
 use super::outer::add_outer;
 use crate::model::{LinearGroup, ObserveError, Observer};
 
-/// Collects the outer products of every group, and importance with them, into a statistics file.
+/// An observer that writes the outer products of every group, and the importance, to a statistics file.
 #[derive(Debug)]
 pub(super) struct Hessians<'a> {
     importance: Importance,
-    /// Number of each group, by its first tensor.
+    /// Number of each group, by the name of its first tensor.
     numbers: BTreeMap<String, usize>,
-    /// Sums that are not written yet, of each matrix, by the number of their group.
+    /// Sums that are not written yet, one for each matrix, by the number of the group.
     held: BTreeMap<usize, Vec<Outer>>,
     writer: &'a HessianWriter,
     cut: Cut,
@@ -28,21 +28,23 @@ pub(super) struct Hessians<'a> {
     layer_by_layer: bool,
 }
 
-/// The outer products of one matrix of a group so far.
+/// The sums of outer products of one matrix of a group.
 #[derive(Debug)]
 struct Outer {
-    /// Of both halves: packed upper triangles.
+    /// Packed upper triangles of both halves.
     sums: [Vec<f64>; 2],
-    /// Tokens of both halves.
+    /// Number of tokens of each half.
     tokens: [u64; 2],
-    /// Blocks of text seen.
+    /// Number of blocks of text seen.
     blocks: u64,
 }
 
 impl<'a> Hessians<'a> {
-    /// Nothing collected yet of `groups`, those of `writer`. The text at hand starts at block `first_block`.
+    /// Creates an observer without sums of `groups`, which are those of `writer`. The text at hand starts at block
+    /// `first_block`.
     ///
-    /// With `layer_by_layer` all of the text passes a layer at once, whose sums can be written then and need not be held.
+    /// With `layer_by_layer` all of the text passes one layer at a time, so that the layer's sums are written right after
+    /// it and not held.
     pub(super) fn new(
         groups: &[LinearGroup],
         writer: &'a HessianWriter,
@@ -62,7 +64,7 @@ impl<'a> Hessians<'a> {
         }
     }
 
-    /// Writes what is held.
+    /// Writes the sums that are held.
     pub(super) fn finish(mut self) -> Result<(), ObserveError> {
         self.write_held()
     }
@@ -86,7 +88,8 @@ impl<'a> Hessians<'a> {
 }
 
 impl Hessians<'_> {
-    /// Adds the rows of `x`, of one block of text or of several whole ones, to matrix `matrix` of `matrices`.
+    /// Adds the rows of `x`, which belong to one block of text or to several whole ones, to matrix `matrix` of
+    /// `matrices`.
     fn add(
         &mut self,
         first: &str,
@@ -109,7 +112,7 @@ impl Hessians<'_> {
 
 impl Observer for Hessians<'_> {
     fn linear_input(&mut self, tensors: &[&str], x: &[f32], columns: usize) -> Result<(), ObserveError> {
-        // This first: it finds what is not finite.
+        // The importance comes first, because it finds values that are not finite.
         self.importance.linear_input(tensors, x, columns)?;
         let first = tensors.first().copied().unwrap_or_default();
         let mut blocks = x.chunks(self.cut.block_tokens as usize * columns);

@@ -1,4 +1,4 @@
-//! The importance matrix: sums of squares of the activations that meet each column of a weight.
+//! The importance matrix: sums of squares of the activations that are multiplied by each column of a weight.
 
 use std::collections::BTreeMap;
 
@@ -10,45 +10,46 @@ use crate::model::{ObserveError, Observer};
 use crate::tensor::TensorName;
 use crate::text::block_tokens;
 
-/// Columns that a thread sums at a time: their sums stay in its first cache.
+/// Number of columns that a thread sums at a time, so that their sums stay in its first-level cache.
 const BLOCK: usize = 1024;
 
-/// Collects an importance matrix as llama-imatrix defines it.
+/// An observer that collects an importance matrix as llama-imatrix defines it.
 ///
 /// Squares are exact. Those of a block of text are summed in f64, row after row, and the sums of blocks are added without
-/// loss, so that nothing saturates and nothing depends on how the text was cut into tiles and parts or on the number of threads.
+/// loss, so that nothing saturates and the result depends neither on the division of the text into tiles and parts nor on
+/// the number of threads.
 #[derive(Debug)]
 pub struct Importance {
     with_output: bool,
-    /// Rows of a block of text.
+    /// Number of rows of a block of text.
     block: usize,
-    /// By the first tensor of each group.
+    /// Sums by the name of the first tensor of each group.
     sums: BTreeMap<String, Sums>,
     chunks: u32,
 }
 
-/// What was seen of one group of tensors.
+/// The sums of one group of tensors.
 #[derive(Debug)]
 pub(super) struct Sums {
     tensors: Vec<String>,
     columns: usize,
-    /// `[matrices][columns]`.
+    /// Sums of squares, `[matrices][columns]`.
     pub(super) squares: ExactSums,
-    /// `[matrices]`: rows seen.
+    /// Number of rows seen, `[matrices]`.
     pub(super) counts: Vec<u64>,
 }
 
 impl Importance {
-    /// Nothing collected yet, of chunks of `context` tokens. Weights of layers (`blk.*`) are observed, the output projection
-    /// only `with_output`: as llama-imatrix and its `--process-output`.
+    /// Creates an observer without sums, of chunks of `context` tokens. It observes the weights of layers (`blk.*`) and,
+    /// if `with_output`, the output projection, as llama-imatrix does with `--process-output`.
     pub fn new(context: usize, with_output: bool) -> Self {
         Self { with_output, block: block_tokens(context), sums: BTreeMap::new(), chunks: 0 }
     }
 
-    /// The matrix, of the text called `dataset` in chunks of `chunk_size` tokens.
+    /// Returns the importance matrix of the text called `dataset` in chunks of `chunk_size` tokens.
     ///
     /// # Errors
-    /// When a sum exceeds f32.
+    /// Fails when a sum exceeds f32.
     pub fn into_imatrix(self, dataset: &str, chunk_size: u32) -> Result<Imatrix, ObserveError> {
         let mut entries = BTreeMap::new();
         for (first, sums) in self.sums {
@@ -59,7 +60,7 @@ impl Importance {
         Ok(Imatrix { entries, datasets: vec![dataset.to_owned()], chunk_count, chunk_size })
     }
 
-    /// Takes out what was seen of the group whose first tensor is `first`.
+    /// Takes out the sums of the group whose first tensor is `first`.
     pub(super) fn take(&mut self, first: &str) -> Option<Sums> {
         self.sums.remove(first)
     }
@@ -68,7 +69,7 @@ impl Importance {
         TensorName(tensor).is_in_layers() || (self.with_output && tensor == "output.weight")
     }
 
-    /// Adds the rows of `x` to matrix `matrix` of `matrices` of each of `tensors`.
+    /// Adds the rows of `x` to the sums of matrix `matrix` of `matrices` for each of `tensors`.
     fn add(
         &mut self,
         tensors: &[&str],
@@ -131,8 +132,8 @@ impl Sums {
         Self { tensors, columns, squares: ExactSums::zeros(columns * matrices), counts: vec![0; matrices] }
     }
 
-    /// Adds rows, in blocks of `block`, to `matrix`; where a value is not finite, gives the number of its row, its column and
-    /// itself.
+    /// Adds rows, in blocks of `block`, to the sums of `matrix`. Fails with row number, column and value of the first
+    /// value that is not finite.
     fn add(&mut self, matrix: usize, x: &[f32], block: usize) -> Result<(), (u64, usize, f32)> {
         let columns = self.columns;
         let high = &mut self.squares.high[matrix * columns..][..columns];
@@ -148,7 +149,7 @@ impl Sums {
                 }
             }
         });
-        // Squares of finite f32 cannot make an infinite f64 sum.
+        // The sum is infinite only if a value is: squares of finite f32 cannot make an infinite f64 sum.
         if !high.iter().all(|sum| sum.is_finite())
             && let Some(i) = x.iter().position(|v| !v.is_finite())
         {
@@ -158,10 +159,10 @@ impl Sums {
         Ok(())
     }
 
-    /// The entry of each tensor; `tensor` is named in errors.
+    /// Returns the entry for each tensor of the group; `tensor` is named in errors.
     ///
     /// # Errors
-    /// When a sum exceeds f32.
+    /// Fails when a sum exceeds f32.
     pub(super) fn entry(&self, tensor: &str) -> Result<Entry, ObserveError> {
         let sums: Vec<f32> = self.squares.high.iter().map(|&sum| sum as f32).collect();
         if let Some(column) = sums.iter().position(|sum| !sum.is_finite()) {
@@ -173,11 +174,11 @@ impl Sums {
     }
 }
 
-/// Adds the squares of columns `at..` of `x`, `[rows][columns]`, to `sums`, row after row.
+/// Adds the squares of the columns of `x` `[rows][columns]` from `at` on to `sums`, row after row.
 fn add_squares(sums: &mut [f64], x: &[f32], columns: usize, at: usize) {
     let square = |v: f32| f64::from(v) * f64::from(v);
     let n = sums.len();
-    // Four rows for each time that the sums go through memory: twice as fast as row by row.
+    // Four rows are added each time that the sums go through memory, which is twice as fast as row by row.
     let mut fours = x.chunks_exact(4 * columns);
     for rows in &mut fours {
         let [a, b, c, d] = [0, 1, 2, 3].map(|row| &rows[row * columns + at..][..n]);

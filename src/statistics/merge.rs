@@ -1,4 +1,4 @@
-//! Several importance matrices added up to one.
+//! Addition of several importance matrices.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -8,34 +8,34 @@ use kquant_formats::imatrix::{Entry, Imatrix};
 /// The sum of several importance matrices.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Merged {
-    /// The sum; the same to the last bit for any order of the files.
+    /// The sum, which is the same to the last bit for any order of the files.
     pub matrix: Imatrix,
-    /// What the user should know, one line each: files that lack entries which others have.
+    /// Sentences for the user, on files that lack entries which others have.
     pub notes: Vec<String>,
 }
 
-/// Why importance matrices cannot be added up.
+/// The reason why importance matrices cannot be added.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MergeError {
-    /// They were made with chunks of different sizes.
+    /// The files were made with chunks of different sizes.
     #[error(
         "{} has chunks of {} tokens, {} of {}: with different contexts a model acts differently. \
          If that is what you want, say with --chunk-size what the result shall be called",
         .first.0.display(), .first.1, .second.0.display(), .second.1
     )]
     ChunkSizes {
-        /// A file and its tokens per chunk.
+        /// One file and its tokens per chunk.
         first: (PathBuf, u32),
-        /// Another.
+        /// Another file and its tokens per chunk.
         second: (PathBuf, u32),
     },
-    /// A legacy file, which counts chunks, meets files that count tokens.
+    /// A legacy file, which counts chunks, is to be added to files that count tokens.
     #[error(
         "{}: the legacy form does not tell its tokens per chunk, by which it is weighed against the others; give --chunk-size",
         .0.display()
     )]
     UnknownChunkSize(PathBuf),
-    /// An entry is not of the same shape everywhere.
+    /// An entry has different shapes in two files.
     #[error(
         "{}: entry `{entry}` has {} matrices of {} columns, {} in {}; the files are of different models",
         .file.display(), .found[0], .found[1], Shape(.expected), .other.display()
@@ -43,13 +43,13 @@ pub enum MergeError {
     Shape {
         /// Name of the entry.
         entry: String,
-        /// The file that does not fit.
+        /// The file with the shape `found`.
         file: PathBuf,
-        /// Its matrices and columns.
+        /// Numbers of matrices and columns in `file`.
         found: [usize; 2],
-        /// A file that it does not fit.
+        /// The file with the shape `expected`.
         other: PathBuf,
-        /// That one's matrices and columns.
+        /// Numbers of matrices and columns in `other`.
         expected: [usize; 2],
     },
 }
@@ -62,21 +62,21 @@ impl std::fmt::Display for Shape<'_> {
     }
 }
 
-/// An entry of one file, and the tokens that each of its counts stands for.
+/// An entry of one file, and the number of tokens that each of its counts stands for.
 struct Part<'a> {
     path: &'a PathBuf,
     entry: &'a Entry,
     unit: u32,
 }
 
-/// Adds up `files`; the union of their entries.
+/// Adds `files`; the result has every entry that any of them has.
 ///
-/// Sums and counts are added as they are. Those of legacy files, which are in chunks, are multiplied by `chunk_size`, needed if
-/// there are other files too; legacy files alone can stay in chunks. `chunk_size` is what the result says of itself, by default
-/// what all files say.
+/// Sums and counts are added as they are. Those of legacy files, which are in chunks, are first multiplied by
+/// `chunk_size`, which is needed if there are other files as well; legacy files alone can stay in chunks. The result's
+/// chunk size is `chunk_size` or, by default, the one that all files give.
 ///
 /// # Errors
-/// When files differ in their chunk size and none is given, a legacy file needs one, or an entry's shape differs.
+/// Fails when files differ in their chunk size and none is given, a legacy file needs one, or an entry's shape differs.
 pub fn merge(files: &[(PathBuf, Imatrix)], chunk_size: Option<u32>) -> Result<Merged, MergeError> {
     let size = common_chunk_size(files, chunk_size)?;
     let unit = |matrix: &Imatrix| matrix.chunk_size.map_or(size.unwrap_or(1), |_| 1);
@@ -107,7 +107,7 @@ pub fn merge(files: &[(PathBuf, Imatrix)], chunk_size: Option<u32>) -> Result<Me
     Ok(Merged { matrix, notes })
 }
 
-/// Tokens per chunk of the result; `None` for legacy files alone.
+/// Returns the result's number of tokens per chunk; `None` for legacy files alone.
 fn common_chunk_size(files: &[(PathBuf, Imatrix)], given: Option<u32>) -> Result<Option<u32>, MergeError> {
     if given.is_some() {
         return Ok(given);
@@ -123,7 +123,7 @@ fn common_chunk_size(files: &[(PathBuf, Imatrix)], given: Option<u32>) -> Result
     }
 }
 
-/// Chunks of `size` tokens that all files together have seen, if all tell.
+/// Returns the number of chunks of `size` tokens that all files together have seen, if all give their number.
 fn chunks(files: &[(PathBuf, Imatrix)], size: Option<u32>) -> Option<u32> {
     let size = size.unwrap_or(1).max(1);
     let tokens = files.iter().map(|(_, m)| {
@@ -136,7 +136,7 @@ fn chunks(files: &[(PathBuf, Imatrix)], size: Option<u32>) -> Option<u32> {
 
 /// Adds the parts of one entry.
 fn add(name: &str, parts: &[Part]) -> Result<Entry, MergeError> {
-    // The legacy form has the matrices of all experts as one, whose count holds for each of them.
+    // The legacy form stores the matrices of all experts as one, whose count holds for each of them.
     let (mut matrices, mut columns, mut like) = (0, 0, None);
     for part in parts {
         if part.entry.matrices > matrices {
@@ -161,7 +161,7 @@ fn add(name: &str, parts: &[Part]) -> Result<Entry, MergeError> {
     Ok(Entry { columns, matrices, sums, counts })
 }
 
-/// The `n` sums of what `value` takes from each part. Addends are sorted, so that their order cannot show in the last bit.
+/// Returns the `n` sums over the parts of `value`. Addends are sorted, so that their order cannot affect the last bit.
 fn total(parts: &[Part], n: usize, value: impl Fn(&Entry, usize) -> f32) -> Vec<f32> {
     let mut addends = Vec::with_capacity(parts.len());
     let sum = |i| {

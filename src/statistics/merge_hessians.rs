@@ -1,4 +1,4 @@
-//! Several statistics files added up to one.
+//! Addition of several statistics files.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,25 +11,25 @@ use kquant_formats::imatrix::Entry;
 
 use super::exact::ExactSums;
 
-/// Why statistics files cannot be added up.
+/// The reason why statistics files cannot be added.
 #[derive(Debug, thiserror::Error)]
 pub enum HessianMergeError {
     /// A file cannot be read or written.
     #[error(transparent)]
     Format(#[from] FormatError),
-    /// The texts were cut differently.
+    /// The texts were cut into chunks or blocks of different sizes.
     #[error(
         "{} has chunks of {} tokens, {} of {}, or other blocks: such statistics cannot be added up; calibrate again with the \
          same --context",
         .first.0.display(), .first.1, .second.0.display(), .second.1
     )]
     Cut {
-        /// A file and its tokens per chunk.
+        /// One file and its tokens per chunk.
         first: (PathBuf, u32),
-        /// Another.
+        /// Another file and its tokens per chunk.
         second: (PathBuf, u32),
     },
-    /// A group that is not everywhere, or not of the same shape.
+    /// A group is missing in one file or has different shapes.
     #[error(
         "{} does not have the same tensors as {}: `{group}` is not alike in both. They are of different models, or one was \
          made without --output-tensor",
@@ -38,40 +38,40 @@ pub enum HessianMergeError {
     Groups {
         /// Name of the group.
         group: String,
-        /// A file.
+        /// One of the two files.
         file: PathBuf,
-        /// One that it does not fit.
+        /// The other file.
         other: PathBuf,
     },
-    /// Fisher matrices of some files only, or of other labels.
+    /// Only some files have Fisher matrices, or their labels differ.
     #[error(
         "{} has {}, {} has {}; calibrate all parts with --fisher and the same --seed, or all without",
         .first.0.display(), .first.1, .second.0.display(), .second.1
     )]
     Fishers {
-        /// A file and what it has.
+        /// One file and what it has.
         first: (PathBuf, String),
-        /// Another.
+        /// Another file and what it has.
         second: (PathBuf, String),
     },
     /// A part of a text is in two files.
     #[error("{}: {overlap}; give each part once", .file.display())]
     Twice {
-        /// The file.
+        /// Path of one of the files.
         file: PathBuf,
-        /// What is in another, too.
+        /// The part that another file has as well.
         overlap: Overlap,
     },
-    /// Stopped from outside.
+    /// The merge was cancelled from outside.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// Adds up the statistics files `paths` and writes the sum to `out`; an existing file is replaced only if `force` is set. The
-/// order of the paths changes no byte. Returns what the sum is of.
+/// Adds the statistics files `paths` and writes the sum to `out`; an existing file is replaced only if `force` is set.
+/// The order of the paths changes no byte. Returns the description of the sum.
 ///
 /// # Errors
-/// [`HessianMergeError`]; nothing is left behind then.
+/// Fails with a [`HessianMergeError`]; no file is left behind then.
 pub fn merge_hessians(
     paths: &[PathBuf],
     (out, force): (&Path, bool),
@@ -111,7 +111,7 @@ pub fn merge_hessians(
     Ok(description)
 }
 
-/// By what files are sorted: no two that can be added have the same.
+/// Returns the key that files are sorted by: no two files that can be added have the same.
 fn place(file: &HessianFile) -> Option<(&str, u64)> {
     let (text, ranges) = file.description().blocks.by_text().iter().next()?;
     Some((text, ranges.first()?.first))
@@ -172,7 +172,7 @@ fn check_fishers(first: &HessianFile, other: &HessianFile) -> Result<(), Hessian
     Err(HessianMergeError::Fishers { first: of(first), second: of(other) })
 }
 
-/// Adds up what group `number` has besides its outer products.
+/// Adds the sums of group `number` other than its outer products.
 fn write_sums(
     writer: &HessianWriter,
     files: &[HessianFile],

@@ -1,8 +1,8 @@
 //! Calibration: statistics of the activations that a text causes.
 //!
-//! The forward pass calls an [`Observer`](crate::model::Observer). [`Importance`] is the one that makes importance matrices, which [`merge`] adds up
-//! and [`Statistics`] describe; [`gather`] makes statistics files, which have Hessians besides, [`merge_hessians`] adds them
-//! up and [`HessianFile`] reads them.
+//! The forward pass calls an [`Observer`](crate::model::Observer). [`Importance`] is the one that makes importance
+//! matrices, which [`merge`] adds and [`Statistics`] describe; [`gather`] makes statistics files, which hold Hessians as
+//! well, [`merge_hessians`] adds them and [`HessianFile`] reads them.
 
 mod collect;
 mod describe;

@@ -1,20 +1,21 @@
-//! Outer products of activations, summed.
+//! Sums of the outer products of activations.
 
 use kquant_formats::hessian::packed_row;
 use kquant_kernels::linalg::{View, ViewMut, gemm};
 use rayon::prelude::*;
 
-/// Rows of the triangle that one task sums.
+/// Number of rows of the triangle that one task sums.
 const PANEL: usize = 128;
-/// Columns of one product: with [`PANEL`], what stays in a thread's second cache.
+/// Number of columns of one product, which together with [`PANEL`] rows stays in a thread's second-level cache.
 const WIDTH: usize = 512;
 
-/// Adds `x'x`, of one block of text `x` `[rows][n]`, to `sums`, packed upper triangle of `n` rows.
+/// Adds `x'x` of one block of text `x` `[rows][n]` to `sums`, a packed upper triangle of `n` rows.
 ///
-/// Products are summed in f32 over the rows of the block and added to the f64 sums. How the triangle is cut depends on `n` alone.
+/// Products are summed in f32 over the rows of the block and added to the f64 sums. The division of the triangle depends
+/// on `n` alone.
 ///
 /// # Panics
-/// When `x` is no whole number of rows, or `sums` is not of the size of the triangle.
+/// Panics when `x` is not a whole number of rows, or `sums` has not the size of the triangle.
 pub(super) fn add_outer(sums: &mut [f64], x: &[f32], n: usize) {
     assert!(x.len().is_multiple_of(n), "{} values are no rows of {n}", x.len());
     let mut panels = Vec::new();
@@ -40,7 +41,7 @@ pub(super) fn add_outer(sums: &mut [f64], x: &[f32], n: usize) {
                     0.0,
                 );
                 for (row, product) in product.chunks_exact(width).enumerate() {
-                    // Columns `row..` of what is right of `first` are in the triangle.
+                    // In the part right of `first`, the columns from `row` on belong to the triangle.
                     let sums = &mut sums[packed_row(n - first, row)];
                     let skipped = (first + row).saturating_sub(from).min(width);
                     let at = from + skipped - first - row;
@@ -53,7 +54,7 @@ pub(super) fn add_outer(sums: &mut [f64], x: &[f32], n: usize) {
     );
 }
 
-/// Columns `first..first + width` of `x`, `[rows][n]`.
+/// Returns a view of the columns `first..first + width` of `x` `[rows][n]`.
 fn columns(x: &[f32], n: usize, first: usize, width: usize) -> View<'_> {
     View::new(x.get(first..).unwrap_or_default(), x.len() / n, width, n, 1)
 }
@@ -64,7 +65,7 @@ mod tests {
 
     use super::*;
 
-    /// Small integers: all sums are exact.
+    /// Returns small integers, of which all sums are exact.
     fn integers(rows: usize, n: usize) -> Vec<f32> {
         (0..rows * n).map(|i| ((i * 37 + i / n * 11) % 17) as f32 - 8.0).collect()
     }

@@ -1,4 +1,4 @@
-//! What the output projection reads: its outer products alone.
+//! Outer products of the output projection's input, without other statistics.
 
 use kquant_formats::hessian::packed;
 
@@ -7,22 +7,22 @@ use super::outer::add_outer;
 use crate::encode::feedback::Hessian;
 use crate::model::{OUTPUT, ObserveError, Observer};
 
-/// Sums the outer products of the final norm's output.
+/// An observer that sums the outer products of the final norm's output.
 pub(super) struct OutputInput {
     sums: Vec<f64>,
     columns: usize,
     tokens: u64,
-    /// Tokens of a block of text.
+    /// Number of tokens of a block of text.
     block: usize,
 }
 
 impl OutputInput {
-    /// Nothing yet, of `columns` columns, in blocks of `block` tokens.
+    /// Creates an observer without sums, for `columns` columns and blocks of `block` tokens.
     pub(super) fn new(columns: usize, block: usize) -> Self {
         Self { sums: vec![0.0; packed(columns)], columns, tokens: 0, block }
     }
 
-    /// The mean; none of no tokens.
+    /// Returns the mean outer product; `None` if there were no tokens.
     pub(super) fn mean(&self) -> Option<Hessian> {
         let mean = |sum: f64| (sum / self.tokens as f64) as f32;
         (self.tokens > 0).then(|| unpacked(&self.sums, self.columns, self.tokens, mean))

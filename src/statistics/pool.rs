@@ -1,15 +1,17 @@
-//! Experts that few tokens reach: their statistics, blended with those of their layer.
+//! Blending of the statistics of experts that few tokens reach with those of their layer.
 //!
 //! ```text
 //! (n * own + k * layer) / (n + k)     k = max(0, enough - n) / 8     n: the expert's tokens
 //! ```
 //!
-//! An expert without tokens has its layer's statistics, one with `enough` of them its own alone, and in between nothing jumps.
-//! `enough` is 4 tokens per column for a Hessian, below which feedback fits noise: so the layer counts as up to half a token per
-//! column. Means and held-out losses, which fit nothing, have enough in 64 tokens, whatever the columns.
+//! An expert without tokens has its layer's statistics, one with `enough` of them only its own, and in between the change
+//! is continuous. `enough` is 4 tokens per column for a Hessian, below which feedback fits noise: so the layer counts as
+//! up to half a token per column. Means and held-out losses fit nothing; 64 tokens are enough for them, whatever the
+//! number of columns.
 //!
-//! What enters `gate` and `up` is the same stream for all experts: there the layer's Hessian is a good guess. Columns of `down` are
-//! the expert's own neurons, and a neuron of one expert has nothing to do with one of another: there only their mean square is.
+//! The input of `gate` and `up` is the same stream for all experts: there the layer's Hessian is a good guess. Columns of
+//! `down` are the expert's own neurons, which are unrelated to the neurons of other experts: there only the mean square
+//! is shared.
 
 use std::borrow::Cow;
 
@@ -18,24 +20,25 @@ use kquant_formats::imatrix::{Entry, Imatrix};
 use crate::encode::feedback::Hessian;
 use crate::tensor::TensorName;
 
-/// Tokens per column that a Hessian needs to stand alone.
+/// Number of tokens per column with which a Hessian needs no blending.
 const PER_COLUMN: u64 = 4;
-/// Tokens that means and losses need.
+/// Number of tokens with which means and losses need no blending.
 const FOR_MEANS: f64 = 64.0;
-/// Of the tokens that are missing, this part is made up for.
+/// Part of the missing tokens that the layer's statistics stand for. The value is not measured.
 const MADE_UP: f64 = 1.0 / 8.0;
 
-/// What the experts of a layer have in common.
+/// The statistics that the experts of a layer share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Common {
-    /// What they read.
+    /// The experts have the same input.
     Input,
-    /// The size of what they read.
+    /// The experts' inputs have the same mean square.
     Scale,
 }
 
 impl Common {
-    /// Of the matrices of the tensor `name`; `None` where they are no experts: every token meets every head.
+    /// Returns what the matrices of the tensor `name` share; `None` if they are not experts: every token passes through
+    /// every head.
     pub(crate) fn of(name: &str) -> Option<Self> {
         TensorName(name)
             .is_of_experts()
@@ -43,22 +46,22 @@ impl Common {
     }
 }
 
-/// Tokens that the layer counts for where a matrix has `tokens` of the `enough` that it needs.
+/// Returns the number of tokens that the layer counts for where a matrix has `tokens` of the `enough` that it needs.
 fn layer_tokens(tokens: f64, enough: f64) -> f64 {
     (enough - tokens).max(0.0) * MADE_UP
 }
 
-/// What a Hessian is for.
+/// The use of a Hessian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Use {
-    /// Feedback.
+    /// Feedback is fitted with the Hessian.
     Fit,
-    /// The choice between what feedback gave.
+    /// The results of feedback are compared by the Hessian.
     Judge,
 }
 
 impl Use {
-    /// Tokens that a matrix of `columns` columns needs.
+    /// Returns the number of tokens that a matrix of `columns` columns needs.
     fn enough(self, columns: usize) -> f64 {
         match self {
             Self::Fit => (PER_COLUMN * columns as u64) as f64,
@@ -66,20 +69,20 @@ impl Use {
         }
     }
 
-    /// Whether a matrix of `columns` columns that met `tokens` needs its layer.
+    /// Returns true if a matrix of `columns` columns that `tokens` tokens reached is to be blended with its layer.
     pub(crate) fn needs_layer(self, columns: usize, tokens: u64) -> bool {
         (tokens as f64) < self.enough(columns)
     }
 }
 
-/// A Hessian and what of it is its layer's, 0 to 1.
+/// A Hessian, and the share of it that comes from the layer, 0 to 1.
 pub(crate) struct Pooled {
     pub(crate) hessian: Hessian,
     pub(crate) layer: f64,
 }
 
-/// `own` blended with its `layer`'s, which counts for as many tokens as it makes up for: not for all that it has, as other
-/// experts' tokens are others.
+/// Blends `own` with its `layer`'s Hessian. The layer counts for the tokens that it stands for, not for all of its
+/// tokens, because those of other experts have another distribution.
 pub(crate) fn pool(own: Option<Hessian>, layer: &Hessian, to: Use) -> Pooled {
     let Some(mut own) = own else {
         let tokens = layer_tokens(0.0, to.enough(layer.columns)) as u64;
@@ -97,14 +100,14 @@ pub(crate) fn pool(own: Option<Hessian>, layer: &Hessian, to: Use) -> Pooled {
     Pooled { hessian: own, layer: share }
 }
 
-/// The mean square of `tokens` rows of `columns` columns, as a Hessian of independent columns.
+/// Returns the Hessian of independent columns with the mean square `square`, over `tokens` rows of `columns` columns.
 pub(crate) fn of_mean_square(square: f64, columns: usize, tokens: u64) -> Hessian {
     let mut mean = vec![0.0; columns * columns];
     mean.iter_mut().step_by(columns + 1).for_each(|x| *x = square as f32);
     Hessian { columns, mean, tokens }
 }
 
-/// `matrix` with the importance of experts blended with their layer's; itself where none needs it.
+/// Returns `matrix` with the importance of experts blended with their layer's; `matrix` itself if no expert needs it.
 pub(crate) fn pool_importance(matrix: &Imatrix) -> Cow<'_, Imatrix> {
     let mut pooled = Cow::Borrowed(matrix);
     for (name, entry) in &matrix.entries {
@@ -120,7 +123,7 @@ pub(crate) fn pool_importance(matrix: &Imatrix) -> Cow<'_, Imatrix> {
     pooled
 }
 
-/// `None` where no token came at all.
+/// Returns the blended entry; `None` if no token came at all.
 fn pool_entry(entry: &Entry, common: Common) -> Option<Entry> {
     let columns = entry.columns;
     let tokens: f64 = entry.counts.iter().map(|&n| f64::from(n)).sum();
@@ -161,7 +164,7 @@ mod tests {
         assert_eq!((none.hessian.mean, none.hessian.tokens, none.layer), (layer.mean.clone(), 1, 1.0));
         let all = pool(Some(hessian(own, 8)), &layer, Use::Fit);
         assert_eq!((all.hessian, all.layer), (hessian(own, 8), 0.0));
-        // 7 tokens are missing: the layer counts for 7/8 of one.
+        // As 7 tokens are missing, the layer counts for 7/8 of one.
         let one = pool(Some(hessian(own, 1)), &layer, Use::Fit);
         assert_eq!(one.layer, 0.875 / 1.875);
         assert_eq!(one.hessian.mean[1], (1.0 / 1.875) as f32);

@@ -1,11 +1,11 @@
-//! The output projection of a tied model, which is its token embeddings.
+//! The importance of the output projection of a tied model, which is its token embeddings.
 
 use kquant_formats::imatrix::Imatrix;
 
 use crate::model::{EMBEDDING, Model, OUTPUT};
 
-/// Puts what `matrix` knows of the output projection under the name of the tensor that `model` projects with: in a tied model the
-/// token embeddings, where `quantize` and llama-quantize look for it.
+/// Moves the output projection's entry of `matrix` to the name of the tensor that `model` projects with: in a tied model
+/// this is the token embeddings, where `quantize` and llama-quantize look for it.
 pub fn name_output(matrix: &mut Imatrix, model: &Model) {
     if model.is_tied()
         && let Some(entry) = matrix.entries.remove(OUTPUT)

@@ -1,4 +1,4 @@
-//! Experts that no token of a text reached: nothing is known of what enters them.
+//! Experts that no token of a text reached, so that there are no statistics of their inputs.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::pool::Common;
 use crate::statistics::describe::split_name;
 
-/// Layers that are named one by one.
+/// Number of layers that are named one by one.
 const NAMED: usize = 8;
 
 /// The experts that no token reached, by layer.
@@ -17,7 +17,7 @@ pub struct Unreached {
     layers: BTreeMap<u32, OfLayer>,
 }
 
-/// Those of one layer.
+/// The unreached experts of one layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 struct OfLayer {
     unreached: u64,
@@ -25,7 +25,8 @@ struct OfLayer {
 }
 
 impl Unreached {
-    /// Those of an importance matrix; `experts` knows how many a tensor has, which the matrix's legacy form does not tell.
+    /// Returns the unreached experts of an importance matrix; `experts` gives the number of experts of a tensor, which is
+    /// missing in the matrix's legacy form.
     pub fn of(matrix: &Imatrix, experts: impl Fn(&str) -> Option<u64>) -> Self {
         let mut all = Self::default();
         for (name, entry) in &matrix.entries {
@@ -37,7 +38,8 @@ impl Unreached {
         all
     }
 
-    /// Adds that `unreached` of the `experts` of a layer met no token. Tensors of a layer tell the same.
+    /// Adds that no token reached `unreached` of the `experts` of a layer. The tensors of a layer all give the same
+    /// numbers.
     pub(crate) fn add(&mut self, layer: u32, unreached: u64, experts: u64) {
         if unreached > 0 && experts > 1 {
             let of_layer = self.layers.entry(layer).or_insert(OfLayer { unreached, experts });
@@ -45,7 +47,7 @@ impl Unreached {
         }
     }
 
-    /// One line that says how many there are and in which layers; `None` where every expert met a token.
+    /// Returns one line that gives the number of unreached experts and their layers; `None` if every expert was reached.
     pub fn told(&self) -> Option<String> {
         let all: u64 = self.layers.values().map(|of| of.unreached).sum();
         let of =
@@ -66,11 +68,11 @@ impl Unreached {
     }
 }
 
-/// How many of the `experts` of an entry met no token.
+/// Returns how many of the `experts` of an entry no token reached.
 fn count(entry: &Entry, experts: usize) -> u64 {
     let unreached = match entry.counts.len() == experts {
         true => entry.counts.iter().filter(|&&tokens| tokens == 0.0).count(),
-        // The legacy form counts for all of them together, and has a mean square of 1 for whoever met no token.
+        // The legacy form has one count for all experts, and a mean square of 1 for each expert that no token reached.
         false => {
             let columns = (entry.sums.len() / experts).max(1);
             let one = entry.counts.first().copied().unwrap_or_default();

@@ -2,7 +2,7 @@ use super::*;
 
 const NAME: &str = "blk.0.ffn_down.weight";
 
-/// Deterministic values of very different sizes, `[rows][columns]`.
+/// Returns deterministic values of very different sizes, `[rows][columns]`.
 fn activations(rows: usize, columns: usize) -> Vec<f32> {
     let mut state = 1u32;
     let mut next = || {
@@ -54,7 +54,7 @@ fn tiles_and_threads_change_no_bit() {
     }
 }
 
-/// What starts at the bounds of blocks can be summed apart.
+/// Parts that start at the bounds of blocks can be summed apart.
 #[test]
 fn parts_add_up_to_the_whole() {
     let block = block_tokens(8);
@@ -83,7 +83,7 @@ fn tensors_of_one_input_share_its_sums() {
     assert!(names.iter().all(|name| matrix.entries[*name].sums == [1.0, 4.0]));
 }
 
-/// 2^24 ones: an f32 sum stays at 2^24 whatever is added then.
+/// A sum in f32 would stay at 2^24, however many ones were added.
 #[test]
 fn sums_do_not_saturate() {
     let mut importance = Importance::new(8, false);

@@ -29,13 +29,14 @@ fn sums_counts_and_chunks_are_added() {
     assert!(notes.is_empty());
 }
 
-/// What `file` describes, but of four chunks and of these texts.
+/// Returns the matrix of `file` with four chunks and the texts `datasets`.
 fn sum(file: (PathBuf, Imatrix), datasets: [&str; 2]) -> Imatrix {
     let datasets = datasets.map(str::to_owned).to_vec();
     Imatrix { chunk_count: Some(4), datasets, ..file.1 }
 }
 
-/// 1 + 2^-24 lies between two f32: it goes to the lower one unless the last four, lost one by one in f64, are added first.
+/// The value 1 + 2^-24 lies between two f32: it is rounded to the lower one unless the last four addends, which f64 loses
+/// one by one, are added first.
 #[test]
 fn the_order_of_the_files_changes_no_bit() {
     let [half, tiny] = [2f32.powi(-24), 2f32.powi(-54)];
