@@ -1,4 +1,4 @@
-//! Linear maps that share an input, and what is alive between operations.
+//! Linear maps that share an input, and the slots that are live between operations.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -14,33 +14,33 @@ pub(crate) struct Map {
     pub by: Option<By>,
 }
 
-/// Linear maps that follow each other and read the same input: they share its statistics.
+/// A run of linear maps that read the same input and so share its statistics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// What they read.
+    /// The slot that they read.
     pub input: Slot,
-    /// Which of several matrices a row is routed to, if there are several.
+    /// The way in which a row's matrix is selected, if there are several matrices.
     pub by: Option<By>,
-    /// Their places in the layer's operations.
+    /// Places of the maps in the layer's operations.
     pub ops: Range<usize>,
-    /// Whether their only output is added to the stream right away.
+    /// True if their only output is added to the stream right away.
     pub residual: bool,
 }
 
 impl Group {
-    /// GGUF names of its weights in layer number `number`, whose operations are `layer`.
+    /// Returns the GGUF names of the group's weights in layer number `number`, whose operations are `layer`.
     pub fn tensors(&self, layer: &[Op], number: usize) -> Vec<String> {
         let name = |op: &Op| op.map().map(|map| weight_name(number, map.name));
         layer.get(self.ops.clone()).unwrap_or_default().iter().filter_map(name).collect()
     }
 }
 
-/// GGUF name of a layer's weight.
+/// Returns the GGUF name of the weight `name` of layer `layer`.
 pub fn weight_name(layer: usize, name: &str) -> String {
     format!("blk.{layer}.{name}.weight")
 }
 
-/// The groups of a layer, in order.
+/// Returns the groups of a layer, in order.
 pub fn linear_groups(layer: &[Op]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for (at, op) in layer.iter().enumerate() {
@@ -59,7 +59,7 @@ pub fn linear_groups(layer: &[Op]) -> Vec<Group> {
     groups
 }
 
-/// Slots whose contents the operations from `from` on need, and the stream.
+/// Returns the slots that the operations from `from` on read before they write them, and the stream.
 pub fn live(layer: &[Op], from: usize) -> Vec<Slot> {
     let mut live = BTreeSet::from([Slot::Stream]);
     for op in layer[from..].iter().rev() {

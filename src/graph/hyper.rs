@@ -1,4 +1,4 @@
-//! Hyper-parameters, from GGUF keys whatever the checkpoint's format.
+//! Hyper-parameters, which are read from GGUF keys for every format of checkpoint.
 
 use kquant_formats::gguf::Metadata;
 use kquant_kernels::math::{Heads, Yarn};
@@ -7,10 +7,10 @@ use super::KeyError;
 use super::keys::{Keys, architecture};
 use crate::graph::{Graph, Scores, Slot, Windows};
 
-/// What the forward pass needs to know besides the weights.
+/// What the forward pass needs besides the weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hyper {
-    /// `general.architecture`.
+    /// Name of the architecture (`general.architecture`).
     pub architecture: String,
     /// Number of layers.
     pub layers: usize,
@@ -18,97 +18,97 @@ pub struct Hyper {
     pub hidden: usize,
     /// Longest context that the model was trained for, in tokens.
     pub context: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub heads: usize,
-    /// Key and value heads; a divisor of `heads`.
+    /// Number of key and value heads, a divisor of `heads`.
     pub kv_heads: usize,
     /// Width of a head of queries and keys.
     pub head: usize,
     /// Width of a head of values.
     pub value: usize,
-    /// Dimensions of a head that turn.
+    /// Number of dimensions of a head that RoPE rotates.
     pub rotary: usize,
-    /// Positions.
+    /// Parameters of RoPE.
     pub rope: RopeKeys,
-    /// Added to the variance in norms.
+    /// Number that norms add to the variance.
     pub epsilon: f32,
-    /// What attention scores are multiplied by.
+    /// Factor of attention scores.
     pub attention_scale: f32,
-    /// Bound of attention scores.
+    /// Bound of attention scores, if they are soft-capped.
     pub attention_cap: Option<f32>,
-    /// Bound of logits.
+    /// Bound of logits, if they are soft-capped.
     pub logit_cap: Option<f32>,
-    /// What embeddings are multiplied by.
+    /// Factor of embeddings.
     pub embedding_scale: f32,
-    /// What is added to the stream is multiplied by this.
+    /// Factor of what each block adds to the stream.
     pub residual_scale: f32,
-    /// What logits are divided by.
+    /// Divisor of logits.
     pub logit_scale: f32,
-    /// Tokens that a query sees in layers with a window.
+    /// Number of tokens that a query attends to in layers with a window.
     pub window: Option<usize>,
-    /// Which layers those are.
+    /// Layers that have a window.
     pub windows: Windows,
-    /// Whether attention and the feed-forward network read the same stream, where the architecture leaves it open.
+    /// True if attention and the feed-forward network read the same stream; `None` if the keys do not say.
     pub parallel: Option<bool>,
-    /// Layers at the start that have no experts.
+    /// Number of layers at the start that have no experts.
     pub dense_layers: usize,
-    /// The mixture.
+    /// The mixture of experts, if there is one.
     pub experts: Option<Experts>,
-    /// Latent attention.
+    /// The latent attention, if there is one.
     pub latent: Option<Latent>,
 }
 
-/// How positions turn heads.
+/// The parameters of RoPE.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RopeKeys {
     /// Base of the frequencies.
     pub base: f32,
-    /// Base in layers with a window.
+    /// Base of the frequencies in layers with a window, if it is another one.
     pub window_base: Option<f32>,
-    /// Positions are divided by this, unless there is [`yarn`](Self::yarn).
+    /// Divisor of positions, unless there is [`yarn`](Self::yarn).
     pub scale: f32,
-    /// YaRN.
+    /// Parameters of YaRN, if positions are stretched by it.
     pub yarn: Option<Yarn>,
-    /// The length of turned pairs.
+    /// Factor of the length of rotated pairs.
     pub length: f64,
-    /// The same in layers with a window that have a [`window_base`](Self::window_base).
+    /// Factor of the length of rotated pairs in layers with a window that have a [`window_base`](Self::window_base).
     pub window_length: f64,
-    /// Tokens beyond which the long factors hold, where the model has some (Phi 3).
+    /// Number of tokens beyond which the long factors are used, if the model has some (Phi 3).
     pub original: usize,
 }
 
-/// A mixture of experts.
+/// The parameters of a mixture of experts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Experts {
-    /// Experts of a layer.
+    /// Number of experts of a layer.
     pub count: usize,
-    /// Experts that a token is routed to.
+    /// Number of experts that a token is routed to.
     pub used: usize,
-    /// From logits to scores; `None` where the presence of a correction decides.
+    /// The function from logits to scores; `None` if it depends on whether the router has a correction bias.
     pub scores: Option<Scores>,
-    /// Whether the weights of the chosen are made to sum to one.
+    /// True if the weights of the chosen experts are made to sum to one.
     pub normalized: bool,
-    /// What these are multiplied by.
+    /// Factor of the weights of the chosen experts.
     pub scale: f32,
-    /// Groups of experts, and how many of them a token chooses from.
+    /// Number of groups of experts, and number of groups that a token chooses its experts from.
     pub groups: Option<(usize, usize)>,
 }
 
-/// Attention whose keys and values come from a common latent space (DeepSeek V2).
+/// Latent attention: keys and values come from a common latent space (DeepSeek V2).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Latent {
-    /// Width of that space.
+    /// Width of the latent space.
     pub rank: usize,
-    /// Width of a head's key that does not turn.
+    /// Width of the part of a head's key that RoPE leaves alone.
     pub fixed: usize,
     /// Width of a head's value.
     pub value: usize,
-    /// Whether queries come from a narrower space, too.
+    /// True if queries come from a narrower space as well.
     pub low_query: bool,
 }
 
 impl Hyper {
-    /// The shape of attention in layer `layer`.
+    /// Returns the shape of attention in layer `layer`.
     pub fn attention(&self, layer: usize) -> Heads {
         Heads {
             heads: self.heads,
@@ -121,7 +121,7 @@ impl Hyper {
         }
     }
 
-    /// Width of the heads that RoPE rotates in `slot`.
+    /// Returns the width of the heads that RoPE rotates in `slot`.
     pub(crate) fn rotary_head(&self, slot: Slot) -> usize {
         match slot {
             Slot::RotaryQuery | Slot::RotaryKey => self.rotary,
@@ -129,7 +129,7 @@ impl Hyper {
         }
     }
 
-    /// Whether queries of layer `layer` see a window of the text only.
+    /// Returns true if queries of layer `layer` attend only to a window of the text.
     pub fn has_window(&self, layer: usize) -> bool {
         self.window.is_some()
             && match self.windows {
@@ -143,7 +143,7 @@ impl Hyper {
     /// Reads the keys of the file's architecture, whose graph is `graph`.
     ///
     /// # Errors
-    /// When a key is missing, of a wrong type, or a value makes no model.
+    /// Fails when a key is missing, has a wrong type or a value that no model can have.
     pub fn from_metadata(metadata: &Metadata, graph: &Graph) -> Result<Self, KeyError> {
         let architecture = architecture(metadata)?.to_owned();
         let keys = Keys { metadata, architecture: &architecture };
@@ -231,7 +231,7 @@ impl Hyper {
 }
 
 impl Hyper {
-    /// Width of a slot, where the hyper-parameters decide it.
+    /// Returns the width of a slot; `None` if the hyper-parameters do not decide it.
     pub(crate) fn width(&self, slot: Slot) -> Option<usize> {
         let Self { heads, kv_heads, head, value, hidden, rotary, .. } = *self;
         let experts = self.experts.as_ref();

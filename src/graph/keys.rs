@@ -1,11 +1,12 @@
-//! GGUF keys of an architecture, typed, and what of the hyper-parameters takes several of them; `rope_keys` has those of positions.
+//! Typed GGUF keys of an architecture, and the hyper-parameters that follow from several keys; `rope_keys` has those of
+//! positions.
 
 use kquant_formats::gguf::{Metadata, Value};
 
 use super::KeyError;
 use crate::graph::{Experts, Graph, Latent, Scores};
 
-/// `general.architecture`.
+/// Returns the value of `general.architecture`.
 pub(crate) fn architecture(metadata: &Metadata) -> Result<&str, KeyError> {
     metadata
         .get("general.architecture")
@@ -13,7 +14,7 @@ pub(crate) fn architecture(metadata: &Metadata) -> Result<&str, KeyError> {
         .ok_or_else(|| KeyError { key: "general.architecture".into(), what: "is missing".into() })
 }
 
-/// The architecture's keys.
+/// A reader of the architecture's keys.
 pub(crate) struct Keys<'a> {
     pub metadata: &'a Metadata,
     pub architecture: &'a str,
@@ -28,14 +29,14 @@ impl Keys<'_> {
         KeyError { key: format!("{}.{key}", self.architecture), what: what.to_owned() }
     }
 
-    /// A whole number that fits memory sizes, if the key is there.
+    /// Returns the whole number under `key`, which must fit memory sizes; `None` if the key is absent.
     pub(crate) fn natural(&self, key: &str) -> Result<Option<usize>, KeyError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let count = value.as_u64().and_then(|v| u32::try_from(v).ok());
         count.map(|v| Some(v as usize)).ok_or_else(|| self.wrong(key, "is no whole number of 32 bits"))
     }
 
-    /// The same, not 0.
+    /// Returns the positive whole number under `key`; `None` if the key is absent.
     pub(crate) fn optional(&self, key: &str) -> Result<Option<usize>, KeyError> {
         let count = self.natural(key).ok().flatten().filter(|&count| count > 0);
         if self.get(key).is_some() && count.is_none() {
@@ -56,12 +57,12 @@ impl Keys<'_> {
         }
     }
 
-    /// A number that means something only if it is positive.
+    /// Returns the number under `key`; `None` if it is not positive or the key is absent.
     pub(crate) fn positive(&self, key: &str) -> Result<Option<f32>, KeyError> {
         Ok(self.number(key)?.filter(|&number| number > 0.0))
     }
 
-    /// A bound of scores or logits; llama.cpp's Gemma 2 has `default` where there is no key.
+    /// Returns the bound of scores or logits under `key`; without the key it is `default`, which llama.cpp's Gemma 2 has.
     pub(crate) fn bound(&self, key: &str, default: f32) -> Result<Option<f32>, KeyError> {
         match self.get(key) {
             None if self.architecture == "gemma2" => Ok(Some(default)),
@@ -80,7 +81,7 @@ impl Keys<'_> {
     pub(crate) fn experts(&self, graph: &Graph) -> Result<Option<Experts>, KeyError> {
         let Some(count) = self.natural("expert_count")?.filter(|&count| count > 0) else { return Ok(None) };
         let scores = match self.natural("expert_gating_func")? {
-            // Without the key a correction tells DeepSeek V3 from V2.
+            // Without the key, the presence of a correction bias distinguishes DeepSeek V3 from V2.
             None | Some(0) if graph.routing.scores == Scores::Softmax => None,
             None | Some(0) => Some(graph.routing.scores),
             Some(1) => Some(Scores::Softmax),

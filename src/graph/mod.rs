@@ -1,6 +1,6 @@
-//! What a model computes, as data: a layer as a straight list of operations on named buffers.
+//! The computation of a model as data: a layer is a straight list of operations on named buffers.
 //!
-//! Every buffer is `[tokens][width]`; the width follows from what is written into it.
+//! Every buffer is `[tokens][width]`; the width follows from the operation that writes it.
 
 use kquant_kernels::math::Pairs;
 
@@ -18,66 +18,67 @@ pub use hyper::{Experts, Hyper, Latent, RopeKeys};
 pub(crate) use keys::architecture;
 pub use op::{Activation, By, GATE_LIMIT, NormKind, Op, SLOTS, Slot};
 
-/// What distinguishes one architecture's forward pass from another's.
+/// The properties that distinguish one architecture's forward pass from another's.
 #[derive(Debug)]
 pub struct Graph {
-    /// Whether a learned position (`position_embd.weight`) is added to each embedding.
+    /// True if a learned position (`position_embd.weight`) is added to each embedding.
     pub learned_positions: bool,
-    /// Whether embeddings are multiplied by the root of their width (Gemma).
+    /// True if embeddings are multiplied by the root of their width (Gemma).
     pub scaled_embedding: bool,
-    /// The steps of a layer, by its number.
+    /// The function that gives the operations of a layer by its number.
     pub layer: fn(&Hyper, usize) -> Vec<Op>,
-    /// Norms that a layer may lack, by the names of their tensors: the step is left out then.
+    /// Names of the tensors of norms that a layer may lack; the operation is left out then.
     pub optional: &'static [&'static str],
-    /// The norm before the output.
+    /// The kind of norm before the output.
     pub final_norm: NormKind,
-    /// Which elements of a head turn together.
+    /// The elements of a head that RoPE rotates as pairs.
     pub pairs: Pairs,
-    /// Which layers see a window of the text only, if the keys give its length.
+    /// Layers that have a window, if the keys give its length.
     pub windows: Windows,
-    /// Base of the rotary frequencies in layers with a window; that of all layers if `None`.
+    /// Base of the rotary frequencies in layers with a window; `None` if it is the base of all layers.
     pub window_base: Option<f32>,
-    /// Whether the ends of YaRN's blend are whole pairs.
+    /// True if the ends of YaRN's blend are rounded to whole pairs.
     pub yarn_truncated: bool,
-    /// How tokens find their experts.
+    /// The routing of tokens to experts.
     pub routing: Routing,
 }
 
-/// Which layers see a window of the text only.
+/// The layers that attend only to a window of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Windows {
-    /// None.
+    /// No layer has a window.
     Never,
-    /// All.
+    /// All layers have a window.
     Always,
-    /// All but the last of so many: `attention.sliding_window_pattern`, if the keys have it, takes precedence.
+    /// All layers but the last of each so many have a window; `attention.sliding_window_pattern` takes precedence if the
+    /// keys have it.
     Pattern(usize),
-    /// Those from this one on.
+    /// Layers from this number on have a window.
     From(usize),
 }
 
-/// How tokens find their experts, where the keys do not say.
+/// The routing of tokens to experts, where the keys do not give it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Routing {
-    /// From logits to scores.
+    /// The function from logits to scores.
     pub scores: Scores,
-    /// Whether the weights of the chosen experts are made to sum to one.
+    /// True if the weights of the chosen experts are made to sum to one.
     pub normalized: bool,
 }
 
-/// From a router's logits to scores.
+/// The function from a router's logits to scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scores {
     /// Softmax over all experts.
     Softmax,
-    /// Sigmoid of each.
+    /// Sigmoid of each logit.
     Sigmoid,
-    /// Softmax over those that are chosen, by their logits.
+    /// Softmax over the logits of the chosen experts.
     SoftmaxOfChosen,
 }
 
 impl Graph {
-    /// The commonest choices, for `..` in a family's own.
+    /// The most common choices, as the base for `..` in a family's graph.
     pub const PLAIN: Self = Self {
         learned_positions: false,
         scaled_embedding: false,

@@ -2,14 +2,15 @@
 
 use super::groups::Map;
 
-/// A buffer of the tile at hand.
+/// A buffer of a tile of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Slot {
-    /// The residual stream, `[tokens][hidden]`; the only one that outlives a layer.
+    /// The residual stream, `[tokens][hidden]`; it is the only buffer that outlives a layer.
     Stream,
-    /// What a norm made of it, `[tokens][hidden]`.
+    /// Output of a norm of the stream, `[tokens][hidden]`.
     Normed,
-    /// What a second norm made of the same stream, for the feed-forward network beside attention, `[tokens][hidden]`.
+    /// Output of a second norm of the same stream, for the feed-forward network parallel to attention,
+    /// `[tokens][hidden]`.
     NormedParallel,
     /// Queries, keys and values side by side, `[tokens][(heads + 2 * kv_heads) * head]`; in latent attention, the latent vector
     /// that keys and values come from, and the rotary part of the key.
@@ -20,9 +21,9 @@ pub enum Slot {
     Key,
     /// Values, `[tokens][kv_heads * value]`.
     Value,
-    /// What attention gathered, `[tokens][heads * value]`.
+    /// Output of attention, `[tokens][heads * value]`.
     Attended,
-    /// Latent attention: the narrow vector that queries come from.
+    /// Latent attention: the narrow vector that queries are projected from.
     LowQuery,
     /// Latent attention: queries before their fixed part is multiplied by `attn_k_b`, `[tokens][heads * (fixed + rotary)]`.
     WholeQuery,
@@ -34,15 +35,15 @@ pub enum Slot {
     RotaryKey,
     /// Latent attention: the fixed part of queries in the space of the latent values, `[tokens][heads * rank]`.
     LatentQuery,
-    /// Latent attention: attended values, out of the latent space.
+    /// Latent attention: attended values, mapped out of the latent space.
     Gathered,
     /// The router's logits, `[tokens][experts]`.
     Router,
-    /// The experts chosen, as numbers, then their weights: `[tokens][2 * used]`.
+    /// Numbers of the chosen experts, then their weights: `[tokens][2 * used]`.
     Routes,
-    /// The gate of the feed-forward network, `[tokens][ffn]`; of a mixture `[tokens][used * ffn]`.
+    /// Gate of the feed-forward network, `[tokens][ffn]`; in a mixture `[tokens][used * ffn]`.
     Gate,
-    /// Its upward projection, as wide as the gate.
+    /// Upward projection of the feed-forward network, as wide as the gate.
     Up,
     /// The outputs of the experts that each token is routed to, `[tokens][used * hidden]`.
     ExpertOut,
@@ -53,19 +54,19 @@ pub enum Slot {
 /// Number of slots.
 pub const SLOTS: usize = Slot::Delta as usize + 1;
 
-/// Which normalisation.
+/// The kind of a norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormKind {
-    /// Root mean square: weight, no bias.
+    /// Division by the root mean square, then a weight; there is no bias.
     Rms,
-    /// Mean and variance: weight and bias.
+    /// Mean and variance are normalised, then come a weight and a bias.
     Layer,
 }
 
-/// Which of the matrices of a tensor `[matrices][outputs][inputs]` a row is multiplied by.
+/// The selection of matrices of a tensor `[matrices][outputs][inputs]` that a row is multiplied by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
-    /// The matrices of the experts that the token is routed to.
+    /// The row is multiplied by the matrices of the experts that its token is routed to.
     Routes,
     /// Part i of the row is multiplied by matrix i.
     Heads,
@@ -74,106 +75,108 @@ pub enum By {
 /// Bound of gate and up in [`Activation::ClampedGate`]: `swiglu_limit` of gpt-oss.
 pub const GATE_LIMIT: f32 = 7.0;
 
-/// Activation functions.
+/// An activation function of the feed-forward network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
-    /// `gate = silu(gate) * up`.
+    /// SiLU of the gate: `gate = silu(gate) * up`.
     SiluGate,
-    /// `gate = gelu(gate) * up`, GELU by its tanh form.
+    /// GELU of the gate in its tanh form: `gate = gelu(gate) * up`.
     GeluGate,
-    /// gpt-oss: both bounded by [`GATE_LIMIT`], `gate = gate * sigmoid(1.702 gate) * (up + 1)`.
+    /// The activation of gpt-oss: gate and up are bounded by [`GATE_LIMIT`], then
+    /// `gate = gate * sigmoid(1.702 gate) * (up + 1)`.
     ClampedGate,
-    /// The tanh form of GELU on [`Slot::Up`].
+    /// GELU of [`Slot::Up`] in its tanh form.
     Gelu,
-    /// GELU by its definition on [`Slot::Up`].
+    /// GELU of [`Slot::Up`] by its definition.
     GeluErf,
 }
 
 impl Activation {
-    /// Whether it works on gate and up.
+    /// Returns true if it combines gate and up.
     pub fn is_gate(self) -> bool {
         matches!(self, Self::SiluGate | Self::GeluGate | Self::ClampedGate)
     }
 }
 
-/// One step of a layer. Tensor names lack `blk.N.` and `.weight`; a bias is applied where the model has one.
+/// An operation of a layer. Tensor names lack `blk.N.` and `.weight`; a bias is applied if the model has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
-    /// `output = norm(input)`, with the tensor called `name`: over the whole width, or part by part if the tensor is as wide
-    /// as a head. All heads share its weights, or have their own in `[heads][head]`. Both may be the same slot.
+    /// Computes `output = norm(input)` with the tensor called `name`: over the whole width, or part by part if the tensor
+    /// is as wide as a head. All heads share its weights, or have their own in `[heads][head]`. Input and output may be
+    /// the same slot.
     Norm {
-        /// Read.
+        /// The slot that is read.
         input: Slot,
-        /// Written.
+        /// The slot that is written.
         output: Slot,
-        /// Tensor.
+        /// Name of the tensor.
         name: &'static str,
-        /// Which norm.
+        /// The kind of the norm.
         kind: NormKind,
     },
-    /// `output = input * weight'`: what observers see and quantization rounds.
+    /// Computes `output = input * weight'`; observers see its input, and quantization rounds its weight.
     Linear {
-        /// Read.
+        /// The slot that is read.
         input: Slot,
-        /// Written.
+        /// The slot that is written.
         output: Slot,
-        /// Tensor, `[outputs][inputs]`.
+        /// Name of the tensor, `[outputs][inputs]`.
         name: &'static str,
     },
-    /// As [`Op::Linear`] with one of several matrices for each part of a row.
+    /// Computes `output = input * weight'` with one of several matrices for each part of a row.
     Matrices {
-        /// Read: one part for every matrix that the row is routed to, or one for all.
+        /// The slot that is read; a row has one part for every matrix that it is routed to, or one part for all.
         input: Slot,
-        /// Written: one part for every matrix that the row is routed to.
+        /// The slot that is written; a row has one part for every matrix that it is routed to.
         output: Slot,
-        /// Tensor, `[matrices][outputs][inputs]`.
+        /// Name of the tensor, `[matrices][outputs][inputs]`.
         name: &'static str,
-        /// Which matrices.
+        /// The selection of matrices.
         by: By,
     },
     /// Cuts [`Slot::Fused`] into queries, keys and values.
     Split,
     /// Cuts [`Slot::Up`] into gate and up, the gate first.
     SplitGate,
-    /// Cuts each row, or each of its heads, in two.
+    /// Cuts each row, or each head of each row, in two.
     Cut {
-        /// Read.
+        /// The slot that is read.
         input: Slot,
-        /// Written.
+        /// The slots that are written.
         outputs: [Slot; 2],
-        /// Whether every head is cut.
+        /// True if every head is cut.
         heads: bool,
     },
-    /// Undoes [`Op::Cut`].
+    /// Joins two slots, the reverse of [`Op::Cut`].
     Join {
-        /// Read.
+        /// The slots that are read.
         inputs: [Slot; 2],
-        /// Written.
+        /// The slot that is written.
         output: Slot,
-        /// Whether they are joined head by head.
+        /// True if they are joined head by head.
         heads: bool,
     },
     /// Rotates queries or keys by their positions.
     Rope {
-        /// Rotated in place.
+        /// The slot that is rotated in place.
         slot: Slot,
     },
-    /// Causal attention over the chunk: queries, keys, values to [`Slot::Attended`].
+    /// Computes causal attention over the chunk, from queries, keys and values to [`Slot::Attended`].
     Attention {
-        /// A score per head without a value, if the architecture has such: a tensor `[heads]`.
+        /// Name of the tensor `[heads]` of attention sinks, scores without a value, if the architecture has them.
         sinks: Option<&'static str>,
     },
-    /// The activation function of the feed-forward network.
+    /// Applies the activation function of the feed-forward network.
     Activate(Activation),
-    /// Chooses experts by [`Slot::Router`], whose scores the tensor `bias`, where the model has it, corrects for the choice
-    /// alone.
+    /// Chooses experts by the scores of [`Slot::Router`]; the tensor `bias`, if the model has it, corrects the scores for
+    /// the choice alone.
     Route {
-        /// Tensor `[experts]`, called `blk.N.{bias}.bias`.
+        /// Name of the tensor `[experts]`, as in `blk.N.{bias}.bias`.
         bias: &'static str,
     },
-    /// `delta` = the weighted sum of the experts' outputs.
+    /// Sets `delta` to the weighted sum of the experts' outputs.
     Combine,
-    /// `stream += delta`, times the residual scale of the keys.
+    /// Adds `delta` to the stream, times the residual scale of the keys.
     Add,
 }
 
@@ -183,13 +186,13 @@ struct Uses {
     writes: Vec<Slot>,
 }
 
-/// For a row of the table of operations.
+/// Creates a row of the table of operations.
 fn uses(reads: &[Slot], writes: &[Slot]) -> Uses {
     Uses { reads: reads.to_vec(), writes: writes.to_vec() }
 }
 
 impl Op {
-    /// What it reads and what it writes: a row for each operation.
+    /// Returns the slots that the operation reads and writes, from a table with a row for each operation.
     fn uses(&self) -> Uses {
         match *self {
             Self::Norm { input, output, .. } | Self::Linear { input, output, .. } => {
@@ -211,17 +214,17 @@ impl Op {
         }
     }
 
-    /// Slots that it reads.
+    /// Returns the slots that the operation reads.
     pub fn reads(&self) -> Vec<Slot> {
         self.uses().reads
     }
 
-    /// Slots that it writes.
+    /// Returns the slots that the operation writes.
     pub fn writes(&self) -> Vec<Slot> {
         self.uses().writes
     }
 
-    /// The linear map that this operation is, if it is one.
+    /// Returns the linear map that this operation is, if it is one.
     pub(crate) fn map(&self) -> Option<Map> {
         match *self {
             Self::Linear { input, output, name } => Some(Map { input, output, name, by: None }),

@@ -1,18 +1,18 @@
-//! Blocks of operations that several architectures share.
+//! Lists of operations that several architectures share.
 
 use crate::graph::{Activation, By, NormKind, Op, Slot};
 
-/// A root-mean-square norm with the tensor `name`.
+/// Returns a root-mean-square norm with the tensor `name`.
 pub const fn rms(input: Slot, output: Slot, name: &'static str) -> Op {
     Op::Norm { input, output, name, kind: NormKind::Rms }
 }
 
-/// A norm with mean and bias, with the tensor `name`.
+/// Returns a norm of mean and variance, with the tensor `name`.
 pub const fn layer_norm(input: Slot, output: Slot, name: &'static str) -> Op {
     Op::Norm { input, output, name, kind: NormKind::Layer }
 }
 
-/// A linear map with the tensor `name`.
+/// Returns a linear map with the tensor `name`.
 pub const fn linear(input: Slot, output: Slot, name: &'static str) -> Op {
     Op::Linear { input, output, name }
 }
@@ -36,7 +36,7 @@ pub const FEED_FORWARD_LAYER_NORM: &[Op] = &[layer_norm(Slot::Stream, Slot::Norm
 /// Queries, keys and values of the normed stream.
 pub const QUERY_KEY_VALUE: &[Op] = &query_key_value(Slot::Normed);
 
-/// Queries, keys and values of `input`.
+/// Returns the projections of `input` to queries, keys and values.
 pub const fn query_key_value(input: Slot) -> [Op; 3] {
     [
         linear(input, Slot::Query, "attn_q"),
@@ -45,37 +45,38 @@ pub const fn query_key_value(input: Slot) -> [Op; 3] {
     ]
 }
 
-/// Queries, keys and values in one matrix.
+/// One projection to queries, keys and values, and its split.
 pub const FUSED_QUERY_KEY_VALUE: &[Op] = &[linear(Slot::Normed, Slot::Fused, "attn_qkv"), Op::Split];
 
-/// RMS norms of queries and keys: over a head, with weights that all share or each head's own, or over all of them.
+/// RMS norms of queries and keys: over a head, with weights that all heads share or that each head has of its own, or
+/// over all heads together.
 pub const QUERY_KEY_NORM: &[Op] =
     &[rms(Slot::Query, Slot::Query, "attn_q_norm"), rms(Slot::Key, Slot::Key, "attn_k_norm")];
 
-/// The same with mean and bias.
+/// Norms of queries and keys of mean and variance, over a head or over all heads together.
 pub const QUERY_KEY_LAYER_NORM: &[Op] =
     &[layer_norm(Slot::Query, Slot::Query, "attn_q_norm"), layer_norm(Slot::Key, Slot::Key, "attn_k_norm")];
 
-/// Positions.
+/// The rotation of queries and keys by their positions.
 pub const TURN: &[Op] = &[Op::Rope { slot: Slot::Query }, Op::Rope { slot: Slot::Key }];
 
-/// Attention and its output.
+/// Attention and its output projection.
 pub const ATTEND: &[Op] =
     &[Op::Attention { sinks: None }, linear(Slot::Attended, Slot::Delta, "attn_output")];
 
-/// Into the stream.
+/// The addition of a block's output to the stream.
 pub const ADD: &[Op] = &[Op::Add];
 
-/// A norm of what attention adds.
+/// A norm of attention's output before it is added to the stream.
 pub const POST_ATTENTION_NORM: &[Op] = &[rms(Slot::Delta, Slot::Delta, "post_attention_norm")];
 
-/// A norm of what the feed-forward network adds.
+/// A norm of the feed-forward network's output before it is added to the stream.
 pub const POST_FEED_FORWARD_NORM: &[Op] = &[rms(Slot::Delta, Slot::Delta, "post_ffw_norm")];
 
 /// A gated feed-forward network with SiLU.
 pub const SILU: &[Op] = &gated(Slot::Normed, Activation::SiluGate);
 
-/// A gated feed-forward network of `input`.
+/// Returns a gated feed-forward network of `input`.
 pub const fn gated(input: Slot, activation: Activation) -> [Op; 4] {
     [
         linear(input, Slot::Gate, "ffn_gate"),
@@ -93,15 +94,15 @@ pub const FUSED_SILU: &[Op] = &[
     linear(Slot::Gate, Slot::Delta, "ffn_down"),
 ];
 
-/// A feed-forward network of two matrices.
+/// Returns a feed-forward network of two matrices.
 pub const fn two_matrices(input: Slot, activation: Activation) -> [Op; 3] {
     [linear(input, Slot::Up, "ffn_up"), Op::Activate(activation), linear(Slot::Up, Slot::Delta, "ffn_down")]
 }
 
-/// Experts with SiLU.
+/// A mixture of experts with SiLU.
 pub const SILU_EXPERTS: &[Op] = &mixture(Activation::SiluGate);
 
-/// Experts of the normed stream and their router.
+/// Returns a mixture of experts of the normed stream, with its router.
 pub const fn mixture(activation: Activation) -> [Op; 7] {
     [
         linear(Slot::Normed, Slot::Router, "ffn_gate_inp"),
@@ -114,7 +115,7 @@ pub const fn mixture(activation: Activation) -> [Op; 7] {
     ]
 }
 
-/// Experts that all tokens pass through.
+/// The shared experts, which all tokens pass through.
 pub const SHARED_EXPERTS: &[Op] = &[
     linear(Slot::Normed, Slot::Gate, "ffn_gate_shexp"),
     linear(Slot::Normed, Slot::Up, "ffn_up_shexp"),

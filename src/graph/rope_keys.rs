@@ -1,37 +1,38 @@
-//! What GGUF keys say of positions and of the scale of attention scores, read as llama.cpp's graphs of the architectures do.
+//! Parameters of RoPE and of the scale of attention scores from GGUF keys, read as llama.cpp's graphs of the
+//! architectures do.
 //!
 //! Keys that only other architectures' graphs read (`rope.scaling.yarn_attn_factor`, `yarn_ext_factor`, `yarn_beta_fast`,
-//! `yarn_beta_slow`: Grok and Mistral 3) mean nothing here.
+//! `yarn_beta_slow`: Grok and Mistral 3) are ignored.
 
 use kquant_kernels::math::Yarn;
 
 use crate::graph::keys::Keys;
 use crate::graph::{Graph, KeyError, RopeKeys};
 
-/// Turns over the original context from which on YaRN leaves a pair alone.
+/// Number of turns over the original context from which on YaRN leaves a pair alone; llama.cpp's default.
 const BETA_FAST: f64 = 32.0;
-/// Turns up to which it stretches a pair whole.
+/// Number of turns over the original context up to which YaRN stretches a pair in full; llama.cpp's default.
 const BETA_SLOW: f64 = 1.0;
 
-/// How positions are stretched.
+/// The stretching of positions.
 struct Stretch {
-    /// `rope.scaling.type` is yarn.
+    /// True if `rope.scaling.type` is `yarn`.
     yarn: bool,
-    /// How many times longer the context has become; 1 if positions are as they are.
+    /// Factor by which the context has become longer; 1 if positions are not stretched.
     factor: f32,
-    /// `rope.scaling.attn_factor`.
+    /// Value of `rope.scaling.attn_factor`.
     attention: f64,
-    /// `rope.scaling.yarn_log_multiplier`, of DeepSeek 2 only, where it is not 0.
+    /// Value of `rope.scaling.yarn_log_multiplier`, which only DeepSeek 2 has, if it is not 0.
     log: Option<f64>,
 }
 
 impl Stretch {
-    /// `1 + 0.1 ln(factor)`.
+    /// Returns `1 + 0.1 ln(factor)`.
     fn logarithmic(&self) -> f64 {
         1.0 + 0.1 * f64::from(self.factor).ln()
     }
 
-    /// The length of turned pairs.
+    /// Returns the factor of the length of rotated pairs.
     fn length(&self) -> f64 {
         let usual = self.yarn && self.log.is_none() && self.factor > 1.0;
         self.attention * if usual { self.logarithmic() } else { 1.0 }
@@ -41,7 +42,7 @@ impl Stretch {
 impl Keys<'_> {
     fn stretch(&self) -> Result<Stretch, KeyError> {
         let kind = match self.get("rope.scaling.type") {
-            // llama.cpp's default.
+            // The default is llama.cpp's.
             None => "linear",
             Some(kind) => kind.as_str().unwrap_or_default(),
         };
@@ -51,7 +52,7 @@ impl Keys<'_> {
         }
         let factor = match self.get("rope.scaling.factor") {
             Some(_) => self.positive("rope.scaling.factor")?,
-            // The name in the first files.
+            // The first GGUF files have this name of the key.
             None => self.positive("rope.scale_linear")?,
         };
         let is_latent = self.architecture == "deepseek2";
@@ -64,12 +65,12 @@ impl Keys<'_> {
         })
     }
 
-    /// What attention scores are multiplied by; `width` is that of queries and keys.
+    /// Returns the factor of attention scores; `width` is the width of a head of queries and keys.
     pub(crate) fn attention_scale(&self, width: usize, hidden: usize, heads: usize) -> Result<f32, KeyError> {
         if let Some(scale) = self.positive("attention.scale")? {
             return Ok(scale);
         }
-        // The two largest Gemmas, whose keys do not say it.
+        // The keys of the two largest Gemmas do not give the factor.
         let by_hidden = matches!(
             (self.architecture, self.natural("block_count")?),
             ("gemma2", Some(46)) | ("gemma3", Some(62))
@@ -79,7 +80,7 @@ impl Keys<'_> {
             return Ok(scale);
         }
         let stretch = self.stretch()?;
-        // The length of turned pairs, and that without YaRN times what YaRN would make of it.
+        // The first length is for rotated pairs; the second is the one without YaRN, times what YaRN would make of it.
         let length = if stretch.yarn { stretch.length() } else { stretch.length() * stretch.logarithmic() };
         let root = length * (1.0 + stretch.log.unwrap_or(0.0) * f64::from(stretch.factor).ln());
         Ok(scale * (root * root) as f32)
