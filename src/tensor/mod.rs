@@ -1,5 +1,5 @@
-//! Tensors of a converted model, under their GGUF names: where their rows come from, how these are read, and encoded tensors
-//! that stand in for them.
+//! Tensors of a converted model, under their GGUF names: the source of their rows, the reading of rows, and encoded
+//! tensors that replace them.
 //!
 //! | module | what |
 //! |---|---|

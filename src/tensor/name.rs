@@ -1,38 +1,39 @@
-//! What a GGUF tensor's name says: `blk.N.KIND.weight` is the weight of kind KIND in layer N.
+//! Parsing of a GGUF tensor's name: `blk.N.KIND.weight` is the weight of kind KIND in layer N.
 
-/// A tensor's GGUF name, to be asked for its parts.
+/// A tensor's GGUF name, with methods for its parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TensorName<'a>(pub &'a str);
 
 impl<'a> TensorName<'a> {
-    /// The beginning of the names of all tensors in layers.
+    /// The prefix of the names of all tensors in layers.
     const LAYERS: &'static str = "blk.";
 
-    /// The number of its layer, from 0; `None` for tensors outside the layers.
+    /// Returns the number of the tensor's layer, from 0; `None` for tensors outside the layers.
     pub fn layer(self) -> Option<u32> {
         let rest = self.0.strip_prefix(Self::LAYERS)?;
         let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         rest.get(..digits)?.parse().ok()
     }
 
-    /// Whether it is a tensor of a layer, whatever follows.
+    /// Returns true if the name begins like that of a tensor of a layer.
     pub fn is_in_layers(self) -> bool {
         self.0.starts_with(Self::LAYERS)
     }
 
-    /// What it is in its layer, such as `attn_q` or `ffn_down_exps`, without `.weight`; `None` for tensors outside the layers.
+    /// Returns the tensor's kind, such as `attn_q` or `ffn_down_exps`, without `.weight`; `None` for tensors outside the
+    /// layers.
     pub fn kind(self) -> Option<&'a str> {
         self.layer()?;
         let (_, kind) = self.0.strip_prefix(Self::LAYERS)?.split_once('.')?;
         Some(kind.strip_suffix(".weight").unwrap_or(kind))
     }
 
-    /// Whether it holds one matrix for each expert of a mixture.
+    /// Returns true if the tensor holds one matrix for each expert of a mixture.
     pub fn is_of_experts(self) -> bool {
         self.0.contains("_exps")
     }
 
-    /// Whether it is a bias.
+    /// Returns true if the tensor is a bias.
     pub fn is_bias(self) -> bool {
         self.0.ends_with(".bias")
     }

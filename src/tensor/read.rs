@@ -1,4 +1,5 @@
-//! A unit's weights as f32, in the order of the output: stored bytes are fetched once, then decoded piece by piece.
+//! Reading of a unit's weights as f32, in the order of the output: stored bytes are fetched once, then decoded piece by
+//! piece.
 
 use std::ops::Range;
 
@@ -8,40 +9,40 @@ use crate::checkpoint::{Checkpoint, ReadError};
 use crate::encode::first_where;
 use crate::tensor::{MappedTensor, Rows, Source};
 
-/// Rows of an output tensor, all in one matrix, as the checkpoint stores them.
+/// Rows of an output tensor, all in one matrix, in the form in which the checkpoint stores them.
 pub(crate) struct Fetched<'a> {
     checkpoint: &'a dyn Checkpoint,
     tensor: &'a MappedTensor,
-    /// Rows of the output.
+    /// Numbers of the rows in the output tensor.
     rows: Range<u64>,
     stored: Stored<'a>,
 }
 
-/// What was fetched of which checkpoint tensor.
+/// The fetched part of a checkpoint tensor.
 enum Stored<'a> {
-    /// Nothing: these are the numbers.
+    /// The weights are numbers in memory; nothing is fetched.
     Values(&'a [f32]),
-    /// Rows next to each other, in the checkpoint's order.
+    /// Neighbouring rows of the checkpoint tensor, in its order.
     Window(Span, Window<'a>),
-    /// The rows that become the output's (`[rows]`), in the output's order.
+    /// The bytes of the rows `[rows]` that become the output's, in the output's order.
     Rows(&'a [u8]),
-    /// All of a bias whose elements move.
+    /// All of a bias whose elements are rearranged.
     Elements(usize, Rows, Window<'a>),
-    /// Some columns of every input row that becomes a column: `[columns][...]`.
+    /// The bytes of some columns of every input row that becomes a column, `[columns][...]`.
     Columns(Columns, &'a [u8]),
-    /// The same decoded, of a tensor whose rows do not come apart.
+    /// The decoded values of these columns, for a tensor whose rows can only be read whole.
     Decoded(Columns, Vec<f32>),
 }
 
-/// Rows of a checkpoint tensor next to each other.
+/// A run of neighbouring rows of a checkpoint tensor.
 pub(crate) struct Span {
     pub(crate) index: usize,
     pub(crate) rows: Range<u64>,
-    /// Whether they are in the order of the output.
+    /// True if the rows are in the order of the output.
     in_order: bool,
 }
 
-/// Where the rows of a transposed matrix begin.
+/// The place of the rows of a transposed matrix in the checkpoint tensor.
 #[derive(Clone, Copy)]
 struct Columns {
     index: usize,
@@ -49,7 +50,7 @@ struct Columns {
     row: u64,
     /// Input column of the first output row fetched.
     column: u64,
-    /// Input columns from one output row to the next.
+    /// Number of input columns from one output row to the next.
     step: u64,
 }
 
@@ -71,7 +72,7 @@ pub(crate) fn read_rows(
     Ok(())
 }
 
-/// Rows in a head, where rows of `tensor` move inside heads.
+/// Returns the number of rows in a head; `None` if the rows of `tensor` are not rearranged inside heads.
 pub(crate) fn head_rows(tensor: &MappedTensor) -> Option<u64> {
     match &tensor.source {
         Source::Tensor { rows: Rows::RotaryPairs { heads }, .. } if !tensor.is_bias() => {
@@ -81,7 +82,8 @@ pub(crate) fn head_rows(tensor: &MappedTensor) -> Option<u64> {
     }
 }
 
-/// The checkpoint tensor and its row that row `row` is made of; `None` where rows do not stay rows.
+/// Returns the index of the checkpoint tensor and the row there that output row `row` is made of; `None` if rows do not
+/// stay rows.
 fn source_row(tensor: &MappedTensor, row: u64) -> Option<(usize, u64)> {
     match &tensor.source {
         Source::Shifted { index, .. } => Some((*index, row)),
@@ -89,7 +91,7 @@ fn source_row(tensor: &MappedTensor, row: u64) -> Option<(usize, u64)> {
     }
 }
 
-/// The rows that rows `rows` of the output are made of, where they are next to each other.
+/// Returns the run of input rows that the output rows `rows` are made of; `None` if they are not neighbours.
 pub(crate) fn span(tensor: &MappedTensor, rows: &Range<u64>) -> Option<Span> {
     let (index, first) = source_row(tensor, rows.start)?;
     let (mut low, mut high, mut in_order) = (first, first, true);
@@ -106,7 +108,7 @@ pub(crate) fn span(tensor: &MappedTensor, rows: &Range<u64>) -> Option<Span> {
 }
 
 impl<'a> Fetched<'a> {
-    /// Fetches what rows `rows` of `tensor` are decoded from; `buffer` holds it where it is not mapped.
+    /// Fetches what rows `rows` of `tensor` are decoded from; `buffer` holds the bytes if they are not mapped.
     pub(crate) fn new(
         checkpoint: &'a dyn Checkpoint,
         tensor: &'a MappedTensor,
@@ -206,7 +208,7 @@ impl<'a> Fetched<'a> {
         ReadError(format!("tensor `{}`: {what} is in no tensor of the checkpoint", self.tensor.name))
     }
 
-    /// The stored bytes of rows `rows`: one row, or rows in the order of the output.
+    /// Returns the stored bytes of rows `rows`, which are one row or rows in the order of the output.
     fn bytes(&self, rows: &Range<u64>) -> Result<&[u8], ReadError> {
         let (bytes, first): (&[u8], u64) = match &self.stored {
             Stored::Window(span, window) => (window, self.source(rows.start)?.1 - span.rows.start),
@@ -219,7 +221,7 @@ impl<'a> Fetched<'a> {
         found.ok_or_else(|| self.missing(format_args!("row {}", rows.start)))
     }
 
-    /// A bias: its elements are the rows of the rearrangement.
+    /// Decodes a bias, whose elements are rearranged as rows are.
     fn decode_elements(
         &self,
         index: usize,
@@ -239,14 +241,15 @@ impl<'a> Fetched<'a> {
         Ok(())
     }
 
-    /// Numbers that were fetched of all input rows for the transposed matrix at `at`.
+    /// Returns how many numbers were fetched from each input row for the transposed matrix at `at`.
     fn fetched_columns(&self, at: Columns) -> usize {
         (at.width(&self.rows) * self.tensor.columns()) as usize
     }
 
-    /// Output rows are input columns: every input row is visited for the few columns wanted.
+    /// Transposes: output rows are input columns, so every input row is visited for the few columns wanted.
     ///
-    /// `decode` makes numbers from row and column of the input on, of which it gets the places among those fetched.
+    /// `decode` takes the row and column of the input to start at and a range of the numbers fetched, and writes these as
+    /// f32.
     fn turn_columns(
         &self,
         at: Columns,
@@ -270,13 +273,13 @@ impl<'a> Fetched<'a> {
 }
 
 impl Columns {
-    /// Input columns from the first to the last that become rows `rows`.
+    /// Returns the number of input columns from the first to the last of those that become rows `rows`.
     fn width(self, rows: &Range<u64>) -> u64 {
         ((rows.end - rows.start).max(1) - 1) * self.step + 1
     }
 }
 
-/// A buffer of exactly `bytes` bytes in `buffer`, which grows as needed.
+/// Returns the first `bytes` bytes of `buffer`, which grows as needed.
 fn part_of(buffer: &mut Vec<u8>, bytes: u64) -> &mut [u8] {
     let bytes = bytes as usize;
     if buffer.len() < bytes {
@@ -285,7 +288,7 @@ fn part_of(buffer: &mut Vec<u8>, bytes: u64) -> &mut [u8] {
     &mut buffer[..bytes]
 }
 
-/// Rows that are not next to each other, in the order of the output.
+/// Gathers rows that are not neighbours, in the order of the output.
 fn gather_rows<'b>(
     checkpoint: &dyn Checkpoint,
     tensor: &MappedTensor,
@@ -303,7 +306,7 @@ fn gather_rows<'b>(
     let mut row = rows.start;
     while row < rows.end {
         let (index, from) = source_row(tensor, row).ok_or_else(|| missing(row))?;
-        // Rows that follow each other in the checkpoint are read together.
+        // Rows that are neighbours in the checkpoint are read together.
         let follows = |&n: &u64| source_row(tensor, row + n) == Some((index, from + n));
         let count = (1..rows.end - row).take_while(follows).count() as u64 + 1;
         let (part, others) = rest.split_at_mut((stride * count) as usize);
@@ -313,9 +316,10 @@ fn gather_rows<'b>(
     Ok(out)
 }
 
-/// The columns that become output rows `rows`, and those between, of the `columns` input rows that become columns.
+/// Gathers the columns that become output rows `rows`, and those between, of the `columns` input rows that become
+/// columns.
 ///
-/// They are copied, never mapped: the pages around a few columns of each row are the whole tensor.
+/// They are copied, never mapped, because the pages around a few columns of each row are the whole tensor.
 fn gather_columns<'b>(
     checkpoint: &dyn Checkpoint,
     at: Columns,
@@ -332,7 +336,8 @@ fn gather_columns<'b>(
     Ok(out)
 }
 
-/// The same columns as [`gather_columns`], decoded (`[columns][wanted]`), of a tensor whose rows are read whole.
+/// Returns the columns that [`gather_columns`] would gather, decoded (`[columns][wanted]`), of a tensor whose rows can
+/// only be read whole.
 fn decode_whole(
     checkpoint: &dyn Checkpoint,
     at: Columns,
@@ -340,7 +345,7 @@ fn decode_whole(
     rows: &Range<u64>,
     buffer: &mut Vec<u8>,
 ) -> Result<Vec<f32>, ReadError> {
-    /// Input rows that are decoded at once.
+    /// Number of input rows that are decoded at once.
     const TOGETHER: u64 = 16;
     let length = checkpoint.tensors().get(at.index).map_or(0, |info| info.columns()) as usize;
     let wanted = at.column as usize..(at.column + at.width(rows)) as usize;
@@ -357,7 +362,8 @@ fn decode_whole(
     Ok(out)
 }
 
-/// Row and column of the first weight that is NaN or infinite; `first_row` is the number of the first row in `weights`.
+/// Returns row, column and value of the first weight that is NaN or infinite; `first_row` is the number of the first row
+/// in `weights`.
 pub(crate) fn first_non_finite(weights: &[f32], columns: u64, first_row: u64) -> Option<(u64, u64, f32)> {
     const EXPONENT: u32 = 0x7f80_0000;
     let at = first_where(weights, |w| w.to_bits() & EXPONENT == EXPONENT)?;

@@ -1,50 +1,50 @@
-//! Where an output tensor's rows come from.
+//! Sources of an output tensor's rows.
 
 use super::TensorName;
 use crate::checkpoint::{Checkpoint, TensorInfo};
 
-/// How rows of an output tensor follow from a checkpoint tensor `[rows][columns]`.
+/// The rule by which rows of an output tensor follow from a checkpoint tensor `[rows][columns]`.
 ///
-/// Of a bias, the elements are what moves, as rows of one column: see [`MappedTensor::is_bias`].
+/// For a bias, the elements are rearranged as rows of one column: see [`MappedTensor::is_bias`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rows {
-    /// The same rows.
+    /// The rows are taken as they are.
     Same,
-    /// Output row `heads` x pairs: undoes Hugging Face's split-half rotary layout. Within each of the `heads` heads of
-    /// `2 * half` rows, output row `2 * i + j` is input row `j * half + i`.
+    /// Rows of rotary pairs, which undo Hugging Face's split-half layout: within each of the `heads` heads of `2 * half`
+    /// rows, output row `2 * i + j` is input row `j * half + i`.
     RotaryPairs {
         /// Number of heads whose rows are interleaved.
         heads: u64,
     },
-    /// Some of the rows: output row `n * length + i` is input row `n * stride + first + i * step`.
+    /// Some of the rows are taken: output row `n * length + i` is input row `n * stride + first + i * step`.
     Picked {
-        /// Output rows of a block.
+        /// Number of output rows of a block.
         length: u64,
-        /// Input rows of a block.
+        /// Number of input rows of a block.
         stride: u64,
-        /// The first that is taken.
+        /// The first row of a block that is taken.
         first: u64,
-        /// From one to the next.
+        /// Number of input rows from one that is taken to the next.
         step: u64,
     },
-    /// Blocks in another order: of `parts * groups` blocks of rows, output block `p * groups + g` is input block
-    /// `g * parts + p` (GPT-NeoX's queries, keys and values).
+    /// Blocks of rows are taken in another order: of `parts * groups` blocks, output block `p * groups + g` is input
+    /// block `g * parts + p` (GPT-NeoX's queries, keys and values).
     Regrouped {
-        /// Blocks of a group.
+        /// Number of blocks of a group.
         parts: u64,
-        /// Groups.
+        /// Number of groups.
         groups: u64,
     },
-    /// Matrices transposed: row r, column c of output matrix m is column `first + r * step` of input row
-    /// `m * stride + skip + c`. For one whole matrix (GPT-2's Conv1D) that is [`Rows::TRANSPOSED`].
+    /// Matrices are transposed: row r, column c of output matrix m is column `first + r * step` of input row
+    /// `m * stride + skip + c`. For one whole matrix (GPT-2's Conv1D) this is [`Rows::TRANSPOSED`].
     Transposed {
-        /// Input rows from one matrix to the next.
+        /// Number of input rows from one matrix to the next.
         stride: u64,
-        /// Input rows of a matrix that come before its first column.
+        /// Number of input rows of a matrix that come before its first column.
         skip: u64,
         /// Input column that becomes the first row.
         first: u64,
-        /// Input columns from one row to the next.
+        /// Number of input columns from one row to the next.
         step: u64,
     },
 }
@@ -53,7 +53,7 @@ impl Rows {
     /// The transpose of one matrix.
     pub const TRANSPOSED: Self = Self::Transposed { stride: 0, skip: 0, first: 0, step: 1 };
 
-    /// The input row that becomes row `row` of `rows`; `None` where rows do not stay rows.
+    /// Returns the input row that becomes row `row` of `rows`; `None` if rows do not stay rows.
     pub fn source(&self, row: u64, rows: u64) -> Option<u64> {
         match *self {
             Self::Same => Some(row),
@@ -75,24 +75,24 @@ impl Rows {
     }
 }
 
-/// What an output tensor is made of.
+/// The source of an output tensor's weights.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Source {
-    /// A checkpoint tensor (by index), its rows rearranged.
+    /// A checkpoint tensor whose rows are rearranged.
     Tensor {
         /// Index in `Checkpoint::tensors`.
         index: usize,
-        /// Which row becomes which.
+        /// The rearrangement of the rows.
         rows: Rows,
     },
     /// A checkpoint tensor with a number added to each weight (Gemma's norms).
     Shifted {
         /// Index in `Checkpoint::tensors`.
         index: usize,
-        /// What is added, in f32.
+        /// The number that is added, in f32.
         by: f32,
     },
-    /// One checkpoint tensor after the other: matrices of experts, norms of heads.
+    /// Several checkpoint tensors one after the other: matrices of experts, norms of heads.
     Stacked {
         /// Indices in `Checkpoint::tensors`, at least one.
         indices: Vec<usize>,
@@ -101,55 +101,56 @@ pub enum Source {
     Values(Vec<f32>),
 }
 
-/// What the converter stores when no quantization touches the tensor.
+/// The type that the converter stores a tensor in if it is not quantized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// Always F32: norms, biases, routers, position tables.
+    /// The tensor is always F32, as norms, biases, routers and position tables are.
     F32,
-    /// The checkpoint's own type.
+    /// The tensor keeps the checkpoint's type.
     Source,
 }
 
-/// An output tensor before a type is chosen.
+/// An output tensor for which no type is chosen yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MappedTensor {
-    /// GGUF name.
+    /// GGUF name of the tensor.
     pub name: String,
     /// Dimensions in GGUF order (`ne`): columns first.
     pub shape: Vec<u64>,
-    /// What it is made of.
+    /// The source of its weights.
     pub source: Source,
-    /// Its type when it is not quantized.
+    /// Its type if it is not quantized.
     pub keep: Keep,
 }
 
 impl MappedTensor {
-    /// Length of a row.
+    /// Returns the length of a row.
     pub fn columns(&self) -> u64 {
         self.shape.first().copied().unwrap_or(1)
     }
 
-    /// Rows of one matrix: a mixture's tensor holds one matrix per expert.
+    /// Returns the number of rows of one matrix: a mixture's tensor holds one matrix per expert.
     pub fn rows_per_matrix(&self) -> u64 {
         self.shape.get(1).copied().unwrap_or(1)
     }
 
-    /// Rows of all matrices.
+    /// Returns the number of rows of all matrices.
     pub fn rows(&self) -> u64 {
         self.shape.iter().skip(1).product()
     }
 
-    /// Matrices: experts of a mixture, heads of latent attention.
+    /// Returns the number of matrices: experts of a mixture, or heads of latent attention.
     pub fn matrices(&self) -> u64 {
         self.shape.iter().skip(2).product()
     }
 
-    /// Whether its elements are moved as rows are in matrices: a bias, of one matrix or of several.
+    /// Returns true if the tensor is a bias, of one matrix or of several: its elements are rearranged as the rows of
+    /// matrices are.
     pub fn is_bias(&self) -> bool {
         self.shape.len() < 2 || TensorName(&self.name).is_bias()
     }
 
-    /// Index of the checkpoint tensor that it is made of, the first if there are several.
+    /// Returns the index of the checkpoint tensor that it is made of, the first if there are several.
     pub fn first_stored(&self) -> Option<usize> {
         match &self.source {
             Source::Tensor { index, .. } | Source::Shifted { index, .. } => Some(*index),
@@ -158,7 +159,8 @@ impl MappedTensor {
         }
     }
 
-    /// The checkpoint tensor and its row that become row `row` unchanged; `None` where no row does.
+    /// Returns the index of the checkpoint tensor and the row there that become row `row` unchanged; `None` if there is
+    /// no such row.
     pub fn stored_row(&self, row: u64) -> Option<(usize, u64)> {
         match &self.source {
             Source::Tensor { index, rows } if !self.is_bias() || *rows == Rows::Same => {
@@ -172,12 +174,12 @@ impl MappedTensor {
         }
     }
 
-    /// Number of weights.
+    /// Returns the number of weights.
     pub fn weights(&self) -> u64 {
         self.shape.iter().product()
     }
 
-    /// Name of the checkpoint tensor that it is made of; its own where it is computed.
+    /// Returns the name of the checkpoint tensor that it is made of; its own name if it is computed.
     pub fn source_name<'a>(&'a self, checkpoint: &'a dyn Checkpoint) -> &'a str {
         let stored = self.first_stored().and_then(|index| checkpoint.tensors().get(index));
         stored.map_or(&self.name, |t: &TensorInfo| &t.name)

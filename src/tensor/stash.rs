@@ -1,4 +1,4 @@
-//! Tensors that are encoded before their turn to be written: in memory up to a limit, past it in a temporary file.
+//! Tensors that are encoded before it is their turn to be written: in memory up to a limit, past it in a temporary file.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,9 +7,9 @@ use kquant_formats::FormatError;
 use kquant_formats::scratch::Scratch;
 use kquant_kernels::block::BlockType;
 
-/// Weights that stand in for a model's own.
+/// A source of weights that replace a model's own.
 pub(crate) trait Replaced: Sync {
-    /// Fills `out` with rows of `tensor` from `first` on; `None` where the model's own are to be used.
+    /// Fills `out` with rows of `tensor` from `first` on; returns `None` if the model's own weights are to be used.
     fn rows(&self, tensor: &str, first: u64, out: &mut [f32]) -> Option<Result<(), FormatError>>;
 }
 
@@ -17,7 +17,7 @@ pub(crate) trait Replaced: Sync {
 #[derive(Debug)]
 pub struct Stash {
     tensors: BTreeMap<String, Stored>,
-    /// Bytes that may still be held in memory.
+    /// Number of bytes that may still be held in memory.
     room: u64,
     scratch: Option<Scratch>,
 }
@@ -33,12 +33,12 @@ struct Stored {
 #[derive(Debug)]
 enum Place {
     Memory(Vec<u8>),
-    /// From this byte of the temporary file on.
+    /// The bytes begin at this offset of the temporary file.
     File(u64),
 }
 
 impl Stash {
-    /// An empty one that holds up to `memory` bytes in memory.
+    /// Creates an empty stash that holds up to `memory` bytes in memory.
     pub fn new(memory: u64) -> Self {
         Self { tensors: BTreeMap::new(), room: memory, scratch: None }
     }
@@ -46,7 +46,7 @@ impl Stash {
     /// Keeps `bytes`, rows of `columns` weights encoded as `block`, under `name`.
     ///
     /// # Errors
-    /// When there is no room for them.
+    /// Fails when the temporary file has no room for them.
     pub fn insert(
         &mut self,
         name: &str,
@@ -72,15 +72,15 @@ impl Stash {
         Ok(())
     }
 
-    /// Whether `name` is there.
+    /// Returns true if the stash holds `name`.
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
-    /// Rows `rows` of `name` as encoded; `None` when it is not there.
+    /// Returns the encoded rows `rows` of `name`; `None` if the stash does not hold it.
     ///
     /// # Errors
-    /// When the temporary file cannot be read.
+    /// Fails when the temporary file cannot be read.
     pub fn rows(&self, name: &str, rows: Range<u64>) -> Option<Result<Vec<u8>, FormatError>> {
         let stored = self.tensors.get(name)?;
         let (from, len) =
