@@ -1,21 +1,22 @@
-//! How rows are cut for threads: by the text alone, never by the number of threads.
+//! The division of rows among threads, which depends on the text alone, never on the number of threads.
 
 use rayon::prelude::*;
 
-/// Rows that one task takes through a linear map: enough to spread the cost of packing the weights.
+/// Number of rows that one task takes through a linear map: enough to spread the cost of packing the weights.
 pub(crate) const BLOCK_ROWS: usize = 512;
 
-/// Chunks of `context` tokens that make up at least one block.
+/// Returns the number of chunks of `context` tokens that make up at least one block.
 pub fn chunks_per_block(context: usize) -> usize {
     (BLOCK_ROWS / context).max(1)
 }
 
-/// Tokens of a block of text: what is summed in one go, and the unit of [`crate::text::Part`].
+/// Returns the number of tokens of a block of text, which is summed in one go and is the unit of [`crate::text::Part`].
 pub fn block_tokens(context: usize) -> usize {
     chunks_per_block(context) * context
 }
 
-/// Row ranges of a tile of `rows` rows: whole chunks where they are short, equal parts of a chunk where they are long.
+/// Returns the lengths of the blocks of a tile of `rows` rows: whole chunks if they are short, equal parts of a chunk if
+/// they are long.
 fn cut(rows: usize, context: usize) -> Vec<usize> {
     let unit = block_tokens(context);
     let parts = unit.div_ceil(BLOCK_ROWS);

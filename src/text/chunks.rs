@@ -1,10 +1,10 @@
-//! A text cut into chunks, as llama-perplexity cuts it.
+//! The division of a text into chunks, which equals that of llama-perplexity.
 
 use std::ops::Range;
 
 use super::ChunkError;
 
-/// Chunks of equal length, each evaluated without the others; what remains of the text is dropped.
+/// Chunks of equal length, each of which is evaluated on its own; the rest of the text is dropped.
 ///
 /// The second half of a chunk is scored: the positions `context / 2 .. context - 1`, each predicting the next token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ impl Chunks {
     /// the first of each chunk.
     ///
     /// # Errors
-    /// When the text does not fill two chunks (whatever the limit), the context is below 3 or the limit 0.
+    /// Fails when the text does not fill two chunks (whatever the limit), the context is below 3 or the limit 0.
     pub fn new(
         text: Vec<u32>,
         context: usize,
@@ -35,10 +35,11 @@ impl Chunks {
         Self::cut(text, context, limit, bos)
     }
 
-    /// The chunks recorded in a logits file, `text: [chunks][context]`; at most `limit` of them. One is enough.
+    /// Creates the chunks recorded in a logits file, `text: [chunks][context]`, at most `limit` of them; one chunk is
+    /// enough.
     ///
     /// # Errors
-    /// When `text` is not a whole number of chunks, the context is below 3 or the limit 0.
+    /// Fails when `text` is not a whole number of chunks, the context is below 3 or the limit 0.
     pub fn recorded(
         text: Vec<u32>,
         context: usize,
@@ -72,7 +73,7 @@ impl Chunks {
         Ok(Self { context, tokens, text })
     }
 
-    /// Some of the chunks, those outside left out.
+    /// Returns the chunks in the range `chunks`; those outside the text are left out.
     #[must_use]
     pub fn some(&self, chunks: Range<usize>) -> Self {
         let tokens = |all: &[u32]| {
@@ -82,44 +83,45 @@ impl Chunks {
         Self { context: self.context, tokens: tokens(&self.tokens), text: tokens(&self.text) }
     }
 
-    /// Tokens per chunk.
+    /// Returns the number of tokens per chunk.
     pub fn context(&self) -> usize {
         self.context
     }
 
-    /// Number of chunks; at least 1.
-    #[allow(clippy::len_without_is_empty)] // there is no empty one
+    /// Returns the number of chunks, which is at least 1.
+    #[allow(clippy::len_without_is_empty)] // no instance is empty
     pub fn len(&self) -> usize {
         self.tokens.len() / self.context
     }
 
-    /// `[chunks][context]`: what the model reads, with BOS in place.
+    /// Returns the tokens that the model reads, `[chunks][context]`, with BOS in place.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
 
-    /// `[chunks][context]`: the text itself, as logits files keep it.
+    /// Returns the tokens of the text itself, `[chunks][context]`, as logits files keep them.
     pub fn text(&self) -> &[u32] {
         &self.text
     }
 
-    /// `[context]`: what the model reads of chunk `i`; empty if there is no such chunk.
+    /// Returns the tokens that the model reads of chunk `i`, `[context]`; empty if there is no such chunk.
     pub fn chunk(&self, i: usize) -> &[u32] {
         self.tokens.chunks_exact(self.context).nth(i).unwrap_or_default()
     }
 
-    /// The positions of a chunk whose logits are scored.
+    /// Returns the positions of a chunk whose logits are scored.
     pub fn scored(&self) -> Range<usize> {
         self.context / 2..self.context - 1
     }
 
-    /// The tokens that the scored positions of chunk `i` predict, in their order; empty if there is no such chunk.
+    /// Returns the tokens that the scored positions of chunk `i` predict, in their order; empty if there is no such
+    /// chunk.
     pub fn targets(&self, i: usize) -> &[u32] {
         let scored = self.scored();
         self.chunk(i).get(scored.start + 1..=scored.end).unwrap_or_default()
     }
 
-    /// Number of tokens scored in all chunks together.
+    /// Returns the number of tokens scored in all chunks together.
     pub fn tokens_scored(&self) -> usize {
         self.len() * self.scored().len()
     }

@@ -1,9 +1,9 @@
-//! Why a text is of no use.
+//! The error of a text that cannot be cut into chunks.
 
-/// Why a text cannot be cut into chunks.
+/// The reason why a text cannot be cut into chunks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChunkError {
-    /// Half of the context gives no position to score.
+    /// The context is so short that its second half has no position to score.
     #[error("a context of {0} tokens leaves no token to score; use at least 3 (--context)")]
     Context(usize),
     /// The text does not fill two contexts.
@@ -12,22 +12,22 @@ pub enum ChunkError {
          context (--context)"
     )]
     TooShort {
-        /// Tokens that there are, BOS included.
+        /// Number of tokens of the text, BOS included.
         tokens: usize,
-        /// Tokens per chunk.
+        /// Number of tokens per chunk.
         context: usize,
-        /// Tokens that there must be.
+        /// Number of tokens that the text needs.
         needed: usize,
     },
-    /// The caller asked for no chunk at all.
+    /// The caller asked for no chunks at all.
     #[error("0 chunks leave nothing to score; use at least 1 (--chunks)")]
     NoChunks,
-    /// Recorded tokens are not whole chunks.
+    /// Recorded tokens are not a whole number of chunks.
     #[error("{tokens} recorded tokens are no whole chunks of {context}; compute the logits file again")]
     Ragged {
-        /// Tokens that there are.
+        /// Number of tokens recorded.
         tokens: usize,
-        /// Tokens per chunk.
+        /// Number of tokens per chunk.
         context: usize,
     },
 }

@@ -1,4 +1,4 @@
-//! A tokenized text as everything that runs a model over it cuts it.
+//! The division of a tokenized text, the same for everything that runs a model over it.
 //!
 //! | module | what |
 //! |---|---|

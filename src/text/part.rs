@@ -1,46 +1,46 @@
-//! One of several parts of a text, to be calibrated apart and added up.
+//! The division of a text into parts that are calibrated separately and whose statistics are then added.
 
 use std::ops::Range;
 use std::str::FromStr;
 
 use crate::text::{Chunks, block_tokens, chunks_per_block};
 
-/// Part `index` of `of`.
+/// Part number `index` of `of` parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
-    /// From 1.
+    /// Number of the part, from 1.
     index: u64,
     of: u64,
 }
 
-/// Why a text has no such part.
+/// The reason why a text has no such part.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PartError {
-    /// Not of the form `i/n`.
+    /// The text of the option is not of the form `i/n`.
     #[error("`{0}` is no part: give its number and how many there are, like 2/8")]
     Form(String),
-    /// More parts than blocks.
+    /// There are more parts than blocks.
     #[error(
         "{of} parts are too many for a text of {blocks} blocks of {tokens} tokens; give a longer text or fewer parts (--part)"
     )]
     TooMany {
-        /// Parts asked for.
+        /// Number of parts asked for.
         of: u64,
-        /// Blocks of the text.
+        /// Number of blocks of the text.
         blocks: u64,
-        /// Tokens of each.
+        /// Number of tokens of each block.
         tokens: usize,
     },
 }
 
 impl Part {
-    /// All of a text.
+    /// The part that is all of a text.
     pub const WHOLE: Self = Self { index: 1, of: 1 };
 
-    /// The blocks of text in this part of `chunks`, and their chunks.
+    /// Returns the numbers of the blocks in this part of `chunks`, and the part's chunks.
     ///
     /// # Errors
-    /// When there are fewer blocks than parts.
+    /// Fails when there are fewer blocks than parts.
     pub fn cut(self, chunks: &Chunks) -> Result<(Range<u64>, Chunks), PartError> {
         let per_block = chunks_per_block(chunks.context());
         let blocks = chunks.len().div_ceil(per_block) as u64;
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn parts_are_whole_blocks_and_make_up_the_text() {
-        // Blocks of two chunks; the last has one.
+        // A block has two chunks; the last has one.
         let text: Vec<u32> = (0..13 * 256).collect();
         let chunks = Chunks::new(text, 256, None, None).unwrap();
         for of in 1..=7 {
