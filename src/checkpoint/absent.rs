@@ -1,4 +1,4 @@
-//! What lies where a model in a readable format should be, and how to get one.
+//! Advice for a path that holds something other than a model in a readable format.
 
 use std::fs;
 use std::path::Path;
@@ -8,10 +8,10 @@ use kquant_formats::whole;
 use super::OpenError;
 use super::foreign::{ADAPTER_CONFIG, adapter};
 
-/// Names shown per message.
+/// Number of names shown per message.
 const SHOWN: usize = 5;
 
-/// Weights in the formats of other programs: ends of names, whose they are.
+/// Weights in the formats of other programs: ends of file names, and the program or format.
 const OTHER_FORMATS: [(&[&str], &str); 6] = [
     (&[".bin", ".pt", ".pth", ".ckpt"], "PyTorch"),
     (&[".h5"], "TensorFlow"),
@@ -21,11 +21,11 @@ const OTHER_FORMATS: [(&[&str], &str); 6] = [
     (&[".nemo"], "NeMo"),
 ];
 
-/// Files of a PyTorch training run that hold no weights.
+/// Names of files that hold no weights, in a PyTorch training run.
 const NO_WEIGHTS: [&str; 4] = ["training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth"];
 
-/// Refuses a folder without safetensors that holds something else instead, which is a common slip: tells what is there and
-/// how to get what is wanted. A folder that holds nothing known is left to whoever opens it.
+/// Refuses a folder without safetensors that holds something else instead, which is a common slip: the error names what
+/// is there and how to get what is wanted. A folder that holds nothing known is left to the caller.
 pub(super) fn check_folder(folder: &Path) -> Result<(), OpenError> {
     let io = |source| OpenError::Io { path: folder.to_owned(), source };
     let mut names = Vec::new();
@@ -42,7 +42,7 @@ pub(super) fn check_folder(folder: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// What `folder`, which holds `names` and no safetensors, holds instead.
+/// Describes what `folder`, which holds `names` and no safetensors, holds instead.
 fn instead(folder: &Path, names: &[String]) -> Option<String> {
     let ending = |ends: &[&str]| -> Vec<&str> {
         let is_one = |name: &&str| ends.iter().any(|end| name.to_ascii_lowercase().ends_with(end));
@@ -87,25 +87,26 @@ fn listed(names: &[&str]) -> String {
     }
 }
 
-/// How to get safetensors from weights of other programs.
+/// Advice on how to get safetensors from weights of other programs.
 const RESAVE: &str = "fetch the model's safetensors, or save it as such with transformers: \
                       `AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)`, and \
                       `AutoTokenizer` the same way";
 
-/// Refuses a file that is neither a GGUF nor safetensors, by its name or its first bytes, `start`.
+/// Refuses a file that is neither a GGUF nor safetensors, by its name or by its first bytes, `start`.
 pub(super) fn check_file(path: &Path, start: &[u8]) -> Result<(), OpenError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     if !path.is_file() || [".safetensors", ".json"].iter().any(|end| name.ends_with(end)) {
         return Ok(());
     }
     let other = OTHER_FORMATS.iter().find(|(ends, _)| ends.iter().any(|end| name.ends_with(end)));
-    // PyTorch writes zip files, and wrote Python's pickles. Safetensors begin with the length of a header, of less than 4 bytes.
+    // PyTorch writes zip files and formerly wrote Python's pickles. Safetensors begin with the 8-byte length of a header,
+    // whose upper 4 bytes are 0.
     let pickle =
         matches!(start, [b'P', b'K', 3, 4, ..] | [0x80, 2..=5, ..]) && start.get(4..8) != Some(&[0; 4]);
     if !name.ends_with(".gguf") && other.is_none() && !pickle {
         return Ok(());
     }
-    // A pointer to the file is told from the file; weights themselves are not read as a whole.
+    // Reading a short file finds a pointer that stands for the weights; weights themselves are not read as a whole.
     if fs::metadata(path).is_ok_and(|kind| kind.len() < 1024) {
         whole::read(path, whole::CONFIGURATION)?;
     }

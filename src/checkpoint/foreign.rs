@@ -1,4 +1,4 @@
-//! Safetensors that are no model of Hugging Face's format: adapters, and other programs' names of tensors.
+//! Safetensors that are not a model in Hugging Face's format: adapters, and tensors under other programs' names.
 
 use std::path::{Path, PathBuf};
 
@@ -6,13 +6,13 @@ use kquant_formats::safetensors::SafeTensors;
 use kquant_formats::{json, whole};
 use serde_json::Value as Json;
 
-/// The settings of an adapter (PEFT).
+/// Name of the file with the settings of an adapter (PEFT).
 pub(super) const ADAPTER_CONFIG: &str = "adapter_config.json";
 
-/// Marks of an adapter's tensors: PEFT's names for LoRA, its older embeddings, and other ways to adapt.
+/// Parts of the names of an adapter's tensors: PEFT's names for LoRA, its older embeddings, and other kinds of adapters.
 const ADAPTER_TENSORS: [&str; 4] = [".lora_A.", ".lora_B.", ".lora_embedding_A", "prompt_embeddings"];
 
-/// Why the tensors of `file`, in `folder`, cannot be converted, where they are no model.
+/// Returns the reason why the tensors of `file`, in `folder`, cannot be converted; `None` if they may be a model.
 pub(super) fn refusal(folder: &Path, file: &SafeTensors) -> Option<String> {
     let has = |name: &str| file.tensors().iter().any(|t| t.name == name);
     let named = |start: &str| file.files().iter().all(|f| file_name(f.path()).starts_with(start));
@@ -21,7 +21,7 @@ pub(super) fn refusal(folder: &Path, file: &SafeTensors) -> Option<String> {
     if named("adapter_model") || all_adapt {
         return Some(adapter(folder));
     }
-    // Mistral's names, which were Meta's first; Hugging Face's begin with `model.`.
+    // The names are Mistral's, which were Meta's first; Hugging Face's begin with `model.`.
     let other_names = has("tok_embeddings.weight") && !has("model.embed_tokens.weight");
     other_names.then(|| {
         "the tensors have the names of Mistral's own format (consolidated.safetensors with params.json), which kquant does \
@@ -31,7 +31,7 @@ pub(super) fn refusal(folder: &Path, file: &SafeTensors) -> Option<String> {
     })
 }
 
-/// What is to be known of an adapter beside the model's `files`.
+/// Returns a note on an adapter in the same folder as the model's `files`, if there is one.
 pub(super) fn note(folder: &Path, files: &[PathBuf]) -> Option<String> {
     let model = files.iter().any(|file| !file_name(file).starts_with("adapter_model"));
     (model && folder.join(ADAPTER_CONFIG).is_file()).then(|| {
@@ -43,7 +43,7 @@ pub(super) fn note(folder: &Path, files: &[PathBuf]) -> Option<String> {
     })
 }
 
-/// What an adapter alone, in `folder`, lacks.
+/// Returns the reason why an adapter alone, in `folder`, cannot be converted.
 pub(super) fn adapter(folder: &Path) -> String {
     let text = whole::read(&folder.join(ADAPTER_CONFIG), whole::CONFIGURATION).ok();
     let config = text.and_then(|text| json::parse::<Json>(&text).ok());

@@ -1,4 +1,4 @@
-//! A GGUF as a checkpoint.
+//! Reading of a GGUF as a checkpoint.
 
 use std::collections::HashMap;
 
@@ -8,13 +8,13 @@ use kquant_kernels::block;
 
 use super::{Checkpoint, ReadError, TensorInfo};
 
-/// Sizes of the block types for the GGUF reader, which knows no types of its own.
+/// Returns the layout of the block type `id` for the GGUF reader, which knows no types of its own.
 pub fn type_layout(id: u32) -> Option<TypeLayout> {
     let t = block::by_id(id)?;
     Some(TypeLayout { name: t.name, elements: t.elements as u64, bytes: t.bytes as u64 })
 }
 
-/// Tensors of a GGUF, single or split.
+/// The tensors of a GGUF, single or split.
 pub(super) struct GgufCheckpoint {
     gguf: Gguf,
     tensors: Vec<TensorInfo>,

@@ -1,4 +1,4 @@
-//! Any input as named tensors with row-range reads.
+//! Checkpoints: any input as named tensors whose ranges of rows can be read.
 
 mod absent;
 mod foreign;
@@ -26,39 +26,40 @@ pub struct TensorInfo {
     pub name: String,
     /// Dimensions, outermost first (`[rows, columns]`): the order of safetensors, the reverse of GGUF's `ne`.
     pub shape: Vec<u64>,
-    /// Stored type, as a name to print (`BF16`, `F8_E4M3`, `Q8_0`).
+    /// Name of the stored type, as printed (`BF16`, `F8_E4M3`, `Q8_0`).
     pub dtype: &'static str,
-    /// The GGUF type with the same bytes, where there is one (F8 has none).
+    /// The GGUF type with the same bytes, if there is one (F8 has none).
     pub block: Option<&'static BlockType>,
-    /// Weights and bytes of what is stored together: a block, or one number.
+    /// Numbers of weights and of bytes that are stored together: those of a block, or of one number.
     pub stored: (u64, u64),
-    /// For weights whose rows are in no one place of the file.
+    /// Present for weights whose rows are not in one place of the file.
     pub gathered: Option<Gathered>,
-    /// Index of the file that holds it, in the order of [`Opened::files`].
+    /// Index of the file that holds the tensor, in the order of [`Opened::files`].
     pub shard: usize,
 }
 
-/// Rows that are gathered from several places of a file.
+/// The properties of rows that are gathered from several places of a file.
 #[derive(Debug, Clone, Copy)]
 pub struct Gathered {
-    /// How many are best gathered at once: reading one reads pages that hold parts of so many.
+    /// Number of rows that are best gathered at once, because reading one of them reads pages that hold parts of all.
     pub together: u64,
-    /// The type of GGUF that keeps what there is of the weights, where nothing quantizes them.
+    /// The GGUF type that keeps the precision of the weights if they are not quantized again.
     pub plain: Option<&'static BlockType>,
 }
 
 impl TensorInfo {
-    /// Length of a row: the last dimension, 1 for a scalar.
+    /// Returns the length of a row: the last dimension, or 1 for a scalar.
     pub fn columns(&self) -> u64 {
         self.shape.last().copied().unwrap_or(1)
     }
 
-    /// Number of rows: the product of all dimensions but the last.
+    /// Returns the number of rows: the product of all dimensions but the last.
     pub fn rows(&self) -> u64 {
         self.shape.split_last().map_or(1, |(_, outer)| outer.iter().product())
     }
 
-    /// Bytes that `weights` weights are stored in; `None` when they are no whole number of blocks or the size overflows.
+    /// Returns the number of bytes that `weights` weights are stored in; `None` when they are not a whole number of
+    /// blocks or the size overflows.
     pub fn stored_bytes(&self, weights: u64) -> Option<u64> {
         let (elements, bytes) = self.stored;
         if elements == 0 || !weights.is_multiple_of(elements) {
@@ -72,7 +73,7 @@ impl TensorInfo {
     }
 }
 
-/// Why rows could not be read: names the tensor, what is wrong and what to do.
+/// The reason why rows could not be read: it names the tensor, what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ReadError(pub String);
@@ -83,34 +84,35 @@ impl From<FormatError> for ReadError {
     }
 }
 
-/// Named tensors in files.
+/// A set of named tensors in files.
 ///
-/// To read weights is to fetch their stored bytes and to decode these, so that bytes can be fetched once, and ahead of
-/// their use, and decoded in pieces that stay in the processor's cache.
+/// Reading weights has two steps, fetching their stored bytes and decoding these, so that bytes can be fetched once, and
+/// ahead of their use, and decoded in pieces that stay in the processor's cache.
 pub trait Checkpoint: Send + Sync {
-    /// Every tensor, in file order.
+    /// Returns all tensors, in file order.
     fn tensors(&self) -> &[TensorInfo];
 
-    /// Index of the tensor called `name`.
+    /// Returns the index of the tensor called `name`.
     fn find(&self, name: &str) -> Option<usize>;
 
-    /// Where the bytes of tensor `tensor` are.
+    /// Returns the place of the bytes of tensor `tensor`.
     ///
     /// # Errors
-    /// When there is no such tensor.
+    /// Fails when there is no such tensor.
     fn extent(&self, tensor: usize) -> Result<Extent<'_>, ReadError>;
 
-    /// Decodes `bytes`, stored weights of tensor `tensor`, into `out`, as many: columns from `at.1` of row `at.0` on and, when
-    /// that row ends, whole rows after it.
+    /// Decodes `bytes`, stored weights of tensor `tensor`, into `out`, which has as many elements: columns from `at.1` of
+    /// row `at.0` on and, when that row ends, whole rows after it.
     ///
     /// # Errors
-    /// When the type cannot be read.
+    /// Fails when the type cannot be read.
     fn decode(&self, tensor: usize, at: (u64, u64), bytes: &[u8], out: &mut [f32]) -> Result<(), ReadError>;
 
-    /// The same weights as blocks of the tensor's GGUF type, into `out`, exactly theirs; for tensors that have one.
+    /// Converts the weights that [`decode`](Checkpoint::decode) would decode to blocks of the tensor's GGUF type, which
+    /// fill `out` exactly; only for tensors that have such a type.
     ///
     /// # Errors
-    /// When what belongs to the bytes cannot be read.
+    /// Fails when other data that belong to the bytes cannot be read.
     fn to_blocks(
         &self,
         _tensor: usize,
@@ -122,45 +124,45 @@ pub trait Checkpoint: Send + Sync {
         Ok(())
     }
 
-    /// Gathers the stored bytes of rows `rows` of tensor `tensor` into `out`; for tensors that are
+    /// Gathers the stored bytes of rows `rows` of tensor `tensor` into `out`; only for tensors that are
     /// [`gathered`](TensorInfo::gathered).
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// Fails when the file cannot be read.
     fn gather(&self, tensor: usize, _rows: Range<u64>, _out: &mut [u8]) -> Result<(), ReadError> {
         Err(ReadError(format!("rows of tensor number {tensor} are not gathered")))
     }
 }
 
-/// Bytes of rows `rows` of tensor `tensor`, counted from the tensor's start.
+/// Returns the range of bytes of rows `rows` of a tensor, counted from the tensor's start.
 fn row_range(info: &TensorInfo, rows: &Range<u64>) -> Result<Range<u64>, ReadError> {
     let stride =
         info.stored_bytes(info.columns()).filter(|_| rows.start <= rows.end && rows.end <= info.rows());
     let stride =
         stride.ok_or_else(|| info.unreadable(format_args!("rows {} to {}", rows.start, rows.end)))?;
-    // Inside the tensor, whose size is known not to overflow.
+    // The rows are inside the tensor, whose size is known not to overflow.
     Ok(rows.start * stride..rows.end * stride)
 }
 
 impl dyn Checkpoint + '_ {
-    /// What is known of tensor `tensor`.
+    /// Returns the description of tensor `tensor`.
     fn info(&self, tensor: usize) -> Result<&TensorInfo, ReadError> {
         self.tensors().get(tensor).ok_or_else(|| ReadError(format!("there is no tensor number {tensor}")))
     }
 
-    /// Bytes that `weights` weights of tensor `tensor` are stored in.
+    /// Returns the number of bytes that `weights` weights of tensor `tensor` are stored in.
     ///
     /// # Errors
-    /// When they are no whole number of blocks.
+    /// Fails when they are not a whole number of blocks.
     pub fn stored_bytes(&self, tensor: usize, weights: u64) -> Result<u64, ReadError> {
         let info = self.info(tensor)?;
         info.stored_bytes(weights).ok_or_else(|| info.unreadable(format_args!("{weights} weights at once")))
     }
 
-    /// The stored bytes of rows `rows` of tensor `tensor`; `buffer` holds them where they are copied.
+    /// Returns the stored bytes of rows `rows` of tensor `tensor`; `buffer` holds them if they are copied.
     ///
     /// # Errors
-    /// When a row is out of bounds or no whole number of blocks, or the file cannot be read.
+    /// Fails when a row is out of bounds or not a whole number of blocks, or when the file cannot be read.
     pub fn fetch<'b>(
         &self,
         tensor: usize,
@@ -184,7 +186,7 @@ impl dyn Checkpoint + '_ {
     /// Copies the stored bytes of rows `rows` of tensor `tensor` into `out`.
     ///
     /// # Errors
-    /// As `fetch`.
+    /// Fails as `fetch` does.
     pub fn fetch_rows(&self, tensor: usize, rows: Range<u64>, out: &mut [u8]) -> Result<(), ReadError> {
         let info = self.info(tensor)?;
         let range = row_range(info, &rows)?;
@@ -197,7 +199,7 @@ impl dyn Checkpoint + '_ {
     /// Copies the stored bytes of columns `columns` of row `row` of tensor `tensor` into `out`.
     ///
     /// # Errors
-    /// When the columns are out of bounds or off a block's boundary, or the file cannot be read.
+    /// Fails when the columns are out of bounds or off a block's boundary, or when the file cannot be read.
     pub fn fetch_columns(
         &self,
         tensor: usize,
@@ -223,12 +225,12 @@ impl dyn Checkpoint + '_ {
         Ok(self.extent(tensor)?.read_at(first + from, out)?)
     }
 
-    /// Tells the system that rows `rows` of tensor `tensor` are wanted soon.
+    /// Announces to the system that rows `rows` of tensor `tensor` will be read soon.
     pub fn will_need(&self, tensor: usize, rows: Range<u64>) {
         let Ok(info) = self.info(tensor) else { return };
         let Ok(extent) = self.extent(tensor) else { return };
         if info.gathered.is_some() {
-            // Any rows need pages of all of it.
+            // Gathered rows need pages of the whole tensor, whichever rows they are.
             if rows.start == 0 {
                 extent.will_need(0..extent.bytes());
             }

@@ -1,5 +1,5 @@
-//! 4-bit floats as gpt-oss publishes them: `X_blocks` `[..][groups][16]` and `X_scales` `[..][groups]`, both bytes, are one
-//! tensor `X_blocks` `[..][groups * 32]` of GGUF's MXFP4.
+//! The 4-bit floats that gpt-oss publishes: the byte tensors `X_blocks` `[..][groups][16]` and `X_scales` `[..][groups]`
+//! are one tensor `X_blocks` `[..][groups * 32]` of GGUF's MXFP4.
 
 use kquant_formats::safetensors;
 use kquant_kernels::block::{self, BlockType};
@@ -9,33 +9,33 @@ use super::{ReadError, TensorInfo};
 const BLOCKS: &str = "_blocks";
 const SCALES: &str = "_scales";
 
-/// Weights that share a scale.
+/// Number of weights that share a scale.
 pub(super) const ELEMENTS: u64 = 32;
-/// Bytes of their codes.
+/// Number of bytes of the codes of a scale's weights.
 pub(super) const CODES: usize = 16;
 
-/// Name of the scales of the blocks called `name`.
+/// Returns the name of the scales of the blocks called `name`.
 pub(super) fn scales_of(name: &str) -> Option<String> {
     name.strip_suffix(BLOCKS).map(|stem| format!("{stem}{SCALES}"))
 }
 
-/// Name of the blocks of the scales called `name`.
+/// Returns the name of the blocks of the scales called `name`.
 pub(super) fn blocks_of(name: &str) -> Option<String> {
     name.strip_suffix(SCALES).map(|stem| format!("{stem}{BLOCKS}"))
 }
 
-/// A tensor in two parts.
+/// A tensor that is stored as codes and scales.
 pub(super) struct Fp4 {
-    /// Where the scales are stored.
+    /// Index of the stored tensor of scales.
     pub scales: usize,
     block: &'static BlockType,
 }
 
 impl Fp4 {
-    /// The tensor that `blocks` and `scales`, stored as number `stored`, make.
+    /// Creates the tensor that `blocks`, which is stored under the index `stored`, and `scales` make.
     ///
     /// # Errors
-    /// When their shapes or types do not fit.
+    /// Fails when their shapes or types do not fit.
     pub(super) fn new(
         blocks: &safetensors::TensorInfo,
         scales: &safetensors::TensorInfo,
@@ -69,12 +69,13 @@ impl Fp4 {
         Ok((info, Self { scales: stored, block }))
     }
 
-    /// Blocks as GGUF has them, into `out`: the scale, then codes of which the first 16 are in the low halves of the bytes.
+    /// Writes blocks in GGUF's layout into `out`: the scale, then codes of which the first 16 are in the low halves of
+    /// the bytes.
     pub(super) fn blocks(&self, codes: &[u8], scales: &[u8], out: &mut [u8]) {
         let stored = scales.iter().zip(codes.chunks_exact(CODES));
         for ((scale, codes), out) in stored.zip(out.chunks_exact_mut(self.block.bytes)) {
             out[0] = *scale;
-            // Published with neighbours in one byte, the first of them low.
+            // The published bytes hold neighbouring codes, the first of them in the low half.
             let code = |i: usize| (codes[i / 2] >> (4 * (i % 2))) & 15;
             for (i, out) in out[1..].iter_mut().enumerate() {
                 *out = code(i) | (code(i + CODES) << 4);

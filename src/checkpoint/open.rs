@@ -1,4 +1,4 @@
-//! From a path to a checkpoint: which format it is and what belongs to it.
+//! Opening of a path as a checkpoint, whose format and further files are found.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,38 +13,38 @@ use super::quantized::left_over;
 use super::safetensors::SafeTensorsCheckpoint;
 use super::{Checkpoint, Io, Quantization, ReadError, absent, foreign};
 
-/// What surrounds the tensors.
+/// The format of the input, with the source of its metadata.
 #[derive(Debug)]
 pub enum Origin {
-    /// A Hugging Face checkpoint: its folder holds the configuration and the tokenizer.
+    /// The input is a Hugging Face checkpoint, whose folder holds the configuration and the tokenizer.
     HuggingFace {
-        /// The folder.
+        /// Path of the folder.
         folder: PathBuf,
     },
-    /// A GGUF: the metadata is in the file.
+    /// The input is a GGUF, which holds its metadata.
     Gguf {
-        /// The first file's metadata.
+        /// Metadata of the first file.
         metadata: Metadata,
     },
 }
 
 /// An opened input.
 pub struct Opened {
-    /// Its tensors.
+    /// The tensors of the input.
     pub checkpoint: Box<dyn Checkpoint>,
-    /// Its metadata, or where that is found.
+    /// The format of the input, with the source of its metadata.
     pub origin: Origin,
-    /// How its weights are quantized, where a checkpoint's configuration says that they are.
+    /// The quantization of its weights, if a checkpoint's configuration declares one.
     pub quantization: Option<Quantization>,
-    /// The files that hold the tensors, in the order of `TensorInfo::shard`.
+    /// Paths of the files that hold the tensors, in the order of `TensorInfo::shard`.
     pub files: Vec<PathBuf>,
-    /// What is no fault, but good to know: what was chosen where something else could be meant.
+    /// Notes that report no fault, such as a choice between several readings of the input.
     pub notes: Vec<String>,
-    /// Why the tensors are no model that can be converted, and what to do; they can still be looked at.
+    /// The reason why the tensors are not a model that can be converted, with what to do; they can still be listed.
     pub refusal: Option<String>,
 }
 
-/// Why an input could not be opened.
+/// The reason why an input could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The path cannot be read.
@@ -52,15 +52,15 @@ pub enum OpenError {
     Io {
         /// The path.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The path holds nothing kquant reads.
+    /// The path holds nothing that kquant reads.
     #[error("{path}: {what}")]
     NotAModel {
         /// The path.
         path: PathBuf,
-        /// What is there, and what to give instead.
+        /// A sentence on what is there, and what to give instead.
         what: String,
     },
     /// The file is malformed.
@@ -69,7 +69,7 @@ pub enum OpenError {
     /// A tensor does not fit its scales.
     #[error("{path}")]
     Tensor {
-        /// The checkpoint.
+        /// Path of the checkpoint.
         path: PathBuf,
         /// What is wrong.
         source: ReadError,
@@ -79,15 +79,15 @@ pub enum OpenError {
 /// Opens a Hugging Face folder, a safetensors file (its folder holds the rest) or a GGUF (any file of a split one).
 ///
 /// # Errors
-/// [`OpenError`], naming the file and what to do.
+/// Fails with an [`OpenError`] that names the file and what to do.
 pub fn open(path: &Path) -> Result<Opened, OpenError> {
     open_by(path, Io::Auto)
 }
 
-/// [`open`], with tensor data read as `io` says.
+/// Opens `path` as [`open`] does, with tensor data read by the method `io`.
 ///
 /// # Errors
-/// As [`open`].
+/// Fails as [`open`] does.
 pub fn open_by(path: &Path, io: Io) -> Result<Opened, OpenError> {
     let fault = |source| OpenError::Io { path: path.to_owned(), source };
     if fs::metadata(path).map_err(fault)?.is_dir() {

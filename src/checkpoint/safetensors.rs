@@ -1,4 +1,4 @@
-//! A safetensors checkpoint, single or sharded, its weights decoded where they are quantized.
+//! Safetensors checkpoints, single or sharded, whose weights are decoded if they are quantized.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -11,21 +11,21 @@ use super::mxfp4::{self, Fp4};
 use super::quantized::{E4M3, E5M2, Levels, Packed, Parts, Quantization, SIGNED, Scales, Weight};
 use super::{Checkpoint, ReadError, TensorInfo};
 
-/// One tensor that the model sees: its place in the file and how its weights are stored.
+/// A tensor that the model sees: its place in the file and the coding of its weights.
 struct Entry {
     stored: usize,
     coding: Coding,
 }
 
-/// How weights are stored.
+/// The coding of a tensor's weights.
 enum Coding {
-    /// As numbers, maybe with scales.
+    /// Weights are stored as numbers, possibly with scales.
     Plain(Option<Scales>),
-    /// A byte each, maybe with scales.
+    /// Weights have codes of a byte each, possibly with scales.
     Bytes(&'static Levels, Option<Scales>),
-    /// 4-bit floats in blocks.
+    /// Weights are 4-bit floats in blocks.
     Fp4(Fp4),
-    /// Codes, scales and zero points.
+    /// Weights have packed codes with scales and zero points.
     Packed(Box<Packed>),
 }
 
@@ -37,7 +37,7 @@ pub(super) struct SafeTensorsCheckpoint {
 }
 
 impl SafeTensorsCheckpoint {
-    /// The tensors of `file`, whose weights are quantized as `quantization` says.
+    /// Creates a checkpoint of the tensors of `file`, with weights quantized as `quantization` says.
     pub(super) fn new(file: SafeTensors, quantization: Option<&Quantization>) -> Result<Self, ReadError> {
         let parts = Parts::new(&file, quantization);
         let (mut tensors, mut entries) = (Vec::new(), Vec::new());
@@ -57,7 +57,7 @@ impl SafeTensorsCheckpoint {
     }
 }
 
-/// How weights of type `dtype` are stored, which `scales` belong to.
+/// Returns the coding of weights of type `dtype` with `scales`.
 fn coding(dtype: Dtype, scales: Option<Scales>) -> Coding {
     match dtype {
         Dtype::F8E4M3 => Coding::Bytes(&E4M3, scales),
@@ -67,7 +67,7 @@ fn coding(dtype: Dtype, scales: Option<Scales>) -> Coding {
     }
 }
 
-/// A tensor as the file has it.
+/// Describes a tensor as the file stores it.
 fn same(t: &Stored, scaled: bool) -> TensorInfo {
     let block = block::by_name(t.dtype.name());
     TensorInfo {
@@ -82,7 +82,7 @@ fn same(t: &Stored, scaled: bool) -> TensorInfo {
 }
 
 impl SafeTensorsCheckpoint {
-    /// The scales of `codes` bytes of 4-bit floats from column `at.1` of row `at.0` on.
+    /// Returns the scales of `codes` bytes of 4-bit floats from column `at.1` of row `at.0` on.
     fn scale_codes(
         &self,
         fp4: &Fp4,

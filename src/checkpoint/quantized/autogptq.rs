@@ -1,4 +1,4 @@
-//! GPTQ and AWQ: `X.qweight`, `X.qzeros` and `X.scales`, with inputs as rows.
+//! Weights of GPTQ and AWQ: `X.qweight`, `X.qzeros` and `X.scales`, with inputs as rows.
 //!
 //! | part | GPTQ | AWQ |
 //! |---|---|---|
@@ -15,12 +15,12 @@ use super::config::Group;
 use super::packed::{Numbers, Packed, Scales, UNSIGNED, Zeros};
 use super::parts::{Parts, Weight, integer_name};
 
-/// Bits that GPTQ's programs write.
+/// Numbers of bits per code that GPTQ's programs write.
 const BITS: [u64; 4] = [2, 3, 4, 8];
 
 const FLOATS: [Dtype; 3] = [Dtype::F16, Dtype::BF16, Dtype::F32];
 
-/// The weight of which `qweight` holds the codes; `add` is what zero points are larger than stored.
+/// Returns the weight whose codes are in `qweight`; `add` is what is added to stored zero points.
 pub(super) fn gptq(
     parts: &Parts,
     base: &str,
@@ -79,12 +79,12 @@ pub(super) fn gptq(
     parts.packed(format!("{base}.weight"), rows, packed, (integer_name(bits), scales))
 }
 
-/// Words after which codes begin with a word again.
+/// Returns the number of words after which codes begin with a word again.
 fn period(bits: u64) -> u64 {
     if 32u64.is_multiple_of(bits) { 1 } else { bits }
 }
 
-/// The weight of which `qweight` holds the codes in the layout `gemm`.
+/// Returns the weight whose codes are in `qweight` in the layout `gemm`.
 pub(super) fn awq(parts: &Parts, base: &str, qweight: usize, group: Group) -> Result<Weight, ReadError> {
     const BITS: u64 = 4;
     let [scales, qzeros] = [".scales", ".qzeros"].map(|end| parts.need(qweight, &format!("{base}{end}")));
@@ -117,7 +117,7 @@ pub(super) fn awq(parts: &Parts, base: &str, qweight: usize, group: Group) -> Re
     parts.packed(format!("{base}.weight"), rows, packed, (integer_name(BITS), scales))
 }
 
-/// Dimensions of a tensor that has two.
+/// Returns the dimensions of a tensor that must have two.
 fn matrix(parts: &Parts, number: usize) -> Result<(u64, u64), ReadError> {
     match parts.tensor(number).shape[..] {
         [lines, width] if lines > 0 && width > 0 => Ok((lines, width)),
@@ -132,7 +132,7 @@ fn numbers(parts: &Parts, scales: usize, columns: u64) -> Result<Scales, ReadErr
         .ok_or_else(|| parts.fault(scales, "scales of this type are not supported".into()))
 }
 
-/// Whether `count` groups are what the configuration says.
+/// Checks that `count` groups are what the configuration says.
 fn fit_groups(parts: &Parts, scales: usize, columns: u64, count: u64, group: Group) -> Result<(), ReadError> {
     let (size, fits) = match group {
         Group::Unknown => return Ok(()),

@@ -1,4 +1,4 @@
-//! Small integers packed into the words of a file's tensor: where each is, and reading a rectangle of them.
+//! Small integers packed into the words of a file's tensor: the place of each, and the reading of a rectangle of them.
 
 use std::ops::Range;
 
@@ -7,25 +7,25 @@ use kquant_formats::source::Extent;
 
 use super::super::ReadError;
 
-/// Bytes of a word.
+/// Number of bytes of a word.
 const WORD: u64 = 4;
-/// Bits of a word.
+/// Number of bits of a word.
 const WORD_BITS: u64 = 32;
-/// Whole lines are read so many bytes at once.
+/// Number of bytes up to which whole lines are read at once.
 const CHUNK: u64 = 64 << 10;
 
-/// How codes follow each other in words.
+/// The order of codes in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
-    /// From the lowest bit on, across the ends of words too.
+    /// Codes follow each other from the lowest bit on, also across the ends of words.
     Stream,
-    /// As many as a word of 32 bits holds whole, from its lowest bit on.
+    /// A word of 32 bits holds as many whole codes as fit, from its lowest bit on.
     Words,
-    /// Eight to a word, first those with even numbers, then the others (AWQ).
+    /// A word holds eight codes, first those with even numbers, then the others (AWQ).
     EvenFirst,
 }
 
-/// Which way words run through the matrix.
+/// The direction in which words run through the matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
     /// A word holds codes of one row.
@@ -34,20 +34,20 @@ pub(super) enum Direction {
     Down,
 }
 
-/// A matrix of codes `[rows][columns]`, packed.
+/// A packed matrix of codes `[rows][columns]`.
 #[derive(Debug, Clone)]
 pub(super) struct Codes {
-    /// The file's tensor, by number.
+    /// Index of the file's tensor.
     pub(super) stored: usize,
     pub(super) rows: u64,
     pub(super) columns: u64,
-    /// Of a code, up to 8.
+    /// Number of bits of a code, up to 8.
     pub(super) bits: u64,
     pub(super) order: Order,
     pub(super) direction: Direction,
 }
 
-/// Words of `count` codes of `bits` bits.
+/// Returns the number of words of `count` codes of `bits` bits.
 pub(super) fn words(count: u64, bits: u64, order: Order) -> u64 {
     match order {
         Order::Stream => (count * bits).div_ceil(WORD_BITS),
@@ -56,9 +56,9 @@ pub(super) fn words(count: u64, bits: u64, order: Order) -> u64 {
 }
 
 impl Codes {
-    /// Where code `number` of a row or column begins, in bits from its first word's lowest.
+    /// Returns the first bit of code `number` of a row or column, counted from the lowest bit of its first word.
     fn bit(&self, number: u64) -> u64 {
-        /// The place in its word of each code of eight.
+        /// Place in its word of each code of eight.
         const PLACE: [u64; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
         let per_word = WORD_BITS / self.bits;
         match self.order {
@@ -68,10 +68,11 @@ impl Codes {
         }
     }
 
-    /// Calls `put(row, column, code)` for each code of rows `rows`, columns `columns`, counted from their starts.
+    /// Calls `put(row, column, code)` for each code of rows `rows` and columns `columns`, with row and column counted
+    /// from the start of these ranges.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// Fails when the file cannot be read.
     pub(super) fn read(
         &self,
         file: &SafeTensors,
@@ -123,7 +124,7 @@ impl Codes {
         columns: Range<u64>,
         mut put: impl FnMut(usize, usize, u8),
     ) -> Result<(), ReadError> {
-        // Codes that no other line has a part of.
+        // A block is the smallest number of lines that share no code with other lines.
         let crossing = self.order == Order::Stream && !WORD_BITS.is_multiple_of(self.bits);
         let (lines, per_block) = if crossing { (self.bits, WORD_BITS) } else { (1, WORD_BITS / self.bits) };
         let width = (columns.end - columns.start) as usize;
@@ -158,7 +159,7 @@ impl Codes {
     }
 }
 
-/// Calls `each` with bytes `part` of each line of `lines`, of `line` bytes.
+/// Calls `each` with the bytes `part` of each of `lines`, which are `line` bytes long.
 pub(super) fn read_lines(
     extent: &Extent,
     line: u64,

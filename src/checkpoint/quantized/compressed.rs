@@ -1,4 +1,5 @@
-//! compressed-tensors, and what else keeps scales in `X.weight_scale` (fp8 without blocks, modelopt).
+//! Weights of compressed-tensors, and of other programs that keep scales in `X.weight_scale` (fp8 without blocks,
+//! modelopt).
 //!
 //! | format | parts |
 //! |---|---|
@@ -7,7 +8,7 @@
 //! | `nvfp4-pack-quantized`, `mxfp4-pack-quantized` | `weight_packed` U8 `[rows][columns / 2]`, `weight_scale` F8 `[rows][columns / 16 or 32]`, `weight_global_scale` |
 //! | modelopt's NVFP4 | `weight` U8, `weight_scale` F8, `weight_scale_2` |
 //!
-//! Scales are `[1]`, `[rows]`, `[rows][1]`, `[rows][groups]`, or of blocks.
+//! Scales are `[1]`, `[rows]`, `[rows][1]`, `[rows][groups]`, or one for each block.
 
 use std::sync::LazyLock;
 
@@ -19,7 +20,8 @@ use super::packed::{E2M1, E4M3, E5M2, Groups, Levels, Numbers, Packed, SIGNED, S
 use super::parts::{Parts, Weight, integer_name};
 use super::scales;
 
-/// What tensor `number` is, in a checkpoint whose packed weights have one of `bits`.
+/// Returns the weight that tensor `number` belongs to, in a checkpoint whose packed weights have one of the widths
+/// `bits`.
 pub(super) fn weight(
     parts: &Parts,
     number: usize,
@@ -49,7 +51,7 @@ pub(super) fn weight(
     }
 }
 
-/// Codes of a byte each.
+/// Returns a weight whose codes have a byte each.
 fn bytes(
     parts: &Parts,
     name: &str,
@@ -100,7 +102,7 @@ fn bytes(
     parts.packed(name.to_owned(), rows, packed, (dtype, scale))
 }
 
-/// Integers packed into words of 32 bits.
+/// Returns a weight of integers that are packed into words of 32 bits.
 fn integers(parts: &Parts, name: &str, number: usize, bits: &[u64]) -> Result<Weight, ReadError> {
     let [scale, shape] = ["_scale", "_shape"].map(|end| parts.need(number, &format!("{name}{end}")));
     let (scale, shape) = (scale?, shape?);
@@ -123,7 +125,7 @@ fn integers(parts: &Parts, name: &str, number: usize, bits: &[u64]) -> Result<We
         })?;
     parts.expect(number, &[Dtype::I32], &[rows, width])?;
     let (scales, count) = grouped(parts, scale, rows)?;
-    // Stored codes are from 0 on, and so are stored zero points.
+    // Stored codes are unsigned, and so are stored zero points.
     let zeros = match parts.find(&format!("{name}_zero_point")) {
         None => Zeros::Fixed((1u32 << (bits - 1)) as f32),
         Some(zero) if parts.tensor(zero).dtype == Dtype::I8 => {
@@ -166,7 +168,8 @@ fn integers(parts: &Parts, name: &str, number: usize, bits: &[u64]) -> Result<We
     parts.packed(name.to_owned(), rows, packed, (integer_name(bits), scale))
 }
 
-/// 4-bit floats, two to a byte, with 8-bit scales: F8_E4M3 for 16 each and a scale for all of them, or E8M0 for 32 each.
+/// Returns a weight of 4-bit floats, two to a byte, with 8-bit scales: F8_E4M3 for 16 weights each and one scale for all,
+/// or E8M0 for 32 weights each.
 fn fp4(parts: &Parts, name: &str, number: usize) -> Result<Weight, ReadError> {
     let scale = parts.need(number, &format!("{name}_scale"))?;
     let [rows, half] = parts.tensor(number).shape[..] else {
@@ -181,7 +184,7 @@ fn fp4(parts: &Parts, name: &str, number: usize) -> Result<Weight, ReadError> {
     parts.expect(scale, &[Dtype::F8E4M3, Dtype::F8E8M0, Dtype::U8], &[rows, count])?;
     let numbers = Numbers::new(parts.file, scale, count)
         .ok_or_else(|| parts.fault(scale, "scales of this type are not supported".into()))?;
-    // compressed-tensors divides by its scale for all, modelopt multiplies.
+    // The scale for all weights is a divisor in compressed-tensors, and a factor in modelopt.
     let all = |end: &str| parts.find(&format!("{name}{end}"));
     let numbers = match (dtype, all("_global_scale"), all("_scale_2")) {
         ("MXFP4", ..) => numbers,
@@ -211,7 +214,7 @@ fn fp4(parts: &Parts, name: &str, number: usize) -> Result<Weight, ReadError> {
     parts.packed(name.to_owned(), rows, packed, (dtype, scale))
 }
 
-/// The only number of tensor `number`.
+/// Returns the only number of tensor `number`.
 fn one(parts: &Parts, number: usize) -> Result<f32, ReadError> {
     let numbers = Numbers::new(parts.file, number, 1);
     match numbers.map(|numbers| numbers.all(parts.file)).transpose()?.as_deref() {
@@ -220,7 +223,7 @@ fn one(parts: &Parts, number: usize) -> Result<f32, ReadError> {
     }
 }
 
-/// The scales in tensor `scale` for `rows` rows, and how many each has.
+/// Returns the scales in tensor `scale` for `rows` rows, and the number of scales of each row.
 fn grouped(parts: &Parts, scale: usize, rows: u64) -> Result<(Scales, u64), ReadError> {
     let count = match parts.tensor(scale).shape[..] {
         [] | [1] | [1, 1] => return Ok((Scales::One(one(parts, scale)?), 1)),
@@ -233,7 +236,7 @@ fn grouped(parts: &Parts, scale: usize, rows: u64) -> Result<(Scales, u64), Read
     Ok((Scales::Each(numbers), count))
 }
 
-/// Asserts that tensor `number` has a value for each of `rows` rows and `count` groups.
+/// Checks that tensor `number` has a value for each of `rows` rows and `count` groups.
 fn expect_each(
     parts: &Parts,
     number: usize,

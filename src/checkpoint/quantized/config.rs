@@ -1,54 +1,54 @@
-//! What a configuration says of how its weights are quantized.
+//! The quantization that a checkpoint's configuration declares.
 
 use std::path::Path;
 
 use kquant_formats::{json, whole};
 use serde_json::Value as Json;
 
-/// How a checkpoint's weights are quantized.
+/// The quantization of a checkpoint's weights.
 #[derive(Debug, Clone)]
 pub struct Quantization {
-    /// The method's name, `quant_method` of the configuration.
+    /// Name of the method, `quant_method` in the configuration.
     pub method: String,
-    /// What the configuration says of it, in a few words: `4 bits, groups of 128`.
+    /// Description of the settings in a few words: `4 bits, groups of 128`.
     pub details: String,
-    /// Why the weights cannot be read, and what to do.
+    /// The reason why the weights cannot be read, with what to do; `None` if they can.
     pub refusal: Option<String>,
-    /// Name of the file that says so.
+    /// Name of the file that holds the settings.
     pub(super) file: &'static str,
-    /// Whether the model computes something else than with plain weights, so that these alone do not make it up.
+    /// True if the model's computation differs from that with plain weights, so that these alone do not replace it.
     pub(super) computes: bool,
     pub(super) scheme: Scheme,
-    /// Rows and columns that share a scale.
+    /// Numbers of rows and columns that share a scale.
     pub(super) block: Option<[u64; 2]>,
 }
 
-/// Where to find codes and scales.
+/// The layout of codes and scales.
 #[derive(Debug, Clone, Default)]
 pub(super) enum Scheme {
-    /// 8-bit floats or integers with scales, or nothing.
+    /// Weights are 8-bit floats or integers with scales, or not quantized.
     #[default]
     Plain,
-    /// GPTQ.
+    /// Weights are in the layout of GPTQ.
     Gptq {
-        /// Of a code; the shapes tell where the configuration does not.
+        /// Number of bits of a code; shapes decide if the configuration does not say.
         bits: Option<u64>,
         group: Group,
-        /// What is added to stored zero points.
+        /// Number that is added to stored zero points.
         add: f32,
     },
-    /// AWQ: 4 bits, the `gemm` layout.
+    /// Weights are in the `gemm` layout of AWQ, with 4 bits.
     Awq { group: Group },
-    /// compressed-tensors: bits that some of the weights have.
+    /// Weights are in the layout of compressed-tensors, with the numbers of bits that some of them have.
     Compressed { bits: Vec<u64> },
 }
 
-/// Columns that share a scale.
+/// The columns that share a scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Group {
-    /// Not said.
+    /// The configuration does not say.
     Unknown,
-    /// All of a row.
+    /// All columns of a row share a scale.
     Row,
     Of(u64),
 }
@@ -71,19 +71,21 @@ impl Group {
     }
 }
 
-/// Files that hold the settings where `config.json` does not, and the method they belong to.
+/// Names of files that hold the settings if `config.json` does not, with their method.
 const OWN_FILES: [(&str, &str); 2] = [("quantize_config.json", "gptq"), ("quant_config.json", "awq")];
 
 impl Quantization {
-    /// What the files of `folder` say; `None` if nothing is quantized.
+    /// Reads the settings in the files of `folder`; `None` if nothing is quantized.
     ///
-    /// A configuration that is missing or malformed is reported by whoever needs it; a checkpoint that is only looked at does not.
+    /// A configuration that is missing or malformed is reported where it is needed; listing a checkpoint does not need
+    /// it.
     ///
     /// # Errors
-    /// When a file of settings alone is there and cannot be read; the text says which, why and what to do.
+    /// Fails when there is a separate file of settings that cannot be read; the text names the file, the cause and what
+    /// to do.
     pub(crate) fn read(folder: &Path) -> Result<Option<Self>, String> {
         let config = settings(folder, CONFIG).unwrap_or_default();
-        // Of models with several parts the text's.
+        // In models with several parts, the settings are those of the text model.
         let within = |config: &Json| {
             let text = config.get("text_config").and_then(|text| text.get(KEY));
             config.get(KEY).or(text).filter(|c| c.is_object()).cloned()
@@ -103,10 +105,11 @@ impl Quantization {
         Ok(own)
     }
 
-    /// Of settings in `file` that may name their method, else are `method`'s.
+    /// Creates the description of the settings in `file`, which may name their method and otherwise have the method
+    /// `method`.
     fn of(file: &'static str, config: &Json, method: Option<&str>) -> Self {
         let text = |key: &str| config.get(key).and_then(Json::as_str);
-        // bitsandbytes did not always name itself.
+        // Early versions of bitsandbytes did not name the method.
         let loaded =
             ["load_in_4bit", "load_in_8bit"].iter().any(|key| config.get(key) == Some(&Json::Bool(true)));
         let method = text("quant_method").or(method).unwrap_or(if loaded { "bitsandbytes" } else { UNKNOWN });
@@ -135,12 +138,13 @@ impl Quantization {
         }
     }
 
-    /// Whether the weights are no more what they were before: everything but formats that models are published in.
+    /// Returns true if the weights are approximations of what they were before, which holds for all formats but those
+    /// that models are published in.
     pub fn is_lossy(&self) -> bool {
         self.method != "mxfp4"
     }
 
-    /// Method and details.
+    /// Returns the method and its details.
     pub fn describe(&self) -> String {
         match self.details.as_str() {
             "" => self.method.clone(),
@@ -149,11 +153,11 @@ impl Quantization {
     }
 }
 
-/// The files of the settings that most methods and modelopt have.
+/// Names of the files with the settings of most methods and, below, of modelopt.
 const CONFIG: &str = "config.json";
 const MODELOPT: &str = "hf_quant_config.json";
 
-/// The JSON in file `name` of `folder`, if there is one.
+/// Returns the JSON in file `name` of `folder`, if there is one.
 fn settings(folder: &Path, name: &str) -> Result<Option<Json>, String> {
     let path = folder.join(name);
     let Some(text) = whole::read_if_there(&path, whole::CONFIGURATION).map_err(|e| e.to_string())? else {
@@ -167,14 +171,14 @@ fn settings(folder: &Path, name: &str) -> Result<Option<Json>, String> {
     })
 }
 
-/// The method of settings that name none.
+/// Name for the method of settings that name none.
 const UNKNOWN: &str = "unknown";
 
-/// The object of the settings.
+/// Key of the settings' object.
 const KEY: &str = "quantization_config";
 
-/// Rows and columns that share a scale, where a scale is for a block: `weight_block_size`, or compressed-tensors'
-/// `block_structure`.
+/// Returns the numbers of rows and columns that share a scale, if a scale is for a block: `weight_block_size`, or
+/// compressed-tensors' `block_structure`.
 fn block(config: &Json) -> Option<[u64; 2]> {
     let groups = config.get("config_groups").and_then(Json::as_object);
     let own = |group: &Json| group.get("weights")?.get("block_structure").filter(|b| !b.is_null()).cloned();
@@ -202,7 +206,7 @@ fn gptq(config: &Json) -> Read {
     let ordered = config.get("desc_act") == Some(&Json::Bool(true));
     let details =
         [bits.map(tell_bits), group.tell(), ordered.then(|| "columns in order of activations".into())];
-    // With exceptions for single modules, shapes tell.
+    // With exceptions for single modules, shapes decide.
     let exceptions = config.get("dynamic").is_some_and(|d| d.as_object().is_some_and(|d| !d.is_empty()));
     let (bits, group) = if exceptions { (None, Group::Unknown) } else { (bits, group) };
     Ok((Scheme::Gptq { bits, group, add }, listed(details)))
@@ -232,7 +236,7 @@ fn awq(config: &Json) -> Read {
     Ok((Scheme::Awq { group }, listed([Some(tell_bits(bits)), group.tell()])))
 }
 
-/// Whether compressed-tensors' settings transform activations while the model runs.
+/// Returns true if compressed-tensors' settings transform activations while the model runs.
 fn turns(config: &Json) -> bool {
     let groups = config.get("transform_config").and_then(|c| c.get("config_groups"));
     groups.and_then(Json::as_object).is_some_and(|groups| !groups.is_empty())

@@ -1,4 +1,4 @@
-//! Settings of a quantization that are left over: of weights that were written back as plain numbers.
+//! Settings of a quantization that no longer apply, because the weights were written back as plain numbers.
 
 use std::path::Path;
 
@@ -6,7 +6,8 @@ use kquant_formats::safetensors::{Dtype, SafeTensors, TensorInfo};
 
 use super::config::Quantization;
 
-/// Ends of names of what belongs to a weight in codes, whatever its own type: scales, zero points, code books and the like.
+/// Ends of the names of tensors that belong to a weight in codes, whatever their type: scales, zero points, code books
+/// and the like.
 const PARTS: [&str; 22] = [
     ".weight_scale",
     "_scale_inv",
@@ -32,12 +33,12 @@ const PARTS: [&str; 22] = [
     ".codebooks",
 ];
 
-/// Ends of names of whole numbers that plain checkpoints have, too: masks and positions.
+/// Ends of the names of whole numbers that plain checkpoints have as well: masks and positions.
 const BUFFERS: [&str; 3] = [".bias", "masked_bias", "position_ids"];
 
-/// Takes settings away that `file`, in `folder`, has no packed weight for; gives what is to be said of them.
+/// Removes the settings if `file`, in `folder`, has no packed weights; returns a note on it.
 ///
-/// Settings that change what the model computes, whatever its weights are, stay.
+/// Settings that change the model's computation for any weights are kept.
 pub(crate) fn left_over(
     quantization: Option<Quantization>,
     folder: &Path,
@@ -57,7 +58,7 @@ pub(crate) fn left_over(
     }
 }
 
-/// Whether `tensor` holds codes, or belongs to a weight that does.
+/// Returns true if `tensor` holds codes, or belongs to a weight that does.
 fn is_packed(tensor: &TensorInfo) -> bool {
     let ends = |ends: &[&str]| ends.iter().any(|end| tensor.name.ends_with(end));
     let plain = matches!(

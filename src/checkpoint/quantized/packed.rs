@@ -1,7 +1,8 @@
-//! A weight in packed codes with scales for groups of columns: `(code - zero) * scale`.
+//! Weights in packed codes with scales for groups of columns: `(code - zero) * scale`.
 //!
-//! A row is gathered from the file into one run of bytes that tells all about it: a byte for each code, then the scales of
-//! its groups and, where they are stored, the zero points, in f32. So rows can be decoded one by one wherever they were.
+//! A row is gathered from the file into one run of bytes that is complete in itself: a byte for each code, then the
+//! scales of its groups and, if they are stored, the zero points, in f32. So rows can be decoded one by one, wherever
+//! they were.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -16,23 +17,23 @@ use super::codes::{Codes, read_lines};
 /// The value of each code.
 pub(crate) type Levels = [f32; 256];
 
-/// Codes from 0 on.
+/// Values of unsigned codes.
 pub(super) static UNSIGNED: LazyLock<Levels> = LazyLock::new(|| std::array::from_fn(|code| code as f32));
-/// Codes in two's complement.
+/// Values of codes in two's complement.
 pub(crate) static SIGNED: LazyLock<Levels> =
     LazyLock::new(|| std::array::from_fn(|code| f32::from(code as u8 as i8)));
-/// 4-bit floats.
+/// Values of 4-bit floats.
 pub(super) static E2M1: LazyLock<Levels> = LazyLock::new(|| {
     const MAGNITUDES: [f32; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
     std::array::from_fn(|code| MAGNITUDES[code % 8] * if code & 8 == 0 { 1.0 } else { -1.0 })
 });
-/// 8-bit floats.
+/// Values of 8-bit floats with a mantissa of 3 bits.
 pub(crate) static E4M3: LazyLock<Levels> =
     LazyLock::new(|| std::array::from_fn(|code| decode_e4m3(code as u8)));
-/// 8-bit floats of more range.
+/// Values of 8-bit floats with a mantissa of 2 bits and a larger range.
 pub(crate) static E5M2: LazyLock<Levels> =
     LazyLock::new(|| std::array::from_fn(|code| decode_e5m2(code as u8)));
-/// Powers of two: E8M0.
+/// Values of the powers of two in E8M0.
 static E8M0: LazyLock<Levels> = LazyLock::new(|| {
     std::array::from_fn(|code| if code == 255 { f32::NAN } else { 2f32.powi(code as i32 - 127) })
 });
@@ -44,14 +45,15 @@ pub(super) struct Numbers {
     rows: u64,
     columns: u64,
     dtype: Dtype,
-    /// What each is divided by.
+    /// Number that each is divided by, if there is one.
     divisor: Option<f32>,
-    /// What each is multiplied by.
+    /// Number that each is multiplied by, if there is one.
     factor: Option<f32>,
 }
 
 impl Numbers {
-    /// Tensor `stored` of `file` as a matrix of `columns` columns; `None` where its type is none of those that scales have.
+    /// Creates a matrix of `columns` columns from tensor `stored` of `file`; `None` if its type is not one that scales
+    /// have.
     pub(super) fn new(file: &SafeTensors, stored: usize, columns: u64) -> Option<Self> {
         let t = &file.tensors()[stored];
         let known = block::by_name(t.dtype.name()).is_some()
@@ -68,7 +70,8 @@ impl Numbers {
         Self { factor: Some(factor), ..self }
     }
 
-    /// Calls `put(row, column, number)` for rows `rows`, columns `columns`, counted from their starts.
+    /// Calls `put(row, column, number)` for rows `rows` and columns `columns`, with row and column counted from the start
+    /// of these ranges.
     fn read(
         &self,
         file: &SafeTensors,
@@ -89,7 +92,7 @@ impl Numbers {
         })
     }
 
-    /// All of them.
+    /// Returns all numbers.
     pub(super) fn all(&self, file: &SafeTensors) -> Result<Vec<f32>, ReadError> {
         let mut values = Vec::new();
         self.read(file, 0..self.rows, 0..self.columns, |_, _, value| values.push(value))?;
@@ -112,30 +115,30 @@ fn decode(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
     out.iter_mut().zip(bytes).for_each(|(value, &code)| *value = levels[usize::from(code)]);
 }
 
-/// Scales of a weight.
+/// The scales of a weight.
 #[derive(Debug, Clone)]
 pub(super) enum Scales {
-    /// One for all.
+    /// One scale holds for all weights.
     One(f32),
-    /// One for each row and group.
+    /// Each row and group has a scale.
     Each(Numbers),
 }
 
-/// What is subtracted from codes.
+/// The zero points, which are subtracted from codes.
 #[derive(Debug, Clone)]
 pub(super) enum Zeros {
-    /// The same everywhere.
+    /// One zero point holds for all weights.
     Fixed(f32),
-    /// For each row and group a code: its level and `add`.
+    /// Each row and group has a code, whose level plus `add` is the zero point.
     Each { codes: Codes, levels: &'static LazyLock<Levels>, add: f32 },
 }
 
-/// Which group a column belongs to.
+/// The group that each column belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Groups {
-    /// So many columns each.
+    /// Each group has so many columns.
     Even(u64),
-    /// As listed.
+    /// The list has the group of each column.
     Listed(Vec<u32>),
 }
 
@@ -147,18 +150,18 @@ pub(crate) struct Packed {
     pub(super) scales: Scales,
     pub(super) zeros: Zeros,
     pub(super) groups: Groups,
-    /// Groups of a row.
+    /// Number of groups of a row.
     pub(super) group_count: u64,
-    /// Whether the file has inputs as rows: codes `[columns][rows]`, scales and zeros `[groups][rows]`.
+    /// True if the file has inputs as rows: codes `[columns][rows]`, scales and zeros `[groups][rows]`.
     pub(super) inputs_first: bool,
     pub(super) columns: u64,
 }
 
-/// Bytes of a scale or zero point of a gathered row.
+/// Number of bytes of a scale or zero point in a gathered row.
 const NUMBER: u64 = 4;
 
 impl Packed {
-    /// Bytes of a row as it is gathered.
+    /// Returns the number of bytes of a gathered row.
     pub(super) fn row_bytes(&self) -> u64 {
         let tables = match self.zeros {
             Zeros::Fixed(_) => 1,
@@ -170,7 +173,7 @@ impl Packed {
     /// Gathers rows `rows` into `out` (`[rows.len()][row_bytes]`).
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// Fails when the file cannot be read.
     pub(crate) fn gather(
         &self,
         file: &SafeTensors,

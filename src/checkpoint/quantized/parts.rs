@@ -1,4 +1,4 @@
-//! The file's tensors that together are one weight.
+//! Tensors of a file that together are one weight.
 
 use std::collections::HashMap;
 
@@ -12,24 +12,25 @@ use super::packed::{Groups, Packed};
 use super::scales::Scales;
 use crate::checkpoint::quantized::{autogptq, compressed};
 
-/// Rows that are gathered at once where the file has inputs as rows: of words of 4 bytes, as many as are in a page.
+/// Number of rows that are gathered at once if the file has inputs as rows: the words of 4 bytes in a page.
 const ROWS_OF_A_PAGE: u64 = 1024;
 
-/// What a tensor of the file is.
+/// The role of a tensor of the file.
 pub(crate) enum Weight {
-    /// A part of another one, or what only inference engines need.
+    /// The tensor is a part of another one, or of use for inference engines only.
     Part,
-    /// A weight as it is.
+    /// The tensor is a weight that is not quantized.
     Plain,
-    /// Codes of a byte each with scales.
+    /// The tensor holds codes of a byte each, which have scales.
     Scaled(Scales),
-    /// 4-bit floats in blocks.
+    /// The tensor holds 4-bit floats in blocks.
     Fp4(TensorInfo, Fp4),
-    /// Codes, scales and zero points.
+    /// The tensor holds codes, which have scales and zero points.
     Packed(TensorInfo, Box<Packed>),
 }
 
-/// Ends of names of scales for activations and for the cache of keys and values: the GGUF has its own types for these.
+/// Ends of the names of scales for activations and for the cache of keys and values, which have types of their own in
+/// inference with GGUF.
 const ACTIVATIONS: [&str; 11] = [
     ".input_scale",
     ".input_global_scale",
@@ -44,7 +45,7 @@ const ACTIVATIONS: [&str; 11] = [
     ".input_scale_ub",
 ];
 
-/// Ends of the names of parts that belong to a weight called the same with one of the other ends.
+/// Ends of the names of parts, with the ends of the names of the weights that they belong to.
 const BELONGING: [(&[&str], &[&str]); 2] = [
     (&[".qzeros", ".scales", ".g_idx"], &[".qweight"]),
     (
@@ -60,7 +61,7 @@ const BELONGING: [(&[&str], &[&str]); 2] = [
     ),
 ];
 
-/// The tensors of a file by name, and how the weights among them are quantized.
+/// The tensors of a file by name, with the quantization of the weights among them.
 pub(crate) struct Parts<'a> {
     pub(super) file: &'a SafeTensors,
     names: HashMap<&'a str, usize>,
@@ -70,14 +71,14 @@ pub(crate) struct Parts<'a> {
 impl<'a> Parts<'a> {
     pub(crate) fn new(file: &'a SafeTensors, quantization: Option<&'a Quantization>) -> Self {
         let names = file.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
-        // What is refused is shown as it is stored.
+        // A refused quantization is ignored, so that tensors are listed as they are stored.
         Self { file, names, quantization: quantization.filter(|q| q.refusal.is_none()) }
     }
 
-    /// What tensor `number` of the file is.
+    /// Returns the role of tensor `number` of the file.
     ///
     /// # Errors
-    /// When a part is missing or does not fit.
+    /// Fails when a part is missing or does not fit.
     pub(crate) fn weight(&self, number: usize) -> Result<Weight, ReadError> {
         let t = self.tensor(number);
         if self.is_part(number) {
@@ -123,7 +124,8 @@ impl<'a> Parts<'a> {
         belongs || ACTIVATIONS.iter().any(|end| name.ends_with(end)) || self.is_empty_bias(number)
     }
 
-    /// GPTQ's first programs gave every linear layer a bias, also those of models that have none.
+    /// Returns true if tensor `number` is a bias of zeros: the first programs of GPTQ gave every linear layer a bias,
+    /// even in models that have none.
     fn is_empty_bias(&self, number: usize) -> bool {
         let base = self.tensor(number).name.strip_suffix(".bias");
         base.is_some_and(|base| self.find(&format!("{base}.qweight")).is_some())
@@ -138,7 +140,7 @@ impl<'a> Parts<'a> {
         self.names.get(name).copied()
     }
 
-    /// The tensor called `name`, which belongs to tensor `number`.
+    /// Returns the index of the tensor called `name`, which belongs to tensor `number`.
     pub(super) fn need(&self, number: usize, name: &str) -> Result<usize, ReadError> {
         self.find(name).ok_or_else(|| {
             self.fault(
@@ -148,7 +150,7 @@ impl<'a> Parts<'a> {
         })
     }
 
-    /// The error for tensor `number`.
+    /// Returns the error for tensor `number`.
     pub(super) fn fault(&self, number: usize, what: String) -> ReadError {
         let t = self.tensor(number);
         let file =
@@ -156,7 +158,7 @@ impl<'a> Parts<'a> {
         ReadError(format!("{file}: tensor `{}` {:?} ({}): {what}", t.name, t.shape, t.dtype.name()))
     }
 
-    /// Asserts type and shape of tensor `number`.
+    /// Checks type and shape of tensor `number`.
     pub(super) fn expect(&self, number: usize, dtypes: &[Dtype], shape: &[u64]) -> Result<(), ReadError> {
         let t = self.tensor(number);
         if dtypes.contains(&t.dtype) && t.shape == shape {
@@ -166,7 +168,7 @@ impl<'a> Parts<'a> {
         Err(self.fault(number, format!("expected {shape:?} ({})", names.join(" or "))))
     }
 
-    /// The whole numbers of tensor `number`, which has few.
+    /// Returns the whole numbers of tensor `number`, which has few.
     pub(super) fn integers(&self, number: usize) -> Result<Vec<i64>, ReadError> {
         let (t, data) = (self.tensor(number), self.file.data(number)?);
         let wide = |bytes: &[u8]| bytes.try_into().map(i64::from_le_bytes).unwrap_or_default();
@@ -178,9 +180,9 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// The groups of `columns` columns: those that tensor `list` tells, else `count` even ones.
+    /// Returns the groups of `columns` columns: those that tensor `list` gives, or else `count` even ones.
     ///
-    /// `number` is the tensor with a scale for each.
+    /// `number` is the tensor with a scale for each group.
     pub(super) fn groups(
         &self,
         number: usize,
@@ -200,7 +202,7 @@ impl<'a> Parts<'a> {
             return Err(self.fault(list, what));
         }
         let groups: Vec<u32> = groups.iter().map(|&group| group as u32).collect();
-        // Kept only where it tells something: it is as long as a row.
+        // The list, which is as long as a row, is kept only if the groups are not even.
         let told = |size: u64| {
             groups.iter().zip(0..).all(|(&group, column): (_, u64)| u64::from(group) == column / size)
         };
@@ -210,7 +212,7 @@ impl<'a> Parts<'a> {
         })
     }
 
-    /// The weight called `name` of `rows` rows that `packed` describes.
+    /// Returns the weight called `name` of `rows` rows that `packed` describes.
     pub(super) fn packed(
         &self,
         name: String,
@@ -239,7 +241,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The name of codes of `bits` bits.
+/// Returns the name of the type of codes of `bits` bits.
 pub(super) fn integer_name(bits: u64) -> &'static str {
     const NAMES: [&str; 8] = ["INT1", "INT2", "INT3", "INT4", "INT5", "INT6", "INT7", "INT8"];
     NAMES.get((bits as usize).wrapping_sub(1)).copied().unwrap_or("INT")

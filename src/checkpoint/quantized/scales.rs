@@ -5,12 +5,12 @@ use kquant_kernels::block;
 use super::super::ReadError;
 use super::parts::Parts;
 
-/// Side of the square blocks that share a scale when the configuration does not say.
+/// Side of the square blocks that share a scale if the configuration does not say, as in DeepSeek V3.
 const DEFAULT_BLOCK: u64 = 128;
 
-/// Scales of one tensor: one per block of `rows x columns` weights.
+/// The scales of one tensor: one per block of `rows x columns` weights.
 pub(crate) struct Scales {
-    /// `[grid_rows][grid_columns]`
+    /// Values of the scales, `[grid_rows][grid_columns]`.
     values: Vec<f32>,
     grid_columns: u64,
     rows: u64,
@@ -18,10 +18,11 @@ pub(crate) struct Scales {
 }
 
 impl Scales {
-    /// Those of tensor `scale` for tensor `weight`; `block` is what the configuration says (`[rows, columns]`), if it does.
+    /// Reads the scales in tensor `scale` for tensor `weight`; `block` is the size that the configuration gives
+    /// (`[rows, columns]`), if it does.
     ///
     /// # Errors
-    /// When shape or type do not fit, or they cannot be read.
+    /// Fails when shape or type do not fit, or when the scales cannot be read.
     pub(super) fn read(
         parts: &Parts,
         weight: usize,
@@ -43,7 +44,7 @@ impl Scales {
         if values.len() == 1 {
             return Ok(Self { values, grid_columns: 1, rows: rows.max(1), columns: columns.max(1) });
         }
-        // One scale per row, or one per square block.
+        // There is one scale per row, or one per square block.
         let (block_rows, block_columns) = match s.shape[..] {
             [r] | [r, 1] if r == rows => (1, columns.max(1)),
             _ => block.map_or((DEFAULT_BLOCK, DEFAULT_BLOCK), |[r, c]| (r.max(1), c.max(1))),
@@ -60,7 +61,7 @@ impl Scales {
         let (mut row, mut column) = at;
         let mut rest = out;
         while !rest.is_empty() {
-            // Up to the end of the block or row.
+            // The run ends with the block or the row.
             let run = (self.columns - column % self.columns).min(row_length - column).min(rest.len() as u64);
             let (weights, others) = rest.split_at_mut(run as usize);
             let scale = self.values[((row / self.rows) * self.grid_columns + column / self.columns) as usize];
