@@ -1,4 +1,4 @@
-//! `config.json` (and `generation_config.json`): typed values, errors that name file and key.
+//! Reading of `config.json` (and `generation_config.json`): typed values, and errors that name file and key.
 //!
 //! A key set to `null` counts as absent, which is how transformers writes a default.
 
@@ -17,14 +17,14 @@ use crate::arch::table::unread;
 #[derive(Debug, Clone)]
 pub struct Config {
     origin: String,
-    /// `rope_parameters.` within that object, empty at the top.
+    /// Prefix of the keys in error messages, such as `rope_parameters.`; empty for the file's top level.
     prefix: String,
     values: Map<String, Json>,
-    /// Keys that were asked for, with the objects that contain them; shared with the sections.
+    /// Keys that were asked for, with the objects that contain them; sections share this set.
     read: Arc<Mutex<BTreeSet<String>>>,
 }
 
-/// Why a configuration could not be used.
+/// The reason why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read.
@@ -33,27 +33,27 @@ pub enum ConfigError {
     /// The file is not JSON.
     #[error("{file} is not valid JSON: {fault}; correct the file or fetch it again")]
     Json {
-        /// The file.
+        /// Path of the file.
         file: String,
-        /// What the parser said, with line and column; not called `source`, as the message has it already.
+        /// What the parser said, with line and column; it is not called `source`, because the message contains it.
         fault: JsonError,
     },
     /// A required key is absent or null.
     #[error("{file}: no value for {keys}; add it as the model's authors published it")]
     Missing {
-        /// The file.
+        /// Path of the file.
         file: String,
-        /// The key, or the alternatives.
+        /// The key, or the alternative keys.
         keys: String,
     },
     /// A key has a value that cannot be used.
     #[error("{file}: `{key}` is {found}, expected {expected}")]
     Value {
-        /// The file.
+        /// Path of the file.
         file: String,
         /// The key, with the objects that contain it.
         key: String,
-        /// What would do.
+        /// A description of valid values.
         expected: &'static str,
         /// The value as JSON, shortened.
         found: String,
@@ -64,16 +64,16 @@ impl Config {
     /// Reads the JSON object in `file`.
     ///
     /// # Errors
-    /// When the file cannot be read or does not hold a JSON object.
+    /// Fails when the file cannot be read or does not hold a JSON object.
     pub fn open(file: &Path) -> Result<Self, ConfigError> {
         Self::of_bytes(file.display().to_string(), &whole::read(file, whole::CONFIGURATION)?)
     }
 
-    /// Parses `text`, JSON as Python's module reads it; `origin` is the file name for errors. Of a model that does not only read text, what `text_config` says
-    /// stands in for what is said of all of it.
+    /// Parses `text`, JSON as Python's module reads it; `origin` is the file name for errors. In a model that handles
+    /// more than text, the values of `text_config` replace those of the whole model.
     ///
     /// # Errors
-    /// When `text` is not a JSON object.
+    /// Fails when `text` is not a JSON object.
     pub fn parse(origin: impl Into<String>, text: &str) -> Result<Self, ConfigError> {
         Self::of_bytes(origin.into(), text.as_bytes())
     }
@@ -87,7 +87,7 @@ impl Config {
         }
     }
 
-    /// The same with `defaults`, an object, where nothing is set.
+    /// Returns the configuration with the values of the object `defaults` for keys that are not set.
     pub(super) fn or(&self, defaults: Json) -> Self {
         let mut config = self.clone();
         for (key, value) in defaults.as_object().into_iter().flatten() {
@@ -98,62 +98,62 @@ impl Config {
         config
     }
 
-    /// All values, as parsed.
+    /// Returns all values, as parsed.
     pub fn json(&self) -> Json {
         Json::Object(self.values.clone())
     }
 
-    /// The file that the values come from.
+    /// Returns the file that the values come from.
     pub fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// The positive whole number under the first of `keys` that is set.
+    /// Returns the positive whole number under the first of `keys` that is set.
     ///
     /// # Errors
-    /// When none is set or the value is not a whole number from 1 to 2^32 - 1 (GGUF stores it in 32 bits).
+    /// Fails when none is set or the value is not a whole number from 1 to 2^32 - 1 (GGUF stores it in 32 bits).
     pub fn count(&self, keys: &[&str]) -> Result<u32, ConfigError> {
         self.optional_count(keys)?.ok_or_else(|| self.missing(keys))
     }
 
-    /// As [`Config::count`], `None` when no key is set.
+    /// Returns the positive whole number under the first of `keys` that is set; `None` when none is set.
     ///
     /// # Errors
-    /// When the value is not a whole number from 1 to 2^32 - 1.
+    /// Fails when the value is not a whole number from 1 to 2^32 - 1.
     pub fn optional_count(&self, keys: &[&str]) -> Result<Option<u32>, ConfigError> {
         self.typed(keys, "a whole number from 1 to 4294967295", |json| {
             json.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0)
         })
     }
 
-    /// The number under the first of `keys` that is set.
+    /// Returns the number under the first of `keys` that is set.
     ///
     /// # Errors
-    /// When none is set or the value is not a number that fits f32.
+    /// Fails when none is set or the value is not a number that fits f32.
     pub fn number(&self, keys: &[&str]) -> Result<f32, ConfigError> {
         self.optional_number(keys)?.ok_or_else(|| self.missing(keys))
     }
 
-    /// As [`Config::number`], `None` when no key is set.
+    /// Returns the number under the first of `keys` that is set; `None` when none is set.
     ///
     /// # Errors
-    /// When the value is not a number that fits f32.
+    /// Fails when the value is not a number that fits f32.
     pub fn optional_number(&self, keys: &[&str]) -> Result<Option<f32>, ConfigError> {
         self.typed(keys, "a number", |json| json.as_f64().map(|n| n as f32).filter(|n| n.is_finite()))
     }
 
-    /// As [`Config::optional_number`], with all of JSON's digits.
+    /// Returns the number under the first of `keys` that is set, in f64; `None` when none is set.
     ///
     /// # Errors
-    /// When the value is not a number.
+    /// Fails when the value is not a number.
     pub fn optional_double(&self, keys: &[&str]) -> Result<Option<f64>, ConfigError> {
         self.typed(keys, "a number", |json| json.as_f64().filter(|n| n.is_finite()))
     }
 
-    /// The signed whole number under the first of `keys` that is set; `50.0` is one too.
+    /// Returns the signed whole number under the first of `keys` that is set; `50.0` counts as one.
     ///
     /// # Errors
-    /// When the value is not a whole number of 32 bits.
+    /// Fails when the value is not a whole number of 32 bits.
     pub fn optional_integer(&self, keys: &[&str]) -> Result<Option<i32>, ConfigError> {
         self.typed(keys, "a whole number of 32 bits", |json| {
             let number = json.as_f64().filter(|n| n.fract() == 0.0)?;
@@ -161,26 +161,26 @@ impl Config {
         })
     }
 
-    /// The boolean under `key`.
+    /// Returns the boolean under `key`.
     ///
     /// # Errors
-    /// When the value is not a boolean.
+    /// Fails when the value is not a boolean.
     pub fn optional_flag(&self, key: &str) -> Result<Option<bool>, ConfigError> {
         self.typed(&[key], "true or false", Json::as_bool)
     }
 
-    /// The string under the first of `keys` that is set.
+    /// Returns the string under the first of `keys` that is set.
     ///
     /// # Errors
-    /// When the value is not a string.
+    /// Fails when the value is not a string.
     pub fn optional_text(&self, keys: &[&str]) -> Result<Option<&str>, ConfigError> {
         self.typed(keys, "a string", Json::as_str)
     }
 
-    /// The first string of the list under the first of `keys` that is set, `None` when the list is empty.
+    /// Returns the first string of the list under the first of `keys` that is set; `None` when the list is empty.
     ///
     /// # Errors
-    /// When the value is not a list of strings.
+    /// Fails when the value is not a list of strings.
     pub fn optional_first_text(&self, keys: &[&str]) -> Result<Option<&str>, ConfigError> {
         self.typed(keys, "a list of strings", |json| {
             let list = json.as_array()?;
@@ -189,37 +189,37 @@ impl Config {
         .map(Option::flatten)
     }
 
-    /// The strings of the list under `key`.
+    /// Returns the strings of the list under `key`.
     ///
     /// # Errors
-    /// When the value is not a list of strings.
+    /// Fails when the value is not a list of strings.
     pub fn optional_texts(&self, key: &str) -> Result<Option<Vec<&str>>, ConfigError> {
         self.typed(&[key], "a list of strings", |json| json.as_array()?.iter().map(Json::as_str).collect())
     }
 
-    /// The whole numbers of the list under `key`.
+    /// Returns the whole numbers of the list under `key`.
     ///
     /// # Errors
-    /// When the value is not a list of whole numbers from 0 on.
+    /// Fails when the value is not a list of whole numbers from 0 on.
     pub fn optional_counts(&self, key: &str) -> Result<Option<Vec<u64>>, ConfigError> {
         self.typed(&[key], "a list of whole numbers", |json| {
             json.as_array()?.iter().map(Json::as_u64).collect()
         })
     }
 
-    /// The numbers of the list under `key`.
+    /// Returns the numbers of the list under `key`.
     ///
     /// # Errors
-    /// When the value is not a list of numbers that fit f32.
+    /// Fails when the value is not a list of numbers that fit f32.
     pub fn optional_numbers(&self, key: &str) -> Result<Option<Vec<f32>>, ConfigError> {
         let number = |json: &Json| json.as_f64().map(|n| n as f32).filter(|n| n.is_finite());
         self.typed(&[key], "a list of numbers", |json| json.as_array()?.iter().map(number).collect())
     }
 
-    /// The object under the first of `keys` that is set.
+    /// Returns the object under the first of `keys` that is set.
     ///
     /// # Errors
-    /// When the value is not an object.
+    /// Fails when the value is not an object.
     pub fn optional_section(&self, keys: &[&str]) -> Result<Option<Config>, ConfigError> {
         let Some((key, _)) = self.first(keys) else { return Ok(None) };
         let values = self.typed(&[key], "an object", Json::as_object)?.cloned().unwrap_or_default();
@@ -227,7 +227,7 @@ impl Config {
         Ok(Some(Config { origin, prefix: format!("{}{key}.", self.prefix), values, read }))
     }
 
-    /// The error for a value of `key` that is of the right type and still unusable.
+    /// Returns the error for a value of `key` that cannot be used.
     pub(super) fn unusable(&self, key: &str, expected: &'static str) -> ConfigError {
         let found = self.values.get(key).map_or_else(|| "absent".to_owned(), Json::to_string);
         ConfigError::Value {
@@ -238,29 +238,29 @@ impl Config {
         }
     }
 
-    /// The error for none of `keys` being set.
+    /// Returns the error for a configuration that sets none of `keys`.
     pub(super) fn missing(&self, keys: &[&str]) -> ConfigError {
         let keys: Vec<_> = keys.iter().map(|key| format!("`{}{key}`", self.prefix)).collect();
         ConfigError::Missing { file: self.origin.clone(), keys: keys.join(" or ") }
     }
 
-    /// Takes `key` out.
+    /// Removes `key`.
     pub(super) fn remove(&mut self, key: &str) {
         self.values.shift_remove(key);
     }
 
-    /// What stands under `key`, null too.
+    /// Returns the value under `key`, which may be null.
     pub(super) fn value(&self, key: &str) -> Option<&Json> {
         self.note(key);
         self.values.get(key)
     }
 
-    /// Every key.
+    /// Returns all keys.
     pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
         self.values.keys().map(String::as_str)
     }
 
-    /// The keys that nothing has asked for yet, but for those that say nothing of what a model computes.
+    /// Returns the keys that nothing has asked for yet, except those that do not affect the computation.
     pub(crate) fn unread(&self) -> Vec<String> {
         unread::keys(&self.values, &self.read.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -287,7 +287,7 @@ impl Config {
     }
 }
 
-/// What a configuration says of the part that reads and writes text.
+/// Returns the values for the part of the model that handles text.
 fn of_text(mut values: Map<String, Json>) -> Map<String, Json> {
     if let Some(Json::Object(text)) = values.remove("text_config") {
         values.extend(text.into_iter().filter(|(_, value)| !value.is_null()));

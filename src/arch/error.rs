@@ -1,55 +1,55 @@
-//! Why a checkpoint cannot be mapped.
+//! Errors of mapping a checkpoint to GGUF.
 
 use std::fmt;
 
 use super::ConfigError;
 
-/// Why a checkpoint cannot be mapped to GGUF.
+/// The reason why a checkpoint cannot be mapped to GGUF.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchError {
     /// The configuration is unreadable, incomplete or contradictory.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// No family knows the class.
+    /// No family lists the class.
     #[error("{file}: architecture \"{class}\" is not supported yet; supported: {}", known.join(", "))]
     UnknownClass {
-        /// The configuration file.
+        /// Path of the configuration file.
         file: String,
-        /// The class, or the model type where no class is given.
+        /// The class, or the model type if no class is given.
         class: String,
-        /// What would be known in its place.
+        /// Classes or model types that are known.
         known: Vec<&'static str>,
     },
-    /// The family is known, a feature of this model is not.
+    /// The family does not have a feature of this model.
     #[error("{file}: {what} not yet supported for architecture {family}")]
     Unsupported {
-        /// The configuration file.
+        /// Path of the configuration file.
         file: String,
-        /// The feature, with its key, and a verb.
+        /// The feature, with its key and a verb.
         what: String,
         /// GGUF name of the family.
         family: &'static str,
     },
-    /// Weights that decide what is written could not be read.
+    /// Weights that affect the mapping could not be read.
     #[error("{0}")]
     Read(String),
-    /// Names or shapes are not those that the configuration implies.
+    /// Names or shapes differ from those that the configuration implies.
     #[error(transparent)]
     Mismatch(Box<Mismatch>),
 }
 
-/// Everything by which a checkpoint differs from what its configuration implies.
+/// All differences between a checkpoint and its configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mismatch {
     /// GGUF name of the family.
     pub family: &'static str,
-    /// Checkpoint tensors that map to nothing.
+    /// Names of checkpoint tensors that map to nothing.
     pub unknown: Vec<String>,
-    /// Checkpoint names of the tensors that are not there.
+    /// Checkpoint names of missing tensors.
     pub missing: Vec<String>,
-    /// Checkpoint tensors that map to the same output as another.
+    /// Names of checkpoint tensors that map to the same output as another one.
     pub repeated: Vec<String>,
-    /// Tensors of a shape that contradicts the configuration.
+    /// Tensors whose shape contradicts the configuration.
     pub shapes: Vec<WrongShape>,
 }
 
@@ -91,7 +91,7 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// Names shown per list; a wrong class makes hundreds.
+/// Number of names shown per list; a wrong class causes hundreds.
 const SHOWN: usize = 8;
 
 fn list(f: &mut fmt::Formatter<'_>, title: &str, items: &[impl fmt::Display]) -> fmt::Result {

@@ -1,4 +1,4 @@
-//! Model families: from a Hugging Face configuration and tensor list to GGUF's names, keys and sources.
+//! Model families, which map a Hugging Face configuration and tensor list to GGUF's names, keys and sources.
 //!
 //! | file | what |
 //! |---|---|
@@ -7,7 +7,7 @@
 //! | `table` | what families are written in: rows of tables, dimensions, keys, the one walk that maps a checkpoint |
 //! | `general` | the `general.*` keys: card, name, size label |
 //!
-//! The next family is one file in `families/` and one line in its registry: docs/adding-an-architecture.md.
+//! A new family is one file in `families/` and one line in its registry: docs/adding-an-architecture.md.
 
 mod config;
 mod error;
@@ -30,72 +30,73 @@ use crate::tensor::MappedTensor;
 
 /// A model family.
 pub trait Architecture: Sync {
-    /// The class names that `config.json` may give in `architectures`.
+    /// Returns the class names that `config.json` may give in `architectures`.
     fn classes(&self) -> &'static [&'static str];
 
-    /// The values of `model_type` that stand in where `architectures` is absent.
+    /// Returns the values of `model_type` that decide if `architectures` is absent.
     fn model_types(&self) -> &'static [&'static str];
 
-    /// The family's name in GGUF, the prefix of its keys.
+    /// Returns the family's name in GGUF, which is the prefix of its keys.
     fn gguf_name(&self) -> &'static str;
 
-    /// The family's forward pass, the same for all that share a GGUF name.
+    /// Returns the family's forward pass, the same for all families that share a GGUF name.
     fn graph(&self) -> &'static Graph;
 
-    /// The family's hyper-parameters as GGUF keys with their prefix, in the order llama.cpp's converter writes them.
+    /// Returns the family's hyper-parameters as GGUF keys with their prefix, in the order in which llama.cpp's converter
+    /// writes them.
     ///
     /// # Errors
-    /// When the configuration lacks a value, has one of a wrong type, or asks for what the family cannot express.
+    /// Fails when the configuration lacks a value, has one of a wrong type, or asks for what the family cannot express.
     fn keys(&self, config: &Config) -> Result<Vec<(String, Value)>, ArchError>;
 
-    /// Every output tensor, and what the GGUF cannot say of the model. Reads the weights of two tensors at most, where the
-    /// checkpoint has an output projection that the configuration ties to the embedding.
+    /// Maps every output tensor, with notes on what the GGUF cannot express. Reads the weights of at most two tensors, if
+    /// the checkpoint has an output projection that the configuration ties to the embedding.
     ///
     /// # Errors
-    /// As [`Architecture::keys`], and when the checkpoint's names or shapes are not what the configuration says.
+    /// Fails as [`Architecture::keys`] does, and when the checkpoint's names or shapes contradict the configuration.
     fn map(&self, config: &Config, checkpoint: &dyn Checkpoint) -> Result<Mapped, ArchError>;
 
-    /// Every output tensor, in the order llama.cpp's converter writes them.
+    /// Returns every output tensor, in the order in which llama.cpp's converter writes them.
     ///
     /// # Errors
-    /// As [`Architecture::map`].
+    /// Fails as [`Architecture::map`] does.
     fn tensors(&self, config: &Config, checkpoint: &dyn Checkpoint) -> Result<Vec<MappedTensor>, ArchError> {
         Ok(self.map(config, checkpoint)?.tensors)
     }
 }
 
-/// What a checkpoint becomes.
+/// The result of mapping a checkpoint.
 #[derive(Debug)]
 pub struct Mapped {
-    /// Every output tensor, in the order llama.cpp's converter writes them.
+    /// All output tensors, in the order in which llama.cpp's converter writes them.
     pub tensors: Vec<MappedTensor>,
-    /// Where the configuration and the tensors differ, and what was done about it.
+    /// Sentences on differences between the configuration and the tensors, and their consequences.
     pub warnings: Vec<String>,
     /// Lengths from which on a GGUF of the model computes something else.
     pub limits: Vec<Limit>,
 }
 
-/// The forward pass of the architecture called `name` in GGUF.
+/// Returns the forward pass of the architecture called `name` in GGUF.
 pub fn graph(name: &str) -> Option<&'static Graph> {
     FAMILIES.iter().find(|family| family.gguf_name() == name).map(|family| family.graph())
 }
 
-/// The architectures that have one, by their names in GGUF.
+/// Returns the GGUF names of the architectures that have a forward pass.
 pub fn graph_names() -> Vec<&'static str> {
     let mut names: Vec<_> = FAMILIES.iter().map(|family| family.gguf_name()).collect();
     names.dedup();
     names
 }
 
-/// One of a family's lists of names.
+/// A method that returns one of a family's lists of names.
 type Names = fn(&dyn Architecture) -> &'static [&'static str];
 
-/// The family of the model that `config` describes.
+/// Returns the family of the model that `config` describes.
 ///
-/// The first entry of `architectures` decides; `model_type` does where there is none.
+/// The first entry of `architectures` decides or, if there is none, `model_type`.
 ///
 /// # Errors
-/// When no family knows the class; the error lists those that are known.
+/// Fails when no family lists the class; the error names the known classes.
 pub fn find(config: &Config) -> Result<&'static dyn Architecture, ArchError> {
     let class = config.optional_first_text(&["architectures"])?;
     let (name, listed): (&str, Names) = match (class, config.optional_text(&["model_type"])?) {

@@ -1,8 +1,8 @@
-//! DeepSeek V2 and V3: keys and values from a common latent space, experts in groups, experts that all tokens meet, dense
-//! layers at the start.
+//! DeepSeek V2 and V3: keys and values come from a common latent space, experts are in groups, shared experts serve all
+//! tokens, and the first layers are dense.
 //!
-//! GGUF has `kv_b_proj` taken apart: `attn_k_b` moves a head's query into the latent space, so that all heads attend to one
-//! latent key, and `attn_v_b` moves what they gather out of it.
+//! In GGUF `kv_b_proj` is two tensors: `attn_k_b` maps a head's query into the latent space, so that all heads attend to
+//! one latent key, and `attn_v_b` maps the attended values out of it.
 
 use crate::graph::parts::*;
 use crate::graph::{By, Graph, Hyper, Op, Routing, Scores, Slot};
@@ -28,7 +28,7 @@ use crate::arch::table::text;
 
 const NAME: &str = "deepseek2";
 
-/// The family.
+/// The family, as the registry lists it.
 pub(super) static FAMILY: Family = Family {
     name: NAME,
     classes: &["DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"],
@@ -185,7 +185,7 @@ fn sizes(config: &Config) -> Result<Sizes, ArchError> {
 
 fn keys(config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
     let latent = sizes.latent;
-    // As one head of keys that all queries share.
+    // The keys describe one head of keys, which all queries share.
     let mut keys = text::keys(NAME, config, &Sizes { kv_heads: 1, ..*sizes })?;
     keys.count("leading_dense_block_count", sizes.dense_layers);
     keys.count("vocab_size", sizes.vocab);

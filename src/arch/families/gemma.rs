@@ -1,4 +1,4 @@
-//! Gemma 1: scaled embeddings, norms stored as what differs from one, GELU in the gate.
+//! Gemma 1: embeddings are scaled, norms are stored as differences from one, and the gate uses GELU.
 
 use crate::graph::parts::*;
 use crate::graph::{Activation, Graph, Slot};
@@ -18,7 +18,7 @@ use crate::arch::table::text;
 
 const NAME: &str = "gemma";
 
-/// The family.
+/// The family, as the registry lists it.
 pub(super) static FAMILY: Family = Family {
     name: NAME,
     classes: &["GemmaForCausalLM"],
@@ -45,13 +45,13 @@ static TABLE: Table = Table {
     entries: &[OUTSIDE, NORMS, ATTENTION, VALUE, ATTENTION_OUTPUT, GATED],
 };
 
-/// Attention that sees later tokens, too, is another model's.
+/// The only value that the key may have: attention to later tokens belongs to another model.
 pub(super) const ONE_WAY: Only = Only { key: "use_bidirectional_attention", value: Literal::Flag(false) };
 
-/// The output is the embedding, even where the checkpoint repeats it.
+/// Names that are ignored; the output is the embedding, even if the checkpoint repeats it.
 pub(super) const IGNORED: &[&str] = &["lm_head.weight", ".rotary_emb.inv_freq"];
 
-/// Embedding and last norm.
+/// The embedding and the last norm.
 pub(super) const OUTSIDE: &[Entry] = &[
     Entry::new("embed_tokens.weight", "token_embd.weight", &[Vocab, Hidden]),
     Entry::new("norm.weight", "output_norm.weight", &[Hidden]).plus_one(),
@@ -62,7 +62,7 @@ const NORMS: &[Entry] = &[
     Entry::new("layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight", &[Hidden]).plus_one(),
 ];
 
-/// Norms before and after attention and the feed-forward network, of Gemma 2 and 3.
+/// Norms before and after attention and the feed-forward network, in Gemma 2 and 3.
 pub(super) const FOUR_NORMS: &[Entry] = &[
     Entry::new("layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight", &[Hidden]).plus_one(),
     Entry::new("layers.{}.post_attention_layernorm.weight", "blk.{}.post_attention_norm.weight", &[Hidden])
@@ -82,7 +82,7 @@ static GRAPH: Graph = Graph {
     ..Graph::PLAIN
 };
 
-/// Keys of the first two generations.
+/// Returns the keys of the first two generations.
 pub(super) fn keys(name: &'static str, config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
     let mut keys = Keys::new(name);
     keys.count("context_length", sizes.positions);
@@ -97,8 +97,8 @@ pub(super) fn keys(name: &'static str, config: &Config, sizes: &Sizes) -> Result
     Ok(keys)
 }
 
-/// Refuses attention scores scaled by other than the root of the head's width or, in a model of `exception` layers, of the
-/// hidden width over the number of heads: no key says it.
+/// Refuses attention scores that are scaled by other than the root of the head's width or, in a model of `exception`
+/// layers, of the hidden width over the number of heads: no key can express it.
 pub(super) fn score_scale(
     config: &Config,
     name: &'static str,
@@ -106,7 +106,7 @@ pub(super) fn score_scale(
     exception: u32,
 ) -> Result<(), ArchError> {
     let expected = if sizes.layers == exception { sizes.hidden / sizes.heads } else { sizes.head_dim };
-    // transformers' default, whatever the width of a head.
+    // The default is transformers', for every width of a head.
     match config.optional_number(&["query_pre_attn_scalar"])?.unwrap_or(256.0) {
         scalar if scalar != expected as f32 => {
             let what =

@@ -1,4 +1,4 @@
-//! Gemma 2: Gemma with bounded scores and logits, norms on both sides, a window in every other layer.
+//! Gemma 2: Gemma 1 with bounded scores and logits, norms before and after each block, and a window in every other layer.
 
 use crate::graph::parts::*;
 use crate::graph::{Activation, Graph, Slot, Windows};
@@ -16,10 +16,10 @@ use crate::arch::table::windows::Window;
 
 const NAME: &str = "gemma2";
 
-/// Every so many layers one has no window.
+/// Number of layers from one without a window to the next.
 const PATTERN: usize = 2;
 
-/// The family.
+/// The family, as the registry lists it.
 pub(super) static FAMILY: Family = Family {
     name: NAME,
     classes: &["Gemma2ForCausalLM"],
@@ -65,12 +65,12 @@ static GRAPH: Graph = Graph {
     ..Graph::PLAIN
 };
 
-/// Bounds of scores and logits where the configuration has no key at all; null means none.
+/// Bounds of scores and logits if the configuration lacks the key, as in transformers; null stands for no bound.
 const BOUNDS: [(&str, f32); 2] = [("attn_logit_softcapping", 50.0), ("final_logit_softcapping", 30.0)];
 
 fn sizes(config: &Config) -> Result<Sizes, ArchError> {
     for (key, default) in BOUNDS {
-        // Without the key, readers of the file take the default.
+        // Without the key, readers of the file would take the default.
         if config.value(key).is_some_and(serde_json::Value::is_null) {
             let what = format!("no bound (`{key}` is null, readers of the file take {default}) is");
             return Err(unsupported(config, NAME, what));
@@ -78,7 +78,7 @@ fn sizes(config: &Config) -> Result<Sizes, ArchError> {
     }
     let sizes = text::plain_sizes(config, NAME)?;
     text::window_pattern(config, NAME, PATTERN)?;
-    // The 27B model.
+    // The exception is the 27B model.
     gemma::score_scale(config, NAME, &sizes, 46)?;
     Ok(sizes)
 }

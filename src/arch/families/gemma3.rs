@@ -1,5 +1,5 @@
-//! Gemma 3, text: Gemma 2 with norms of each head's queries and keys instead of bounds, a window in five of six layers and
-//! other rotary frequencies there.
+//! Gemma 3 for text: Gemma 2 with norms of each head's queries and keys in place of bounds, and with a window and other
+//! rotary frequencies in five of six layers.
 
 use crate::graph::parts::*;
 use crate::graph::{Activation, Graph, Slot, Windows};
@@ -19,10 +19,10 @@ use crate::arch::table::windows::Window;
 
 const NAME: &str = "gemma3";
 
-/// Every so many layers one has no window.
+/// Number of layers from one without a window to the next.
 const PATTERN: usize = 6;
 
-/// The family.
+/// The family, as the registry lists it.
 pub(super) static FAMILY: Family = Family {
     name: NAME,
     classes: &["Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"],
@@ -77,7 +77,8 @@ static GRAPH: Graph = Graph {
     ..Graph::PLAIN
 };
 
-/// The configuration with what transformers fills in: published ones of models that also see images leave most out.
+/// Returns the configuration with transformers' defaults: published configurations of models that handle images as well
+/// omit most values.
 fn complete(config: &Config) -> Config {
     config.or(serde_json::json!({
         "vocab_size": 262_208,
@@ -95,7 +96,7 @@ fn sizes(config: &Config) -> Result<Sizes, ArchError> {
     let config = &complete(config);
     let sizes = text::plain_sizes(config, NAME)?;
     text::window_pattern(config, NAME, PATTERN)?;
-    // The 27B model.
+    // The exception is the 27B model.
     gemma::score_scale(config, NAME, &sizes, 62)?;
     Ok(sizes)
 }

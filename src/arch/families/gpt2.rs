@@ -1,4 +1,4 @@
-//! GPT-2.
+//! GPT-2: positions are learned, and matrices are stored transposed.
 
 use crate::graph::parts::*;
 use crate::graph::{Activation, Graph, NormKind, Slot};
@@ -15,7 +15,7 @@ use crate::arch::table::takes::{GELU, Literal, Only, Takes};
 
 const NAME: &str = "gpt2";
 
-/// The family.
+/// The family, as the registry lists it.
 pub(super) static FAMILY: Family = Family {
     name: NAME,
     classes: &["GPT2LMHeadModel", "GPT2Model"],
@@ -40,7 +40,7 @@ pub(super) static FAMILY: Family = Family {
 static TABLE: Table = Table {
     family: NAME,
     prefix: "transformer.",
-    // The causal mask, which early checkpoints carry.
+    // Early checkpoints contain the causal mask.
     ignored: &[".attn.bias", ".attn.masked_bias"],
     entries: &[&[
         Entry::new("wte.weight", "token_embd.weight", &[Vocab, Hidden]),
@@ -104,7 +104,7 @@ fn sizes(config: &Config) -> Result<Sizes, ArchError> {
     Ok(Sizes {
         layers: config.count(&["n_layer"])?,
         vocab: config.count(&["vocab_size"])?,
-        // The position table's length; the second name is the older one.
+        // The number of positions is the position table's length; the second name is the older one.
         positions: config.count(&["n_positions", "n_ctx"])?,
         hidden,
         feed_forward,

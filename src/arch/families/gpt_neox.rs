@@ -1,5 +1,5 @@
-//! GPT-NeoX and Pythia: queries, keys and values head by head in one matrix, attention and the feed-forward network side by
-//! side, heads of which a part turns.
+//! GPT-NeoX and Pythia: queries, keys and values are in one matrix, head by head; attention and the feed-forward network
+//! are parallel; RoPE rotates a part of each head.
 
 use crate::graph::parts::*;
 use crate::graph::{Activation, Graph, Hyper, NormKind, Op, Slot};
@@ -21,7 +21,7 @@ use crate::arch::table::text;
 
 const NAME: &str = "gptneox";
 
-/// The family.
+/// The family, as the registry lists it.
 pub(super) static FAMILY: Family = Family {
     name: NAME,
     classes: &["GPTNeoXForCausalLM"],
@@ -66,7 +66,7 @@ const OWN: &[Entry] = &[
     Entry::new("layers.{}.mlp.dense_4h_to_h.bias", "blk.{}.ffn_down.bias", &[Hidden]),
 ];
 
-/// Each head's query, key and value become all queries, all keys, all values.
+/// Returns the order of rows in which each head's query, key and value become all queries, all keys and all values.
 fn apart(sizes: &Sizes) -> Rows {
     Rows::Regrouped { parts: 3, groups: sizes.heads.into() }
 }

@@ -1,5 +1,5 @@
-//! gpt-oss: experts with biases and a bounded gate, attention with sinks, a window in every other layer. The experts are in
-//! bf16, or in MXFP4 as published.
+//! The family gpt-oss: experts have biases and a bounded gate, attention has sinks, and every other layer has a window.
+//! The experts are in bf16 or, as published, in MXFP4.
 
 use crate::graph::parts::*;
 use crate::graph::{Activation, GATE_LIMIT, Graph, Hyper, Op, Routing, Scores, Slot, Windows};
@@ -21,10 +21,10 @@ use crate::arch::table::windows::Window;
 
 const NAME: &str = "gpt-oss";
 
-/// Every so many layers one has no window.
+/// Number of layers from one without a window to the next.
 const PATTERN: usize = 2;
 
-/// The family.
+/// The family, as the registry lists it.
 pub(super) static FAMILY: Family = Family {
     name: NAME,
     classes: &["GptOssForCausalLM"],
@@ -77,7 +77,7 @@ const OWN: &[Entry] = &[
     .part(&[Experts, ExpertFeedForward], TURNS[1]),
 ];
 
-/// In bf16: `[experts][inputs][outputs]`, gate and up in turns.
+/// Experts in bf16: `[experts][inputs][outputs]`, with gate and up in alternate columns.
 const EXPERTS: &[Entry] = &[
     Entry::new(
         "layers.{}.mlp.experts.down_proj",
@@ -102,14 +102,14 @@ const EXPERTS: &[Entry] = &[
     .optional(),
 ];
 
-/// In MXFP4: `[experts][outputs][inputs]`, gate and up in turns.
+/// Experts in MXFP4: `[experts][outputs][inputs]`, with gate and up in alternate rows.
 const PUBLISHED_EXPERTS: [Entry; 3] = experts_in_one(
     "layers.{}.mlp.experts.down_proj_blocks",
     "layers.{}.mlp.experts.gate_up_proj_blocks",
     TURNS,
 );
 
-/// Matrices of `inputs` rows transposed, every `step`-th column from `first` on.
+/// Returns the transposition of matrices of `inputs` rows, restricted to every `step`-th column from `first` on.
 fn turned(inputs: u32, first: u64, step: u64) -> Rows {
     Rows::Transposed { stride: inputs.into(), skip: 0, first, step }
 }

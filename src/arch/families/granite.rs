@@ -1,4 +1,4 @@
-//! Granite: Llama with embeddings, scores, sums and logits that are scaled.
+//! Granite: Llama with scaled embeddings, attention scores, additions to the stream and logits.
 
 use super::llama;
 use crate::arch::table::family::Family;
@@ -8,7 +8,7 @@ use crate::arch::table::text;
 
 const NAME: &str = "granite";
 
-/// The family.
+/// The family, as the registry lists it.
 pub(super) static FAMILY: Family = Family {
     name: NAME,
     classes: &["GraniteForCausalLM"],
@@ -23,7 +23,8 @@ pub(super) static FAMILY: Family = Family {
             ("logit_scale", "logits_scaling"),
         ] {
             let multiplier = config.optional_number(&[name])?;
-            // Readers of the file would divide by the root of the head's width, transformers multiplies by 1.
+            // Without the key, readers of the file would divide by the root of the head's width, while transformers
+            // multiplies by 1.
             let default = (key == "attention.scale").then_some(1.0);
             keys.optional_number(key, multiplier.or(default));
         }

@@ -1,4 +1,4 @@
-//! Llama 1 to 3, Code Llama and what else has their graph.
+//! Llama 1 to 3, Code Llama and other models with the same graph.
 
 use crate::graph::parts::*;
 use crate::graph::{Graph, Hyper, Op};
@@ -17,7 +17,7 @@ use crate::arch::table::text;
 
 const NAME: &str = "llama";
 
-/// The family.
+/// The family, as the registry lists it.
 pub(super) static FAMILY: Family = Family {
     name: NAME,
     classes: &["LlamaForCausalLM", "LLaMAForCausalLM", "LlamaModel", "IQuestCoderForCausalLM"],
@@ -30,10 +30,10 @@ pub(super) static FAMILY: Family = Family {
     graph: &GRAPH,
 };
 
-/// The tensors.
+/// The table of Llama's tensors.
 pub(super) static TABLE: Table = table(NAME);
 
-/// The tensors of families that are Llama but for some keys.
+/// Returns the table of tensors of families that differ from Llama only in keys.
 pub(super) const fn table(family: &'static str) -> Table {
     Table {
         family,
@@ -43,7 +43,7 @@ pub(super) const fn table(family: &'static str) -> Table {
     }
 }
 
-/// The forward pass, which mixtures of the same name in GGUF share.
+/// The forward pass, which mixtures with the same name in GGUF share.
 pub(super) static GRAPH: Graph = Graph { layer, pairs: Pairs::Adjacent, ..Graph::PLAIN };
 
 fn layer(hyper: &Hyper, number: usize) -> Vec<Op> {
@@ -52,7 +52,7 @@ fn layer(hyper: &Hyper, number: usize) -> Vec<Op> {
     [ATTENTION_NORM, QUERY_KEY_VALUE, TURN, ATTEND, ADD, FEED_FORWARD_NORM, feed_forward, ADD].concat()
 }
 
-/// Keys of families that are Llama but for some.
+/// Returns the keys of families that differ from Llama in a few keys.
 pub(super) fn keys(name: &'static str, config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
     let mut keys = text::keys(name, config, sizes)?;
     keys.count("vocab_size", sizes.vocab);
@@ -60,7 +60,7 @@ pub(super) fn keys(name: &'static str, config: &Config, sizes: &Sizes) -> Result
     Ok(keys)
 }
 
-/// Llama 3's frequency factors.
+/// Returns Llama 3's frequency factors, if the configuration asks for them.
 pub(super) fn computed(config: &Config, sizes: &Sizes) -> Result<Computed, ArchError> {
     let factors = Rope::read(config, sizes.positions)?.factors(sizes.head_dim);
     Ok(factors.map(|factors| ("rope_freqs.weight", factors)).into_iter().collect())

@@ -1,4 +1,4 @@
-//! Mistral: Llama with a window in every layer, under Llama's name in GGUF, which knows none.
+//! Mistral: Llama with a window in every layer. Its name in GGUF is Llama's, whose graph has no window.
 
 use crate::arch::families::llama;
 use crate::arch::table::family::Family;
@@ -6,10 +6,10 @@ use crate::arch::table::takes::{BY_FACTORS, Takes};
 use crate::arch::table::text;
 use crate::arch::table::windows::Window;
 
-/// The window where the configuration has no key at all: transformers' default. Null means none.
+/// Length of the window in tokens if the configuration lacks the key, as in transformers; null stands for no window.
 const WINDOW: u32 = 4096;
 
-/// The family.
+/// The family, as the registry lists it.
 pub(super) static FAMILY: Family = Family {
     name: "llama",
     classes: &["MistralForCausalLM"],

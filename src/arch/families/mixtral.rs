@@ -1,4 +1,4 @@
-//! Mixtral: Llama with experts, under Llama's name in GGUF.
+//! Mixtral: Llama with experts. Its name in GGUF is Llama's.
 
 use super::llama;
 use crate::arch::table::dims::Dim::*;
@@ -10,7 +10,7 @@ use crate::arch::table::takes::{BY_FACTORS, Takes};
 use crate::arch::table::text;
 use crate::arch::table::windows::Window;
 
-/// The family.
+/// The family, as the registry lists it.
 pub(super) static FAMILY: Family = Family {
     name: "llama",
     classes: &["MixtralForCausalLM"],

@@ -1,4 +1,4 @@
-//! The families, one file each: a table of tensors, keys, and a graph.
+//! The families, one file each, with a table of tensors, keys and a graph.
 
 mod deepseek2;
 mod gemma;
@@ -23,7 +23,7 @@ mod starcoder2;
 
 use super::Architecture;
 
-/// The registry: the first family that lists a class takes it.
+/// The registry: a class belongs to the first family that lists it.
 pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &llama::FAMILY,
     &mistral::FAMILY,

@@ -1,4 +1,5 @@
-//! OLMo 2: norms after attention and the feed-forward network instead of before, and of all queries and keys together.
+//! OLMo 2: norms come after attention and the feed-forward network instead of before, and queries and keys have norms
+//! over all heads together.
 
 use crate::graph::parts::*;
 use crate::graph::{Activation, Graph, Slot};
@@ -13,7 +14,7 @@ use crate::arch::table::text;
 
 const NAME: &str = "olmo2";
 
-/// The family.
+/// The family, as the registry lists it.
 pub(super) static FAMILY: Family = Family {
     name: NAME,
     classes: &["Olmo2ForCausalLM"],

@@ -1,4 +1,4 @@
-//! Phi 1 to 2: attention and the feed-forward network read one norm of the stream; heads of which a part turns.
+//! Phi 1 to 2: attention and the feed-forward network read one norm of the stream, and RoPE rotates a part of each head.
 
 use crate::graph::parts::*;
 use crate::graph::{Activation, Graph, NormKind, Slot};
@@ -19,7 +19,7 @@ use crate::arch::table::text;
 
 const NAME: &str = "phi2";
 
-/// The family.
+/// The family, as the registry lists it.
 pub(super) static FAMILY: Family = Family {
     name: NAME,
     classes: &["PhiForCausalLM"],
@@ -81,7 +81,7 @@ fn keys(config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
     let mut keys = Keys::new(NAME);
     keys.count("context_length", sizes.positions);
     keys.count("embedding_length", sizes.hidden);
-    // The converter's constant, whatever `intermediate_size` says.
+    // The factor is the converter's, for every value of `intermediate_size`.
     keys.count("feed_forward_length", sizes.hidden.saturating_mul(4));
     keys.count("block_count", sizes.layers);
     keys.count("attention.head_count", sizes.heads);

@@ -1,5 +1,5 @@
-//! Phi 3 and 4: Llama with queries, keys and values in one matrix and gate and up in another; long contexts by two sets of
-//! frequency factors.
+//! Phi 3 and 4: Llama with queries, keys and values in one matrix and with gate and up in another; long contexts have a
+//! second set of frequency factors.
 
 use crate::graph::parts::*;
 use crate::graph::{Graph, Windows};
@@ -20,7 +20,7 @@ use crate::arch::table::windows::Window;
 
 const NAME: &str = "phi3";
 
-/// The family.
+/// The family, as the registry lists it.
 pub(super) static FAMILY: Family = Family {
     name: NAME,
     classes: &["Phi3ForCausalLM"],
@@ -61,7 +61,7 @@ static GRAPH: Graph = Graph {
 
 fn keys(config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
     let mut keys = Keys::new(NAME);
-    // Factors that do not fit are found before any tensor is mapped.
+    // The call finds factors that do not fit before any tensor is mapped.
     computed(config, sizes)?;
     let rope = Rope::read(config, sizes.positions)?;
     let original = match &rope.scaling {
@@ -87,7 +87,7 @@ fn keys(config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
     Ok(keys)
 }
 
-/// Factors for long and for short contexts, `[rotary / 2]` each.
+/// Returns the factors for long and for short contexts, `[rotary / 2]` each.
 fn computed(config: &Config, sizes: &Sizes) -> Result<Computed, ArchError> {
     let Scaling::Long(long) = Rope::read(config, sizes.positions)?.scaling else { return Ok(Vec::new()) };
     let pairs = sizes.rotary as usize / 2;

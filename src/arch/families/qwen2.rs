@@ -1,4 +1,4 @@
-//! Qwen 1.5, 2 and 2.5: Llama with biases of queries, keys and values, and halves that turn together.
+//! Qwen 1.5, 2 and 2.5: Llama with biases of queries, keys and values, and with rotary pairs across the halves of a head.
 
 use crate::graph::Graph;
 use crate::graph::parts::*;
@@ -12,7 +12,7 @@ use crate::arch::table::windows::Window;
 
 const NAME: &str = "qwen2";
 
-/// The family.
+/// The family, as the registry lists it.
 pub(super) static FAMILY: Family = Family {
     name: NAME,
     classes: &["Qwen2ForCausalLM", "Qwen2Model"],

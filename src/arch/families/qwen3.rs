@@ -1,4 +1,4 @@
-//! Qwen 3: Llama with norms of each head's queries and keys, and halves that turn together.
+//! Qwen 3: Llama with norms of each head's queries and keys, and with rotary pairs across the halves of a head.
 
 use crate::graph::Graph;
 use crate::graph::parts::*;
@@ -14,7 +14,7 @@ use crate::arch::table::windows::Window;
 
 const NAME: &str = "qwen3";
 
-/// The family.
+/// The family, as the registry lists it.
 pub(super) static FAMILY: Family = Family {
     name: NAME,
     classes: &["Qwen3ForCausalLM", "Qwen3Model"],

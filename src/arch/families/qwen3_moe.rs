@@ -1,4 +1,4 @@
-//! Qwen 3's mixtures.
+//! Qwen 3 with a mixture of experts.
 
 use crate::graph::Graph;
 use crate::graph::parts::*;
@@ -18,7 +18,7 @@ use crate::arch::table::windows::Window;
 
 const NAME: &str = "qwen3moe";
 
-/// The family.
+/// The family, as the registry lists it.
 pub(super) static FAMILY: Family = Family {
     name: NAME,
     classes: &["Qwen3MoeForCausalLM"],
@@ -51,7 +51,7 @@ static TABLE: Table = Table {
     ],
 };
 
-/// As transformers 5 writes them.
+/// Entries of the experts in the layout that transformers 5 writes.
 const EXPERTS_IN_ONE: [Entry; 3] =
     experts_in_one("layers.{}.mlp.experts.down_proj", "layers.{}.mlp.experts.gate_up_proj", HALVES);
 
@@ -63,14 +63,15 @@ static GRAPH: Graph = Graph {
     ..Graph::PLAIN
 };
 
-/// Readers of the file take experts in every layer and weights that sum to one for granted.
+/// Returns the dimensions of a model with experts in every layer and expert weights that sum to one, as readers of the
+/// file assume.
 fn sizes(config: &Config) -> Result<Sizes, ArchError> {
     let dense = config.optional_counts("mlp_only_layers")?.is_some_and(|layers| !layers.is_empty());
     if dense || config.optional_count(&["decoder_sparse_step"])?.is_some_and(|step| step != 1) {
         let what = "layers without experts (`mlp_only_layers`, `decoder_sparse_step`) are".to_owned();
         return Err(unsupported(config, NAME, what));
     }
-    // transformers' default is false.
+    // The default of transformers is false.
     if config.optional_flag("norm_topk_prob")? != Some(true) {
         let what = "expert weights that do not sum to one (`norm_topk_prob` is not true) are".to_owned();
         return Err(unsupported(config, NAME, what));

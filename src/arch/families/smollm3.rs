@@ -16,10 +16,10 @@ use crate::arch::table::windows::Window;
 
 const NAME: &str = "smollm3";
 
-/// Layers from one without positions to the next.
+/// Number of layers from one without positions to the next.
 const INTERVAL: usize = 4;
 
-/// The family.
+/// The family, as the registry lists it.
 pub(super) static FAMILY: Family = Family {
     name: NAME,
     classes: &["SmolLM3ForCausalLM"],
@@ -53,7 +53,7 @@ fn has_positions(layer: usize) -> bool {
     !(layer + 1).is_multiple_of(INTERVAL)
 }
 
-/// No key says which layers have positions.
+/// Returns the dimensions; refuses models without positions in other layers than the graph's, which no key can express.
 fn sizes(config: &Config) -> Result<Sizes, ArchError> {
     let flags = config.optional_counts("no_rope_layers")?.unwrap_or_default();
     let interval = config.optional_count(&["no_rope_layer_interval"])?.unwrap_or(INTERVAL as u32);

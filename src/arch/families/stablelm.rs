@@ -1,5 +1,5 @@
-//! StableLM: Llama with layer norms and heads of which a part turns. StableLM 2 12B has norms of queries and keys, too, a norm
-//! for each head, and its feed-forward network beside attention.
+//! StableLM: Llama with layer norms, where RoPE rotates a part of each head. StableLM 2 12B also has norms of queries and
+//! keys for each head, and its feed-forward network is parallel to attention.
 
 use crate::graph::parts::*;
 use crate::graph::{Graph, Hyper, NormKind, Op};
@@ -22,7 +22,7 @@ use kquant_formats::gguf::Value;
 
 const NAME: &str = "stablelm";
 
-/// The family.
+/// The family, as the registry lists it.
 pub(super) static FAMILY: Family = Family {
     name: NAME,
     classes: &["StableLmForCausalLM", "StableLMEpochForCausalLM"],
@@ -62,7 +62,7 @@ const QUERY_KEY_VALUE_BIAS: Biases = Biases {
     names: &[".self_attn.q_proj.bias", ".self_attn.k_proj.bias", ".self_attn.v_proj.bias"],
 };
 
-/// Norms of queries and keys, each head's own: in GGUF, those of a layer are one tensor.
+/// Norms of each head's queries and keys, which in GGUF are one tensor for a layer.
 const EACH_HEADS_NORMS: &[Entry] = &[
     Entry::new("layers.{}.self_attn.q_layernorm.norms.{}.weight", "blk.{}.attn_q_norm.weight", &[Head])
         .stacked(Heads)
@@ -78,8 +78,8 @@ fn one_by_one(sizes: &Sizes) -> bool {
 
 static GRAPH: Graph = Graph {
     layer,
-    // Whichever keys there are, readers of the file go by these tensors. Without its own norm, the feed-forward network reads
-    // attention's.
+    // Whatever the keys, readers of the file go by the presence of these tensors. Without its own norm, the feed-forward
+    // network reads attention's.
     optional: &["attn_q_norm", "attn_k_norm", "ffn_norm"],
     final_norm: NormKind::Layer,
     ..Graph::PLAIN

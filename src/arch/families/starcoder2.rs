@@ -1,4 +1,4 @@
-//! StarCoder 2: layer norms, biases, a feed-forward network of two matrices.
+//! StarCoder 2: norms are layer norms, linear maps have biases, and the feed-forward network has two matrices.
 
 use crate::graph::parts::*;
 use crate::graph::{Activation, Graph, NormKind, Slot};
@@ -14,7 +14,7 @@ use crate::arch::table::windows::Window;
 
 const NAME: &str = "starcoder2";
 
-/// The family.
+/// The family, as the registry lists it.
 pub(super) static FAMILY: Family = Family {
     name: NAME,
     classes: &["Starcoder2ForCausalLM"],

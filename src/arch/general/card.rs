@@ -7,10 +7,10 @@ use kquant_formats::whole;
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::Value as Json;
 
-/// Lists in lists and the like that are followed; cards have three.
+/// Depth to which nested lists and mappings are read; cards have three levels.
 const DEEPEST: usize = 64;
 
-/// What YAML or JSON says, without types: texts are as written, `1.10` and `no` too.
+/// A node of YAML or JSON without types: texts are as written, such as `1.10` and `no`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Node {
     Null,
@@ -23,19 +23,19 @@ pub(super) enum Node {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Card(Vec<(String, Node)>);
 
-/// The most bytes of a card: a hundred times what long ones have.
+/// Largest size of a card in bytes, a hundred times that of long ones.
 const LONGEST: u64 = 4 << 20;
 
-/// Why a card cannot be used.
+/// The reason why a card cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct CardError(String);
 
 impl Card {
-    /// Reads README.md of `folder`; a folder without, or a card without front matter, gives an empty one.
+    /// Reads README.md of `folder`; the result is empty if there is no such file or it has no front matter.
     ///
     /// # Errors
-    /// When the file cannot be read, or what should be YAML is not.
+    /// Fails when the file cannot be read or its front matter is not YAML.
     pub fn open(folder: &Path) -> Result<Self, CardError> {
         let path = folder.join("README.md");
         let error = |what: &str| CardError(format!("{}: {what}", path.display()));
@@ -46,14 +46,14 @@ impl Card {
         }
     }
 
-    /// The front matter of a card's text.
+    /// Parses the front matter in a card's text.
     fn parse(text: &str) -> Result<Self, String> {
         let mut lines = text.trim_start_matches('\u{feff}').lines();
         if lines.next() != Some("---") {
             return Ok(Self::default());
         }
         let matter: Vec<&str> = lines.take_while(|&line| line != "---").collect();
-        // YAML forbids tabs, some cards have them.
+        // YAML forbids tabs, but some cards contain them.
         match parse(&(matter.join("\n").replace('\t', "  ") + "\n"))? {
             Node::Map(entries) => Ok(Self(entries)),
             Node::Null => Ok(Self::default()),
@@ -61,14 +61,14 @@ impl Card {
         }
     }
 
-    /// What stands under `key`; the last of several.
+    /// Returns the value under `key`; the last one if there are several.
     pub(super) fn get(&self, key: &str) -> Option<&Node> {
         self.0.iter().rev().find(|(name, _)| name == key).map(|(_, node)| node)
     }
 }
 
 impl Node {
-    /// Texts and what can be written as one: the parts of a list with commas between.
+    /// Returns the node as one text: the items of a list are joined by commas.
     pub(super) fn text(&self) -> Option<String> {
         match self {
             Self::Text(text) => Some(text.clone()),
@@ -77,7 +77,7 @@ impl Node {
         }
     }
 
-    /// The text, or those of a list.
+    /// Returns the text, or the texts of a list.
     pub(super) fn texts(&self) -> Vec<String> {
         match self {
             Self::Text(text) => vec![text.clone()],
@@ -99,21 +99,21 @@ impl From<&Json> for Node {
     }
 }
 
-/// A list or mapping that is not closed yet, and its anchor.
+/// A list or mapping that is not closed yet, with its anchor.
 struct Open {
     node: Node,
     anchor: usize,
-    /// The key that waits for its value.
+    /// The key whose value comes next.
     key: Option<String>,
 }
 
-/// The first document of `text`.
+/// Parses the first document of `text`.
 fn parse(text: &str) -> Result<Node, String> {
     let mut open: Vec<Open> = Vec::new();
     let mut anchors: HashMap<usize, Node> = HashMap::new();
     for event in Parser::new_from_str(text) {
         let (event, _) = event.map_err(|e| {
-            // Counted from the line after the first of the file.
+            // Lines are counted from the second line of the file.
             format!("the front matter is not YAML: {} in line {}", e.info(), e.marker().line() + 1)
         })?;
         let (node, anchor) = match event {
@@ -121,7 +121,7 @@ fn parse(text: &str) -> Result<Node, String> {
                 let null = style == ScalarStyle::Plain && ["", "~", "null", "Null", "NULL"].contains(&&*text);
                 (if null { Node::Null } else { Node::Text(text.into_owned()) }, anchor)
             }
-            // Copies of copies could be without end.
+            // An alias stands for a text only, because copies of copies could grow without end.
             Event::Alias(anchor) => match anchors.get(&anchor) {
                 Some(node @ (Node::Text(_) | Node::Null)) => (node.clone(), 0),
                 _ => (Node::Null, 0),

@@ -1,4 +1,4 @@
-//! The complete metadata of a converted model, tokenizer aside.
+//! The complete metadata of a converted model except the tokenizer's.
 
 use kquant_formats::gguf::{Metadata, Value};
 
@@ -11,26 +11,27 @@ use crate::arch::config::{Config, ConfigError};
 use crate::arch::error::ArchError;
 use crate::arch::general::{Card, General, check_overrides, is_commit};
 
-/// What lies beside a checkpoint's configuration and tells of the model.
+/// Sources of metadata other than a checkpoint's configuration.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Surroundings<'a> {
-    /// The name of the model's folder, from which the model's name and its parts are guessed.
+    /// Name of the model's folder, from which the model's name and its parts are guessed.
     pub folder: &'a str,
-    /// `generation_config.json`: its sampling recommendations become `general.sampling.*`.
+    /// Contents of `generation_config.json`, whose sampling recommendations become `general.sampling.*`.
     pub generation: Option<&'a Config>,
-    /// The model card.
+    /// The model card, if there is one.
     pub card: Option<&'a Card>,
     /// Keys that the user sets, by their names in GGUF; `general.base_models` and `general.datasets` are lists.
     pub overrides: Option<&'a Config>,
 }
 
-/// The `general.*` keys and the family's own, in the order llama.cpp's converter writes them.
+/// Returns the `general.*` keys and the family's own, in the order in which llama.cpp's converter writes them.
 ///
-/// `tensors` are those of [`Architecture::tensors`], counted for the size label. `general.file_type` and
+/// `tensors` are those of [`Architecture::tensors`], which are counted for the size label. `general.file_type` and
 /// `general.quantization_version` depend on the recipe and are not set.
 ///
 /// # Errors
-/// As [`Architecture::keys`], and when a sampling recommendation has a wrong type or the user sets an unknown key.
+/// Fails as [`Architecture::keys`] does, and when a sampling recommendation has a wrong type or the user sets an unknown
+/// key.
 pub fn metadata(
     architecture: &dyn Architecture,
     config: &Config,
@@ -59,14 +60,14 @@ pub fn metadata(
 }
 
 fn naming(config: &Config, folder: &str, parameters: u64) -> Result<Naming, ConfigError> {
-    // With more slashes it is a path on somebody's disk.
+    // A name with more slashes is a path on somebody's disk.
     let published = config.optional_text(&["_name_or_path"])?;
     let published = published.filter(|path| path.matches('/').count() <= 1 && !is_commit(path));
     let published = published.map(|id| Naming::of(id, parameters)).unwrap_or_default();
     Ok(published.or(Naming::of(folder, parameters)))
 }
 
-/// A sampling recommendation: its key, its names in `generation_config.json`, its type.
+/// A sampling recommendation: its key, its names in `generation_config.json` and its type.
 struct Sampling(&'static str, &'static [&'static str], Kind);
 
 enum Kind {
@@ -90,13 +91,13 @@ static SAMPLING: &[Sampling] = &[
     Sampling("mirostat_eta", &["mirostat_eta"], Kind::Number),
 ];
 
-/// Whether there is a recommendation called `name`.
+/// Returns true if there is a recommendation called `name`.
 pub(super) fn is_sampling(name: &str) -> bool {
     SAMPLING.iter().any(|Sampling(key, ..)| *key == name)
 }
 
 impl Kind {
-    /// The value under the first of `names` that is set.
+    /// Returns the value under the first of `names` that is set.
     fn read(&self, config: &Config, names: &[&str]) -> Result<Option<Value>, ConfigError> {
         Ok(match self {
             Self::Text => config.optional_text(names)?.map(Value::from),
@@ -106,7 +107,7 @@ impl Kind {
     }
 }
 
-/// Takes recommendations of a wrong type out of `generation`, which nothing else needs; says what is wrong with each.
+/// Removes recommendations of a wrong type from `generation` and returns an error for each.
 pub fn remove_odd_sampling(generation: &mut Config) -> Vec<ConfigError> {
     let mut odd = Vec::new();
     for Sampling(_, names, kind) in SAMPLING {

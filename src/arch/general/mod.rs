@@ -1,7 +1,7 @@
-//! The `general.*` keys that tell who made a model, of what, and under which license.
+//! The `general.*` keys, which say who made a model, from what, and under which license.
 //!
-//! They come from the user's file, the model card, the configuration and the folder's name, in this order. Rules, keys and
-//! their order are those of llama.cpp's converter (gguf-py's `Metadata`).
+//! Their sources are the user's file, the model card, the configuration and the folder's name, in this order. Rules, keys
+//! and order are those of llama.cpp's converter (gguf-py's `Metadata`).
 //!
 //! | file | what |
 //! |---|---|
@@ -27,10 +27,10 @@ use parents::Parent;
 pub use published::folder_name;
 pub(super) use published::is_commit;
 
-/// A text: the end of its key, and the card's keys that it is taken from, the first that is set.
+/// A text: the end of its key, and the card's keys for it, of which the first that is set is taken.
 struct Text(&'static str, &'static [&'static str]);
 
-/// The texts, in the order of the file.
+/// All texts, in the order of the file.
 static TEXTS: &[Text] = &[
     Text("name", &["name", "model_name"]),
     Text("author", &["author", "model_author", "model_creator"]),
@@ -48,14 +48,14 @@ static TEXTS: &[Text] = &[
     Text("doi", &[]),
     Text("uuid", &[]),
     Text("repo_url", &[]),
-    // What is converted is a source, not the place where the result is published.
+    // The URL is the source's, because the conversion is not where the result is published.
     Text("source.url", &["url", "model_url"]),
     Text("source.doi", &["doi", "model_doi"]),
     Text("source.uuid", &["uuid", "model_uuid"]),
     Text("source.repo_url", &["repo_url", "model_repo_url"]),
 ];
 
-/// Lists of base models or datasets: the part of their keys, the card's keys, the key of a user's file.
+/// A list of base models or datasets: the part of their keys, the card's keys, and the key in a user's file.
 struct Parents(&'static str, [&'static str; 3], &'static str);
 
 static PARENTS: [Parents; 2] = [
@@ -63,22 +63,23 @@ static PARENTS: [Parents; 2] = [
     Parents("dataset", ["datasets", "dataset", "dataset_sources"], "general.datasets"),
 ];
 
-/// Lists of words: the end of their key and the card's keys, of which all are taken.
+/// Lists of words: the end of their key, and the card's keys, whose words are joined.
 static LISTS: [(&str, [&str; 2]); 2] =
     [("tags", ["tags", "pipeline_tag"]), ("languages", ["languages", "language"])];
 
-/// What is told of a model.
+/// The general metadata of a model.
 pub(super) struct General {
-    /// As [`TEXTS`].
+    /// Values of the texts, in the order of [`TEXTS`].
     texts: Vec<Option<String>>,
-    /// As [`PARENTS`].
+    /// Values of the lists of parents, in the order of [`PARENTS`].
     parents: Vec<Option<Vec<Parent>>>,
-    /// As [`LISTS`].
+    /// Values of the lists of words, in the order of [`LISTS`].
     lists: Vec<Option<Vec<String>>>,
 }
 
 impl General {
-    /// What the card tells, then the published name and the folder's; `overrides` has the last word.
+    /// Collects values from the card, then from the published name and the folder's; `overrides` takes precedence over
+    /// all.
     fn new(card: Option<&Card>, naming: Naming, overrides: Option<&Config>, parameters: u64) -> Self {
         let get = |key: &str| card.and_then(|card| card.get(key));
         let mut texts: Vec<Option<String>> =
@@ -127,14 +128,14 @@ impl General {
         Self { texts, parents, lists }
     }
 
-    /// Sets what nothing tells.
+    /// Sets the text `key` if it has no value yet.
     pub(super) fn default_to(&mut self, key: &str, value: impl FnOnce() -> String) {
         if let Some(at) = TEXTS.iter().position(|Text(end, _)| *end == key) {
             self.texts[at].get_or_insert_with(value);
         }
     }
 
-    /// Writes the keys.
+    /// Writes the keys into `out`.
     pub(super) fn write(&self, out: &mut Metadata) {
         for (text, Text(end, _)) in self.texts.iter().zip(TEXTS) {
             if let Some(text) = text {
@@ -147,7 +148,7 @@ impl General {
             }
         }
         for (list, (end, _)) in self.lists.iter().zip(LISTS) {
-            // GGUF's readers want an element's type.
+            // An empty list is left out, because GGUF's readers need the type of an element.
             if let Some(list) = list.as_ref().filter(|list| !list.is_empty()) {
                 out.set(format!("general.{end}"), Value::Array(Array::String(list.clone())));
             }
@@ -155,7 +156,7 @@ impl General {
     }
 }
 
-/// Whether a user's file may have `key`.
+/// Returns true if a user's file may have `key`.
 fn is_known(key: &str) -> bool {
     let Some(end) = key.strip_prefix("general.") else { return false };
     TEXTS.iter().any(|Text(text, _)| *text == end)
@@ -164,7 +165,7 @@ fn is_known(key: &str) -> bool {
         || end.strip_prefix("sampling.").is_some_and(crate::arch::general::metadata::is_sampling)
 }
 
-/// Asserts that every key of a user's file is known.
+/// Checks that every key of a user's file is known.
 pub(super) fn check_overrides(file: &Config) -> Result<(), ConfigError> {
     const EXPECTED: &str = "a key of authorship, such as `general.name`, `general.license`, `general.base_models` or \
                             `general.sampling.temp`; for others there is --override-kv";

@@ -1,4 +1,5 @@
-//! What a model's name tells: `meta-llama/Llama-3.1-8B-Instruct` is organization, base name, version, size, finetune.
+//! The parts of a model's name: `meta-llama/Llama-3.1-8B-Instruct` is organization, base name, version, size and
+//! finetune.
 //!
 //! The rules are those of llama.cpp's converter (gguf-py's metadata heuristics), so that `general.*` keys agree.
 
@@ -13,7 +14,7 @@ pub(super) struct Naming {
     pub size_label: Option<String>,
 }
 
-/// One dash-separated part of a name and what it may be; a part can be several things.
+/// One dash-separated part of a name and the roles that it may have; a part can have several.
 #[derive(Default)]
 struct Part {
     text: String,
@@ -31,13 +32,13 @@ impl Part {
 }
 
 impl Naming {
-    /// Reads `id`, a folder's name or `organization/name`, of a model of `parameters` weights.
+    /// Reads `id`, which is a folder's name or `organization/name`, of a model of `parameters` weights.
     pub(super) fn of(id: &str, parameters: u64) -> Self {
         if id.contains(' ') {
             return Self { name: non_empty(title(id)), ..Self::default() };
         }
         let (organization, name) = match id.split_once('/') {
-            // A relative path, not an organization.
+            // A leading dot marks a relative path, not an organization.
             Some((organization, name)) if organization.starts_with('.') => (None, name),
             Some((organization, name)) => (Some(organization), name),
             None => (None, id),
@@ -58,7 +59,7 @@ impl Naming {
         let finetune = join(|p| p.finetune);
         let version = join(|p| p.version && !p.basename);
         let size_label = sizes(&parts);
-        // A name that shows nothing else does not show where its base name ends.
+        // A name without any of these parts does not show where its base name ends.
         let told = size_label.is_some() || finetune.is_some() || version.is_some();
         Self {
             name: non_empty(title(name)),
@@ -70,7 +71,7 @@ impl Naming {
         }
     }
 
-    /// Fills what is absent from `other`.
+    /// Returns the parts, with those that are absent taken from `other`.
     pub(super) fn or(self, other: Self) -> Self {
         Self {
             name: self.name.or(other.name),
@@ -93,7 +94,7 @@ fn classify(at: usize, text: &str, parameters: u64) -> Part {
         part.text = text.to_uppercase();
     } else if at > 0 && is_size(&lower) {
         part.text = normal_size(text);
-        // A number far from the model's size is rather a context length, and those are written in lower case.
+        // A number far from the model's size is more likely a context length, which is written in lower case.
         if far_from(&part.text, parameters) {
             part.finetune = true;
             let suffix = part.text.pop();
@@ -107,7 +108,7 @@ fn classify(at: usize, text: &str, parameters: u64) -> Part {
     part
 }
 
-/// Word sizes ("small") give way to numbers ("135M") where a name has both.
+/// Drops word sizes ("small") if the name has a number ("135M") as well.
 fn prefer_numeric_sizes(parts: &mut [Part]) {
     if parts.iter().any(|p| p.size && p.text.contains(|c: char| c.is_ascii_digit())) {
         for part in parts.iter_mut().filter(|p| p.text.chars().all(char::is_alphabetic)) {
@@ -116,8 +117,8 @@ fn prefer_numeric_sizes(parts: &mut [Part]) {
     }
 }
 
-/// The leading undecided parts and versions are the base name, trailing versions of it aside; other undecided parts
-/// name the finetune.
+/// Marks the leading undecided parts and versions as the base name, except trailing versions; other undecided parts
+/// become the finetune.
 fn find_basename(parts: &mut [Part]) {
     let mut at_start = true;
     for part in parts.iter_mut() {
@@ -147,13 +148,13 @@ fn sizes(parts: &[Part]) -> Option<String> {
     non_empty(sizes.join("-"))
 }
 
-/// `2`, `v0.3`, `iter2`; lower case.
+/// Returns true for a version in lower case: `2`, `v0.3`, `iter2`.
 fn is_version(text: &str) -> bool {
     let number = text.strip_prefix("iter").or_else(|| text.strip_prefix('v')).unwrap_or(text);
     number.split('.').all(is_digits)
 }
 
-/// `q4_k_m`, `iq2_x_s`, `bf16`; lower case.
+/// Returns true for an encoding in lower case: `q4_k_m`, `iq2_x_s`, `bf16`.
 fn is_encoding(text: &str) -> bool {
     let float = text.strip_prefix('b').unwrap_or(text).strip_prefix('f');
     if let Some(bits) = float
@@ -174,7 +175,7 @@ fn is_encoding(text: &str) -> bool {
     true
 }
 
-/// `8b`, `1.5b`, `8x7b`, `a3b`, `7b1`, `small`; lower case.
+/// Returns true for a size in lower case: `8b`, `1.5b`, `8x7b`, `a3b`, `7b1`, `small`.
 fn is_size(text: &str) -> bool {
     if ["small", "mini", "medium", "large", "xl", "xxl"].contains(&text) {
         return true;
@@ -183,7 +184,7 @@ fn is_size(text: &str) -> bool {
         Some((experts, rest)) if is_digits(experts) => rest,
         _ => text,
     });
-    // One digit may follow the suffix: `7b1`.
+    // The suffix may be followed by one digit, as in `7b1`.
     let number = number.strip_suffix(|c: char| c.is_ascii_digit()).unwrap_or(number);
     let Some(number) = number.strip_suffix(['k', 'm', 'b', 't']) else { return false };
     match number.split_once(['.', '_']) {
@@ -196,7 +197,7 @@ fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// `1_5b` is `1.5B`, `7b1` is `7.1B`; words stay. `text` is a size.
+/// Returns the size `text` in normal form: `1_5b` becomes `1.5B`, `7b1` becomes `7.1B`, and words stay.
 fn normal_size(text: &str) -> String {
     let mut size = text.replace('_', ".");
     if let Some(fraction) = size.pop() {
@@ -216,9 +217,9 @@ fn normal_size(text: &str) -> String {
     size
 }
 
-/// Whether a size label such as `8B` is off from `parameters` by more than seven eighths of them.
+/// Returns true if a size label such as `8B` differs from `parameters` by more than seven eighths of these.
 ///
-/// Labels of experts (`8x7B`, `A3B`) and words are taken at their word.
+/// Labels of experts (`8x7B`, `A3B`) and words never count as far.
 fn far_from(label: &str, parameters: u64) -> bool {
     let mut label = label.chars();
     let scale = match label.next_back() {
@@ -232,7 +233,7 @@ fn far_from(label: &str, parameters: u64) -> bool {
     (number * scale - parameters as f64).abs() > (parameters as f64 * 0.875).floor()
 }
 
-/// The name in title case: `tiny-llama` is `Tiny Llama`. Words with capitals, numbers and versions stay.
+/// Returns the name in title case: `tiny-llama` becomes `Tiny Llama`. Words with capitals, numbers and versions stay.
 fn title(text: &str) -> String {
     let words: Vec<String> = text
         .split(|c: char| c == '-' || c.is_whitespace())
@@ -250,7 +251,7 @@ fn title(text: &str) -> String {
     words.join(" ")
 }
 
-/// A capital after everything that is no letter: `llama_v2b` is `Llama_V2B`.
+/// Returns `word` with a capital after every character that is not a letter: `llama_v2b` becomes `Llama_V2B`.
 fn capitalized(word: &str) -> String {
     let mut inside = false;
     let mut out = String::with_capacity(word.len());
@@ -273,8 +274,8 @@ fn non_empty(text: String) -> Option<String> {
 mod tests {
     use super::Naming;
 
-    /// A name, its number of weights, then name, organization, base name, finetune, version and size as llama.cpp's
-    /// converter reads them; an empty string for none.
+    /// Names and numbers of weights with the name, organization, base name, finetune, version and size that llama.cpp's
+    /// converter reads from them; an empty string stands for none.
     #[rustfmt::skip]
     const CONVERTER: &[(&str, u64, [&str; 6])] = &[
         ("meta-llama/Llama-2-7b-hf", 6738415616, ["Llama 2 7b Hf", "Meta Llama", "Llama-2", "hf", "", "7B"]),

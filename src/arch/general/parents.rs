@@ -1,4 +1,4 @@
-//! Base models and datasets: what a model was made from.
+//! Base models and datasets from which a model was made.
 
 use kquant_formats::gguf::{Metadata, Value};
 
@@ -6,19 +6,20 @@ use super::card::Node;
 use super::published::{cached, is_commit};
 use crate::arch::general::naming::Naming;
 
-/// What is told of each, in the order of the keys.
+/// Fields of a base model or dataset, in the order of the keys.
 const FIELDS: [&str; 9] =
     ["name", "author", "version", "organization", "description", "url", "doi", "uuid", "repo_url"];
 
-/// Where Hugging Face has its models.
+/// The part of an address that precedes a model's name on Hugging Face.
 const HUB: &str = "huggingface.co/";
 
-/// A base model or dataset: fields that are known, by [`FIELDS`].
+/// A base model or dataset: its known fields, with names from [`FIELDS`].
 pub(super) type Parent = Vec<(&'static str, String)>;
 
-/// The entries of a card or an override file: names on Hugging Face, addresses, or fields as they are.
+/// Returns the parents in an entry of a card or an override file: names on Hugging Face, addresses, or fields as they
+/// are.
 ///
-/// `parameters` are those of the model itself, by which the sizes in names are judged.
+/// `parameters` is the number of weights of the model itself, which sizes in names are compared with.
 pub(super) fn parents(node: &Node, parameters: u64) -> Vec<Parent> {
     let parent = |node: &Node| match node {
         Node::Text(id) => named(id, parameters),
@@ -38,9 +39,9 @@ pub(super) fn parents(node: &Node, parameters: u64) -> Vec<Parent> {
     }
 }
 
-/// What a name or an address tells.
+/// Returns the fields that follow from a name or an address.
 fn named(id: &str, parameters: u64) -> Parent {
-    // Training programs write where they found the model on the machine.
+    // Training programs write the path where they found the model on the machine.
     let cached = cached(id);
     let id = cached.as_deref().unwrap_or(id);
     let is_address = ["http://", "https://", "ssh://"].iter().any(|scheme| id.starts_with(scheme));
@@ -60,7 +61,7 @@ fn named(id: &str, parameters: u64) -> Parent {
     fields(&naming, Some(id.to_owned()))
 }
 
-/// `id` if it is the name of an organization's model.
+/// Returns `id` if it is the name of an organization's model.
 fn repository(id: &str) -> Option<&str> {
     let (organization, _) = id.split_once('/')?;
     (!organization.starts_with('.') && !id.contains(' ')).then_some(id)
@@ -76,7 +77,7 @@ fn fields(naming: &Naming, address: Option<String>) -> Parent {
     known.into_iter().filter_map(|(field, value)| Some((field, value?))).collect()
 }
 
-/// Writes `general.KIND.count` and the fields of each.
+/// Writes `general.KIND.count` and the fields of each parent.
 pub(super) fn write(kind: &str, parents: &[Parent], out: &mut Metadata) {
     out.set(format!("general.{kind}.count"), Value::U32(u32::try_from(parents.len()).unwrap_or(u32::MAX)));
     for (number, parent) in parents.iter().enumerate() {

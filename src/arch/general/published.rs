@@ -1,14 +1,14 @@
-//! The published name of a model, where the path of its files tells it.
+//! The published name of a model, if the path of its files contains it.
 //!
-//! The cache of Hugging Face keeps a model in `models--ORGANIZATION--NAME/snapshots/COMMIT`, so that the folder's own name is that of
-//! a commit, which names nothing.
+//! Hugging Face's cache keeps a model in `models--ORGANIZATION--NAME/snapshots/COMMIT`, so that the folder's own name is
+//! a commit's, which says nothing about the model.
 
 use std::path::Path;
 
-/// The name that the folder of a model gives it: `ORGANIZATION/NAME` of a snapshot in the cache, else the folder's name; empty
-/// where that is a commit's.
+/// Returns the name that follows from the folder of a model: `ORGANIZATION/NAME` for a snapshot in the cache, else the
+/// folder's name; empty if that is a commit's.
 pub fn folder_name(folder: &Path) -> String {
-    // `.` and `..` are no names.
+    // The path is resolved, because `.` and `..` are no names.
     let Ok(folder) = folder.canonicalize() else { return String::new() };
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     match cached(&folder.to_string_lossy()) {
@@ -18,7 +18,7 @@ pub fn folder_name(folder: &Path) -> String {
     }
 }
 
-/// `ORGANIZATION/NAME`, or `NAME` of a model without organization, of a `path` that is a snapshot in the cache.
+/// Returns `ORGANIZATION/NAME`, or `NAME` of a model without organization, if `path` is a snapshot in the cache.
 pub(super) fn cached(path: &str) -> Option<String> {
     let mut parts = path.trim_end_matches(['/', '\\']).rsplit(['/', '\\']);
     let _commit = parts.next()?;
@@ -27,7 +27,7 @@ pub(super) fn cached(path: &str) -> Option<String> {
     Some(id.replacen("--", "/", 1))
 }
 
-/// Whether the last part of `path` is the name of a commit: 40 hexadecimal digits.
+/// Returns true if the last part of `path` is the name of a commit: 40 hexadecimal digits.
 pub(in crate::arch) fn is_commit(path: &str) -> bool {
     let last = path.rsplit(['/', '\\']).next().unwrap_or_default();
     last.len() == 40 && last.bytes().all(|b| b.is_ascii_hexdigit())

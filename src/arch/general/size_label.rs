@@ -1,13 +1,14 @@
-//! `general.size_label` from the number of parameters.
+//! The label `general.size_label`, computed from the number of parameters.
 
 use crate::tensor::MappedTensor;
 
-/// The label of a model: its parameters, or `8x7.0B` for experts, of which one and all that is shared are counted.
+/// Returns the label of a model: its number of parameters or, for a mixture, `8x7.0B` with those of one expert and all
+/// that is shared.
 pub(super) fn size_label_of(tensors: &[MappedTensor]) -> String {
     let (mut shared, mut expert, mut experts, mut stacked) = (0u64, 0u64, 0u64, 0u64);
     for tensor in tensors {
         let weights = tensor.shape.iter().copied().fold(1, u64::saturating_mul);
-        // Biases of experts count as shared.
+        // The biases of experts count as shared.
         let expert_matrices = tensor.shape.len() > 2 && tensor.name.contains("_exps.");
         if let Some(&count) = tensor.shape.last().filter(|&&n| n > 0 && expert_matrices) {
             expert = expert.saturating_add(weights / count);
@@ -24,7 +25,7 @@ pub(super) fn size_label_of(tensors: &[MappedTensor]) -> String {
     }
 }
 
-/// The count in thousands, millions, billions or trillions, to two significant digits where it has fewer before the
+/// Returns the count in thousands, millions, billions or trillions, to two significant digits if it has fewer before the
 /// point: `152K`, `1.2B`, `70B` (the GGUF naming convention).
 fn size_label(parameters: u64) -> String {
     let (scale, suffix) = match parameters {

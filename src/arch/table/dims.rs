@@ -1,21 +1,21 @@
-//! Dimensions of a model and their names in tables.
+//! Dimensions of a model and their names in tables of tensors.
 
 /// A dimension as the configuration gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::arch) enum Dim {
-    /// Tokens.
+    /// Number of tokens of the vocabulary.
     Vocab,
-    /// Positions in a learned position table.
+    /// Number of positions in a learned position table.
     Positions,
     /// Width of the hidden state.
     Hidden,
     /// Width inside the feed-forward network.
     FeedForward,
-    /// Heads times head width.
+    /// Number of heads times the width of a head.
     Query,
-    /// Key-value heads times head width.
+    /// Number of key-value heads times the width of a head.
     KeyValue,
-    /// Query, key and value rows in one tensor.
+    /// Number of query, key and value rows in one tensor.
     Fused,
     /// Width of a head.
     Head,
@@ -23,35 +23,35 @@ pub(in crate::arch) enum Dim {
     Heads,
     /// Number of key-value heads.
     KvHeads,
-    /// Gate and upward projection in one tensor.
+    /// Width of gate and upward projection in one tensor.
     GateUp,
-    /// Experts of a layer.
+    /// Number of experts of a layer.
     Experts,
     /// Width inside an expert.
     ExpertFeedForward,
-    /// Gate and upward projection of an expert in one tensor.
+    /// Width of gate and upward projection of an expert in one tensor.
     ExpertGateUp,
-    /// Width inside the experts that all tokens meet.
+    /// Width inside the shared experts, which all tokens pass through.
     SharedFeedForward,
-    /// Latent attention: what queries come from.
+    /// Latent attention: width of the vector that queries come from.
     LowQuery,
-    /// Latent attention: what keys and values come from.
+    /// Latent attention: width of the vector that keys and values come from.
     Rank,
-    /// Latent attention: that, and the part of a key that turns.
+    /// Latent attention: width of the vector that keys and values come from, and of the part of a key that RoPE rotates.
     RankAndRotary,
-    /// Latent attention: the part of a head's key that does not turn.
+    /// Latent attention: width of the part of a head's key that RoPE leaves alone.
     Fixed,
-    /// Latent attention: a head's value.
+    /// Latent attention: width of a head's value.
     Value,
-    /// Latent attention: all heads' queries.
+    /// Latent attention: width of all heads' queries.
     WholeQuery,
-    /// Latent attention: all heads' fixed keys and values.
+    /// Latent attention: width of all heads' values and fixed parts of keys.
     FixedAndValue,
-    /// All heads' values.
+    /// Width of all heads' values.
     Values,
 }
 
-/// A model's dimensions.
+/// The dimensions of a model.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::arch) struct Sizes {
     pub layers: u32,
@@ -62,25 +62,25 @@ pub(in crate::arch) struct Sizes {
     pub heads: u32,
     pub kv_heads: u32,
     pub head_dim: u32,
-    /// Dimensions of a head that turn.
+    /// Number of dimensions of a head that RoPE rotates.
     pub rotary: u32,
-    /// Experts of a layer; 0 without a mixture.
+    /// Number of experts of a layer; 0 without a mixture.
     pub experts: u32,
     pub experts_used: u32,
     pub expert_feed_forward: u32,
     pub shared_feed_forward: u32,
-    /// Layers at the start without a mixture.
+    /// Number of layers at the start without a mixture.
     pub dense_layers: u32,
-    /// Layers after the last that predict further tokens, which the converter leaves out.
+    /// Number of layers after the last that predict further tokens, which the converter leaves out.
     pub further_layers: u32,
     pub latent: Latent,
-    /// Whether attention and the feed-forward network read one norm and add to the stream side by side.
+    /// True if attention and the feed-forward network read one norm and add to the stream in parallel.
     pub side_by_side: bool,
-    /// Whether queries and keys have norms.
+    /// True if queries and keys have norms.
     pub query_key_norms: bool,
 }
 
-/// Dimensions of latent attention; 0 without it.
+/// The dimensions of latent attention; 0 without it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::arch) struct Latent {
     pub low_query: u32,
@@ -90,7 +90,7 @@ pub(in crate::arch) struct Latent {
 }
 
 impl Sizes {
-    /// The dimension, saturating.
+    /// Returns the dimension, saturating at the largest u64.
     pub(in crate::arch) fn get(&self, dim: Dim) -> u64 {
         let [heads, kv_heads, head_dim] = [self.heads, self.kv_heads, self.head_dim].map(u64::from);
         let [rank, fixed, value] = [self.latent.rank, self.latent.fixed, self.latent.value].map(u64::from);

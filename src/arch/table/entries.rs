@@ -1,10 +1,10 @@
-//! Parts of tables that families share.
+//! Entries of tables that families share.
 
 use super::dims::{Dim::*, Sizes};
 use super::entry::{Entry, Heads};
 use crate::tensor::Rows;
 
-/// Embedding, last norm, and the output where the embedding does not serve as such too.
+/// The embedding, the last norm and, if the embedding does not serve as it, the output projection.
 pub(in crate::arch) const OUTSIDE: &[Entry] = &[
     Entry::new("embed_tokens.weight", "token_embd.weight", &[Vocab, Hidden]),
     Entry::new("norm.weight", "output_norm.weight", &[Hidden]),
@@ -21,17 +21,17 @@ pub(in crate::arch) const NORMS: &[Entry] = &[
     Entry::new("layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight", &[Hidden]),
 ];
 
-/// Biases of these norms and of the last.
+/// Biases of the norms before attention, before the feed-forward network and of the last norm.
 pub(in crate::arch) const NORM_BIASES: &[Entry] = &[
     Entry::new("norm.bias", "output_norm.bias", &[Hidden]),
     Entry::new("layers.{}.input_layernorm.bias", "blk.{}.attn_norm.bias", &[Hidden]),
     Entry::new("layers.{}.post_attention_layernorm.bias", "blk.{}.ffn_norm.bias", &[Hidden]),
 ];
 
-/// Queries, keys, values and the output of attention, whose heads turn by halves in GGUF too.
+/// Queries, keys, values and the output of attention, if rotary pairs are across the halves of a head in GGUF as well.
 pub(in crate::arch) const ATTENTION: &[Entry] = &[QUERY, KEY, QUERY_BIAS, KEY_BIAS];
 
-/// The same where GGUF has pairs side by side.
+/// Queries, keys, values and the output of attention, if rotary pairs are neighbours in GGUF.
 pub(in crate::arch) const ROTARY_ATTENTION: &[Entry] = &[
     QUERY.rotary(Heads::Query),
     KEY.rotary(Heads::KeyValue),
@@ -48,19 +48,19 @@ const QUERY_BIAS: Entry =
 const KEY_BIAS: Entry =
     Entry::new("layers.{}.self_attn.k_proj.bias", "blk.{}.attn_k.bias", &[KeyValue]).optional();
 
-/// Values.
+/// The projection to values, with its bias.
 pub(in crate::arch) const VALUE: &[Entry] = &[
     Entry::new("layers.{}.self_attn.v_proj.weight", "blk.{}.attn_v.weight", &[KeyValue, Hidden]),
     Entry::new("layers.{}.self_attn.v_proj.bias", "blk.{}.attn_v.bias", &[KeyValue]).optional(),
 ];
 
-/// The output of attention.
+/// The output projection of attention, with its bias.
 pub(in crate::arch) const ATTENTION_OUTPUT: &[Entry] = &[
     Entry::new("layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight", &[Hidden, Query]),
     Entry::new("layers.{}.self_attn.o_proj.bias", "blk.{}.attn_output.bias", &[Hidden]).optional(),
 ];
 
-/// Norms of queries and keys, head by head.
+/// Norms of queries and keys over each head.
 pub(in crate::arch) const HEAD_NORMS: &[Entry] = &[
     Entry::new("layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight", &[Head]),
     Entry::new("layers.{}.self_attn.k_norm.weight", "blk.{}.attn_k_norm.weight", &[Head]),
@@ -76,7 +76,7 @@ pub(in crate::arch) const GATED: &[Entry] = &[
     Entry::new("layers.{}.mlp.down_proj.bias", "blk.{}.ffn_down.bias", &[Hidden]).dense().optional(),
 ];
 
-/// A mixture: the router and, in the order in which the converter writes them, the experts.
+/// The router and the experts of a mixture, in the order in which the converter writes them.
 pub(in crate::arch) const MIXTURE: &[Entry] = &[
     Entry::new("layers.{}.mlp.gate.weight", "blk.{}.ffn_gate_inp.weight", &[Experts, Hidden])
         .mixture()
@@ -104,8 +104,8 @@ pub(in crate::arch) const MIXTURE: &[Entry] = &[
     .mixture(),
 ];
 
-/// All experts of a layer in one tensor `down` and one tensor `gate_up`, in which gate and upward projection have the rows that
-/// `rows` says. Optional: checkpoints have experts in other forms, too.
+/// Returns entries with all experts of a layer in one tensor `down` and one tensor `gate_up`, where `rows` gives the rows
+/// of gate and upward projection. They are optional, because checkpoints have other layouts of experts as well.
 pub(in crate::arch) const fn experts_in_one(
     down: &'static str,
     gate_up: &'static str,
@@ -122,20 +122,20 @@ pub(in crate::arch) const fn experts_in_one(
     ]
 }
 
-/// Gate and upward projection of each expert one after the other.
+/// Rows of gate and upward projection in each expert if one follows the other.
 pub(in crate::arch) const HALVES: [fn(&Sizes) -> Rows; 2] =
     [|sizes| gate_up_rows(sizes, 0, 1), |sizes| gate_up_rows(sizes, sizes.expert_feed_forward, 1)];
 
-/// Rows of gate and upward projection in turns.
+/// Rows of gate and upward projection in each expert if they alternate.
 pub(in crate::arch) const TURNS: [fn(&Sizes) -> Rows; 2] =
     [|sizes| gate_up_rows(sizes, 0, 2), |sizes| gate_up_rows(sizes, 1, 2)];
 
-/// Every `step`-th row of each expert from its row `first` on, as many as one of the two projections has.
+/// Returns every `step`-th row of each expert from its row `first` on, as many as one of the two projections has.
 fn gate_up_rows(sizes: &Sizes, first: u32, step: u64) -> Rows {
     let length = u64::from(sizes.expert_feed_forward);
     Rows::Picked { length, stride: 2 * length, first: first.into(), step }
 }
 
-/// Ends of names of cached tables and masks, which are no weights.
+/// Ends of the names of cached tables and masks, which are no weights.
 pub(in crate::arch) const CACHED: &[&str] =
     &[".rotary_emb.inv_freq", ".attention.masked_bias", ".attention.bias"];

@@ -1,13 +1,13 @@
-//! A row of a family's table: a tensor of the checkpoint and what it becomes.
+//! An entry of a family's table: a tensor of the checkpoint and the output tensor that it becomes.
 //!
-//! Names stand without the checkpoint's prefix (`model.`, `transformer.`), with `{}` for the layer and a second `{}` for the
-//! expert or head.
+//! Names lack the checkpoint's prefix (`model.`, `transformer.`); the first `{}` stands for the layer and the second for
+//! the expert or head.
 
 use super::dims::{Dim, Sizes};
 use super::place::{LAYER, Place};
 use crate::tensor::{Keep, MappedTensor, Rows, Source};
 
-/// Which heads a rotary permutation runs over.
+/// The heads that a rotary permutation applies to.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::arch) enum Heads {
     /// All attention heads.
@@ -16,39 +16,39 @@ pub(in crate::arch) enum Heads {
     KeyValue,
 }
 
-/// How the output's rows follow from the checkpoint's.
+/// The rule by which the output's rows follow from the checkpoint's.
 #[derive(Debug, Clone, Copy)]
 enum Arrangement {
     Same,
     Rotary(Heads),
     Transposed,
-    /// Each weight is one larger.
+    /// One is added to each weight.
     PlusOne,
-    /// A matrix or row of the output for each of so many.
+    /// The output has one matrix or row for each of this dimension.
     Stacked(Dim),
-    /// A part, or another order, of shape `out` (outermost first).
+    /// The output is a part, or another order, with the shape `out` (outermost first).
     Part {
         out: &'static [Dim],
         rows: fn(&Sizes) -> Rows,
     },
 }
 
-/// Which layers have a tensor.
+/// The layers that have a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layers {
     All,
-    /// Those before the mixtures.
+    /// The layers before those with a mixture have it.
     Dense,
-    /// The others.
+    /// The layers with a mixture have it.
     Mixture,
 }
 
-/// One row of a family's table.
+/// An entry of a family's table.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::arch) struct Entry {
     pub(in crate::arch) from: &'static str,
     to: &'static str,
-    /// As the checkpoint stores it, outermost first.
+    /// Dimensions as the checkpoint stores them, outermost first.
     pub(in crate::arch) shape: &'static [Dim],
     arrangement: Arrangement,
     pub(in crate::arch) optional: bool,
@@ -58,63 +58,63 @@ pub(in crate::arch) struct Entry {
 }
 
 impl Entry {
-    /// A required tensor whose rows are taken as they are.
+    /// Creates the entry of a required tensor whose rows are taken as they are.
     pub(in crate::arch) const fn new(from: &'static str, to: &'static str, shape: &'static [Dim]) -> Self {
         let (arrangement, layers) = (Arrangement::Same, Layers::All);
         Self { from, to, shape, arrangement, optional: false, f32: false, layers, models: |_| true }
     }
 
-    /// The tensor may be absent; one that exists in some layer must exist in all.
+    /// Lets the tensor be absent; one that exists in some layer must exist in all.
     pub(in crate::arch) const fn optional(self) -> Self {
         Self { optional: true, ..self }
     }
 
-    /// Hugging Face's split-half rotary rows become GGUF's pairs.
+    /// Rearranges Hugging Face's split-half rotary rows as GGUF's neighbouring pairs.
     pub(in crate::arch) const fn rotary(self, heads: Heads) -> Self {
         Self { arrangement: Arrangement::Rotary(heads), ..self }
     }
 
-    /// The checkpoint stores `[input][output]`.
+    /// Transposes the tensor, which the checkpoint stores as `[input][output]`.
     pub(in crate::arch) const fn transposed(self) -> Self {
         Self { arrangement: Arrangement::Transposed, ..self }
     }
 
-    /// One is added to each weight: the checkpoint stores what differs from one (Gemma).
+    /// Adds one to each weight, because the checkpoint stores differences from one (Gemma).
     pub(in crate::arch) const fn plus_one(self) -> Self {
         Self { arrangement: Arrangement::PlusOne, ..self }
     }
 
-    /// One of `over` tensors, of an expert or a head: the output holds them all.
+    /// Stacks the tensors of all experts or heads, `over`, into one output.
     pub(in crate::arch) const fn stacked(self, over: Dim) -> Self {
         Self { arrangement: Arrangement::Stacked(over), ..self }
     }
 
-    /// The output has the shape `out` (outermost first) and its rows from where `rows` says.
+    /// Gives the output the shape `out` (outermost first), with the rows that `rows` selects.
     pub(in crate::arch) const fn part(self, out: &'static [Dim], rows: fn(&Sizes) -> Rows) -> Self {
         Self { arrangement: Arrangement::Part { out, rows }, ..self }
     }
 
-    /// Only layers before the mixtures have it.
+    /// Restricts the entry to layers before those with a mixture.
     pub(in crate::arch) const fn dense(self) -> Self {
         Self { layers: Layers::Dense, ..self }
     }
 
-    /// Only layers with a mixture have it.
+    /// Restricts the entry to layers with a mixture.
     pub(in crate::arch) const fn mixture(self) -> Self {
         Self { layers: Layers::Mixture, ..self }
     }
 
-    /// Only models of which `models` is true have it.
+    /// Restricts the entry to models for which `models` returns true.
     pub(in crate::arch) const fn only(self, models: fn(&Sizes) -> bool) -> Self {
         Self { models, ..self }
     }
 
-    /// Stored in F32 whatever its shape.
+    /// Stores the tensor in F32 whatever its shape.
     pub(in crate::arch) const fn always_f32(self) -> Self {
         Self { f32: true, ..self }
     }
 
-    /// Whether it becomes the same output as `other`.
+    /// Returns true if it becomes the same output as `other`.
     pub(in crate::arch) fn makes_what(&self, other: &Self) -> bool {
         self.to == other.to
     }
@@ -123,7 +123,7 @@ impl Entry {
         self.from.contains(LAYER)
     }
 
-    /// What numbers the tensors that are stacked, if they are.
+    /// Returns the dimension that the tensors are stacked over, if they are.
     pub(in crate::arch) fn stacked_over(&self) -> Option<Dim> {
         match self.arrangement {
             Arrangement::Stacked(over) => Some(over),
@@ -131,7 +131,7 @@ impl Entry {
         }
     }
 
-    /// Whether the model has it, in layer `layer` if it is one of a layer's.
+    /// Returns true if the model has the tensor, in layer `layer` if the tensor belongs to a layer.
     pub(in crate::arch) fn is_in(&self, layer: Option<u32>, sizes: &Sizes) -> bool {
         let in_layer = |layer| match self.layers {
             Layers::All => true,
@@ -143,7 +143,7 @@ impl Entry {
 }
 
 impl Entry {
-    /// Whether the model has the tensor at `place`.
+    /// Returns true if the model has the tensor at `place`.
     pub(in crate::arch) fn fits(&self, place: Place, sizes: &Sizes) -> bool {
         let parts = self.stacked_over().map(|over| sizes.get(over));
         self.per_layer() == place.layer.is_some()
@@ -154,7 +154,7 @@ impl Entry {
     }
 }
 
-/// The output of `entry` in layer `layer`, made of `source` as the entry says.
+/// Returns the output of `entry` in layer `layer`, made of `source` as the entry says.
 pub(in crate::arch) fn output(
     entry: &Entry,
     layer: Option<u32>,
@@ -165,7 +165,7 @@ pub(in crate::arch) fn output(
         Arrangement::Part { out, .. } => out,
         _ => entry.shape,
     };
-    // GGUF counts dimensions from the innermost; of a transpose, the outermost has become that.
+    // GGUF lists dimensions from the innermost; in a transposed tensor this is the outermost of the checkpoint's.
     let mut ne: Vec<u64> = shape.iter().map(|&dim| sizes.get(dim)).collect();
     if !matches!(entry.arrangement, Arrangement::Transposed) {
         ne.reverse();

@@ -1,4 +1,4 @@
-//! A family as data, and what follows from it.
+//! A family as data, and the implementation of [`Architecture`] that follows from it.
 
 use kquant_formats::gguf::Value;
 
@@ -16,35 +16,35 @@ use crate::tensor::{Keep, MappedTensor, Source};
 
 /// A model family as data.
 pub(in crate::arch) struct Family {
-    /// Name in GGUF.
+    /// Name of the family in GGUF.
     pub name: &'static str,
-    /// Class names.
+    /// Class names in `architectures`.
     pub classes: &'static [&'static str],
     /// Values of `model_type`.
     pub model_types: &'static [&'static str],
-    /// Dimensions; refuses what the family cannot express.
+    /// Function that reads the dimensions and refuses what the family cannot express.
     pub sizes: fn(&Config) -> Result<Sizes, ArchError>,
-    /// GGUF keys in the converter's order.
+    /// Function that returns the GGUF keys in the converter's order.
     pub keys: fn(&Config, &Sizes) -> Result<Keys, ArchError>,
-    /// Tensors.
+    /// Table of the tensors.
     pub table: &'static Table,
-    /// Tensors that are computed from the configuration: names and values.
+    /// Function that returns names and values of tensors that are computed from the configuration.
     pub computed: fn(&Config, &Sizes) -> Result<Computed, ArchError>,
-    /// Values of keys that change the computation.
+    /// Values that keys which change the computation may have.
     pub takes: Takes,
-    /// The forward pass.
+    /// The forward pass, as a graph.
     pub graph: &'static Graph,
 }
 
 /// Names and values of computed tensors of one dimension.
 pub(in crate::arch) type Computed = Vec<(&'static str, Vec<f32>)>;
 
-/// For families that compute no tensors.
+/// Returns no tensors, for families that compute none.
 pub(in crate::arch) fn nothing(_: &Config, _: &Sizes) -> Result<Computed, ArchError> {
     Ok(Vec::new())
 }
 
-/// The error for a feature, a noun phrase with a verb, that `family` does not have.
+/// Returns the error for a feature that `family` does not have; `what` is a noun phrase with a verb.
 pub(in crate::arch) fn unsupported(config: &Config, family: &'static str, what: String) -> ArchError {
     ArchError::Unsupported { file: config.origin().to_owned(), what, family }
 }
@@ -88,7 +88,8 @@ impl Architecture for Family {
 }
 
 impl Family {
-    /// The configuration with transformers' default of the family where it has no base of the frequencies.
+    /// Returns the configuration with the family's default base of the rotary frequencies, which is transformers', if it
+    /// has none.
     fn complete(&self, config: &Config) -> Config {
         match self.takes.theta {
             Some(theta) => config.or(serde_json::json!({ "rope_theta": theta })),
@@ -96,7 +97,7 @@ impl Family {
         }
     }
 
-    /// Dimensions of a model that the family can express.
+    /// Returns the dimensions of a model that the family can express.
     fn sizes(&self, config: &Config) -> Result<Sizes, ArchError> {
         let sizes = (self.sizes)(config)?;
         self.takes.check(config, self.name, &sizes, self.graph.yarn_truncated)?;

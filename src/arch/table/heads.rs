@@ -1,4 +1,4 @@
-//! The output projection: its own (`lm_head`), or the embedding.
+//! The output projection, which is a tensor of its own (`lm_head`) or the embedding.
 
 use super::takes::{HeadPlace, Takes};
 use crate::arch::config::Config;
@@ -10,17 +10,18 @@ use crate::tensor::{MappedTensor, Source};
 const OUTPUT: &str = "output.weight";
 const EMBEDDING: &str = "token_embd.weight";
 
-/// Ends of the name that an output projection has in a checkpoint.
+/// Ends of the names that an output projection has in checkpoints.
 const NAMES: [&str; 2] = ["lm_head.weight", "embed_out.weight"];
 
-/// Bytes of each tensor that are compared at once.
+/// Number of bytes of each tensor that are compared at once.
 const PIECE: u64 = 1 << 20;
 
-/// Makes `tensors` of the family called `name` have the output projection that `config` asks for. Returns what the user should
-/// know.
+/// Gives `tensors` of the family called `name` the output projection that `config` asks for. Returns warnings for the
+/// user.
 ///
 /// # Errors
-/// When the configuration asks for a projection that is not there or that the family cannot have, and when weights cannot be read.
+/// Fails when the configuration asks for a projection that is missing or that the family cannot have, and when weights
+/// cannot be read.
 pub(in crate::arch) fn settle(
     config: &Config,
     name: &'static str,
@@ -66,16 +67,16 @@ pub(in crate::arch) fn settle(
     }
 }
 
-/// What `tie_word_embeddings` should be where there is no head.
+/// Valid values of `tie_word_embeddings` if there is no output projection.
 const HEAD_MISSING: &str = "a head (lm_head.weight) in the checkpoint: get the missing file, or set true if the embedding serves as the output";
 
-/// Whether the class has an output projection: those of which the name ends in `Model` alone have none.
+/// Returns true if the class has an output projection: classes whose name ends in `Model` alone have none.
 fn has_head(config: &Config) -> Result<bool, ArchError> {
     let class = config.optional_first_text(&["architectures"])?.unwrap_or_default();
     Ok(!class.ends_with("Model") || class.ends_with("HeadModel"))
 }
 
-/// Adds the embedding as the output where readers of the file look nowhere else.
+/// Adds the embedding as the output projection if readers of the file look nowhere else.
 fn embedding_twice(name: &str, takes: &Takes, tensors: &mut Vec<MappedTensor>) -> Option<String> {
     if takes.head != HeadPlace::Own || tensors.iter().any(|t| t.name == OUTPUT) {
         return None;
@@ -86,7 +87,7 @@ fn embedding_twice(name: &str, takes: &Takes, tensors: &mut Vec<MappedTensor>) -
     Some(format!("llama.cpp's {name} needs an output of its own: the embedding is written twice"))
 }
 
-/// Whether both tensors of `checkpoint` store the same bytes.
+/// Returns true if both tensors of `checkpoint` store the same bytes.
 fn same(checkpoint: &dyn Checkpoint, a: usize, b: usize) -> Result<bool, ReadError> {
     let infos = checkpoint.tensors();
     let (Some(first), Some(second)) = (infos.get(a), infos.get(b)) else { return Ok(false) };

@@ -1,4 +1,4 @@
-//! A family's keys while they are collected.
+//! The list of a family's keys while they are collected.
 
 use kquant_formats::gguf::Value;
 
@@ -13,12 +13,12 @@ impl Keys {
         Self { prefix, list: Vec::new() }
     }
 
-    /// Adds the key, or changes it where it is.
+    /// Sets the key to `value`, and appends it if it is new.
     pub(in crate::arch) fn add(&mut self, name: &str, value: Value) {
         self.set(format!("{}.{name}", self.prefix), value);
     }
 
-    /// The same for a key of another prefix, which is part of `key`.
+    /// Sets `key`, which includes its prefix, to `value`, and appends it if it is new.
     pub(in crate::arch) fn set(&mut self, key: String, value: Value) {
         match self.list.iter_mut().find(|(known, _)| *known == key) {
             Some((_, old)) => *old = value,

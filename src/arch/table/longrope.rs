@@ -1,26 +1,26 @@
-//! LongRoPE (Ding et al., 2024): a divisor for each frequency, and another one in long contexts.
+//! LongRoPE (Ding et al., 2024): each frequency has a divisor, and another one in long contexts.
 
 use crate::arch::config::{Config, ConfigError};
 
-/// LongRoPE's parameters.
+/// The parameters of LongRoPE.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::arch) struct LongRope {
     /// Divisors of the frequencies in contexts longer than the original, `[rotary / 2]`.
     pub long: Vec<f32>,
-    /// Those in shorter ones, `[rotary / 2]`.
+    /// Divisors of the frequencies in contexts up to the original length, `[rotary / 2]`.
     pub short: Vec<f32>,
-    /// What cosines and sines are multiplied by.
+    /// Factor of cosines and sines.
     pub multiplier: f64,
-    /// Tokens from which on a context is long.
+    /// Number of tokens from which on a context is long.
     pub original: u32,
 }
 
-/// Phi 3's original context where its configuration does not give one: transformers' default.
+/// Phi 3's original context in tokens if its configuration does not give one, as in transformers.
 const ORIGINAL: u32 = 4096;
 
 impl LongRope {
-    /// Reads `params`, the section with the rotary settings; `original` is the context before, `context` the one now, in
-    /// tokens (transformers, `_compute_longrope_parameters`).
+    /// Reads `params`, the section with the rotary settings; `original` is the context before the extension and `context`
+    /// the present one, in tokens (transformers, `_compute_longrope_parameters`).
     pub(in crate::arch) fn read(
         params: &Config,
         original: Option<u32>,

@@ -1,4 +1,4 @@
-//! A family's tensors as a table, and the one walk that maps a checkpoint by it.
+//! A family's table of tensors, and the one function that maps a checkpoint by it.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,15 +10,15 @@ use crate::arch::error::{ArchError, Mismatch, WrongShape};
 use crate::checkpoint::{Checkpoint, TensorInfo};
 use crate::tensor::{MappedTensor, Rows, Source};
 
-/// A family's side of the mapping.
+/// The table of a family.
 pub(in crate::arch) struct Table {
     /// GGUF name of the family.
     pub family: &'static str,
-    /// What may stand before a name in the checkpoint; the empty prefix is always tried.
+    /// Prefix that names in the checkpoint may have; names without it are always accepted.
     pub prefix: &'static str,
-    /// The tensors, in lists that families share.
+    /// The entries, in lists that families share.
     pub entries: &'static [&'static [Entry]],
-    /// Ends of names that are no weights: masks and cached tables.
+    /// Ends of the names of tensors that are no weights: masks and cached tables.
     pub ignored: &'static [&'static str],
 }
 
@@ -26,7 +26,7 @@ impl Table {
     /// Maps every tensor of `checkpoint`, in the converter's order: by file, then by name.
     ///
     /// # Errors
-    /// When tensors are unknown, missing, there twice or of a wrong shape; the error lists them all.
+    /// Fails when tensors are unknown, missing, repeated or of a wrong shape; the error lists them all.
     pub(in crate::arch) fn map(
         &self,
         sizes: &Sizes,
@@ -91,8 +91,8 @@ impl Table {
         if wrong.is_empty() { Ok(mapped) } else { Err(ArchError::Mismatch(Box::new(wrong))) }
     }
 
-    /// Whether the entry at `at` is the first of several that make the same output, of which one must be there, and none was
-    /// found.
+    /// Returns true if the entry at `at` is the first of several that make the same output, of which one must be there,
+    /// and none was found.
     fn is_without_alternative(&self, at: usize, found: &Found) -> bool {
         let all = || self.entries.iter().copied().flatten().enumerate();
         let same: Vec<usize> = match all().nth(at) {
@@ -108,7 +108,8 @@ impl Table {
     fn missing(&self, sizes: &Sizes, found: &Found, checkpoint: &dyn Checkpoint) -> Vec<String> {
         let prefixed = checkpoint.tensors().iter().any(|t| t.name.starts_with(self.prefix));
         let prefix = if prefixed { self.prefix } else { "" };
-        // Each layer has tensors of its own, and each part, so greater numbers are wrong without being counted through.
+        // Each layer and each part has tensors of its own, so numbers above that of the tensors are wrong and are not
+        // enumerated.
         let tensors = u32::try_from(checkpoint.tensors().len()).unwrap_or(u32::MAX);
         let layers = 0..sizes.layers.min(tensors).max(1);
         let mut missing = Vec::new();
@@ -133,7 +134,8 @@ impl Table {
     }
 }
 
-/// The name of a text model's tensor, which is part of one with eyes or ears; `None` for what is not the text model's.
+/// Returns the name in a text model of a tensor of a model with further modalities; `None` if it does not belong to the
+/// text model.
 fn name_in_text(name: &str) -> Option<Cow<'_, str>> {
     const OTHERS: [&str; 2] = ["vision_tower.", "multi_modal_projector."];
     let inner = name.strip_prefix("model.").unwrap_or(name);
@@ -146,29 +148,30 @@ fn name_in_text(name: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// A table by the checkpoint's names, with the rows' positions: one tensor may become several.
+/// Entries by the checkpoint's names, with their positions in the table: one tensor may become several.
 type ByName<'t> = BTreeMap<&'t str, Vec<(usize, &'t Entry)>>;
 
-/// The table rows met in the checkpoint, with their places.
+/// Positions of the entries found in the checkpoint, with the layer and part of each.
 type Found = BTreeSet<(usize, Place)>;
 
-/// Tensors that are stacked over the same experts or heads, by table row and by number.
+/// Tensors that are stacked over the same experts or heads, by entry and by number.
 #[derive(Debug, Default)]
 struct Stack(BTreeMap<usize, BTreeMap<Option<u32>, usize>>);
 
 impl Stack {
-    /// Whether each of `rows` table rows has `parts` tensors.
+    /// Returns true if each of `rows` entries has `parts` tensors.
     fn is_complete(&self, rows: usize, parts: u64) -> bool {
         self.0.len() == rows && self.0.values().all(|row| row.len() as u64 == parts)
     }
 }
 
-/// Stacks that are not complete, by layer and by what they are stacked over: what shares both is written together.
+/// Incomplete stacks, by layer and by the dimension that they are stacked over: those that share both are written
+/// together.
 #[derive(Debug, Default)]
 struct Stacks(BTreeMap<(Option<u32>, Dim), Stack>);
 
 impl Stacks {
-    /// Adds checkpoint tensor `index`, the part of table row `at` that has number `part`.
+    /// Adds checkpoint tensor `index` as part `part` of the entry at `at`.
     fn add(&mut self, of: (Option<u32>, Dim), (at, part): (usize, Option<u32>), index: usize) -> &mut Stack {
         let stack = self.0.entry(of).or_default();
         stack.0.entry(at).or_default().insert(part, index);

@@ -1,4 +1,5 @@
-//! What families are written in: rows of tables, dimensions, keys, and the walk that maps a checkpoint by them.
+//! The language that families are written in: entries of tables, dimensions, keys, and the function that maps a
+//! checkpoint by them.
 //!
 //! | module | what |
 //! |---|---|

@@ -1,13 +1,13 @@
-//! The numbers in tensor names.
+//! Layer and part numbers in tensor names.
 
-/// Stands for one in tables.
+/// The placeholder of a number in tables.
 pub(in crate::arch) const LAYER: &str = "{}";
 
-/// The numbers in a name.
+/// The numbers in a tensor's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::arch) struct Place {
     pub(in crate::arch) layer: Option<u32>,
-    /// Of the expert or head.
+    /// Number of the expert or head.
     pub(in crate::arch) part: Option<u32>,
 }
 
@@ -15,14 +15,14 @@ impl Place {
     pub(in crate::arch) const FIRST: Self = Self { layer: None, part: None };
     pub(in crate::arch) const LAST: Self = Self { layer: Some(u32::MAX), part: Some(u32::MAX) };
 
-    /// The name that `pattern` has there.
+    /// Returns the name that `pattern` gives with these numbers.
     pub(in crate::arch) fn name(self, pattern: &str) -> String {
         let numbers = [self.layer, self.part].into_iter().flatten();
         numbers.fold(pattern.to_owned(), |name, number| name.replacen(LAYER, &number.to_string(), 1))
     }
 }
 
-/// Splits layer and part off a name: the first two parts that are numbers, written without leading zeros.
+/// Splits layer and part off a name: they are the first two components that are numbers without leading zeros.
 pub(in crate::arch) fn pattern(name: &str) -> (String, Place) {
     let mut place = Place::FIRST;
     let parts: Vec<&str> = name

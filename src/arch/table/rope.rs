@@ -6,41 +6,41 @@ use crate::arch::config::{Config, ConfigError};
 use crate::arch::table::longrope::LongRope;
 use crate::arch::table::yarn::Yarn;
 
-/// Base of the rotary frequencies where a configuration gives none: transformers' default.
+/// Base of the rotary frequencies if a configuration gives none, as in transformers.
 const DEFAULT_THETA: f32 = 10000.0;
 
-/// Rotary position settings.
+/// The rotary position settings of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::arch) struct Rope {
     /// Base of the frequencies.
     pub theta: f32,
-    /// The same in layers that see a window of the text only, where it is another one.
+    /// Base of the frequencies in layers with a window, if it is another one.
     pub window_theta: Option<f32>,
-    /// How longer contexts are reached.
+    /// The way in which the context is extended.
     pub scaling: Scaling,
-    /// How they are in layers with a window, where the configuration says so: `rope_type`.
+    /// Value of `rope_type` for layers with a window, if the configuration gives one.
     pub window_scaling: Option<String>,
 }
 
-/// How positions or frequencies are stretched.
+/// The scaling of positions or frequencies.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::arch) enum Scaling {
-    /// Not at all.
+    /// There is no scaling.
     None,
-    /// Only beyond the trained context, which GGUF does not record.
+    /// Scaling applies only beyond the trained context, which GGUF does not record.
     Dynamic,
-    /// Positions divided by `factor`.
+    /// Positions are divided by `factor`.
     Linear { factor: f32 },
-    /// YaRN.
+    /// Frequencies are scaled by YaRN.
     Yarn(Yarn),
-    /// Llama 3.1's frequency bands.
+    /// Frequencies are scaled by Llama 3.1's bands.
     Llama3(Llama3),
-    /// LongRoPE.
+    /// Frequencies are scaled by LongRoPE.
     Long(LongRope),
 }
 
 impl Scaling {
-    /// The name in `rope_type`.
+    /// Returns the name in `rope_type`.
     pub(in crate::arch) fn name(&self) -> &'static str {
         match self {
             Self::None => "default",
@@ -53,7 +53,7 @@ impl Scaling {
     }
 }
 
-/// Llama 3.1's parameters.
+/// The parameters of Llama 3.1's scaling.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::arch) struct Llama3 {
     factor: f32,
@@ -62,7 +62,7 @@ pub(in crate::arch) struct Llama3 {
     original_context: u32,
 }
 
-/// The section with the rotary settings: transformers takes `rope_scaling` first unless it is empty.
+/// Returns the section with the rotary settings: transformers takes `rope_scaling` first unless it is empty.
 pub(in crate::arch) fn section(config: &Config) -> Result<Option<Config>, ConfigError> {
     match config.optional_section(&["rope_scaling"])? {
         Some(scaling) if scaling.keys().next().is_some() => Ok(Some(scaling)),
@@ -80,7 +80,7 @@ impl Rope {
             let theta = flat.unwrap_or(DEFAULT_THETA);
             return Ok(Self { theta, window_theta, scaling: Scaling::None, window_scaling });
         };
-        // Kinds of layers with settings of their own (Gemma 3).
+        // Some models have separate settings for each kind of layer (Gemma 3).
         if let Some(window) = params.optional_section(&["sliding_attention"])? {
             window_theta = window.optional_number(&["rope_theta"])?.or(window_theta);
             window_scaling = window.optional_text(&["rope_type", "type"])?.map(str::to_owned);
@@ -96,7 +96,7 @@ impl Rope {
 
 impl Scaling {
     fn read(params: &Config, config: &Config, context: u32) -> Result<Self, ConfigError> {
-        // transformers prefers the one beside the section (Phi 3).
+        // A value outside the section takes precedence in transformers (Phi 3).
         const ORIGINAL: &[&str] = &["original_max_position_embeddings"];
         let original = || {
             Ok(config.optional_count(ORIGINAL)?.or(params.optional_count(ORIGINAL)?))
@@ -123,14 +123,14 @@ impl Scaling {
 }
 
 impl Rope {
-    /// Adds the `rope.scaling.*` keys and the bases, in the converter's order; `latent` says whether attention is DeepSeek's.
+    /// Adds the `rope.scaling.*` keys and the bases, in the converter's order; `latent` is true for DeepSeek's attention.
     pub(in crate::arch) fn write(&self, keys: &mut Keys, latent: bool) {
         self.write_scaling(keys, latent);
         keys.number("rope.freq_base", self.theta);
         keys.optional_number("rope.freq_base_swa", self.window_theta);
     }
 
-    /// Adds what stretches positions, which readers of the file apply in every family.
+    /// Adds the keys of the scaling, which readers of the file apply in every family.
     pub(in crate::arch) fn write_scaling(&self, keys: &mut Keys, latent: bool) {
         match &self.scaling {
             Scaling::None | Scaling::Dynamic | Scaling::Llama3(_) | Scaling::Long(_) => {}
@@ -142,7 +142,7 @@ impl Rope {
         }
     }
 
-    /// The same, and the base alone where it is not what readers of the file assume.
+    /// Adds the keys of the scaling, and the base if it is not what readers of the file assume.
     pub(in crate::arch) fn write_unusual(&self, keys: &mut Keys) {
         self.write_scaling(keys, false);
         if self.theta != DEFAULT_THETA {
@@ -150,7 +150,7 @@ impl Rope {
         }
     }
 
-    /// The divisors of the frequencies, `[head_dim / 2]`, where the scaling is Llama 3's.
+    /// Returns the divisors of the frequencies, `[head_dim / 2]`, if the scaling is Llama 3's.
     pub(in crate::arch) fn factors(&self, head_dim: u32) -> Option<Vec<f32>> {
         let Scaling::Llama3(llama3) = &self.scaling else { return None };
         Some(
@@ -160,11 +160,11 @@ impl Rope {
 }
 
 impl Llama3 {
-    /// The divisor of the frequency `theta ^ -exponent`: 1 for short waves, `factor` for long ones, between them a
-    /// linear blend of the reciprocals (transformers, `_compute_llama3_parameters`).
+    /// Returns the divisor of the frequency `theta ^ -exponent`: 1 for short waves, `factor` for long ones, and between
+    /// them a linear blend of the reciprocals (transformers, `_compute_llama3_parameters`).
     ///
-    /// Every operation rounds to f32, quotients of a constant are products with a reciprocal: the converter's
-    /// arithmetic is PyTorch's. The power goes through f64 so that it is the same on every platform.
+    /// Every operation rounds to f32, and quotients of a constant are products with a reciprocal, because the converter's
+    /// arithmetic is PyTorch's. The power is computed in f64 so that it is the same on every platform.
     fn factor(&self, theta: f32, exponent: f32) -> f32 {
         let context = self.original_context as f32;
         let frequency = 1.0 / f64::from(theta).powf(exponent.into()) as f32;

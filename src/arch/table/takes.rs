@@ -1,7 +1,7 @@
-//! What a family's forward pass, in llama.cpp and here, takes of the keys that change the computation.
+//! The values that a family's forward pass, in llama.cpp and here, supports for keys that change the computation.
 //!
-//! A value that is not listed is refused: the file would load and compute something else. Null and an absent key mean
-//! transformers' default, which is what every graph computes.
+//! A value that is not listed is refused, because the file would load and compute something else. Null and an absent key
+//! stand for transformers' default, which every graph computes.
 
 use super::windows::{Limit, Window};
 use crate::arch::config::Config;
@@ -11,44 +11,44 @@ use crate::arch::table::family::unsupported;
 use crate::arch::table::rope::{Rope, Scaling};
 use crate::checkpoint::{Checkpoint, TensorInfo};
 
-/// What a family takes.
+/// The values that a family supports.
 pub(in crate::arch) struct Takes {
-    /// Values of the keys that name the activation function.
+    /// Names of the activation function.
     pub activations: &'static [&'static str],
-    /// Types of rotary scaling; none for families without rotary positions.
+    /// Types of rotary scaling; empty for families without rotary positions.
     pub scalings: &'static [&'static str],
-    /// Base of the rotary frequencies where the configuration gives none, if it is not 10000.
+    /// Base of the rotary frequencies if the configuration gives none and the base is not 10000.
     pub theta: Option<f32>,
-    /// Which layers transformers gives a window.
+    /// Layers that have a window in transformers.
     pub window: Window,
-    /// Biases that a flag announces.
+    /// Biases whose presence a flag announces.
     pub biases: &'static [Biases],
-    /// Keys of which one value only is taken.
+    /// Keys of which only one value is supported.
     pub only: &'static [Only],
-    /// The output projection.
+    /// The place of the output projection.
     pub head: HeadPlace,
-    /// What transformers assumes where `tie_word_embeddings` is absent.
+    /// The value that transformers assumes if `tie_word_embeddings` is absent.
     pub tied: bool,
 }
 
-/// Biases of which a flag says whether they are there.
+/// Biases whose presence a flag announces.
 pub(in crate::arch) struct Biases {
-    /// The flag's key.
+    /// Key of the flag.
     pub flag: &'static str,
     /// Ends of the biases' names in the checkpoint.
     pub names: &'static [&'static str],
 }
 
-/// A key of which one value only is taken.
+/// A key of which only one value is supported.
 #[derive(Clone, Copy)]
 pub(in crate::arch) struct Only {
-    /// The key.
+    /// Name of the key.
     pub key: &'static str,
-    /// The value.
+    /// The supported value.
     pub value: Literal,
 }
 
-/// A value in JSON.
+/// A literal of JSON.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(in crate::arch) enum Literal {
     /// Null.
@@ -59,21 +59,22 @@ pub(in crate::arch) enum Literal {
     Number(f64),
 }
 
-/// Where readers of the file look for the output projection.
+/// The place where readers of the file look for the output projection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::arch) enum HeadPlace {
-    /// In `output.weight`, and in the embedding where there is none.
+    /// Readers take `output.weight` or, without it, the embedding.
     Either,
-    /// In `output.weight` alone.
+    /// Readers take `output.weight` only.
     Own,
-    /// In the embedding alone.
+    /// Readers take the embedding only.
     Embedding,
 }
 
-/// SiLU.
+/// Names of SiLU.
 pub(in crate::arch) const SILU: &[&str] = &["silu", "swish"];
 
-/// GELU: its two usual forms differ by less than 5e-4, and readers of the file compute one of them whichever is asked for.
+/// Names of GELU: its two usual forms differ by less than 5e-4, and readers of the file compute one of them whichever is
+/// asked for.
 pub(in crate::arch) const GELU: &[&str] = &[
     "gelu",
     "gelu_new",
@@ -84,10 +85,10 @@ pub(in crate::arch) const GELU: &[&str] = &[
     "gelu_python_tanh",
 ];
 
-/// What the keys of every family with rotary positions can say.
+/// Types of rotary scaling that keys can express in every family with rotary positions.
 pub(in crate::arch) const BY_KEYS: &[&str] = &["default", "dynamic", "linear", "yarn"];
 
-/// The same, and Llama 3's frequency factors, which a tensor holds.
+/// Types of rotary scaling that keys can express, and Llama 3's, whose frequency factors are a tensor.
 pub(in crate::arch) const BY_FACTORS: &[&str] = &["default", "dynamic", "linear", "yarn", "llama3"];
 
 /// Biases of queries, keys, values and the output of attention.
@@ -106,7 +107,7 @@ pub(in crate::arch) const MLP_BIAS: Biases =
     Biases { flag: "mlp_bias", names: &[".mlp.gate_proj.bias", ".mlp.up_proj.bias", ".mlp.down_proj.bias"] };
 
 impl Takes {
-    /// A gated network with SiLU, whole rotary positions, no windows, no biases.
+    /// The values of a gated network with SiLU, rotary positions over whole heads, no windows and no biases.
     pub(in crate::arch) const PLAIN: Self = Self {
         activations: SILU,
         scalings: BY_KEYS,
@@ -118,7 +119,7 @@ impl Takes {
         tied: false,
     };
 
-    /// Refuses what the family called `name` does not take.
+    /// Refuses values that the family called `name` does not support.
     pub(in crate::arch) fn check(
         &self,
         config: &Config,
@@ -147,7 +148,7 @@ impl Takes {
         }
     }
 
-    /// What of `rope` cannot be said, with a verb.
+    /// Fails with the setting of `rope` that cannot be expressed, as a noun phrase with a verb.
     fn check_rope(&self, rope: &Rope, truncated: bool) -> Result<(), String> {
         let kind = rope.scaling.name();
         if !self.scalings.contains(&kind) {
@@ -173,10 +174,10 @@ impl Takes {
 }
 
 impl Takes {
-    /// What to say of biases that are there although the configuration says no.
+    /// Returns warnings on biases that are present although the configuration denies them.
     ///
     /// # Errors
-    /// When the configuration says yes and there are none.
+    /// Fails when the configuration announces biases and there are none.
     pub(in crate::arch) fn biases_that_differ(
         &self,
         config: &Config,
@@ -200,7 +201,7 @@ impl Takes {
         Ok(warnings)
     }
 
-    /// Lengths from which on a GGUF of the model computes something else.
+    /// Returns the lengths from which on a GGUF of the model computes something else.
     pub(in crate::arch) fn limits(&self, config: &Config, sizes: &Sizes) -> Result<Vec<Limit>, ArchError> {
         let mut limits: Vec<Limit> = self.window.limit(config, sizes)?.into_iter().collect();
         let rope = if self.scalings.is_empty() { None } else { Some(Rope::read(config, sizes.positions)?) };
@@ -220,7 +221,7 @@ impl Takes {
 }
 
 impl Literal {
-    /// Whether `json` is the value; null stands for an absent key.
+    /// Returns true if `json` is the value; null stands for an absent key.
     fn is(self, json: &serde_json::Value) -> bool {
         json.is_null()
             || match self {

@@ -1,4 +1,4 @@
-//! What most families' configurations have in common.
+//! Dimensions and keys that most families' configurations have in common.
 
 use kquant_formats::gguf::Value;
 
@@ -11,7 +11,7 @@ use crate::arch::error::ArchError;
 
 const EXPERTS: &[&str] = &["num_local_experts", "num_experts", "n_routed_experts"];
 
-/// Dimensions by their usual names, without experts.
+/// Returns the dimensions by their usual names, without experts.
 pub(in crate::arch) fn sizes(config: &Config) -> Result<Sizes, ArchError> {
     let hidden = config.count(&["hidden_size"])?;
     let heads = config.count(&["num_attention_heads"])?;
@@ -33,7 +33,7 @@ pub(in crate::arch) fn sizes(config: &Config) -> Result<Sizes, ArchError> {
     Ok(Sizes {
         layers,
         vocab: config.count(&["vocab_size"])?,
-        // The second name is that of the first Llama conversions.
+        // The second name is from the first conversions of Llama.
         positions: config.count(&["max_position_embeddings", "max_sequence_length"])?,
         hidden,
         feed_forward: config.count(&["intermediate_size"])?,
@@ -46,7 +46,7 @@ pub(in crate::arch) fn sizes(config: &Config) -> Result<Sizes, ArchError> {
     })
 }
 
-/// The same with experts in every layer; `width` are the names of their inner width.
+/// Returns the dimensions with experts in every layer; `width` lists the names of their inner width.
 pub(in crate::arch) fn sizes_with_experts(config: &Config, width: &[&str]) -> Result<Sizes, ArchError> {
     Ok(Sizes {
         experts: config.count(EXPERTS)?,
@@ -57,10 +57,10 @@ pub(in crate::arch) fn sizes_with_experts(config: &Config, width: &[&str]) -> Re
     })
 }
 
-/// Refuses what a dense model of family `name` with whole heads turned cannot be.
+/// Returns the dimensions of a dense model of family `name` whose heads are rotated whole, and refuses others.
 pub(in crate::arch) fn plain_sizes(config: &Config, name: &'static str) -> Result<Sizes, ArchError> {
     for key in EXPERTS {
-        // Some dense models write 0.
+        // Some dense models set the number of experts to 0.
         if let Some(experts) = config.optional_integer(&[key])?.filter(|&n| n != 0) {
             return Err(unsupported(config, name, format!("experts (`{key}` is {experts}) are")));
         }
@@ -70,7 +70,7 @@ pub(in crate::arch) fn plain_sizes(config: &Config, name: &'static str) -> Resul
     Ok(sizes)
 }
 
-/// Refuses heads of which only a part turns.
+/// Refuses heads of which RoPE rotates only a part.
 pub(in crate::arch) fn whole_heads(
     config: &Config,
     name: &'static str,
@@ -84,7 +84,7 @@ pub(in crate::arch) fn whole_heads(
     Err(unsupported(config, name, what))
 }
 
-/// Which part of a head turns, if the configuration says.
+/// Returns the part of a head that RoPE rotates, if the configuration gives it.
 fn partial(config: &Config) -> Result<Option<f32>, ArchError> {
     const NAMES: &[&str] = &["partial_rotary_factor", "rotary_pct", "rope_pct"];
     if let Some(part) = config.optional_number(NAMES)? {
@@ -105,7 +105,7 @@ fn rotary(config: &Config, head_dim: u32) -> Result<u32, ArchError> {
     Ok(turned)
 }
 
-/// Keys in the order in which the converter writes them for most families.
+/// Returns the keys in the order in which the converter writes them for most families.
 pub(in crate::arch) fn keys(name: &'static str, config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
     let mut keys = Keys::new(name);
     keys.count("block_count", sizes.layers);
@@ -143,7 +143,7 @@ pub(in crate::arch) fn keys(name: &'static str, config: &Config, sizes: &Sizes) 
     Ok(keys)
 }
 
-/// Adds the width of a head.
+/// Adds the key of the width of a head.
 pub(in crate::arch) fn head_widths(keys: &mut Keys, sizes: &Sizes) {
     keys.count("attention.key_length", sizes.head_dim);
     keys.count("attention.value_length", sizes.head_dim);
@@ -163,8 +163,8 @@ pub(in crate::arch) fn epsilon(config: &Config, keys: &mut Keys) -> Result<(), A
     Ok(())
 }
 
-/// Refuses layers whose windows are others than those of `pattern`, which readers of the file take for granted: all layers but
-/// the last of so many.
+/// Refuses windows in other layers than those of `pattern`, which readers of the file assume: all layers but the last of
+/// each so many.
 pub(in crate::arch) fn window_pattern(
     config: &Config,
     name: &'static str,

@@ -1,12 +1,12 @@
-//! Keys of a configuration that nothing looked at, so that none is ignored without a word.
+//! Keys of a configuration that nothing has asked for, which are reported so that none is ignored silently.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json};
 
-/// Keys that say nothing of what a text model computes, or that the vocabulary is read from.
+/// Keys that do not affect the computation of a text model, or that the vocabulary is read from.
 const HARMLESS: &[&str] = &[
-    // What the model is and who wrote the file.
+    // These keys identify the model and the writer of the file.
     "_commit_hash",
     "_name_or_path",
     "_attn_implementation",
@@ -24,7 +24,7 @@ const HARMLESS: &[&str] = &[
     "unsloth_fixed",
     "unsloth_version",
     "use_cache",
-    // Training.
+    // These keys are for training.
     "attention_dropout",
     "attn_pdrop",
     "aux_loss_alpha",
@@ -44,7 +44,7 @@ const HARMLESS: &[&str] = &[
     "router_aux_loss_coef",
     "router_jitter_noise",
     "seq_aux",
-    // How sums are rounded and kernels chosen.
+    // These keys select the precision of sums and the kernels.
     "attention_softmax_in_fp32",
     "cache_implementation",
     "layer_norm_in_fp32",
@@ -53,7 +53,7 @@ const HARMLESS: &[&str] = &[
     "use_flash_attn",
     "use_flash_attn_rotary",
     "use_flash_attn_fused_rms_norm",
-    // Derived from other keys, or of use with others alone.
+    // These keys follow from others, or matter only together with others.
     "_sliding_window_pattern",
     "decoder_start_token_id",
     "head_dim",
@@ -77,7 +77,7 @@ const HARMLESS: &[&str] = &[
     "torchscript",
     "use_sliding_window",
     "vocab_size",
-    // Tokens.
+    // These keys list tokens.
     "added_tokens",
     "begin_suppress_tokens",
     "bos_token_id",
@@ -87,7 +87,7 @@ const HARMLESS: &[&str] = &[
     "suppress_tokens",
     "tokenizer_class",
     "unk_token_id",
-    // Generation and tasks, which old versions wrote into every configuration.
+    // These keys are for generation and tasks; old versions wrote them into every configuration.
     "bad_words_ids",
     "chunk_size_feed_forward",
     "cross_attention_hidden_size",
@@ -130,7 +130,7 @@ const HARMLESS: &[&str] = &[
     "top_p",
     "typical_p",
     "use_bfloat16",
-    // Of the parts that see or hear, which are left out.
+    // These keys are of the parts for images and sound, which are left out.
     "audio_config",
     "audio_token_index",
     "boi_token_id",
@@ -141,15 +141,16 @@ const HARMLESS: &[&str] = &[
     "image_token_index",
     "mm_tokens_per_image",
     "vision_config",
-    // What the tensors say.
+    // These keys repeat what the tensors show.
     "num_nextn_predict_layers",
     "num_mtp_layers",
 ];
 
-/// Sections of which the keys are looked at one by one.
+/// Names of sections whose keys are checked one by one.
 const SECTIONS: [&str; 2] = ["rope_parameters", "rope_scaling"];
 
-/// The keys of `values` that are neither in `read` nor harmless and are not null, with the sections that contain them.
+/// Returns the keys of `values` that are neither in `read` nor harmless and are not null, with the sections that contain
+/// them.
 pub(in crate::arch) fn keys(values: &Map<String, Json>, read: &BTreeSet<String>) -> Vec<String> {
     let mut out = Vec::new();
     for (key, value) in values {
@@ -166,7 +167,7 @@ pub(in crate::arch) fn keys(values: &Map<String, Json>, read: &BTreeSet<String>)
 }
 
 fn within(prefix: &str, section: &Map<String, Json>, read: &BTreeSet<String>, out: &mut Vec<String>) {
-    // Names of the kind, of which the other is read, and what is of use with other kinds alone.
+    // These are names of the type, of which another one is read, and keys that matter for other types only.
     const HARMLESS: [&str; 4] = ["type", "rope_type", "rope_theta", "original_max_position_embeddings"];
     for (key, value) in section {
         let path = format!("{prefix}{key}");

@@ -1,45 +1,46 @@
-//! Sliding windows of `config.json`, and from which length on a GGUF computes something else for want of a key.
+//! Sliding windows of `config.json`, and the lengths from which on a GGUF, for want of a key, computes something else.
 
 use crate::arch::config::Config;
 use crate::arch::error::ArchError;
 use crate::arch::table::dims::Sizes;
 use crate::graph::Windows;
 
-/// Which layers transformers gives a window, and whether GGUF can say so.
+/// The layers that have a window in transformers, and whether GGUF can express it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::arch) enum Window {
-    /// None, whatever the keys say.
+    /// No layer has a window, whatever the keys.
     Never,
-    /// The family's keys and graph have it; `base` says whether frequencies there have a base of their own.
+    /// The family's keys and graph have the window.
     Written {
-        /// Whether layers with a window turn by other frequencies, which are not scaled.
+        /// True if layers with a window have other rotary frequencies, which are not scaled.
         base: bool,
     },
-    /// All layers, of so many tokens where the key is absent, and no reader of the file applies it.
+    /// All layers have a window, of this many tokens if the key is absent, and no reader of the file applies it.
     All(Option<u32>),
-    /// As `All`, if `use_sliding_window` says so.
+    /// All layers have a window if `use_sliding_window` is true, and no reader of the file applies it.
     AllIfUsed,
-    /// Layers from `max_window_layers` on or as `layer_types` says, if `use_sliding_window` says so.
+    /// Layers from `max_window_layers` on, or those that `layer_types` lists, have a window if `use_sliding_window` is
+    /// true.
     LaterIfUsed,
-    /// Layers without positions, or as `layer_types` says, if `use_sliding_window` says so.
+    /// Layers without positions, or those that `layer_types` lists, have a window if `use_sliding_window` is true.
     UnturnedIfUsed,
-    /// All layers, where the keys have it and kquant's graph applies it, but no other reader.
+    /// All layers have a window; the keys express it and kquant's graph applies it, but no other reader does.
     Ignored,
 }
 
 /// A length from which on a GGUF of the model computes something else than the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
-    /// Contexts of more tokens differ.
+    /// Number of tokens; longer contexts differ.
     pub tokens: u32,
-    /// What differs and from which length on, as a sentence without its stop.
+    /// What differs and from which length on, as a sentence without its full stop.
     pub what: String,
-    /// Which layers have a window of so many tokens, where the forward pass can apply what the keys cannot say.
+    /// Layers that have a window of this many tokens, if the forward pass can apply what the keys cannot express.
     pub windows: Option<Windows>,
 }
 
 impl Limit {
-    /// The limit of a window of `tokens` in `layers`.
+    /// Returns the limit of a window of `tokens` in `layers`.
     pub(crate) fn window(tokens: u32, layers: &str, windows: Option<Windows>) -> Self {
         let what = format!(
             "{layers} of the model see the last {tokens} tokens only (`sliding_window`), which llama.cpp does not apply to \
@@ -50,7 +51,8 @@ impl Limit {
 }
 
 impl Window {
-    /// What a GGUF cannot say of the model's window, if the window is shorter than the context.
+    /// Returns the limit that GGUF puts on the model's context, if the window is shorter than the context and GGUF cannot
+    /// express it.
     pub(in crate::arch) fn limit(self, config: &Config, sizes: &Sizes) -> Result<Option<Limit>, ArchError> {
         let tokens = match self {
             Self::Never | Self::Written { .. } => return Ok(None),
@@ -58,7 +60,7 @@ impl Window {
             Self::All(_) | Self::Ignored => config.optional_count(&["sliding_window"])?,
             Self::AllIfUsed | Self::LaterIfUsed | Self::UnturnedIfUsed => {
                 let used = config.optional_flag("use_sliding_window")?.unwrap_or(false);
-                // Read in any case, so that it counts as known.
+                // The key is read in any case, so that it counts as known.
                 config.optional_count(&["sliding_window"])?.filter(|_| used)
             }
         };
@@ -81,12 +83,12 @@ impl Window {
         })
     }
 
-    /// Whether each layer has a window, for kinds of which some have.
+    /// Returns for each layer whether it has a window, for variants in which some layers have one.
     fn listed(self, config: &Config, sizes: &Sizes) -> Result<Vec<bool>, ArchError> {
         if let Some(kinds) = config.optional_texts("layer_types")? {
             return Ok(kinds.iter().map(|&kind| kind == "sliding_attention").collect());
         }
-        // Each layer has tensors of its own: more than a checkpoint can have need no list.
+        // Each layer has tensors of its own, so a list for more layers than a checkpoint can have is not needed.
         let layers = sizes.layers.min(1 << 16);
         Ok(match self {
             Self::LaterIfUsed => {

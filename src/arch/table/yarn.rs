@@ -1,17 +1,17 @@
-//! YaRN (arXiv:2309.00071) as transformers reads it from a configuration, and as llama.cpp reads it from a GGUF.
+//! YaRN (arXiv:2309.00071), as transformers reads it from a configuration and as llama.cpp reads it from a GGUF.
 
 use crate::arch::config::{Config, ConfigError};
 use crate::arch::table::keys::Keys;
 
-/// Turns over the original context from which on llama.cpp leaves a pair alone, which no key changes.
+/// Number of turns over the original context from which on llama.cpp leaves a pair alone, whatever the keys.
 const BETA_FAST: f64 = 32.0;
-/// Turns up to which llama.cpp stretches a pair whole.
+/// Number of turns over the original context up to which llama.cpp stretches a pair in full.
 const BETA_SLOW: f64 = 1.0;
 
-/// YaRN's parameters.
+/// The parameters of YaRN.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::arch) struct Yarn {
-    /// How many times longer the context has become.
+    /// Factor by which the context has become longer.
     factor: f64,
     original_context: u32,
     extrapolation: Option<f32>,
@@ -24,8 +24,8 @@ pub(in crate::arch) struct Yarn {
 }
 
 impl Yarn {
-    /// Reads `params`, the section with the rotary settings; `original` is the context before, `context` the one now, in
-    /// tokens.
+    /// Reads `params`, the section with the rotary settings; `original` is the context before the extension and `context`
+    /// the present one, in tokens.
     pub(in crate::arch) fn read(
         params: &Config,
         original: Option<u32>,
@@ -39,7 +39,7 @@ impl Yarn {
         };
         let factor = match positive("factor")? {
             Some(factor) => factor,
-            // An explicit null: DeepSeek's way to say the quotient of the contexts.
+            // In DeepSeek's configurations, an explicit null stands for the quotient of the contexts.
             None if params.value("factor").is_some() => f64::from(context) / f64::from(original_context),
             None => return Err(params.missing(&["factor"])),
         };
@@ -56,7 +56,7 @@ impl Yarn {
         })
     }
 
-    /// What transformers multiplies cosines and sines by (`_compute_yarn_parameters`).
+    /// Returns transformers' factor of cosines and sines (`_compute_yarn_parameters`).
     pub(in crate::arch) fn multiplier(&self) -> f64 {
         match (self.attention, given(self.mscale), given(self.mscale_all_dim)) {
             (Some(attention), ..) => attention,
@@ -65,18 +65,19 @@ impl Yarn {
         }
     }
 
-    /// The length `0.1 * scale * ln(factor) + 1` of turned pairs, which YaRN recommends with a `scale` of 1.
+    /// Returns the length factor `0.1 * scale * ln(factor) + 1` of rotated pairs, which YaRN recommends with a `scale` of
+    /// 1.
     fn length(&self, scale: f64) -> f64 {
         if self.factor <= 1.0 { 1.0 } else { 0.1 * scale * self.factor.ln() + 1.0 }
     }
 
-    /// Whether the multiplier is the one that readers of the file compute from the factor.
+    /// Returns true if the multiplier is the one that readers of the file compute from the factor.
     pub(in crate::arch) fn has_usual_multiplier(&self) -> bool {
         (self.multiplier() / self.length(1.0)) as f32 == 1.0
     }
 
-    /// What readers of the file cannot be told: a key and its value, where `truncated` says whether the ends of the blend are
-    /// whole pairs where the configuration does not say.
+    /// Returns a setting that keys cannot express, as a noun phrase with key, value and verb; `truncated` says whether
+    /// the ends of the blend are whole pairs by default.
     pub(in crate::arch) fn unsaid(&self, truncated: bool) -> Option<String> {
         let beta = |key, value: Option<f32>, usual: f64| {
             let value = value.filter(|&value| value != 0.0 && f64::from(value) != usual)?;
@@ -91,8 +92,8 @@ impl Yarn {
             .or(whole)
     }
 
-    /// Adds the keys in the converter's order, and the multiplier where it is not what readers of the file compute from the
-    /// factor. `latent` says whether attention is DeepSeek's.
+    /// Adds the keys in the converter's order, and the multiplier if it is not what readers of the file compute from the
+    /// factor. `latent` is true for DeepSeek's attention.
     pub(in crate::arch) fn write(&self, keys: &mut Keys, latent: bool) {
         self.write_common(keys);
         let length = self.multiplier();
@@ -103,16 +104,16 @@ impl Yarn {
         }
     }
 
-    /// `yarn_log_multiplier` for DeepSeek's latent attention, which multiplies scores by another factor, too.
+    /// Returns `yarn_log_multiplier` for DeepSeek's latent attention, which multiplies scores by a further factor.
     ///
-    /// llama.cpp's graph turns with a length `r`: `attn_factor` if there is a log multiplier `l`, else that times
-    /// `0.1 ln(factor) + 1`. It multiplies scores by `(r * (1 + l ln(factor)))^2`, transformers by
+    /// In llama.cpp's graph rotated pairs have the length `r`: `attn_factor` if there is a log multiplier `l`, else that
+    /// times `0.1 ln(factor) + 1`. It multiplies scores by `(r * (1 + l ln(factor)))^2`, transformers by
     /// `(0.1 mscale_all_dim ln(factor) + 1)^2`.
     pub(in crate::arch) fn log_multiplier(&self) -> Option<f32> {
         let (length, all) = (self.multiplier(), given(self.mscale_all_dim).unwrap_or(0.0));
         let root = if all == 0.0 { 1.0 } else { self.length(all) };
         let log = match length == 1.0 {
-            // What the converter writes.
+            // The value is the one that the converter writes.
             true => 0.1 * all as f32,
             false => ((root / length - 1.0) / self.factor.ln()) as f32,
         };
@@ -129,7 +130,7 @@ impl Yarn {
     }
 }
 
-/// A value that transformers does not take for absent.
+/// Returns `value` unless it is 0, which transformers takes for absent.
 fn given(value: Option<f64>) -> Option<f64> {
     value.filter(|&value| value != 0.0)
 }
