@@ -223,8 +223,7 @@ impl Quantizer {
                 let types = Allocation::priced_types(menu, &self.overrides);
                 let request = PriceRequest { method: &method, types: &types };
                 let prices = settings.on_threads(|| self.prices(&request, &made, &settings.context()))??;
-                let repaired =
-                    method.encoder.wants_hessians() && matches!(self.source, StatisticsSource::Text(_));
+                let repaired = method.layers.is_some() && matches!(self.source, StatisticsSource::Text(_));
                 let (target, menu, overrides) = (*target, menu.clone(), self.overrides.clone());
                 Types::Prices(Box::new(Allocation { target, menu, prices, overrides, repaired }))
             }

@@ -73,7 +73,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         menu: Menu::parse(&args.menu)?,
         prices: read_prices(&args.prices)?,
         overrides: args.overrides.read()?,
-        repaired: method.encoder.wants_hessians() && args.calibration.calibrate.is_some(),
+        repaired: method.layers.is_some() && args.calibration.calibrate.is_some(),
     };
     let mut curve = sweep(&SweepRequest {
         model: &args.model,

@@ -1,9 +1,12 @@
 //! The encoder that rounds with feedback, as the pipeline sees it: tensors without feedback are encoded by search.
 
+use std::sync::Arc;
+
 use kquant_kernels::block::BlockType;
 
+use super::feedback::{FeedbackMethod, Options};
 use super::search::Search;
-use super::{Encoder, Rows};
+use super::{Encoder, LayerMethod, Rows};
 
 /// The encoder that uses feedback for the layers and search for the other tensors.
 #[derive(Debug)]
@@ -18,8 +21,8 @@ impl Encoder for Gptq {
         "rounds with feedback, so that later weights make up for the errors of earlier ones; needs a text or a statistics file"
     }
 
-    fn wants_hessians(&self) -> bool {
-        true
+    fn layer_method(&self, options: &Options, both_sides: bool) -> Option<Arc<dyn LayerMethod>> {
+        Some(Arc::new(FeedbackMethod { options: options.clone(), both_sides }))
     }
 
     fn pools_experts(&self) -> bool {

@@ -5,11 +5,15 @@ pub mod feedback;
 mod ggml;
 mod gptq;
 mod guarded;
+mod layer_method;
 mod range;
 mod search;
 
+use std::sync::Arc;
+
 use kquant_kernels::block::BlockType;
 
+pub use layer_method::{LayerMethod, LayerTensor, Needs};
 pub use range::OutOfRange;
 pub(crate) use range::{encode_in_range, first_outside, first_overflow, first_where, is_all_zero, remedy};
 
@@ -30,10 +34,15 @@ pub trait Encoder: std::fmt::Debug + Sync {
     /// Returns one sentence for the help text.
     fn about(&self) -> &'static str;
 
-    /// Returns true if weights of layers are rounded with feedback, which needs the Hessians of their inputs. All other
-    /// weights are encoded by the methods below.
+    /// Returns the method that calibrated runs encode the matrices of layers with, if the encoder has one: it needs the Hessians of
+    /// their inputs. All other weights are encoded by the functions below.
+    fn layer_method(&self, _options: &feedback::Options, _both_sides: bool) -> Option<Arc<dyn LayerMethod>> {
+        None
+    }
+
+    /// Returns true if the encoder has a method for layers.
     fn wants_hessians(&self) -> bool {
-        false
+        self.layer_method(&feedback::Options::default(), false).is_some()
     }
 
     /// Returns true if the importance of experts that few tokens reached is first blended with their layer's, which

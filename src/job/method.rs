@@ -1,6 +1,8 @@
 //! How weights are rounded: levels of quality, and what they mean for the statistics at hand.
 
-use crate::encode::{self, Encoder, feedback};
+use std::sync::Arc;
+
+use crate::encode::{self, Encoder, LayerMethod, feedback};
 
 /// How much is done for the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,12 +49,17 @@ pub struct MethodOptions {
 pub struct Method {
     /// What encodes weights that get no feedback; one that wants Hessians stands for feedback in the layers.
     pub encoder: &'static dyn Encoder,
-    /// Whether errors are fed back over rows as well as columns.
-    pub both_sides: bool,
+    /// What encodes the matrices of layers by their statistics, if the encoder has such a method.
+    pub layers: Option<Arc<dyn LayerMethod>>,
     /// Whether the output projection gets feedback.
     pub with_output: bool,
-    /// How weights are rounded with feedback.
-    pub feedback: feedback::Options,
+}
+
+impl Method {
+    /// Whether Fisher matrices of outputs have to be known.
+    pub fn needs_fishers(&self) -> bool {
+        self.layers.as_ref().is_some_and(|layers| layers.needs().fishers)
+    }
 }
 
 /// Options that contradict each other or the statistics at hand.
@@ -104,7 +111,8 @@ impl MethodOptions {
             return Err(MethodError::FeedbackEncoder(encoder.name()));
         }
         let with_output = self.with_output || self.quality == Some(Quality::Best);
-        Ok(Method { encoder, both_sides, with_output, feedback: self.feedback.clone() })
+        let layers = encoder.layer_method(&self.feedback, both_sides);
+        Ok(Method { encoder, layers, with_output })
     }
 
     /// Whether errors are fed back over rows as well.
@@ -124,7 +132,7 @@ mod tests {
 
     fn encoder(known: Known, quality: Option<Quality>) -> Result<(&'static str, bool, bool), MethodError> {
         let method = MethodOptions { quality, ..MethodOptions::default() }.choose(known)?;
-        Ok((method.encoder.name(), method.both_sides, method.with_output))
+        Ok((method.encoder.name(), method.needs_fishers(), method.with_output))
     }
 
     #[test]

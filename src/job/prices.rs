@@ -98,8 +98,7 @@ impl PriceRequest<'_> {
             model,
             types: self.types,
             encoder: self.method.encoder,
-            options: &self.method.feedback,
-            both_sides: self.method.both_sides,
+            layers: self.method.layers.as_deref(),
             with_output: self.method.with_output,
         }
     }

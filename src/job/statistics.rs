@@ -1,6 +1,7 @@
 //! What is known of a model's inputs when it is encoded: nothing, a file, or what a text shows.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kquant_formats::FormatError;
 use kquant_formats::imatrix::Imatrix;
@@ -10,6 +11,7 @@ use super::manifest;
 use super::method::{Known, Method};
 use super::text::{Cut, TextError, TextFile};
 use crate::context::{Context, Unit};
+use crate::encode::LayerMethod;
 use crate::hash::{SourceFile, bytes_sha256};
 use crate::layerwise::{Calibration, FisherSource, Source};
 use crate::model::{Model, ModelError, Products};
@@ -193,29 +195,34 @@ fn of_file(request: &StatisticsRequest, path: &Path) -> Result<PreparedStatistic
         (Some(_), true) => Some(PricedBy { model: (request.open)()?, file: HessianFile::open(path)? }),
         _ => None,
     };
-    if !method.encoder.wants_hessians() {
+    let Some(layers) = method.layers.clone() else {
         return Ok(PreparedStatistics { statistics: Statistics::File(path.to_owned()), priced_by });
-    }
+    };
     let file = match file {
         Some(file) => file,
         None => HessianFile::open(path)
             .map_err(|source| StatisticsError::NoHessians { encoder: method.encoder.name(), source })?,
     };
-    if method.both_sides && file.description().fishers.is_none() {
+    if method.needs_fishers() && file.description().fishers.is_none() {
         return Err(StatisticsError::NoFishers(path.to_owned()));
     }
     let source = Source::Statistics { path: path.to_owned(), file };
-    let fishers = method.both_sides.then_some(FisherSource::Statistics);
-    let calibration = calibration((request.open)()?, source, method, fishers);
+    let fishers = method.needs_fishers().then_some(FisherSource::Statistics);
+    let calibration = calibration((request.open)()?, source, (layers, method), fishers);
     Ok(PreparedStatistics { statistics: calibration, priced_by })
 }
 
-/// Feedback by `source`, as `method` says.
-fn calibration(model: Model, source: Source, method: &Method, fishers: Option<FisherSource>) -> Statistics {
+/// Calibrated encoding of layers by `source`, as `method` says.
+fn calibration(
+    model: Model,
+    source: Source,
+    (layers, method): (Arc<dyn LayerMethod>, &Method),
+    fishers: Option<FisherSource>,
+) -> Statistics {
     Statistics::Calibration(Box::new(Calibration {
         model,
         source,
-        options: method.feedback.clone(),
+        layers,
         both_sides: fishers,
         with_output: method.with_output,
     }))
@@ -229,8 +236,7 @@ fn of_text(
     let (mut model, method) = ((request.open)()?, request.method);
     let text = TextFile::read(path)?;
     let chunks = text.chunks(&model, request.cut)?;
-    let with_feedback = method.encoder.wants_hessians();
-    if with_feedback && request.fast_products {
+    if method.layers.is_some() && request.fast_products {
         model.compute_in(Products::Bf16);
     }
     let gathered = match request.for_prices {
@@ -239,12 +245,13 @@ fn of_text(
     };
     let (sha256, bytes) = (bytes_sha256(text.content.as_bytes()), text.content.len() as u64);
     let path = text.path;
-    if with_feedback {
+    if let Some(layers) = method.layers.clone() {
         let (known, priced) = gathered.map_or((None, None), |[known, priced]| (Some(known), Some(priced)));
         let priced_by = priced.map(|file| Ok::<_, ModelError>(PricedBy { model: (request.open)()?, file }));
         let source = Source::Text { path, sha256, bytes, chunks };
         let fishers = known.map_or(FisherSource::Pass { seed: request.seed }, FisherSource::File);
-        let statistics = calibration(model, source, method, method.both_sides.then_some(fishers));
+        let statistics =
+            calibration(model, source, (layers, method), method.needs_fishers().then_some(fishers));
         return Ok(PreparedStatistics { statistics, priced_by: priced_by.transpose()? });
     }
     let (matrix, priced_by) = match gathered {

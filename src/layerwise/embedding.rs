@@ -10,7 +10,6 @@ use super::moments::Means;
 use super::outputs::Outputs;
 use super::range::{check_scales, check_squares};
 use super::report::Report;
-use crate::encode::feedback;
 use crate::encode::feedback::{Hessian, Losses};
 use crate::layerwise::CalibratedError;
 use crate::model::{EMBEDDING, Model, OUTPUT};
@@ -29,7 +28,7 @@ pub(super) fn encode_embedding(
     stash: &mut Stash,
     report: &mut Report,
 ) -> Result<bool, CalibratedError> {
-    let (Some(codec), false) = (feedback::codec_for(tensor.block), tensor.copy) else { return Ok(false) };
+    let (Some(unit), false) = (method.layers.unit(tensor.block), tensor.copy) else { return Ok(false) };
     let hessian = match cost(model, outputs)? {
         Cost::Known(hessian) => hessian,
         Cost::Unknown => return Ok(false),
@@ -42,7 +41,6 @@ pub(super) fn encode_embedding(
         }
     };
     let names = [EMBEDDING.to_owned()];
-    let unit = feedback::unit_of(tensor.block);
     let Some(input) = Input::new(Means { hessian, cross: None }, None, (&names, unit))? else {
         return Ok(false);
     };
@@ -53,10 +51,10 @@ pub(super) fn encode_embedding(
     for (first, out) in (0..rows).step_by(SLAB as usize).zip(bytes.chunks_mut(SLAB as usize * row_bytes)) {
         let weights = model.row_values(&tensor.mapped, first..rows.min(first + SLAB))?;
         check_squares(tensor, &weights, first)?;
-        losses.add(&input.round(codec, &weights, method, out)?);
+        losses.add(&input.round(tensor.block, &weights, method, out)?);
         check_scales(tensor, &weights, out, first)?;
     }
-    report.steps.rounding.add(start, method.options.operations(rows, columns, false));
+    report.steps.rounding.add(start, method.layers.operations(rows, columns, false));
     report.tensors.push(input.report(tensor, 0.0, &losses));
     stash.insert(&tensor.mapped.name, tensor.block, columns, bytes)?;
     Ok(true)

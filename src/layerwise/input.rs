@@ -1,25 +1,22 @@
 //! The statistics of one input of linear maps, and the encoding of weights with them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use kquant_formats::FormatError;
-use kquant_kernels::codec::Codec;
+use kquant_kernels::block::BlockType;
 use rayon::prelude::*;
 
 use super::moments::{Means, Moments, is_held_out};
 use super::range::{check_scales, check_squares, check_weights};
 use super::report::{Report, Steps, TensorReport};
 use super::target::correct;
-use crate::encode::feedback::{BothSides, Damping, Feedback, FeedbackError, Losses};
-use crate::encode::{OutOfRange, Rows, feedback};
+use crate::encode::feedback::{Damping, Feedback, FeedbackError, Losses};
+use crate::encode::{LayerMethod, LayerTensor, OutOfRange, Rows};
 use crate::layerwise::CalibratedError;
 use crate::model::ModelError;
 use crate::plan::PlannedTensor;
 use crate::tensor::Stash;
-
-/// Number of rows encoded between two looks at the cancel flag.
-const SLAB: usize = 1024;
 
 /// Moments of the training blocks of a text and of its held-out blocks.
 pub(super) struct Halves {
@@ -82,8 +79,9 @@ pub(super) struct Input {
 }
 
 /// The way in which weights are encoded.
+#[derive(Clone, Copy)]
 pub(super) struct Method<'a> {
-    pub options: &'a feedback::Options,
+    pub layers: &'a dyn LayerMethod,
     /// The damped Fisher matrix of the tensor's outputs, if it is known.
     pub outputs: Option<&'a Feedback>,
     pub cancel: &'a AtomicBool,
@@ -119,9 +117,11 @@ impl Encoded {
 
 /// Returns the number of columns that the first of `tensors` with feedback rounds together, by which the Hessian is
 /// ordered.
-pub(super) fn unit_of<'a>(tensors: impl IntoIterator<Item = &'a PlannedTensor>) -> usize {
-    let mut with_feedback = tensors.into_iter().filter(|t| !t.copy && feedback::codec_for(t.block).is_some());
-    with_feedback.next().map_or(1, |t| feedback::unit_of(t.block))
+pub(super) fn unit_of<'a>(
+    layers: &dyn LayerMethod,
+    tensors: impl IntoIterator<Item = &'a PlannedTensor>,
+) -> usize {
+    tensors.into_iter().filter(|t| !t.copy).find_map(|t| layers.unit(t.block)).unwrap_or(1)
 }
 
 /// Encodes `weights` `[rows][columns]` with the encoder of `tensor`, without feedback, with the columns' `importance`.
@@ -201,13 +201,13 @@ impl Input {
             return Ok(Encoded::default());
         }
         let mut bytes = vec![0; tensor.bytes as usize];
-        let Some(codec) = feedback::codec_for(tensor.block) else {
+        let Some(unit) = method.layers.unit(tensor.block) else {
             encode_plainly(tensor, &weights, &self.importance, &mut bytes)?;
             return Ok(Encoded { bytes: Some(bytes), report: None });
         };
         let start = Instant::now();
         self.feedback
-            .arrange(feedback::unit_of(tensor.block))
+            .arrange(unit)
             .map_err(|source| CalibratedError::Factor { tensor: tensor.mapped.name.clone(), source })?;
         steps.factors.add(start, 0.0);
         let start = Instant::now();
@@ -224,56 +224,32 @@ impl Input {
         check_squares(tensor, &weights, 0)?;
         let start = Instant::now();
         let outputs = method.outputs.filter(|outputs| outputs.columns() as u64 == rows);
-        let losses = match outputs {
-            Some(outputs) => self.round_both_sides(codec, &weights, (outputs, method), &mut bytes)?,
-            None => self.round(codec, &weights, method, &mut bytes)?,
-        };
-        steps.rounding.add(start, method.options.operations(rows, n, outputs.is_some()));
+        let method = &Method { outputs, ..*method };
+        let losses = self.round(tensor.block, &weights, method, &mut bytes)?;
+        steps.rounding.add(start, method.layers.operations(rows, n, outputs.is_some()));
         check_scales(tensor, &weights, &bytes, 0)?;
         let report =
             TensorReport { both_sides: outputs.is_some(), ..self.report(tensor, correction, &losses) };
         Ok(Encoded { bytes: Some(bytes), report: Some(report) })
     }
 
-    /// Rounds `targets` with feedback over columns, slab by slab.
+    /// Encodes `targets` (`[rows][columns]`) as `block` into `out`.
     pub(super) fn round(
         &self,
-        codec: &'static Codec,
+        block: &BlockType,
         targets: &[f32],
         method: &Method,
         out: &mut [u8],
     ) -> Result<Losses, ModelError> {
-        let columns = self.feedback.columns();
-        let row_bytes = columns / codec.block.elements * codec.block.bytes;
-        let held_out = self.held_out.as_ref().map(|h| &h.hessian);
-        let mut losses = Losses::default();
-        for (targets, out) in targets.chunks(SLAB * columns).zip(out.chunks_mut(SLAB * row_bytes)) {
-            if method.cancel.load(Ordering::Relaxed) {
-                return Err(ModelError::Interrupted);
-            }
-            losses.add(&feedback::encode(&self.feedback, held_out, codec, targets, method.options, out));
-        }
-        Ok(losses)
-    }
-
-    /// Rounds `targets` with feedback over rows as well as columns.
-    fn round_both_sides(
-        &self,
-        codec: &'static Codec,
-        targets: &[f32],
-        (outputs, method): (&Feedback, &Method),
-        out: &mut [u8],
-    ) -> Result<Losses, ModelError> {
-        let both = BothSides {
+        let tensor = LayerTensor {
+            block,
             inputs: &self.feedback,
-            outputs,
+            outputs: method.outputs,
             held_out: self.held_out.as_ref().map(|h| &h.hessian),
-            codec,
             targets,
-            options: method.options,
             cancel: method.cancel,
         };
-        both.encode(out).ok_or(ModelError::Interrupted)
+        method.layers.encode(&tensor, out).ok_or(ModelError::Interrupted)
     }
 
     pub(super) fn report(&self, tensor: &PlannedTensor, correction: f32, losses: &Losses) -> TensorReport {

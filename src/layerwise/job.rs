@@ -1,6 +1,7 @@
 //! Calibration as part of a job: the model, and the source of its statistics.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use kquant_formats::imatrix::Imatrix;
 
 use super::range::check_outside_of_layers;
 use crate::context::{After, Progress};
-use crate::encode::feedback;
+use crate::encode::LayerMethod;
 use crate::layerwise::{CalibratedError, OneShot, Outputs, Report, Sequential};
 use crate::model::{Model, Products};
 use crate::plan::Plan;
@@ -24,7 +25,7 @@ pub struct Calibration {
     /// The source of the statistics.
     pub source: Source,
     /// Options of rounding.
-    pub options: feedback::Options,
+    pub layers: Arc<dyn LayerMethod>,
     /// The source of Fisher matrices, by which the errors of outputs are compensated over rows as well; without one, rows
     /// are rounded independently.
     pub both_sides: Option<FisherSource>,
@@ -75,7 +76,7 @@ pub struct Calibrated {
     pub report: Report,
 }
 
-/// The damping of the Hessians, as described in the output: [`feedback::Damping::for_tokens`].
+/// The damping of the Hessians, as described in the output: [`Damping::for_tokens`](crate::encode::feedback::Damping::for_tokens).
 const DAMPING: &str = "0.15 columns / tokens of the mean diagonal, 0.01 to 0.3";
 
 impl Calibration {
@@ -158,7 +159,7 @@ impl Calibration {
         cancel: &AtomicBool,
         progress: &dyn Progress,
     ) -> Result<Calibrated, CalibratedError> {
-        let (model, options) = (&self.model, &self.options);
+        let (model, layers) = (&self.model, self.layers.as_ref());
         check_outside_of_layers(model, plan)?;
         let (stash, report) = match &self.source {
             Source::Text { chunks, .. } => {
@@ -166,7 +167,7 @@ impl Calibration {
                     model,
                     plan,
                     chunks,
-                    options,
+                    layers,
                     outputs: match &self.both_sides {
                         Some(FisherSource::File(file)) => Outputs::File(file),
                         _ => Outputs::Unknown,
@@ -183,7 +184,7 @@ impl Calibration {
             }
             Source::Statistics { file, .. } => {
                 let outputs = self.both_sides.as_ref().map_or(Outputs::Unknown, |_| Outputs::File(file));
-                OneShot { model, plan, file, options, outputs, memory, cancel, progress }.run()
+                OneShot { model, plan, file, layers, outputs, memory, cancel, progress }.run()
             }
         }?;
         Ok(Calibrated { stash, report })

@@ -151,7 +151,8 @@ impl Pass<'_> {
         let start = Instant::now();
         let columns = tensors.first().map_or(0, |(t, _)| t.mapped.columns() as usize);
         let names: Vec<String> = tensors.iter().map(|(t, _)| matrix_name(&t.mapped.name, matrix)).collect();
-        let mut input = matrix_input(own, layer, (&names, unit_of(tensors.iter().map(|&(t, _)| t))))?;
+        let mut input =
+            matrix_input(own, layer, (&names, unit_of(self.job.layers, tensors.iter().map(|&(t, _)| t))))?;
         self.report.steps.factors.add(start, Input::factor_operations(columns));
         for (&(tensor, outputs), out) in tensors.iter().zip(out) {
             let method = self.job.method(outputs);

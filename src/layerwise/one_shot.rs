@@ -13,7 +13,7 @@ use super::moments::Means;
 use super::outputs::Outputs;
 use super::report::Report;
 use crate::context::Progress;
-use crate::encode::feedback;
+use crate::encode::LayerMethod;
 use crate::encode::feedback::Feedback;
 use crate::encode::feedback::Hessian;
 use crate::layerwise::CalibratedError;
@@ -32,7 +32,7 @@ pub struct OneShot<'a> {
     /// The statistics file.
     pub file: &'a HessianFile,
     /// Options of rounding with feedback.
-    pub options: &'a feedback::Options,
+    pub layers: &'a dyn LayerMethod,
     /// The source of the Fisher matrices of outputs.
     pub outputs: Outputs<'a>,
     /// Memory for weights, Hessians and encoded tensors, in bytes.
@@ -143,7 +143,7 @@ impl OneShot<'_> {
             1 => group.tensors().to_vec(),
             _ => group.tensors().iter().map(|name| matrix_name(name, matrix)).collect(),
         };
-        let unit = unit_of(tensors.iter().copied());
+        let unit = unit_of(self.layers, tensors.iter().copied());
         let input = matrix_input(own, layer, (&names, unit));
         report.steps.factors.add(start, Input::factor_operations(group.columns()));
         input
@@ -179,7 +179,7 @@ impl OneShot<'_> {
     }
 
     fn method<'b>(&'b self, outputs: Option<&'b Feedback>) -> Method<'b> {
-        Method { options: self.options, outputs, cancel: self.cancel }
+        Method { layers: self.layers, outputs, cancel: self.cancel }
     }
 
     fn encode(

@@ -3,13 +3,9 @@
 use kquant_formats::FormatError;
 
 use super::CalibratedError;
-use crate::encode::feedback::{Damping, Feedback, FeedbackError, Hessian};
+use crate::encode::feedback::{Feedback, FeedbackError, Hessian, factored_fisher};
 use crate::model::OUTPUT;
 use crate::statistics::{Fishers, Half, HessianFile};
-
-/// Least damping of a Fisher matrix, which is of the original model while the written model differs. The value is not
-/// measured.
-const LEAST_DAMPING: f64 = 0.03;
 
 /// The source of Fisher matrices.
 #[derive(Clone, Copy)]
@@ -62,9 +58,7 @@ impl Outputs<'_> {
     /// if all gradients are zero, or the number of rows is no multiple of 8.
     pub(super) fn feedback(&self, tensor: &str) -> Result<Option<Feedback>, CalibratedError> {
         let Some(fisher) = self.fisher(tensor)? else { return Ok(None) };
-        let damping = Damping::for_tokens(fisher.columns, fisher.tokens);
-        let damping = Damping { mean: damping.mean.max(LEAST_DAMPING), ..damping };
-        match Feedback::new(fisher, damping) {
+        match factored_fisher(fisher) {
             Ok(feedback) => Ok(Some(feedback)),
             Err(FeedbackError::Inactive | FeedbackError::Shape { .. }) => Ok(None),
             Err(source) => Err(CalibratedError::Factor { tensor: tensor.to_owned(), source }),

@@ -193,7 +193,10 @@ impl Pass<'_> {
         let start = Instant::now();
         let columns = halves.columns();
         let (Some(train), held_out) = halves.means() else { return Ok(()) };
-        let unit = unit_of(names.iter().filter_map(|name| self.tensors.get(name.as_str()).copied()));
+        let unit = unit_of(
+            self.job.layers,
+            names.iter().filter_map(|name| self.tensors.get(name.as_str()).copied()),
+        );
         let input = Input::new(train, held_out, (names, unit))?;
         self.report.steps.factors.add(start, Input::factor_operations(columns));
         let Some(mut input) = input else { return Ok(()) };

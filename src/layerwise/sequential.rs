@@ -15,7 +15,7 @@ use super::pass::Pass;
 use super::report::Report;
 use super::streams::Streams;
 use crate::context::Progress;
-use crate::encode::feedback;
+use crate::encode::LayerMethod;
 use crate::encode::feedback::Feedback;
 use crate::layerwise::CalibratedError;
 use crate::model::Model;
@@ -34,7 +34,7 @@ pub struct Sequential<'a> {
     /// The text, in chunks.
     pub chunks: &'a Chunks,
     /// Options of rounding with feedback.
-    pub options: &'a feedback::Options,
+    pub layers: &'a dyn LayerMethod,
     /// The source of the Fisher matrices of outputs.
     pub outputs: Outputs<'a>,
     /// True if the output projection gets feedback as well.
@@ -84,7 +84,7 @@ impl Sequential<'_> {
 
     /// Returns the method for a tensor, with feedback over rows if the factored Fisher matrix of its `outputs` is given.
     pub(super) fn method<'b>(&'b self, outputs: Option<&'b Feedback>) -> Method<'b> {
-        Method { options: self.options, outputs, cancel: self.cancel }
+        Method { layers: self.layers, outputs, cancel: self.cancel }
     }
 
     /// Returns the bytes that the largest group takes: two sets of moments, factor, weights, targets and corrections.

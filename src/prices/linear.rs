@@ -7,15 +7,12 @@ use super::measure::{Costs, Pricing};
 use super::rounded::{RoundedError, Rounding};
 use super::sample::Sample;
 use crate::context::Context;
-use crate::encode::feedback::{Damping, Feedback, FeedbackError, Hessian, losses_of_rows, unit_of};
+use crate::encode::feedback::{Damping, Feedback, FeedbackError, Hessian, losses_of_rows};
 use crate::statistics::{GroupHessians, Half, HessianFile};
 use crate::tensor::MappedTensor;
 
 /// Matrices of a tensor, experts or heads, that are measured.
 const MATRICES: usize = 8;
-
-/// Damping of a Fisher matrix whose pivots weight rows, as a fraction of its mean diagonal: that of the encoder.
-const FISHER_DAMPING: f64 = 0.03;
 
 /// A tensor under way.
 struct Priced<'a> {
@@ -47,7 +44,7 @@ impl Pricing<'_> {
         if tensors.is_empty() {
             return Ok(Vec::new());
         }
-        check(group, tensors, self.both_sides, context)?;
+        check(group, tensors, self.uses_fishers(), context)?;
         let mut priced = Vec::new();
         for &tensor in tensors {
             let types = self.types_for(tensor);
@@ -81,10 +78,9 @@ impl Pricing<'_> {
         if fisher.columns as u64 != rows {
             return Err(other_model(tensor, "outputs", fisher.columns as u64, rows));
         }
-        let diagonal: Vec<f64> = fisher.diagonal().into_iter().map(f64::from).collect();
-        let weights = match self.both_sides && self.encoder.wants_hessians() {
-            true => pivots(fisher).unwrap_or(diagonal),
-            false => diagonal,
+        let weights = match self.layers {
+            Some(layers) => layers.output_costs(fisher),
+            None => fisher.diagonal().into_iter().map(f64::from).collect(),
         };
         Ok(Some(Sample::new(&weights, Self::sampled_rows(tensor.columns() as usize))))
     }
@@ -99,7 +95,7 @@ impl Pricing<'_> {
         let [train, held_out] = Half::ALL.map(|half| group.read(matrix, half));
         let (train, held_out) = (train?, held_out?);
         let Some(train) = train.or_else(|| held_out.clone()) else { return Ok(None) };
-        if !self.encoder.wants_hessians() {
+        if self.layers.is_none() {
             return Ok(Some(MatrixInput { feedback: None, measured_by: train }));
         }
         let damping = Damping::for_tokens(train.columns, train.tokens);
@@ -127,7 +123,7 @@ impl Pricing<'_> {
             });
         }
         // Types that round several columns together want another order, which takes the factors anew: they come last.
-        let mut units: Vec<usize> = self.types.iter().map(|block| unit_of(block)).collect();
+        let mut units: Vec<usize> = self.types.iter().map(|block| self.unit_of(block)).collect();
         units.sort_unstable();
         units.dedup();
         for unit in units {
@@ -136,11 +132,12 @@ impl Pricing<'_> {
                 let importance = self.importance(p.tensor, matrix, file);
                 let rounding = Rounding {
                     encoder: self.encoder,
-                    options: self.options,
+                    layers: self.layers,
                     importance: importance.as_deref(),
                 };
                 let rows = Self::rows(p.tensor, matrix, &sample.parts, weights);
-                for (block, cost) in p.types.iter().zip(&mut p.costs).filter(|(b, _)| unit_of(b) == unit) {
+                for (block, cost) in p.types.iter().zip(&mut p.costs).filter(|(b, _)| self.unit_of(b) == unit)
+                {
                     if !self.can_have(block, importance.is_some()) {
                         *cost = None;
                         continue;
@@ -167,14 +164,6 @@ impl Pricing<'_> {
         let all = self.encoder.prepare_importance(&all, columns);
         all.chunks_exact(columns).nth(matrix).map(<[f32]>::to_vec)
     }
-}
-
-/// What an error of each output costs when later outputs make up for it; `None` where `fisher` has no factors.
-fn pivots(fisher: Hessian) -> Option<Vec<f64>> {
-    let damping = Damping::for_tokens(fisher.columns, fisher.tokens);
-    let damping = Damping { mean: damping.mean.max(FISHER_DAMPING), ..damping };
-    let factored = Feedback::new(fisher, damping).ok()?;
-    Some(factored.pivots().into_iter().map(f64::from).collect())
 }
 
 /// Checks shapes and memory before any work on a group.

@@ -7,7 +7,7 @@ use kquant_kernels::block::{BlockType, Importance};
 use super::error::PriceError;
 use super::rounded::SampledRows;
 use crate::context::Context;
-use crate::encode::{Encoder, feedback};
+use crate::encode::{Encoder, LayerMethod};
 use crate::model::{EMBEDDING, Model, ModelError, OUTPUT};
 use crate::plan::Inventory;
 use crate::recipe::{PRICES_VERSION, Price, PriceList, PriceOrigin, PriceUnit, TensorPrices, may_convert};
@@ -29,12 +29,10 @@ pub struct Pricing<'a> {
     pub model: &'a Model,
     /// The types.
     pub types: &'a [&'static BlockType],
-    /// What will encode the tensors; one that wants Hessians rounds with feedback.
+    /// What will encode tensors row by row.
     pub encoder: &'static dyn Encoder,
-    /// How weights are rounded with feedback.
-    pub options: &'a feedback::Options,
-    /// Whether errors are fed back over rows as well.
-    pub both_sides: bool,
+    /// What will encode the matrices of layers by their statistics, if the encoder has such a method.
+    pub layers: Option<&'a dyn LayerMethod>,
     /// Whether the output projection gets feedback, too.
     pub with_output: bool,
 }
@@ -85,6 +83,16 @@ impl Pricing<'_> {
     pub fn work(&self) -> Result<u64, PriceError> {
         let inventory = Inventory::new(self.model.opened(), self.model.converted(), false)?;
         Ok(self.convertible(&inventory).map(MappedTensor::weights).sum())
+    }
+
+    /// Whether the file will be made with Fisher matrices of outputs.
+    pub(super) fn uses_fishers(&self) -> bool {
+        self.layers.is_some_and(|layers| layers.needs().fishers)
+    }
+
+    /// The columns that `block` rounds together; 1 without a method for layers.
+    pub(super) fn unit_of(&self, block: &BlockType) -> usize {
+        self.layers.and_then(|layers| layers.unit(block)).unwrap_or(1)
     }
 
     /// The tensors that may get another type.
@@ -160,7 +168,7 @@ impl Pricing<'_> {
 
     /// What a list in `unit` says of itself.
     pub(super) fn origin(&self, unit: PriceUnit, datasets: Vec<String>, tokens: u64) -> PriceOrigin {
-        let (encoder, both_sides) = (self.encoder.name().to_owned(), self.both_sides);
+        let (encoder, both_sides) = (self.encoder.name().to_owned(), self.uses_fishers());
         PriceOrigin { unit, encoder, both_sides, datasets, tokens }
     }
 

@@ -57,7 +57,7 @@ impl Pricing<'_> {
             let weights = self.read(tensor, matrix, &sample.parts)?;
             whole += weighted_squares(&weights, importance, columns);
             let rows = Self::rows(tensor, matrix, &sample.parts, &weights);
-            let rounding = Rounding { encoder: self.encoder, options: self.options, importance };
+            let rounding = Rounding { encoder: self.encoder, layers: None, importance };
             let possible =
                 types.iter().zip(&mut errors_of).filter(|(t, _)| self.can_have(t, prepared.is_some()));
             for (block, sum) in possible {

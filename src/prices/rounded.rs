@@ -1,10 +1,12 @@
 //! The errors that an encoder leaves in some rows.
 
+use std::sync::atomic::AtomicBool;
+
 use kquant_kernels::block::BlockType;
 use rayon::prelude::*;
 
-use crate::encode::feedback::{self, Feedback};
-use crate::encode::{Encoder, OutOfRange, Rows, encode_in_range};
+use crate::encode::feedback::{Feedback, FeedbackError};
+use crate::encode::{Encoder, LayerMethod, LayerTensor, OutOfRange, Rows, encode_in_range};
 
 /// Rows of one matrix whose rounding is priced.
 pub(super) struct SampledRows<'a> {
@@ -25,8 +27,8 @@ pub(super) struct SampledRows<'a> {
 pub(super) struct Rounding<'a> {
     /// What encodes rows that get no feedback.
     pub encoder: &'static dyn Encoder,
-    /// How rows are rounded with feedback.
-    pub options: &'a feedback::Options,
+    /// What encodes the rows by their statistics, if anything does.
+    pub layers: Option<&'a dyn LayerMethod>,
     /// The importance of the columns, as the encoder was given it.
     pub importance: Option<&'a [f32]>,
 }
@@ -44,10 +46,15 @@ impl SampledRows<'_> {
     ) -> Result<Vec<f32>, RoundedError> {
         let row_bytes = self.columns / block.elements * block.bytes;
         let mut bytes = vec![0; self.rows.len() * row_bytes];
-        match (inputs, feedback::codec_for(block)) {
-            (Some(inputs), Some(codec)) => {
-                inputs.arrange(feedback::unit_of(block)).map_err(RoundedError::Factor)?;
-                feedback::encode(inputs, None, codec, self.weights, rounding.options, &mut bytes);
+        let unit = rounding.layers.and_then(|layers| Some((layers, layers.unit(block)?)));
+        match (inputs, unit) {
+            (Some(inputs), Some((layers, unit))) => {
+                inputs.arrange(unit).map_err(RoundedError::Factor)?;
+                // Rows of a sample say nothing of each other, and nobody stops so little work.
+                let cancel = &AtomicBool::new(false);
+                let targets = self.weights;
+                let rows = LayerTensor { block, inputs, outputs: None, held_out: None, targets, cancel };
+                layers.encode(&rows, &mut bytes);
             }
             _ => self.encode_plainly(block, rounding, &mut bytes)?,
         }
@@ -85,5 +92,5 @@ impl SampledRows<'_> {
 #[derive(Debug)]
 pub(super) enum RoundedError {
     Range(OutOfRange),
-    Factor(feedback::FeedbackError),
+    Factor(FeedbackError),
 }

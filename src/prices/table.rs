@@ -6,7 +6,7 @@ use super::measure::{Costs, Pricing};
 use super::rounded::Rounding;
 use super::sample::Sample;
 use crate::context::Context;
-use crate::encode::feedback::{Damping, Feedback, FeedbackError, Hessian, losses_of_rows, unit_of};
+use crate::encode::feedback::{Damping, Feedback, FeedbackError, Hessian, losses_of_rows};
 use crate::model::{EMBEDDING, OUTPUT};
 use crate::statistics::{Half, HessianFile};
 use crate::tensor::MappedTensor;
@@ -86,14 +86,14 @@ impl Pricing<'_> {
         let rows = Self::rows(tensor, 0, &sample.parts, &values);
         let importance = self.table_importance(tensor, file);
         let rounding =
-            Rounding { encoder: self.encoder, options: self.options, importance: importance.as_deref() };
+            Rounding { encoder: self.encoder, layers: self.layers, importance: importance.as_deref() };
         let types = self.types_for(tensor);
         let mut order: Vec<usize> = (0..types.len()).collect();
-        order.sort_by_key(|&i| unit_of(types[i]));
+        order.sort_by_key(|&i| self.unit_of(types[i]));
         let mut feedback = self.table_feedback(tensor, roles)?;
         let mut costs = vec![None; types.len()];
         // A calibrated run knows no importance of tables.
-        let known = importance.is_some() && !self.encoder.wants_hessians();
+        let known = importance.is_some() && self.layers.is_none();
         for i in order.into_iter().filter(|&i| self.can_have(types[i], known)) {
             let errors = rows.errors(types[i], feedback.as_mut(), &rounding);
             let errors = errors.map_err(|error| rounded_error(&tensor.name, error))?;
@@ -116,9 +116,8 @@ impl Pricing<'_> {
 
     /// The factored Hessian that the table's columns are rounded with, where they get feedback.
     fn table_feedback(&self, tensor: &MappedTensor, roles: &[Role]) -> Result<Option<Feedback>, PriceError> {
-        let gets = if tensor.name == OUTPUT { self.with_output } else { self.both_sides };
-        let Some((first, rest)) = roles.split_first().filter(|_| gets && self.encoder.wants_hessians())
-        else {
+        let gets = if tensor.name == OUTPUT { self.with_output } else { self.uses_fishers() };
+        let Some((first, rest)) = roles.split_first().filter(|_| gets && self.layers.is_some()) else {
             return Ok(None);
         };
         let mut hessian = first.hessian.clone();

@@ -32,7 +32,7 @@ impl Args {
         made: &PreparedStatistics,
     ) -> anyhow::Result<Types> {
         let (menu, overrides) = (Menu::parse(&self.size.menu)?, self.overrides.read()?);
-        let repaired = method.encoder.wants_hessians() && self.calibration.calibrate.is_some();
+        let repaired = method.layers.is_some() && self.calibration.calibrate.is_some();
         let prices = match &self.size.prices {
             Some(path) => read_prices(path)?,
             None => {

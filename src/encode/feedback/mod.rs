@@ -10,6 +10,7 @@
 //! | `rounding` | sequential rounding with error feedback (LDLQ, arXiv 2307.13304) |
 //! | `start` | the codes of the diagonal search, which rows start from |
 //! | `both` | the same over rows as well, with the Fisher matrix of the outputs |
+//! | `method` | all of it as a method of calibrated runs |
 //! | `product` | matrix products on all threads |
 //! | `sweep` | scales and codes improved block by block |
 //! | `judge` | losses on the statistics that decide |
@@ -26,6 +27,7 @@ mod factor;
 mod factored;
 mod hessian;
 mod judge;
+mod method;
 mod options;
 mod product;
 mod rounding;
@@ -41,6 +43,7 @@ mod tile;
 pub use both::BothSides;
 pub use factored::{Damping, Feedback, FeedbackError};
 pub use hessian::Hessian;
+pub use method::{FeedbackMethod, factored_fisher};
 pub use options::{Options, Start};
 pub use run::{Losses, encode};
 
@@ -51,13 +54,13 @@ pub fn losses_of_rows(hessian: &Hessian, errors: &[f32]) -> Vec<f64> {
 
 /// Returns the codec of `block` if feedback is of use there: not for types so fine that it gains nothing (Q8_0), nor for
 /// those whose scales are not f16.
-pub fn codec_for(block: &BlockType) -> Option<&'static Codec> {
+pub(crate) fn codec_for(block: &BlockType) -> Option<&'static Codec> {
     const WITHOUT: [&str; 3] = ["Q8_0", "MXFP4", "NVFP4"];
     let scalar = Codec::of(block).filter(|_| !WITHOUT.contains(&block.name));
     scalar.or_else(|| VectorCodec::of(block).map(|vectors| &vectors.codec))
 }
 
 /// Returns the number of columns that a type rounds together, as [`Feedback::arrange`] takes it.
-pub fn unit_of(block: &BlockType) -> usize {
+pub(crate) fn unit_of(block: &BlockType) -> usize {
     if VectorCodec::of(block).is_some() { UNIT } else { 1 }
 }
