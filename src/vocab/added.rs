@@ -1,4 +1,4 @@
-//! Tokens added on top of a trained vocabulary.
+//! Tokens that are added to a trained vocabulary.
 
 use std::collections::HashMap;
 
@@ -8,30 +8,30 @@ use super::error::VocabError;
 use super::files::{Files, Json};
 use super::tokens::{Kind, token_id};
 
-/// The file of the fast tokenizer.
+/// Name of the file of the fast tokenizer.
 pub(super) const TOKENIZER: &str = "tokenizer.json";
-/// The file of roles and added tokens.
+/// Name of the file of roles and added tokens.
 pub(super) const CONFIG: &str = "tokenizer_config.json";
-/// The file in which old tokenizers keep added tokens.
+/// Name of the file in which old tokenizers keep added tokens.
 pub(super) const PLAIN: &str = "added_tokens.json";
 
-/// One added token.
+/// An added token.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Added {
     pub(super) id: u64,
     pub(super) content: String,
-    /// Whether decoding may skip it.
+    /// True if decoding may skip it.
     pub(super) special: bool,
-    /// Whether it is looked for in normalised text.
+    /// True if it is searched for in normalised text.
     pub(super) normalized: bool,
     /// Name of the file that adds it.
     pub(super) source: &'static str,
 }
 
 impl Added {
-    /// Control or user-defined.
+    /// Returns the token's kind: control or user-defined.
     pub(super) fn kind(&self) -> Kind {
-        // The converter takes the plain map's word as it is.
+        // For tokens of the plain map, the converter does not go by looks.
         let by_looks = self.source != PLAIN && looks_special(&self.content);
         if self.special || by_looks { Kind::Control } else { Kind::UserDefined }
     }
@@ -42,14 +42,14 @@ impl Added {
         };
         let flag = |key| entry.get(key).and_then(Value::as_bool);
         let special = flag("special").unwrap_or(false);
-        // Hugging Face's default: special tokens are matched as they are written.
+        // The default is Hugging Face's: special tokens are matched as they are written.
         let normalized = flag("normalized").unwrap_or(!special);
         Ok(Self { id, content: content.to_owned(), special, normalized, source })
     }
 }
 
-/// Models exist whose control tokens are not marked special (command-r, deepseek-coder, gemma); the converter goes
-/// by their looks.
+/// Returns true if `text` looks like a control token: some models do not mark theirs as special (command-r,
+/// deepseek-coder, gemma), and the converter goes by looks.
 pub(super) fn looks_special(text: &str) -> bool {
     let between = |first, last| text.starts_with(first) && text.ends_with(last);
     matches!(text, "<pad>" | "<mask>" | "<2mass>" | "[@BOS@]")
@@ -62,21 +62,21 @@ pub(super) fn looks_special(text: &str) -> bool {
 #[derive(Default)]
 struct Collected {
     tokens: Vec<Added>,
-    /// Position in `tokens`.
+    /// Positions in `tokens` by text.
     by_text: HashMap<String, usize>,
-    /// Position in `tokens`.
+    /// Positions in `tokens` by id.
     by_id: HashMap<u64, usize>,
 }
 
 impl Collected {
-    /// The token, if any, that shares the text or the id of `token`.
+    /// Returns the token, if any, that shares the text or the id of `token`.
     fn rival(&self, token: &Added) -> Option<&Added> {
         let at = self.by_text.get(&token.content).or_else(|| self.by_id.get(&token.id))?;
         self.tokens.get(*at)
     }
 
-    /// Adds a token unless it is there: what the first file says of it stands. Half of a token that is there, its text
-    /// with another id or its id with another text, is a contradiction.
+    /// Adds a token unless it is present: the first file's settings of a token hold. The text of a token with another id,
+    /// or its id with another text, is a contradiction.
     fn add(&mut self, token: Added, files: &Files) -> Result<(), VocabError> {
         let Some(rival) = self.rival(&token) else {
             self.by_text.insert(token.content.clone(), self.tokens.len());
@@ -107,7 +107,7 @@ impl Collected {
     }
 }
 
-/// Every token that Hugging Face takes out of the text before BPE: those of `tokenizer.json`, those that
+/// Returns every token that Hugging Face takes out of the text before BPE: those of `tokenizer.json`, those that
 /// `tokenizer_config.json` or `added_tokens.json` add, and vocabulary entries that have a role such as `bos_token`.
 pub(super) fn collect(
     file: &Json,
@@ -130,8 +130,8 @@ pub(super) fn collect(
     Ok(added.tokens)
 }
 
-/// The tokens added to a `tokenizer.model`. `tokenizer_config.json` has the first word on what they are, as for the
-/// converter; `tokenizer.json` fills in what it leaves out, and then `added_tokens.json`.
+/// Returns the tokens added to a `tokenizer.model`. As in the converter, their settings come from
+/// `tokenizer_config.json`, then from `tokenizer.json`, then from `added_tokens.json`.
 pub(super) fn beside_model(files: &Files) -> Result<Vec<Added>, VocabError> {
     let mut added = Collected::default();
     for token in from_config(files)? {
@@ -144,8 +144,8 @@ pub(super) fn beside_model(files: &Files) -> Result<Vec<Added>, VocabError> {
     Ok(added.tokens)
 }
 
-/// Adds what `added_tokens.json` has. Hugging Face passes over that file where the configuration lists added tokens, so
-/// what contradicts the list is left out.
+/// Adds the tokens of `added_tokens.json`. Hugging Face ignores that file if the configuration lists added tokens, so
+/// tokens that contradict the list are left out.
 fn add_plain(added: &mut Collected, files: &Files) -> Result<(), VocabError> {
     let replaced = files.config("added_tokens_decoder").is_some();
     for token in from_plain(files)? {
@@ -156,7 +156,7 @@ fn add_plain(added: &mut Collected, files: &Files) -> Result<(), VocabError> {
     Ok(())
 }
 
-/// `added_tokens` of `tokenizer.json`.
+/// Returns the tokens in `added_tokens` of `tokenizer.json`.
 fn from_tokenizer(file: &Json) -> Result<Vec<Added>, VocabError> {
     let entries = file.value.get("added_tokens").and_then(Value::as_array).into_iter().flatten();
     let with_id = |entry: &Value| {
@@ -171,12 +171,12 @@ fn from_tokenizer(file: &Json) -> Result<Vec<Added>, VocabError> {
     entries.map(with_id).collect()
 }
 
-/// The text of an entry, for an error.
+/// Returns the text of an entry, for an error.
 fn content_of(entry: &Value) -> &Value {
     entry.get("content").unwrap_or(entry)
 }
 
-/// `added_tokens_decoder` of `tokenizer_config.json`.
+/// Returns the tokens in `added_tokens_decoder` of `tokenizer_config.json`.
 fn from_config(files: &Files) -> Result<Vec<Added>, VocabError> {
     let Some(file) = &files.tokenizer_config else { return Ok(Vec::new()) };
     let entries = files.config("added_tokens_decoder").and_then(Value::as_object).into_iter().flatten();
@@ -190,7 +190,7 @@ fn from_config(files: &Files) -> Result<Vec<Added>, VocabError> {
     entries.map(with_id).collect()
 }
 
-/// `added_tokens.json`: a plain map of text to id, as slow tokenizers leave it.
+/// Returns the tokens of `added_tokens.json`, a plain map of text to id that slow tokenizers write.
 fn from_plain(files: &Files) -> Result<Vec<Added>, VocabError> {
     let Some(file) = &files.added_tokens else { return Ok(Vec::new()) };
     let with_id = |(text, id): (&String, &Value)| {
@@ -200,8 +200,8 @@ fn from_plain(files: &Files) -> Result<Vec<Added>, VocabError> {
     file.value.as_object().into_iter().flatten().map(with_id).collect()
 }
 
-/// Every added token that a file of the folder lists, repeated ones included, in the order of the files. Those of
-/// malformed files are left out: reading them for the vocabulary has failed before.
+/// Returns every added token that a file of the folder lists, with repetitions, in the order of the files. Those of
+/// malformed files are left out, because reading them for the vocabulary has failed before.
 pub(super) fn all(files: &Files) -> Vec<Added> {
     let tokenizer = files.tokenizer.as_ref().map(from_tokenizer);
     [tokenizer.unwrap_or(Ok(Vec::new())), from_config(files), from_plain(files)]
@@ -210,7 +210,7 @@ pub(super) fn all(files: &Files) -> Vec<Added> {
         .collect()
 }
 
-/// The texts that `tokenizer_config.json` gives a role: `bos_token` and its kin.
+/// Returns the texts that `tokenizer_config.json` gives a role, such as `bos_token`.
 fn with_role(files: &Files) -> Vec<&str> {
     const ROLES: [&str; 7] =
         ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
@@ -219,7 +219,7 @@ fn with_role(files: &Files) -> Vec<&str> {
     single.chain(several).filter_map(text_of).collect()
 }
 
-/// The text of a token that is written as a string or as an object with `content`.
+/// Returns the text of a token, which is written as a string or as an object with `content`.
 pub(super) fn text_of(token: &Value) -> Option<&str> {
     token.as_str().or_else(|| token.get("content")?.as_str())
 }

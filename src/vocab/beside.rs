@@ -1,4 +1,4 @@
-//! Other files beside `tokenizer.model`: the tokens that they add to it, and where they contradict it.
+//! Tokens that other files add to a `tokenizer.model`, and contradictions between the files.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,12 +12,12 @@ use super::files::{Files, Json};
 use super::spm::ADDED_SCORE;
 use super::tokens::{Kind, Token, Tokens};
 
-/// Adds tokens to those of the model in `path`, which are in `tokens` already. An id that the model has keeps its text,
-/// unless `tokenizer_config.json` names it anew, as the converter has it.
+/// Adds tokens to those of the model in `path`, which are in `tokens` already. An id of the model keeps its text, unless
+/// `tokenizer_config.json` renames it, as in the converter.
 ///
 /// # Errors
-/// When another file gives a token of the model another id, or an id of the model another text, or `tokenizer.json` has
-/// ordinary tokens that the model lacks.
+/// Fails when another file gives a token of the model another id, or an id of the model another text, or when
+/// `tokenizer.json` has ordinary tokens that the model lacks.
 pub(super) fn add(
     path: &Path,
     model: &SentencePiece,
@@ -40,7 +40,7 @@ pub(super) fn add(
                 );
                 return Err(VocabError::content(path, what));
             }
-            // What the model marks itself stays as it is.
+            // Tokens that the model marks itself keep their kind.
             if !matches!(old, None | Some(Kind::Normal | Kind::UserDefined)) || old == Some(token.kind()) {
                 continue;
             }
@@ -55,7 +55,7 @@ pub(super) fn add(
     }
 }
 
-/// What to do about two files that contradict each other.
+/// Advice on two files that contradict each other.
 const KEEP_ONE: &str = "remove the file that is not this model's";
 
 /// Fails when a piece of the model, still under its text, has another id as an added token.
@@ -81,7 +81,7 @@ fn check_texts(
     Ok(())
 }
 
-/// Fails when `model.vocab` of `tokenizer.json` goes on where the model ends: only added tokens may, as others need
+/// Fails when `model.vocab` of `tokenizer.json` is longer than the model: only added tokens may follow, as others need
 /// scores, which are not in that file.
 fn check_vocabulary(
     path: &Path,
@@ -100,7 +100,7 @@ fn check_vocabulary(
     Err(VocabError::content(path, what))
 }
 
-/// Ids and texts of `model.vocab` of a `tokenizer.json`, of BPE or Unigram; what is malformed there is passed over.
+/// Returns ids and texts of `model.vocab` of a `tokenizer.json`, of BPE or Unigram; malformed entries are ignored.
 fn vocabulary(file: &Json) -> Vec<(u64, &str)> {
     match file.value.get("model").and_then(|model| model.get("vocab")) {
         Some(Value::Object(entries)) => {
@@ -113,8 +113,8 @@ fn vocabulary(file: &Json) -> Vec<(u64, &str)> {
     }
 }
 
-/// What the files say differently of the tokens of a `tokenizer.model`, whose final texts and kinds are `texts` and
-/// `kinds`, by id.
+/// Returns warnings on differences between the files and the tokens of a `tokenizer.model`, whose final texts and kinds
+/// are `texts` and `kinds`, by id.
 pub(super) fn warnings(files: &Files, texts: &[String], kinds: &[i32]) -> Vec<String> {
     let Some(file) = &files.tokenizer else { return Vec::new() };
     let mut differ: Vec<(u64, &str, &str)> = vocabulary(file)

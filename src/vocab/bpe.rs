@@ -1,4 +1,4 @@
-//! Byte-level BPE: `tokenizer.ggml.model` = `gpt2`.
+//! Byte-level BPE vocabularies, for which `tokenizer.ggml.model` is `gpt2`.
 
 use kquant_formats::gguf::{Array, Metadata, Value};
 
@@ -35,7 +35,7 @@ pub(super) fn load(
     Ok(())
 }
 
-/// Puts vocabulary and added tokens at their ids; ids in between stay unused.
+/// Puts vocabulary and added tokens at their ids; ids without a token stay unused.
 pub(super) fn place(
     file: &Json,
     bpe: &Bpe,
@@ -58,18 +58,18 @@ pub(super) fn place(
     Ok(tokens)
 }
 
-/// Whether text is cut into words of byte letters.
+/// Returns true if text is cut into words of byte letters.
 pub(super) fn is_byte_level(file: &Json) -> bool {
     steps(file, "pre_tokenizer", "pretokenizers").into_iter().any(|step| kind(step) == "ByteLevel")
 }
 
-/// Whether decoding turns byte letters (`Ġ`) back into bytes, in added tokens too.
+/// Returns true if decoding converts byte letters (`Ġ`) to bytes, in added tokens as well.
 fn decodes_bytes(file: &Json) -> bool {
     steps(file, "decoder", "decoders").into_iter().any(|step| kind(step) == "ByteLevel")
 }
 
-/// An added token as it appears in text. llama.cpp searches the text itself for added tokens, so one that is written
-/// in byte letters is stored decoded, as Hugging Face decodes it: whole, or not at all.
+/// Returns an added token as it appears in text. llama.cpp searches the text itself for added tokens, so one that is
+/// written in byte letters is stored decoded, as Hugging Face decodes it: as a whole, or not at all.
 fn plain(text: &str) -> String {
     match text.chars().map(byte_of).collect::<Option<Vec<u8>>>() {
         Some(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
@@ -77,7 +77,8 @@ fn plain(text: &str) -> String {
     }
 }
 
-/// GGUF separates the halves with a space, so a space inside one is written as its byte letter.
+/// Returns a merge as a line: GGUF separates the halves with a space, so a space inside one is written as its byte
+/// letter.
 fn merge_line((left, right): &Merge) -> String {
     format!("{} {}", left.replace(' ', "Ġ"), right.replace(' ', "Ġ"))
 }

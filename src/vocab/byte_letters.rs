@@ -1,7 +1,7 @@
-//! GPT-2's alphabet of bytes: printable Latin-1 stands for itself, the other bytes, in order, are the letters from
-//! U+0100 on.
+//! GPT-2's alphabet of bytes: printable Latin-1 characters stand for themselves, and the other bytes, in order, are the
+//! letters from U+0100 on.
 
-/// The byte that `letter` writes.
+/// Returns the byte that `letter` stands for.
 pub(super) fn byte_of(letter: char) -> Option<u8> {
     let code = u32::from(letter);
     let byte = match code {
@@ -14,7 +14,7 @@ pub(super) fn byte_of(letter: char) -> Option<u8> {
     u8::try_from(byte).ok()
 }
 
-/// The letter that writes `byte`.
+/// Returns the letter that stands for `byte`.
 pub(super) fn letter_of(byte: u8) -> char {
     let code = u32::from(byte);
     let letter = match code {

@@ -1,23 +1,23 @@
 //! SentencePiece's compiled replacements of characters (`precompiled_charsmap`).
 //!
-//! Four bytes of length, then a trie of so many bytes, then the replacements, each ended by a zero byte. The trie is a
-//! double array in Darts' layout: a 32-bit unit holds the label of the byte that leads to it (bits 0 to 7, and bit 31
-//! for values), whether a text ends there (bit 8), and the offset of its children (bits 10 to 30, in steps of 256 if bit
-//! 9 is set). <https://github.com/s-yata/darts-clone>
+//! The layout is four bytes with the size of a trie, the trie, then the replacements, each ended by a zero byte. The trie
+//! is a double array in Darts' layout: a 32-bit unit holds the label of the byte that leads to it (bits 0 to 7, and bit
+//! 31 for values), whether a text ends there (bit 8), and the offset of its children (bits 10 to 30, in steps of 256 if
+//! bit 9 is set). <https://github.com/s-yata/darts-clone>
 
-/// Replacements of texts by others, the longest first.
+/// Replacements of texts by others, of which the longest match applies.
 #[derive(Debug)]
 pub(super) struct Charsmap {
     units: Vec<u32>,
-    /// The replacements.
+    /// The replacements, each ended by a zero byte.
     texts: String,
 }
 
 impl Charsmap {
-    /// Reads the bytes.
+    /// Parses the bytes of a compiled map.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// Fails with a description of what is wrong.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
         let Some((length, rest)) = bytes.split_first_chunk::<4>() else { return Err("is cut short") };
         let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
@@ -33,7 +33,7 @@ impl Charsmap {
         Ok(Self { units: units.iter().copied().map(u32::from_le_bytes).collect(), texts: texts.to_owned() })
     }
 
-    /// The length of the longest beginning of `text` that has a replacement, and the latter.
+    /// Returns the length of the longest prefix of `text` that has a replacement, and the replacement.
     pub(super) fn longest(&self, text: &[u8]) -> Option<(usize, &str)> {
         let mut found = None;
         let mut node = offset(*self.units.first()?);
@@ -55,7 +55,7 @@ impl Charsmap {
         found
     }
 
-    /// The replacement at `start`, up to its zero byte.
+    /// Returns the replacement at `start`, up to its zero byte.
     fn text(&self, start: u32) -> Option<&str> {
         self.texts.get(usize::try_from(start).ok()?..)?.split('\0').next()
     }

@@ -1,7 +1,7 @@
-//! Where generation ends: configurations list several ids, of which GGUF has a key for three.
+//! Ends of generation: configurations list several ids, while GGUF has keys for three.
 //!
 //! The first key, the end of a text, is read with the other roles. Further ids become the end of a turn and the end of a
-//! message if their texts say that they are; llama.cpp stops at some more by their texts.
+//! message if their texts show it; llama.cpp stops at some more by their texts.
 
 use kquant_formats::gguf::{Metadata, Value as Kv};
 use serde_json::Value;
@@ -10,7 +10,8 @@ use super::files::Files;
 use super::named::{self, MESSAGE_ENDS, TURN_ENDS};
 use super::special::{EOM, EOS, EOT, configured_id, numbers};
 
-/// All ids that a configuration ends generation at: those of `config.json`, then those of `generation_config.json`.
+/// Returns all ids at which a configuration ends generation: those of `config.json`, then those of
+/// `generation_config.json`.
 fn listed(files: &Files, config: &Value) -> Vec<u64> {
     let generation = files.generation.as_ref().map(|file| &file.value);
     let lists =
@@ -24,13 +25,14 @@ fn listed(files: &Files, config: &Value) -> Vec<u64> {
     out
 }
 
-/// Most ends that are read; published models have up to five.
+/// Largest number of ends that is read; published models have up to five.
 pub(super) const MOST: usize = 100;
 
-/// The keys of the ends of a turn and of a message that `keys` lacks, and their ids. `text` tells a token's text.
+/// Returns the keys of the ends of a turn and of a message that `keys` lacks, with their ids. `text` returns a token's
+/// text.
 ///
-/// The surest text of an end of a turn is taken, and none if that of the end of all is as sure: a model whose answers
-/// end in `<|eot_id|>` lists `<|end_of_text|>`, too, which ends no turn.
+/// The surest text of an end of a turn is taken, but none if the text of the end of all is as sure: a model whose answers
+/// end in `<|eot_id|>` also lists `<|end_of_text|>`, which ends no turn.
 pub(super) fn find<'a>(
     files: &Files,
     config: &Value,
@@ -51,7 +53,8 @@ pub(super) fn find<'a>(
     [(EOT, turn), (EOM, message)].into_iter().filter_map(missing).collect()
 }
 
-/// The ends that a configuration lists and `keys` cannot say. `texts` are those of all tokens, by id.
+/// Returns warnings on the ends that a configuration lists and `keys` cannot express. `texts` are those of all tokens, by
+/// id.
 pub(super) fn warnings(files: &Files, config: &Value, texts: &[String], keys: &Metadata) -> Vec<String> {
     let said: Vec<u64> = [EOS, EOT, EOM].iter().filter_map(|key| keys.get(key)?.as_u64()).collect();
     let unsaid = |id: u64| {

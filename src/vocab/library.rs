@@ -1,7 +1,7 @@
-//! What of a `tokenizer.json` Hugging Face's `tokenizers` library is given.
+//! Checks of a `tokenizer.json` before Hugging Face's `tokenizers` library reads it.
 //!
 //! The library trusts its files: some values of normalizers and pre-tokenizers make it panic, or take all memory. So only
-//! steps that are known, with values that are checked, get as far.
+//! known steps with checked values reach it.
 
 use serde_json::Value;
 
@@ -10,16 +10,16 @@ use super::files::Json;
 use super::pre_tokenizer::quote;
 use super::spaces::{kind, pattern};
 
-/// Most steps of a normalizer or a pre-tokenizer; published ones have up to five.
+/// Largest number of steps of a normalizer or a pre-tokenizer; published ones have up to five.
 const MOST_STEPS: usize = 64;
 
-/// How many times longer normalizers may make a text.
+/// Largest factor by which normalizers may lengthen a text.
 const MOST_GROWTH: usize = 64;
 
-/// Expressions of `Replace` that match no empty text, at which the library fails.
+/// Expressions of `Replace` that are accepted: they match no empty text, at which the library fails.
 const REPLACED: [&str; 6] = [" {2,}", r"\s+", r"\s{2,}", r"\n+", r"\r\n", r"\r\n?"];
 
-/// Fails unless the library can work by the normalizer and the pre-tokenizer of `file`.
+/// Fails unless the library can run the normalizer and the pre-tokenizer of `file`.
 pub(super) fn check(file: &Json) -> Result<(), VocabError> {
     let mut longer = 1usize;
     for step in steps(file, "normalizer", "normalizers")? {
@@ -34,7 +34,7 @@ pub(super) fn check(file: &Json) -> Result<(), VocabError> {
     check_pre_tokenizer(file)
 }
 
-/// Fails unless the library can work by the pre-tokenizer of `file`.
+/// Fails unless the library can run the pre-tokenizer of `file`.
 pub(super) fn check_pre_tokenizer(file: &Json) -> Result<(), VocabError> {
     match steps(file, "pre_tokenizer", "pretokenizers")?.into_iter().find(|step| !cuts(step)) {
         Some(step) => Err(unknown(file, "pre_tokenizer", step)),
@@ -42,7 +42,7 @@ pub(super) fn check_pre_tokenizer(file: &Json) -> Result<(), VocabError> {
     }
 }
 
-/// All steps under `key`: none, one, or those of sequences, which list theirs under `list`.
+/// Returns all steps under `key`: none, one, or those of sequences, which list theirs under `list`.
 fn steps<'a>(file: &'a Json, key: &str, list: &str) -> Result<Vec<&'a Value>, VocabError> {
     fn flatten<'a>(step: &'a Value, list: &str, out: &mut Vec<&'a Value>) -> Result<(), &'a Value> {
         match (kind(step), step.get(list)) {
@@ -63,7 +63,7 @@ fn steps<'a>(file: &'a Json, key: &str, list: &str) -> Result<Vec<&'a Value>, Vo
     Ok(out)
 }
 
-/// How many times longer a normalizer makes a text; `None` for one that is not known.
+/// Returns the factor by which a normalizer may lengthen a text; `None` for an unknown one.
 fn growth(step: &Value) -> Option<usize> {
     let text = |key| step.get(key).and_then(Value::as_str);
     match kind(step) {
@@ -82,7 +82,7 @@ fn growth(step: &Value) -> Option<usize> {
     }
 }
 
-/// Whether a pre-tokenizer is known to cut every text.
+/// Returns true if a pre-tokenizer is known to cut every text.
 fn cuts(step: &Value) -> bool {
     match kind(step) {
         "ByteLevel" | "Digits" | "Punctuation" | "Whitespace" | "WhitespaceSplit" | "BertPreTokenizer"

@@ -1,4 +1,4 @@
-//! Hugging Face tokenizers to GGUF keys, and both to token ids.
+//! Tokenizers: conversion of Hugging Face's files to GGUF keys, and tokenization by either.
 //!
 //! | file | what |
 //! |---|---|
@@ -15,8 +15,8 @@
 //! | `library` | what Hugging Face's library may be given |
 //! | `tokenizer` | text to token ids and back |
 //!
-//! Keys, types, values and order are those of llama.cpp's converter, except where it makes llama.cpp tokenize
-//! otherwise than Hugging Face does; such places say so.
+//! Keys, types, values and order are those of llama.cpp's converter, except where these would make llama.cpp tokenize
+//! differently from Hugging Face; such places have a comment.
 
 mod added;
 mod beside;
@@ -54,34 +54,34 @@ use model::Bpe;
 use special::{Listed, OwnIds, Special};
 pub use tokenizer::{Tokenizer, TokenizerError};
 
-/// What to read a tokenizer for.
+/// The model whose tokenizer is read, with settings.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// The model's folder.
+    /// Path of the model's folder.
     pub folder: &'a Path,
-    /// GGUF's name of the architecture: `llama`, `gpt2`.
+    /// GGUF's name of the architecture, such as `llama` or `gpt2`.
     pub architecture: &'a str,
-    /// Rows of the token embedding; without it, `vocab_size` of `config`.
+    /// Number of rows of the token embedding; without it, `vocab_size` of `config` is used.
     pub vocab_size: Option<u64>,
-    /// `config.json`.
+    /// Contents of `config.json`.
     pub config: &'a serde_json::Value,
-    /// llama.cpp's name of the pre-tokenizer (`--pre NAME`), where its definition is not known.
+    /// llama.cpp's name of the pre-tokenizer (`--pre NAME`), if its definition is not known.
     pub pre: Option<&'a str>,
 }
 
-/// A folder's tokenizer as a GGUF has it.
+/// A folder's tokenizer as GGUF keys.
 #[derive(Debug)]
 pub struct Loaded {
     /// All `tokenizer.*` keys, in the converter's order.
     pub keys: Metadata,
-    /// What they cannot say, so that llama.cpp finds other tokens than the model knows.
+    /// Warnings on settings that keys cannot express, so that llama.cpp finds other tokens than the model knows.
     pub warnings: Vec<String>,
 }
 
 /// Reads a folder's tokenizer into all `tokenizer.*` keys, in the converter's order.
 ///
 /// # Errors
-/// When there is no tokenizer, a file is malformed or contradicts another, the vocabulary is larger than the
+/// Fails when there is no tokenizer, a file is malformed or contradicts another, the vocabulary is larger than the
 /// embedding, or it is of a kind that kquant or llama.cpp does not have.
 pub fn load(request: &Request) -> Result<Loaded, VocabError> {
     if let Some(name) = request.pre {
@@ -120,13 +120,13 @@ pub fn load(request: &Request) -> Result<Loaded, VocabError> {
     Ok(Loaded { warnings, keys: out })
 }
 
-/// `vocab_size` of `config.json`, or of its text part.
+/// Returns `vocab_size` of `config.json`, or of its text part.
 fn config_rows(config: &serde_json::Value) -> Option<u64> {
     let part = |config: &serde_json::Value| config.get("vocab_size")?.as_u64();
     part(config).or_else(|| part(config.get("text_config")?))
 }
 
-/// Sets model, tokens and what belongs to them; returns the ids that the file itself gives to roles.
+/// Sets the model, the tokens and their further keys; returns the ids that the file itself gives to roles.
 fn load_tokens(
     request: &Request,
     files: &Files,
@@ -148,14 +148,15 @@ fn load_tokens(
     Ok(OwnIds::default())
 }
 
-/// The folder's `tokenizer.model` and its path. It is preferred, as it has the scores; GPT-2's are always byte-level.
+/// Returns the folder's `tokenizer.model` and its path. It is preferred, because it has the scores; GPT-2's vocabularies
+/// are always byte-level.
 fn sentencepiece(request: &Request, files: &Files) -> Result<Option<(PathBuf, SentencePiece)>, VocabError> {
     let Some(path) = files.model().filter(|_| !is_byte_level_only(request)) else { return Ok(None) };
     let model = SentencePiece::open(&path)?;
     Ok(Some((path, model)))
 }
 
-/// Sets model, tokens and what belongs to them from `tokenizer.json`.
+/// Sets the model, the tokens and their further keys from `tokenizer.json`.
 fn load_json(
     request: &Request,
     files: &Files,
@@ -176,12 +177,12 @@ fn load_json(
     }
 }
 
-/// Whether the architecture has no SentencePiece vocabularies.
+/// Returns true if the architecture has no SentencePiece vocabularies.
 fn is_byte_level_only(request: &Request) -> bool {
     request.architecture == "gpt2"
 }
 
-/// Whether a `tokenizer.json` holds SentencePiece BPE, not byte-level BPE.
+/// Returns true if a `tokenizer.json` holds SentencePiece BPE, not byte-level BPE.
 fn is_sentencepiece(request: &Request, file: &Json, bpe: &Bpe) -> bool {
     !is_byte_level_only(request) && bpe.byte_fallback && !bpe::is_byte_level(file)
 }
@@ -196,7 +197,7 @@ fn missing(files: &Files, byte_level_only: bool) -> VocabError {
     VocabError::Missing { folder: files.folder.clone(), looked_for }
 }
 
-/// Sets what llama.cpp's normalizer is to do, where `tokenizer.json` says so.
+/// Sets the flags of llama.cpp's normalizer, if `tokenizer.json` asks for them.
 fn normalizer_flags(files: &Files, out: &mut Metadata) {
     let Some(file) = &files.tokenizer else { return };
     let (mut lowercase, mut strip_accents) = (None, None);
@@ -215,17 +216,17 @@ fn normalizer_flags(files: &Files, out: &mut Metadata) {
     }
 }
 
-/// What the converter knows llama models by: the sizes of their vocabularies.
+/// Sets keys of models that the converter recognises by the sizes of their vocabularies.
 fn size_quirks(request: &Request, files: &Files, rows: Option<u64>, listed: &Listed, out: &mut Metadata) {
     match rows {
-        // CodeLlama.
+        // The size is CodeLlama's.
         Some(32016) => {
             let roles = ["prefix", "suffix", "middle", "eot"];
             let mut special = Special::read(files, request.config, &roles, listed);
             special.set_id("eot", Some(&json!(32010)), listed.count());
             special.write(out);
         }
-        // Small Granite models.
+        // The size is that of small Granite models.
         Some(49152) => out.set("tokenizer.ggml.add_bos_token", Value::Bool(false)),
         _ => {}
     }

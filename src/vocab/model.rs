@@ -8,26 +8,26 @@ use super::error::VocabError;
 use super::files::Json;
 use super::tokens::token_id;
 
-/// A merge: two pieces that become their concatenation.
+/// A merge of two pieces into their concatenation.
 pub(super) type Merge = (String, String);
 
-/// Vocabulary and merges as `tokenizer.json` has them.
+/// The vocabulary and merges of a `tokenizer.json`.
 #[derive(Debug)]
 pub(super) struct Bpe {
-    /// Text to id.
+    /// Ids by text.
     pub(super) vocab: HashMap<String, u64>,
-    /// In order of rank, the first to be merged first.
+    /// Merges in order of rank, of which the first is applied first.
     pub(super) merges: Vec<Merge>,
-    /// Whether characters outside the vocabulary become `<0x..>` byte tokens.
+    /// True if characters outside the vocabulary become `<0x..>` byte tokens.
     pub(super) byte_fallback: bool,
-    /// Whether a word that is a token is taken whole.
+    /// True if a word that is a token is taken whole.
     pub(super) ignore_merges: bool,
-    /// The token for what has no other.
+    /// Text of the token for characters that have no other.
     pub(super) unknown: Option<String>,
 }
 
 impl Bpe {
-    /// Reads `model`.
+    /// Reads the object `model`.
     pub(super) fn read(file: &Json) -> Result<Self, VocabError> {
         let Some(model) = file.value.get("model") else {
             return Err(VocabError::content(&file.path, "has no \"model\""));
@@ -46,19 +46,19 @@ impl Bpe {
         Ok(bpe)
     }
 
-    /// Highest id + 1; 0 when there is no token.
+    /// Returns the highest id + 1; 0 if there is no token.
     pub(super) fn end(&self) -> u64 {
         self.vocab.values().max().map_or(0, |id| id + 1)
     }
 
-    /// The vocabulary in order of ids.
+    /// Returns the vocabulary in order of ids.
     pub(super) fn by_id(&self) -> Vec<(u64, &str)> {
         let mut tokens: Vec<_> = self.vocab.iter().map(|(text, &id)| (id, text.as_str())).collect();
         tokens.sort_unstable();
         tokens
     }
 
-    /// Fails when a merge makes no token: Hugging Face refuses such a file, llama.cpp would drop the merge.
+    /// Fails when the result of a merge is not a token: Hugging Face refuses such a file, llama.cpp would drop the merge.
     fn check_merges(&self, file: &Json) -> Result<(), VocabError> {
         for (rank, (left, right)) in self.merges.iter().enumerate() {
             let merged = format!("{left}{right}");
@@ -73,7 +73,8 @@ impl Bpe {
     }
 }
 
-/// Only BPE can be carried over. The oldest files (GPT-2's own) have no `type`: vocabulary and merges tell.
+/// Fails unless the model is BPE, the only kind that can be converted. The oldest files (GPT-2's own) have no `type` and
+/// are recognised by vocabulary and merges.
 fn check_kind(file: &Json, model: &Value) -> Result<(), VocabError> {
     const INSTEAD: &str = "Unigram is, and BPE: byte-level, and SentencePiece's with byte fallback";
     match model.get("type").and_then(Value::as_str) {
@@ -92,11 +93,11 @@ fn check_kind(file: &Json, model: &Value) -> Result<(), VocabError> {
     Ok(())
 }
 
-/// The probability with which training skips merges, where there is one. A text has one tokenization, so it is not for
-/// us; Hugging Face's library would skip merges in use, too.
+/// Returns the probability with which training skips merges, if there is one. It is ignored, because a text has one
+/// tokenization here; Hugging Face's library would skip merges in use as well.
 ///
 /// # Errors
-/// When it is no probability.
+/// Fails when it is not a probability.
 pub(super) fn dropout(file: &Json) -> Result<Option<f64>, VocabError> {
     let dropout = file.value.get("model").and_then(|model| model.get("dropout"));
     let Some(dropout) = dropout.filter(|value| !value.is_null()) else { return Ok(None) };
@@ -127,7 +128,7 @@ fn read_vocab(file: &Json, model: &Value) -> Result<HashMap<String, u64>, VocabE
     Ok(vocab)
 }
 
-/// Merges are pairs; before transformers 4.45 they were strings with a space in between.
+/// Reads merges, which are pairs; before transformers 4.45 they were strings with a space in between.
 fn read_merges(file: &Json, model: &Value) -> Result<Vec<Merge>, VocabError> {
     let Some(entries) = model.get("merges").and_then(Value::as_array) else {
         return Err(VocabError::content(&file.path, "model.merges is no list"));

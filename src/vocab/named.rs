@@ -1,7 +1,8 @@
-//! Tokens that are known by their texts: ends of turns and messages, and what frames a text in fill-in-the-middle tasks.
+//! Tokens that are known by their texts: ends of turns and messages, and those that frame a text in fill-in-the-middle
+//! tasks.
 //!
-//! llama.cpp looks for these texts where a file has no keys, and takes any one that it meets. The converter leaves it to
-//! that; here the keys are written, so that the file says what it means.
+//! llama.cpp looks for these texts if a file has no keys, and takes any that it finds. The converter relies on this; here
+//! the keys are written, so that the file is explicit.
 
 use std::collections::HashMap;
 
@@ -9,7 +10,7 @@ use kquant_formats::gguf::{Array, Metadata, Value};
 
 use super::special::{EOM, EOS, EOT};
 
-/// Ends of a turn, the surest first.
+/// Texts of ends of a turn, the surest first.
 pub(super) const TURN_ENDS: &[&str] = &[
     "<|eot_id|>",
     "<|im_end|>",
@@ -24,10 +25,10 @@ pub(super) const TURN_ENDS: &[&str] = &[
     "<end_of_utterance>",
 ];
 
-/// Ends of a message.
+/// Texts of ends of a message.
 pub(super) const MESSAGE_ENDS: &[&str] = &["<|eom_id|>"];
 
-/// More ends of generation.
+/// Texts of further ends of generation.
 pub(super) const OTHER_ENDS: &[&str] = &[
     "<|return|>",
     "<|call|>",
@@ -42,17 +43,17 @@ pub(super) const OTHER_ENDS: &[&str] = &[
     "[e~[",
 ];
 
-/// Tokens of a role that has a key of its own, found by their texts where the key is missing.
+/// Tokens of a role that has a key of its own, which are found by their texts if the key is missing.
 pub(super) struct Named {
-    /// The key, and names that it had before.
+    /// The key, followed by its former names.
     pub(super) keys: &'static [&'static str],
-    /// The texts, in any order.
+    /// Texts of the tokens, in any order.
     pub(super) texts: &'static [&'static str],
-    /// Whether generation stops there.
+    /// True if generation stops at such a token.
     pub(super) ends: bool,
 }
 
-/// Ends of a message, and what frames the text in fill-in-the-middle tasks.
+/// Ends of a message, and tokens that frame the text in fill-in-the-middle tasks.
 pub(super) const NAMED: &[Named] = &[
     Named { keys: &[EOM], texts: MESSAGE_ENDS, ends: true },
     Named {
@@ -110,14 +111,14 @@ pub(super) const NAMED: &[Named] = &[
     Named { keys: &["tokenizer.ggml.fim_sep_token_id"], texts: &["<|file_sep|>"], ends: true },
 ];
 
-/// Whether llama.cpp stops at a token of this text, whatever the keys say.
+/// Returns true if llama.cpp stops at a token of this text, whatever the keys.
 pub(super) fn is_end(text: &str) -> bool {
     TURN_ENDS.contains(&text)
         || OTHER_ENDS.contains(&text)
         || NAMED.iter().any(|named| named.ends && named.texts.contains(&text))
 }
 
-/// Sets the keys of tokens that are there and have none yet; an end of a turn only where it is not the end of all.
+/// Sets the keys of tokens that exist and have no key yet; an end of a turn is set only if it is not the end of all.
 pub(super) fn write(out: &mut Metadata) {
     let Some(Value::Array(Array::String(tokens))) = out.get("tokenizer.ggml.tokens") else { return };
     let ids: HashMap<&str, u32> = tokens.iter().map(String::as_str).zip(0..).collect();

@@ -1,6 +1,6 @@
-//! What `tokenizer.json`'s post-processor tells about special tokens: which are added, and which stand where.
+//! Roles of special tokens in the post-processor of `tokenizer.json`: which tokens are added, and where.
 //!
-//! Templates are read as gguf-py's `SpecialVocab` reads them: by their first and last piece.
+//! Templates are read as in gguf-py's `SpecialVocab`: by their first and last piece.
 
 use std::collections::BTreeMap;
 
@@ -8,21 +8,22 @@ use serde_json::Value;
 
 use super::files::{Files, Json};
 
-/// Which token plays which role, and which are added, as the post-processor has it over `tokenizer_config.json`.
+/// The tokens of roles and the tokens that are added, where the post-processor takes precedence over
+/// `tokenizer_config.json`.
 pub(super) struct Roles<'a> {
     files: &'a Files,
-    /// Whether `tokenizer_config.json` says anything.
+    /// True if `tokenizer_config.json` has any settings.
     pub(super) configured: bool,
-    /// The roles asked for, and those that the post-processor made.
+    /// Roles that were asked for, and those that the post-processor adds.
     pub(super) roles: Vec<&'static str>,
-    /// Tokens that a role was given here, over what the configuration says.
+    /// Tokens that the post-processor gives to roles, in place of the configuration's.
     reassigned: BTreeMap<&'static str, Value>,
-    /// What tokenizing adds by itself.
+    /// Roles with a flag that is true if tokenizing adds the token by itself.
     pub(super) add: Vec<(&'static str, bool)>,
 }
 
 impl<'a> Roles<'a> {
-    /// Starts from `roles` and follows the post-processor.
+    /// Reads the post-processor, starting from `roles`.
     pub(super) fn read(files: &'a Files, roles: &[&'static str]) -> Self {
         let configured = files.is_configured();
         let mut read =
@@ -34,7 +35,7 @@ impl<'a> Roles<'a> {
         read
     }
 
-    /// The token of `role` as the files spell it: text, object or nothing. Nothing includes the empty string.
+    /// Returns the token of `role` as the files spell it, text or object; `None` if it is missing or an empty string.
     pub(super) fn token(&self, role: &str) -> Option<Value> {
         let token = self.reassigned.get(role).or_else(|| self.files.config(&format!("{role}_token")))?;
         (!token.is_null() && token.as_str() != Some("")).then(|| token.clone())
@@ -51,7 +52,7 @@ impl<'a> Roles<'a> {
         }
     }
 
-    /// A classifier's tokens stand in for missing ones.
+    /// Gives missing roles a classifier's tokens.
     fn stand_ins(&mut self) {
         for (role, stand_in) in [("bos", "cls"), ("eos", "sep")] {
             if self.configured && self.token(role).is_none() && self.token(stand_in).is_some() {
@@ -60,7 +61,7 @@ impl<'a> Roles<'a> {
         }
     }
 
-    /// What the post-processor adds around a text.
+    /// Applies the steps of the post-processor, which add tokens around a text.
     fn steps(&mut self, tokenizer: &Json) {
         let Some(post) = tokenizer.value.get("post_processor").filter(|post| post.is_object()) else {
             return;
@@ -76,7 +77,7 @@ impl<'a> Roles<'a> {
         }
     }
 
-    /// Adds nothing, unless another step says otherwise.
+    /// Sets that nothing is added, unless another step adds something.
     fn byte_level(&mut self) {
         for role in ["bos", "eos"] {
             if self.add.iter().all(|(known, _)| *known != role) {
@@ -85,7 +86,7 @@ impl<'a> Roles<'a> {
         }
     }
 
-    /// `<s> A </s></s> B </s>`.
+    /// Applies the RoBERTa format `<s> A </s></s> B </s>`.
     fn roberta(&mut self, step: &Value) {
         for role in ["bos", "eos", "sep"] {
             self.set_add(role, true);
@@ -99,7 +100,7 @@ impl<'a> Roles<'a> {
         }
     }
 
-    /// A template such as `<s> A </s>` and, for pairs, `<s> A </s> B </s>`.
+    /// Applies a template such as `<s> A </s>` and, for pairs, `<s> A </s> B </s>`.
     fn template(&mut self, step: &Value) {
         let list = |key| step.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let (mut first, mut last) = (None, None);
@@ -130,7 +131,8 @@ impl<'a> Roles<'a> {
         self.set_add("bos", known);
     }
 
-    /// A text that ends in another token than the configured end of sequence has two: the configured one ends a turn.
+    /// Sets the token that ends a text. If it is not the configured end of sequence, the configured one becomes the end
+    /// of a turn.
     fn trailing(&mut self, token: &Value) {
         if self.configured
             && self.token("eos").as_ref() != Some(token)
@@ -143,7 +145,7 @@ impl<'a> Roles<'a> {
         self.set_add("eos", true);
     }
 
-    /// What stands between A and B.
+    /// Sets the role of the tokens that stand between A and B.
     fn pair(&mut self, pair: &[Value], first: Option<&Value>, last: Option<&Value>) {
         let mut inner = pair;
         if let [head, rest @ ..] = inner
@@ -178,12 +180,12 @@ impl<'a> Roles<'a> {
     }
 }
 
-/// The text of a template piece that is a special token.
+/// Returns the text of a template piece that is a special token.
 fn special_token(piece: &Value) -> Option<&Value> {
     piece.get("SpecialToken")?.get("id").filter(|id| id.as_str().is_some_and(|id| !id.is_empty()))
 }
 
-/// The name of a template piece that is a text.
+/// Returns the name of a template piece that is a text.
 fn sequence(piece: &Value) -> Option<&str> {
     piece.get("Sequence")?.get("id")?.as_str()
 }

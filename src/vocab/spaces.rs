@@ -1,4 +1,4 @@
-//! How a `tokenizer.json` with SentencePiece's `▁` treats spaces.
+//! The treatment of spaces by a `tokenizer.json` with SentencePiece's `▁`.
 
 use serde_json::Value;
 
@@ -6,14 +6,14 @@ use super::error::VocabError;
 use super::files::Json;
 use super::model::Bpe;
 
-/// SentencePiece's visible space.
+/// The visible space of SentencePiece.
 const SPACE: char = '▁';
 
-/// Whether a space is put before the text.
+/// Returns true if a space is put before the text.
 ///
 /// # Errors
-/// When normalizer or pre-tokenizer do more than llama.cpp's SPM tokenizer, which turns spaces into `▁` and may put
-/// one first.
+/// Fails when normalizer or pre-tokenizer do more than llama.cpp's SPM tokenizer, which replaces spaces by `▁` and may
+/// put one first.
 pub(super) fn prefixes_space(file: &Json, bpe: &Bpe) -> Result<bool, VocabError> {
     let mut prefix = false;
     for step in steps(file, "normalizer", "normalizers") {
@@ -23,14 +23,14 @@ pub(super) fn prefixes_space(file: &Json, bpe: &Bpe) -> Result<bool, VocabError>
             _ => return Err(unsupported(file, "normalizer", step)),
         }
     }
-    // Asked once, as files may have many steps.
+    // The search is done once, as files may have many steps.
     let spaced = bpe.vocab.keys().any(|text| text.chars().skip(1).any(|letter| letter == SPACE));
     for step in steps(file, "pre_tokenizer", "pretokenizers") {
         match kind(step) {
             "Metaspace" if is_space(step.get("replacement")) && !(spaced && splits(step)) => {
                 prefix |= prepends(step);
             }
-            // Gemma's: a no-op, for no space is left to split at.
+            // Gemma's step does nothing, because no space is left to split at.
             "Split" if pattern(step) == Some(" ") => {}
             _ => return Err(unsupported(file, "pre_tokenizer", step)),
         }
@@ -38,7 +38,7 @@ pub(super) fn prefixes_space(file: &Json, bpe: &Bpe) -> Result<bool, VocabError>
     Ok(prefix)
 }
 
-/// The steps under `key`: none, one, or a sequence listed under `list`.
+/// Returns the steps under `key`: none, one, or a sequence listed under `list`.
 pub(super) fn steps<'a>(file: &'a Json, key: &str, list: &str) -> Vec<&'a Value> {
     fn flatten<'a>(step: &'a Value, list: &str, out: &mut Vec<&'a Value>) {
         match step.get(list).and_then(Value::as_array) {
@@ -53,7 +53,7 @@ pub(super) fn steps<'a>(file: &'a Json, key: &str, list: &str) -> Vec<&'a Value>
     out
 }
 
-/// A step's `type`.
+/// Returns the `type` of a step.
 pub(super) fn kind(step: &Value) -> &str {
     step.get("type").and_then(Value::as_str).unwrap_or_default()
 }
@@ -66,7 +66,8 @@ pub(super) fn is_space(text: Option<&Value>) -> bool {
     text.and_then(Value::as_str).is_some_and(|text| text.chars().eq([SPACE]))
 }
 
-/// Whether it cuts at each `▁`. That keeps apart what SPM could join only if a token has one after its first character.
+/// Returns true if it cuts at each `▁`, which keeps apart what SPM could join only if a token has a `▁` after its first
+/// character.
 fn splits(metaspace: &Value) -> bool {
     metaspace.get("split").and_then(Value::as_bool).unwrap_or(true)
 }

@@ -1,8 +1,9 @@
-//! Ids of special tokens, and which of them tokenizing adds by itself.
+//! Ids of special tokens, and flags of those that tokenizing adds by itself.
 //!
-//! Follows gguf-py's `SpecialVocab`, its order of keys included: `tokenizer_config.json` names the tokens,
-//! `tokenizer.json` gives them ids, `config.json` fills in what is left. What that leaves out is added: ids of tokens that
-//! are in the vocabulary without being listed as added, the first id of a list, and `tokenizer.model`'s own.
+//! The rules and the order of keys are those of gguf-py's `SpecialVocab`: `tokenizer_config.json` names the tokens,
+//! `tokenizer.json` gives them ids, and `config.json` fills in missing ones. Three sources are added to these: ids of
+//! tokens that are in the vocabulary without being listed as added, the first id of a list, and `tokenizer.model`'s own
+//! ids.
 
 use std::collections::HashMap;
 
@@ -14,20 +15,20 @@ use super::added;
 use super::files::Files;
 use super::post_processor::Roles;
 
-/// The roles that every vocabulary is asked for.
+/// Roles that are looked up in every vocabulary.
 pub(super) const ROLES: &[&str] = &["bos", "eos", "unk", "sep", "pad", "cls", "mask"];
 
-/// Whether tokenizing puts a BOS first.
+/// Key of the flag that is true if tokenizing puts a BOS first.
 pub(super) const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
-/// Whether it puts an EOS last.
+/// Key of the flag that is true if tokenizing puts an EOS last.
 pub(super) const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
-/// The token that ends a text.
+/// Key of the token that ends a text.
 pub(super) const EOS: &str = "tokenizer.ggml.eos_token_id";
-/// The token that ends a turn of a conversation.
+/// Key of the token that ends a turn of a conversation.
 pub(super) const EOT: &str = "tokenizer.ggml.eot_token_id";
-/// The token that ends a message, after which the turn goes on.
+/// Key of the token that ends a message, after which the turn goes on.
 pub(super) const EOM: &str = "tokenizer.ggml.eom_token_id";
-/// The token for what has no other.
+/// Key of the token for characters that have no other.
 pub(super) const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
 
 /// Special tokens by role, in the order in which they were found.
@@ -37,7 +38,7 @@ pub(super) struct Special {
     add: Vec<(&'static str, bool)>,
 }
 
-/// The ids that a `tokenizer.model` gives to roles itself. Its padding is one of training, which no text has.
+/// The ids that a `tokenizer.model` gives to roles. Its padding is left out, as it is for training and no text has it.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct OwnIds {
     bos: Option<u32>,
@@ -46,7 +47,8 @@ pub(super) struct OwnIds {
 }
 
 impl OwnIds {
-    /// Those of `model`, as far as its pieces bear them out: the format's defaults stand where a file says nothing.
+    /// Returns the ids in `model` whose pieces are marked as such, because ids that a file does not set have the format's
+    /// defaults.
     pub(super) fn of(model: &SentencePiece) -> Self {
         let marked = |id: Option<u32>| {
             let piece = |id: &u32| model.pieces.get(usize::try_from(*id).ok()?);
@@ -78,7 +80,7 @@ pub(super) struct Listed<'a> {
 }
 
 impl<'a> Listed<'a> {
-    /// Of the texts of all tokens, by id, and the ids that their file itself gives to roles.
+    /// Creates the list from the texts of all tokens, by id, and the ids that their file gives to roles.
     pub(super) fn new(texts: impl Iterator<Item = &'a str>, own: OwnIds) -> Self {
         let mut listed = Self { ids: HashMap::new(), count: 0, own };
         for text in texts {
@@ -88,13 +90,13 @@ impl<'a> Listed<'a> {
         listed
     }
 
-    /// Number of ids.
+    /// Returns the number of ids.
     pub(super) fn count(&self) -> u64 {
         self.count
     }
 }
 
-/// The texts of all tokens, by id; none before they are known.
+/// Returns the texts of all tokens, by id; empty before they are known.
 pub(super) fn texts(keys: &Metadata) -> &[String] {
     match keys.get("tokenizer.ggml.tokens") {
         Some(Kv::Array(Array::String(texts))) => texts,
@@ -123,7 +125,7 @@ impl Special {
         special
     }
 
-    /// What `tokenizer_config.json` says, in the order of the roles.
+    /// Reads the settings of `tokenizer_config.json`, in the order of the roles.
     fn configured(&mut self, files: &Files, found: &Roles, count: u64) {
         let tokenizer = files.tokenizer.as_ref();
         let entries = tokenizer.and_then(|file| file.value.get("added_tokens")?.as_array());
@@ -141,8 +143,8 @@ impl Special {
         }
     }
 
-    /// Gives `role` an id unless it has one: a number, or the first of a list. -1 (none, at which the converter stops) is
-    /// no id.
+    /// Sets the id of `role`, unless it has one, to a number or to the first of a list. The id -1, which stands for none
+    /// and at which the converter stops, is ignored.
     pub(super) fn set_id(&mut self, role: &'static str, id: Option<&Value>, count: u64) {
         let Some(id) = id.and_then(|id| numbers(id).into_iter().find(|&id| id < count)) else { return };
         if let Ok(id) = u32::try_from(id)
@@ -152,7 +154,7 @@ impl Special {
         }
     }
 
-    /// Sets the keys. Roles that GGUF has no key for are dropped.
+    /// Writes the keys; roles that GGUF has no key for are left out.
     pub(super) fn write(&self, out: &mut Metadata) {
         for &(role, id) in &self.ids {
             if let Some(key) = id_key(role) {
@@ -167,7 +169,7 @@ impl Special {
     }
 }
 
-/// `ROLE_token_id` of a configuration, or of its text part.
+/// Returns `ROLE_token_id` of a configuration, or of its text part.
 pub(super) fn configured_id<'a>(config: &'a Value, role: &str) -> Option<&'a Value> {
     let key = format!("{role}_token_id");
     match config.get(&key) {
@@ -176,7 +178,7 @@ pub(super) fn configured_id<'a>(config: &'a Value, role: &str) -> Option<&'a Val
     }
 }
 
-/// The ids in a number or a list of numbers; what is negative or no number is none.
+/// Returns the ids in a number or a list of numbers; values that are negative or not numbers are left out.
 pub(super) fn numbers(id: &Value) -> Vec<u64> {
     match id {
         Value::Array(list) => list.iter().filter_map(Value::as_u64).collect(),
@@ -184,7 +186,7 @@ pub(super) fn numbers(id: &Value) -> Vec<u64> {
     }
 }
 
-/// The key of a role's id; `seperator` is GGUF's own spelling.
+/// Returns the key of a role's id; `seperator` is GGUF's own spelling.
 fn id_key(role: &str) -> Option<&'static str> {
     Some(match role {
         "bos" => "tokenizer.ggml.bos_token_id",

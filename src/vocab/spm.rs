@@ -1,4 +1,4 @@
-//! SentencePiece BPE with byte fallback: `tokenizer.ggml.model` = `llama`.
+//! SentencePiece BPE vocabularies with byte fallback, for which `tokenizer.ggml.model` is `llama`.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -14,12 +14,12 @@ use super::model::Bpe;
 use super::spaces;
 use super::tokens::{Kind, Token, Tokens, byte_of};
 
-/// The key that says whether a space is put before the text.
+/// Key of the flag that is true if a space is put before the text.
 pub(super) const ADD_SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
 
-/// The converter's score of an embedding row that no file names.
+/// Score of an embedding row that no file names, as in the converter.
 const UNUSED_SCORE: f32 = -10000.0;
-/// The converter's score of an added token.
+/// Score of an added token, as in the converter.
 pub(super) const ADDED_SCORE: f32 = -1000.0;
 
 /// Sets the keys from a parsed `tokenizer.model`.
@@ -34,7 +34,7 @@ pub(super) fn load_model(
     write(tokens, model.add_dummy_prefix, path, out)
 }
 
-/// The tokens of a parsed `tokenizer.model` and those added to it.
+/// Returns the tokens of a parsed `tokenizer.model` and those added to it.
 pub(super) fn model_tokens(
     path: &Path,
     model: &SentencePiece,
@@ -111,11 +111,11 @@ fn put_vocabulary(bpe: &Bpe, added: &[Added], tokens: &mut Tokens) {
     }
 }
 
-/// As many unused rows as the embedding has, or, where that is not known, as the vocabulary of `end` ids and the tokens
-/// added to it need.
+/// Returns unused rows: as many as the embedding has or, if that is not known, as the vocabulary of `end` ids and the
+/// tokens added to it need.
 ///
-/// Added tokens beyond the embedding are left out, with a warning, as the converter does: many fine-tunes name a padding
-/// token that they gave no row.
+/// Added tokens beyond the embedding are left out, with a warning, as in the converter: many fine-tunes name a padding
+/// token without adding a row for it.
 pub(super) fn unused(
     end: u64,
     added: &[Added],
@@ -125,10 +125,10 @@ pub(super) fn unused(
     Tokens::unused(row_count(end, added, rows, path)?, UNUSED_SCORE, path)
 }
 
-/// The rows of the embedding, or what the tokens need where that is not known.
+/// Returns the number of rows of the embedding or, if that is not known, the number that the tokens need.
 ///
 /// # Errors
-/// When the vocabulary of `end` ids has no place in them.
+/// Fails when the vocabulary of `end` ids does not fit.
 pub(super) fn row_count(
     end: u64,
     added: &[Added],
@@ -144,7 +144,7 @@ pub(super) fn row_count(
     Ok(rows)
 }
 
-/// The order in which merges first make each token.
+/// Returns the order in which merges first make each token.
 fn rank_of_tokens(bpe: &Bpe) -> HashMap<String, usize> {
     let mut ranks = HashMap::with_capacity(bpe.merges.len());
     for (left, right) in &bpe.merges {
@@ -168,8 +168,8 @@ fn write(tokens: Tokens, prefix: bool, path: &Path, out: &mut Metadata) -> Resul
     Ok(())
 }
 
-/// The converter takes user-defined pieces for normal ones, which llama.cpp finds only where it can merge them from
-/// others; SentencePiece finds them first.
+/// Returns the kind of a piece. The converter makes user-defined pieces normal ones, which llama.cpp finds only where it
+/// can merge them from others, while SentencePiece finds them first.
 fn kind_of(piece: &Piece) -> Kind {
     match piece.kind {
         PieceKind::Normal => Kind::Normal,

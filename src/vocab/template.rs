@@ -1,4 +1,4 @@
-//! Chat templates: one, or several by name.
+//! Chat templates: one, or several with names.
 
 use std::collections::HashSet;
 use std::fs;
@@ -10,21 +10,22 @@ use serde_json::Value;
 use super::error::VocabError;
 use super::files::{Files, read_json, read_text};
 
-/// Most names of chat templates.
+/// Largest number of names of chat templates.
 const MOST: usize = 1000;
 
 /// The chat templates of a model.
 #[derive(Debug, PartialEq)]
 pub(super) struct Templates {
     default: Option<String>,
-    /// Name and template, in the order of the files.
+    /// Names and templates, in the order of the files.
     named: Vec<(String, String)>,
 }
 
 impl Templates {
-    /// Takes `chat_template.jinja` and those of `additional_chat_templates/`, else `tokenizer_config.json`'s, else
-    /// `chat_template.json`'s. This is Hugging Face's order, in which the files, which fine-tuning writes anew, replace
-    /// what an older configuration says; the converter asks the configuration first, and none where that is empty.
+    /// Reads `chat_template.jinja` and the templates in `additional_chat_templates/`, else those of
+    /// `tokenizer_config.json`, else those of `chat_template.json`. This is Hugging Face's order, in which the files,
+    /// which fine-tuning writes anew, replace an older configuration; the converter reads the configuration first, and
+    /// nothing else if its template is empty.
     pub(super) fn read(files: &Files) -> Result<Self, VocabError> {
         let default = read_text(&files.folder.join("chat_template.jinja"))?;
         let named = read_additional(&files.folder.join("additional_chat_templates"))?;
@@ -41,7 +42,7 @@ impl Templates {
         }
     }
 
-    /// A text, or a list of objects with `name` and `template`.
+    /// Parses a text, or a list of objects with `name` and `template`.
     fn parse(value: &Value, path: &Path) -> Result<Self, VocabError> {
         let mut templates = Self { default: None, named: Vec::new() };
         match value {
@@ -69,7 +70,7 @@ impl Templates {
         templates.limited(path)
     }
 
-    /// Fails for more names than any model has: each is a key of its own.
+    /// Fails for more names than any model has, because each becomes a key of its own.
     fn limited(self, path: &Path) -> Result<Self, VocabError> {
         let names: HashSet<&str> = self.named.iter().map(|(name, _)| name.as_str()).collect();
         if names.len() > MOST {
@@ -97,7 +98,7 @@ impl Templates {
     }
 }
 
-/// Every `NAME.jinja` of `folder`, by name: the order of a folder is the file system's.
+/// Returns every `NAME.jinja` of `folder`, sorted by name, because the order of a folder is the file system's.
 fn read_additional(folder: &Path) -> Result<Vec<(String, String)>, VocabError> {
     let Ok(entries) = fs::read_dir(folder) else { return Ok(Vec::new()) };
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -112,7 +113,7 @@ fn read_additional(folder: &Path) -> Result<Vec<(String, String)>, VocabError> {
     Ok(named)
 }
 
-/// A template's name as part of a key: letters, digits and `_`.
+/// Returns a template's name as part of a key: letters, digits and `_`.
 fn key_part(name: &str) -> String {
     name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).collect()
 }

@@ -1,4 +1,4 @@
-//! The list of tokens: text, score and type of every id.
+//! The list of tokens, with text, score and type of every id.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,37 +8,38 @@ use kquant_formats::gguf::{Array, Metadata, Value};
 use super::added::Added;
 use super::error::VocabError;
 
-/// What a token is for; the numbers are GGUF's (`tokenizer.ggml.token_type`).
+/// The kind of a token; the numbers are GGUF's (`tokenizer.ggml.token_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Ordinary text.
+    /// The token is ordinary text.
     Normal = 1,
-    /// Stands for what has no token.
+    /// The token stands for characters that have no token.
     Unknown = 2,
-    /// Steers the model; never made from text.
+    /// The token steers the model and is never made from text.
     Control = 3,
-    /// Added by the user: found in the text before anything is merged.
+    /// The token was added by the user and is found in the text before anything is merged.
     UserDefined = 4,
-    /// An embedding row without a token.
+    /// The token is an embedding row without a text.
     Unused = 5,
-    /// One raw byte, spelled `<0x0A>`.
+    /// The token is one raw byte, spelled `<0x0A>`.
     Byte = 6,
 }
 
 impl Kind {
-    /// The kind with GGUF's number; a number that GGUF does not name counts as unused.
+    /// Returns the kind with GGUF's number `code`; a number that GGUF does not name counts as unused.
     pub(super) fn from_code(code: i32) -> Self {
         let kinds = [Self::Normal, Self::Unknown, Self::Control, Self::UserDefined, Self::Byte];
         kinds.into_iter().find(|kind| *kind as i32 == code).unwrap_or(Self::Unused)
     }
 
-    /// An added token's text as llama.cpp searches for it: user-defined tokens are found before spaces become `▁`.
+    /// Returns an added token's text as llama.cpp searches for it: user-defined tokens are found before spaces become
+    /// `▁`.
     pub(super) fn respell(self, text: String) -> String {
         if self == Self::UserDefined { text.replace('▁', " ") } else { text }
     }
 }
 
-/// One token.
+/// A token without its id.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Token {
     pub(super) text: String,
@@ -46,10 +47,10 @@ pub(super) struct Token {
     pub(super) kind: Kind,
 }
 
-/// A token's id as JSON has it.
+/// Parses a token's id in JSON.
 ///
 /// # Errors
-/// What is wrong with it: it is no whole number, negative, or beyond every vocabulary.
+/// Fails with a description if it is not a whole number, negative, or beyond every vocabulary.
 pub(super) fn token_id(id: &serde_json::Value) -> Result<u64, String> {
     match id.as_u64() {
         Some(id) if id < LIMIT => Ok(id),
@@ -57,15 +58,16 @@ pub(super) fn token_id(id: &serde_json::Value) -> Result<u64, String> {
     }
 }
 
-/// Every token, by id.
+/// The tokens of all ids.
 #[derive(Debug)]
 pub(super) struct Tokens(Vec<Token>);
 
-/// Most tokens that a vocabulary may have: a few times today's largest. A wrong `vocab_size` shall not fill the memory.
+/// Largest number of tokens of a vocabulary, a few times that of the largest today, so that a wrong `vocab_size` does not
+/// fill the memory.
 const LIMIT: u64 = 1 << 22;
 
 impl Tokens {
-    /// `count` unused rows named `[PAD0]`, `[PAD1]`, ...: what the converter leaves where no token is.
+    /// Creates `count` unused rows named `[PAD0]`, `[PAD1]`, ..., as the converter does for ids without a token.
     pub(super) fn unused(count: u64, score: f32, path: &Path) -> Result<Self, VocabError> {
         if count > LIMIT {
             return Err(VocabError::content(
@@ -77,7 +79,7 @@ impl Tokens {
         Ok(Self((0..count).map(pad).collect()))
     }
 
-    /// Texts and kinds, by id.
+    /// Returns texts and kinds, by id.
     pub(super) fn into_texts(self) -> (Vec<String>, Vec<Kind>) {
         self.0.into_iter().map(|token| (token.text, token.kind)).unzip()
     }
@@ -89,12 +91,12 @@ impl Tokens {
         }
     }
 
-    /// The texts, by id.
+    /// Returns the texts, by id.
     pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|token| token.text.as_str())
     }
 
-    /// The token at `id`, if there is one.
+    /// Returns the token at `id`, if there is one.
     pub(super) fn at(&self, id: u64) -> Option<&Token> {
         self.0.get(usize::try_from(id).ok()?).filter(|token| token.kind != Kind::Unused)
     }
@@ -108,7 +110,7 @@ impl Tokens {
         path: &Path,
     ) -> Result<(), VocabError> {
         let Added { id, content, source, .. } = token;
-        // The error's path names the vocabulary's file, its text the other.
+        // The path of the error is that of the vocabulary's file; the text names the other file.
         let of = if path.ends_with(source) { String::new() } else { format!(" of {source}") };
         if let Some(other) = vocab.get(content).filter(|other| *other != id) {
             let what =
@@ -165,7 +167,7 @@ impl Tokens {
     }
 }
 
-/// The byte that `text` spells, `<0x00>` to `<0xFF>`.
+/// Returns the byte that `text` spells, `<0x00>` to `<0xFF>`.
 pub(super) fn byte_of(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
     let spelled = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());

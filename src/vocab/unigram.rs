@@ -1,6 +1,7 @@
-//! SentencePiece Unigram: `tokenizer.ggml.model` = `t5`, llama.cpp's name for the likeliest sequence of tokens.
+//! SentencePiece Unigram vocabularies, for which `tokenizer.ggml.model` is `t5`, llama.cpp's name for the tokenizer that
+//! finds the likeliest sequence of tokens.
 //!
-//! The converter writes this kind for T5 and for embedding models only; a Llama with such a vocabulary it declares
+//! The converter writes this kind for T5 and for embedding models only; it declares a Llama with such a vocabulary as
 //! `llama`, for which llama.cpp joins neighbours greedily and finds other tokens than the model knows.
 
 use std::collections::HashMap;
@@ -19,23 +20,23 @@ use super::special::{ADD_BOS, ADD_EOS, UNKNOWN};
 use super::spm::{ADD_SPACE_PREFIX, ADDED_SCORE, model_tokens, unused};
 use super::tokens::{Kind, Token, Tokens, byte_of, token_id};
 
-/// The key that says whether runs of spaces, and spaces at both ends, are dropped.
+/// Key of the flag that is true if runs of spaces, and spaces at both ends, are dropped.
 pub(super) const REMOVE_EXTRA_WHITESPACES: &str = "tokenizer.ggml.remove_extra_whitespaces";
-/// The key of the compiled replacements of characters.
+/// Key of the compiled replacements of characters.
 pub(super) const CHARSMAP: &str = "tokenizer.ggml.precompiled_charsmap";
 
-/// What is done to a text before it is cut.
+/// The normalization of a text before it is cut.
 #[derive(Debug, Default)]
 struct Normalizer {
-    /// A space is put before it.
+    /// True if a space is put before the text.
     prefix: bool,
-    /// Runs of spaces count as one, and those at both ends as none.
+    /// True if runs of spaces count as one, and those at both ends as none.
     collapse: bool,
-    /// Compiled replacements of characters.
+    /// Compiled replacements of characters, in bytes.
     charsmap: Vec<u8>,
 }
 
-/// Whether `tokenizer.json` holds a Unigram vocabulary.
+/// Returns true if `tokenizer.json` holds a Unigram vocabulary.
 pub(super) fn is_unigram(file: &Json) -> bool {
     file.value.get("model").is_some_and(|model| kind(model) == "Unigram")
 }
@@ -92,7 +93,7 @@ pub(super) fn load_json(
     write(tokens, read_normalizer(file)?, unknown, &file.path, out)
 }
 
-/// `model.vocab`: texts and scores.
+/// Returns texts and scores in `model.vocab`.
 fn read_pieces(file: &Json, model: &Value) -> Result<Vec<(String, f32)>, VocabError> {
     let Some(entries) = model.get("vocab").and_then(Value::as_array) else {
         return Err(VocabError::content(&file.path, "model.vocab is no list of texts and scores"));
@@ -111,7 +112,7 @@ fn read_pieces(file: &Json, model: &Value) -> Result<Vec<(String, f32)>, VocabEr
     entries.iter().enumerate().map(piece).collect()
 }
 
-/// `model.unk_id`, if it is there: one of `count` tokens.
+/// Returns `model.unk_id`, if it is there; it must be one of `count` tokens.
 fn read_unknown(file: &Json, model: &Value, count: usize) -> Result<Option<u64>, VocabError> {
     let Some(id) = model.get("unk_id").filter(|id| !id.is_null()) else { return Ok(None) };
     let fault = |what: String| VocabError::content(&file.path, format!("model.unk_id: {what}"));
@@ -121,7 +122,7 @@ fn read_unknown(file: &Json, model: &Value, count: usize) -> Result<Option<u64>,
     }
 }
 
-/// What normalizer and pre-tokenizer do, if llama.cpp can do it.
+/// Returns what normalizer and pre-tokenizer do, if llama.cpp can do it.
 fn read_normalizer(file: &Json) -> Result<Normalizer, VocabError> {
     let (mut out, mut strips) = (Normalizer::default(), None);
     for step in steps(file, "normalizer", "normalizers") {
@@ -142,7 +143,7 @@ fn read_normalizer(file: &Json) -> Result<Normalizer, VocabError> {
             _ => return Err(unsupported(file, "pre_tokenizer", step)),
         }
     }
-    // Spaces at the ends are dropped where runs of them are.
+    // Spaces at the ends are dropped wherever runs of them are.
     match strips.filter(|_| !out.collapse) {
         Some(step) => Err(unsupported(file, "normalizer", step)),
         None => Ok(out),
@@ -162,7 +163,7 @@ fn read_charsmap(file: &Json, step: &Value) -> Result<Vec<u8>, VocabError> {
     })
 }
 
-/// The bytes of base64, with or without padding.
+/// Decodes base64, with or without padding.
 fn from_base64(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len() / 4 * 3);
     for group in text.trim_end_matches('=').as_bytes().chunks(4) {
@@ -216,13 +217,13 @@ fn write(
     if !normalizer.charsmap.is_empty() {
         out.set(CHARSMAP, Kv::Array(Array::U8(normalizer.charsmap)));
     }
-    // For llama.cpp it is token 2 unless it is said.
+    // Without the key, llama.cpp takes token 2.
     out.set(UNKNOWN, Kv::U32(unknown));
     Ok(())
 }
 
-/// Says what is added before and after a text, where the files do not: nothing, or what the class of the tokenizer
-/// adds by itself. llama.cpp would end each text.
+/// Sets the flags of tokens added before and after a text if the files lack them: nothing is added, or what the class of
+/// the tokenizer adds by itself. By default llama.cpp would end each text.
 pub(super) fn write_added(files: &Files, out: &mut Metadata) {
     let class = files.config("tokenizer_class").and_then(Value::as_str).unwrap_or_default();
     let bare = files.tokenizer.is_none();

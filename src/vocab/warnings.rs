@@ -1,4 +1,4 @@
-//! What a GGUF cannot say of a tokenizer, so that llama.cpp finds other tokens than the model knows.
+//! Settings of a tokenizer that a GGUF cannot express, so that llama.cpp finds other tokens than the model knows.
 
 use std::collections::BTreeSet;
 
@@ -11,13 +11,13 @@ use super::special::{self, configured_id, numbers};
 use super::tokens::Kind;
 use super::{added, beside, ends, model};
 
-/// Flags of added tokens that llama.cpp has not.
+/// Flags of added tokens that llama.cpp lacks.
 const FLAGS: [&str; 3] = ["lstrip", "rstrip", "single_word"];
 
-/// Most tokens that a warning names.
+/// Largest number of tokens that a warning names.
 const SHOWN: usize = 5;
 
-/// Compares the files with the keys made of them.
+/// Compares the files with the keys made of them and returns warnings.
 pub(super) fn of(files: &Files, config: &Value, keys: &Metadata) -> Vec<String> {
     let texts = special::texts(keys);
     let mut out = Vec::from_iter(beyond(files, texts.len() as u64));
@@ -51,7 +51,7 @@ pub(super) fn of(files: &Files, config: &Value, keys: &Metadata) -> Vec<String> 
     out
 }
 
-/// Settings that make tokenizing random, for training.
+/// Returns warnings on settings that make tokenizing random, for training.
 fn random(files: &Files) -> Vec<String> {
     let dropout = files.tokenizer.as_ref().and_then(|file| model::dropout(file).ok()?);
     let sampling = files.config("sp_model_kwargs").and_then(|kwargs| kwargs.get("enable_sampling"));
@@ -63,7 +63,7 @@ fn random(files: &Files) -> Vec<String> {
     dropout.into_iter().chain(sampling).collect()
 }
 
-/// Added tokens that have no row of the embedding.
+/// Returns a warning on added tokens that have no row of the embedding.
 fn beyond(files: &Files, rows: u64) -> Option<String> {
     let added = added::all(files);
     let found: BTreeSet<(u64, &str)> = added
@@ -83,7 +83,7 @@ fn beyond(files: &Files, rows: u64) -> Option<String> {
     })
 }
 
-/// Ids of roles in `config.json` that have no row of the embedding.
+/// Returns warnings on ids of roles in `config.json` that have no row of the embedding.
 fn distant<'a>(files: &Files, config: &'a Value, rows: u64) -> impl Iterator<Item = String> + use<'a> {
     let generation = files.generation.as_ref().and_then(|file| configured_id(&file.value, "eos"));
     let generation = generation.map(numbers).unwrap_or_default().into_iter();
@@ -98,18 +98,19 @@ fn distant<'a>(files: &Files, config: &'a Value, rows: u64) -> impl Iterator<Ite
     })
 }
 
-/// What follows the first names of a list of `count`.
+/// Returns the words that follow the first names of a list of `count`.
 fn and_more(count: usize) -> String {
     let more = count.checked_sub(SHOWN).filter(|&more| more > 0);
     more.map_or_else(String::new, |more| format!(" and {more} more"))
 }
 
-/// Whether a normalizer changes no text as it is usually written, or has a key.
+/// Returns true if a normalizer changes no text as it is usually written, or has a key.
 fn is_harmless(kind: &str) -> bool {
     matches!(kind, "" | "NFC" | "Lowercase" | "StripAccents")
 }
 
-/// Added tokens with flags. Phi-3's are not among them: llama.cpp knows it by its name.
+/// Returns a warning on added tokens with flags. Phi-3's are not among them, because llama.cpp recognises that model by
+/// its name.
 fn flags(file: &Json) -> Option<String> {
     let entries = file.value.get("added_tokens").and_then(Value::as_array)?;
     let flagged = |flag: &&str, entry: &Value| entry.get(*flag).and_then(Value::as_bool).unwrap_or(false);

@@ -1,4 +1,4 @@
-//! Pre-tokenizers: how a text is cut into the words within which byte-level BPE merges.
+//! Pre-tokenizers, which cut a text into the words within which byte-level BPE merges.
 //!
 //! | file | what |
 //! |---|---|
@@ -6,7 +6,7 @@
 //! | `words` | cuts a text by a definition |
 //! | `probes` | finds the definition that cuts as an unlisted one does |
 //!
-//! A `tokenizer.json` holds a definition, a GGUF llama.cpp's name for it.
+//! A `tokenizer.json` holds a definition, while a GGUF holds llama.cpp's name for it.
 
 mod probes;
 pub(super) mod table;
@@ -23,44 +23,44 @@ pub(super) use table::NAMES;
 use table::{BY_NAME_ONLY, DEFINITIONS};
 pub(super) use words::PreTokenizer;
 
-/// One step of cutting a text into words.
+/// A step of cutting a text into words.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Step {
-    /// Cuts before and after each match of the expression.
+    /// The text is cut before and after each match of the expression.
     Split(Cow<'static, str>),
-    /// Cuts around numbers, or around each digit.
+    /// The text is cut around numbers, or around each digit.
     Digits {
-        /// Each digit by itself.
+        /// True if each digit is cut off by itself.
         individual: bool,
     },
-    /// Cuts around runs of punctuation, or around each mark.
+    /// The text is cut around runs of punctuation, or around each mark.
     Punctuation {
-        /// Whole runs.
+        /// True if runs stay whole.
         runs: bool,
     },
-    /// Writes bytes as letters; cuts by GPT-2's expression first, if asked to.
+    /// Bytes are written as letters, after a cut by GPT-2's expression if asked for.
     ByteLevel {
-        /// Whether it cuts.
+        /// True if the text is cut by GPT-2's expression first.
         use_regex: bool,
     },
 }
 
-/// A definition that llama.cpp has.
+/// A definition of a pre-tokenizer that llama.cpp has.
 #[derive(Debug)]
 pub(super) struct Definition {
-    /// llama.cpp's name. Where several names behave alike, the best known.
+    /// The name in llama.cpp; the best known one, if several behave alike.
     pub(super) name: &'static str,
-    /// Names that llama.cpp treats alike, in cutting words and in `ignore_merges`.
+    /// Other names that llama.cpp treats alike, in cutting words and in `ignore_merges`.
     pub(super) also: &'static [&'static str],
     /// The steps, expressions as Hugging Face's files spell them, with `\r` and `\n` escaped.
     pub(super) steps: &'static [Step],
-    /// Whether llama.cpp takes a word whole when it is a token.
+    /// True if llama.cpp takes a word whole when it is a token.
     pub(super) ignore_merges: bool,
 }
 
-/// The name for the definition in `file`: that of the table's definition with these steps, or else of one that cuts
-/// alike. `ignore_merges` decides between names with equal steps; where only one has them it is taken regardless, as
-/// it is still the nearest.
+/// Returns the name for the definition in `file`: that of the table's definition with these steps, or else of one that
+/// cuts alike. `ignore_merges` decides between names with equal steps; if only one name has them, it is taken regardless,
+/// because it is still the nearest.
 pub(super) fn find(file: &Json, ignore_merges: bool) -> Result<&'static str, VocabError> {
     let parsed: Option<Vec<Step>> =
         steps(file, "pre_tokenizer", "pretokenizers").into_iter().map(parse).collect();
@@ -77,7 +77,7 @@ pub(super) fn find(file: &Json, ignore_merges: bool) -> Result<&'static str, Voc
     }
 }
 
-/// The definition that llama.cpp has under `name`; not all of its names are in the table.
+/// Returns the definition that llama.cpp has under `name`; not all of its names are in the table.
 pub(super) fn by_name(name: &str) -> Option<&'static Definition> {
     let mut definitions = DEFINITIONS.iter().chain(BY_NAME_ONLY);
     definitions.find(|definition| definition.name == name || definition.also.contains(&name))
@@ -88,7 +88,7 @@ pub(super) fn check_name(name: &str) -> Result<(), VocabError> {
     if NAMES.contains(&name) { Ok(()) } else { Err(VocabError::UnknownPreName { name: name.to_owned() }) }
 }
 
-/// `None` for a step that no definition has. Defaults are those of the `tokenizers` library.
+/// Parses a step; `None` for one that no definition has. Defaults are those of the `tokenizers` library.
 fn parse(step: &Value) -> Option<Step> {
     let flag = |key, default| step.get(key).and_then(Value::as_bool).unwrap_or(default);
     match kind(step) {
@@ -97,7 +97,7 @@ fn parse(step: &Value) -> Option<Step> {
             let invert = flag("invert", false);
             match step.get("behavior")?.as_str()? {
                 "Isolated" => Some(Step::Split(regex.into())),
-                // Keeping the matches only is the same where an expression leaves nothing unmatched.
+                // Keeping only the matches changes nothing if an expression leaves nothing unmatched.
                 "Removed" if invert && regex.ends_with(r"|\s+") => Some(Step::Split(regex.into())),
                 _ => None,
             }
@@ -115,12 +115,12 @@ fn parse(step: &Value) -> Option<Step> {
     }
 }
 
-/// Some files have line ends themselves in their expressions, where others have `\r` and `\n`.
+/// Escapes line ends, which some files have in their expressions where others have `\r` and `\n`.
 fn escape_line_ends(regex: &str) -> String {
     regex.replace('\r', r"\r").replace('\n', r"\n")
 }
 
-/// A definition as JSON, cut to a readable length.
+/// Returns a definition as JSON, cut to a readable length.
 pub(super) fn quote(definition: &Value) -> String {
     const LENGTH: usize = 300;
     let text = definition.to_string();

@@ -1,8 +1,8 @@
-//! Finding a definition by what it does.
+//! Recognition of a pre-tokenizer's definition by its results.
 //!
 //! The same pre-tokenizer is published in many spellings: `(?i:'s)` or `'[sS]`, `\p{N}` or `Digits`, one expression or
-//! several. Where the table has not the spelling, Hugging Face's library cuts the probes by it, and the definition that
-//! cuts all of them alike is taken. llama.cpp's converter decides the same way, by one text.
+//! several. If the table lacks the spelling, Hugging Face's library cuts the probes by it, and the definition that cuts
+//! all of them alike is taken. llama.cpp's converter decides the same way, by one text.
 
 use serde_json::Value;
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _, PreTokenizerWrapper};
@@ -13,10 +13,10 @@ use super::super::spaces::{kind, steps};
 use super::table::DEFINITIONS;
 use super::{Definition, PreTokenizer};
 
-/// Texts that the definitions of the table cut differently: a list of strings.
+/// A JSON list of texts that the definitions of the table cut differently.
 const PROBES: &str = include_str!("probes.json");
 
-/// The name of the table's definition that cuts every probe as the one in `file` does.
+/// Returns the name of the table's definition that cuts every probe as the one in `file` does.
 pub(super) fn find(file: &Json, ignore_merges: bool) -> Option<&'static str> {
     let library = library(file)?;
     let probes = probes();
@@ -31,12 +31,12 @@ pub(super) fn find(file: &Json, ignore_merges: bool) -> Option<&'static str> {
     exact.or(alike.first()).map(|definition| definition.name)
 }
 
-/// The probes. The file is a part of the program, and a test reads it.
+/// Returns the probes. The file is a part of the program, and a test reads it.
 pub(super) fn probes() -> Vec<String> {
     serde_json::from_str(PROBES).unwrap_or_default()
 }
 
-/// The pre-tokenizer of `file`, if it is byte-level and puts no space before the text, which llama.cpp never does.
+/// Returns the pre-tokenizer of `file` if it is byte-level and puts no space before the text, which llama.cpp never does.
 fn library(file: &Json) -> Option<PreTokenizerWrapper> {
     let steps = steps(file, "pre_tokenizer", "pretokenizers");
     let mut byte_level = steps.iter().filter(|step| kind(step) == "ByteLevel").peekable();
@@ -48,7 +48,7 @@ fn library(file: &Json) -> Option<PreTokenizerWrapper> {
     serde_json::from_value(file.value.get("pre_tokenizer")?.clone()).ok()
 }
 
-/// The words of `text`; `None` if some of it is lost, or the library fails.
+/// Returns the words of `text`; `None` if some of it is lost, or the library fails.
 fn cut<'a>(library: &PreTokenizerWrapper, text: &'a str) -> Option<Vec<&'a [u8]>> {
     let mut pieces = PreTokenizedString::from(text);
     library.pre_tokenize(&mut pieces).ok()?;
@@ -84,7 +84,7 @@ mod tests {
             let others = DEFINITIONS.iter().zip(&cuts).skip(at + 1).filter(|(_, other)| *other == cut);
             alike.extend(others.map(|(other, _)| (one.name, other.name)));
         }
-        // They differ in `ignore_merges`, and in how the same is written.
+        // These pairs differ in `ignore_merges`, and in the spelling of the same expressions.
         assert_eq!(alike, [("llama-bpe", "dbrx"), ("qwen2", "bailingmoe")]);
     }
 }

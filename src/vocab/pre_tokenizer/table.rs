@@ -1,86 +1,86 @@
-//! Pre-tokenizers that llama.cpp has: definitions of published tokenizers, and all names.
+//! The pre-tokenizers of llama.cpp: definitions of published tokenizers, and all names.
 //!
-//! Expressions are spelled as in the files of the models; llama.cpp's own adapt them to its engine.
+//! Expressions are spelled as in the files of the models; llama.cpp adapts its own to its engine.
 
 use std::borrow::Cow::Borrowed;
 
 use super::{Definition, Step};
 use Step::{ByteLevel, Digits, Punctuation, Split};
 
-/// GPT-2: what `ByteLevel` cuts by.
+/// The expression of GPT-2, by which `ByteLevel` cuts.
 pub(super) const GPT2_WORDS: &str =
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
-/// Llama 3, cl100k.
+/// The expression of Llama 3 and cl100k.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Jais 2: Llama 3 with runs of spaces cut at powers of two.
+/// The expression of Jais 2: Llama 3 with runs of spaces cut at powers of two.
 const JAIS2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1}";
 
-/// Qwen 1.5 to 3: Llama 3 with each digit by itself.
+/// The expression of Qwen 1.5 to 3: Llama 3 with each digit by itself.
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Qwen 3.5: Qwen 2 with marks in words.
+/// The expression of Qwen 3.5: Qwen 2 with marks in words.
 const QWEN35: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Mistral Nemo.
+/// The expression of Mistral Nemo.
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// GPT-4o, o200k.
+/// The expression of GPT-4o and o200k.
 const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Digits in threes, counted from the right.
+/// Digits in groups of three, counted from the right.
 const TINY_AYA_DIGITS: &str = r"\d{1,3}(?=(?:\d{3})*\b)";
 
-/// ufakzeka: Qwen 2 without the English endings.
+/// The expression of ufakzeka: Qwen 2 without the English endings.
 const UFAKZEKA: &str = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// Lines and runs of line ends.
 const LINES: &str = r"[^\n]+|[\n]+";
 
-/// Youtu, first: scripts without spaces and their punctuation.
+/// The first expression of Youtu: scripts without spaces and their punctuation.
 const YOUTU_SCRIPTS: &str = r"[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]+";
 
-/// Youtu, after these were cut out: GPT-4o with each digit by itself.
+/// The second expression of Youtu, after the scripts were cut out: GPT-4o with each digit by itself.
 const YOUTU: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Kimi K2: GPT-4o with Chinese kept apart and no slash after punctuation.
+/// The expression of Kimi K2: GPT-4o with Chinese kept apart and no slash after punctuation.
 const KIMI_K2: &str = r"[\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// BLOOM: whatever is no space and no end of a clause.
+/// The expression of BLOOM: runs without spaces and without ends of clauses.
 const BLOOM: &str = r" ?[^(\s|[.,!?…。，、।۔،])]+";
 
-/// Ling.
+/// The expression of Ling.
 const BAILINGMOE: &str = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+";
 
-/// Seed-Coder.
+/// The expression of Seed-Coder.
 const SEED_CODER: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// EXAONE MoE.
+/// The expression of EXAONE MoE.
 const EXAONE_MOE: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+";
 
-/// MiniCPM 5, after numbers were cut out.
+/// The expression of MiniCPM 5, after numbers were cut out.
 const MINICPM5: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Numbers in threes, counted from the left.
+/// Numbers in groups of three, counted from the left.
 const UP_TO_THREE_DIGITS: &str = r"\p{N}{1,3}";
 
-/// Chinese and Japanese.
+/// Chinese and Japanese characters.
 const DEEPSEEK_V3_CJK: &str = r"[一-龥぀-ゟ゠-ヿ]+";
 
-/// Numbers in threes, counted from the right.
+/// Numbers in groups of three, counted from the right.
 const THREE_DIGITS_FROM_RIGHT: &str = r"\p{N}{1,3}(?=(?:\p{N}{3})*(?:\P{N}|$))";
 
-/// Trinity: scripts of East and South-East Asia.
+/// The expression of Trinity for scripts of East and South-East Asia.
 const AFMOE_SCRIPTS: &str = r"[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]+";
 
-/// DeepSeek V3, after numbers, Chinese and Japanese were cut out.
+/// The expression of DeepSeek V3, after numbers, Chinese and Japanese were cut out.
 const DEEPSEEK_V3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
 
-/// Spark 2.5, after the same.
+/// The expression of Spark 2.5, after numbers, Chinese and Japanese were cut out.
 const SPARK: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+"##;
 
-/// Words of cased scripts.
+/// Words of scripts with upper and lower case.
 const DEEPSEEK_LLM_LETTERS: &str = r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+";
 
 /// Punctuation, narrow and wide.
@@ -89,9 +89,9 @@ const DEEPSEEK_LLM_MARKS: &str = r"\s?[!-/:-~！-／：-～‘-‟　-。]+";
 /// Chinese, Korean and scripts in between.
 const DEEPSEEK_CJK: &str = r"[一-龥ࠀ-一가-퟿]+";
 
-/// Bytes as letters, after other steps cut the text.
+/// The step that writes bytes as letters, after other steps cut the text.
 const BYTES: Step = ByteLevel { use_regex: false };
-/// Bytes as letters, the text cut by GPT-2's expression.
+/// The step that cuts the text by GPT-2's expression and writes bytes as letters.
 const GPT2: Step = ByteLevel { use_regex: true };
 const EACH_DIGIT: Step = Digits { individual: true };
 /// Runs of numbers.
@@ -339,7 +339,7 @@ pub(in crate::vocab) static DEFINITIONS: &[Definition] = &[
         steps: &[Split(Borrowed(UFAKZEKA)), BYTES],
         ignore_merges: false,
     },
-    // What llama.cpp does where `tokenizer.ggml.pre` is missing.
+    // The definition is llama.cpp's for a file without `tokenizer.ggml.pre`.
     Definition {
         name: "default",
         also: &[],
@@ -354,7 +354,7 @@ pub(in crate::vocab) static DEFINITIONS: &[Definition] = &[
     },
 ];
 
-/// Definitions that another one with equal steps is preferred to; for files that name them.
+/// Definitions for files that name them; another one with equal steps is preferred otherwise.
 pub(in crate::vocab) static BY_NAME_ONLY: &[Definition] = &[Definition {
     name: "granite-embed-multi-97m",
     also: &[],

@@ -1,4 +1,4 @@
-//! Cutting a text into words.
+//! Cutting of a text into words by a pre-tokenizer.
 //!
 //! The expressions are those of the models' own files, in the one table that names them.
 
@@ -9,13 +9,13 @@ use super::super::byte_letters::letter_of;
 use super::table::GPT2_WORDS;
 use super::{Definition, Step};
 
-/// The expressions of one definition.
+/// The compiled expressions of one definition.
 #[derive(Debug)]
 pub(in crate::vocab) struct PreTokenizer {
-    /// For the text.
+    /// Expressions for the text.
     text: Vec<Regex>,
-    /// For the letters that stand for its bytes: steps that a definition has after `ByteLevel`. They may cut within a
-    /// character, as `²` is a number and stands for a byte that many characters have.
+    /// Expressions for the letters that stand for its bytes, of steps that a definition has after `ByteLevel`. They may
+    /// cut within a character, as `²` is a number and stands for a byte that many characters have.
     letters: Vec<Regex>,
 }
 
@@ -34,7 +34,7 @@ impl PreTokenizer {
         Ok(pre)
     }
 
-    /// The words of `text`, in order; together they are the text.
+    /// Returns the words of `text`, in order; together they are the text.
     pub(in crate::vocab) fn words<'a>(&self, text: &'a str) -> Result<Vec<&'a [u8]>, TokenizerError> {
         let mut words = Vec::from_iter((!text.is_empty()).then_some(text));
         for regex in &self.text {
@@ -60,7 +60,7 @@ impl PreTokenizer {
     }
 }
 
-/// What a step cuts by.
+/// Returns the expression that a step cuts by.
 fn expression(step: &Step) -> Option<&str> {
     match step {
         Step::Split(expression) => Some(expression),

@@ -1,4 +1,4 @@
-//! Byte-level BPE.
+//! Tests of byte-level BPE.
 
 use kquant_formats::gguf::Value;
 use serde_json::json;
@@ -105,7 +105,7 @@ fn tokenizer_config_adds_tokens_and_names_special_ones() {
     });
     let out = Folder::with_tokenizer("gpt2", &small()).json("tokenizer_config.json", &config).load().unwrap();
     assert_eq!(tokens(&out), ["<s>", "</s>", "a", "b", "ab", "<new>"]);
-    // tokenizer.json's word on <s> stands.
+    // The kind of `<s>` is the one in tokenizer.json.
     assert_eq!(types(&out), [3, 3, 1, 3, 3, 3]);
 }
 

@@ -1,4 +1,4 @@
-//! Ends of generation, as numbers, lists and texts.
+//! Tests of ends of generation, given as numbers, lists and texts.
 
 use kquant_formats::gguf::{Metadata, Value};
 use serde_json::{Value as Json, json};
@@ -9,7 +9,7 @@ fn id(keys: &Metadata, role: &str) -> Option<u64> {
     keys.get(&format!("tokenizer.ggml.{role}_token_id")).and_then(Value::as_u64)
 }
 
-/// tiny-llama's `tokenizer.model` with four tokens from id 2048 on.
+/// Returns a folder of tiny-llama's `tokenizer.model` with four tokens from id 2048 on.
 fn folder(texts: [&str; 4]) -> Folder {
     let added: Json =
         (2048..).zip(texts).map(|(id, text)| (id.to_string(), json!({ "content": text }))).collect();

@@ -1,4 +1,4 @@
-//! What is refused, and how it is said.
+//! Tests of refusals and their messages.
 
 use serde_json::{Value as Json, json};
 
@@ -234,7 +234,7 @@ fn spaces_that_spm_cannot_follow() {
         digits.contains("pre_tokenizer {\"type\":\"Digits\"} with byte fallback is not supported"),
         "{digits}"
     );
-    // Words are kept apart here, but SPM would join two spaces into a token that is there.
+    // Words are kept apart here, while SPM would join two spaces into an existing token.
     let metaspace = broken_spm(|t| {
         t["pre_tokenizer"] = json!({ "type": "Metaspace", "replacement": "▁" });
         t["model"]["vocab"]["▁▁"] = json!(264);
@@ -248,11 +248,11 @@ fn a_damaged_sentencepiece_model() {
     assert!(error.starts_with("DIR/tokenizer.model"), "{error}");
 }
 
-/// A `tokenizer.model` of this type (2 BPE, 3 Word) with these pieces.
+/// Returns a `tokenizer.model` of this type (2 BPE, 3 Word) with these pieces.
 fn model(kind: u8, pieces: &[&str]) -> Vec<u8> {
     let field = |number: u8, body: &[u8]| [&[number << 3 | 2, body.len() as u8], body].concat();
     let mut out: Vec<u8> = pieces.iter().flat_map(|text| field(1, &field(1, text.as_bytes()))).collect();
-    // trainer_spec: model_type, and no ids of special pieces (-1).
+    // The field trainer_spec has model_type, and no ids of special pieces (-1).
     let minus_one = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
     let none = |key: &[u8]| [key, &minus_one].concat();
     let ids = [none(&[0xc0, 2]), none(&[0xc8, 2]), none(&[0xd0, 2]), none(&[0xd8, 2])].concat();

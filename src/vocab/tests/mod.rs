@@ -1,4 +1,4 @@
-//! Folders made by code, and what comes out of them.
+//! Tests of folders made by code, and helpers for them.
 
 mod added;
 mod byte_level;
@@ -43,7 +43,7 @@ impl Folder {
         Self { path, architecture, config: json!({}), pre: None }
     }
 
-    /// A folder with this `tokenizer.json`.
+    /// Creates a folder with this `tokenizer.json`.
     fn with_tokenizer(architecture: &'static str, tokenizer: &serde_json::Value) -> Self {
         Self::empty(architecture).json("tokenizer.json", tokenizer)
     }
@@ -83,14 +83,14 @@ impl Folder {
         load(&Request { folder: path, architecture, vocab_size: None, config, pre: *pre })
     }
 
-    /// The error's text, without the folder's path.
+    /// Returns the error's text, without the folder's path.
     fn error(&self) -> String {
         let error = self.load().expect_err("must be refused").to_string();
         error.replace(self.path.to_str().unwrap(), "DIR")
     }
 }
 
-/// A folder of tests/data, loaded with its own `config.json`.
+/// Loads a folder of tests/data with its own `config.json`.
 fn load_data(folder: &str, architecture: &str) -> Metadata {
     let path = data(folder);
     let config = serde_json::from_slice(&fs::read(path.join("config.json")).unwrap()).unwrap();
@@ -102,7 +102,7 @@ fn data(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(folder)
 }
 
-/// Byte-level BPE of five tokens.
+/// Returns byte-level BPE of five tokens.
 fn small() -> serde_json::Value {
     json!({
         "added_tokens": [
@@ -119,7 +119,7 @@ fn small() -> serde_json::Value {
     })
 }
 
-/// Keys in order.
+/// Returns the names of the keys, in order.
 fn keys(metadata: &Metadata) -> Vec<&str> {
     metadata.iter().map(|(key, _)| key.strip_prefix("tokenizer.").unwrap_or(key)).collect()
 }

@@ -1,4 +1,4 @@
-//! From a pre-tokenizer's definition to llama.cpp's name.
+//! Tests of llama.cpp's names for definitions of pre-tokenizers.
 
 use serde_json::{Value as Json, json};
 

@@ -1,4 +1,4 @@
-//! SentencePiece BPE, from `tokenizer.model` and from `tokenizer.json` alone.
+//! Tests of SentencePiece BPE, from `tokenizer.model` and from `tokenizer.json` alone.
 
 use std::collections::HashMap;
 
@@ -41,7 +41,7 @@ fn a_folder_with_a_sentencepiece_model() {
     assert_eq!(scores(&out)[260..263], [-1.0, -2.0, -3.0]);
 }
 
-/// tiny-llama's folder without `tokenizer.model`.
+/// Returns tiny-llama's folder without `tokenizer.model`.
 fn json_only() -> Folder {
     let from = data("tiny-llama");
     Folder::empty("llama").copy(&from, "tokenizer.json").copy(&from, "tokenizer_config.json")
@@ -55,18 +55,19 @@ fn the_same_vocabulary_from_tokenizer_json_alone() {
     assert_eq!(tokens(&out), tokens(&with_model));
     assert_eq!(types(&out)[..4], [3, 3, 3, 6]);
     assert_eq!(types(&out)[1..], types(&with_model)[1..]);
-    // SentencePiece's own scores, from the merges.
+    // The scores from the merges equal SentencePiece's own.
     assert_eq!(scores(&out)[3..], scores(&with_model)[3..]);
     assert_eq!(scores(&out)[..3], [-1000.0; 3]);
 }
 
-/// llama.cpp's SPM tokenizer, the slow way: join the neighbours whose union scores highest, the leftmost first.
+/// Tokenizes as llama.cpp's SPM tokenizer does, slowly: it joins the neighbours whose union has the highest score, the
+/// leftmost first.
 fn join_by_score(text: &str, tokens: &[String], scores: &[f32]) -> Vec<String> {
     let score: HashMap<&str, f32> = tokens.iter().map(String::as_str).zip(scores.iter().copied()).collect();
     join(text, |union, _| score.get(union).copied())
 }
 
-/// Hugging Face's BPE, the slow way: apply the merge of lowest rank, the leftmost first.
+/// Tokenizes as Hugging Face's BPE does, slowly: it applies the merge of lowest rank, the leftmost first.
 fn join_by_rank(text: &str, merges: &[serde_json::Value]) -> Vec<String> {
     let pair = |merge: &serde_json::Value| [0, 1].map(|half| merge[half].as_str().unwrap().to_owned());
     let rank: HashMap<[String; 2], usize> = merges.iter().map(pair).zip(0..).collect();
@@ -104,7 +105,7 @@ fn scores_from_merges_make_llama_cpp_join_as_hugging_face_does() {
     assert_ne!(join_by_score(TEXT, &tokens(&out), &[-1000.0; 2048]), wanted);
 }
 
-/// The three special tokens, the 256 bytes, and `▁ a b ▁a ▁ab`.
+/// Returns the three special tokens, the 256 bytes, and `▁ a b ▁a ▁ab`.
 pub(super) fn small_vocab() -> serde_json::Map<String, serde_json::Value> {
     let bytes = (0..256).map(|byte| format!("<0x{byte:02X}>"));
     let first = ["<unk>", "<s>", "</s>"].map(String::from);
@@ -139,7 +140,7 @@ fn kinds_and_scores_from_tokenizer_json() {
         Folder::with_tokenizer("llama", &small_json()).config(json!({ "vocab_size": 266 })).load().unwrap();
     assert_eq!(types(&out)[..4], [2, 3, 1, 6]);
     assert_eq!(tokens(&out)[259..], ["▁a", "▁ab", "▁", "a", "b", "[PAD264]", "[PAD265]"]);
-    // "</s>" has no merge and no role: it comes after the merges, before the characters.
+    // The token "</s>" has no merge and no role: it comes after the merges, before the characters.
     assert_eq!(
         (scores(&out)[2], &scores(&out)[259..]),
         (-2.0, &[0.0, -1.0, -3.0, -4.0, -5.0, -1e4, -1e4][..])
@@ -192,7 +193,7 @@ fn tokenizer_config_decides_the_space_prefix_of_llama() {
     }
 }
 
-/// tiny-llama's folder, for changes.
+/// Returns tiny-llama's folder, for changes.
 fn with_model() -> Folder {
     Folder::empty("llama").copy(&data("tiny-llama"), "tokenizer.model")
 }

@@ -1,5 +1,5 @@
-//! Special ids and what is added. The expected keys are those of gguf-py's `SpecialVocab` for the same files, except
-//! that it stops at a negative id, which old configurations have for "none".
+//! Tests of special ids and of tokens that are added. The expected keys are those of gguf-py's `SpecialVocab` for the
+//! same files, except that it stops at a negative id, which old configurations have for "none".
 
 use kquant_formats::gguf::Value;
 use serde_json::{Value as Json, json};
@@ -18,7 +18,8 @@ fn template(single: &[Json], pair: &[Json]) -> Json {
     json!({ "type": "TemplateProcessing", "single": single, "pair": pair })
 }
 
-/// The special keys that come of a post-processor, `tokenizer_config.json` and `config.json`, as `bos=0 add_bos=true`.
+/// Returns the special keys that follow from a post-processor, `tokenizer_config.json` and `config.json`, as
+/// `bos=0 add_bos=true`.
 fn keys(post: Json, tokenizer_config: Option<Json>, config: Json) -> String {
     let mut tokenizer = small();
     tokenizer["post_processor"] = post;
@@ -145,7 +146,7 @@ fn roberta_adds_all_and_names_what_is_missing() {
     assert_eq!(keys(post, Some(tokenizer_config), json!({})), wanted);
 }
 
-/// The small vocabulary with more tokens from id 5 on.
+/// Returns a folder of the small vocabulary with more tokens from id 5 on.
 fn with_tokens(texts: &[&str]) -> Folder {
     let mut tokenizer = small();
     let added = tokenizer["added_tokens"].as_array_mut().unwrap();

@@ -1,11 +1,11 @@
-//! Chat templates.
+//! Tests of chat templates.
 
 use kquant_formats::gguf::Value;
 use serde_json::json;
 
 use super::{Folder, keys, small, strings};
 
-/// The keys after the vocabulary's five, with their texts; the list of names as one text.
+/// Returns the keys after the vocabulary's five, with their texts; the list of names is one text.
 fn templates(folder: Folder) -> Vec<(String, String)> {
     let out = folder.load().unwrap();
     let text = |key: &str| match out.get(key) {

@@ -1,11 +1,11 @@
-//! Unigram vocabularies, from `tokenizer.model` and from `tokenizer.json` alone.
+//! Tests of Unigram vocabularies, from `tokenizer.model` and from `tokenizer.json` alone.
 
 use kquant_formats::gguf::{Array, Value};
 use serde_json::{Value as Json, json};
 
 use super::{Folder, data, keys, scores, tokens, types};
 
-/// A folder of tests/data with `tokenizer.model`, or without.
+/// Returns a folder of tests/data with `tokenizer.model`, or without.
 fn folder(name: &str, model: bool) -> Folder {
     let from = data(&format!("tokenizers/{name}"));
     let folder = Folder::empty("llama").copy(&from, "tokenizer.json").copy(&from, "tokenizer_config.json");
@@ -48,7 +48,7 @@ fn the_keys_of_a_unigram_vocabulary() {
         matches!(out.get("tokenizer.ggml.precompiled_charsmap"), Some(Value::Array(Array::U8(bytes))) if bytes.len() == 2459)
     );
     assert_eq!(tokens(&out)[..6], ["<unk>", "<s>", "</s>", "<pad>", "<sep>", "<|im_end|>"]);
-    // The library's file has no word on which control tokens are the user's.
+    // The library's file does not say which control tokens are the user's.
     assert_eq!(types(&out)[..5], [2, 3, 3, 3, 4]);
     assert_eq!(scores(&out)[..5], [0.0; 5]);
     assert!(scores(&out)[6..].iter().all(|score| *score < 0.0));
@@ -58,7 +58,7 @@ fn the_keys_of_a_unigram_vocabulary() {
     assert_eq!(bytes.get("tokenizer.ggml.remove_extra_whitespaces"), Some(&Value::Bool(false)));
 }
 
-/// A small vocabulary.
+/// Returns a small vocabulary.
 fn small() -> Json {
     json!({
         "added_tokens": [{ "id": 0, "content": "<unk>", "special": true }],

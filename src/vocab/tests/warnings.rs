@@ -1,10 +1,10 @@
-//! What the keys cannot say.
+//! Tests of warnings on settings that keys cannot express.
 
 use serde_json::{Value as Json, json};
 
 use super::{Folder, data, small};
 
-/// The warnings about the small byte-level tokenizer after `change`.
+/// Returns the warnings about the small byte-level tokenizer after `change`.
 fn warnings(change: impl FnOnce(&mut Json)) -> Vec<String> {
     let mut tokenizer = small();
     change(&mut tokenizer);

@@ -1,5 +1,5 @@
-//! Byte-level BPE, as llama.cpp does it for `tokenizer.ggml.model` = `gpt2`: within a word, the neighbours whose merge
-//! has the lowest rank are joined, the leftmost of equals.
+//! Byte-level BPE as llama.cpp does it for `tokenizer.ggml.model` = `gpt2`: within a word, the neighbours whose merge has
+//! the lowest rank are joined, the leftmost of equals first.
 
 use std::collections::HashMap;
 
@@ -12,24 +12,24 @@ use super::keys;
 use super::merge::{Chain, Joined};
 use super::vocabulary::Vocabulary;
 
-/// Merges between symbols. Tokens are symbols under their ids; texts that merges need but that are no tokens are
-/// numbered after them.
+/// Merges between symbols. Tokens are symbols with their ids as numbers; texts that merges need but that are not tokens
+/// follow them.
 #[derive(Debug)]
 pub(super) struct Bpe {
     pre: PreTokenizer,
     merges: HashMap<(u32, u32), Joined>,
-    /// The symbol of each byte's letter.
+    /// Symbol of each byte's letter.
     letters: Vec<u32>,
-    /// What stands for symbols that are no tokens, in order of their numbers.
+    /// Tokens that replace symbols that are not tokens, in order of the symbols' numbers.
     substitutes: Vec<Vec<u32>>,
     /// Number of tokens.
     tokens: usize,
-    /// Words that are taken whole, if the model does so: all tokens by text.
+    /// All tokens by text, if the model takes words that are tokens whole.
     whole: Option<HashMap<String, u32>>,
 }
 
 impl Bpe {
-    /// Reads `merges` and `pre`.
+    /// Reads the keys `merges` and `pre`.
     pub(super) fn read(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Self, TokenizerError> {
         let pre = keys::pre(metadata);
         let Some(definition) = pre_tokenizer::by_name(pre) else {
@@ -62,7 +62,7 @@ impl Bpe {
         Ok(())
     }
 
-    /// The token that is the whole word.
+    /// Returns the token that is the whole word.
     fn whole(&self, word: &[u8]) -> Option<u32> {
         let letters: String =
             self.whole.as_ref().map(|_| word.iter().map(|&byte| letter_of(byte)).collect())?;
@@ -86,29 +86,29 @@ impl Bpe {
     }
 }
 
-/// Numbers for texts: the ids of tokens, and what follows them.
+/// The numbers of texts: the ids of tokens, and the numbers after them.
 struct Symbols {
     ids: HashMap<String, u32>,
     tokens: usize,
-    /// The texts that are no tokens.
+    /// Texts that are not tokens.
     texts: Vec<String>,
 }
 
 impl Symbols {
-    /// The number of `text`, a new one if need be.
+    /// Returns the number of `text`, a new one if it has none.
     fn id(&mut self, text: String) -> u32 {
         if let Some(&id) = self.ids.get(&text) {
             return id;
         }
-        // Tokens and merges are far fewer than 2^32: each is a text of the file.
+        // Tokens and merges are far fewer than 2^32, because each is a text of the file.
         let id = u32::try_from(self.tokens + self.texts.len()).unwrap_or(u32::MAX);
         self.texts.push(text.clone());
         self.ids.insert(text, id);
         id
     }
 
-    /// What llama.cpp writes for a symbol that is no token: the tokens of its bytes that are tokens by themselves,
-    /// which only ASCII ones can be.
+    /// Returns the tokens that llama.cpp writes for each symbol that is not a token: those of its bytes that are tokens
+    /// by themselves, which only ASCII bytes can be.
     fn substitutes(&self) -> Vec<Vec<u32>> {
         let is_token = |id: &u32| (*id as usize) < self.tokens;
         let of_character = |character: char| {
@@ -119,7 +119,7 @@ impl Symbols {
     }
 }
 
-/// Merges by the pair they join; of equal ones the first.
+/// Reads merges by the pair that they join; of equal pairs the first one holds.
 fn read_merges(
     metadata: &Metadata,
     symbols: &mut Symbols,

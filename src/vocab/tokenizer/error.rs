@@ -1,16 +1,16 @@
-//! What can be wrong with tokenizing.
+//! Errors of tokenizing.
 
 use std::path::{Path, PathBuf};
 
 use super::super::VocabError;
 
-/// Why a tokenizer cannot be built, or a text not be tokenized.
+/// The reason why a tokenizer cannot be built, or a text cannot be tokenized.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
-    /// The folder's files.
+    /// The files of the folder cannot be used.
     #[error(transparent)]
     Vocab(#[from] VocabError),
-    /// A key is missing or says something impossible.
+    /// A key is missing or has an impossible value.
     #[error("{key}: {what}; convert the model anew")]
     Key {
         /// The metadata key.
@@ -18,42 +18,42 @@ pub enum TokenizerError {
         /// What is wrong with its value.
         what: String,
     },
-    /// A kind of tokenizer that kquant does not have.
+    /// The tokenizer is of a kind that kquant does not have.
     #[error(
         "tokenizer.ggml.model is {model:?}; kquant tokenizes for \"llama\" (SentencePiece BPE), \"t5\" (SentencePiece \
          Unigram) and \"gpt2\" (byte-level BPE); use the original model's folder"
     )]
     UnknownModel {
-        /// The name in the file.
+        /// Value of `tokenizer.ggml.model`.
         model: String,
     },
-    /// A pre-tokenizer whose expressions kquant does not have.
+    /// The pre-tokenizer is one whose expressions kquant does not have.
     #[error(
         "tokenizer.ggml.pre is {pre:?}, a pre-tokenizer that kquant does not have; use the original model's folder"
     )]
     UnknownPre {
-        /// The name in the file.
+        /// Value of `tokenizer.ggml.pre`.
         pre: String,
     },
     /// Hugging Face's library refuses the file or the text.
     #[error("{}: {what}", path.display())]
     Library {
-        /// `tokenizer.json`.
+        /// Path of `tokenizer.json`.
         path: PathBuf,
-        /// What the library said.
+        /// Message of the library.
         what: String,
     },
-    /// An expression gave up on a text.
+    /// The matching of an expression failed on a text.
     #[error("pre-tokenizer expression {expression}: {what}, at byte {offset} of the text")]
     Expression {
-        /// The expression.
+        /// The expression, as compiled.
         expression: String,
-        /// What the engine said.
+        /// Message of the engine.
         what: String,
-        /// Offset of the part of the text it was applied to, in bytes.
+        /// Offset of the part of the text that the expression was applied to, in bytes.
         offset: usize,
     },
-    /// A byte that the vocabulary has no token for.
+    /// The vocabulary has no token for a byte.
     #[error("the vocabulary has no token for byte {byte:#04x} of the text, not even <{byte:#04X}>")]
     NoToken {
         /// The byte.
@@ -62,12 +62,12 @@ pub enum TokenizerError {
 }
 
 impl TokenizerError {
-    /// A key that is missing or wrong.
+    /// Returns the error of a key that is missing or wrong.
     pub(super) fn key(key: &'static str, what: impl Into<String>) -> Self {
         Self::Key { key, what: what.into() }
     }
 
-    /// What the library said of `path`.
+    /// Returns the library's error for `path`.
     pub(super) fn library(path: &Path, what: impl ToString) -> Self {
         Self::Library { path: path.to_owned(), what: what.to_string() }
     }

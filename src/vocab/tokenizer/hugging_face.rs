@@ -1,4 +1,4 @@
-//! `tokenizer.json` through Hugging Face's `tokenizers` library.
+//! Tokenizing with Hugging Face's `tokenizers` library by `tokenizer.json`.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -22,19 +22,20 @@ use super::roles::Roles;
 use super::vocabulary::Vocabulary;
 use super::{Engine, Tokenizer};
 
-/// The library's tokenizer.
+/// A tokenizer of the library.
 #[derive(Debug)]
 pub(super) struct HuggingFace {
     path: PathBuf,
-    /// Takes special tokens for text.
+    /// The tokenizer that treats special tokens as text.
     plain: Library,
-    /// Finds them; made when first asked for, as large vocabularies take tens of megabytes.
+    /// The tokenizer that finds special tokens; it is made when first needed, because large vocabularies take tens of
+    /// megabytes.
     special: OnceLock<Library>,
-    /// Number of ids that the model has.
+    /// Number of ids of the model.
     count: usize,
 }
 
-/// The tokenizer in `file`, with the tokens and roles that the GGUF of the same folder gets.
+/// Returns the tokenizer in `file`, with the tokens and roles that the GGUF of the same folder gets.
 pub(super) fn read(request: &Request, files: &Files, file: &Json) -> Result<Tokenizer, TokenizerError> {
     let model = Bpe::read(file)?;
     let added = added::collect(file, &model.vocab, files)?;
@@ -52,7 +53,7 @@ pub(super) fn read(request: &Request, files: &Files, file: &Json) -> Result<Toke
     Ok(Tokenizer { vocabulary, roles, engine: Engine::HuggingFace(Box::new(library)) })
 }
 
-/// The keys that tell the roles of tokens.
+/// Returns the keys of the roles of tokens.
 fn role_keys(
     request: &Request,
     files: &Files,
@@ -62,7 +63,7 @@ fn role_keys(
     tokens: &Tokens,
 ) -> Result<Metadata, TokenizerError> {
     let mut keys = Metadata::new();
-    // An unknown pre-tokenizer is no obstacle here: the library has its definition.
+    // An unknown pre-tokenizer is no error here, because the library has its definition.
     let pre = request.pre.or_else(|| pre_tokenizer::find(file, model.ignore_merges).ok());
     if let Some(pre) = pre.filter(|_| kind == Model::Bpe) {
         keys.set(keys::PRE, Value::from(pre));
@@ -87,9 +88,9 @@ impl HuggingFace {
         let failed = |error: tokenizers::Error| TokenizerError::library(&file.path, error);
         library::check(file)?;
         let text = whole::read(&file.path, whole::LIST).map_err(VocabError::from)?;
-        // The library knows neither byte order marks nor numbers that are not finite.
+        // The library does not accept byte order marks or numbers that are not finite.
         let mut plain = Library::from_bytes(json::plain(&text)).map_err(failed)?;
-        // Leftovers of training or serving would cut the text short or fill it up.
+        // Settings of training or serving would truncate or pad the text.
         plain.with_truncation(None).map_err(failed)?.with_padding(None);
         if let ModelWrapper::BPE(model) = plain.get_model()
             && model.dropout.is_some()
@@ -118,7 +119,7 @@ impl HuggingFace {
                 return Err(TokenizerError::library(&file.path, what));
             }
         }
-        // They do nothing to ids here, but take definitions of their own.
+        // Post-processor and decoder do not affect ids here, so their definitions are dropped.
         plain.with_post_processor(None::<PostProcessorWrapper>).with_decoder(None::<DecoderWrapper>);
         plain.set_encode_special_tokens(true);
         Ok(Self { path: file.path.clone(), plain, special: OnceLock::new(), count })

@@ -1,4 +1,4 @@
-//! The keys `tokenizer.ggml.*`, typed.
+//! Typed access to the keys `tokenizer.ggml.*`.
 
 use kquant_formats::gguf::{Array, Metadata, Value};
 
@@ -11,14 +11,14 @@ pub(super) const TYPES: &str = "tokenizer.ggml.token_type";
 pub(super) const SCORES: &str = "tokenizer.ggml.scores";
 pub(super) const MERGES: &str = "tokenizer.ggml.merges";
 
-/// The kinds of tokenizer that kquant has.
+/// A kind of tokenizer that kquant has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Model {
-    /// SentencePiece BPE with byte fallback: `llama`.
+    /// SentencePiece BPE with byte fallback, named `llama`.
     Spm,
-    /// Byte-level BPE: `gpt2`.
+    /// Byte-level BPE, named `gpt2`.
     Bpe,
-    /// SentencePiece Unigram: `t5`.
+    /// SentencePiece Unigram, named `t5`.
     Ugm,
 }
 
@@ -34,12 +34,12 @@ impl Model {
     }
 }
 
-/// The name of the pre-tokenizer; `default` where there is none, as for llama.cpp.
+/// Returns the name of the pre-tokenizer; `default` if there is none, as in llama.cpp.
 pub(super) fn pre(metadata: &Metadata) -> &str {
     metadata.get(PRE).and_then(Value::as_str).filter(|name| !name.is_empty()).unwrap_or("default")
 }
 
-/// A list of texts.
+/// Returns the list of texts under `key`.
 pub(super) fn texts<'a>(metadata: &'a Metadata, key: &'static str) -> Result<&'a [String], TokenizerError> {
     match metadata.get(key) {
         Some(Value::Array(Array::String(texts))) => Ok(texts),
@@ -47,7 +47,7 @@ pub(super) fn texts<'a>(metadata: &'a Metadata, key: &'static str) -> Result<&'a
     }
 }
 
-/// `token_type`, if there is one: a number for each of `count` tokens.
+/// Returns `token_type`, with a number for each of `count` tokens, if it is there.
 pub(super) fn types(metadata: &Metadata, count: usize) -> Result<Option<&[i32]>, TokenizerError> {
     match metadata.get(TYPES) {
         None => Ok(None),
@@ -56,7 +56,7 @@ pub(super) fn types(metadata: &Metadata, count: usize) -> Result<Option<&[i32]>,
     }
 }
 
-/// `scores`: one for each of `count` tokens, all 0 where there are none.
+/// Returns `scores`, with one for each of `count` tokens; all are 0 if the key is absent.
 pub(super) fn scores(metadata: &Metadata, count: usize) -> Result<Vec<f32>, TokenizerError> {
     let scores: Vec<f32> = match metadata.get(SCORES) {
         None => vec![0.0; count],
@@ -73,7 +73,7 @@ pub(super) fn scores(metadata: &Metadata, count: usize) -> Result<Vec<f32>, Toke
     }
 }
 
-/// A flag, if it is there.
+/// Returns the flag under `key`, if it is there.
 pub(super) fn flag(metadata: &Metadata, key: &str) -> Option<bool> {
     match metadata.get(key) {
         Some(Value::Bool(value)) => Some(*value),
@@ -81,7 +81,7 @@ pub(super) fn flag(metadata: &Metadata, key: &str) -> Option<bool> {
     }
 }
 
-/// A token's id, if it is there and below `count`.
+/// Returns the token's id under `key`, if it is there and below `count`.
 pub(super) fn id(metadata: &Metadata, key: &str, count: usize) -> Option<u32> {
     let id = metadata.get(key)?.as_u64()?;
     u32::try_from(id).ok().filter(|&id| (id as usize) < count)

@@ -1,9 +1,9 @@
-//! Joining neighbours, the best pair first: the loop that both kinds of BPE share.
+//! Joining of neighbours, the best pair first: the loop that both kinds of BPE share.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Position of a symbol; one past all stands for none.
+/// Position of a symbol; [`NONE`] stands for none.
 type Index = usize;
 const NONE: Index = Index::MAX;
 
@@ -14,31 +14,31 @@ pub(super) struct Symbol {
     pub(super) start: usize,
     /// Number of bytes; 0 once it was joined to its left neighbour.
     pub(super) len: usize,
-    /// What the caller calls it.
+    /// Number of the symbol, chosen by the caller.
     pub(super) id: u32,
     previous: Index,
     next: Index,
 }
 
-/// What two neighbours become, and when: lower ranks first.
+/// The symbol that two neighbours become, with the rank of the merge: lower ranks come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Joined {
     pub(super) rank: u32,
     pub(super) id: u32,
 }
 
-/// Two neighbours that can be joined. Ordered by rank, then from left to right.
+/// Two neighbours that can be joined, ordered by rank, then from left to right.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
     rank: u32,
     left: Index,
     right: Index,
-    /// Bytes of both. Symbols only grow, so a different length tells that one of them was joined meanwhile.
+    /// Number of bytes of both. Symbols only grow, so a different length shows that one of them was joined meanwhile.
     len: usize,
     id: u32,
 }
 
-/// A text as a chain of symbols. Kept between texts for its memory.
+/// A text as a chain of symbols, kept between texts to reuse its memory.
 #[derive(Debug, Default)]
 pub(super) struct Chain {
     symbols: Vec<Symbol>,
@@ -46,7 +46,7 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// Forgets the text.
+    /// Removes all symbols.
     pub(super) fn clear(&mut self) {
         self.symbols.clear();
         self.queue.clear();
@@ -64,7 +64,7 @@ impl Chain {
         self.symbols.push(symbol);
     }
 
-    /// Joins neighbours until `join` knows none that can be. Takes time n log n for n symbols.
+    /// Joins neighbours until `join` returns `None` for all pairs. This takes time n log n for n symbols.
     pub(super) fn merge(&mut self, join: impl Fn(&Symbol, &Symbol) -> Option<Joined>) {
         for right in 1..self.symbols.len() {
             self.propose(right - 1, right, &join);
@@ -76,7 +76,7 @@ impl Chain {
         }
     }
 
-    /// The symbols that are left, in order.
+    /// Returns the symbols that are left, in order.
     pub(super) fn symbols(&self) -> impl Iterator<Item = &Symbol> {
         self.symbols.iter().filter(|symbol| symbol.len > 0)
     }
@@ -88,7 +88,7 @@ impl Chain {
         }
     }
 
-    /// Joins the two of `candidate` and returns their neighbours; `None` when they changed since it was proposed.
+    /// Joins the two symbols of `candidate` and returns their neighbours; `None` if they changed since it was proposed.
     fn apply(&mut self, candidate: &Candidate) -> Option<(Index, Index)> {
         let right = *self.symbols.get(candidate.right)?;
         let left = self.symbols.get_mut(candidate.left)?;

@@ -1,4 +1,4 @@
-//! Text to token ids and back, from a model's folder or from GGUF keys alone.
+//! Tokenizing of text and back, with a model's folder or with GGUF keys alone.
 //!
 //! | file | what |
 //! |---|---|
@@ -46,7 +46,7 @@ pub struct Tokenizer {
     engine: Engine,
 }
 
-/// What turns text into ids.
+/// The algorithm that converts text to ids.
 #[derive(Debug)]
 enum Engine {
     Spm { splitter: Splitter, spm: Spm },
@@ -56,12 +56,12 @@ enum Engine {
 }
 
 impl Tokenizer {
-    /// Reads the tokenizer of a Hugging Face folder: `tokenizer.json` through Hugging Face's own library. A folder that
-    /// has `tokenizer.model` alone is read as the GGUF keys that it becomes; and so is a Unigram vocabulary, in which the
-    /// library would find control tokens in plain text.
+    /// Reads the tokenizer of a Hugging Face folder: `tokenizer.json` is read by Hugging Face's own library. A folder
+    /// with `tokenizer.model` alone is read by way of its GGUF keys, and so is a Unigram vocabulary, in which the library
+    /// would find control tokens in plain text.
     ///
     /// # Errors
-    /// When there is no tokenizer, or its files are malformed or of a kind that kquant does not have.
+    /// Fails when there is no tokenizer, or when its files are malformed or of a kind that kquant does not have.
     pub fn from_folder(request: &Request) -> Result<Self, TokenizerError> {
         let files = Files::read(request.folder)?;
         match &files.tokenizer {
@@ -70,10 +70,10 @@ impl Tokenizer {
         }
     }
 
-    /// Rebuilds the tokenizer from `tokenizer.ggml.*`.
+    /// Builds the tokenizer from the keys `tokenizer.ggml.*`.
     ///
     /// # Errors
-    /// When a key is missing or malformed, or the tokenizer is of a kind that kquant does not have.
+    /// Fails when a key is missing or malformed, or when the tokenizer is of a kind that kquant does not have.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self, TokenizerError> {
         let model = keys::Model::read(metadata)?;
         let mut vocabulary = Vocabulary::read(metadata, model)?;
@@ -87,16 +87,16 @@ impl Tokenizer {
         Ok(Self { vocabulary, roles, engine })
     }
 
-    /// The ids of `text`, without a BOS or EOS around them. Texts of control tokens such as `</s>` become these
-    /// tokens with `parse_special`, and ordinary text without.
+    /// Returns the ids of `text`, without a BOS or EOS around them. Texts of control tokens such as `</s>` become these
+    /// tokens if `parse_special` is true, and ordinary text otherwise.
     ///
     /// # Errors
-    /// When the vocabulary cannot express the text, or the text defeats the pre-tokenizer's expressions.
+    /// Fails when the vocabulary cannot express the text, or when matching the pre-tokenizer's expressions fails.
     pub fn encode(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, TokenizerError> {
         let mut out = Vec::with_capacity(text.len() / 3);
         match &self.engine {
             Engine::Spm { splitter, spm } => {
-                // As SentencePiece puts a space before each text, so before what follows a special token.
+                // SentencePiece puts a space before each text, and so before the text after a special token.
                 let mut begins = true;
                 for fragment in splitter.split(text, parse_special) {
                     match fragment {
@@ -127,7 +127,7 @@ impl Tokenizer {
         Ok(out)
     }
 
-    /// The text of `ids`: the bytes of their pieces, what is not UTF-8 replaced, without the space that encoding
+    /// Returns the text of `ids`: the bytes of their pieces, with invalid UTF-8 replaced, without the space that encoding
     /// puts first.
     pub fn decode(&self, ids: &[u32]) -> String {
         let bytes: Vec<u8> = ids.iter().flat_map(|&id| self.piece(id)).copied().collect();
@@ -138,43 +138,43 @@ impl Tokenizer {
         }
     }
 
-    /// The bytes of one token, maybe a part of a character: empty for tokens that are no text (control, unknown,
-    /// unused) and for ids outside the vocabulary.
+    /// Returns the bytes of one token, which may be a part of a character: they are empty for tokens that are no text
+    /// (control, unknown, unused) and for ids outside the vocabulary.
     pub fn piece(&self, id: u32) -> &[u8] {
         self.vocabulary.piece(id)
     }
 
-    /// Number of ids, those without a token included.
+    /// Returns the number of ids, including those without a token.
     pub fn vocab_size(&self) -> usize {
         self.vocabulary.len()
     }
 
-    /// The token that begins a text.
+    /// Returns the token that begins a text.
     pub fn bos(&self) -> Option<u32> {
         self.roles.bos
     }
 
-    /// The token that ends a text.
+    /// Returns the token that ends a text.
     pub fn eos(&self) -> Option<u32> {
         self.roles.eos
     }
 
-    /// The token that ends a turn of a conversation.
+    /// Returns the token that ends a turn of a conversation.
     pub fn eot(&self) -> Option<u32> {
         self.roles.eot
     }
 
-    /// The BOS, if the model wants one before each text.
+    /// Returns the BOS if the model needs one before each text.
     pub fn add_bos(&self) -> Option<u32> {
         self.roles.bos.filter(|_| self.roles.add_bos)
     }
 
-    /// The EOS, if the model wants one after each text.
+    /// Returns the EOS if the model needs one after each text.
     pub fn add_eos(&self) -> Option<u32> {
         self.roles.eos.filter(|_| self.roles.add_eos)
     }
 
-    /// Whether generation stops at `id`.
+    /// Returns true if generation stops at `id`.
     pub fn is_end(&self, id: u32) -> bool {
         self.roles.ends.contains(&id)
     }

@@ -1,6 +1,6 @@
-//! Which tokens begin and end a text.
+//! The tokens that begin and end a text.
 //!
-//! Keys come first; what they leave open is found by the tokens' texts, as llama.cpp does.
+//! Keys take precedence; roles without a key are found by the tokens' texts, as in llama.cpp.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use super::super::tokens::Kind;
 use super::keys::{self, Model};
 use super::vocabulary::Vocabulary;
 
-/// Names of pre-tokenizers whose models want a BOS where `add_bos_token` is missing.
+/// Names of pre-tokenizers whose models need a BOS if `add_bos_token` is missing.
 const PRE_WITH_BOS: &[&str] = &[
     "chameleon",
     "falcon-h1",
@@ -27,10 +27,10 @@ const PRE_WITH_BOS: &[&str] = &[
     "tekken",
 ];
 
-/// Tokens that are text to be shown, whatever the file says (gpt-oss).
+/// Texts of tokens that are shown, whatever kind the file gives them (gpt-oss).
 const SHOWN: &[&str] = &["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"];
 
-/// Tokens that begin and end a text.
+/// The tokens that begin and end a text.
 #[derive(Debug, Default)]
 pub(super) struct Roles {
     pub(super) bos: Option<u32>,
@@ -42,8 +42,8 @@ pub(super) struct Roles {
 }
 
 impl Roles {
-    /// Reads the keys and searches the texts. Tokens found by their texts become control tokens, whatever kind the
-    /// file gives them.
+    /// Reads the keys and searches the texts. Tokens found by their texts become control tokens, whatever kind the file
+    /// gives them.
     pub(super) fn read(metadata: &Metadata, model: Model, vocabulary: &mut Vocabulary) -> Self {
         let id = |role, default: Option<u32>| {
             let count = vocabulary.len();
@@ -97,7 +97,7 @@ impl Roles {
         }
     }
 
-    /// Families in which a token that looks like an end is none.
+    /// Removes ends in families where a token only looks like one.
     fn except(&mut self, vocabulary: &mut Vocabulary) {
         let find = |text: &str| vocabulary.iter().find(|(_, known)| *known == text).map(|(id, _)| id);
         let ends = |text| find(text).filter(|id| self.ends.contains(id));

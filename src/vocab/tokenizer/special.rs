@@ -1,4 +1,4 @@
-//! Cutting a text at tokens that are found before anything is merged.
+//! Cutting of a text at tokens that are found before anything is merged.
 
 use aho_corasick::AhoCorasick;
 use kquant_formats::gguf::{Metadata, Value};
@@ -8,38 +8,38 @@ use super::error::TokenizerError;
 use super::keys;
 use super::vocabulary::Vocabulary;
 
-/// Tokens of Phi-3 that swallow no spaces.
+/// Texts of Phi-3's tokens that do not strip the spaces after them.
 const PHI3_KEEPS: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
 
-/// What C calls spaces.
+/// The characters that C's `isspace` accepts.
 const SPACES: [char; 6] = [' ', '\t', '\n', '\u{b}', '\u{c}', '\r'];
 
 /// A part of a text.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Fragment<'a> {
-    /// Text between tokens, never empty.
+    /// The text between two tokens, which is never empty.
     Text(&'a str),
-    /// A token.
+    /// The id of a token.
     Token(u32),
 }
 
-/// A token to be found.
+/// A token to search for.
 #[derive(Debug)]
 struct Special {
     id: u32,
     text: String,
-    /// Whether it is found only where special tokens are asked for.
+    /// True if it is found only where special tokens are asked for.
     control: bool,
-    /// Whether it swallows the spaces after it.
+    /// True if it strips the spaces after it.
     strips: bool,
 }
 
-/// Finds special tokens.
+/// A searcher for special tokens.
 #[derive(Debug)]
 pub(super) struct Splitter {
-    /// The longest first.
+    /// The tokens, the longest first.
     tokens: Vec<Special>,
-    /// Tells in one pass which of `tokens`, by position, are in a text at all.
+    /// An automaton that finds in one pass which of `tokens`, by position, are in a text at all.
     any: AhoCorasick,
 }
 
@@ -63,8 +63,8 @@ impl Splitter {
         Ok(Self { tokens, any })
     }
 
-    /// Cuts at every occurrence of the longest token, then of the next in what is left, and so on: llama.cpp's
-    /// order, in which an earlier but shorter token loses against a longer one that overlaps it.
+    /// Cuts at every occurrence of the longest token, then of the next in what is left, and so on: this is llama.cpp's
+    /// order, in which a longer token takes precedence over an earlier but shorter one that overlaps it.
     pub(super) fn split<'a>(&self, text: &'a str, parse_special: bool) -> Vec<Fragment<'a>> {
         let wanted = |token: &Special| parse_special || !token.control;
         let mut fragments = Vec::from_iter((!text.is_empty()).then_some(Fragment::Text(text)));
@@ -84,7 +84,8 @@ impl Splitter {
     }
 }
 
-/// Whether llama.cpp takes the model for a Phi-3. No key says which tokens swallow spaces; it goes by the name.
+/// Returns true if llama.cpp would take the model for a Phi-3. No key says which tokens strip spaces, so it goes by the
+/// name.
 fn is_phi3(metadata: &Metadata) -> bool {
     let name = metadata.get("general.name").and_then(Value::as_str).unwrap_or_default().to_ascii_lowercase();
     name.contains("phi-3") || name.contains("phi3")

@@ -1,5 +1,5 @@
-//! SentencePiece BPE with byte fallback, as llama.cpp does it for `tokenizer.ggml.model` = `llama`: of all neighbours
-//! whose concatenation is a token, the pair whose token scores highest is joined, the leftmost of equals.
+//! SentencePiece BPE with byte fallback as llama.cpp does it for `tokenizer.ggml.model` = `llama`: of all neighbours
+//! whose concatenation is a token, the pair whose token has the highest score is joined, the leftmost of equals first.
 
 use std::collections::HashMap;
 
@@ -10,33 +10,33 @@ use super::keys;
 use super::merge::{Chain, Joined, Symbol};
 use super::vocabulary::Vocabulary;
 
-/// SentencePiece's visible space.
+/// The visible space of SentencePiece.
 const SPACE: char = '▁';
 
-/// Stands for a character that is no token.
+/// The id of a character that is not a token.
 const NO_TOKEN: u32 = u32::MAX;
 
-/// The tokens by text, with what decides between them.
+/// The tokens by text, with the scores that decide between them.
 #[derive(Debug)]
 pub(super) struct Spm {
     ids: HashMap<String, u32>,
-    /// By id: the place of its score among all, the highest first.
+    /// Rank of each token's score, by id; the highest score has the lowest rank.
     ranks: Vec<u32>,
-    /// The token of each byte.
+    /// Token of each byte.
     bytes: Vec<Option<u32>>,
     prefixes_space: bool,
     /// Length of the longest token, in bytes.
     longest: usize,
-    /// Whether words can be merged one by one: no token goes on with a space after something else.
+    /// True if words can be merged one by one, because no token has a space after another character.
     by_words: bool,
 }
 
 impl Spm {
-    /// Reads `scores`.
+    /// Reads the key `scores`.
     pub(super) fn read(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Self, TokenizerError> {
         let ids = vocabulary.by_text();
         let scores = keys::scores(metadata, vocabulary.len())?;
-        // Some vocabularies have their ASCII bytes as plain characters.
+        // Some vocabularies have ASCII bytes as plain characters.
         let byte = |byte: u8| {
             let character = char::from(byte).to_string();
             let plain = ids.get(&character).filter(|_| byte.is_ascii());
@@ -52,7 +52,7 @@ impl Spm {
         })
     }
 
-    /// Appends the ids of `text`. `begins`: whether it is the first, or follows a special token.
+    /// Appends the ids of `text`; `begins` is true if it is the first text or follows a special token.
     pub(super) fn encode(&self, text: &str, begins: bool, out: &mut Vec<u32>) -> Result<(), TokenizerError> {
         let prefix = if begins && self.prefixes_space { "▁" } else { "" };
         let text = format!("{prefix}{}", text.replace(' ', "▁"));
@@ -85,7 +85,7 @@ impl Spm {
         Ok(())
     }
 
-    /// What two neighbours become.
+    /// Returns the symbol that two neighbours become.
     fn join(&self, text: &str, left: &Symbol, right: &Symbol) -> Option<Joined> {
         let len = left.len + right.len;
         if len > self.longest {
@@ -96,7 +96,7 @@ impl Spm {
     }
 }
 
-/// The place of each score among all, the highest first; equal scores share a place.
+/// Returns the rank of each score, the highest first; equal scores share a rank.
 fn ranks(scores: &[f32]) -> Vec<u32> {
     let mut sorted = scores.to_vec();
     sorted.sort_unstable_by(|a, b| b.total_cmp(a));
@@ -104,7 +104,7 @@ fn ranks(scores: &[f32]) -> Vec<u32> {
     scores.iter().map(|score| u32::try_from(place(score)).unwrap_or(u32::MAX)).collect()
 }
 
-/// Cuts before every space that follows something else.
+/// Cuts before every space that follows another character.
 pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {

@@ -1,7 +1,7 @@
-//! SentencePiece Unigram, as llama.cpp does it for `tokenizer.ggml.model` = `t5`: of all sequences of tokens that spell
-//! the text, the one whose scores, which are logarithms of probabilities, sum up highest.
+//! SentencePiece Unigram as llama.cpp does it for `tokenizer.ggml.model` = `t5`: of all sequences of tokens that spell
+//! the text, the one with the highest sum of scores, which are logarithms of probabilities.
 //!
-//! Unlike llama.cpp, and like Hugging Face, characters without a token become bytes where the vocabulary has these.
+//! Unlike in llama.cpp, and like in Hugging Face, characters without a token become bytes if the vocabulary has these.
 
 use std::collections::HashMap;
 
@@ -17,41 +17,41 @@ use super::keys;
 use super::spm::words;
 use super::vocabulary::Vocabulary;
 
-/// SentencePiece's visible space.
+/// The visible space of SentencePiece.
 const SPACE: &str = "▁";
 
-/// What an unknown character costs beside the least likely token.
+/// Difference between the least score of a token and the score of an unknown character, as in SentencePiece.
 const UNKNOWN_PENALTY: f32 = 10.0;
 
-/// llama.cpp's unknown token where the file names none.
+/// Id of the unknown token if the file names none, as in llama.cpp.
 const DEFAULT_UNKNOWN: u32 = 2;
 
-/// The tokens as a trie, with what decides between them.
+/// The tokens as a trie, with the scores that decide between them.
 #[derive(Debug)]
 pub(super) struct Ugm {
     normalizer: Normalizer,
     trie: Trie,
-    /// By id.
+    /// Scores by id.
     scores: Vec<f64>,
     unknown: u32,
     unknown_score: f64,
-    /// The token of each byte, if all have one.
+    /// Token of each byte, if all bytes have one.
     bytes: Option<Vec<u32>>,
-    /// Whether words can be cut one by one: no token goes on with a space after something else.
+    /// True if words can be cut one by one, because no token has a space after another character.
     by_words: bool,
 }
 
-/// The best way to spell a beginning of a word.
+/// The best way to spell a prefix of a word.
 #[derive(Debug, Clone, Copy)]
 struct Best {
     score: f64,
-    /// Where its last token starts.
+    /// Offset of its last token.
     start: usize,
     id: u32,
 }
 
 impl Ugm {
-    /// Reads `scores` and what is done to texts.
+    /// Reads the scores and the normalization.
     pub(super) fn read(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Self, TokenizerError> {
         let scores = keys::scores(metadata, vocabulary.len())?;
         let normal =
@@ -64,7 +64,7 @@ impl Ugm {
                 by_words &= words(text).count() <= 1;
             }
         }
-        // Tokens of the user are as good as certain.
+        // Tokens of the user are taken as nearly certain.
         let score = |(id, score): (u32, f32)| match vocabulary.kind(id) {
             Kind::UserDefined => 0.0,
             _ => f64::from(score),
@@ -109,7 +109,8 @@ impl Ugm {
         }
     }
 
-    /// The likeliest tokens of `word`, with their texts (Viterbi). Sums of scores are exact: these have 24 bits.
+    /// Returns the likeliest tokens of `word`, with their texts (Viterbi). Sums of scores are exact, because scores have
+    /// 24 bits.
     fn likeliest<'a>(&self, word: &'a str, best: &mut Vec<Best>) -> Vec<(u32, &'a str)> {
         best.clear();
         best.resize(word.len() + 1, Best { score: f64::NEG_INFINITY, start: 0, id: self.unknown });
@@ -144,13 +145,13 @@ impl Ugm {
     }
 }
 
-/// What is done to a text before it is cut.
+/// The normalization of a text before it is cut.
 #[derive(Debug)]
 struct Normalizer {
     charsmap: Option<Charsmap>,
-    /// Whether a space is put first.
+    /// True if a space is put first.
     prefix: bool,
-    /// Whether runs of spaces count as one, and those at both ends as none.
+    /// True if runs of spaces count as one, and those at both ends as none.
     collapse: bool,
 }
 
@@ -170,8 +171,8 @@ impl Normalizer {
         })
     }
 
-    /// Replaces characters and treats spaces. Like llama.cpp, puts a space first wherever runs are collapsed; unlike it,
-    /// and like SentencePiece and Hugging Face, puts one before a text of nothing but spaces.
+    /// Replaces characters and treats spaces. Like llama.cpp, it puts a space first if runs are collapsed; unlike
+    /// llama.cpp, and like SentencePiece and Hugging Face, it also puts one before a text of only spaces.
     fn apply(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len() * 3 / 2);
         if self.prefix && !self.collapse {
@@ -181,7 +182,7 @@ impl Normalizer {
         let mut rest = text;
         while let Some(character) = rest.chars().next() {
             let mapped = self.charsmap.as_ref().and_then(|map| map.longest(rest.as_bytes()));
-            // A map of something that is no text cannot end within a character.
+            // A match is ignored if it ends within a character, which happens only in a map that is not of texts.
             let mapped = mapped.filter(|(len, _)| rest.is_char_boundary(*len));
             let (len, piece) =
                 mapped.unwrap_or((character.len_utf8(), rest.get(..character.len_utf8()).unwrap_or("")));
@@ -205,12 +206,12 @@ impl Normalizer {
     }
 }
 
-/// Texts by their bytes.
+/// A trie of texts by their bytes.
 #[derive(Debug, Default)]
 struct Trie {
-    /// Node and byte to the next node. The root is 0.
+    /// Next node by node and byte; the root is 0.
     edges: HashMap<(u32, u8), u32>,
-    /// By node - 1: the token that ends there.
+    /// Token that ends at each node, by the node's number - 1.
     ends: Vec<Option<u32>>,
 }
 
@@ -218,7 +219,7 @@ impl Trie {
     fn insert(&mut self, text: &str, id: u32) {
         let mut node = 0;
         for byte in text.bytes() {
-            // Nodes are no more than the bytes of all tokens.
+            // There are at most as many nodes as bytes of all tokens.
             let next = u32::try_from(self.ends.len() + 1).unwrap_or(u32::MAX);
             node = *self.edges.entry((node, byte)).or_insert(next);
             if node == next {
@@ -230,7 +231,7 @@ impl Trie {
         }
     }
 
-    /// Lengths and ids of the tokens that `text` begins with, the shortest first.
+    /// Returns lengths and ids of the tokens that `text` begins with, the shortest first.
     fn prefixes(&self, text: &[u8]) -> impl Iterator<Item = (usize, u32)> {
         let mut node = 0;
         let nodes = text.iter().zip(1..).map_while(move |(&byte, len)| {

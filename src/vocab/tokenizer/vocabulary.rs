@@ -1,4 +1,4 @@
-//! The tokens by id: text, kind, bytes.
+//! The vocabulary: text, kind and bytes of each token.
 
 use std::collections::HashMap;
 
@@ -10,26 +10,26 @@ use super::super::tokens::{Kind, byte_of};
 use super::error::TokenizerError;
 use super::keys::{self, Model};
 
-/// Every token, by id.
+/// The tokens of all ids.
 #[derive(Debug)]
 pub(super) struct Vocabulary {
     model: Model,
     prefixes_space: bool,
     texts: Vec<String>,
     kinds: Vec<Kind>,
-    /// What decoding writes for each token.
+    /// Bytes that decoding writes for each token.
     pieces: Vec<Box<[u8]>>,
 }
 
 impl Vocabulary {
-    /// Reads `tokens`, `token_type` and whether a space is put before the text.
+    /// Reads `tokens`, `token_type` and the flag of a space before the text.
     pub(super) fn read(metadata: &Metadata, model: Model) -> Result<Self, TokenizerError> {
         let mut texts = keys::texts(metadata, keys::TOKENS)?.to_vec();
         if u32::try_from(texts.len()).is_err() {
             return Err(TokenizerError::key(keys::TOKENS, format!("has {} tokens", texts.len())));
         }
         for (id, text) in texts.iter_mut().enumerate() {
-            // llama.cpp's name for a token without a text.
+            // llama.cpp gives this name to a token without a text.
             if text.is_empty() {
                 *text = format!("[EMPTY_{id}]");
             }
@@ -44,13 +44,13 @@ impl Vocabulary {
         Ok(vocabulary)
     }
 
-    /// From as many kinds as texts.
+    /// Creates the vocabulary from equally many texts and kinds.
     pub(super) fn new(model: Model, prefixes_space: bool, texts: Vec<String>, kinds: Vec<Kind>) -> Self {
         let pieces = texts.iter().zip(&kinds).map(|(text, kind)| piece(model, text, *kind)).collect();
         Self { model, prefixes_space, texts, kinds, pieces }
     }
 
-    /// Two tokens of one text cannot be told apart; llama.cpp aborts on such a file.
+    /// Fails when two tokens have the same text and so cannot be distinguished; llama.cpp aborts on such a file.
     fn check_unique(&self) -> Result<(), TokenizerError> {
         let mut seen = HashMap::with_capacity(self.texts.len());
         for (id, text) in self.iter() {
@@ -62,32 +62,32 @@ impl Vocabulary {
         Ok(())
     }
 
-    /// Number of ids.
+    /// Returns the number of ids.
     pub(super) fn len(&self) -> usize {
         self.texts.len()
     }
 
-    /// Whether encoding puts a space before the text.
+    /// Returns true if encoding puts a space before the text.
     pub(super) fn prefixes_space(&self) -> bool {
         self.prefixes_space
     }
 
-    /// Ids and texts, in order of ids.
+    /// Returns ids and texts, in order of ids.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &str)> {
         (0..).zip(self.texts.iter().map(String::as_str))
     }
 
-    /// The ids by text.
+    /// Returns the ids by text.
     pub(super) fn by_text(&self) -> HashMap<String, u32> {
         self.iter().map(|(id, text)| (text.to_owned(), id)).collect()
     }
 
-    /// The kind of a token; unused for ids outside.
+    /// Returns the kind of a token; ids outside the vocabulary count as unused.
     pub(super) fn kind(&self, id: u32) -> Kind {
         self.kinds.get(id as usize).copied().unwrap_or(Kind::Unused)
     }
 
-    /// Makes a token one of another kind.
+    /// Changes the kind of a token.
     pub(super) fn set_kind(&mut self, id: u32, kind: Kind) {
         let at = id as usize;
         if let (Some(text), Some(slot), Some(bytes)) =
@@ -98,20 +98,20 @@ impl Vocabulary {
         }
     }
 
-    /// What decoding writes for a token.
+    /// Returns the bytes that decoding writes for a token.
     pub(super) fn piece(&self, id: u32) -> &[u8] {
         self.pieces.get(id as usize).map_or(&[], AsRef::as_ref)
     }
 }
 
-/// What decoding writes for a token: llama.cpp's `llama_token_to_piece` without special tokens.
+/// Returns the bytes that decoding writes for a token, as llama.cpp's `llama_token_to_piece` does without special tokens.
 fn piece(model: Model, text: &str, kind: Kind) -> Box<[u8]> {
     match kind {
         Kind::Control | Kind::Unknown | Kind::Unused => Box::default(),
         Kind::UserDefined => text.as_bytes().into(),
         Kind::Byte => byte_of(text).into_iter().collect(),
         Kind::Normal if model != Model::Bpe => text.replace('▁', " ").into_bytes().into(),
-        // A letter that stands for no byte can only stand for itself.
+        // A letter that stands for no byte stands for itself.
         Kind::Normal => match text.chars().map(byte_letters::byte_of).collect::<Option<Vec<u8>>>() {
             Some(bytes) => bytes.into(),
             None => text.as_bytes().into(),

@@ -1,4 +1,4 @@
-//! Folders of models.
+//! Tests of folders of models.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::{data, from_folder};
 use crate::vocab::{Request, Tokenizer, TokenizerError};
 
-/// A temporary folder.
+/// A temporary folder, by its path.
 pub(super) struct Folder(pub(super) PathBuf);
 
 impl Drop for Folder {
@@ -37,7 +37,7 @@ impl Folder {
     }
 }
 
-/// tests/data's byte-level tokenizer, to be changed.
+/// Returns the byte-level tokenizer of tests/data, to be changed.
 fn byte_level() -> Json {
     serde_json::from_slice(&fs::read(data("archs/gpt2/tokenizer.json")).unwrap()).unwrap()
 }

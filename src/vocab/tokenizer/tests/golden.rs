@@ -1,4 +1,4 @@
-//! llama.cpp's ids (scripts/refresh_tokens.py) from both sources of the vocabulary.
+//! Tests against llama.cpp's ids (scripts/refresh_tokens.py), for both sources of the vocabulary.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Tokenizer, data, from_folder, from_keys, json};
 
-/// Recorded name, folder in tests/data, architecture.
+/// Recorded name, folder in tests/data and architecture of each model.
 const MODELS: [(&str, &str, &str); 3] = [
     ("tiny-llama", "tiny-llama", "llama"),
     ("gpt2", "archs/gpt2", "gpt2"),
@@ -22,7 +22,7 @@ fn each_tokenizer(check: impl Fn(&str, &Tokenizer, &Json)) {
     }
 }
 
-/// Ids are recorded in full, or by number and hash.
+/// Returns true if `ids` are the recorded ones, which are recorded in full, or as a number and a hash.
 fn matches(ids: &[u32], recorded: &Json) -> bool {
     if recorded.is_array() {
         return *recorded == Json::from(ids);
@@ -32,7 +32,7 @@ fn matches(ids: &[u32], recorded: &Json) -> bool {
     recorded["count"] == ids.len() && recorded["sha256"] == hash
 }
 
-/// Compares with and without special tokens.
+/// Compares the ids with and without special tokens.
 fn check(name: &str, tokenizer: &Tokenizer, text: &str, recorded: &Json) {
     for (key, parse_special) in [("plain", false), ("special", true)] {
         let ids = tokenizer.encode(text, parse_special).unwrap();
@@ -64,7 +64,7 @@ fn hard_strings_are_cut_as_llama_cpp_cuts_them() {
     });
 }
 
-/// A text as itself, or as what to repeat how often.
+/// Returns a recorded text, which is written out, or given as what to repeat how often.
 pub(super) fn expand(entry: &Json) -> String {
     match entry.as_str() {
         Some(text) => text.to_owned(),

@@ -1,4 +1,4 @@
-//! Vocabularies made by hand.
+//! Tests of vocabularies made by hand.
 
 use kquant_formats::gguf::{Array, Metadata, Value};
 

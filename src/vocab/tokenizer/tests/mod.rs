@@ -1,4 +1,4 @@
-//! Both ways from text to ids against each other and against what llama.cpp recorded.
+//! Tests of both ways from text to ids, against each other and against llama.cpp's recorded ids.
 
 mod folders;
 mod golden;
@@ -29,17 +29,17 @@ fn request<T>(folder: &str, architecture: &str, with: impl FnOnce(&Request) -> T
     with(&Request { folder: &path, architecture, vocab_size: None, config: &config, pre: None })
 }
 
-/// The tokenizer of a folder, through Hugging Face's library.
+/// Returns the tokenizer of a folder, with Hugging Face's library.
 fn from_folder(folder: &str, architecture: &str) -> Tokenizer {
     request(folder, architecture, Tokenizer::from_folder).unwrap()
 }
 
-/// The keys that a folder becomes.
+/// Returns the GGUF keys of a folder.
 fn keys_of(folder: &str, architecture: &str) -> Metadata {
     request(folder, architecture, load).unwrap().keys
 }
 
-/// The tokenizer that a folder's keys make.
+/// Returns the tokenizer that a folder's keys give.
 fn from_keys(folder: &str, architecture: &str) -> Tokenizer {
     Tokenizer::from_metadata(&keys_of(folder, architecture)).unwrap()
 }
@@ -48,7 +48,8 @@ fn texts(texts: &[&str]) -> Value {
     Value::Array(Array::String(texts.iter().map(|&text| text.to_owned()).collect()))
 }
 
-/// Keys of a small SentencePiece vocabulary: tokens with scores and types after the 256 bytes and three specials.
+/// Returns the keys of a small SentencePiece vocabulary: `tokens` with scores and types after the 256 bytes and three
+/// specials.
 fn spm(tokens: &[(&str, f32, i32)]) -> Metadata {
     let mut list: Vec<(String, f32, i32)> =
         [("<unk>", 2), ("<s>", 3), ("</s>", 3)].map(|(text, kind)| (text.to_owned(), 0.0, kind)).into();
@@ -66,10 +67,10 @@ fn spm(tokens: &[(&str, f32, i32)]) -> Metadata {
     keys
 }
 
-/// The first id after the bytes of [`spm`].
+/// First id after the bytes of [`spm`].
 const FIRST: u32 = 259;
 
-/// Keys of a small byte-level vocabulary.
+/// Returns the keys of a small byte-level vocabulary.
 fn bpe(tokens: &[&str], merges: &[&str]) -> Metadata {
     let mut keys = Metadata::new();
     keys.set("tokenizer.ggml.model", Value::from("gpt2"));
@@ -79,12 +80,12 @@ fn bpe(tokens: &[&str], merges: &[&str]) -> Metadata {
     keys
 }
 
-/// The ids of `text` by the tokenizer of `keys`.
+/// Returns the ids of `text` by the tokenizer of `keys`.
 fn encode(keys: &Metadata, text: &str) -> Vec<u32> {
     Tokenizer::from_metadata(keys).unwrap().encode(text, false).unwrap()
 }
 
-/// What is wrong with `keys`.
+/// Returns the error that `keys` give.
 fn error(keys: &Metadata) -> TokenizerError {
     Tokenizer::from_metadata(keys).expect_err("must be refused")
 }

@@ -1,4 +1,4 @@
-//! What holds for any text.
+//! Tests of properties that hold for any text.
 
 use std::sync::LazyLock;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{Tokenizer, from_folder, from_keys};
 
-/// A tokenizer from both sources.
+/// The tokenizers of one model from both sources.
 struct Both {
     folder: Tokenizer,
     keys: Tokenizer,
@@ -17,7 +17,7 @@ impl Both {
         Self { folder: from_folder(folder, architecture), keys: from_keys(folder, architecture) }
     }
 
-    /// The ids, which must be the same either way.
+    /// Returns the ids, which must be the same either way.
     fn encode(&self, text: &str, parse_special: bool) -> Vec<u32> {
         let ids = self.keys.encode(text, parse_special).unwrap();
         assert_eq!(self.folder.encode(text, parse_special).unwrap(), ids, "{text:?}");
@@ -28,7 +28,7 @@ impl Both {
 static SPM: LazyLock<Both> = LazyLock::new(|| Both::new("tiny-llama", "llama"));
 static BPE: LazyLock<Both> = LazyLock::new(|| Both::new("tokenizers/gpt2-4m", "gpt2"));
 
-/// Texts of what tokenizers stumble over.
+/// Generates texts that are difficult for tokenizers.
 fn text() -> impl Strategy<Value = String> {
     let part = prop_oneof![
         4 => "[a-zA-Z']{1,8}",
@@ -53,7 +53,7 @@ proptest! {
         prop_assert_eq!(BPE.keys.decode(&BPE.encode(&text, false)), text);
     }
 
-    /// A visible space in the text is the one character that SentencePiece cannot tell from another.
+    /// Only a visible space in the text is lost, which SentencePiece cannot distinguish from an ordinary one.
     #[test]
     fn sentencepiece_loses_nothing_but_its_own_space(text in text()) {
         prop_assert_eq!(SPM.keys.decode(&SPM.encode(&text, false)), text.replace('▁', " "));

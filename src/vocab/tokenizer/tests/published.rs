@@ -1,4 +1,4 @@
-//! Pre-tokenizers rebuilt from the files of published models, over one vocabulary whose tokens reach over the ends of
+//! Tests of pre-tokenizers from the files of published models, over one vocabulary whose tokens reach over the ends of
 //! words, so that a cut in another place gives other ids.
 
 use std::fs;
@@ -13,7 +13,7 @@ use crate::vocab::{Request, load};
 
 const FOLDER: &str = "tokenizers/across-words";
 
-/// A `tokenizer.json` of the vocabulary with this definition of a pre-tokenizer.
+/// Returns a `tokenizer.json` of the vocabulary with this definition of a pre-tokenizer.
 fn tokenizer(definition: &Json) -> Json {
     let merges = fs::read_to_string(data(&format!("{FOLDER}/merges.txt"))).unwrap();
     let merges: Vec<&str> = merges.lines().collect();
@@ -40,8 +40,8 @@ fn tokenizer(definition: &Json) -> Json {
     })
 }
 
-/// Texts that are hard to cut, and a text to be read. Some expressions take time that grows with the square of a run of
-/// digits, so long strings are shortened.
+/// Returns texts that are hard to cut, and an ordinary text. Some expressions take time that grows with the square of a
+/// run of digits, so long strings are shortened.
 fn texts() -> Vec<String> {
     let probes = include_str!("../../pre_tokenizer/probes.json");
     let mut texts: Vec<String> = serde_json::from_str(probes).unwrap();

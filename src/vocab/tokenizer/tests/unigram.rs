@@ -1,4 +1,4 @@
-//! Unigram vocabularies against Hugging Face's library.
+//! Tests of Unigram vocabularies against Hugging Face's library.
 
 use std::fs;
 
@@ -8,8 +8,9 @@ use tokenizers::Tokenizer as Library;
 use super::golden::expand;
 use super::{FIRST, data, encode, from_folder, json, spm};
 
-/// Where the library differs from SentencePiece: it finds byte tokens and visible spaces in the text, and maps
-/// characters by graphemes, of which it drops what follows the first match (scripts/check_vocabularies.py).
+/// Returns true for texts that the library treats differently from SentencePiece: it finds byte tokens and visible spaces
+/// in the text, and maps characters by graphemes, of which it drops what follows the first match
+/// (scripts/check_vocabularies.py).
 fn differs(text: &str) -> bool {
     text.contains("<0x") || text.starts_with('▁') || text.contains("o\u{302}\u{323}")
 }
@@ -57,9 +58,9 @@ fn a_run_of_unknown_characters_is_one_token() {
     keys.set("tokenizer.ggml.model", Value::from("t5"));
     keys.set("tokenizer.ggml.unknown_token_id", Value::U32(0));
     keys.set("tokenizer.ggml.add_space_prefix", Value::Bool(true));
-    // The byte tokens of this vocabulary are found.
+    // This vocabulary has byte tokens, which are found.
     assert_eq!(encode(&keys, "aé"), [FIRST, 3 + 0xc3, 3 + 0xa9]);
-    // Two times -2 is as likely as -4: the first found stays, the longer one.
+    // Two tokens of score -2 are as likely as one of -4: the first found, which is longer, stays.
     assert_eq!(encode(&keys, "abb"), [FIRST, FIRST + 3]);
     let mut types = vec![1; FIRST as usize + 4];
     types[0] = 2;
