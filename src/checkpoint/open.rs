@@ -71,7 +71,7 @@ pub enum OpenError {
     Tensor {
         /// Path of the checkpoint.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with the tensor.
         source: ReadError,
     },
 }

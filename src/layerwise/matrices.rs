@@ -1,7 +1,7 @@
 //! Tensors of several matrices, each with inputs of its own: those of experts, and of heads of latent attention.
 //!
 //! Each matrix is rounded with the Hessian of the rows that are routed to it, blended with its layer's where these are
-//! few ([`pool`]). Losses are not corrected, because the original's rows may have been routed to other experts.
+//! few ([`pool`]). Earlier losses are not corrected, because the original's rows may have been routed to other experts.
 
 use std::ops::Range;
 use std::time::Instant;

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::moments::Means;
 use crate::encode::feedback::{Feedback, Hessian};
 
-/// Share of the correction that is taken where there is no held-out text. The value is a middle way, not measured.
+/// Share of the correction that is taken where there is no held-out text. The value is chosen, not derived.
 const UNJUDGED: f32 = 0.5;
 
 /// Number of rows that decide on the share: enough for two digits.

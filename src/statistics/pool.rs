@@ -24,7 +24,7 @@ use crate::tensor::TensorName;
 const PER_COLUMN: u64 = 4;
 /// Number of tokens with which means and losses need no blending.
 const FOR_MEANS: f64 = 64.0;
-/// Part of the missing tokens that the layer's statistics stand for. The value is not measured.
+/// Part of the missing tokens that the layer's statistics stand for. The value is chosen, not derived.
 const MADE_UP: f64 = 1.0 / 8.0;
 
 /// The statistics that the experts of a layer share.

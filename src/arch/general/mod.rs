@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `card` | the front matter of README.md |
 //! | `parents` | base models and datasets |
-//! | `published` | names that paths tell |
+//! | `published` | published names in the paths of files |
 
 mod card;
 mod metadata;

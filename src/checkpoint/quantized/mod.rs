@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `config` | what the configuration says |
+//! | `config` | the settings in the configuration |
 //! | `left_over` | settings without packed weights |
 //! | `parts` | the file's tensors that together are one weight |
 //! | `autogptq`, `compressed` | layouts, checked |

@@ -10,7 +10,8 @@ use crate::encode::{LayerMethod, LayerTensor, Needs};
 /// Rows encoded between two looks at the cancel flag.
 const SLAB: usize = 1024;
 
-/// Damping of a Fisher matrix as a fraction of its mean diagonal, at least: the matrix is of the original model, and the model that is written will differ.
+/// Least damping of a Fisher matrix, as a fraction of its mean diagonal: the matrix is of the original model while the written model differs. The value is chosen, not
+/// derived.
 const LEAST_FISHER_DAMPING: f64 = 0.03;
 
 /// Rounding with feedback over columns, or over columns and rows.

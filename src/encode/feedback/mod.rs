@@ -3,20 +3,20 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `hessian` | the statistics that come in |
-//! | `factored`, `factor` | their damped factors, `H' = U D U'`, and solutions of `x H' = y` |
-//! | `options` | how much work is done |
-//! | `run` | all of these, for one tensor |
+//! | `hessian` | the statistics of a tensor's inputs |
+//! | `factored`, `factor` | the damped factors of a Hessian, `H' = U D U'`, and solutions of `x H' = y` |
+//! | `options` | the amount of work |
+//! | `run` | the encoder of a tensor's rows: starts, passes, rounds |
 //! | `rounding` | sequential rounding with error feedback (LDLQ, arXiv 2307.13304) |
 //! | `start` | the codes of the diagonal search, which rows start from |
-//! | `both` | the same over rows as well, with the Fisher matrix of the outputs |
+//! | `both` | feedback over rows as well as columns, with the Fisher matrix of the outputs |
 //! | `method` | all of it as a method of calibrated runs |
 //! | `product` | matrix products on all threads |
 //! | `sweep` | scales and codes improved block by block |
-//! | `judge` | losses on the statistics that decide |
+//! | `judge` | losses on the statistics that candidates are compared by |
 //! | `tile` | rows side by side |
 //!
-//! A GGUF decoder does not care in which order the encoder rounded: scales are fixed first, and columns are rounded in
+//! A GGUF decoder does not depend on the order in which the encoder rounded: scales are fixed first, and columns are rounded in
 //! order of falling activation.
 
 use kquant_kernels::block::BlockType;
