@@ -153,8 +153,9 @@ impl Quantization {
     }
 }
 
-/// Names of the files with the settings of most methods and, below, of modelopt.
+/// Name of the file with the settings of most methods.
 const CONFIG: &str = "config.json";
+/// Name of the file with the settings of modelopt.
 const MODELOPT: &str = "hf_quant_config.json";
 
 /// Returns the JSON in file `name` of `folder`, if there is one.

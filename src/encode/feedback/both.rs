@@ -24,8 +24,9 @@ use super::{Feedback, Hessian, Options};
 
 /// Number of tiles that a tensor is cut into, unless they would be smaller than [`FEWEST`] or larger than [`MOST`] rows.
 const TILES: usize = 32;
-/// Rows of the smallest tile of a small tensor, and of any other tensor: 16 rows fill the lanes.
+/// Number of rows of the smallest tile of a small tensor.
 const FEWEST: usize = 8;
+/// Number of rows of the smallest tile of a tensor that is not small: 16 rows fill the lanes.
 const FILLED: usize = 16;
 /// Number of rows of the largest tile.
 const MOST: usize = 256;

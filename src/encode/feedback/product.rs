@@ -3,9 +3,10 @@
 use kquant_kernels::linalg::{View, ViewMut, gemm};
 use rayon::prelude::*;
 
-/// Columns of the widest part and, below, of the narrowest: a thread copies the left factor for each part, but each row
-/// of the right one for its own part alone.
+/// Number of columns of the widest part: a thread copies the left factor for each part, but each row of the right one for
+/// its own part alone.
 const WIDEST: usize = 1024;
+/// Number of columns of the narrowest part.
 const NARROWEST: usize = 64;
 
 /// A matrix in rows of `stride` elements, of which the first `columns` count.
