@@ -26,31 +26,31 @@ pub use crate::job::Quality;
 pub enum Error {
     /// Types that cannot be.
     #[error(transparent)]
-    Recipe(#[from] RecipeError),
+    Recipe(Box<RecipeError>),
     /// Options that contradict each other.
     #[error(transparent)]
-    Method(#[from] MethodError),
+    Method(Box<MethodError>),
     /// Statistics that cannot be made or read.
     #[error(transparent)]
-    Statistics(#[from] StatisticsError),
+    Statistics(Box<StatisticsError>),
     /// Prices that cannot be measured or read.
     #[error(transparent)]
-    Prices(#[from] PricesError),
+    Prices(Box<PricesError>),
     /// The run itself.
     #[error(transparent)]
-    Quantize(#[from] QuantizeError),
+    Quantize(Box<QuantizeError>),
     /// A text that cannot be used.
     #[error(transparent)]
-    Text(#[from] TextError),
+    Text(Box<TextError>),
     /// A model that cannot be opened or run.
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Model(Box<ModelError>),
     /// A model that cannot be scored.
     #[error(transparent)]
-    Evaluate(#[from] EvaluateError),
+    Evaluate(Box<EvaluateError>),
     /// A file that cannot be read or written.
     #[error(transparent)]
-    File(#[from] FormatError),
+    File(Box<FormatError>),
     /// Threads that the system does not give.
     #[error("cannot start {threads} threads")]
     Threads {
@@ -59,6 +59,29 @@ pub enum Error {
         /// What the system says.
         source: threads::PoolError,
     },
+}
+
+/// Boxes an error of a room, so that results stay small.
+macro_rules! boxed {
+    ($($variant:ident($error:ty)),* $(,)?) => {
+        $(impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Self::$variant(Box::new(error))
+            }
+        })*
+    };
+}
+
+boxed! {
+    Recipe(RecipeError),
+    Method(MethodError),
+    Statistics(StatisticsError),
+    Prices(PricesError),
+    Quantize(QuantizeError),
+    Text(TextError),
+    Model(ModelError),
+    Evaluate(EvaluateError),
+    File(FormatError),
 }
 
 /// What runs may use. Nothing of it changes a result.
@@ -111,7 +134,7 @@ impl Settings {
 #[derive(Debug, Clone)]
 pub struct Quantizer {
     model: PathBuf,
-    wanted: Wanted,
+    wanted: TypesWanted,
     overrides: Overrides,
     source: StatisticsSource,
     method: MethodOptions,
@@ -121,7 +144,7 @@ pub struct Quantizer {
 
 /// How the types are to be chosen.
 #[derive(Debug, Clone)]
-enum Wanted {
+enum TypesWanted {
     FileType(&'static recipe::FileType),
     Target(Target, Menu),
 }
@@ -133,7 +156,7 @@ impl Quantizer {
         let q4_k_m = recipe::FILE_TYPES.iter().find(|t| t.name == "Q4_K_M");
         Self {
             model: model.into(),
-            wanted: Wanted::FileType(q4_k_m.unwrap_or(&recipe::FILE_TYPES[0])),
+            wanted: TypesWanted::FileType(q4_k_m.unwrap_or(&recipe::FILE_TYPES[0])),
             overrides: Overrides::default(),
             source: StatisticsSource::Nothing,
             method: MethodOptions::default(),
@@ -147,7 +170,7 @@ impl Quantizer {
     /// # Errors
     /// [`RecipeError`] when there is no such file type.
     pub fn file_type(self, name: &str) -> Result<Self, Error> {
-        Ok(Self { wanted: Wanted::FileType(recipe::file_type(name)?), ..self })
+        Ok(Self { wanted: TypesWanted::FileType(recipe::file_type(name)?), ..self })
     }
 
     /// Chooses types by what each tensor costs, for a file of at most `bytes` bytes; needs a text or statistics.
@@ -163,7 +186,7 @@ impl Quantizer {
     /// # Errors
     /// [`RecipeError`] when the menu is neither known nor a list of types.
     pub fn target(self, target: Target, menu: &str) -> Result<Self, Error> {
-        Ok(Self { wanted: Wanted::Target(target, Menu::parse(menu)?), ..self })
+        Ok(Self { wanted: TypesWanted::Target(target, Menu::parse(menu)?), ..self })
     }
 
     /// Fixes types of tensors by hand; they hold however the others are chosen.
@@ -203,7 +226,7 @@ impl Quantizer {
     /// [`Error`]; nothing is left behind then.
     pub fn write(self, out: &Path, settings: &Settings) -> Result<Report, Error> {
         let method = self.method.choose(self.source.known()?)?;
-        let for_prices = matches!(self.wanted, Wanted::Target(..));
+        let for_prices = matches!(self.wanted, TypesWanted::Target(..));
         let open = || Model::open(&self.model, None);
         let request = StatisticsRequest {
             source: &self.source,
@@ -216,10 +239,10 @@ impl Quantizer {
         };
         let made = settings.on_threads(|| statistics(&request, &settings.context()))??;
         let types = match &self.wanted {
-            Wanted::FileType(file_type) => {
+            TypesWanted::FileType(file_type) => {
                 Types::FileType(Options { overrides: self.overrides.clone(), ..Options::new(file_type) })
             }
-            Wanted::Target(target, menu) => {
+            TypesWanted::Target(target, menu) => {
                 let types = Allocation::priced_types(menu, &self.overrides);
                 let request = PriceRequest { method: &method, types: &types };
                 let prices = settings.on_threads(|| self.prices(&request, &made, &settings.context()))??;

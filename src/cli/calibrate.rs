@@ -14,7 +14,7 @@ use kquant_formats::imatrix::Imatrix;
 
 use super::printable::printable_path;
 use super::progress::Display;
-use super::running::{Means, TextArgs, cancel_on_signal};
+use super::running::{RunArgs, TextArgs, cancel_on_signal};
 use super::{Outcome, notes};
 use kquant::context::Unit;
 
@@ -63,7 +63,7 @@ pub(super) struct Args {
     #[command(flatten)]
     text_args: TextArgs,
     #[command(flatten)]
-    means: Means,
+    means: RunArgs,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {

@@ -10,7 +10,7 @@ use kquant::job::{
 };
 
 use super::progress::Display;
-use super::running::{Means, TextArgs, cancel_on_signal};
+use super::running::{RunArgs, TextArgs, cancel_on_signal};
 
 /// The encoder called `name`.
 fn encoder(name: &str) -> Result<&'static dyn Encoder, String> {
@@ -116,7 +116,7 @@ impl CalibrationArgs {
         method: &Method,
         for_prices: bool,
         (model, text_args): (&Path, &TextArgs),
-        means: &Means,
+        means: &RunArgs,
     ) -> anyhow::Result<PreparedStatistics> {
         let source = self.source();
         let open = || text_args.open(model);
@@ -131,8 +131,8 @@ impl CalibrationArgs {
         };
         let display = Display::of_parts(means.quiet);
         let context = Context { memory: means.memory, cancel: cancel_on_signal()?, progress: &display };
-        let made = means.run(|| statistics(&request, &context))?;
+        let made = means.run(|| statistics(&request, &context).map_err(anyhow::Error::from))?;
         display.finish();
-        Ok(made?)
+        made
     }
 }

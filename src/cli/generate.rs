@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use kquant::model::{Model, Sampler};
 
 use super::reading::IoArg;
-use super::running::{Means, cancel_on_signal};
+use super::running::{RunArgs, cancel_on_signal};
 use super::{Outcome, notes};
 
 /// Continue a prompt, to see that a file talks
@@ -34,7 +34,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME")]
     pre: Option<String>,
     #[command(flatten)]
-    means: Means,
+    means: RunArgs,
     #[command(flatten)]
     reading: IoArg,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
-use kquant::statistics::{GroupHessians, Half, HessianFile, Statistics};
+use kquant::statistics::{GroupHessians, Half, HessianFile, MatrixStatistics};
 use serde::Serialize;
 
 use super::printable::printable;
@@ -17,7 +17,7 @@ const FEW: f64 = 4.0;
 #[derive(Serialize)]
 pub(super) struct Shown<'a> {
     #[serde(flatten)]
-    pub statistics: &'a Statistics,
+    pub statistics: &'a MatrixStatistics,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hessians: Option<Hessians>,
 }

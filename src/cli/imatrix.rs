@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use kquant::outputs;
-use kquant::statistics::{EntryStatistics, Form, Merged, Statistics, merge, merge_hessians};
+use kquant::statistics::{EntryStatistics, Form, MatrixStatistics, Merged, merge, merge_hessians};
 use kquant_formats::FormatError;
 use kquant_formats::hessian;
 use kquant_formats::imatrix::Imatrix;
@@ -161,7 +161,7 @@ fn summary(matrix: &Imatrix) -> String {
 
 fn run_show(args: &ShowArgs) -> anyhow::Result<Outcome> {
     let matrix = Imatrix::open(&args.file)?;
-    let mut statistics = Statistics::of(&matrix);
+    let mut statistics = MatrixStatistics::of(&matrix);
     sort(&mut statistics.entries, args.sort);
     let hessians = hessians::read(&args.file)?;
     if args.json {
@@ -189,7 +189,7 @@ fn sort(entries: &mut [EntryStatistics], by: Sort) {
     }
 }
 
-fn print_text(title: &str, statistics: &Statistics) -> io::Result<()> {
+fn print_text(title: &str, statistics: &MatrixStatistics) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{title}\n")?;
     let head = [

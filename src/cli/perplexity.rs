@@ -17,7 +17,7 @@ use kquant_formats::whole;
 
 use super::printable::{printable, printable_lines, printable_path};
 use super::progress::Display;
-use super::running::{Means, ProductsArg, TextArgs, cancel_on_signal};
+use super::running::{ProductsArg, RunArgs, TextArgs, cancel_on_signal};
 use super::{Outcome, notes, print_json};
 use kquant::context::Unit;
 
@@ -56,7 +56,7 @@ pub(super) struct Args {
     #[command(flatten)]
     text_args: TextArgs,
     #[command(flatten)]
-    means: Means,
+    means: RunArgs,
 }
 
 /// What `--base` names.

@@ -17,7 +17,7 @@ use super::Outcome;
 use super::calibration::CalibrationArgs;
 use super::printable::printable_path;
 use super::progress::Display;
-use super::running::{Means, TextArgs, cancel_on_signal};
+use super::running::{RunArgs, TextArgs, cancel_on_signal};
 
 /// Measure what each tensor costs at each type: once, for files of any size
 ///
@@ -48,7 +48,7 @@ pub(super) struct Args {
     #[command(flatten, next_help_heading = "Texts")]
     text_args: TextArgs,
     #[command(flatten, next_help_heading = "Running")]
-    means: Means,
+    means: RunArgs,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
@@ -77,16 +77,18 @@ pub(super) fn measured(
     types: &[&'static BlockType],
     method: &Method,
     made: &PreparedStatistics,
-    means: &Means,
+    means: &RunArgs,
 ) -> anyhow::Result<PriceList> {
     let request = PriceRequest { method, types };
     let display = Display::of_parts(means.quiet);
     let context = Context { memory: means.memory, cancel: cancel_on_signal()?, progress: &display };
     let list = match (&made.priced_by, &made.statistics) {
-        (Some(priced_by), _) => means.run(|| prices(&request, priced_by, &context))?,
+        (Some(priced_by), _) => {
+            means.run(|| prices(&request, priced_by, &context).map_err(anyhow::Error::from))?
+        }
         (None, Statistics::File(path)) => {
             let (model, matrix) = (text_args.open(model)?, Imatrix::open(path)?);
-            means.run(|| relative_prices(&request, &model, &matrix, &context))?
+            means.run(|| relative_prices(&request, &model, &matrix, &context).map_err(anyhow::Error::from))?
         }
         _ => return Err(PricesError::NoStatistics.into()),
     };

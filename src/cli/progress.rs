@@ -14,7 +14,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Shows how far a run has come, on standard error.
 pub(super) struct Display {
-    part: Mutex<Part>,
+    part: Mutex<RunPart>,
     /// Shown behind the figures, instead of what is being worked on.
     note: Mutex<Option<String>>,
     shown: Shown,
@@ -22,7 +22,7 @@ pub(super) struct Display {
 
 /// The part of the run that is under way.
 #[derive(Clone, Copy)]
-struct Part {
+struct RunPart {
     total: u64,
     unit: Unit,
     start: Instant,
@@ -45,7 +45,7 @@ impl Display {
         } else {
             Shown::Lines(Mutex::new(start))
         };
-        Self { part: Mutex::new(Part { total, unit, start }), note: Mutex::new(None), shown }
+        Self { part: Mutex::new(RunPart { total, unit, start }), note: Mutex::new(None), shown }
     }
 
     /// A display for a run that says itself how much its parts take.
@@ -69,7 +69,7 @@ impl Display {
     }
 
     fn line(&self, done: u64, what: &str) -> String {
-        let Part { total, unit, start } = *self.part.lock().unwrap_or_else(PoisonError::into_inner);
+        let RunPart { total, unit, start } = *self.part.lock().unwrap_or_else(PoisonError::into_inner);
         let rate = done as f64 / start.elapsed().as_secs_f64();
         let left = (total - done.min(total)) as f64 / rate;
         let share = done as f64 * 100.0 / total.max(1) as f64;
@@ -101,7 +101,7 @@ fn set_style(bar: &ProgressBar, unit: Unit) {
 
 impl Progress for Display {
     fn begin(&self, total: u64, unit: Unit) {
-        let part = Part { total, unit, start: Instant::now() };
+        let part = RunPart { total, unit, start: Instant::now() };
         *self.part.lock().unwrap_or_else(PoisonError::into_inner) = part;
         if let Shown::Bar(bar) = &self.shown {
             bar.reset();

@@ -42,7 +42,7 @@ pub(super) enum ProductsArg {
 
 /// What a run may use.
 #[derive(Debug, clap::Args)]
-pub(super) struct Means {
+pub(super) struct RunArgs {
     /// Weights, hidden states and buffers; longer texts are run in parts.
     #[arg(long, value_name = "BYTES", default_value = "4G", value_parser = bytes::parse)]
     pub memory: u64,
@@ -54,7 +54,7 @@ pub(super) struct Means {
     pub quiet: bool,
 }
 
-impl Means {
+impl RunArgs {
     /// Runs `f` on the threads asked for.
     pub(super) fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
         Ok(threads::pool(self.threads).context("cannot start threads")?.install(f))

@@ -16,7 +16,7 @@ use kquant_formats::partial::PartialFile;
 use super::calibration::CalibrationArgs;
 use super::overrides::OverrideArgs;
 use super::progress::Display;
-use super::running::{Means, TextArgs, cancel_on_signal};
+use super::running::{RunArgs, TextArgs, cancel_on_signal};
 use super::{Outcome, table};
 
 /// The whole curve of size against KL divergence, with llama-quantize's file types on it
@@ -63,7 +63,7 @@ pub(super) struct Args {
     #[command(flatten, next_help_heading = "Texts")]
     text_args: TextArgs,
     #[command(flatten, next_help_heading = "Running")]
-    means: Means,
+    means: RunArgs,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {

@@ -8,7 +8,7 @@ use kquant_formats::gguf::Metadata;
 
 use crate::arch::{self, ArchError, Limit};
 use crate::checkpoint::{Opened, Origin};
-use crate::tensor::{Keep, MappedTensor, Rows, Source};
+use crate::tensor::{Keep, MappedTensor, RowOrder, Source};
 use crate::vocab::{self, VocabError};
 
 /// A model in terms of GGUF, before a recipe is applied.
@@ -149,7 +149,7 @@ fn same_tensors(opened: &Opened) -> Vec<MappedTensor> {
         .map(|(index, t)| MappedTensor {
             name: t.name.clone(),
             shape: t.shape.iter().rev().copied().collect(),
-            source: Source::Tensor { index, rows: Rows::Same },
+            source: Source::Tensor { index, rows: RowOrder::Same },
             keep: Keep::Source,
         })
         .collect()

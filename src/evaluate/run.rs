@@ -226,8 +226,11 @@ impl<'a> Evaluation<'a> {
                 (None, None) => Against::Nothing,
             };
             for i in 0..some {
-                let rows =
-                    Rows { logits: &logits, first: i * chunks.scored().len(), chunk: first + start + i };
+                let rows = ScoredRows {
+                    logits: &logits,
+                    first: i * chunks.scored().len(),
+                    chunk: first + start + i,
+                };
                 rows.score(&against, chunks, &mut self.scores)?;
                 if let Some(writer) = record.as_deref_mut() {
                     rows.write(chunks, writer)?;
@@ -260,7 +263,7 @@ impl Against<'_> {
 }
 
 /// The scored rows of one chunk.
-struct Rows<'a> {
+struct ScoredRows<'a> {
     logits: &'a Logits,
     /// Row of the chunk's first scored position.
     first: usize,
@@ -274,7 +277,7 @@ enum Score {
     Compared(TokenStats),
 }
 
-impl Rows<'_> {
+impl ScoredRows<'_> {
     /// Scores all rows in parallel and adds the scores in order.
     fn score(&self, against: &Against, chunks: &Chunks, scores: &mut Scores) -> Result<(), EvaluateError> {
         let scored = chunks.scored();

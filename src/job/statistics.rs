@@ -13,7 +13,7 @@ use super::text::{Cut, TextError, TextFile};
 use crate::context::{Context, Unit};
 use crate::encode::LayerMethod;
 use crate::hash::{SourceFile, bytes_sha256};
-use crate::layerwise::{Calibration, FisherSource, Source};
+use crate::layerwise::{Calibration, CalibrationSource, FisherSource};
 use crate::model::{Model, ModelError, Products};
 use crate::statistics::{
     self, Fishers, GatherError, HessianFile, Importance, Text, Wanted, gather, name_output,
@@ -152,8 +152,8 @@ impl Statistics {
         let (path, sha256, bytes) = match self {
             Self::Collected { text, sha256, bytes, .. } => (text, sha256, bytes),
             Self::Calibration(calibration) => match &calibration.source {
-                Source::Text { path, sha256, bytes, .. } => (path, sha256, bytes),
-                Source::Statistics { .. } => return None,
+                CalibrationSource::Text { path, sha256, bytes, .. } => (path, sha256, bytes),
+                CalibrationSource::Statistics { .. } => return None,
             },
             Self::None | Self::File(_) => return None,
         };
@@ -206,7 +206,7 @@ fn of_file(request: &StatisticsRequest, path: &Path) -> Result<PreparedStatistic
     if method.needs_fishers() && file.description().fishers.is_none() {
         return Err(StatisticsError::NoFishers(path.to_owned()));
     }
-    let source = Source::Statistics { path: path.to_owned(), file };
+    let source = CalibrationSource::Statistics { path: path.to_owned(), file };
     let fishers = method.needs_fishers().then_some(FisherSource::Statistics);
     let calibration = calibration((request.open)()?, source, (layers, method), fishers);
     Ok(PreparedStatistics { statistics: calibration, priced_by })
@@ -215,7 +215,7 @@ fn of_file(request: &StatisticsRequest, path: &Path) -> Result<PreparedStatistic
 /// Calibrated encoding of layers by `source`, as `method` says.
 fn calibration(
     model: Model,
-    source: Source,
+    source: CalibrationSource,
     (layers, method): (Arc<dyn LayerMethod>, &Method),
     fishers: Option<FisherSource>,
 ) -> Statistics {
@@ -248,8 +248,9 @@ fn of_text(
     if let Some(layers) = method.layers.clone() {
         let (known, priced) = gathered.map_or((None, None), |[known, priced]| (Some(known), Some(priced)));
         let priced_by = priced.map(|file| Ok::<_, ModelError>(PricedBy { model: (request.open)()?, file }));
-        let source = Source::Text { path, sha256, bytes, chunks };
-        let fishers = known.map_or(FisherSource::Pass { seed: request.seed }, FisherSource::File);
+        let source = CalibrationSource::Text { path, sha256, bytes, chunks };
+        let fishers = known
+            .map_or(FisherSource::Pass { seed: request.seed }, |file| FisherSource::File(Box::new(file)));
         let statistics =
             calibration(model, source, (layers, method), method.needs_fishers().then_some(fishers));
         return Ok(PreparedStatistics { statistics, priced_by: priced_by.transpose()? });

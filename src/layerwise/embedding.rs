@@ -5,11 +5,11 @@
 //! also changes a logit by `e x'`, with x the final norm's output; with `p (1 - p)` for the curvature of the softmax this
 //! costs `S e H e'`, with S the sum of `p (1 - p)` over the vocabulary and H the mean outer product of x.
 
-use super::input::{Input, Method};
-use super::moments::Means;
-use super::outputs::Outputs;
+use super::input::{Input, MatrixMethod};
+use super::moments::MeanMoments;
+use super::outputs::OutputFishers;
 use super::range::{check_scales, check_squares};
-use super::report::Report;
+use super::report::CalibrationReport;
 use crate::encode::feedback::{Hessian, Losses};
 use crate::layerwise::CalibratedError;
 use crate::model::{EMBEDDING, Model, OUTPUT};
@@ -23,10 +23,10 @@ const SLAB: u64 = 4096;
 /// returns whether it did.
 pub(super) fn encode_embedding(
     (model, tensor): (&Model, &PlannedTensor),
-    outputs: &Outputs,
-    method: &Method,
+    outputs: &OutputFishers,
+    method: &MatrixMethod,
     stash: &mut Stash,
-    report: &mut Report,
+    report: &mut CalibrationReport,
 ) -> Result<bool, CalibratedError> {
     let (Some(unit), false) = (method.layers.unit(tensor.block), tensor.copy) else { return Ok(false) };
     let hessian = match cost(model, outputs)? {
@@ -41,7 +41,7 @@ pub(super) fn encode_embedding(
         }
     };
     let names = [EMBEDDING.to_owned()];
-    let Some(input) = Input::new(Means { hessian, cross: None }, None, (&names, unit))? else {
+    let Some(input) = Input::new(MeanMoments { hessian, cross: None }, None, (&names, unit))? else {
         return Ok(false);
     };
     let (rows, columns) = (tensor.mapped.rows(), tensor.mapped.columns() as usize);
@@ -69,7 +69,7 @@ enum Cost {
     OfLookupAlone,
 }
 
-fn cost(model: &Model, outputs: &Outputs) -> Result<Cost, CalibratedError> {
+fn cost(model: &Model, outputs: &OutputFishers) -> Result<Cost, CalibratedError> {
     let Some(mut lookup) = outputs.fisher(EMBEDDING)? else { return Ok(Cost::Unknown) };
     if model.find(OUTPUT).is_some() {
         return Ok(Cost::Known(lookup));

@@ -7,9 +7,9 @@ use kquant_formats::FormatError;
 use kquant_kernels::block::BlockType;
 use rayon::prelude::*;
 
-use super::moments::{Means, Moments, is_held_out};
+use super::moments::{InputMoments, MeanMoments, is_held_out};
 use super::range::{check_scales, check_squares, check_weights};
-use super::report::{Report, Steps, TensorReport};
+use super::report::{CalibrationReport, Steps, TensorReport};
 use super::target::correct;
 use crate::encode::feedback::{Damping, Feedback, FeedbackError, Losses};
 use crate::encode::{LayerMethod, LayerTensor, OutOfRange, Rows};
@@ -18,16 +18,16 @@ use crate::model::ModelError;
 use crate::plan::PlannedTensor;
 use crate::tensor::Stash;
 
-/// Moments of the training blocks of a text and of its held-out blocks.
+/// InputMoments of the training blocks of a text and of its held-out blocks.
 pub(super) struct Halves {
-    train: Moments,
-    held_out: Moments,
+    train: InputMoments,
+    held_out: InputMoments,
 }
 
 impl Halves {
     /// Creates empty moments of inputs of `columns` columns and losses of width `lost`.
     pub(super) fn new(columns: usize, lost: usize) -> Self {
-        Self { train: Moments::new(columns, lost), held_out: Moments::new(columns, lost) }
+        Self { train: InputMoments::new(columns, lost), held_out: InputMoments::new(columns, lost) }
     }
 
     /// Returns the number of columns of the input.
@@ -42,7 +42,7 @@ impl Halves {
     }
 
     /// Returns the means over the training tokens and over the held-out tokens.
-    pub(super) fn means(self) -> (Option<Means>, Option<Means>) {
+    pub(super) fn means(self) -> (Option<MeanMoments>, Option<MeanMoments>) {
         (self.train.means(), self.held_out.means())
     }
 
@@ -69,18 +69,18 @@ pub(super) struct Input {
     feedback: Feedback,
     /// Mean squares of the input, `[columns]`.
     importance: Vec<f32>,
-    /// Cross moments `lost' x`, as in [`Means`].
+    /// Cross moments `lost' x`, as in [`MeanMoments`].
     cross: Option<Vec<f32>>,
     /// Number of tokens that reached this input, even if the means cover others.
     tokens: u64,
     /// Share of the means that comes from the other matrices of the layer, 0 to 1.
     layer: f64,
-    held_out: Option<Means>,
+    held_out: Option<MeanMoments>,
 }
 
 /// The way in which weights are encoded.
 #[derive(Clone, Copy)]
-pub(super) struct Method<'a> {
+pub(super) struct MatrixMethod<'a> {
     pub layers: &'a dyn LayerMethod,
     /// The damped Fisher matrix of the tensor's outputs, if it is known.
     pub outputs: Option<&'a Feedback>,
@@ -89,14 +89,14 @@ pub(super) struct Method<'a> {
 
 /// An encoded weight.
 #[derive(Default)]
-pub(super) struct Encoded {
+pub(super) struct EncodedMatrix {
     /// The bytes; `None` for types that are not quantized, which need no statistics and are left to the pipeline.
     bytes: Option<Vec<u8>>,
     /// The report on feedback, where it was used.
     report: Option<TensorReport>,
 }
 
-impl Encoded {
+impl EncodedMatrix {
     /// Returns the bytes and the report.
     pub(super) fn into_parts(self) -> (Option<Vec<u8>>, Option<TensorReport>) {
         (self.bytes, self.report)
@@ -107,7 +107,7 @@ impl Encoded {
         self,
         tensor: &PlannedTensor,
         stash: &mut Stash,
-        report: &mut Report,
+        report: &mut CalibrationReport,
     ) -> Result<(), FormatError> {
         report.tensors.extend(self.report);
         let columns = tensor.mapped.columns() as usize;
@@ -159,11 +159,11 @@ impl Input {
     /// # Errors
     /// Fails when the Hessian has no factors.
     pub(super) fn new(
-        train: Means,
-        held_out: Option<Means>,
+        train: MeanMoments,
+        held_out: Option<MeanMoments>,
         (names, unit): (&[String], usize),
     ) -> Result<Option<Self>, CalibratedError> {
-        let Means { hessian, cross } = train;
+        let MeanMoments { hessian, cross } = train;
         let (importance, tokens) = (hessian.diagonal(), hessian.tokens);
         let damping = Damping::for_tokens(hessian.columns, tokens);
         match Feedback::in_units(hessian, damping, unit) {
@@ -193,17 +193,17 @@ impl Input {
         tensor: &PlannedTensor,
         mut weights: Vec<f32>,
         of_inputs: bool,
-        method: &Method,
+        method: &MatrixMethod,
         steps: &mut Steps,
-    ) -> Result<Encoded, CalibratedError> {
+    ) -> Result<EncodedMatrix, CalibratedError> {
         check_weights(tensor, &weights, 0)?;
         if !tensor.block.quantized {
-            return Ok(Encoded::default());
+            return Ok(EncodedMatrix::default());
         }
         let mut bytes = vec![0; tensor.bytes as usize];
         let Some(unit) = method.layers.unit(tensor.block) else {
             encode_plainly(tensor, &weights, &self.importance, &mut bytes)?;
-            return Ok(Encoded { bytes: Some(bytes), report: None });
+            return Ok(EncodedMatrix { bytes: Some(bytes), report: None });
         };
         let start = Instant::now();
         self.feedback
@@ -224,13 +224,13 @@ impl Input {
         check_squares(tensor, &weights, 0)?;
         let start = Instant::now();
         let outputs = method.outputs.filter(|outputs| outputs.columns() as u64 == rows);
-        let method = &Method { outputs, ..*method };
+        let method = &MatrixMethod { outputs, ..*method };
         let losses = self.round(tensor.block, &weights, method, &mut bytes)?;
         steps.rounding.add(start, method.layers.operations(rows, n, outputs.is_some()));
         check_scales(tensor, &weights, &bytes, 0)?;
         let report =
             TensorReport { both_sides: outputs.is_some(), ..self.report(tensor, correction, &losses) };
-        Ok(Encoded { bytes: Some(bytes), report: Some(report) })
+        Ok(EncodedMatrix { bytes: Some(bytes), report: Some(report) })
     }
 
     /// Encodes `targets` (`[rows][columns]`) as `block` into `out`.
@@ -238,7 +238,7 @@ impl Input {
         &self,
         block: &BlockType,
         targets: &[f32],
-        method: &Method,
+        method: &MatrixMethod,
         out: &mut [u8],
     ) -> Result<Losses, ModelError> {
         let tensor = LayerTensor {

@@ -10,7 +10,7 @@ use kquant_formats::imatrix::Imatrix;
 use super::range::check_outside_of_layers;
 use crate::context::{After, Progress};
 use crate::encode::LayerMethod;
-use crate::layerwise::{CalibratedError, OneShot, Outputs, Report, Sequential};
+use crate::layerwise::{CalibratedError, CalibrationReport, OneShot, OutputFishers, Sequential};
 use crate::model::{Model, Products};
 use crate::plan::Plan;
 use crate::plan::Provenance;
@@ -23,7 +23,7 @@ pub struct Calibration {
     /// The original model.
     pub model: Model,
     /// The source of the statistics.
-    pub source: Source,
+    pub source: CalibrationSource,
     /// Options of rounding.
     pub layers: Arc<dyn LayerMethod>,
     /// The source of Fisher matrices, by which the errors of outputs are compensated over rows as well; without one, rows
@@ -34,7 +34,7 @@ pub struct Calibration {
 }
 
 /// The source of statistics.
-pub enum Source {
+pub enum CalibrationSource {
     /// The statistics are gathered from a text while the layers are encoded.
     Text {
         /// Path of the text.
@@ -65,7 +65,7 @@ pub enum FisherSource {
         seed: u64,
     },
     /// The Fisher matrices come from a statistics file of the same text.
-    File(HessianFile),
+    File(Box<HessianFile>),
 }
 
 /// The result of a calibration.
@@ -73,7 +73,7 @@ pub struct Calibrated {
     /// The encoded tensors.
     pub stash: Stash,
     /// The report on each tensor.
-    pub report: Report,
+    pub report: CalibrationReport,
 }
 
 /// The damping of the Hessians, as described in the output: [`Damping::for_tokens`](crate::encode::feedback::Damping::for_tokens).
@@ -83,23 +83,23 @@ impl Calibration {
     /// Returns the path of the file that statistics come from.
     pub fn path(&self) -> &PathBuf {
         match &self.source {
-            Source::Text { path, .. } | Source::Statistics { path, .. } => path,
+            CalibrationSource::Text { path, .. } | CalibrationSource::Statistics { path, .. } => path,
         }
     }
 
     /// Returns the importance of all columns, if it is known beforehand.
     pub fn importance(&self) -> Option<&Imatrix> {
         match &self.source {
-            Source::Text { .. } => None,
-            Source::Statistics { file, .. } => Some(file.importance()),
+            CalibrationSource::Text { .. } => None,
+            CalibrationSource::Statistics { file, .. } => Some(file.importance()),
         }
     }
 
     /// Returns the number of tokens that the statistics come from.
     pub fn tokens(&self) -> u64 {
         match &self.source {
-            Source::Text { chunks, .. } => chunks.tokens().len() as u64,
-            Source::Statistics { file, .. } => {
+            CalibrationSource::Text { chunks, .. } => chunks.tokens().len() as u64,
+            CalibrationSource::Statistics { file, .. } => {
                 let description = file.description();
                 u64::from(description.chunks) * u64::from(description.cut.context)
             }
@@ -109,7 +109,7 @@ impl Calibration {
     /// Returns what the output's metadata says of the calibration.
     pub fn provenance(&self) -> Provenance {
         let (text, sha256, context, method) = match &self.source {
-            Source::Text { path, sha256, chunks, .. } => {
+            CalibrationSource::Text { path, sha256, chunks, .. } => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let method = match self.model.products() {
                     Products::F32 => "sequential, corrected targets",
@@ -117,7 +117,7 @@ impl Calibration {
                 };
                 (name, sha256.clone(), chunks.context() as u32, method)
             }
-            Source::Statistics { file, .. } => {
+            CalibrationSource::Statistics { file, .. } => {
                 let description = file.description();
                 let hashes: Vec<&str> = description.blocks.by_text().keys().map(String::as_str).collect();
                 (description.datasets.join(", "), hashes.join(", "), description.cut.context, "one-shot")
@@ -136,8 +136,10 @@ impl Calibration {
     /// Returns the units of work that progress is reported in.
     pub fn work(&self) -> u64 {
         match &self.source {
-            Source::Text { chunks, .. } => self.fisher_work(chunks) + Sequential::work(&self.model, chunks),
-            Source::Statistics { file, .. } => OneShot::work(&self.model, file),
+            CalibrationSource::Text { chunks, .. } => {
+                self.fisher_work(chunks) + Sequential::work(&self.model, chunks)
+            }
+            CalibrationSource::Statistics { file, .. } => OneShot::work(&self.model, file),
         }
     }
 
@@ -162,15 +164,15 @@ impl Calibration {
         let (model, layers) = (&self.model, self.layers.as_ref());
         check_outside_of_layers(model, plan)?;
         let (stash, report) = match &self.source {
-            Source::Text { chunks, .. } => {
+            CalibrationSource::Text { chunks, .. } => {
                 let pass = Sequential {
                     model,
                     plan,
                     chunks,
                     layers,
                     outputs: match &self.both_sides {
-                        Some(FisherSource::File(file)) => Outputs::File(file),
-                        _ => Outputs::Unknown,
+                        Some(FisherSource::File(file)) => OutputFishers::File(file),
+                        _ => OutputFishers::Unknown,
                     },
                     with_output: self.with_output,
                     memory,
@@ -182,8 +184,9 @@ impl Calibration {
                     _ => pass.run(),
                 }
             }
-            Source::Statistics { file, .. } => {
-                let outputs = self.both_sides.as_ref().map_or(Outputs::Unknown, |_| Outputs::File(file));
+            CalibrationSource::Statistics { file, .. } => {
+                let outputs =
+                    self.both_sides.as_ref().map_or(OutputFishers::Unknown, |_| OutputFishers::File(file));
                 OneShot { model, plan, file, layers, outputs, memory, cancel, progress }.run()
             }
         }?;
@@ -192,7 +195,7 @@ impl Calibration {
 }
 
 /// Runs a backward pass with labels drawn by `seed`, then `pass` with the Fisher matrices that it gathered.
-fn after_backward_pass(pass: Sequential, seed: u64) -> Result<(Stash, Report), CalibratedError> {
+fn after_backward_pass(pass: Sequential, seed: u64) -> Result<(Stash, CalibrationReport), CalibratedError> {
     let Sequential { model, chunks, memory, cancel, progress, .. } = pass;
     // A quarter of the memory holds the Fisher matrices.
     let left = memory - memory / 4;
@@ -207,7 +210,7 @@ fn after_backward_pass(pass: Sequential, seed: u64) -> Result<(Stash, Report), C
     let fishers = Fishers::collect(model, chunks, memory, seed, cancel, progress)?;
     let seconds = start.elapsed().as_secs_f64();
     let progress = &After { before: Fishers::work(model, chunks), whole: progress };
-    let outputs = Outputs::Collected(&fishers);
+    let outputs = OutputFishers::Collected(&fishers);
     let (stash, mut report) = Sequential { outputs, memory: left, progress, ..pass }.run().map_err(of_all)?;
     report.steps.backward.seconds = seconds;
     Ok((stash, report))

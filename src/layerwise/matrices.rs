@@ -7,9 +7,9 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::CalibratedError;
-use super::input::{Halves, Input, Method, encode_plainly, unit_of};
-use super::moments::{Means, is_held_out};
-use super::pass::Pass;
+use super::input::{Halves, Input, MatrixMethod, encode_plainly, unit_of};
+use super::moments::{MeanMoments, is_held_out};
+use super::pass::SequentialPass;
 use super::report::{Steps, TensorReport};
 use super::streams::Side;
 use crate::encode::feedback::{Feedback, Hessian};
@@ -23,7 +23,7 @@ use crate::statistics::pool::{Common, Use, of_mean_square};
 /// Divisor of the memory: Hessians of several matrices may take this part of it at a time.
 const SHARE: u64 = 8;
 
-impl Pass<'_> {
+impl SequentialPass<'_> {
     /// Encodes the weights of `group`, which comes after `stage`, matrix by matrix.
     pub(super) fn encode_matrices(
         &mut self,
@@ -145,7 +145,7 @@ impl Pass<'_> {
         &mut self,
         tensors: &[(&PlannedTensor, Option<&Feedback>)],
         matrix: usize,
-        (own, layer): ((Option<Means>, Option<Means>), Option<&LayerMeans>),
+        (own, layer): ((Option<MeanMoments>, Option<MeanMoments>), Option<&LayerMeans>),
         out: &mut [Vec<u8>],
     ) -> Result<(), CalibratedError> {
         let start = Instant::now();
@@ -170,26 +170,29 @@ pub(super) type LayerMeans = [Option<Hessian>; 2];
 
 /// Returns true if the training or the held-out statistics of a matrix of `columns` columns are to be blended with its
 /// layer's.
-pub(super) fn needs_layer((train, held_out): &(Option<Means>, Option<Means>), columns: usize) -> bool {
-    let tokens = |means: &Option<Means>| means.as_ref().map_or(0, |means| means.hessian.tokens);
+pub(super) fn needs_layer(
+    (train, held_out): &(Option<MeanMoments>, Option<MeanMoments>),
+    columns: usize,
+) -> bool {
+    let tokens = |means: &Option<MeanMoments>| means.as_ref().map_or(0, |means| means.hessian.tokens);
     Use::Fit.needs_layer(columns, tokens(train)) || Use::Judge.needs_layer(columns, tokens(held_out))
 }
 
 /// Returns the input of one matrix, blended with the inputs of all of its `layer`; `None` if no token reached the matrix.
 pub(super) fn matrix_input(
-    (train, held_out): (Option<Means>, Option<Means>),
+    (train, held_out): (Option<MeanMoments>, Option<MeanMoments>),
     layer: Option<&LayerMeans>,
     names: (&[String], usize),
 ) -> Result<Option<Input>, CalibratedError> {
     let tokens = train.as_ref().map_or(0, |means| means.hessian.tokens);
-    let pooled = |own: Option<Means>, half: usize, to: Use| {
+    let pooled = |own: Option<MeanMoments>, half: usize, to: Use| {
         let own = own.map(|means| means.hessian);
         match layer.and_then(|layer| layer[half].as_ref()) {
             Some(layer) => {
                 let pooled = pool::pool(own, layer, to);
-                (Some(Means { hessian: pooled.hessian, cross: None }), pooled.layer)
+                (Some(MeanMoments { hessian: pooled.hessian, cross: None }), pooled.layer)
             }
-            None => (own.map(|hessian| Means { hessian, cross: None }), 0.0),
+            None => (own.map(|hessian| MeanMoments { hessian, cross: None }), 0.0),
         }
     };
     let (train, share) = pooled(train, 0, Use::Fit);
@@ -206,7 +209,7 @@ pub(super) fn encode_one(
     tensor: &PlannedTensor,
     matrix: usize,
     input: Option<&mut Input>,
-    method: &Method,
+    method: &MatrixMethod,
     steps: &mut Steps,
 ) -> Result<(Vec<u8>, Option<TensorReport>), CalibratedError> {
     let weights = model.matrix_values(&tensor.mapped, matrix)?;

@@ -21,8 +21,8 @@ mod streams;
 mod target;
 
 pub use error::CalibratedError;
-pub use job::{Calibrated, Calibration, FisherSource, Source};
+pub use job::{Calibrated, Calibration, CalibrationSource, FisherSource};
 pub use one_shot::OneShot;
-pub use outputs::Outputs;
-pub use report::{Report, TensorReport};
+pub use outputs::OutputFishers;
+pub use report::{CalibrationReport, TensorReport};
 pub use sequential::Sequential;

@@ -15,7 +15,7 @@ pub(super) fn is_held_out(block: usize, blocks: usize) -> bool {
 
 /// Sums over tokens.
 #[derive(Debug)]
-pub(super) struct Moments {
+pub(super) struct InputMoments {
     tokens: u64,
     columns: usize,
     lost: usize,
@@ -25,16 +25,16 @@ pub(super) struct Moments {
     cross: Vec<f32>,
 }
 
-/// Means over tokens.
+/// MeanMoments over tokens.
 #[derive(Debug)]
-pub(super) struct Means {
+pub(super) struct MeanMoments {
     /// The mean of `x'x`.
     pub hessian: Hessian,
     /// The mean of `lost' x`, `[k][n]`, with `lost` `[tokens][k]`; `None` if no losses are known.
     pub cross: Option<Vec<f32>>,
 }
 
-impl Moments {
+impl InputMoments {
     /// Creates empty sums for inputs of `columns` columns and losses of width `lost`; a width of 0 stands for no losses.
     pub(super) fn new(columns: usize, lost: usize) -> Self {
         let zeros = |rows: usize| vec![0.0; rows * columns];
@@ -73,7 +73,7 @@ impl Moments {
     }
 
     /// Returns the means; `None` if there are no tokens.
-    pub(super) fn means(mut self) -> Option<Means> {
+    pub(super) fn means(mut self) -> Option<MeanMoments> {
         let n = self.columns;
         if self.tokens == 0 {
             return None;
@@ -82,7 +82,7 @@ impl Moments {
         let tokens = self.tokens as f32;
         self.outer.par_iter_mut().chain(self.cross.par_iter_mut()).for_each(|v| *v /= tokens);
         let hessian = Hessian { columns: n, mean: self.outer, tokens: self.tokens };
-        Some(Means { hessian, cross: (self.lost > 0).then_some(self.cross) })
+        Some(MeanMoments { hessian, cross: (self.lost > 0).then_some(self.cross) })
     }
 }
 
@@ -105,7 +105,7 @@ mod tests {
         let (tokens, n, k) = (70, 96, 40);
         let (x, lost) = (noise(tokens * n, 1), noise(tokens * k, 2));
         let summed = |cuts: &[usize]| {
-            let mut moments = Moments::new(n, k);
+            let mut moments = InputMoments::new(n, k);
             let mut from = 0;
             for &to in cuts {
                 moments.add(&x[from * n..to * n], &lost[from * k..to * k]);
@@ -124,7 +124,7 @@ mod tests {
         let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         let parts = summed(&[1, 20, 21, 70]);
         assert!(bits(&parts.0) == bits(&outer) && bits(&parts.1) == bits(&crossed));
-        assert!(Moments::new(n, k).means().is_none());
+        assert!(InputMoments::new(n, k).means().is_none());
     }
 
     #[test]

@@ -7,11 +7,11 @@ use std::time::Instant;
 use kquant_formats::hessian::Half;
 
 use super::embedding::encode_embedding;
-use super::input::{Input, Method, unit_of};
+use super::input::{Input, MatrixMethod, unit_of};
 use super::matrices::{LayerMeans, encode_one, matrix_input, matrix_name, needs_layer};
-use super::moments::Means;
-use super::outputs::Outputs;
-use super::report::Report;
+use super::moments::MeanMoments;
+use super::outputs::OutputFishers;
+use super::report::CalibrationReport;
 use crate::context::Progress;
 use crate::encode::LayerMethod;
 use crate::encode::feedback::Feedback;
@@ -34,7 +34,7 @@ pub struct OneShot<'a> {
     /// Options of rounding with feedback.
     pub layers: &'a dyn LayerMethod,
     /// The source of the Fisher matrices of outputs.
-    pub outputs: Outputs<'a>,
+    pub outputs: OutputFishers<'a>,
     /// Memory for weights, Hessians and encoded tensors, in bytes.
     pub memory: u64,
     /// A flag that is set from outside to stop early.
@@ -55,12 +55,12 @@ impl OneShot<'_> {
     /// # Errors
     /// Fails when the file is of another model or cannot be used, when memory is too little, or when the run is
     /// cancelled.
-    pub fn run(&self) -> Result<(Stash, Report), CalibratedError> {
+    pub fn run(&self) -> Result<(Stash, CalibrationReport), CalibratedError> {
         let planned: BTreeMap<&str, &PlannedTensor> =
             self.plan.tensors.iter().map(|t| (t.mapped.name.as_str(), t)).collect();
         let needed = self.check(&planned)?;
         let mut stash = Stash::new((self.memory - needed) / 2);
-        let mut report = Report::default();
+        let mut report = CalibrationReport::default();
         if let Some(tensor) = planned.get(EMBEDDING) {
             let table = (self.model, *tensor);
             encode_embedding(table, &self.outputs, &self.method(None), &mut stash, &mut report)?;
@@ -105,7 +105,7 @@ impl OneShot<'_> {
                 // A group of several matrices needs the layer's mean as well.
                 let squares = if group.matrices() > 1 { 8 } else { 6 };
                 let rows = tensor.mapped.rows_per_matrix();
-                let both = Outputs::floats(self.outputs.are_known(), rows, columns);
+                let both = OutputFishers::floats(self.outputs.are_known(), rows, columns);
                 let floats = both + squares * columns * columns + 4 * rows * columns;
                 largest = largest.max(4 * floats);
             }
@@ -123,12 +123,12 @@ impl OneShot<'_> {
         group: &GroupHessians,
         (matrix, tensors): (usize, &[&PlannedTensor]),
         layer: &mut Option<LayerMeans>,
-        report: &mut Report,
+        report: &mut CalibrationReport,
     ) -> Result<Option<Input>, CalibratedError> {
         let start = Instant::now();
         let means = |half| {
             let hessian = group.read(matrix, half)?;
-            Ok::<_, CalibratedError>(hessian.map(|hessian| Means { hessian, cross: None }))
+            Ok::<_, CalibratedError>(hessian.map(|hessian| MeanMoments { hessian, cross: None }))
         };
         let own = (means(Half::Train)?, means(Half::HeldOut)?);
         let common = group.tensors().first().and_then(|name| Common::of(name));
@@ -155,7 +155,7 @@ impl OneShot<'_> {
         group: &GroupHessians,
         tensors: &[&PlannedTensor],
         stash: &mut Stash,
-        report: &mut Report,
+        report: &mut CalibrationReport,
     ) -> Result<(), CalibratedError> {
         let tensors: Vec<_> = tensors.iter().copied().filter(|t| !t.copy && t.block.quantized).collect();
         let mut encoded = vec![Vec::new(); tensors.len()];
@@ -178,8 +178,8 @@ impl OneShot<'_> {
         Ok(())
     }
 
-    fn method<'b>(&'b self, outputs: Option<&'b Feedback>) -> Method<'b> {
-        Method { layers: self.layers, outputs, cancel: self.cancel }
+    fn method<'b>(&'b self, outputs: Option<&'b Feedback>) -> MatrixMethod<'b> {
+        MatrixMethod { layers: self.layers, outputs, cancel: self.cancel }
     }
 
     fn encode(
@@ -187,7 +187,7 @@ impl OneShot<'_> {
         tensor: &PlannedTensor,
         input: &mut Input,
         stash: &mut Stash,
-        report: &mut Report,
+        report: &mut CalibrationReport,
     ) -> Result<(), CalibratedError> {
         let outputs = self.outputs.feedback(&tensor.mapped.name)?;
         let method = self.method(outputs.as_ref());

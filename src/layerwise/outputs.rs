@@ -9,7 +9,7 @@ use crate::statistics::{Fishers, Half, HessianFile};
 
 /// The source of Fisher matrices.
 #[derive(Clone, Copy)]
-pub enum Outputs<'a> {
+pub enum OutputFishers<'a> {
     /// There are no Fisher matrices: rows are rounded independently.
     Unknown,
     /// The Fisher matrices come from a backward pass of this run.
@@ -18,7 +18,7 @@ pub enum Outputs<'a> {
     File(&'a HessianFile),
 }
 
-impl Outputs<'_> {
+impl OutputFishers<'_> {
     /// Returns the number of f32 values that feedback over `rows` rows of `columns` columns holds: the Fisher matrix, its
     /// factor and the buffer that it is made in, the errors and their corrections; 0 without feedback over rows.
     pub(super) fn floats(both_sides: bool, rows: u64, columns: u64) -> u64 {

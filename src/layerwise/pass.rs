@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::embedding::encode_embedding;
 use super::input::{Halves, Input, unit_of};
-use super::report::Report;
+use super::report::CalibrationReport;
 use super::sequential::Sequential;
 use super::streams::{Side, Streams};
 use crate::encode::{OutOfRange, Rows, encode_in_range};
@@ -19,7 +19,7 @@ use crate::plan::PlannedTensor;
 use crate::tensor::Replaced;
 use crate::tensor::Stash;
 
-pub(super) struct Pass<'a> {
+pub(super) struct SequentialPass<'a> {
     pub job: &'a Sequential<'a>,
     pub stages: &'a Stages<'a>,
     pub tensors: BTreeMap<&'a str, &'a PlannedTensor>,
@@ -29,14 +29,14 @@ pub(super) struct Pass<'a> {
     /// Number of tokens of a tile.
     pub tile: usize,
     pub stash: Stash,
-    pub report: Report,
+    pub report: CalibrationReport,
     /// Units of work done so far.
     pub done: u64,
 }
 
-impl Pass<'_> {
+impl SequentialPass<'_> {
     /// Runs the pass from the embedding to the output.
-    pub(super) fn run(mut self) -> Result<(Stash, Report), CalibratedError> {
+    pub(super) fn run(mut self) -> Result<(Stash, CalibrationReport), CalibratedError> {
         self.embed()?;
         for layer in 0..self.job.model.hyper.layers {
             for stage in &self.stages.layers()[layer] {

@@ -8,7 +8,7 @@ use crate::statistics::Unreached;
 
 /// The report of a whole run.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Report {
+pub struct CalibrationReport {
     /// Number of tokens of the text.
     pub tokens: u64,
     /// Number of held-out tokens.
@@ -104,7 +104,7 @@ pub struct TensorReport {
     pub written: f64,
 }
 
-impl Report {
+impl CalibrationReport {
     /// Returns the geometric mean over the tensors of the ratio of `of` to ggml's error: each tensor counts alike,
     /// whatever the size of its activations.
     pub fn ratio(&self, of: impl Fn(&TensorReport) -> f64) -> f64 {

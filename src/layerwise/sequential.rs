@@ -9,10 +9,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
-use super::input::Method;
-use super::outputs::Outputs;
-use super::pass::Pass;
-use super::report::Report;
+use super::input::MatrixMethod;
+use super::outputs::OutputFishers;
+use super::pass::SequentialPass;
+use super::report::CalibrationReport;
 use super::streams::Streams;
 use crate::context::Progress;
 use crate::encode::LayerMethod;
@@ -36,7 +36,7 @@ pub struct Sequential<'a> {
     /// Options of rounding with feedback.
     pub layers: &'a dyn LayerMethod,
     /// The source of the Fisher matrices of outputs.
-    pub outputs: Outputs<'a>,
+    pub outputs: OutputFishers<'a>,
     /// True if the output projection gets feedback as well.
     pub with_output: bool,
     /// Memory for weights, moments, hidden states and buffers, in bytes.
@@ -58,12 +58,12 @@ impl Sequential<'_> {
     /// # Errors
     /// Fails when the model cannot be run, an input's statistics cannot be used, memory is too little, or the run is
     /// cancelled.
-    pub fn run(&self) -> Result<(Stash, Report), CalibratedError> {
+    pub fn run(&self) -> Result<(Stash, CalibrationReport), CalibratedError> {
         let stages = self.model.stages(self.chunks.context())?;
         let left = self.memory - self.group_bytes(&stages, self.outputs.are_known())?;
         let (block, tile) = stages.block_and_tile(left / 4);
         let tokens = self.chunks.tokens().len();
-        let pass = Pass {
+        let pass = SequentialPass {
             job: self,
             streams: Streams::new(tokens.div_ceil(tile), tile * stages.widest_state(), left / 2)?,
             stages: &stages,
@@ -71,7 +71,7 @@ impl Sequential<'_> {
             tile,
             tensors: self.plan.tensors.iter().map(|t| (t.mapped.name.as_str(), t)).collect(),
             stash: Stash::new(left / 8),
-            report: Report { tokens: tokens as u64, ..Report::default() },
+            report: CalibrationReport { tokens: tokens as u64, ..CalibrationReport::default() },
             done: 0,
         };
         pass.run()
@@ -83,8 +83,8 @@ impl Sequential<'_> {
     }
 
     /// Returns the method for a tensor, with feedback over rows if the factored Fisher matrix of its `outputs` is given.
-    pub(super) fn method<'b>(&'b self, outputs: Option<&'b Feedback>) -> Method<'b> {
-        Method { layers: self.layers, outputs, cancel: self.cancel }
+    pub(super) fn method<'b>(&'b self, outputs: Option<&'b Feedback>) -> MatrixMethod<'b> {
+        MatrixMethod { layers: self.layers, outputs, cancel: self.cancel }
     }
 
     /// Returns the bytes that the largest group takes: two sets of moments, factor, weights, targets and corrections.
@@ -99,7 +99,7 @@ impl Sequential<'_> {
                 let lost = if group.residual { rows } else { columns };
                 // A group of several matrices needs the layer's moments as well.
                 let squares = if group.by.is_some() { 7 } else { 5 };
-                let floats = Outputs::floats(both_sides, rows, columns)
+                let floats = OutputFishers::floats(both_sides, rows, columns)
                     + squares * columns * columns
                     + (2 * lost + 4 * rows) * columns;
                 largest.insert(4 * floats, layer);

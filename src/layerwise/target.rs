@@ -6,7 +6,7 @@
 use kquant_kernels::linalg::{View, ViewMut, gemm};
 use rayon::prelude::*;
 
-use super::moments::Means;
+use super::moments::MeanMoments;
 use crate::encode::feedback::{Feedback, Hessian};
 
 /// Share of the correction that is taken where there is no held-out text. The value is chosen, not derived.
@@ -27,7 +27,7 @@ pub(super) fn correct(
     weights: &mut [f32],
     feedback: &Feedback,
     cross: &[f32],
-    held_out: Option<&Means>,
+    held_out: Option<&MeanMoments>,
     of_inputs: bool,
 ) -> f32 {
     let mut change = if of_inputs { product(weights, cross, feedback.columns()) } else { cross.to_vec() };

@@ -35,7 +35,7 @@ use crate::threads;
 use budget::{Budget, Lease};
 use hash::Hashes;
 use sink::{Done, Encoded, Sink};
-use units::Unit;
+use units::RowUnit;
 use vanished::Vanished;
 use work::{Spare, Workspace};
 
@@ -166,7 +166,7 @@ impl Shared<'_> {
     }
 
     /// Tells the system to read the rows that `unit` needs.
-    fn read_ahead(&self, unit: &Unit) {
+    fn read_ahead(&self, unit: &RowUnit) {
         let tensor = &self.plan.tensors[unit.tensor].mapped;
         let stashed = self.job.stash.is_some_and(|s| s.contains(&tensor.name));
         if let Some(span) = span(tensor, &unit.rows).filter(|_| !stashed) {
@@ -175,7 +175,7 @@ impl Shared<'_> {
     }
 
     /// Encodes a unit. A panic becomes an error, so that the writer does not wait for ever.
-    fn encode<'b>(&'b self, unit: &Unit, mut lease: Lease<'b>) -> Result<Encoded<'b>, PipelineError> {
+    fn encode<'b>(&'b self, unit: &RowUnit, mut lease: Lease<'b>) -> Result<Encoded<'b>, PipelineError> {
         if self.stopped() {
             return Err(PipelineError::Interrupted);
         }

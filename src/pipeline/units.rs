@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::checkpoint::Checkpoint;
 use crate::plan::{Plan, PlannedTensor};
-use crate::tensor::{Rows, Source, head_rows};
+use crate::tensor::{RowOrder, Source, head_rows};
 
 /// Largest unit, in bytes of buffers: large enough that passing it on costs next to nothing, small enough that its bytes are
 /// still in a cache when the next stage takes them.
@@ -20,12 +20,12 @@ const PAGE: u64 = 4096;
 /// Units in flight per thread: one at work, the others waiting to be encoded, hashed or written.
 const IN_FLIGHT: u64 = 4;
 
-/// Rows of one tensor that one thread encodes.
+/// RowOrder of one tensor that one thread encodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Unit {
+pub(super) struct RowUnit {
     /// Index of the tensor in the plan.
     pub tensor: usize,
-    /// Rows of the tensor, all in one matrix.
+    /// RowOrder of the tensor, all in one matrix.
     pub rows: Range<u64>,
     /// Number of rows that are decoded and encoded at once.
     pub piece: u64,
@@ -62,7 +62,7 @@ impl Need {
         let gathered = stored.and_then(|info| info.gathered).map_or(1, |gathered| gathered.together.max(1));
         // Where rows become columns, the rows between them are fetched as well.
         let step = match &mapped.source {
-            Source::Tensor { rows: Rows::Transposed { step, .. }, .. } => Some(*step),
+            Source::Tensor { rows: RowOrder::Transposed { step, .. }, .. } => Some(*step),
             _ => None,
         };
         let transposed = step.is_some();
@@ -110,10 +110,10 @@ pub(super) fn split(
     checkpoint: &dyn Checkpoint,
     memory: u64,
     threads: usize,
-) -> Result<(Vec<Unit>, u64), RowTooLarge> {
+) -> Result<(Vec<RowUnit>, u64), RowTooLarge> {
     let in_flight = IN_FLIGHT * (threads as u64 + 1);
     let share = memory / in_flight;
-    let mut units: Vec<Unit> = Vec::new();
+    let mut units: Vec<RowUnit> = Vec::new();
     for (index, tensor) in plan.tensors.iter().enumerate() {
         let need = Need::of(tensor, checkpoint);
         if need.cost(1) > memory {
@@ -126,7 +126,7 @@ pub(super) fn split(
             let matrix_end = (start / per_matrix + 1) * per_matrix;
             let end = (start + per_unit).min(matrix_end).min(tensor.mapped.rows());
             let cost = need.cost(end - start);
-            units.push(Unit { tensor: index, rows: start..end, piece: need.piece, cost });
+            units.push(RowUnit { tensor: index, rows: start..end, piece: need.piece, cost });
             start = end;
         }
     }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     /// Returns the units of a Q8_0 tensor of `shape` (columns first), and the bytes that they may use together.
-    fn units(shape: &[u64], rows: Rows, memory: u64) -> Result<(Vec<Unit>, u64), RowTooLarge> {
+    fn units(shape: &[u64], rows: RowOrder, memory: u64) -> Result<(Vec<RowUnit>, u64), RowTooLarge> {
         let half = Half(TensorInfo {
             name: "w".into(),
             shape: shape.iter().rev().copied().collect(),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     /// Asserts that the units cover the rows, each once and in order.
-    fn assert_covered(units: &[Unit], rows: u64) {
+    fn assert_covered(units: &[RowUnit], rows: u64) {
         let mut next = 0;
         for unit in units {
             assert!(unit.rows.start == next && unit.rows.end > next, "{unit:?}");
@@ -212,21 +212,24 @@ mod tests {
         for (memory, most) in
             [(64 << 10, 8 << 10), (1 << 20, 88 << 10), (128 << 20, LARGEST_UNIT), (2 << 30, LARGEST_UNIT)]
         {
-            let (units, in_use) = units(&[1024, 5000], Rows::Same, memory).unwrap();
+            let (units, in_use) = units(&[1024, 5000], RowOrder::Same, memory).unwrap();
             assert_covered(&units, 5000);
             assert!(in_use <= memory && in_use <= 12 * LARGEST_UNIT, "{memory}: {in_use}");
             // A row takes 7232 bytes, more than a twelfth of the smallest budget.
             assert!(units.iter().all(|u| u.cost <= most), "{memory}: {:?}", units[0]);
         }
-        assert_eq!(units(&[1024, 8], Rows::Same, 7000).unwrap_err(), RowTooLarge { tensor: 0, bytes: 7232 });
+        assert_eq!(
+            units(&[1024, 8], RowOrder::Same, 7000).unwrap_err(),
+            RowTooLarge { tensor: 0, bytes: 7232 }
+        );
     }
 
     #[test]
     fn units_end_with_matrices_and_heads() {
-        let (experts, _) = units(&[64, 3000, 5], Rows::Same, 1 << 30).unwrap();
+        let (experts, _) = units(&[64, 3000, 5], RowOrder::Same, 1 << 30).unwrap();
         assert_covered(&experts, 15_000);
         assert!(experts.iter().all(|u| u.rows.start / 3000 == (u.rows.end - 1) / 3000));
-        let (heads, _) = units(&[1024, 4096], Rows::RotaryPairs { heads: 32 }, 1 << 30).unwrap();
+        let (heads, _) = units(&[1024, 4096], RowOrder::RotaryPairs { heads: 32 }, 1 << 30).unwrap();
         assert_covered(&heads, 4096);
         assert!(heads.iter().all(|u| u.rows.start % 128 == 0 && u.rows.end % 128 == 0));
     }
@@ -234,10 +237,10 @@ mod tests {
     /// A page of the input serves as many output rows as it has columns; narrower units would read it once per unit.
     #[test]
     fn transposed_units_are_as_wide_as_a_page() {
-        let (wide, _) = units(&[12_288, 49_152], Rows::TRANSPOSED, 2 << 30).unwrap();
+        let (wide, _) = units(&[12_288, 49_152], RowOrder::TRANSPOSED, 2 << 30).unwrap();
         assert_covered(&wide, 49_152);
         assert!(wide.iter().all(|u| u.rows.start % 2048 == 0 && u.rows.end - u.rows.start == 2048));
-        let (tight, in_use) = units(&[768, 3072], Rows::TRANSPOSED, 1 << 20).unwrap();
+        let (tight, in_use) = units(&[768, 3072], RowOrder::TRANSPOSED, 1 << 20).unwrap();
         assert_covered(&tight, 3072);
         assert!(tight.iter().all(|u| u.cost <= 512 << 10) && in_use <= 1 << 20);
     }

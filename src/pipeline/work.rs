@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use super::units::Unit;
+use super::units::RowUnit;
 use super::vanished::Vanished;
 use super::{Job, PipelineError};
 use crate::encode::{OutOfRange, Rows, encode_in_range};
@@ -47,7 +47,7 @@ impl Spare<Vec<u8>> {
 }
 
 /// Returns the number of bytes that `unit` of `tensor` is encoded in.
-pub(super) fn encoded_bytes(tensor: &PlannedTensor, unit: &Unit) -> usize {
+pub(super) fn encoded_bytes(tensor: &PlannedTensor, unit: &RowUnit) -> usize {
     (tensor.bytes / tensor.mapped.rows().max(1) * (unit.rows.end - unit.rows.start)) as usize
 }
 
@@ -56,7 +56,7 @@ pub(super) fn encode(
     job: &Job,
     tensor: &PlannedTensor,
     (importance, vanished): (Option<&[f32]>, &Vanished),
-    unit: &Unit,
+    unit: &RowUnit,
     space: &mut Workspace,
     out: &mut [u8],
 ) -> Result<(), PipelineError> {

@@ -13,10 +13,10 @@ use super::overrides::{self, OverrideTypeError};
 use crate::checkpoint::{Checkpoint, Opened, Quantization};
 use crate::convert::Converted;
 use crate::encode::Encoder;
-use crate::plan::importance::{StatisticsError, select};
+use crate::plan::importance::{ImportanceError, select};
 use crate::plan::{FallbackView, ImportanceMap, KeyOverride, Plan, PlannedFile, PlannedTensor};
 use crate::recipe::{self, Choice, FileType, RecipeError, TensorFacts};
-use crate::tensor::{MappedTensor, Rows, Source, TensorName};
+use crate::tensor::{MappedTensor, RowOrder, Source, TensorName};
 
 /// What a plan is made from.
 #[derive(Clone, Copy)]
@@ -61,7 +61,7 @@ pub enum PlanError {
     },
     /// The statistics.
     #[error(transparent)]
-    Statistics(#[from] StatisticsError),
+    Statistics(#[from] ImportanceError),
     /// The layout of the output.
     #[error(transparent)]
     Layout(#[from] FormatError),
@@ -178,7 +178,8 @@ fn copied_whole(mapped: &MappedTensor, checkpoint: &dyn Checkpoint, block: &Bloc
     let stored = |index: usize| checkpoint.tensors().get(index).is_some_and(|t| t.block == Some(block));
     match &mapped.source {
         Source::Tensor { index, rows } => {
-            let whole = *rows == Rows::Same || (matches!(rows, Rows::Picked { .. }) && !mapped.is_bias());
+            let whole =
+                *rows == RowOrder::Same || (matches!(rows, RowOrder::Picked { .. }) && !mapped.is_bias());
             whole && stored(*index)
         }
         Source::Stacked { indices } => indices.iter().all(|&index| stored(index)),

@@ -13,7 +13,7 @@ pub type ImportanceMap = BTreeMap<String, Vec<f32>>;
 
 /// A tensor's importance does not fit it, or is missing where its type cannot do without.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StatisticsError {
+pub enum ImportanceError {
     /// Wrong length.
     #[error(
         "importance matrix: `{tensor}` has {found} values, the tensor {shape:?} needs {expected}. It was made from another model"
@@ -65,7 +65,7 @@ pub(super) fn select(
     encoded: &[bool],
     required: &[bool],
     imatrix: Option<&Imatrix>,
-) -> Result<(ImportanceMap, Vec<String>), StatisticsError> {
+) -> Result<(ImportanceMap, Vec<String>), ImportanceError> {
     let mut selected = ImportanceMap::new();
     let (mut uncovered, mut zeros) = (Vec::new(), Vec::new());
     let names: BTreeSet<&str> = tensors.iter().map(|(t, _)| t.name.as_str()).collect();
@@ -78,7 +78,7 @@ pub(super) fn select(
         let values = match entry.map(|e| e.importance()) {
             Some(v) if v.len() as u64 == expected => Some(v),
             Some(v) if !is_lookup(&tensor.name) => {
-                return Err(StatisticsError::Length {
+                return Err(ImportanceError::Length {
                     tensor: tensor.name.clone(),
                     shape: tensor.shape.clone(),
                     found: v.len(),
@@ -95,7 +95,7 @@ pub(super) fn select(
                 selected.insert(tensor.name.clone(), values);
             }
             None if required[i] => {
-                return Err(StatisticsError::Missing {
+                return Err(ImportanceError::Missing {
                     tensor: tensor.name.clone(),
                     block: block.name,
                     given: imatrix.is_some(),

@@ -8,7 +8,7 @@ use crate::encode::Encoder;
 use crate::hash::Hex;
 use crate::plan::{Plan, PlannedTensor};
 use crate::recipe::{Allocated, PriceUnit};
-use crate::tensor::{Rows, Source};
+use crate::tensor::{RowOrder, Source};
 
 /// A type that a row length ruled out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -160,13 +160,17 @@ fn bits(bytes: u64, weights: u64) -> f64 {
 
 fn tensor_view<'a>(t: &'a PlannedTensor, checkpoint: &'a dyn Checkpoint) -> TensorView<'a> {
     let rows = match &t.mapped.source {
-        Source::Tensor { rows: Rows::Same, .. } => "same".to_owned(),
-        Source::Tensor { rows: Rows::RotaryPairs { heads }, .. } => format!("rotary pairs of {heads} heads"),
-        Source::Tensor { rows: Rows::Picked { first, step, .. }, .. } => {
+        Source::Tensor { rows: RowOrder::Same, .. } => "same".to_owned(),
+        Source::Tensor { rows: RowOrder::RotaryPairs { heads }, .. } => {
+            format!("rotary pairs of {heads} heads")
+        }
+        Source::Tensor { rows: RowOrder::Picked { first, step, .. }, .. } => {
             format!("some, from {first} in steps of {step}")
         }
-        Source::Tensor { rows: Rows::Regrouped { parts, .. }, .. } => format!("{parts} parts taken apart"),
-        Source::Tensor { rows: Rows::Transposed { .. }, .. } => "transposed".to_owned(),
+        Source::Tensor { rows: RowOrder::Regrouped { parts, .. }, .. } => {
+            format!("{parts} parts taken apart")
+        }
+        Source::Tensor { rows: RowOrder::Transposed { .. }, .. } => "transposed".to_owned(),
         Source::Shifted { by, .. } => format!("with {by} added"),
         Source::Stacked { indices } => format!("{} stacked", indices.len()),
         Source::Values(_) => "computed".to_owned(),

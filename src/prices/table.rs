@@ -12,7 +12,7 @@ use crate::statistics::{Half, HessianFile};
 use crate::tensor::MappedTensor;
 
 /// One thing that a table is for: an error e of row v costs `1/2 weights[v] e H e'`.
-struct Role {
+struct TableRole {
     hessian: Hessian,
     /// `[rows]`
     weights: Vec<f64>,
@@ -33,7 +33,7 @@ impl Pricing<'_> {
         }
         let Some(roles) = self.roles(tensor, file)? else { return Ok(None) };
         let differs =
-            |role: &&Role| role.hessian.columns as u64 != columns || role.weights.len() as u64 != rows;
+            |role: &&TableRole| role.hessian.columns as u64 != columns || role.weights.len() as u64 != rows;
         if let Some(role) = roles.iter().find(differs) {
             let (what, found, expected) = match role.hessian.columns as u64 {
                 found if found != columns => ("columns", found, columns),
@@ -45,12 +45,13 @@ impl Pricing<'_> {
     }
 
     /// What the table is for; `None` where that is not known.
-    fn roles(&self, tensor: &MappedTensor, file: &HessianFile) -> Result<Option<Vec<Role>>, PriceError> {
+    fn roles(&self, tensor: &MappedTensor, file: &HessianFile) -> Result<Option<Vec<TableRole>>, PriceError> {
         let curvatures = file.output_fisher()?.map(|all| all.into_iter().map(f64::from).collect::<Vec<_>>());
-        let projection = || -> Result<Option<Role>, PriceError> {
+        let projection = || -> Result<Option<TableRole>, PriceError> {
             let Some(group) = file.group_of(OUTPUT) else { return Ok(None) };
             let hessian = group.read(0, Half::Train)?;
-            let role = hessian.zip(curvatures.clone()).map(|(hessian, weights)| Role { hessian, weights });
+            let role =
+                hessian.zip(curvatures.clone()).map(|(hessian, weights)| TableRole { hessian, weights });
             Ok(role)
         };
         if tensor.name == OUTPUT {
@@ -62,7 +63,7 @@ impl Pricing<'_> {
         let lookups = curvatures.clone().unwrap_or_else(|| vec![1.0; tensor.rows() as usize]);
         let all: f64 = lookups.iter().sum();
         let weights = lookups.iter().map(|n| scale * n / all.max(f64::MIN_POSITIVE)).collect();
-        let lookup = Role { hessian, weights };
+        let lookup = TableRole { hessian, weights };
         if !self.model.is_tied() {
             return Ok(Some(vec![lookup]));
         }
@@ -72,7 +73,7 @@ impl Pricing<'_> {
     fn table_costs(
         &self,
         tensor: &MappedTensor,
-        roles: &[Role],
+        roles: &[TableRole],
         file: &HessianFile,
     ) -> Result<Costs, PriceError> {
         let columns = tensor.columns() as usize;
@@ -115,13 +116,17 @@ impl Pricing<'_> {
     }
 
     /// The factored Hessian that the table's columns are rounded with, where they get feedback.
-    fn table_feedback(&self, tensor: &MappedTensor, roles: &[Role]) -> Result<Option<Feedback>, PriceError> {
+    fn table_feedback(
+        &self,
+        tensor: &MappedTensor,
+        roles: &[TableRole],
+    ) -> Result<Option<Feedback>, PriceError> {
         let gets = if tensor.name == OUTPUT { self.with_output } else { self.uses_fishers() };
         let Some((first, rest)) = roles.split_first().filter(|_| gets && self.layers.is_some()) else {
             return Ok(None);
         };
         let mut hessian = first.hessian.clone();
-        let sum = |role: &Role| role.weights.iter().sum::<f64>() as f32;
+        let sum = |role: &TableRole| role.weights.iter().sum::<f64>() as f32;
         let own = if rest.is_empty() { 1.0 } else { sum(first) };
         hessian.mean.iter_mut().for_each(|x| *x *= own);
         for role in rest {

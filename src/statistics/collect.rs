@@ -5,7 +5,7 @@ use crate::model::{Model, ModelError, OUTPUT, Observer, Pass};
 use crate::text::Chunks;
 use crate::text::block_tokens;
 
-/// Returns the units of work that [`Run::progress`] is reported in: tokens times layers.
+/// Returns the units of work that [`Context::progress`] is reported in: tokens times layers.
 pub fn work(model: &Model, chunks: &Chunks) -> u64 {
     (chunks.tokens().len() * model.hyper.layers) as u64
 }

@@ -1,4 +1,4 @@
-//! Statistics of an importance matrix for a reader.
+//! MatrixStatistics of an importance matrix for a reader.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ const TOP: f64 = 0.01;
 
 /// The statistics of an importance matrix.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Statistics {
+pub struct MatrixStatistics {
     /// Names of the texts, as the file gives them.
     pub datasets: Vec<String>,
     /// Number of chunks of text seen, if known.
@@ -26,7 +26,7 @@ pub struct Statistics {
     pub outside_layers: Vec<String>,
     /// Layers by their share of all importance, the largest first.
     pub layers: Vec<LayerShare>,
-    /// Statistics of all entries: those outside layers first, then by layer and by name.
+    /// MatrixStatistics of all entries: those outside layers first, then by layer and by name.
     pub entries: Vec<EntryStatistics>,
 }
 
@@ -85,7 +85,7 @@ pub struct EntryStatistics {
     pub top_share: f64,
 }
 
-impl Statistics {
+impl MatrixStatistics {
     /// Computes the statistics of `matrix`.
     pub fn of(matrix: &Imatrix) -> Self {
         let mut entries: Vec<_> =
@@ -197,7 +197,8 @@ mod tests {
         let mut sums = vec![0.0; 96];
         sums[..32].fill(6.0);
         sums[64] = 8.0;
-        let of = |entry| Statistics::of(&matrix(&[("blk.3.ffn_up_exps.weight", entry)])).entries.remove(0);
+        let of =
+            |entry| MatrixStatistics::of(&matrix(&[("blk.3.ffn_up_exps.weight", entry)])).entries.remove(0);
         let found = of(entry(3, &sums, &[2.0, 0.0, 4.0]));
         assert_eq!((found.layer, found.columns, found.matrices, found.unused), (Some(3), 32, 3, 1));
         assert_eq!((found.count, found.total, found.max), (6, 98.0, 3.0));
@@ -221,7 +222,7 @@ mod tests {
     #[test]
     fn layers_in_order_and_by_share() {
         let one = |sum| entry(1, &[sum], &[1.0]);
-        let statistics = Statistics::of(&matrix(&[
+        let statistics = MatrixStatistics::of(&matrix(&[
             ("blk.10.attn_q.weight", one(1.0)),
             ("blk.2.attn_q.weight", one(5.0)),
             ("blk.3.attn_q.weight", one(2.0)),

@@ -1,7 +1,7 @@
 //! Calibration: statistics of the activations that a text causes.
 //!
 //! The forward pass calls an [`Observer`](crate::model::Observer). [`Importance`] is the one that makes importance
-//! matrices, which [`merge`] adds and [`Statistics`] describe; [`gather`] makes statistics files, which hold Hessians as
+//! matrices, which [`merge`] adds and [`MatrixStatistics`] describe; [`gather`] makes statistics files, which hold Hessians as
 //! well, [`merge_hessians`] adds them and [`HessianFile`] reads them.
 
 mod collect;
@@ -23,7 +23,7 @@ mod tied;
 mod unreached;
 
 pub use collect::{collect, work};
-pub use describe::{Coverage, EntryStatistics, LayerShare, Statistics};
+pub use describe::{Coverage, EntryStatistics, LayerShare, MatrixStatistics};
 pub use fishers::{Fishers, Labelled};
 pub use form::{Form, UnknownForm};
 pub(crate) use gather::HELD_OUT_EVERY;

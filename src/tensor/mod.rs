@@ -15,6 +15,6 @@ mod stash;
 
 pub use name::TensorName;
 pub(crate) use read::{Fetched, first_non_finite, head_rows, read_rows, span};
-pub use source::{Keep, MappedTensor, Rows, Source};
+pub use source::{Keep, MappedTensor, RowOrder, Source};
 pub(crate) use stash::Replaced;
 pub use stash::Stash;

@@ -7,9 +7,9 @@ use kquant_formats::source::Window;
 
 use crate::checkpoint::{Checkpoint, ReadError};
 use crate::encode::first_where;
-use crate::tensor::{MappedTensor, Rows, Source};
+use crate::tensor::{MappedTensor, RowOrder, Source};
 
-/// Rows of an output tensor, all in one matrix, in the form in which the checkpoint stores them.
+/// RowOrder of an output tensor, all in one matrix, in the form in which the checkpoint stores them.
 pub(crate) struct Fetched<'a> {
     checkpoint: &'a dyn Checkpoint,
     tensor: &'a MappedTensor,
@@ -25,9 +25,9 @@ enum Stored<'a> {
     /// Neighbouring rows of the checkpoint tensor, in its order.
     Window(Span, Window<'a>),
     /// The bytes of the rows `[rows]` that become the output's, in the output's order.
-    Rows(&'a [u8]),
+    RowOrder(&'a [u8]),
     /// All of a bias whose elements are rearranged.
-    Elements(usize, Rows, Window<'a>),
+    Elements(usize, RowOrder, Window<'a>),
     /// The bytes of some columns of every input row that becomes a column, `[columns][...]`.
     Columns(Columns, &'a [u8]),
     /// The decoded values of these columns, for a tensor whose rows can only be read whole.
@@ -75,7 +75,7 @@ pub(crate) fn read_rows(
 /// Returns the number of rows in a head; `None` if the rows of `tensor` are not rearranged inside heads.
 pub(crate) fn head_rows(tensor: &MappedTensor) -> Option<u64> {
     match &tensor.source {
-        Source::Tensor { rows: Rows::RotaryPairs { heads }, .. } if !tensor.is_bias() => {
+        Source::Tensor { rows: RowOrder::RotaryPairs { heads }, .. } if !tensor.is_bias() => {
             Some((tensor.rows() / heads).max(1))
         }
         _ => None,
@@ -117,7 +117,7 @@ impl<'a> Fetched<'a> {
     ) -> Result<Self, ReadError> {
         let stored = match &tensor.source {
             Source::Values(values) => Stored::Values(values),
-            &Source::Tensor { index, rows: Rows::Transposed { stride, skip, first, step } } => {
+            &Source::Tensor { index, rows: RowOrder::Transposed { stride, skip, first, step } } => {
                 let per_matrix = tensor.rows_per_matrix().max(1);
                 let row = rows.start / per_matrix * stride + skip;
                 let at = Columns { index, row, column: first + rows.start % per_matrix * step, step };
@@ -130,7 +130,7 @@ impl<'a> Fetched<'a> {
                     }
                 }
             }
-            &Source::Tensor { index, rows: order } if order != Rows::Same && tensor.is_bias() => {
+            &Source::Tensor { index, rows: order } if order != RowOrder::Same && tensor.is_bias() => {
                 let all = checkpoint.tensors().get(index).map_or(0, |info| info.rows());
                 Stored::Elements(index, order, checkpoint.fetch(index, 0..all, buffer)?)
             }
@@ -139,7 +139,7 @@ impl<'a> Fetched<'a> {
                     let window = checkpoint.fetch(span.index, span.rows.clone(), buffer)?;
                     Stored::Window(span, window)
                 }
-                None => Stored::Rows(gather_rows(checkpoint, tensor, &rows, buffer)?),
+                None => Stored::RowOrder(gather_rows(checkpoint, tensor, &rows, buffer)?),
             },
         };
         Ok(Self { checkpoint, tensor, rows, stored })
@@ -171,7 +171,7 @@ impl<'a> Fetched<'a> {
                 let (_, from) = self.source(rows.start)?;
                 self.checkpoint.decode(*index, (from, 0), self.bytes(&rows)?, out)?;
             }
-            Stored::Window(..) | Stored::Rows(_) => {
+            Stored::Window(..) | Stored::RowOrder(_) => {
                 for (row, out) in rows.zip(out.chunks_exact_mut(columns as usize)) {
                     let (index, from) = self.source(row)?;
                     self.checkpoint.decode(index, (from, 0), self.bytes(&(row..row + 1))?, out)?;
@@ -212,7 +212,7 @@ impl<'a> Fetched<'a> {
     fn bytes(&self, rows: &Range<u64>) -> Result<&[u8], ReadError> {
         let (bytes, first): (&[u8], u64) = match &self.stored {
             Stored::Window(span, window) => (window, self.source(rows.start)?.1 - span.rows.start),
-            Stored::Rows(bytes) => (bytes, rows.start - self.rows.start),
+            Stored::RowOrder(bytes) => (bytes, rows.start - self.rows.start),
             _ => (&[], 0),
         };
         let stride = bytes.len() / (self.rows.end - self.rows.start).max(1) as usize;
@@ -225,7 +225,7 @@ impl<'a> Fetched<'a> {
     fn decode_elements(
         &self,
         index: usize,
-        order: &Rows,
+        order: &RowOrder,
         bytes: &[u8],
         rows: Range<u64>,
         out: &mut [f32],
@@ -306,7 +306,7 @@ fn gather_rows<'b>(
     let mut row = rows.start;
     while row < rows.end {
         let (index, from) = source_row(tensor, row).ok_or_else(|| missing(row))?;
-        // Rows that are neighbours in the checkpoint are read together.
+        // RowOrder that are neighbours in the checkpoint are read together.
         let follows = |&n: &u64| source_row(tensor, row + n) == Some((index, from + n));
         let count = (1..rows.end - row).take_while(follows).count() as u64 + 1;
         let (part, others) = rest.split_at_mut((stride * count) as usize);

@@ -7,10 +7,10 @@ use crate::checkpoint::{Checkpoint, TensorInfo};
 ///
 /// For a bias, the elements are rearranged as rows of one column: see [`MappedTensor::is_bias`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Rows {
+pub enum RowOrder {
     /// The rows are taken as they are.
     Same,
-    /// Rows of rotary pairs, which undo Hugging Face's split-half layout: within each of the `heads` heads of `2 * half`
+    /// RowOrder of rotary pairs, which undo Hugging Face's split-half layout: within each of the `heads` heads of `2 * half`
     /// rows, output row `2 * i + j` is input row `j * half + i`.
     RotaryPairs {
         /// Number of heads whose rows are interleaved.
@@ -36,7 +36,7 @@ pub enum Rows {
         groups: u64,
     },
     /// Matrices are transposed: row r, column c of output matrix m is column `first + r * step` of input row
-    /// `m * stride + skip + c`. For one whole matrix (GPT-2's Conv1D) this is [`Rows::TRANSPOSED`].
+    /// `m * stride + skip + c`. For one whole matrix (GPT-2's Conv1D) this is [`RowOrder::TRANSPOSED`].
     Transposed {
         /// Number of input rows from one matrix to the next.
         stride: u64,
@@ -49,7 +49,7 @@ pub enum Rows {
     },
 }
 
-impl Rows {
+impl RowOrder {
     /// The transpose of one matrix.
     pub const TRANSPOSED: Self = Self::Transposed { stride: 0, skip: 0, first: 0, step: 1 };
 
@@ -83,7 +83,7 @@ pub enum Source {
         /// Index in `Checkpoint::tensors`.
         index: usize,
         /// The rearrangement of the rows.
-        rows: Rows,
+        rows: RowOrder,
     },
     /// A checkpoint tensor with a number added to each weight (Gemma's norms).
     Shifted {
@@ -163,7 +163,7 @@ impl MappedTensor {
     /// no such row.
     pub fn stored_row(&self, row: u64) -> Option<(usize, u64)> {
         match &self.source {
-            Source::Tensor { index, rows } if !self.is_bias() || *rows == Rows::Same => {
+            Source::Tensor { index, rows } if !self.is_bias() || *rows == RowOrder::Same => {
                 Some((*index, rows.source(row, self.rows())?))
             }
             Source::Stacked { indices } => {
@@ -190,24 +190,24 @@ impl MappedTensor {
 mod tests {
     use super::*;
 
-    fn order(rows: Rows, count: u64) -> Vec<u64> {
+    fn order(rows: RowOrder, count: u64) -> Vec<u64> {
         (0..count).map(|row| rows.source(row, count).unwrap()).collect()
     }
 
     #[test]
     fn rotary_pairs_interleave_the_halves_of_each_head() {
-        let rows = Rows::RotaryPairs { heads: 2 };
+        let rows = RowOrder::RotaryPairs { heads: 2 };
         assert_eq!(order(rows, 12), [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]);
     }
 
     #[test]
     fn blocks_are_picked_and_regrouped() {
-        let odd = Rows::Picked { length: 2, stride: 4, first: 1, step: 2 };
+        let odd = RowOrder::Picked { length: 2, stride: 4, first: 1, step: 2 };
         assert_eq!(order(odd, 4), [1, 3, 5, 7]);
-        let rest = Rows::Picked { length: 2, stride: 5, first: 3, step: 1 };
+        let rest = RowOrder::Picked { length: 2, stride: 5, first: 3, step: 1 };
         assert_eq!(order(rest, 4), [3, 4, 8, 9]);
-        let regrouped = Rows::Regrouped { parts: 3, groups: 2 };
+        let regrouped = RowOrder::Regrouped { parts: 3, groups: 2 };
         assert_eq!(order(regrouped, 12), [0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]);
-        assert_eq!(Rows::TRANSPOSED.source(0, 4), None);
+        assert_eq!(RowOrder::TRANSPOSED.source(0, 4), None);
     }
 }

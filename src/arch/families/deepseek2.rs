@@ -6,7 +6,7 @@
 
 use crate::graph::parts::*;
 use crate::graph::{By, Graph, Hyper, Op, Routing, Scores, Slot};
-use crate::tensor::Rows;
+use crate::tensor::RowOrder;
 use kquant_formats::gguf::Value;
 use kquant_kernels::math::Pairs;
 
@@ -72,12 +72,12 @@ const LATENT_ATTENTION: &[Entry] = &[
     Entry::new("layers.{}.self_attn.kv_b_proj.weight", "blk.{}.attn_k_b.weight", &[FixedAndValue, Rank])
         .part(&[Heads, Rank, Fixed], |sizes| {
             let stride = u64::from(sizes.latent.fixed) + u64::from(sizes.latent.value);
-            Rows::Transposed { stride, skip: 0, first: 0, step: 1 }
+            RowOrder::Transposed { stride, skip: 0, first: 0, step: 1 }
         }),
     Entry::new("layers.{}.self_attn.kv_b_proj.weight", "blk.{}.attn_v_b.weight", &[FixedAndValue, Rank])
         .part(&[Heads, Dim::Value, Rank], |sizes| {
             let (first, length) = (u64::from(sizes.latent.fixed), u64::from(sizes.latent.value));
-            Rows::Picked { length, stride: first + length, first, step: 1 }
+            RowOrder::Picked { length, stride: first + length, first, step: 1 }
         }),
     Entry::new("layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight", &[Hidden, Values]),
 ];

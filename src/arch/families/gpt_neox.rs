@@ -3,7 +3,7 @@
 
 use crate::graph::parts::*;
 use crate::graph::{Activation, Graph, Hyper, NormKind, Op, Slot};
-use crate::tensor::Rows;
+use crate::tensor::RowOrder;
 use kquant_formats::gguf::Value;
 
 use crate::arch::config::Config;
@@ -67,8 +67,8 @@ const OWN: &[Entry] = &[
 ];
 
 /// Returns the order of rows in which each head's query, key and value become all queries, all keys and all values.
-fn apart(sizes: &Sizes) -> Rows {
-    Rows::Regrouped { parts: 3, groups: sizes.heads.into() }
+fn apart(sizes: &Sizes) -> RowOrder {
+    RowOrder::Regrouped { parts: 3, groups: sizes.heads.into() }
 }
 
 static GRAPH: Graph = Graph { layer, final_norm: NormKind::Layer, ..Graph::PLAIN };

@@ -3,7 +3,7 @@
 
 use crate::graph::parts::*;
 use crate::graph::{Activation, GATE_LIMIT, Graph, Hyper, Op, Routing, Scores, Slot, Windows};
-use crate::tensor::Rows;
+use crate::tensor::RowOrder;
 
 use crate::arch::config::Config;
 use crate::arch::error::ArchError;
@@ -110,8 +110,8 @@ const PUBLISHED_EXPERTS: [Entry; 3] = experts_in_one(
 );
 
 /// Returns the transposition of matrices of `inputs` rows, restricted to every `step`-th column from `first` on.
-fn turned(inputs: u32, first: u64, step: u64) -> Rows {
-    Rows::Transposed { stride: inputs.into(), skip: 0, first, step }
+fn turned(inputs: u32, first: u64, step: u64) -> RowOrder {
+    RowOrder::Transposed { stride: inputs.into(), skip: 0, first, step }
 }
 
 static GRAPH: Graph = Graph {

@@ -2,7 +2,7 @@
 
 use super::dims::{Dim::*, Sizes};
 use super::entry::{Entry, Heads};
-use crate::tensor::Rows;
+use crate::tensor::RowOrder;
 
 /// The embedding, the last norm and, if the embedding does not serve as it, the output projection.
 pub(in crate::arch) const OUTSIDE: &[Entry] = &[
@@ -109,7 +109,7 @@ pub(in crate::arch) const MIXTURE: &[Entry] = &[
 pub(in crate::arch) const fn experts_in_one(
     down: &'static str,
     gate_up: &'static str,
-    [gate_rows, up_rows]: [fn(&Sizes) -> Rows; 2],
+    [gate_rows, up_rows]: [fn(&Sizes) -> RowOrder; 2],
 ) -> [Entry; 3] {
     [
         Entry::new(down, "blk.{}.ffn_down_exps.weight", &[Experts, Hidden, ExpertFeedForward]).optional(),
@@ -122,18 +122,18 @@ pub(in crate::arch) const fn experts_in_one(
     ]
 }
 
-/// Rows of gate and upward projection in each expert if one follows the other.
-pub(in crate::arch) const HALVES: [fn(&Sizes) -> Rows; 2] =
+/// RowOrder of gate and upward projection in each expert if one follows the other.
+pub(in crate::arch) const HALVES: [fn(&Sizes) -> RowOrder; 2] =
     [|sizes| gate_up_rows(sizes, 0, 1), |sizes| gate_up_rows(sizes, sizes.expert_feed_forward, 1)];
 
-/// Rows of gate and upward projection in each expert if they alternate.
-pub(in crate::arch) const TURNS: [fn(&Sizes) -> Rows; 2] =
+/// RowOrder of gate and upward projection in each expert if they alternate.
+pub(in crate::arch) const TURNS: [fn(&Sizes) -> RowOrder; 2] =
     [|sizes| gate_up_rows(sizes, 0, 2), |sizes| gate_up_rows(sizes, 1, 2)];
 
 /// Returns every `step`-th row of each expert from its row `first` on, as many as one of the two projections has.
-fn gate_up_rows(sizes: &Sizes, first: u32, step: u64) -> Rows {
+fn gate_up_rows(sizes: &Sizes, first: u32, step: u64) -> RowOrder {
     let length = u64::from(sizes.expert_feed_forward);
-    Rows::Picked { length, stride: 2 * length, first: first.into(), step }
+    RowOrder::Picked { length, stride: 2 * length, first: first.into(), step }
 }
 
 /// Ends of the names of cached tables and masks, which are no weights.

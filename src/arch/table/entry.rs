@@ -5,7 +5,7 @@
 
 use super::dims::{Dim, Sizes};
 use super::place::{LAYER, Place};
-use crate::tensor::{Keep, MappedTensor, Rows, Source};
+use crate::tensor::{Keep, MappedTensor, RowOrder, Source};
 
 /// The heads that a rotary permutation applies to.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +29,7 @@ enum Arrangement {
     /// The output is a part, or another order, with the shape `out` (outermost first).
     Part {
         out: &'static [Dim],
-        rows: fn(&Sizes) -> Rows,
+        rows: fn(&Sizes) -> RowOrder,
     },
 }
 
@@ -90,7 +90,7 @@ impl Entry {
     }
 
     /// Gives the output the shape `out` (outermost first), with the rows that `rows` selects.
-    pub(in crate::arch) const fn part(self, out: &'static [Dim], rows: fn(&Sizes) -> Rows) -> Self {
+    pub(in crate::arch) const fn part(self, out: &'static [Dim], rows: fn(&Sizes) -> RowOrder) -> Self {
         Self { arrangement: Arrangement::Part { out, rows }, ..self }
     }
 
@@ -187,12 +187,12 @@ pub(in crate::arch) fn output(
     MappedTensor { name: Place { layer, part: None }.name(entry.to), shape: ne, source, keep }
 }
 
-fn rows(arrangement: Arrangement, sizes: &Sizes) -> Rows {
+fn rows(arrangement: Arrangement, sizes: &Sizes) -> RowOrder {
     match arrangement {
-        Arrangement::Rotary(Heads::Query) => Rows::RotaryPairs { heads: sizes.heads.into() },
-        Arrangement::Rotary(Heads::KeyValue) => Rows::RotaryPairs { heads: sizes.kv_heads.into() },
-        Arrangement::Transposed => Rows::TRANSPOSED,
+        Arrangement::Rotary(Heads::Query) => RowOrder::RotaryPairs { heads: sizes.heads.into() },
+        Arrangement::Rotary(Heads::KeyValue) => RowOrder::RotaryPairs { heads: sizes.kv_heads.into() },
+        Arrangement::Transposed => RowOrder::TRANSPOSED,
         Arrangement::Part { rows, .. } => rows(sizes),
-        Arrangement::Same | Arrangement::PlusOne | Arrangement::Stacked(_) => Rows::Same,
+        Arrangement::Same | Arrangement::PlusOne | Arrangement::Stacked(_) => RowOrder::Same,
     }
 }

@@ -8,7 +8,7 @@ use super::entry::{Entry, output};
 use super::place::{Place, pattern};
 use crate::arch::error::{ArchError, Mismatch, WrongShape};
 use crate::checkpoint::{Checkpoint, TensorInfo};
-use crate::tensor::{MappedTensor, Rows, Source};
+use crate::tensor::{MappedTensor, RowOrder, Source};
 
 /// The table of a family.
 pub(in crate::arch) struct Table {
@@ -82,7 +82,7 @@ impl Table {
                         entry,
                         place.layer,
                         sizes,
-                        Source::Tensor { index, rows: Rows::Same },
+                        Source::Tensor { index, rows: RowOrder::Same },
                     ));
                 }
             }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::atomic::AtomicBool;
 
 use kquant::job::Prepared;
-use kquant::layerwise::{Calibrated, Calibration, Report};
+use kquant::layerwise::{Calibrated, Calibration, CalibrationReport};
 
 use super::{Args, means};
 use crate::cli::printable::printable;
@@ -55,7 +55,7 @@ fn warn(calibration: &Calibration) -> io::Result<()> {
 }
 
 /// A line for each tensor, and totals.
-fn print(report: &Report) -> io::Result<()> {
+fn print(report: &CalibrationReport) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let head = ["tensor", "type", "tokens/column", "correction", "ggml", "search", "written", "/ ggml"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];

@@ -18,7 +18,7 @@ use kquant::recipe::Menu;
 use super::calibration::CalibrationArgs;
 use super::overrides::OverrideArgs;
 use super::progress::Display;
-use super::running::{Means, TextArgs, cancel_on_signal};
+use super::running::{RunArgs, TextArgs, cancel_on_signal};
 use super::{Outcome, bytes, print_json};
 use calibration::calibrate;
 use proof::{Judge, check_divergence, divergence};
@@ -197,8 +197,8 @@ fn check_outputs(args: &Args) -> anyhow::Result<()> {
     Ok(outputs::try_start(&all, args.force)?)
 }
 
-fn means(args: &Args) -> Means {
-    Means { memory: args.memory, threads: args.threads, quiet: args.quiet }
+fn means(args: &Args) -> RunArgs {
+    RunArgs { memory: args.memory, threads: args.threads, quiet: args.quiet }
 }
 
 /// Arguments to a job: names become types, files are read, statistics and prices are made where types are chosen by them.

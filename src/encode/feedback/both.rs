@@ -18,7 +18,7 @@ use kquant_kernels::linalg::View;
 use rayon::prelude::*;
 
 use super::judge::Judge;
-use super::product::Rows;
+use super::product::StridedRows;
 use super::run::{Losses, RowEncoder};
 use super::{Feedback, Hessian, Options};
 
@@ -130,7 +130,7 @@ impl Work<'_> {
         let earlier = &self.errors[..tile.start * n];
         let rows = job.outputs.columns;
         let factors = &job.outputs.lower[tile.start * rows..];
-        let factors = Rows { data: factors, stride: rows, columns: tile.start };
+        let factors = StridedRows { data: factors, stride: rows, columns: tile.start };
         factors.multiply(View::row_major(earlier, n), -1.0, &mut targets, n);
         let (bytes, losses) = self.encode_targets(&targets, None);
         let errors = self.errors_of(&bytes, &weights);
@@ -162,7 +162,7 @@ impl Work<'_> {
         let mut residuals: Vec<f32> =
             weights.iter().zip(targets).map(|(weight, target)| weight - target).collect();
         let within = &outputs.lower[tile.start * (outputs.columns + 1)..];
-        let within = Rows { data: within, stride: outputs.columns, columns: tile.len() };
+        let within = StridedRows { data: within, stride: outputs.columns, columns: tile.len() };
         let errors = View::row_major(&self.errors[tile.start * n..tile.end * n], n);
         within.multiply(errors, 1.0, &mut residuals, n);
         let losses = Judge::by(self.job.judge()).losses_of_rows(&residuals, n);
@@ -189,7 +189,7 @@ impl Work<'_> {
             row.iter_mut().zip(&outputs.order).for_each(|(x, &b)| *x = hessian[b]);
         });
         let mut pulls = vec![0.0; tile.len() * n];
-        Rows::new(&fisher, rows).multiply(View::row_major(&self.errors, n), 1.0, &mut pulls, n);
+        StridedRows::new(&fisher, rows).multiply(View::row_major(&self.errors, n), 1.0, &mut pulls, n);
         pulls
     }
 
@@ -215,7 +215,7 @@ impl Work<'_> {
         let products = self.through_judge(&changes);
         let mut among = vec![0.0; tile.len() * tile.len()];
         let turned = View::row_major(&changes, n).transposed();
-        Rows::new(&products, n).multiply(turned, 1.0, &mut among, tile.len());
+        StridedRows::new(&products, n).multiply(turned, 1.0, &mut among, tile.len());
         let mut slopes: Vec<f64> =
             products.par_chunks_exact(n).zip(pulls.par_chunks_exact(n)).map(|(a, b)| dot(a, b)).collect();
         for a in 0..tile.len() {
@@ -241,7 +241,7 @@ impl Work<'_> {
     fn through_judge(&self, x: &[f32]) -> Vec<f32> {
         let mut product = vec![0.0; x.len()];
         let hessian = View::row_major(self.job.judge(), self.columns);
-        Rows::new(x, self.columns).multiply(hessian, 1.0, &mut product, self.columns);
+        StridedRows::new(x, self.columns).multiply(hessian, 1.0, &mut product, self.columns);
         product
     }
 }

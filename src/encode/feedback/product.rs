@@ -10,13 +10,13 @@ const WIDEST: usize = 1024;
 const NARROWEST: usize = 64;
 
 /// A matrix in rows of `stride` elements, of which the first `columns` count.
-pub(super) struct Rows<'a> {
+pub(super) struct StridedRows<'a> {
     pub(super) data: &'a [f32],
     pub(super) stride: usize,
     pub(super) columns: usize,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> StridedRows<'a> {
     /// Creates a view of all of `data` `[rows][columns]`.
     pub(super) fn new(data: &'a [f32], columns: usize) -> Self {
         Self { data, stride: columns, columns }
@@ -61,7 +61,7 @@ mod tests {
             |n: usize| -> Vec<f32> { (0..n).map(|i| (i * 7919 % 1009) as f32 / 500.0 - 1.0).collect() };
         let (rows, inputs, stride) = (5, 33, 40);
         let a = noise(rows * stride);
-        let a = Rows { data: &a, stride, columns: inputs };
+        let a = StridedRows { data: &a, stride, columns: inputs };
         for n in [1, 63, 64, 200, 2500] {
             let (b, before) = (noise(inputs * n), noise(rows * n));
             for b in [View::row_major(&b, n), View::row_major(&b, inputs).transposed()] {

@@ -62,13 +62,13 @@ pub(in crate::recipe) fn solve(items: &[Vec<Offer>], budget: u64) -> Option<Solu
     let fronts: Vec<Vec<usize>> = items.iter().map(|offers| front(offers)).collect();
     let mut picks = fronts.iter().map(|front| front.first().copied()).collect::<Option<Vec<_>>>()?;
     let bound = along_the_hulls(items, &fronts, budget, &mut picks)?;
-    let mut search = Search { items, fronts: &fronts, picks, budget };
+    let mut search = Exchanges { items, fronts: &fronts, picks, budget };
     for _ in 0..MOST_EXCHANGES {
         if !search.improve() {
             break;
         }
     }
-    let Search { picks, .. } = search;
+    let Exchanges { picks, .. } = search;
     let (bytes, cost) = totals(items, &picks);
     Some(Solution { picks, bytes, cost, bound: bound.min(cost) })
 }
@@ -152,14 +152,14 @@ fn along_the_hulls(
 }
 
 /// A choice that is being improved.
-struct Search<'a> {
+struct Exchanges<'a> {
     items: &'a [Vec<Offer>],
     fronts: &'a [Vec<usize>],
     picks: Vec<usize>,
     budget: u64,
 }
 
-impl Search<'_> {
+impl Exchanges<'_> {
     /// Makes the move, or exchange of two, that lowers the cost most within the budget; says whether there was one.
     fn improve(&mut self) -> bool {
         let (bytes, cost) = totals(self.items, &self.picks);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use kquant::checkpoint::{Checkpoint, ReadError, TensorInfo};
-use kquant::tensor::{MappedTensor, Rows, Source};
+use kquant::tensor::{MappedTensor, RowOrder, Source};
 use kquant_formats::source::Extent;
 use safetensors::{Dtype, SafeTensors};
 
@@ -95,7 +95,7 @@ impl Memory {
         let bias = tensor.name.ends_with(".bias") || shape.len() < 2;
         let columns = if bias { 1 } else { shape[shape.len() - 1] as usize };
         let order: Vec<usize> = match rows {
-            Rows::Transposed { stride, skip, first, step } => {
+            RowOrder::Transposed { stride, skip, first, step } => {
                 let [stride, skip, first, step] = [stride, skip, first, step].map(|n| n as usize);
                 let ne: Vec<usize> = tensor.shape.iter().map(|&n| n as usize).collect();
                 let matrices = ne.get(2).copied().unwrap_or(1);

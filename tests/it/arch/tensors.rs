@@ -1,7 +1,7 @@
 //! Tensors beyond those of the converter's files: biases, prefixes, leftovers, order, types kept.
 
 use kquant::arch;
-use kquant::tensor::{Keep, MappedTensor, Rows, Source};
+use kquant::tensor::{Keep, MappedTensor, RowOrder, Source};
 use kquant_formats::gguf::Value;
 use serde_json::json;
 
@@ -31,14 +31,14 @@ fn rotary_biases_are_permuted_like_their_weights() {
     let [q, k, v] = ["q", "k", "v"].map(|p| get(&tensors, &format!("blk.1.attn_{p}.bias")));
     for (tensor, heads) in [(q, 4), (k, 2)] {
         assert!(
-            matches!(tensor.source, Source::Tensor { rows: Rows::RotaryPairs { heads: n }, .. } if n == heads)
+            matches!(tensor.source, Source::Tensor { rows: RowOrder::RotaryPairs { heads: n }, .. } if n == heads)
         );
         assert_eq!((&tensor.shape, tensor.keep), (&vec![heads * 16], Keep::F32));
         let head = [0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15];
         let expected: Vec<f32> = (0..heads).flat_map(|h| head.map(|i| (h * 16 + i) as f32)).collect();
         assert_eq!(checkpoint.values_of(tensor), expected);
     }
-    assert!(matches!(v.source, Source::Tensor { rows: Rows::Same, .. }));
+    assert!(matches!(v.source, Source::Tensor { rows: RowOrder::Same, .. }));
     assert!(tensors.iter().any(|t| t.name == "blk.2.ffn_gate.bias"));
 }
 
