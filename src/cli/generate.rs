@@ -56,14 +56,14 @@ fn generate(args: &Args, model: &Model) -> anyhow::Result<()> {
         next.extend(tokenizer.bos().or(tokenizer.eos()));
     }
     let mut session = model.session(args.means.memory)?;
-    let mut sampler = Sampler::new(args.temperature, args.seed);
+    let sampler = Sampler::new(args.temperature, args.seed);
     let mut out = io::stdout().lock();
     write!(out, "{}", args.prompt)?;
-    for _ in 0..args.tokens {
+    for position in 0..args.tokens as u64 {
         if session.room() < next.len() || cancel.load(Ordering::Relaxed) {
             break;
         }
-        let token = sampler.choose(&session.feed(&next)?);
+        let token = sampler.choose(&mut session.feed(&next)?, 0, position);
         if tokenizer.is_end(token) {
             break;
         }

@@ -19,6 +19,7 @@ mod progress;
 mod quantize;
 mod reading;
 mod running;
+mod sample;
 mod sweep;
 mod table;
 mod tokenize;
@@ -65,6 +66,7 @@ enum Command {
     Prices(prices::Args),
     Sweep(Box<sweep::Args>),
     Generate(generate::Args),
+    Sample(sample::Args),
     Tokenize(tokenize::Args),
 }
 
@@ -91,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Prices(args) => prices::run(&args),
         Command::Sweep(args) => sweep::run(&args),
         Command::Generate(args) => generate::run(&args),
+        Command::Sample(args) => sample::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
     };
     match result {

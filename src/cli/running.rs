@@ -40,6 +40,15 @@ pub(super) enum ProductsArg {
     Bf16,
 }
 
+impl From<ProductsArg> for Products {
+    fn from(products: ProductsArg) -> Self {
+        match products {
+            ProductsArg::F32 => Self::F32,
+            ProductsArg::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 /// What a run may use.
 #[derive(Debug, clap::Args)]
 pub(super) struct RunArgs {
@@ -85,10 +94,7 @@ impl TextArgs {
 
     /// Makes `model` run as the arguments say.
     pub(super) fn set_up(&self, model: &mut Model) {
-        match self.products {
-            Some(ProductsArg::Bf16) => model.compute_in(Products::Bf16),
-            Some(ProductsArg::F32) | None => model.compute_in(Products::F32),
-        }
+        model.compute_in(self.products.unwrap_or(ProductsArg::F32).into());
     }
 
     /// How much of a text is used, and how it is cut.

@@ -44,7 +44,7 @@ pub use statistics::{
     importance, statistics,
 };
 pub use sweep::{Measurement, Sweep, SweepPoint, SweepRequest, measure, sweep};
-pub use text::{Cut, TextError, TextFile};
+pub use text::{Cut, TextError, TextFile, default_context};
 
 /// What to make of which model.
 pub struct Job {

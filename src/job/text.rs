@@ -11,6 +11,11 @@ use crate::vocab::TokenizerError;
 /// Tokens per chunk where nothing else is asked for: llama-perplexity's default.
 const DEFAULT_CONTEXT: usize = 512;
 
+/// Returns the tokens per chunk of `model` where nothing else is asked for: 512, or its context if that is shorter.
+pub fn default_context(model: &Model) -> usize {
+    DEFAULT_CONTEXT.min(model.hyper.context)
+}
+
 /// A text, read once: a pipe gives it no second time.
 #[derive(Debug, Clone)]
 pub struct TextFile {

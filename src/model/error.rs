@@ -32,6 +32,17 @@ pub enum ModelError {
         /// Error of the tokenizer.
         source: TokenizerError,
     },
+    /// No token can begin a text.
+    #[error(
+        "{path} has neither a beginning-of-sequence nor an end-of-sequence token, so that no text can be begun; add one of them to its tokenizer"
+    )]
+    NoBeginning {
+        /// Path of the model.
+        path: PathBuf,
+    },
+    /// Options of sampling that cannot be met.
+    #[error("{0}")]
+    Sampling(&'static str),
     /// Two models have different tokens.
     #[error("{path} and {other} have different vocabularies, so that their predictions cannot be compared")]
     Vocabulary {

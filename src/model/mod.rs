@@ -16,6 +16,8 @@
 //! | `matrix`, `products`, `routed` | weights packed for products, and the assignment of rows to one of several matrices |
 //! | `steps`, `tile`, `rope` | operations bound to their weights, and the buffers and rotations that they use |
 //! | `forward`, `session`, `stages` | the loops: whole texts layer by layer, one text with a cache, layers in stages between groups |
+//! | `sample/` | texts that the model writes itself, many at once |
+//! | `draws` | seeded random choices, of labels and of tokens |
 //! | `backward/` | the backward pass |
 //! | `observer`, `gradient_observer`, `groups` | the interfaces to statistics, and the groups of linear maps that share their input |
 //! | `kept` | states of all tokens in memory or in a temporary file |
@@ -25,6 +27,7 @@
 
 pub mod backward;
 mod check;
+mod draws;
 mod embed;
 mod error;
 mod forward;
@@ -38,6 +41,7 @@ mod ops;
 mod products;
 mod rope;
 mod routed;
+pub mod sample;
 mod session;
 pub(crate) mod stages;
 mod steps;
@@ -61,7 +65,8 @@ pub use groups::LinearGroup;
 pub use head::{Head, Logits};
 pub use observer::{ObserveError, Observer};
 pub use products::Products;
-pub use session::{Sampler, Session};
+pub use sample::Sampler;
+pub use session::Session;
 
 /// A model whose weights stay in its file until they are needed.
 pub struct Model {

@@ -11,7 +11,7 @@ use crate::graph::{Op, linear_groups};
 use crate::model::Observer;
 use crate::tensor::Replaced;
 
-/// The keys `[tokens][kv_heads * head]` and values `[tokens][kv_heads * value]` of one layer.
+/// The keys `[tokens][kv_heads * head]` and values `[tokens][kv_heads * value]` of one text in one layer.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     pub keys: Vec<f32>,
@@ -22,8 +22,9 @@ pub(super) struct Cache {
 pub(super) enum Attend<'a> {
     /// Queries see their own chunk, which starts at position 0.
     Chunks,
-    /// Queries see the cache and the tile's tokens up to their own, whose positions count from `start` on.
-    Cached { start: usize, cache: &'a mut Cache },
+    /// Queries see the cache of their chunk's text, one for each chunk, and the chunk's tokens up to their own, whose
+    /// positions count from `start` on.
+    Cached { start: usize, caches: &'a mut [Cache] },
 }
 
 /// The positions of a tile's tokens in their text.

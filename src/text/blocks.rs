@@ -5,6 +5,10 @@ use rayon::prelude::*;
 /// Number of rows that one task takes through a linear map: enough to spread the cost of packing the weights.
 pub(crate) const BLOCK_ROWS: usize = 512;
 
+/// Number of rows that one task takes where each row is the next token of another text: few, so that one step of some
+/// hundred texts occupies all threads.
+const STEP_ROWS: usize = 64;
+
 /// Returns the number of chunks of `context` tokens that make up at least one block.
 pub fn chunks_per_block(context: usize) -> usize {
     (BLOCK_ROWS / context).max(1)
@@ -17,7 +21,14 @@ pub fn block_tokens(context: usize) -> usize {
 
 /// Returns the lengths of the blocks of a tile of `rows` rows: whole chunks if they are short, equal parts of a chunk if
 /// they are long.
+///
+/// Chunks of one token are steps of a generation and are cut smaller; rows are independent in linear maps, so that no
+/// bit depends on the cut.
 fn cut(rows: usize, context: usize) -> Vec<usize> {
+    if context == 1 {
+        let whole = std::iter::repeat_n(STEP_ROWS, rows / STEP_ROWS);
+        return whole.chain(Some(rows % STEP_ROWS).filter(|&rest| rest > 0)).collect();
+    }
     let unit = block_tokens(context);
     let parts = unit.div_ceil(BLOCK_ROWS);
     let part = unit.div_ceil(parts);
@@ -61,6 +72,7 @@ mod tests {
         assert_eq!(cut(2600, 1300), [434, 434, 432, 434, 434, 432]);
         assert_eq!(cut(512, 512), [512]);
         assert_eq!(cut(7, 256), [7]);
+        assert_eq!(cut(150, 1), [64, 64, 22]);
     }
 
     #[test]

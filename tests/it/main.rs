@@ -28,6 +28,7 @@ mod quantize;
 mod quantized_inputs;
 mod reading;
 mod rooms;
+mod sample;
 mod sizes;
 mod special_inputs;
 mod support;

@@ -92,7 +92,7 @@ impl Checked {
             serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
         let tokens: Vec<u32> = serde_json::from_value(json["tokens"].clone()).unwrap();
         let model = Model::open(folder, None).unwrap();
-        let label = |i: usize| (super::labels::uniform(1, i as u64) * model.vocab_size() as f64) as u32;
+        let label = |i: usize| (crate::model::draws::uniform(1, i as u64) * model.vocab_size() as f64) as u32;
         let labels = (0..tokens.len()).map(label).collect();
         let checked = Self { model, tokens, labels, choices: Vec::new() };
         let Ran { choices, .. } = checked.run(None, &[]);
@@ -224,7 +224,7 @@ impl Checked {
 
 /// Returns 1 or -1.
 fn noise(i: u64, seed: u64) -> f32 {
-    if super::labels::uniform(seed + 100, i) < 0.5 { -1.0 } else { 1.0 }
+    if crate::model::draws::uniform(seed + 100, i) < 0.5 { -1.0 } else { 1.0 }
 }
 
 fn check_folder(folder: &Path) {

@@ -7,10 +7,10 @@ use super::super::head::{Head, SLICE};
 use super::super::products::Packed;
 use super::super::{Model, ModelError, OUTPUT};
 use super::gradients;
-use super::labels::{pick, uniform};
 use super::options::Labels;
 use super::reverse::{ROWS, check};
 use crate::model::GradientObserver;
+use crate::model::draws::{pick, uniform};
 
 /// Least number of rows whose logits are held at a time, since weights that are not held are decoded once per group of rows.
 const FEWEST: u64 = 32;

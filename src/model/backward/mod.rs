@@ -19,7 +19,6 @@
 mod check;
 mod gradients;
 mod head;
-mod labels;
 mod options;
 mod pass;
 mod reverse;

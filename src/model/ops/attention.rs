@@ -63,20 +63,28 @@ impl Step for AttentionStep {
         let (widths, heads, sinks) = (self.widths(), &self.heads, &*self.sinks);
         tile.with_output(Slot::Attended, |tile, out| {
             out.resize(tile.tokens() * widths.attended, 0.0);
-            if let Attend::Cached { cache, .. } = &mut positions.attend {
-                cache.keys.extend_from_slice(tile.buffer(Slot::Key));
-                cache.values.extend_from_slice(tile.buffer(Slot::Value));
-                let seen = Seen { keys: &cache.keys, values: &cache.values, sinks };
-                return heads.attend(out, tile.buffer(Slot::Query), seen, &mut Scratch::default());
-            }
             let chunk = |slot: Slot, width: usize| tile.buffer(slot).par_chunks(tile.context() * width);
-            out.par_chunks_mut(tile.context() * widths.attended)
+            let chunks = out
+                .par_chunks_mut(tile.context() * widths.attended)
                 .zip(chunk(Slot::Query, widths.query))
                 .zip(chunk(Slot::Key, widths.key))
-                .zip(chunk(Slot::Value, widths.value))
-                .for_each_init(Scratch::default, |scratch, (((out, q), keys), values)| {
-                    heads.attend(out, q, Seen { keys, values, sinks }, scratch)
-                });
+                .zip(chunk(Slot::Value, widths.value));
+            match &mut positions.attend {
+                Attend::Chunks => {
+                    chunks.for_each_init(Scratch::default, |scratch, (((out, q), keys), values)| {
+                        heads.attend(out, q, Seen { keys, values, sinks }, scratch)
+                    });
+                }
+                Attend::Cached { caches, .. } => {
+                    let texts = chunks.zip(caches.par_iter_mut());
+                    texts.for_each_init(Scratch::default, |scratch, ((((out, q), keys), values), cache)| {
+                        cache.keys.extend_from_slice(keys);
+                        cache.values.extend_from_slice(values);
+                        let seen = Seen { keys: &cache.keys, values: &cache.values, sinks };
+                        heads.attend(out, q, seen, scratch)
+                    });
+                }
+            }
         });
         Ok(())
     }

@@ -1,7 +1,7 @@
-//! Labels drawn from a model's own predictions.
+//! Seeded draws from predictions: the labels of the backward pass, and the tokens of samples.
 
-/// Returns a number in 0..1 for token number `position` of a text, with another sequence for each `seed`. It comes from a
-/// counter and not from a state, so that labels depend neither on the order of the work nor on the division of the text.
+/// Returns a number in 0..1 for number `position`, with another sequence for each `seed`. It comes from a
+/// counter and not from a state, so that draws depend neither on the order of the work nor on the division of the text.
 ///
 /// The function is the finalizer of SplitMix64 (Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators,
 /// 2014).
