@@ -92,7 +92,7 @@ impl TextFile {
         let mut tokens: Vec<u32> = bos.into_iter().collect();
         tokens.extend(tokenizer.encode(&self.content, false).map_err(wrong)?);
         let longest = model.hyper.context;
-        let context = cut.context.unwrap_or(longest.min(DEFAULT_CONTEXT));
+        let context = cut.context.unwrap_or_else(|| default_context(model));
         if context > longest {
             return Err(ModelError::Context { asked: context, longest }.into());
         }
