@@ -4,9 +4,10 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use kquant::context;
 use kquant::context::Unit;
 use kquant::model::Model;
-use kquant::model::sample::{Sampled, Sampling, SamplingRun, sample};
+use kquant::model::sample::{Sampled, Sampling, sample};
 use kquant::{job, outputs};
 use kquant_formats::partial::PartialFile;
 
@@ -103,7 +104,7 @@ fn sampled(args: &Args, model: &Model) -> anyhow::Result<Sampled> {
         top_p: args.top_p,
     };
     let display = Display::new(args.tokens as u64, Unit::Work, args.means.quiet);
-    let run = SamplingRun { memory: args.means.memory, cancel: cancel_on_signal()?, progress: &display };
+    let run = context::Context { memory: args.means.memory, cancel: cancel_on_signal()?, progress: &display };
     let sampled = sample(model, &sampling, &run);
     display.finish();
     Ok(sampled?)

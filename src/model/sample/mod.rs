@@ -6,12 +6,10 @@
 
 mod sampler;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use rayon::prelude::*;
 
 use super::{Logits, Model, ModelError};
-use crate::context::Progress;
+use crate::context::Context;
 use crate::graph::Slot;
 use crate::text::{ChunkError, Chunks};
 use crate::vocab::Tokenizer;
@@ -34,16 +32,6 @@ pub struct Sampling {
     pub temperature: f32,
     /// Probability that the likeliest tokens, from which alone is drawn, reach together; 1 draws from all.
     pub top_p: f32,
-}
-
-/// What sampling may use; none of it changes a token.
-pub struct SamplingRun<'a> {
-    /// Bytes for weights, keys and values, and buffers.
-    pub memory: u64,
-    /// Flag that is set from outside to stop early.
-    pub cancel: &'a AtomicBool,
-    /// Receiver of the progress, in tokens.
-    pub progress: &'a dyn Progress,
 }
 
 /// Sampled texts of equal length.
@@ -136,7 +124,7 @@ impl Model {
 /// # Errors
 /// Fails when an option is out of its range, the model has no token that begins a text, one layer and one text do not fit
 /// the memory, weights cannot be read, an activation overflows, or the run is cancelled.
-pub fn sample(model: &Model, sampling: &Sampling, run: &SamplingRun) -> Result<Sampled, ModelError> {
+pub fn sample(model: &Model, sampling: &Sampling, run: &Context) -> Result<Sampled, ModelError> {
     sampling.check(model)?;
     let marks = Marks::of(model)?;
     let share = model.share(sampling.texts(), sampling.context, run.memory)?;
@@ -174,7 +162,7 @@ fn sample_by(
     sampling: &Sampling,
     marks: &Marks,
     share: Share,
-    run: &SamplingRun,
+    run: &Context,
 ) -> Result<Sampled, ModelError> {
     let (context, texts) = (sampling.context, sampling.texts());
     let sampler = Sampler::new(sampling.temperature, sampling.seed).with_top_p(sampling.top_p);
@@ -187,7 +175,7 @@ fn sample_by(
         // Tokens of the group, `[context][group]`.
         let mut steps = vec![last.clone()];
         for position in 1..context {
-            if run.cancel.load(Ordering::Relaxed) {
+            if run.is_cancelled() {
                 return Err(ModelError::Interrupted);
             }
             let logits = session.feed_each(&last, 1)?;
