@@ -1,4 +1,4 @@
-//! SHA-256 of a GGUF's parts.
+//! SHA-256 of a GGUF's files, their metadata, their tensor data and each tensor.
 
 use std::fs::File;
 use std::io::Read;
@@ -17,44 +17,44 @@ use crate::checkpoint::type_layout;
 /// Hash of one tensor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TensorDigest {
-    /// GGUF name.
+    /// GGUF name of the tensor.
     pub name: String,
-    /// Type name.
+    /// Name of the tensor's type, such as `Q4_K`; `?` if the type is unknown.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Bytes of data, without padding.
+    /// Size of the data in bytes, without padding.
     pub bytes: u64,
-    /// SHA-256 of these bytes, lower-case hexadecimal.
+    /// SHA-256 of the data without padding, in lower-case hexadecimal.
     pub sha256: String,
 }
 
-/// Hashes of one GGUF file.
+/// Hashes of one GGUF file; all are SHA-256 in lower-case hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Digest {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Its size.
+    /// Size of the file in bytes.
     pub bytes: u64,
-    /// Of the whole file.
+    /// Hash of the whole file.
     pub sha256: String,
-    /// Of everything before the tensor data: keys, names, shapes, types.
+    /// Hash of everything before the tensor data: keys, names, shapes and types.
     pub metadata_sha256: String,
-    /// Of all tensors' bytes one after the other, without padding: gguf-hash's hash of a model.
+    /// Hash of the data of all tensors, one after the other without padding, which is gguf-hash's hash of a model.
     pub data_sha256: String,
-    /// Each tensor, in file order.
+    /// Hashes of the tensors, in file order.
     pub tensors: Vec<TensorDigest>,
 }
 
-/// Hashes a GGUF, every file of it when it is split; tensor data are read as `io` says.
+/// Hashes every file of the GGUF at `path`, which may be split, and reads tensor data in the way `io`.
 ///
 /// # Errors
-/// [`FormatError`] when the file cannot be read or is malformed.
+/// Fails when a file cannot be read or is malformed, or when shards are missing or do not belong together.
 pub fn digest(path: &Path, io: Io) -> Result<Vec<Digest>, FormatError> {
     let gguf = Gguf::open_by(path, type_layout, io)?;
     gguf.files().enumerate().map(|(shard, file)| digest_file(&gguf, shard, file)).collect()
 }
 
-/// Reads the file once, from its first byte to its last: tensors follow each other.
+/// Hashes the file by reading it once, from its first byte to its last, which works because tensors follow each other.
 fn digest_file(gguf: &Gguf, shard: usize, file: &Source) -> Result<Digest, FormatError> {
     let mut hash = FileHash::new(&gguf.header_bytes(shard)?);
     for tensor in gguf.tensors().iter().filter(|t| t.shard == shard) {
@@ -68,20 +68,21 @@ fn digest_file(gguf: &Gguf, shard: usize, file: &Source) -> Result<Digest, Forma
     Ok(hash.finish(file.path().to_owned()))
 }
 
-/// What stands in the file before byte `end`: zeros in a file of ours, and whatever it is in another.
+/// Adds the bytes of the file that are not hashed yet, up to byte `end`. They are read, because padding is known to be zeros
+/// only in files that kquant wrote.
 fn append_padding(hash: &mut FileHash, file: &Source, end: u64) -> Result<(), FormatError> {
     file.whole().part(hash.hashed()..end)?.pieces(|piece| hash.append_padding(piece))
 }
 
-/// SHA-256 of `bytes`, lower-case hexadecimal.
+/// Returns the SHA-256 of `bytes` in lower-case hexadecimal.
 pub fn bytes_sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).hex()
 }
 
-/// SHA-256 and size of a file of any kind, read once.
+/// Returns the SHA-256 of a file of any kind, in lower-case hexadecimal, and its size in bytes. The file is read once.
 ///
 /// # Errors
-/// What the system says.
+/// Fails when the file cannot be opened or read.
 pub fn file_sha256(path: &Path) -> std::io::Result<(String, u64)> {
     let mut file = File::open(path)?;
     let mut hash = Sha256::new();

@@ -1,4 +1,4 @@
-//! Manifests: kquant's own (JSON) and gguf-hash's (lines), and the comparison of a file with one.
+//! Manifests of kquant (JSON) and of gguf-hash (lines), and the comparison of a GGUF with its manifest.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,88 +11,89 @@ use super::Digest;
 /// A file that an output was made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceFile {
-    /// Its name, without folder.
+    /// Name of the file, without its folder.
     pub name: String,
-    /// Its size.
+    /// Size of the file in bytes.
     pub bytes: u64,
-    /// Of the whole file.
+    /// SHA-256 of the whole file, in lower-case hexadecimal.
     pub sha256: String,
 }
 
-/// Everything needed to check an output and to make it again.
+/// kquant's manifest of an output: everything needed to check the output and to make it again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of kquant that wrote the output.
     pub kquant: String,
-    /// Hash of the plan: equal plans give equal bytes.
+    /// SHA-256 of the plan in lower-case hexadecimal; equal plans give equal bytes.
     pub plan_sha256: String,
     /// Options that the output depends on.
     pub options: serde_json::Value,
-    /// The files that the tensors came from.
+    /// Files that the output was made from.
     pub sources: Vec<SourceFile>,
-    /// What was written.
+    /// Hashes of the files of the output, in the order of the shards.
     pub files: Vec<Digest>,
 }
 
-/// Why a manifest could not be used.
+/// The reason why a manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// It cannot be read.
+    /// The manifest cannot be read.
     #[error(transparent)]
     File(#[from] FormatError),
-    /// It is neither JSON of kquant nor lines of gguf-hash.
+    /// The manifest is neither kquant's JSON nor lines of gguf-hash, or contradicts itself.
     #[error("{path}: {what}")]
     Malformed {
-        /// The manifest.
+        /// Path of the manifest.
         path: PathBuf,
         /// What is wrong, where, and what to do.
         what: String,
     },
 }
 
-/// What a manifest says a GGUF must be.
+/// SHA-256 hashes that a manifest expects of a GGUF, in hexadecimal.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Expected {
-    /// SHA-256 by tensor; empty when the manifest speaks of whole files only.
+    /// Hashes by name of tensor; empty if the manifest lists no tensors, which are then not compared.
     pub tensors: BTreeMap<String, String>,
-    /// Of whole files, in the order of the shards.
+    /// Hashes of whole files, in the order of the shards; empty if the manifest lists none.
     pub files: Vec<String>,
-    /// Of the metadata of each file.
+    /// Hashes of each file's metadata, in the order of the shards; empty if the manifest lists none.
     pub metadata: Vec<String>,
-    /// Of the tensor data of each file.
+    /// Hashes of each file's tensor data, in the order of the shards; empty if the manifest lists none.
     pub data: Vec<String>,
 }
 
-/// One way in which a file is not what its manifest says.
+/// One difference between a GGUF and its manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "difference", rename_all = "lowercase")]
 pub enum Difference {
-    /// Both have it, with different hashes.
+    /// Manifest and GGUF give different hashes for the same tensor or part.
     Mismatch {
-        /// Tensor or part of the file.
+        /// The tensor, or the part of the GGUF.
         what: String,
-        /// The manifest's hash.
+        /// Hash in the manifest.
         expected: String,
-        /// The file's.
+        /// Hash of the GGUF's bytes.
         actual: String,
     },
-    /// The manifest lists it, the file has it not.
+    /// The manifest lists a tensor or part that the GGUF lacks.
     Missing {
-        /// Tensor or part of the file.
+        /// The tensor, or the part of the GGUF.
         what: String,
     },
-    /// The file has it, the manifest does not list it.
+    /// The GGUF has a tensor or part that the manifest does not list.
     Extra {
-        /// Tensor or part of the file.
+        /// The tensor, or the part of the GGUF.
         what: String,
     },
 }
 
 impl Expected {
-    /// Reads a manifest of either form.
+    /// Reads the manifest at `path`: as kquant's JSON if it starts with `{`, otherwise as lines of gguf-hash.
     ///
     /// # Errors
-    /// [`ManifestError`], with the line.
+    /// Fails when the file cannot be read, is not UTF-8, breaks the form, lists a tensor twice, or lists nothing to compare;
+    /// faults of a line give its number.
     pub fn open(path: &Path) -> Result<Self, ManifestError> {
         let malformed = |what| ManifestError::Malformed { path: path.to_owned(), what };
         let text = String::from_utf8(whole::read(path, whole::LIST)?)
@@ -128,7 +129,8 @@ fn insert_tensor(expected: &mut Expected, name: String, sha256: String) -> Resul
     }
 }
 
-/// Lines `KIND HEX FILE:TENSOR` or `KIND HEX FILE`, as `kquant hash` and gguf-hash print them; other kinds of hash are passed over.
+/// Reads lines `KIND HEX FILE:TENSOR` (a tensor) or `KIND HEX FILE` (tensor data, metadata or a whole file), as `kquant hash`
+/// and gguf-hash print them. Blank lines, lines that start with `#` and other kinds of hash are skipped.
 fn from_lines(text: &str) -> Result<Expected, String> {
     let mut expected = Expected::default();
     for (number, line) in
@@ -162,7 +164,8 @@ fn from_lines(text: &str) -> Result<Expected, String> {
     Ok(expected)
 }
 
-/// Every difference between `files` (all files of one GGUF) and the manifest; none means that it is as expected.
+/// Returns every difference between a GGUF, of which `files` are all files in the order of the shards, and its manifest.
+/// Parts of which the manifest lists no hash are not compared.
 pub fn compare(expected: &Expected, files: &[Digest]) -> Vec<Difference> {
     let mut differences = Vec::new();
     let actual: BTreeMap<&str, &str> =

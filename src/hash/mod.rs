@@ -8,9 +8,9 @@ pub use digest::{Digest, TensorDigest, bytes_sha256, digest, file_sha256};
 pub use manifest::{Difference, Expected, Manifest, ManifestError, SourceFile, compare};
 pub(crate) use running::FileHash;
 
-/// Lower-case hexadecimal.
+/// Formatting of bytes as lower-case hexadecimal digits.
 pub(crate) trait Hex {
-    /// The bytes as hexadecimal digits.
+    /// Returns two lower-case hexadecimal digits per byte.
     fn hex(&self) -> String;
 }
 
