@@ -1,4 +1,4 @@
-//! What a job reads and what it writes, held against each other before the work: no output takes the place of an input.
+//! Checks before a job starts that no output replaces an input or another output, and that each can be written.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,38 +7,39 @@ use kquant_formats::FormatError;
 use kquant_formats::gguf::split::{parse_shard_path, shard_path};
 use kquant_formats::partial::{PartialFile, is_partial_of, resolve};
 
-/// Why an output cannot be written where it is wanted.
+/// The reason why an output cannot be written at its path.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
-    /// It would destroy what the job reads.
+    /// The output would replace an input of the job.
     #[error("{}: is part of the input; choose another output", .0.display())]
     IsInput(PathBuf),
-    /// Two outputs would be one file.
+    /// Two outputs are the same file.
     #[error("{}: two outputs have this name; give each its own", .0.display())]
     Twice(PathBuf),
-    /// An input is named as the unfinished file of an output is, which is removed where no run holds it.
+    /// The input has the name of an unfinished file of the output. Such a file is removed as the left-over of a killed run unless
+    /// a living run holds it.
     #[error(
         "{}: is named like an unfinished file of {}, which would be removed; rename it, or choose another output",
         input.display(), output.display()
     )]
     Unfinished {
-        /// The input.
+        /// Path of the input.
         input: PathBuf,
-        /// The output.
+        /// Path of the output.
         output: PathBuf,
     },
-    /// It cannot be written at all.
+    /// The output leads to something that is not an ordinary file, or its links cannot be followed.
     #[error(transparent)]
     File(#[from] FormatError),
 }
 
-/// Checks that no output is one of the inputs, as [`check_names`] does besides.
+/// Checks that no output is one of the inputs, and everything that [`check_names`] checks.
 ///
 /// # Errors
-/// [`OutputError`].
+/// Fails when an output is an input, and as [`check_names`] does.
 pub fn check(inputs: &[PathBuf], outputs: &[&Path]) -> Result<(), OutputError> {
     check_names(inputs, outputs)?;
-    // What is not there cannot be destroyed, and whoever reads it says so better.
+    // A missing input cannot be replaced, and its reader gives the better error.
     let inputs: Vec<PathBuf> = inputs.iter().filter_map(|path| path.canonicalize().ok()).collect();
     for &output in outputs {
         if inputs.contains(&real(&resolve(output)?)) {
@@ -48,17 +49,18 @@ pub fn check(inputs: &[PathBuf], outputs: &[&Path]) -> Result<(), OutputError> {
     Ok(())
 }
 
-/// Checks that outputs differ from each other, and that no input would be taken for an output's unfinished file. Inputs that
-/// are read as a whole before the output gets its name can be outputs as well.
+/// Checks that all outputs differ and that no input has the name of an output's unfinished file. An output may be one of the
+/// inputs: this suffices for jobs that read their inputs completely before the output gets its name.
 ///
 /// # Errors
-/// [`OutputError`].
+/// Fails when two outputs are the same file, an input has the name of an output's unfinished file, or an output leads to
+/// something that is not an ordinary file.
 pub fn check_names(inputs: &[PathBuf], outputs: &[&Path]) -> Result<(), OutputError> {
     let mut seen = Vec::with_capacity(outputs.len());
     for &output in outputs {
         let target = resolve(output)?;
         for input in inputs {
-            // A link to such a file would lead nowhere.
+            // A link to an unfinished file counts as well: its target would be removed.
             if is_partial_of(input, &target) || is_partial_of(&real(input), &target) {
                 return Err(OutputError::Unfinished { input: input.clone(), output: output.to_owned() });
             }
@@ -72,15 +74,16 @@ pub fn check_names(inputs: &[PathBuf], outputs: &[&Path]) -> Result<(), OutputEr
     Ok(())
 }
 
-/// Tries to start each output, so that a bad path costs no work.
+/// Starts each output and drops it again, so that a path that cannot be written is refused before any work.
 ///
 /// # Errors
-/// As [`PartialFile::create`].
+/// Fails as [`PartialFile::create`] does.
 pub fn try_start(outputs: &[&Path], force: bool) -> Result<(), FormatError> {
     outputs.iter().try_for_each(|path| PartialFile::create(path, 0, force).map(drop))
 }
 
-/// The files that the model at `path` is read from, as far as their names tell: shards, configuration, tokenizer, card.
+/// Returns the paths of the files that the model at `path` is read from, as far as names show: shards, or weights with
+/// configuration, tokenizer, chat templates and model card. All shards of a GGUF are listed, missing ones too.
 pub fn model_files(path: &Path) -> Vec<PathBuf> {
     if path.is_dir() {
         return checkpoint_files(path);
@@ -101,7 +104,7 @@ fn checkpoint_files(folder: &Path) -> Vec<PathBuf> {
     own.chain(list(&folder.join("additional_chat_templates")).map(|e| e.path())).collect()
 }
 
-/// Whether a file of a Hugging Face folder is called `name`. Others may lie there, results among them.
+/// Returns whether `name` is the name of a file of a Hugging Face checkpoint. Its folder may hold others, such as results.
 fn is_of_a_checkpoint(name: &str) -> bool {
     const NAMES: [&str; 12] = [
         "config.json",
@@ -122,7 +125,8 @@ fn is_of_a_checkpoint(name: &str) -> bool {
         || [".safetensors", ".safetensors.index.json", ".bin", ".jinja"].iter().any(|end| name.ends_with(end))
 }
 
-/// `path` without links and `..`, whether there is a file or not.
+/// Returns `path` without links and `..`. If the file is missing, only its folder is resolved; if that is missing too, `path`
+/// is returned as it is.
 fn real(path: &Path) -> PathBuf {
     let folder = || Some(folder_of(path).canonicalize().ok()?.join(path.file_name()?));
     path.canonicalize().ok().or_else(folder).unwrap_or_else(|| path.to_owned())

@@ -1,4 +1,4 @@
-//! Threads to compute on.
+//! Thread pools of a bounded size.
 
 use std::thread::available_parallelism;
 
@@ -6,13 +6,13 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 pub use rayon::ThreadPoolBuildError as PoolError;
 
-/// The most threads for each core: more only take time to start and memory to hold.
+/// Largest number of threads per core; more cost time to start and memory, and compute no faster.
 const PER_CORE: usize = 16;
 
-/// A pool of `threads` threads, 0 for one per core, and at most 16 per core.
+/// Returns a pool of `threads` threads, or of one per core if `threads` is 0, but of no more than 16 per core.
 ///
 /// # Errors
-/// When the system cannot start them.
+/// Fails when the system cannot start the threads.
 pub fn pool(threads: usize) -> Result<ThreadPool, PoolError> {
     ThreadPoolBuilder::new().num_threads(limited(threads)).build()
 }
