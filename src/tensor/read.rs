@@ -9,7 +9,7 @@ use crate::checkpoint::{Checkpoint, ReadError};
 use crate::encode::first_where;
 use crate::tensor::{MappedTensor, RowOrder, Source};
 
-/// RowOrder of an output tensor, all in one matrix, in the form in which the checkpoint stores them.
+/// Rows of an output tensor, all in one matrix, in the form in which the checkpoint stores them.
 pub(crate) struct Fetched<'a> {
     checkpoint: &'a dyn Checkpoint,
     tensor: &'a MappedTensor,
@@ -306,7 +306,7 @@ fn gather_rows<'b>(
     let mut row = rows.start;
     while row < rows.end {
         let (index, from) = source_row(tensor, row).ok_or_else(|| missing(row))?;
-        // RowOrder that are neighbours in the checkpoint are read together.
+        // Rows that are neighbours in the checkpoint are read together.
         let follows = |&n: &u64| source_row(tensor, row + n) == Some((index, from + n));
         let count = (1..rows.end - row).take_while(follows).count() as u64 + 1;
         let (part, others) = rest.split_at_mut((stride * count) as usize);

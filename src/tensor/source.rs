@@ -10,7 +10,7 @@ use crate::checkpoint::{Checkpoint, TensorInfo};
 pub enum RowOrder {
     /// The rows are taken as they are.
     Same,
-    /// RowOrder of rotary pairs, which undo Hugging Face's split-half layout: within each of the `heads` heads of `2 * half`
+    /// Rows of rotary pairs, which undo Hugging Face's split-half layout: within each of the `heads` heads of `2 * half`
     /// rows, output row `2 * i + j` is input row `j * half + i`.
     RotaryPairs {
         /// Number of heads whose rows are interleaved.

@@ -122,11 +122,11 @@ pub(in crate::arch) const fn experts_in_one(
     ]
 }
 
-/// RowOrder of gate and upward projection in each expert if one follows the other.
+/// Row orders of the gate and the upward projection in each expert if one follows the other.
 pub(in crate::arch) const HALVES: [fn(&Sizes) -> RowOrder; 2] =
     [|sizes| gate_up_rows(sizes, 0, 1), |sizes| gate_up_rows(sizes, sizes.expert_feed_forward, 1)];
 
-/// RowOrder of gate and upward projection in each expert if they alternate.
+/// Row orders of the gate and the upward projection in each expert if they alternate.
 pub(in crate::arch) const TURNS: [fn(&Sizes) -> RowOrder; 2] =
     [|sizes| gate_up_rows(sizes, 0, 2), |sizes| gate_up_rows(sizes, 1, 2)];
 
