@@ -18,7 +18,7 @@ use crate::model::ModelError;
 use crate::plan::PlannedTensor;
 use crate::tensor::Stash;
 
-/// InputMoments of the training blocks of a text and of its held-out blocks.
+/// Moments of the training blocks of a text and of its held-out blocks.
 pub(super) struct Halves {
     train: InputMoments,
     held_out: InputMoments,

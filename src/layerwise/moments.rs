@@ -25,7 +25,7 @@ pub(super) struct InputMoments {
     cross: Vec<f32>,
 }
 
-/// MeanMoments over tokens.
+/// Means over tokens.
 #[derive(Debug)]
 pub(super) struct MeanMoments {
     /// The mean of `x'x`.

@@ -20,12 +20,12 @@ const PAGE: u64 = 4096;
 /// Units in flight per thread: one at work, the others waiting to be encoded, hashed or written.
 const IN_FLIGHT: u64 = 4;
 
-/// RowOrder of one tensor that one thread encodes.
+/// Rows of one tensor that one thread encodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RowUnit {
     /// Index of the tensor in the plan.
     pub tensor: usize,
-    /// RowOrder of the tensor, all in one matrix.
+    /// Rows of the tensor, all in one matrix.
     pub rows: Range<u64>,
     /// Number of rows that are decoded and encoded at once.
     pub piece: u64,

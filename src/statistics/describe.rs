@@ -1,4 +1,4 @@
-//! MatrixStatistics of an importance matrix for a reader.
+//! Statistics of an importance matrix for a reader.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,7 @@ pub struct MatrixStatistics {
     pub outside_layers: Vec<String>,
     /// Layers by their share of all importance, the largest first.
     pub layers: Vec<LayerShare>,
-    /// MatrixStatistics of all entries: those outside layers first, then by layer and by name.
+    /// Statistics of all entries: those outside layers first, then by layer and by name.
     pub entries: Vec<EntryStatistics>,
 }
 

@@ -25,7 +25,7 @@ enum Stored<'a> {
     /// Neighbouring rows of the checkpoint tensor, in its order.
     Window(Span, Window<'a>),
     /// The bytes of the rows `[rows]` that become the output's, in the output's order.
-    RowOrder(&'a [u8]),
+    Rows(&'a [u8]),
     /// All of a bias whose elements are rearranged.
     Elements(usize, RowOrder, Window<'a>),
     /// The bytes of some columns of every input row that becomes a column, `[columns][...]`.
@@ -139,7 +139,7 @@ impl<'a> Fetched<'a> {
                     let window = checkpoint.fetch(span.index, span.rows.clone(), buffer)?;
                     Stored::Window(span, window)
                 }
-                None => Stored::RowOrder(gather_rows(checkpoint, tensor, &rows, buffer)?),
+                None => Stored::Rows(gather_rows(checkpoint, tensor, &rows, buffer)?),
             },
         };
         Ok(Self { checkpoint, tensor, rows, stored })
@@ -171,7 +171,7 @@ impl<'a> Fetched<'a> {
                 let (_, from) = self.source(rows.start)?;
                 self.checkpoint.decode(*index, (from, 0), self.bytes(&rows)?, out)?;
             }
-            Stored::Window(..) | Stored::RowOrder(_) => {
+            Stored::Window(..) | Stored::Rows(_) => {
                 for (row, out) in rows.zip(out.chunks_exact_mut(columns as usize)) {
                     let (index, from) = self.source(row)?;
                     self.checkpoint.decode(index, (from, 0), self.bytes(&(row..row + 1))?, out)?;
@@ -212,7 +212,7 @@ impl<'a> Fetched<'a> {
     fn bytes(&self, rows: &Range<u64>) -> Result<&[u8], ReadError> {
         let (bytes, first): (&[u8], u64) = match &self.stored {
             Stored::Window(span, window) => (window, self.source(rows.start)?.1 - span.rows.start),
-            Stored::RowOrder(bytes) => (bytes, rows.start - self.rows.start),
+            Stored::Rows(bytes) => (bytes, rows.start - self.rows.start),
             _ => (&[], 0),
         };
         let stride = bytes.len() / (self.rows.end - self.rows.start).max(1) as usize;
