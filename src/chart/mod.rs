@@ -178,15 +178,15 @@ impl Series {
                 mark(out, self.mark, at);
             }
             let width = LETTER * point.label.chars().count() as f64;
-            let right = at.0 + 7.0 + width <= WIDTH;
-            let left = if right { at.0 + 7.0 } else { at.0 - 7.0 - width };
-            let free = |y: f64| {
+            let free = |&(left, y): &(f64, f64)| {
                 let covers =
                     |[x, other, w]: &[f64; 3]| (y - other).abs() < LINE && left < x + w && *x < left + width;
-                !labels.iter().any(covers)
+                left + width <= WIDTH && !labels.iter().any(covers)
             };
-            let places = [-3.0, 9.0, -15.0, 21.0].map(|shift| at.1 + shift);
-            if let Some(y) = places.into_iter().find(|&y| free(y)).filter(|_| width > 0.0) {
+            // Right of the point, or left of it, as near as there is room.
+            let shifts = [-3.0, 9.0, -15.0, 21.0, -27.0, 33.0, -39.0, 45.0];
+            let places = shifts.iter().flat_map(|y| [at.0 + 7.0, at.0 - 7.0 - width].map(|x| (x, at.1 + y)));
+            if let Some((left, y)) = places.into_iter().find(free).filter(|_| width > 0.0) {
                 labels.push([left, y, width]);
                 text(out, (left, y), "small", "start", &point.label);
             }

@@ -10,7 +10,7 @@ use kquant::job::{
     Job, Measurement, Method, Resources, Sweep, SweepRequest, TextFile, Types, measure, read_prices, sweep,
 };
 use kquant::outputs;
-use kquant::recipe::{Allocation, Menu, PriceUnit, Target};
+use kquant::recipe::{Allocated, Allocation, Menu, PriceUnit, Target};
 use kquant_formats::partial::PartialFile;
 
 use super::calibration::CalibrationArgs;
@@ -22,7 +22,7 @@ use super::{Outcome, table};
 /// The whole curve of size against KL divergence, with llama-quantize's file types on it
 ///
 /// Every point is the best choice of types for its size by the prices of `kquant prices`; how much one more megabyte saves stands beside
-/// it. With --measure, some of the files are really made and scored, with the options of `kquant quantize`.
+/// it. Names of texts in a file's metadata may add some hundred bytes to the sizes; predictions above 0.1 nats are too low. With --measure, some of the files are really made and scored, with the options of `kquant quantize`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -82,9 +82,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         allocation: &allocation,
         points: args.points,
     })?;
-    if let (Some(count), Some(text)) = (args.measure, &args.text) {
-        measured(args, &allocation, &method, (count, text), &mut curve)?;
-    }
+    // The curve is worth having even if no file of it can be made.
+    let measured = match (args.measure, &args.text) {
+        (Some(count), Some(text)) => measured(args, &method, (count, text), &mut curve),
+        _ => Ok(()),
+    };
     let mut files = Vec::new();
     let written =
         [(&args.out, chart(&curve, args).svg()), (&args.json, serde_json::to_string_pretty(&curve)? + "\n")];
@@ -99,7 +101,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     if !args.means.quiet {
         print(&curve)?;
     }
-    Ok(Outcome::Done)
+    measured.map(|()| Outcome::Done)
 }
 
 /// Checks paths and options before any work.
@@ -119,7 +121,6 @@ fn check(args: &Args) -> anyhow::Result<Method> {
 /// Makes and scores `count` points of `curve` on `text`.
 fn measured(
     args: &Args,
-    allocation: &Allocation,
     method: &Method,
     (count, text): (usize, &Path),
     curve: &mut Sweep,
@@ -129,12 +130,12 @@ fn measured(
     let display = Display::of_parts(args.means.quiet);
     let context =
         context::Context { memory: args.means.memory, cancel: cancel_on_signal()?, progress: &display };
-    let job = |bytes: u64| -> anyhow::Result<Job> {
+    let job = |chosen: &Allocated| -> anyhow::Result<Job> {
         let made = args.calibration.statistics(method, false, (&args.model, &args.text_args), &args.means)?;
         Ok(Job {
             model: args.model.clone(),
             io: args.text_args.reading.io(),
-            types: Types::Prices(Box::new(Allocation { target: Target::Size(bytes), ..allocation.clone() })),
+            types: Types::Chosen(Box::new(chosen.clone())),
             statistics: made.statistics,
             encoder: method.encoder,
             metadata: None,

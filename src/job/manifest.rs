@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::{Job, Prepared, QuantizeError, Report, Types};
 use crate::hash::{Digest, Manifest, SourceFile, file_sha256};
 use crate::layerwise::Calibration;
+use crate::recipe::Overrides;
 
 impl Prepared {
     /// The manifest of the run that `report` tells of; hashes the sources.
@@ -42,7 +43,12 @@ pub(super) fn file_name(path: &Path) -> String {
 
 /// The options that the bytes depend on.
 fn options(job: &Job) -> serde_json::Value {
+    let none = Overrides::default();
     let (chosen, named) = match &job.types {
+        Types::Chosen(chosen) => {
+            let names: Vec<&str> = chosen.choices.iter().map(|choice| choice.block.name).collect();
+            (serde_json::json!({ "types": names }), &none)
+        }
         Types::FileType(options) => {
             (serde_json::json!({ "type": options.file_type.name, "pure": options.pure }), &options.overrides)
         }

@@ -75,6 +75,8 @@ pub enum Types {
     FileType(recipe::Options),
     /// By what each tensor costs at each type.
     Prices(Box<Allocation>),
+    /// As they were chosen before, tensor by tensor in the order of the output.
+    Chosen(Box<Allocated>),
 }
 
 /// How to run a job. Nothing here changes a byte of the output.
@@ -192,6 +194,11 @@ fn plan_job(
             let request = plan::Request { choices: &choices, file_type: options.file_type, ..request };
             let (plan, importance) = plan::build(&request)?;
             Ok((plan, importance, None))
+        }
+        Types::Chosen(chosen) => {
+            let Allocated { choices, file_type, .. } = chosen.as_ref();
+            let (plan, importance) = plan::build(&plan::Request { choices, file_type, ..request })?;
+            Ok((plan, importance, Some(chosen.as_ref().clone())))
         }
         Types::Prices(allocation) => allocated(allocation, &model, &request),
     }

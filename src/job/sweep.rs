@@ -56,6 +56,9 @@ pub struct Sweep {
     pub points: Vec<SweepPoint>,
     /// llama-quantize's file types at the same prices.
     pub file_types: FileTypePoints,
+    /// The choice of types of each point.
+    #[serde(skip)]
+    pub chosen: Vec<Allocated>,
 }
 
 /// How points are made and scored.
@@ -98,10 +101,12 @@ pub fn sweep(request: &SweepRequest) -> Result<Sweep, QuantizeError> {
         let outside = overhead(request.allocation, &plan)?;
         let market = Market::new(request.allocation, &model, &facts, outside)?;
         let weights = facts.iter().map(|t| t.shape.iter().product::<u64>()).sum();
+        let curve = market.curve(request.points);
         Ok(Sweep {
             unit: request.allocation.prices.origin.unit,
-            points: points(&market.curve(request.points), outside.0, weights),
+            points: points(&curve, outside.0, weights),
             file_types: market.file_types(&model),
+            chosen: curve,
         })
     };
     curve().map_err(|source| QuantizeError::Plan { path: request.model.to_owned(), source })
@@ -122,14 +127,15 @@ fn points(curve: &[Allocated], overhead: u64, weights: u64) -> Vec<SweepPoint> {
     curve.iter().enumerate().map(point).collect()
 }
 
-/// Makes the files of some points of `sweep` in a temporary folder, by the jobs that `job` gives for a number of bytes, and scores them.
+/// Makes the files of some points of `sweep` in a temporary folder, by the jobs that `job` gives for a choice of types, and scores them. What
+/// was measured before a failure is kept.
 ///
 /// # Errors
 /// Fails as the job, its run or its evaluation does.
 pub fn measure<E>(
     sweep: &mut Sweep,
     measurement: &Measurement,
-    job: impl Fn(u64) -> Result<Job, E>,
+    job: impl Fn(&Allocated) -> Result<Job, E>,
     context: &Context,
 ) -> Result<(), E>
 where
@@ -138,8 +144,8 @@ where
     let folder = TempDir::with_prefix("kquant-").map_err(QuantizeError::Folder)?;
     let out: PathBuf = folder.path().join("point.gguf");
     for i in spaced(sweep.points.len(), measurement.count) {
-        let Some(point) = sweep.points.get_mut(i) else { continue };
-        let prepared = prepare(job(point.bytes)?)?;
+        let (Some(point), Some(chosen)) = (sweep.points.get_mut(i), sweep.chosen.get(i)) else { continue };
+        let prepared = prepare(job(chosen)?)?;
         let outputs = Outputs { model: out.clone(), manifest: None, report: None, force: true };
         let calibrated = prepared.calibrate(context.memory, context.cancel, context.progress)?;
         prepared.run(
