@@ -73,7 +73,7 @@ class Model:
         pairs = {}
         for tensor in self.list["tensors"]:
             for price in tensor["prices"]:
-                if price["type"] in self.args.types:
+                if price["type"] in self.args.types and price["cost"] is not None:
                     option = f"^{re.escape(tensor['name'])}$={price['type']}"
                     real = self.divergence("--type", "F32", "--tensor-type", option)
                     pairs[tensor["name"], price["type"]] = price["cost"], real

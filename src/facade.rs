@@ -10,9 +10,9 @@ use crate::checkpoint::Io;
 use crate::context::{Context, Progress, Silent, Unit};
 use crate::evaluate::{self, EvaluateError, Reference};
 use crate::job::{
-    Cut, Job, MethodError, MethodOptions, Outputs, PreparedStatistics, PriceRequest, PricesError,
-    QuantizeError, Report, Resources, Statistics, StatisticsError, StatisticsRequest, StatisticsSource,
-    TextError, TextFile, Types, importance, prepare, prices, relative_prices, statistics,
+    Cut, Job, MethodError, MethodOptions, Outputs, PriceRequest, PricesError, QuantizeError, Report,
+    Resources, StatisticsError, StatisticsRequest, StatisticsSource, TextError, TextFile, Types, importance,
+    prepare, prices, statistics,
 };
 use crate::model::{Model, ModelError};
 use crate::recipe::{self, Allocation, Menu, Options, Overrides, RecipeError, Target};
@@ -245,7 +245,8 @@ impl Quantizer {
             TypesWanted::Target(target, menu) => {
                 let types = Allocation::priced_types(menu, &self.overrides);
                 let request = PriceRequest { method: &method, types: &types };
-                let prices = settings.on_threads(|| self.prices(&request, &made, &settings.context()))??;
+                let prices =
+                    settings.on_threads(|| prices(&request, &made, &open, &settings.context()))??;
                 let repaired = method.layers.is_some() && matches!(self.source, StatisticsSource::Text(_));
                 let (target, menu, overrides) = (*target, menu.clone(), self.overrides.clone());
                 Types::Prices(Box::new(Allocation { target, menu, prices, overrides, repaired }))
@@ -268,22 +269,6 @@ impl Quantizer {
         let calibrated = settings.on_threads(|| prepared.calibrate(memory, cancel, progress))??;
         let resources = Resources { memory, threads: settings.threads };
         Ok(prepared.run(calibrated.as_ref(), &outputs, &resources, cancel, progress)?)
-    }
-
-    fn prices(
-        &self,
-        request: &PriceRequest,
-        made: &PreparedStatistics,
-        context: &Context,
-    ) -> Result<recipe::PriceList, Error> {
-        match (&made.priced_by, &made.statistics) {
-            (Some(priced_by), _) => Ok(prices(request, priced_by, context)?),
-            (None, Statistics::File(path)) => {
-                let (model, matrix) = (Model::open(&self.model, None)?, Imatrix::open(path)?);
-                Ok(relative_prices(request, &model, &matrix, context)?)
-            }
-            _ => Err(PricesError::NoStatistics.into()),
-        }
     }
 }
 

@@ -4,12 +4,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use kquant::context::Context;
-use kquant::job::{
-    Method, PreparedStatistics, PriceRequest, PricesError, Statistics, prices, relative_prices,
-};
+use kquant::job::{Method, PreparedStatistics, PriceRequest, prices};
 use kquant::outputs;
 use kquant::recipe::{Allocation, Menu, Overrides, PriceList, PriceUnit};
-use kquant_formats::imatrix::Imatrix;
 use kquant_formats::partial::PartialFile;
 use kquant_kernels::block::BlockType;
 
@@ -82,16 +79,8 @@ pub(super) fn measured(
     let request = PriceRequest { method, types };
     let display = Display::of_parts(means.quiet);
     let context = Context { memory: means.memory, cancel: cancel_on_signal()?, progress: &display };
-    let list = match (&made.priced_by, &made.statistics) {
-        (Some(priced_by), _) => {
-            means.run(|| prices(&request, priced_by, &context).map_err(anyhow::Error::from))?
-        }
-        (None, Statistics::File(path)) => {
-            let (model, matrix) = (text_args.open(model)?, Imatrix::open(path)?);
-            means.run(|| relative_prices(&request, &model, &matrix, &context).map_err(anyhow::Error::from))?
-        }
-        _ => return Err(PricesError::NoStatistics.into()),
-    };
+    let open = || text_args.open(model);
+    let list = means.run(|| prices(&request, made, &open, &context).map_err(anyhow::Error::from))?;
     display.finish();
     let list = list?;
     if list.origin.unit == PriceUnit::RelativeError {

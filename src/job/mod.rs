@@ -38,7 +38,7 @@ use allocated::allocated;
 
 pub use error::QuantizeError;
 pub use method::{Known, Method, MethodError, MethodOptions, Quality};
-pub use prices::{PriceRequest, PricesError, prices, read_prices, relative_prices};
+pub use prices::{PriceRequest, PricesError, prices, read_prices};
 pub use statistics::{
     PreparedStatistics, PricedBy, Statistics, StatisticsError, StatisticsRequest, StatisticsSource,
     importance, statistics,

@@ -7,7 +7,7 @@ use kquant_formats::{FormatError, whole};
 use kquant_kernels::block::BlockType;
 
 use super::method::Method;
-use super::statistics::PricedBy;
+use super::statistics::{PreparedStatistics, PricedBy, Statistics};
 use crate::context::{Context, Unit};
 use crate::model::{Model, ModelError};
 use crate::prices::{PriceError, Pricing};
@@ -59,29 +59,31 @@ pub fn read_prices(path: &Path) -> Result<PriceList, PricesError> {
     list.map_err(|source| PricesError::List { path: path.to_owned(), source })
 }
 
-/// Prices the tensors of a model by its statistics: in nats, where these have gradients, and else as relative errors.
+/// Prices the tensors of a model by what is known of it: in nats, where that has gradients, and else as relative errors. `open` opens the model where no
+/// statistics file came with it.
 ///
 /// # Errors
-/// [`PricesError`].
+/// Fails when nothing is known, the model or the file cannot be read, or a tensor cannot be priced.
 pub fn prices(
     request: &PriceRequest,
-    priced_by: &PricedBy,
+    made: &PreparedStatistics,
+    open: &(dyn Fn() -> Result<Model, ModelError> + Sync),
     context: &Context,
 ) -> Result<PriceList, PricesError> {
-    let PricedBy { model, file } = priced_by;
-    if file.description().fishers.is_none() {
-        return relative_prices(request, model, file.importance(), context);
+    match (&made.priced_by, &made.statistics) {
+        (Some(PricedBy { model, file }), _) if file.description().fishers.is_some() => {
+            let pricing = request.pricing(model);
+            context.progress.begin(pricing.work()?, Unit::Work);
+            Ok(pricing.by_statistics(file, context)?)
+        }
+        (Some(PricedBy { model, file }), _) => relative_prices(request, model, file.importance(), context),
+        (None, Statistics::File(path)) => relative_prices(request, &open()?, &Imatrix::open(path)?, context),
+        _ => Err(PricesError::NoStatistics),
     }
-    let pricing = request.pricing(model);
-    context.progress.begin(pricing.work()?, Unit::Work);
-    Ok(pricing.by_statistics(file, context)?)
 }
 
 /// Prices the tensors of `model` by an importance matrix alone.
-///
-/// # Errors
-/// [`PricesError`].
-pub fn relative_prices(
+fn relative_prices(
     request: &PriceRequest,
     model: &Model,
     imatrix: &Imatrix,

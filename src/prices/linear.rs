@@ -58,17 +58,12 @@ impl Pricing<'_> {
         let matrices = Sample::new(&shares, MATRICES);
         let mut any = false;
         for (&matrix, &share) in matrices.parts.iter().zip(&matrices.factors) {
-            self.advance_matrix(context)?;
+            Self::check_cancelled(context)?;
             let Some(mut input) = self.input(group, matrix, tensors)? else { continue };
             any = true;
             self.price_matrix(&mut priced, (matrix, share), &mut input, file)?;
         }
         Ok(priced.into_iter().map(|p| p.rows.filter(|_| any).map(|_| p.costs)).collect())
-    }
-
-    /// Stops between matrices when asked to.
-    fn advance_matrix(&self, context: &Context) -> Result<(), PriceError> {
-        if context.is_cancelled() { Err(crate::model::ModelError::Interrupted.into()) } else { Ok(()) }
     }
 
     /// The rows of `tensor` to measure, weighted by what an error of each output costs.

@@ -163,6 +163,11 @@ impl Pricing<'_> {
     /// Reports `done` units of work.
     pub(super) fn advance(&self, context: &Context, done: u64, what: &str) -> Result<(), PriceError> {
         context.progress.advance(done, what);
+        Self::check_cancelled(context)
+    }
+
+    /// Stops when asked to.
+    pub(super) fn check_cancelled(context: &Context) -> Result<(), PriceError> {
         if context.is_cancelled() { Err(ModelError::Interrupted.into()) } else { Ok(()) }
     }
 
