@@ -7,6 +7,9 @@ use crate::model::draws::{pick, uniform};
 /// Number of positions of a text that have random numbers of their own.
 const POSITIONS: u64 = 1 << 32;
 
+/// Added to the seed, so that a text is not drawn by the numbers by which a backward pass over it draws labels.
+const SAMPLES: u64 = 0x5a6d_706c_6573;
+
 /// A rule that chooses the next token. Its random numbers depend on the seed, the number of the text and the position
 /// alone, so that neither the order of the work nor the other texts matter.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +50,7 @@ impl Sampler {
             truncate(logits, self.top_p);
         }
         let number = text.wrapping_mul(POSITIONS).wrapping_add(position);
-        pick(logits, uniform(self.seed, number)) as u32
+        pick(logits, uniform(self.seed.wrapping_add(SAMPLES), number)) as u32
     }
 }
 

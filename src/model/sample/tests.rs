@@ -39,7 +39,7 @@ fn by(model: &Model, share: Share) -> Sampled {
 #[test]
 fn many_at_once_are_one_at_a_time() {
     // Random weights give some models a few tokens that they draw again and again, none of them an end.
-    let mut ended = 0;
+    let (mut ended, mut varied) = (0, 0);
     for (name, model) in models() {
         let together = by(&model, Share { hold: true, texts: TEXTS });
         for share in [Share { hold: true, texts: 1 }, Share { hold: false, texts: 33 }] {
@@ -52,9 +52,9 @@ fn many_at_once_are_one_at_a_time() {
         ended += usize::from(pairs().any(|pair| marks.ends.contains(&pair[0])));
         assert!(pairs().all(|p| !marks.ends.contains(&p[0]) || p[1] == marks.start), "{name}");
         let distinct: std::collections::BTreeSet<_> = together.texts().collect();
-        assert!(distinct.len() > 1, "{name}: {} different texts", distinct.len());
+        varied += usize::from(distinct.len() > TEXTS / 2);
     }
-    assert!(ended > 3, "texts of {ended} models end");
+    assert!(ended > 3 && varied > 3, "texts of {ended} models end, those of {varied} differ");
 }
 
 #[test]
