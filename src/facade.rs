@@ -11,8 +11,8 @@ use crate::context::{Context, Progress, Silent, Unit};
 use crate::evaluate::{self, EvaluateError, Reference};
 use crate::job::{
     Cut, Job, MethodError, MethodOptions, Outputs, PriceRequest, PricesError, QuantizeError, Report,
-    Resources, StatisticsError, StatisticsRequest, StatisticsSource, TextError, TextFile, Types, importance,
-    prepare, prices, statistics,
+    Resources, StatisticsError, StatisticsRequest, StatisticsSource, TextError, TextFile, TextSource, Types,
+    importance, prepare, prices, statistics,
 };
 use crate::model::{Model, ModelError};
 use crate::recipe::{self, Allocation, Menu, Options, Overrides, RecipeError, Target};
@@ -196,8 +196,13 @@ impl Quantizer {
 
     /// Runs the text at `text` through the model and rounds so that what it computes changes least.
     pub fn calibrate(self, text: impl Into<PathBuf>, quality: Quality) -> Self {
+        self.calibrate_on(TextSource::file(text), quality)
+    }
+
+    /// Calibrates on a text that the model writes itself, in whole or in part.
+    pub fn calibrate_on(self, text: TextSource, quality: Quality) -> Self {
         let method = MethodOptions { quality: Some(quality), ..self.method };
-        Self { source: StatisticsSource::Text(text.into()), method, ..self }
+        Self { source: StatisticsSource::Text(text), method, ..self }
     }
 
     /// Takes an importance matrix or a statistics file instead of a text.
@@ -287,7 +292,9 @@ impl Quantizer {
 pub fn calibrate(model: &Path, text: &Path, settings: &Settings) -> Result<Imatrix, Error> {
     let (model, text) = (Model::open(model, None)?, TextFile::read(text)?);
     let chunks = text.chunks(&model, Cut::default())?;
-    Ok(settings.on_threads(|| importance(&model, &chunks, &text.path, false, &settings.context()))??)
+    Ok(settings.on_threads(|| {
+        importance(&model, &chunks, &text.path.to_string_lossy(), false, &settings.context())
+    })??)
 }
 
 /// Scores `model` on the text at `text`: its perplexity, and its KL divergence from `base` where there is one.

@@ -4,14 +4,14 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use kquant::context::Context;
-use kquant::job::{TextFile, importance};
+use kquant::job::{CalibrationText, TextSource, importance};
 use kquant::model::Model;
 use kquant::outputs;
 use kquant::statistics::{Fishers, Form, Half, HessianFile, Labelled, Text, Unreached, Wanted, gather, work};
-use kquant::text::Chunks;
 use kquant::text::Part;
 use kquant_formats::imatrix::Imatrix;
 
+use super::calibration::OwnTextArgs;
 use super::printable::printable_path;
 use super::progress::Display;
 use super::running::{RunArgs, TextArgs, cancel_on_signal};
@@ -35,9 +35,11 @@ Examples:
 pub(super) struct Args {
     /// A Hugging Face folder, a safetensors file or a GGUF.
     model: PathBuf,
-    /// Text to run, UTF-8, a file or a pipe.
+    /// Text to run, UTF-8, a file or a pipe; without one the model writes its own.
     #[arg(long, value_name = "FILE")]
-    text: PathBuf,
+    text: Option<PathBuf>,
+    #[command(flatten)]
+    own: OwnTextArgs,
     /// The importance matrix to write: .gguf or .dat.
     #[arg(long, short)]
     out: PathBuf,
@@ -48,8 +50,8 @@ pub(super) struct Args {
     /// includes --hessian.
     #[arg(long)]
     fisher: bool,
-    /// Seed of the labels that the backward pass draws from the model's own predictions.
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "fisher")]
+    /// Seed of the model's own text and of the labels that the backward pass draws from the model's predictions.
+    #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Use only part I of N of the text; the files of all parts add up to that of the whole.
     #[arg(long, value_name = "I/N", default_value = "1/1", hide_default_value = true)]
@@ -74,15 +76,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     }
     // Checked before the work, so that a bad path costs nothing.
     let mut inputs = outputs::model_files(&args.model);
-    inputs.push(args.text.clone());
+    inputs.extend(args.text.clone());
     outputs::check(&inputs, &[&args.out])?;
     outputs::try_start(&[&args.out], args.force)?;
     let model = args.text_args.open(&args.model)?;
     notes::print(model.opened())?;
-    let text = TextFile::read(&args.text)?;
-    let chunks = args.text_args.chunks(&model, &text)?;
+    let source = args.own.source(args.text.as_deref())?;
+    if !args.means.quiet {
+        args.own.note(&source)?;
+    }
     let told = args.means.run(|| {
-        if hessian { statistics(args, &model, &text, &chunks) } else { matrix(args, form, &model, &chunks) }
+        let text = read(args, &source, &model)?;
+        if hessian { statistics(args, &model, &text) } else { matrix(args, form, &model, &text) }
     })??;
     if !args.means.quiet {
         writeln!(io::stdout(), "{}: {told}", printable_path(&args.out))?;
@@ -90,12 +95,21 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// Reads the text, and lets the model write its part of it.
+fn read(args: &Args, source: &TextSource, model: &Model) -> anyhow::Result<CalibrationText> {
+    let display = Display::of_parts(args.means.quiet);
+    let run = Context { memory: args.means.memory, cancel: cancel_on_signal()?, progress: &display };
+    let text = source.read(model, args.text_args.cut(), args.seed, &run);
+    display.finish();
+    Ok(text?)
+}
+
 /// Writes an importance matrix and says what it is of.
-fn matrix(args: &Args, form: Form, model: &Model, chunks: &Chunks) -> anyhow::Result<String> {
-    let (_, chunks) = args.part.cut(chunks)?;
+fn matrix(args: &Args, form: Form, model: &Model, text: &CalibrationText) -> anyhow::Result<String> {
+    let (_, chunks) = args.part.cut(&text.chunks)?;
     let display = Display::of_parts(args.means.quiet);
     let context = Context { memory: args.means.memory, cancel: cancel_on_signal()?, progress: &display };
-    let matrix = importance(model, &chunks, &args.text, args.output_tensor, &context);
+    let matrix = importance(model, &chunks, &text.origin.path_name(), args.output_tensor, &context);
     display.finish();
     let matrix = matrix?;
     warn_of_unreached(&matrix, args.means.quiet)?;
@@ -105,9 +119,9 @@ fn matrix(args: &Args, form: Form, model: &Model, chunks: &Chunks) -> anyhow::Re
 }
 
 /// Writes a statistics file and says what it is of.
-fn statistics(args: &Args, model: &Model, text: &TextFile, chunks: &Chunks) -> anyhow::Result<String> {
-    let text =
-        Text { name: &text.path.to_string_lossy(), bytes: text.content.as_bytes(), chunks, part: args.part };
+fn statistics(args: &Args, model: &Model, text: &CalibrationText) -> anyhow::Result<String> {
+    let (name, chunks) = (text.origin.path_name(), &text.chunks);
+    let text = Text { name: &name, sha256: &text.origin.sha256, chunks, part: args.part };
     let cancel = cancel_on_signal()?;
     let part = args.part.cut(chunks)?.1;
     let work = if args.fisher { Fishers::work(model, &part) } else { work(model, &part) };

@@ -1,12 +1,15 @@
 //! The options on statistics and rounding that `quantize` and `prices` share.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use anyhow::bail;
 use kquant::context::Context;
 use kquant::encode;
 use kquant::encode::{Encoder, feedback};
 use kquant::job::{
-    Method, MethodOptions, PreparedStatistics, Quality, StatisticsRequest, StatisticsSource, statistics,
+    Method, MethodOptions, OwnShare, PreparedStatistics, Quality, StatisticsRequest, StatisticsSource,
+    TextSource, statistics,
 };
 
 use super::progress::Display;
@@ -49,6 +52,8 @@ pub(super) struct CalibrationArgs {
     /// Run this text, a file or a pipe, through the model, and round so that what it computes changes least.
     #[arg(long, value_name = "TEXT", help_heading = "Calibration")]
     pub calibrate: Option<PathBuf>,
+    #[command(flatten)]
+    pub own: OwnTextArgs,
     #[arg(long, value_name = "LEVEL", value_enum, conflicts_with = "encoder", help_heading = "Calibration")]
     #[arg(help = "How much is done with the calibration text: fast, good (the default) or best", long_help = QUALITY)]
     pub quality: Option<Quality>,
@@ -64,11 +69,11 @@ pub(super) struct CalibrationArgs {
     /// With feedback over both: how often each row is encoded again with all others as they are.
     #[arg(long, value_name = "N", default_value_t = feedback::Options::default().row_passes, help_heading = "Calibration")]
     pub passes: usize,
-    /// With feedback over both: what the labels of the backward pass are drawn by.
+    /// What the model's own text and, with feedback over both, the labels of the backward pass are drawn by.
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Calibration")]
     pub seed: u64,
     /// Round output.weight with feedback from the text, too.
-    #[arg(long, requires = "calibrate", help_heading = "Calibration")]
+    #[arg(long, conflicts_with = "statistics", help_heading = "Calibration")]
     pub output_tensor: bool,
     /// Rounds of refinement after the weights are rounded with feedback: more lower the error a little, for more time.
     #[arg(long, value_name = "N", default_value_t = feedback::Options::default().rounds, help_heading = "Calibration")]
@@ -84,18 +89,70 @@ pub(super) enum Sides {
     Both,
 }
 
-impl CalibrationArgs {
-    /// Where statistics come from.
-    pub(super) fn source(&self) -> StatisticsSource {
-        match (&self.calibrate, &self.statistics) {
-            (Some(text), _) => StatisticsSource::Text(text.clone()),
-            (None, Some(path)) => StatisticsSource::File(path.clone()),
-            (None, None) => StatisticsSource::Nothing,
+/// The part of a text that the model writes itself.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct OwnTextArgs {
+    /// Share of the calibration text that the model writes itself, as 50%; all of it where no text is given.
+    ///
+    /// A model's own text covers what it was trained on, so that the result holds on texts of other kinds, too. It is added to the whole
+    /// of TEXT; with --chunks N there are N chunks of both together. Without TEXT the model writes 131072 tokens, or --chunks N.
+    #[arg(long, value_name = "SHARE", help_heading = "Calibration")]
+    pub own_text: Option<OwnShare>,
+}
+
+impl OwnTextArgs {
+    /// The text to calibrate on: that of `file`, of the model, or of both.
+    pub(super) fn source(&self, file: Option<&Path>) -> anyhow::Result<TextSource> {
+        match (file, self.own_text) {
+            (Some(file), share) => {
+                Ok(TextSource { file: Some(file.to_owned()), own: share.unwrap_or(OwnShare::NOTHING) })
+            }
+            (None, None | Some(OwnShare::ALL)) => Ok(TextSource::own()),
+            (None, Some(_)) => {
+                bail!("--own-text: there is no text for the other part; give one, or --own-text 100%")
+            }
         }
     }
 
-    /// How weights are rounded: as the arguments say, or best for the statistics at hand.
-    pub(super) fn method(&self) -> anyhow::Result<Method> {
+    /// Says on stderr that the model writes the text, where nobody has asked for that.
+    pub(super) fn note(&self, text: &TextSource) -> io::Result<()> {
+        if text.file.is_some() || self.own_text.is_some() {
+            return Ok(());
+        }
+        writeln!(io::stderr(), "note: no text is given, so that the model writes its own (--own-text 100%)")
+    }
+}
+
+impl CalibrationArgs {
+    /// Where statistics come from; they are `needed` if prices are to be made of them. Where something needs a text and there
+    /// is none, the model writes one.
+    pub(super) fn source(&self, needed: bool) -> anyhow::Result<StatisticsSource> {
+        if let Some(path) = &self.statistics {
+            if self.own.own_text.is_some() {
+                bail!(
+                    "--own-text has no use with --statistics, which are made of a text already: leave one out"
+                );
+            }
+            return Ok(StatisticsSource::File(path.clone()));
+        }
+        let needed = needed
+            || self.quality.is_some()
+            || self.feedback.is_some()
+            || self.output_tensor
+            || self.encoder.is_some_and(Encoder::wants_hessians);
+        if self.calibrate.is_none() && self.own.own_text.is_none() && !needed {
+            return Ok(StatisticsSource::Nothing);
+        }
+        Ok(StatisticsSource::Text(self.own.source(self.calibrate.as_deref())?))
+    }
+
+    /// Whether the layers are run over a text while they are encoded, so that later ones make up for earlier ones.
+    pub(super) fn runs_a_text(&self, needed: bool) -> anyhow::Result<bool> {
+        Ok(matches!(self.source(needed)?, StatisticsSource::Text(_)))
+    }
+
+    /// How weights are rounded: as the arguments say, or best for the statistics at hand, which are `needed` for prices or not.
+    pub(super) fn method(&self, needed: bool) -> anyhow::Result<Method> {
         let options = MethodOptions {
             quality: self.quality,
             encoder: self.encoder,
@@ -107,7 +164,7 @@ impl CalibrationArgs {
                 ..feedback::Options::default()
             },
         };
-        Ok(options.choose(self.source().known()?)?)
+        Ok(options.choose(self.source(needed)?.known()?)?)
     }
 
     /// Statistics as the arguments ask for them; `for_prices` together with what prices are made of.
@@ -118,7 +175,12 @@ impl CalibrationArgs {
         (model, text_args): (&Path, &TextArgs),
         means: &RunArgs,
     ) -> anyhow::Result<PreparedStatistics> {
-        let source = self.source();
+        let source = self.source(for_prices)?;
+        if let StatisticsSource::Text(text) = &source
+            && !means.quiet
+        {
+            self.own.note(text)?;
+        }
         let open = || text_args.open(model);
         let request = StatisticsRequest {
             source: &source,

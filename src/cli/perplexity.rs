@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail};
 use kquant::context;
-use kquant::evaluate::{Reference, Report, Running, evaluate, work};
+use kquant::evaluate::{Reference, Report, Running, Scores, TextScore, evaluate, work};
 use kquant::job::TextFile;
 use kquant::model::Model;
 use kquant::outputs;
@@ -31,13 +31,15 @@ use kquant::context::Unit;
 Examples:
   kquant perplexity model-q4_k_m.gguf --text wiki.test.raw
   kquant perplexity model-q4_k_m.gguf --text wiki.test.raw --base Llama-3.2-1B/ --chunks 100 --json result.json
+  kquant perplexity model-q4_k_m.gguf --text wiki.test.raw --text stories.txt --base Llama-3.2-1B/
   kquant perplexity Llama-3.2-1B/ --text wiki.test.raw --save-logits base.logits")]
 pub(super) struct Args {
     /// A Hugging Face folder, a safetensors file or a GGUF.
     model: PathBuf,
-    /// Text to score, UTF-8, a file or a pipe; not needed where --base is a logits file, which has its own.
+    /// Text to score, UTF-8, a file or a pipe; repeatable: each text is scored, and the worst is named. Not needed where --base is a
+    /// logits file, which has its own.
     #[arg(long, value_name = "FILE")]
-    text: Option<PathBuf>,
+    text: Vec<PathBuf>,
     /// Compare with this model, or with a logits file that llama-perplexity or --save-logits wrote.
     #[arg(long, value_name = "MODEL|LOGITS")]
     base: Option<PathBuf>,
@@ -79,20 +81,22 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         model.round_activations();
     }
     let base = args.base.as_deref().map(|path| open_base(path, &model, args)).transpose()?;
-    let chunks = match (&base, &args.text) {
-        (Some(Base::Logits(file)), text) => recorded(file, text.as_deref(), &model, args)?,
-        (_, Some(text)) => args.text_args.chunks(&model, &TextFile::read(text)?)?,
-        (_, None) => bail!("no text to score: give --text FILE"),
-    };
-    warn(&args.model, &model, &chunks)?;
+    let texts = texts(args, &model, base.as_ref())?;
+    let longest = texts.iter().map(|(_, chunks)| chunks.context()).max().unwrap_or(0);
+    warn(&args.model, &model, longest)?;
     if let (Some(path), Some(Base::Model(base))) = (&args.base, &base) {
-        warn(path, base, &chunks)?;
+        warn(path, base, longest)?;
     }
     // From here on Ctrl-C ends the run in order: it would leave files that are begun before.
     let cancel = cancel_on_signal()?;
     let json_file = json.map(|path| PartialFile::create(path, 0, args.force)).transpose()?;
-    let (report, logits) = args.means.run(|| score(args, &model, base.as_ref(), &chunks, cancel))??;
-    let mut files: Vec<PartialFile> = logits.into_iter().collect();
+    let (mut scores, mut files) = (Vec::new(), Vec::new());
+    for (text, chunks) in texts {
+        let (report, logits) = args.means.run(|| score(args, &model, base.as_ref(), &chunks, cancel))??;
+        scores.push(TextScore { text, report });
+        files.extend(logits);
+    }
+    let report = Scores::new(scores);
     if let Some(mut file) = json_file {
         file.fill((serde_json::to_string_pretty(&report)? + "\n").as_bytes())?;
         files.push(file);
@@ -106,6 +110,23 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// The texts to score, cut into chunks.
+fn texts(args: &Args, model: &Model, base: Option<&Base>) -> anyhow::Result<Vec<(PathBuf, Chunks)>> {
+    if args.text.len() > 1 && (args.save_logits.is_some() || matches!(base, Some(Base::Logits(_)))) {
+        bail!("a logits file is of one text: give one --text");
+    }
+    if let Some(Base::Logits(file)) = base {
+        let text = args.text.first().map(PathBuf::as_path);
+        let path = text.unwrap_or(file.path()).to_owned();
+        return Ok(vec![(path, recorded(file, text, model, args)?)]);
+    }
+    if args.text.is_empty() {
+        bail!("no text to score: give --text FILE");
+    }
+    let read = |text: &PathBuf| Ok((text.clone(), args.text_args.chunks(model, &TextFile::read(text)?)?));
+    args.text.iter().map(read).collect()
+}
+
 /// Checks before the work that the outputs can be written and destroy no input.
 fn check_outputs(args: &Args, json: Option<&Path>) -> anyhow::Result<()> {
     let mut inputs = outputs::model_files(&args.model);
@@ -116,9 +137,9 @@ fn check_outputs(args: &Args, json: Option<&Path>) -> anyhow::Result<()> {
     Ok(outputs::try_start(&all, args.force)?)
 }
 
-/// Says what a GGUF of the model at `path` computes otherwise in chunks as long as these.
-fn warn(path: &Path, model: &Model, chunks: &Chunks) -> io::Result<()> {
-    for what in model.differences(chunks.context()) {
+/// Says what a GGUF of the model at `path` computes otherwise in chunks of `context` tokens.
+fn warn(path: &Path, model: &Model, context: usize) -> io::Result<()> {
+    for what in model.differences(context) {
         writeln!(io::stderr(), "warning: {}: {}", printable_path(path), printable(&what))?;
     }
     Ok(())

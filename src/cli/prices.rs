@@ -55,7 +55,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     inputs.extend(files.into_iter().flatten().cloned());
     outputs::check(&inputs, &[&args.out])?;
     outputs::try_start(&[&args.out], args.force)?;
-    let method = args.calibration.method()?;
+    let method = args.calibration.method(true)?;
     let made = args.calibration.statistics(&method, true, (&args.model, &args.text_args), &args.means)?;
     let types = Allocation::priced_types(&menu, &Overrides::default());
     let list = measured((&args.model, &args.text_args), &types, &method, &made, &args.means)?;

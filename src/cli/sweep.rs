@@ -73,7 +73,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         menu: Menu::parse(&args.menu)?,
         prices: read_prices(&args.prices)?,
         overrides: args.overrides.read()?,
-        repaired: method.layers.is_some() && args.calibration.calibrate.is_some(),
+        repaired: method.layers.is_some() && args.calibration.runs_a_text(false)?,
     };
     let mut curve = sweep(&SweepRequest {
         model: &args.model,
@@ -115,7 +115,7 @@ fn check(args: &Args) -> anyhow::Result<Method> {
     if args.points < 2 {
         bail!("--points {}: a curve has at least 2", args.points);
     }
-    args.calibration.method()
+    args.calibration.method(false)
 }
 
 /// Makes and scores `count` points of `curve` on `text`.

@@ -10,7 +10,7 @@
 //!    any thread, and the row is not needed afterwards.
 //! 3. The numbers go into [`Perplexity`] or [`Divergence`] in the order of the text. Sums of floating-point numbers depend
 //!    on their order, so that the text, and not the threads, determines the last bit. Both give running values.
-//! 4. [`Report`] is the result, as JSON or as lines.
+//! 4. [`Report`] is the result, as JSON or as lines; [`Scores`] has those on several texts and says which is the worst.
 //!
 //! To write a logits file, encode a row with the logarithm that [`Normalizer`] gives:
 //!
@@ -36,6 +36,7 @@ mod estimate;
 mod perplexity;
 mod report;
 mod run;
+mod scores;
 mod softmax;
 
 pub use compare::{TokenStats, compare_log_probs, compare_rows, score_row};
@@ -45,4 +46,5 @@ pub use estimate::{Distribution, Estimate, Mean};
 pub use perplexity::Perplexity;
 pub use report::Report;
 pub use run::{EvaluateError, Reference, Running, evaluate, work};
+pub use scores::{Scores, TextScore};
 pub use softmax::Normalizer;

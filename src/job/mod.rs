@@ -4,6 +4,7 @@ mod allocated;
 mod error;
 mod manifest;
 mod method;
+mod own_text;
 mod prices;
 mod statistics;
 mod sweep;
@@ -38,6 +39,7 @@ use allocated::allocated;
 
 pub use error::QuantizeError;
 pub use method::{Known, Method, MethodError, MethodOptions, Quality};
+pub use own_text::{CalibrationText, OWN_TOKENS, OwnShare, TextSource};
 pub use prices::{PriceRequest, PricesError, prices, read_prices};
 pub use statistics::{
     PreparedStatistics, PricedBy, Statistics, StatisticsError, StatisticsRequest, StatisticsSource,
@@ -167,7 +169,7 @@ fn plan_job(
     input: &Converted,
     imatrix: Option<&Imatrix>,
 ) -> Result<(Plan, ImportanceMap, Option<Allocated>), PlanError> {
-    let name = job.statistics.path().map(|p| p.to_string_lossy().into_owned());
+    let name = job.statistics.name();
     let calibration = job.statistics.calibration();
     let mut provenance = Metadata::new();
     if let Some(calibration) = calibration {

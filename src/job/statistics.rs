@@ -9,26 +9,27 @@ use tempfile::TempDir;
 
 use super::manifest;
 use super::method::{Known, Method};
-use super::text::{Cut, TextError, TextFile};
+use super::own_text::{CalibrationText, TextSource};
+use super::text::{Cut, TextError};
 use crate::context::{Context, Unit};
 use crate::encode::LayerMethod;
-use crate::hash::{SourceFile, bytes_sha256};
+use crate::hash::SourceFile;
 use crate::layerwise::{Calibration, CalibrationSource, FisherSource};
 use crate::model::{Model, ModelError, Products};
 use crate::statistics::{
     self, Fishers, GatherError, HessianFile, Importance, Text, Wanted, gather, name_output,
 };
-use crate::text::{Chunks, Part};
+use crate::text::{Chunks, FileText, Part, TextOrigin};
 
 /// Where statistics come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum StatisticsSource {
     /// From nowhere.
     Nothing,
     /// From an importance matrix or a statistics file.
     File(PathBuf),
     /// From a text that the model is run over.
-    Text(PathBuf),
+    Text(TextSource),
 }
 
 /// What is known of the inputs.
@@ -39,12 +40,8 @@ pub enum Statistics {
     File(PathBuf),
     /// The importance that a text showed when the model was run over it.
     Collected {
-        /// The text.
-        text: PathBuf,
-        /// Its SHA-256.
-        sha256: String,
-        /// Its size.
-        bytes: u64,
+        /// What identifies the text.
+        text: TextOrigin,
         /// What it gave.
         matrix: Imatrix,
     },
@@ -62,7 +59,7 @@ pub struct StatisticsRequest<'a> {
     pub open: &'a (dyn Fn() -> Result<Model, ModelError> + Sync),
     /// How much of the text is used.
     pub cut: Cut,
-    /// What the labels of backward passes are drawn by.
+    /// What the labels of backward passes and the model's own text are drawn by.
     pub seed: u64,
     /// Whether products are computed in bf16 where weights are rounded with feedback, which is about twice as fast.
     pub fast_products: bool,
@@ -142,21 +139,33 @@ impl Statistics {
     pub(super) fn path(&self) -> Option<&PathBuf> {
         match self {
             Self::None => None,
-            Self::File(path) | Self::Collected { text: path, .. } => Some(path),
-            Self::Calibration(calibration) => Some(calibration.path()),
+            Self::File(path) => Some(path),
+            Self::Collected { text, .. } => text.file.as_ref().map(|file| &file.path),
+            Self::Calibration(calibration) => calibration.path(),
         }
     }
 
-    /// The text that it comes from, by what was read: another reading could give another text, and of a pipe none.
+    /// The name of what the importance comes from, as importance matrices record it.
+    pub(super) fn name(&self) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::File(path) => Some(path.to_string_lossy().into_owned()),
+            Self::Collected { text, .. } => Some(text.path_name()),
+            Self::Calibration(calibration) => Some(calibration.name()),
+        }
+    }
+
+    /// The text file that it comes from, by what was read.
     pub(super) fn text(&self) -> Option<SourceFile> {
-        let (path, sha256, bytes) = match self {
-            Self::Collected { text, sha256, bytes, .. } => (text, sha256, bytes),
+        let origin = match self {
+            Self::Collected { text, .. } => text,
             Self::Calibration(calibration) => match &calibration.source {
-                CalibrationSource::Text { path, sha256, bytes, .. } => (path, sha256, bytes),
+                CalibrationSource::Text { origin, .. } => origin,
                 CalibrationSource::Statistics { .. } => return None,
             },
             Self::None | Self::File(_) => return None,
         };
+        let FileText { path, sha256, bytes } = origin.file.as_ref()?;
         Some(SourceFile { name: manifest::file_name(path), bytes: *bytes, sha256: sha256.clone() })
     }
 
@@ -181,7 +190,7 @@ pub fn statistics(
     match request.source {
         StatisticsSource::Nothing => Ok(PreparedStatistics { statistics: Statistics::None, priced_by: None }),
         StatisticsSource::File(path) => of_file(request, path),
-        StatisticsSource::Text(path) => of_text(request, path, context),
+        StatisticsSource::Text(text) => of_text(request, text, context),
     }
 }
 
@@ -230,25 +239,23 @@ fn calibration(
 
 fn of_text(
     request: &StatisticsRequest,
-    path: &Path,
+    text: &TextSource,
     context: &Context,
 ) -> Result<PreparedStatistics, StatisticsError> {
     let (mut model, method) = ((request.open)()?, request.method);
-    let text = TextFile::read(path)?;
-    let chunks = text.chunks(&model, request.cut)?;
+    let text = text.read(&model, request.cut, request.seed, context)?;
     if method.layers.is_some() && request.fast_products {
         model.compute_in(Products::Bf16);
     }
     let gathered = match request.for_prices {
-        true => Some(gather_beside(&model, (&text, &chunks), request.seed, context)?),
+        true => Some(gather_beside(&model, &text, request.seed, context)?),
         false => None,
     };
-    let (sha256, bytes) = (bytes_sha256(text.content.as_bytes()), text.content.len() as u64);
-    let path = text.path;
+    let CalibrationText { origin, chunks } = text;
     if let Some(layers) = method.layers.clone() {
         let (known, priced) = gathered.map_or((None, None), |[known, priced]| (Some(known), Some(priced)));
         let priced_by = priced.map(|file| Ok::<_, ModelError>(PricedBy { model: (request.open)()?, file }));
-        let source = CalibrationSource::Text { path, sha256, bytes, chunks };
+        let source = CalibrationSource::Text { origin, chunks };
         let fishers = known
             .map_or(FisherSource::Pass { seed: request.seed }, |file| FisherSource::File(Box::new(file)));
         let statistics =
@@ -257,30 +264,23 @@ fn of_text(
     }
     let (matrix, priced_by) = match gathered {
         Some([file, _]) => (file.importance().clone(), Some(PricedBy { model, file })),
-        None => (importance(&model, &chunks, &path, method.with_output, context)?, None),
+        None => (importance(&model, &chunks, &origin.path_name(), method.with_output, context)?, None),
     };
-    Ok(PreparedStatistics {
-        statistics: Statistics::Collected { text: path, sha256, bytes, matrix },
-        priced_by,
-    })
+    Ok(PreparedStatistics { statistics: Statistics::Collected { text: origin, matrix }, priced_by })
 }
 
 /// Collects everything about `chunks` in a statistics file without a name, opened twice.
 fn gather_beside(
     model: &Model,
-    (text, chunks): (&TextFile, &Chunks),
+    text: &CalibrationText,
     seed: u64,
     context: &Context,
 ) -> Result<[HessianFile; 2], StatisticsError> {
     let folder = TempDir::with_prefix("kquant-").map_err(StatisticsError::Folder)?;
     let path = folder.path().join("statistics.gguf");
-    context.progress.begin(Fishers::work(model, chunks), Unit::Work);
-    let whole = Text {
-        name: &text.path.to_string_lossy(),
-        bytes: text.content.as_bytes(),
-        chunks,
-        part: Part::WHOLE,
-    };
+    context.progress.begin(Fishers::work(model, &text.chunks), Unit::Work);
+    let name = text.origin.path_name();
+    let whole = Text { name: &name, sha256: &text.origin.sha256, chunks: &text.chunks, part: Part::WHOLE };
     let wanted = Wanted { output_tensor: true, fisher: Some(seed) };
     gather(model, &whole, (&path, false), wanted, context)?;
     // The open files outlive their name, so that nothing is left however the run ends.
@@ -294,14 +294,14 @@ fn gather_beside(
 pub fn importance(
     model: &Model,
     chunks: &Chunks,
-    name: &Path,
+    name: &str,
     with_output: bool,
     context: &Context,
 ) -> Result<Imatrix, ModelError> {
     context.progress.begin(statistics::work(model, chunks), Unit::Work);
     let mut importance = Importance::new(chunks.context(), with_output);
     statistics::collect(model, chunks, &mut importance, with_output, context)?;
-    let mut matrix = importance.into_imatrix(&name.to_string_lossy(), chunks.context() as u32)?;
+    let mut matrix = importance.into_imatrix(name, chunks.context() as u32)?;
     name_output(&mut matrix, model);
     Ok(matrix)
 }

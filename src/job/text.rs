@@ -59,6 +59,17 @@ pub enum TextError {
         /// What is wrong.
         source: TokenizerError,
     },
+    /// The model is to write all of a text that there is a file of.
+    #[error(
+        "{path}: nothing of the text would be used; ask for less own text (--own-text), or leave out --calibrate"
+    )]
+    NothingOfFile {
+        /// The text's file.
+        path: PathBuf,
+    },
+    /// The model's own text cannot be cut so.
+    #[error("the model's own text")]
+    Own(#[source] ChunkError),
     /// It is too short to be cut so.
     #[error("{path}")]
     Cut {

@@ -7,7 +7,7 @@ use kquant_formats::FormatError;
 use kquant_kernels::block::BlockType;
 use rayon::prelude::*;
 
-use super::moments::{InputMoments, MeanMoments, is_held_out};
+use super::moments::{InputMoments, MeanMoments};
 use super::range::{check_scales, check_squares, check_weights};
 use super::report::{CalibrationReport, Steps, TensorReport};
 use super::target::correct;
@@ -17,6 +17,7 @@ use crate::layerwise::CalibratedError;
 use crate::model::ModelError;
 use crate::plan::PlannedTensor;
 use crate::tensor::Stash;
+use crate::text::is_held_out;
 
 /// Moments of the training blocks of a text and of its held-out blocks.
 pub(super) struct Halves {

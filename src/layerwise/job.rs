@@ -16,7 +16,7 @@ use crate::plan::Plan;
 use crate::plan::Provenance;
 use crate::statistics::{Fishers, HessianFile};
 use crate::tensor::Stash;
-use crate::text::Chunks;
+use crate::text::{Chunks, OwnText, TextOrigin};
 
 /// What encoding with feedback needs.
 pub struct Calibration {
@@ -37,12 +37,8 @@ pub struct Calibration {
 pub enum CalibrationSource {
     /// The statistics are gathered from a text while the layers are encoded.
     Text {
-        /// Path of the text.
-        path: PathBuf,
-        /// SHA-256 of the text, in hexadecimal.
-        sha256: String,
-        /// Size of the text, in bytes.
-        bytes: u64,
+        /// What identifies the text.
+        origin: TextOrigin,
         /// Tokens of the text, in chunks.
         chunks: Chunks,
     },
@@ -80,10 +76,19 @@ pub struct Calibrated {
 const DAMPING: &str = "0.15 columns / tokens of the mean diagonal, 0.01 to 0.3";
 
 impl Calibration {
-    /// Returns the path of the file that statistics come from.
-    pub fn path(&self) -> &PathBuf {
+    /// Returns the path of the file that statistics come from, which a text that the model wrote has not.
+    pub fn path(&self) -> Option<&PathBuf> {
         match &self.source {
-            CalibrationSource::Text { path, .. } | CalibrationSource::Statistics { path, .. } => path,
+            CalibrationSource::Text { origin, .. } => origin.file.as_ref().map(|file| &file.path),
+            CalibrationSource::Statistics { path, .. } => Some(path),
+        }
+    }
+
+    /// Returns the name of what statistics come from, as importance matrices record it.
+    pub fn name(&self) -> String {
+        match &self.source {
+            CalibrationSource::Text { origin, .. } => origin.path_name(),
+            CalibrationSource::Statistics { path, .. } => path.to_string_lossy().into_owned(),
         }
     }
 
@@ -109,13 +114,12 @@ impl Calibration {
     /// Returns what the output's metadata says of the calibration.
     pub fn provenance(&self) -> Provenance {
         let (text, sha256, context, method) = match &self.source {
-            CalibrationSource::Text { path, sha256, chunks, .. } => {
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            CalibrationSource::Text { origin, chunks } => {
                 let method = match self.model.products() {
                     Products::F32 => "sequential, corrected targets",
                     Products::Bf16 => "sequential, corrected targets, products in bf16",
                 };
-                (name, sha256.clone(), chunks.context() as u32, method)
+                (origin.name(), origin.sha256.clone(), chunks.context() as u32, method)
             }
             CalibrationSource::Statistics { file, .. } => {
                 let description = file.description();
@@ -127,9 +131,18 @@ impl Calibration {
             text,
             text_sha256: sha256,
             tokens: self.tokens(),
+            own_text: self.own_text().cloned(),
             context,
             method: method.into(),
             damping: DAMPING.into(),
+        }
+    }
+
+    /// Returns what the model wrote of the text itself, if anything.
+    fn own_text(&self) -> Option<&OwnText> {
+        match &self.source {
+            CalibrationSource::Text { origin, .. } => origin.own.as_ref(),
+            CalibrationSource::Statistics { .. } => None,
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::CalibratedError;
 use super::input::{Halves, Input, MatrixMethod, encode_plainly, unit_of};
-use super::moments::{MeanMoments, is_held_out};
+use super::moments::MeanMoments;
 use super::pass::SequentialPass;
 use super::report::{Steps, TensorReport};
 use super::streams::Side;
@@ -19,6 +19,7 @@ use crate::model::stages::Stage;
 use crate::plan::PlannedTensor;
 use crate::statistics::pool;
 use crate::statistics::pool::{Common, Use, of_mean_square};
+use crate::text::is_held_out;
 
 /// Divisor of the memory: Hessians of several matrices may take this part of it at a time.
 const SHARE: u64 = 8;

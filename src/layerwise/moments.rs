@@ -5,13 +5,6 @@ use kquant_kernels::linalg::{View, ViewMut, gemm, mirror, syrk};
 use rayon::prelude::*;
 
 use crate::encode::feedback::Hessian;
-use crate::statistics::HELD_OUT_EVERY;
-
-/// Returns true if block `block` of `blocks` blocks of text is held out: the last of every eight, or the last of fewer.
-pub(super) fn is_held_out(block: usize, blocks: usize) -> bool {
-    let every = (HELD_OUT_EVERY as usize).min(blocks);
-    every > 1 && block % every == every - 1
-}
 
 /// Sums over tokens.
 #[derive(Debug)]
@@ -125,14 +118,5 @@ mod tests {
         let parts = summed(&[1, 20, 21, 70]);
         assert!(bits(&parts.0) == bits(&outer) && bits(&parts.1) == bits(&crossed));
         assert!(InputMoments::new(n, k).means().is_none());
-    }
-
-    #[test]
-    fn one_block_of_eight_is_held_out() {
-        let held = |blocks: usize| (0..blocks).filter(|&b| is_held_out(b, blocks)).collect::<Vec<_>>();
-        assert_eq!(held(1), [0; 0]);
-        assert_eq!(held(2), [1]);
-        assert_eq!(held(5), [4]);
-        assert_eq!(held(17), [7, 15]);
     }
 }

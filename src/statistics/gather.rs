@@ -6,26 +6,20 @@ use std::path::Path;
 use kquant_formats::FormatError;
 use kquant_formats::hessian::{BlockRange, Blocks, Cut, Description, Fishers, Group, HessianWriter, packed};
 
-use sha2::{Digest, Sha256};
-
 use super::fisher_sums::{Sink, fishers};
 use super::fishers::{FisherJob, Labelled};
 use super::hessians::Hessians;
 use crate::context::Context;
-use crate::hash::Hex;
 use crate::model::{LinearGroup, Model, ModelError, ObserveError, Pass};
 use crate::statistics::collect;
-use crate::text::{Chunks, Part, PartError, block_tokens};
-
-/// Number of blocks of text of which one is held out.
-pub(crate) const HELD_OUT_EVERY: u32 = 8;
+use crate::text::{Chunks, HELD_OUT_EVERY, Part, PartError, block_tokens};
 
 /// A text and the part of it that is wanted.
 pub struct Text<'a> {
     /// Name of the text.
     pub name: &'a str,
-    /// Bytes of the text, whose SHA-256 identifies it.
-    pub bytes: &'a [u8],
+    /// SHA-256 that identifies the text, in hexadecimal.
+    pub sha256: &'a str,
     /// Chunks of the whole text.
     pub chunks: &'a Chunks,
     /// The part of the text to gather statistics from.
@@ -146,10 +140,7 @@ fn describe(
         datasets: vec![text.name.to_owned()],
         chunks: chunks.len() as u32,
         cut,
-        blocks: Blocks::of(
-            &Sha256::digest(text.bytes).hex(),
-            BlockRange { first: range.start, end: range.end },
-        ),
+        blocks: Blocks::of(text.sha256, BlockRange { first: range.start, end: range.end }),
         groups: groups.iter().map(described).collect(),
         fishers: fishers.transpose()?,
     })

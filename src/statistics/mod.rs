@@ -26,7 +26,6 @@ pub use collect::{collect, work};
 pub use describe::{Coverage, EntryStatistics, LayerShare, MatrixStatistics};
 pub use fishers::{Fishers, Labelled};
 pub use form::{Form, UnknownForm};
-pub(crate) use gather::HELD_OUT_EVERY;
 pub use gather::{GatherError, Gathered, Text, Wanted, gather};
 pub use hessian_file::{GroupHessians, HessianFile};
 pub use importance::Importance;

@@ -9,9 +9,9 @@ use super::ChunkError;
 /// The second half of a chunk is scored: the positions `context / 2 .. context - 1`, each predicting the next token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunks {
-    context: usize,
-    tokens: Vec<u32>,
-    text: Vec<u32>,
+    pub(super) context: usize,
+    pub(super) tokens: Vec<u32>,
+    pub(super) text: Vec<u32>,
 }
 
 impl Chunks {

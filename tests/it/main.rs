@@ -22,6 +22,7 @@ mod names;
 mod outputs;
 mod overflow;
 mod overrides;
+mod own_text;
 mod path_names;
 mod pointers;
 mod quantize;

@@ -176,7 +176,6 @@ fn a_target_that_cannot_be_met_is_refused_with_both_ends() {
 fn what_prices_need_is_named() {
     let (scratch, model) = (Scratch::new("sizes-need"), data("tiny-llama"));
     let out = scratch.path("out");
-    refused("nothing", &sized(&model, &out, &["--bpw", "4"]), "give --calibrate TEXT", &out);
     refused("no types", &sized(&model, &out, &[]), "--size BYTES", &out);
     refused("menu", &sized(&model, &out, &["--bpw", "4", "--menu", "phon"]), "did you mean phone?", &out);
     let matrix = statistics(&scratch, &model, &[]);

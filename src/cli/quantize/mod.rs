@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use kquant::evaluate;
+use kquant::evaluate::Scores;
 use kquant::job::{Job, Outputs, Prepared, Report, Resources, prepare};
 use kquant::outputs;
 use kquant::plan::{AllocationView, KeyOverride};
@@ -17,6 +17,7 @@ use kquant::recipe::Menu;
 
 use super::calibration::CalibrationArgs;
 use super::overrides::OverrideArgs;
+use super::printable::printable_lines;
 use super::progress::Display;
 use super::running::{RunArgs, TextArgs, cancel_on_signal};
 use super::{Outcome, bytes, print_json};
@@ -28,6 +29,7 @@ Examples:
   kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --type Q4_K_M
   kquant quantize model-f16.gguf -o model.gguf --type Q3_K_S --imatrix imatrix.gguf
   kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --type Q3_K_S --calibrate calibration.txt
+  kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --type Q3_K_S --quality best
   kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --type Q3_K_S --calibrate calibration.txt --verify wiki.test.raw --max-kl 0.05
   kquant quantize Llama-3.2-1B/ --type Q4_K_M --dry-run
   kquant quantize model/ -o out.gguf --type Q4_K_M --tensor-type 'ffn_down=Q6_K' --output-tensor-type Q8_0";
@@ -76,10 +78,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "M", help_heading = "Output")]
     manifest: Option<PathBuf>,
 
-    /// Afterwards score result and source on this text: perplexity and KL divergence.
+    /// Afterwards score result and source on this text: perplexity and KL divergence; repeatable, and then the worst text is named.
     #[arg(long, value_name = "TEXT", help_heading = "Proof")]
-    verify: Option<PathBuf>,
-    /// Exit with code 1 if the mean KL divergence is more than this; the output is kept.
+    verify: Vec<PathBuf>,
+    /// Exit with code 1 if the mean KL divergence is more than this on any text; the output is kept.
     #[arg(long, value_name = "X", requires = "verify", help_heading = "Proof")]
     max_kl: Option<f64>,
     #[command(flatten, next_help_heading = "Texts")]
@@ -132,7 +134,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     if !args.dry_run {
         check_outputs(&args)?;
     }
-    let judge = args.verify.as_deref().map(|text| Judge::new(&args, text)).transpose()?;
+    let judge = Judge::new(&args)?;
     let prepared = prepare(job(&args)?)?;
     let view = prepared.view();
     if args.dry_run {
@@ -159,7 +161,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         let mut out = io::stdout();
         view.allocation.as_ref().map_or(Ok(()), |chosen| print::allocation(&mut out, chosen))?;
         if let Some(proof) = &proof {
-            write!(out, "{}", proof.text())?;
+            write!(out, "{}", printable_lines(&proof.text()))?;
         }
         if let (Some(chosen), Some(kl)) = (&view.allocation, divergence(proof.as_ref())) {
             print::predicted(&mut out, chosen, kl)?;
@@ -176,7 +178,7 @@ struct Printed<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     allocation: Option<&'a AllocationView<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    proof: Option<&'a evaluate::Report>,
+    proof: Option<&'a Scores>,
 }
 
 /// Checks all but the names of a split output, which its plan tells.
@@ -186,11 +188,10 @@ fn check_outputs(args: &Args) -> anyhow::Result<()> {
         &args.calibration.statistics,
         &args.size.prices,
         &args.calibration.calibrate,
-        &args.verify,
         &args.metadata,
         &args.overrides.tensor_type_file,
     ];
-    inputs.extend(files.into_iter().flatten().cloned());
+    inputs.extend(files.into_iter().flatten().chain(&args.verify).cloned());
     let out = args.out.iter().filter(|_| !args.keep_split);
     let all: Vec<&Path> = out.chain(&args.manifest).chain(&args.report).map(PathBuf::as_path).collect();
     outputs::check(&inputs, &all)?;
@@ -203,15 +204,16 @@ fn means(args: &Args) -> RunArgs {
 
 /// Arguments to a job: names become types, files are read, statistics and prices are made where types are chosen by them.
 fn job(args: &Args) -> anyhow::Result<Job> {
-    let (target, method) = (args.target(), args.calibration.method()?);
+    let (target, for_prices) = (args.target(), args.needs_prices());
+    let method = args.calibration.method(for_prices)?;
     // Read before any run, so that a wrong name costs nothing.
     let types = target.is_none().then(|| args.by_file_type()).transpose()?;
-    let for_prices = target.is_some() && args.size.prices.is_none();
+    let listed = target.map(|target| args.listed(target)).transpose()?;
     let made =
         args.calibration.statistics(&method, for_prices, (&args.model, &args.text_args), &means(args))?;
-    let types = match (types, target) {
+    let types = match (types, listed) {
         (Some(types), _) => types,
-        (None, Some(target)) => args.by_prices(target, &method, &made)?,
+        (None, Some(listed)) => args.by_prices(listed, &method, &made)?,
         (None, None) => args.by_file_type()?,
     };
     Ok(Job {
