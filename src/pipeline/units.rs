@@ -56,7 +56,8 @@ struct Need {
 
 impl Need {
     fn of(tensor: &PlannedTensor, checkpoint: &dyn Checkpoint) -> Self {
-        let (mapped, columns) = (&tensor.mapped, tensor.mapped.columns());
+        let mapped = tensor.mapped.unselected();
+        let columns = mapped.columns();
         let stored = mapped.first_stored().and_then(|index| checkpoint.tensors().get(index));
         let (elements, bytes) = stored.map_or((1, 0), |info| info.stored);
         let gathered = stored.and_then(|info| info.gathered).map_or(1, |gathered| gathered.together.max(1));
@@ -71,14 +72,17 @@ impl Need {
             Some(_) if transposed => columns.saturating_mul(4),
             _ => columns.div_ceil(elements.max(1)).saturating_mul(bytes),
         };
-        let per_row = bytes_of_row.saturating_mul(step.unwrap_or(1));
+        // Rows of which some columns are taken are decoded whole first, and those that were changed are read as f32.
+        let whole = tensor.mapped.has_selected_columns() || matches!(mapped.source, Source::Changed { .. });
+        let taken = if whole { columns.saturating_mul(8) } else { 0 };
+        let per_row = bytes_of_row.saturating_mul(step.unwrap_or(1)).saturating_add(taken);
         let piece = (PIECE / columns.max(1)).max(if transposed { 32 } else { 1 });
-        let together = match head_rows(mapped) {
+        let together = match head_rows(&tensor.mapped) {
             Some(head) => head * gathered.div_ceil(head),
             None if transposed => gathered.max(PAGE * elements / bytes.max(1)),
             None => gathered,
         };
-        let encoded = tensor.bytes.div_ceil(mapped.rows().max(1));
+        let encoded = tensor.bytes.div_ceil(tensor.mapped.rows().max(1));
         Self { row: per_row + encoded, weights: columns * 4, piece, together: together.max(1) }
     }
 

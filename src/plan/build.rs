@@ -183,7 +183,10 @@ fn copied_whole(mapped: &MappedTensor, checkpoint: &dyn Checkpoint, block: &Bloc
             whole && stored(*index)
         }
         Source::Stacked { indices } => indices.iter().all(|&index| stored(index)),
-        Source::Shifted { .. } | Source::Values(_) => false,
+        Source::Selected { of, selection } => {
+            selection.columns.is_none() && copied_whole(of, checkpoint, block)
+        }
+        Source::Shifted { .. } | Source::Values(_) | Source::Changed { .. } => false,
     }
 }
 

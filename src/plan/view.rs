@@ -158,8 +158,9 @@ fn bits(bytes: u64, weights: u64) -> f64 {
     bytes as f64 * 8.0 / weights.max(1) as f64
 }
 
-fn tensor_view<'a>(t: &'a PlannedTensor, checkpoint: &'a dyn Checkpoint) -> TensorView<'a> {
-    let rows = match &t.mapped.source {
+/// Says how the rows follow from the checkpoint's.
+fn origin(source: &Source) -> String {
+    match source {
         Source::Tensor { rows: RowOrder::Same, .. } => "same".to_owned(),
         Source::Tensor { rows: RowOrder::RotaryPairs { heads }, .. } => {
             format!("rotary pairs of {heads} heads")
@@ -174,7 +175,22 @@ fn tensor_view<'a>(t: &'a PlannedTensor, checkpoint: &'a dyn Checkpoint) -> Tens
         Source::Shifted { by, .. } => format!("with {by} added"),
         Source::Stacked { indices } => format!("{} stacked", indices.len()),
         Source::Values(_) => "computed".to_owned(),
-    };
+        Source::Selected { of, selection } => {
+            let lists = [
+                (&selection.matrices, "matrices"),
+                (&selection.rows, "rows"),
+                (&selection.columns, "columns"),
+            ];
+            let taken: Vec<String> =
+                lists.iter().filter_map(|(l, what)| Some(format!("{} {what}", l.as_ref()?.len()))).collect();
+            format!("{} of: {}", taken.join(", "), origin(&of.source))
+        }
+        Source::Changed { .. } => "changed".to_owned(),
+    }
+}
+
+fn tensor_view<'a>(t: &'a PlannedTensor, checkpoint: &'a dyn Checkpoint) -> TensorView<'a> {
+    let rows = origin(&t.mapped.source);
     TensorView {
         name: &t.mapped.name,
         shape: &t.mapped.shape,

@@ -7,7 +7,7 @@ use kquant_formats::source::Window;
 
 use crate::checkpoint::{Checkpoint, ReadError};
 use crate::encode::first_where;
-use crate::tensor::{MappedTensor, RowOrder, Source};
+use crate::tensor::{MappedTensor, Replaced, RowOrder, Selection, Source, Stash};
 
 /// Rows of an output tensor, all in one matrix, in the form in which the checkpoint stores them.
 pub(crate) struct Fetched<'a> {
@@ -22,6 +22,8 @@ pub(crate) struct Fetched<'a> {
 enum Stored<'a> {
     /// The weights are numbers in memory; nothing is fetched.
     Values(&'a [f32]),
+    /// The weights of the rows `[rows][columns]`, decoded already.
+    Taken(Vec<f32>),
     /// Neighbouring rows of the checkpoint tensor, in its order.
     Window(Span, Window<'a>),
     /// The bytes of the rows `[rows]` that become the output's, in the output's order.
@@ -134,6 +136,10 @@ impl<'a> Fetched<'a> {
                 let all = checkpoint.tensors().get(index).map_or(0, |info| info.rows());
                 Stored::Elements(index, order, checkpoint.fetch(index, 0..all, buffer)?)
             }
+            Source::Changed { stash, name } => Stored::Taken(changed(tensor, stash, name, &rows)?),
+            Source::Selected { of, selection } if source_row(tensor, rows.start).is_none() => {
+                Stored::Taken(taken(checkpoint, of, selection, &rows)?)
+            }
             _ => match span(tensor, &rows) {
                 Some(span) => {
                     let window = checkpoint.fetch(span.index, span.rows.clone(), buffer)?;
@@ -165,6 +171,10 @@ impl<'a> Fetched<'a> {
         match &self.stored {
             Stored::Values(values) => {
                 let from = (rows.start * columns) as usize;
+                out.copy_from_slice(&values[from..from + out.len()]);
+            }
+            Stored::Taken(values) => {
+                let from = ((rows.start - self.rows.start) * columns) as usize;
                 out.copy_from_slice(&values[from..from + out.len()]);
             }
             Stored::Window(Span { index, in_order: true, .. }, _) => {
@@ -286,6 +296,55 @@ fn part_of(buffer: &mut Vec<u8>, bytes: u64) -> &mut [u8] {
         buffer.resize(bytes, 0);
     }
     &mut buffer[..bytes]
+}
+
+/// Returns the changed weights of rows `rows`, `[rows.len()][columns]`.
+fn changed(
+    tensor: &MappedTensor,
+    stash: &Stash,
+    name: &str,
+    rows: &Range<u64>,
+) -> Result<Vec<f32>, ReadError> {
+    let mut out = vec![0.0; ((rows.end - rows.start) * tensor.columns()) as usize];
+    match Replaced::rows(stash, name, rows.start, &mut out) {
+        Some(read) => read.map(|()| out).map_err(|e| ReadError(e.to_string())),
+        None => Err(ReadError(format!("tensor `{}`: row {} was not changed", tensor.name, rows.start))),
+    }
+}
+
+/// Returns rows `rows` of what `selection` takes of `of`, `[rows.len()][columns]`.
+fn taken(
+    checkpoint: &dyn Checkpoint,
+    of: &MappedTensor,
+    selection: &Selection,
+    rows: &Range<u64>,
+) -> Result<Vec<f32>, ReadError> {
+    let whole = of.columns() as usize;
+    let missing = |what: &str, at: u64| ReadError(format!("tensor `{}` has no {what} {at}", of.name));
+    let from = |row: u64| {
+        selection.source(of, row).filter(|&r| r < of.rows().max(1)).ok_or_else(|| missing("row", row))
+    };
+    let (mut out, mut buffer, mut row) = (Vec::new(), Vec::new(), rows.start);
+    while row < rows.end {
+        let first = from(row)?;
+        // Rows that are neighbours are read together.
+        let count = (1..rows.end - row).take_while(|n| from(row + n).is_ok_and(|r| r == first + n)).count();
+        buffer.resize(whole * (count + 1), 0.0);
+        read_rows(checkpoint, of, first..first + count as u64 + 1, &mut buffer)?;
+        match &selection.columns {
+            None => out.extend_from_slice(&buffer),
+            Some(columns) => {
+                for input in buffer.chunks_exact(whole) {
+                    for &column in columns.iter() {
+                        let value = input.get(column as usize);
+                        out.push(*value.ok_or_else(|| missing("column", column.into()))?);
+                    }
+                }
+            }
+        }
+        row += count as u64 + 1;
+    }
+    Ok(out)
 }
 
 /// Gathers rows that are not neighbours, in the order of the output.

@@ -1,6 +1,8 @@
 //! Sources of an output tensor's rows.
 
-use super::TensorName;
+use std::sync::Arc;
+
+use super::{Selection, Stash, TensorName};
 use crate::checkpoint::{Checkpoint, TensorInfo};
 
 /// The rule by which rows of an output tensor follow from a checkpoint tensor `[rows][columns]`.
@@ -99,6 +101,20 @@ pub enum Source {
     },
     /// Numbers computed from the configuration.
     Values(Vec<f32>),
+    /// Some matrices, rows and columns of another tensor.
+    Selected {
+        /// The tensor that they are taken of.
+        of: Box<MappedTensor>,
+        /// What is taken.
+        selection: Selection,
+    },
+    /// Weights that were changed, in memory or in a temporary file.
+    Changed {
+        /// Where the weights are kept, under the name of the tensor that they are made for.
+        stash: Arc<Stash>,
+        /// The name under which they are kept.
+        name: String,
+    },
 }
 
 /// The type that the converter stores a tensor in if it is not quantized.
@@ -155,7 +171,8 @@ impl MappedTensor {
         match &self.source {
             Source::Tensor { index, .. } | Source::Shifted { index, .. } => Some(*index),
             Source::Stacked { indices } => indices.first().copied(),
-            Source::Values(_) => None,
+            Source::Selected { of, .. } => of.first_stored(),
+            Source::Values(_) | Source::Changed { .. } => None,
         }
     }
 
@@ -169,6 +186,9 @@ impl MappedTensor {
             Source::Stacked { indices } => {
                 let each = (self.rows() / indices.len().max(1) as u64).max(1);
                 Some((*indices.get((row / each) as usize)?, row % each))
+            }
+            Source::Selected { of, selection } if selection.columns.is_none() => {
+                of.stored_row(selection.source(of, row)?)
             }
             _ => None,
         }
