@@ -9,6 +9,7 @@
 //! | [`arch`] | model families: Hugging Face names and hyper-parameters to GGUF's |
 //! | [`vocab`] | Hugging Face tokenizers to GGUF keys, text to token ids |
 //! | [`convert`] | a checkpoint as a converted model: GGUF names, shapes, metadata |
+//! | [`transform`] | a converted model made smaller: its vocabulary trimmed |
 //! | [`recipe`] | which type each tensor gets |
 //! | [`plan`] | the complete list of output tensors, as data |
 //! | [`text`] | a tokenized text as chunks, blocks and parts |
@@ -49,6 +50,7 @@ pub mod statistics;
 pub mod tensor;
 pub mod text;
 pub mod threads;
+pub mod transform;
 pub mod vocab;
 
 pub use facade::{Error, Quality, Quantizer, Settings, calibrate, score};

@@ -16,6 +16,7 @@ mod perplexity;
 mod prices;
 mod printable;
 mod progress;
+mod prune;
 mod quantize;
 mod reading;
 mod running;
@@ -65,6 +66,7 @@ enum Command {
     Imatrix(imatrix::Args),
     Prices(prices::Args),
     Sweep(Box<sweep::Args>),
+    Prune(Box<prune::Args>),
     Generate(generate::Args),
     Sample(sample::Args),
     Tokenize(tokenize::Args),
@@ -91,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Imatrix(args) => imatrix::run(args),
         Command::Prices(args) => prices::run(&args),
+        Command::Prune(args) => prune::run(&args),
         Command::Sweep(args) => sweep::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Sample(args) => sample::run(&args),

@@ -76,24 +76,24 @@ pub fn work(model: &Model, chunks: &Chunks) -> u64 {
 }
 
 /// One model of an evaluation, with its output head, which is kept from group to group.
-struct Side<'a> {
+pub(super) struct Side<'a> {
     model: &'a Model,
     head: Head<'a>,
 }
 
 impl<'a> Side<'a> {
-    fn new(model: &'a Model, memory: u64) -> Result<Self, EvaluateError> {
+    pub(super) fn new(model: &'a Model, memory: u64) -> Result<Self, EvaluateError> {
         let head = model.head(memory).map_err(|e| model_error(model, e))?;
         Ok(Self { model, head })
     }
 
     /// Runs the model over `tokens`, where `done` units of work are done before.
-    fn hidden(&self, tokens: &[u32], pass: &Pass, done: u64) -> Result<Hidden, EvaluateError> {
+    pub(super) fn hidden(&self, tokens: &[u32], pass: &Pass, done: u64) -> Result<Hidden, EvaluateError> {
         self.model.hidden(tokens, pass, None, done).map_err(|e| model_error(self.model, e))
     }
 
     /// Returns the logits of the scored positions of `count` chunks from chunk `first` on, in order.
-    fn logits(
+    pub(super) fn logits(
         &self,
         hidden: &Hidden,
         chunks: &Chunks,
@@ -109,7 +109,7 @@ impl<'a> Side<'a> {
     }
 }
 
-fn model_error(model: &Model, source: ModelError) -> EvaluateError {
+pub(super) fn model_error(model: &Model, source: ModelError) -> EvaluateError {
     EvaluateError::Model { path: model.path.clone(), source: Box::new(source) }
 }
 

@@ -6,6 +6,7 @@ mod manifest;
 mod method;
 mod own_text;
 mod prices;
+mod prune;
 mod statistics;
 mod sweep;
 mod text;
@@ -41,6 +42,7 @@ pub use error::QuantizeError;
 pub use method::{Known, Method, MethodError, MethodOptions, Quality};
 pub use own_text::{CalibrationText, OWN_TOKENS, OwnShare, TextSource};
 pub use prices::{PriceRequest, PricesError, prices, read_prices};
+pub use prune::{Fertility, PruneError, PruneReport, Pruned, VocabSize, fertility, prune_vocab};
 pub use statistics::{
     PreparedStatistics, PricedBy, Statistics, StatisticsError, StatisticsRequest, StatisticsSource,
     importance, statistics,
@@ -141,6 +143,17 @@ fn seconds<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result<S:
 /// # Errors
 /// [`QuantizeError`]: everything that can be known without reading tensor data.
 pub fn prepare(job: Job) -> Result<Prepared, QuantizeError> {
+    prepare_changed(job, |input| input)
+}
+
+/// Prepares `job` as [`prepare`] does, for what `change` makes of the converted model.
+///
+/// # Errors
+/// [`QuantizeError`], as [`prepare`].
+pub fn prepare_changed(
+    job: Job,
+    change: impl FnOnce(Converted) -> Converted,
+) -> Result<Prepared, QuantizeError> {
     let opened = checkpoint::open_by(&job.model, job.io)?;
     let read = match &job.statistics {
         Statistics::File(path) => Some(Imatrix::open(path)?),
@@ -153,6 +166,7 @@ pub fn prepare(job: Job) -> Result<Prepared, QuantizeError> {
     };
     let input = convert(&opened, job.pre.as_deref(), job.metadata.as_deref())
         .map_err(|source| QuantizeError::Input { path: job.model.clone(), source })?;
+    let input = change(input);
     let experts = |name: &str| input.tensors.iter().find(|t| t.name == name).map(MappedTensor::matrices);
     let unreached = imatrix.and_then(|matrix| Unreached::of(matrix, experts).told());
     let pooled = imatrix.filter(|_| job.encoder.pools_experts()).map(pool_importance);

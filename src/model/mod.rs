@@ -228,7 +228,7 @@ impl Model {
     }
 
     /// The converted model: its tensors and metadata.
-    pub(crate) fn converted(&self) -> &Converted {
+    pub fn converted(&self) -> &Converted {
         &self.input
     }
 

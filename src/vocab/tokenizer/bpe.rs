@@ -69,6 +69,23 @@ impl Bpe {
         self.whole.as_ref()?.get(&letters).copied()
     }
 
+    /// Returns the tokens that `word`, the bytes of a token, is made of: its bytes' letters and what they are joined to.
+    pub(super) fn parts(&self, word: &[u8]) -> Vec<u32> {
+        let (mut chain, mut parts) = (Chain::default(), Vec::new());
+        for &letter in word.iter().filter_map(|&byte| self.letters.get(usize::from(byte))) {
+            parts.push(letter);
+            chain.push(1, letter);
+        }
+        chain.merge_telling(|a, b| self.merges.get(&(a.id, b.id)).copied(), |id| parts.push(id));
+        parts.retain(|&id| (id as usize) < self.tokens);
+        parts
+    }
+
+    /// Returns the tokens of the bytes' letters, which spell every text.
+    pub(super) fn alphabet(&self) -> impl Iterator<Item = u32> {
+        self.letters.iter().copied().filter(|&id| (id as usize) < self.tokens)
+    }
+
     fn merge(&self, word: &[u8], chain: &mut Chain, out: &mut Vec<u32>) {
         chain.clear();
         for &byte in word {

@@ -66,11 +66,21 @@ impl Chain {
 
     /// Joins neighbours until `join` returns `None` for all pairs. This takes time n log n for n symbols.
     pub(super) fn merge(&mut self, join: impl Fn(&Symbol, &Symbol) -> Option<Joined>) {
+        self.merge_telling(join, |_| {});
+    }
+
+    /// Joins as [`merge`](Self::merge) does and tells `made` the number of each symbol that two become, in order.
+    pub(super) fn merge_telling(
+        &mut self,
+        join: impl Fn(&Symbol, &Symbol) -> Option<Joined>,
+        mut made: impl FnMut(u32),
+    ) {
         for right in 1..self.symbols.len() {
             self.propose(right - 1, right, &join);
         }
         while let Some(Reverse(best)) = self.queue.pop() {
             let Some((previous, next)) = self.apply(&best) else { continue };
+            made(best.id);
             self.propose(previous, best.left, &join);
             self.propose(best.left, next, &join);
         }

@@ -6,6 +6,7 @@
 //! | `roles` | which tokens begin and end a text |
 //! | `special` | cuts a text at the tokens that are found before anything is merged |
 //! | `spm`, `bpe`, `merge` | SentencePiece BPE (`llama`) and byte-level BPE (`gpt2`), as llama.cpp does them |
+//! | `needs` | what a vocabulary needs when tokens are taken out of it |
 //! | `ugm` | SentencePiece Unigram (`t5`), as llama.cpp does it |
 //! | `hugging_face` | `tokenizer.json` through the `tokenizers` library, the reference for models' folders |
 //!
@@ -16,6 +17,7 @@ mod error;
 mod hugging_face;
 mod keys;
 mod merge;
+mod needs;
 mod roles;
 mod special;
 mod spm;

@@ -85,6 +85,18 @@ impl Spm {
         Ok(())
     }
 
+    /// Returns the tokens that `text`, the text of a token, is made of: its characters and what they are joined to.
+    pub(super) fn parts(&self, text: &str) -> Vec<u32> {
+        let (mut chain, mut parts) = (Chain::default(), Vec::new());
+        for character in text.chars() {
+            let id = self.ids.get(character.encode_utf8(&mut [0; 4]) as &str).copied();
+            parts.extend(id);
+            chain.push(character.len_utf8(), id.unwrap_or(NO_TOKEN));
+        }
+        chain.merge_telling(|left, right| self.join(text, left, right), |id| parts.push(id));
+        parts
+    }
+
     /// Returns the symbol that two neighbours become.
     fn join(&self, text: &str, left: &Symbol, right: &Symbol) -> Option<Joined> {
         let len = left.len + right.len;

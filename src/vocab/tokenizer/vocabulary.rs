@@ -82,6 +82,11 @@ impl Vocabulary {
         self.iter().map(|(id, text)| (text.to_owned(), id)).collect()
     }
 
+    /// Returns the text of a token; none has an id outside the vocabulary.
+    pub(super) fn text(&self, id: u32) -> &str {
+        self.texts.get(id as usize).map_or("", String::as_str)
+    }
+
     /// Returns the kind of a token; ids outside the vocabulary count as unused.
     pub(super) fn kind(&self, id: u32) -> Kind {
         self.kinds.get(id as usize).copied().unwrap_or(Kind::Unused)

@@ -1,0 +1,206 @@
+//! Pruning: which tokens of a model are kept, what that costs on a text, and the GGUF that is left.
+
+use std::collections::HashSet;
+
+use kquant_formats::gguf::Value;
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::convert::Converted;
+use crate::evaluate::{EvaluateError, divergences, masses};
+use crate::hash::bytes_sha256;
+use crate::model::Model;
+use crate::text::Chunks;
+use crate::transform::{Order, TrimError, order, trim};
+use crate::vocab::{Tokenizer, TokenizerError};
+
+/// Sizes of vocabularies are multiples of this where they can be, which kernels of every runtime like.
+const MULTIPLE: usize = 64;
+
+/// How many tokens are kept.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum VocabSize {
+    /// This many.
+    Number(usize),
+    /// The fewest whose divergence on the text is below this many nats per token.
+    Divergence(f64),
+    /// Those asked for and those of the text alone, up to the next multiple of 64.
+    AsAsked,
+}
+
+/// Why a vocabulary cannot be trimmed as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum PruneError {
+    /// More tokens than there are.
+    #[error("--vocab {asked}: the model has {has} tokens; ask for fewer")]
+    TooMany {
+        /// Number asked for.
+        asked: usize,
+        /// Number of tokens.
+        has: usize,
+    },
+    /// Fewer tokens than must be kept.
+    #[error(
+        "--vocab {asked}: {least} tokens must be kept (control, user-defined and byte tokens, those of keys and templates, and \
+         what they are merged from); ask for at least as many"
+    )]
+    TooFew {
+        /// Number asked for.
+        asked: usize,
+        /// The least.
+        least: usize,
+    },
+    /// No vocabulary is small enough in divergence.
+    #[error("--vocab-kl {0}: give a number above 0")]
+    Divergence(f64),
+    /// The vocabulary cannot be read.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The model cannot be trimmed.
+    #[error(transparent)]
+    Trim(#[from] TrimError),
+    /// The text cannot be run.
+    #[error(transparent)]
+    Evaluate(#[from] EvaluateError),
+}
+
+/// A model with a trimmed vocabulary, and what that costs.
+pub struct Pruned {
+    /// The model.
+    pub model: Converted,
+    /// The numbers.
+    pub report: PruneReport,
+}
+
+/// What was trimmed.
+#[derive(Debug, Serialize)]
+pub struct PruneReport {
+    /// Tokens before.
+    pub tokens_before: usize,
+    /// Tokens after.
+    pub tokens: usize,
+    /// Tokens that no text can do without.
+    pub indispensable: usize,
+    /// These and those of the text or asked for.
+    pub of_text: usize,
+    /// Weights before.
+    pub parameters_before: u64,
+    /// Weights after.
+    pub parameters: u64,
+    /// Mean divergence on the text in nats per token, where all tokens of the text are kept.
+    pub kl: f64,
+}
+
+/// Trims the vocabulary of `model` by the texts `texts`, given as chunks and as bytes, and by the ids `asked`.
+///
+/// # Errors
+/// [`PruneError`]: sizes that cannot be are told of before the text is run.
+pub fn prune_vocab(
+    model: &Model,
+    chunks: &Chunks,
+    text: &[u8],
+    asked: &[u32],
+    size: VocabSize,
+    run: &Context,
+) -> Result<Pruned, PruneError> {
+    let input = model.converted();
+    let tokenizer = Tokenizer::from_metadata(&input.metadata)?;
+    let all = tokenizer.vocab_size();
+    trim(input, &(0..all as u32).collect::<Vec<_>>())?;
+    check(size, all, order(&input.metadata, &tokenizer, &[], &[], &[]).indispensable)?;
+    let mut counts = vec![0; all];
+    for &id in chunks.text() {
+        counts[id as usize] += 1;
+    }
+    let mass = masses(model, chunks, run)?;
+    let order = order(&input.metadata, &tokenizer, asked, &counts, &mass);
+    let (kept, kl) = cut(model, chunks, &order, size, run)?;
+    let mut trimmed = trim(input, &order.ids[..kept])?;
+    let count = |model: &Converted| model.tensors.iter().map(|t| t.weights()).sum();
+    let report = PruneReport {
+        tokens_before: all,
+        tokens: kept,
+        indispensable: order.indispensable,
+        of_text: order.of_text,
+        parameters_before: count(input),
+        parameters: count(&trimmed),
+        kl,
+    };
+    let keys = &mut trimmed.metadata;
+    keys.set("kquant.pruned.vocab", Value::U32(kept as u32));
+    keys.set("kquant.pruned.tokens_before", Value::U32(all as u32));
+    keys.set("kquant.pruned.text.sha256", Value::String(bytes_sha256(text)));
+    keys.set("kquant.pruned.kl", Value::F64(kl));
+    Ok(Pruned { model: trimmed, report })
+}
+
+fn check(size: VocabSize, has: usize, least: usize) -> Result<(), PruneError> {
+    match size {
+        VocabSize::Number(asked) if asked > has => Err(PruneError::TooMany { asked, has }),
+        VocabSize::Number(asked) if asked < least => Err(PruneError::TooFew { asked, least }),
+        VocabSize::Divergence(kl) if kl.is_nan() || kl <= 0.0 => Err(PruneError::Divergence(kl)),
+        _ => Ok(()),
+    }
+}
+
+/// Returns how many tokens of `order` are kept, and the divergence that this costs.
+fn cut(
+    model: &Model,
+    chunks: &Chunks,
+    order: &Order,
+    size: VocabSize,
+    run: &Context,
+) -> Result<(usize, f64), PruneError> {
+    let all = order.ids.len();
+    let number = match size {
+        VocabSize::Number(number) => number,
+        VocabSize::AsAsked => order.of_text.next_multiple_of(MULTIPLE).min(all),
+        VocabSize::Divergence(most) => {
+            let lost = divergences(model, chunks, &order.ids, MULTIPLE, run)?;
+            let least = order.indispensable.div_ceil(MULTIPLE).max(1) - 1;
+            let at = (least..lost.len()).find(|&at| lost[at] < most).unwrap_or(lost.len() - 1);
+            return Ok((((at + 1) * MULTIPLE).min(all), lost[at]));
+        }
+    };
+    let lost = divergences(model, chunks, &order.ids[..number], number.max(1), run)?;
+    Ok((number, lost.last().copied().unwrap_or(0.0)))
+}
+
+/// Tokens of a text before and after.
+#[derive(Debug, Serialize)]
+pub struct Fertility {
+    /// Characters of the text.
+    pub characters: usize,
+    /// Tokens by the original vocabulary.
+    pub tokens_before: usize,
+    /// Tokens by the trimmed one.
+    pub tokens: usize,
+    /// Share of the original's tokens that stand at the same place in both.
+    pub alike: f64,
+}
+
+/// Compares how both models' vocabularies cut `text`.
+///
+/// # Errors
+/// When one cannot be read or cannot express the text.
+pub fn fertility(before: &Converted, after: &Converted, text: &str) -> Result<Fertility, TokenizerError> {
+    let [old, new] = [before, after].map(|model| -> Result<_, TokenizerError> {
+        let tokenizer = Tokenizer::from_metadata(&model.metadata)?;
+        let mut at = 0;
+        let spans = tokenizer.encode(text, false)?.into_iter().map(|id| {
+            let start = at;
+            at += tokenizer.piece(id).len();
+            (start, at)
+        });
+        Ok(spans.collect::<Vec<(usize, usize)>>())
+    });
+    let (old, new) = (old?, new?);
+    let found: HashSet<&(usize, usize)> = new.iter().collect();
+    let alike = old.iter().filter(|span| found.contains(span)).count();
+    Ok(Fertility {
+        characters: text.chars().count(),
+        tokens_before: old.len(),
+        tokens: new.len(),
+        alike: alike as f64 / old.len().max(1) as f64,
+    })
+}

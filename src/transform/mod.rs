@@ -1,0 +1,14 @@
+//! Functions from a converted model to a smaller converted model.
+//!
+//! | file | what |
+//! |---|---|
+//! | `choice` | which tokens a trimmed vocabulary keeps |
+//! | `vocab` | the model with these tokens alone |
+//!
+//! The forward pass, the plan and the writer take the result as they take any converted model.
+
+mod choice;
+mod vocab;
+
+pub use choice::{Order, order};
+pub use vocab::{TrimError, trim};
