@@ -8,6 +8,8 @@
 //! The forward pass, the plan and the writer take the result as they take any converted model.
 
 mod choice;
+#[cfg(test)]
+mod tests;
 mod vocab;
 
 pub use choice::{Order, order};

@@ -25,6 +25,7 @@ mod overrides;
 mod own_text;
 mod path_names;
 mod pointers;
+mod prune;
 mod quantize;
 mod quantized_inputs;
 mod reading;
