@@ -16,6 +16,7 @@
 //! | [`statistics`] | statistics of activations: importance matrices made, merged, described |
 //! | [`prices`] | what each tensor costs at each type |
 //! | [`layerwise`] | encoding layer by layer, with feedback from a text |
+//! | [`prune`] | which channels of the feed-forward network are kept, and weights that make up for the others |
 //! | [`encode`] | rows and statistics to block bytes |
 //! | [`pipeline`] | reads, encodes and writes a plan within a memory budget |
 //! | [`model`] | the inference loop, layer by layer |
@@ -45,6 +46,7 @@ pub mod outputs;
 pub mod pipeline;
 pub mod plan;
 pub mod prices;
+pub mod prune;
 pub mod recipe;
 pub mod statistics;
 pub mod tensor;

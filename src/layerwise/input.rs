@@ -20,41 +20,41 @@ use crate::tensor::Stash;
 use crate::text::is_held_out;
 
 /// Moments of the training blocks of a text and of its held-out blocks.
-pub(super) struct Halves {
+pub(crate) struct Halves {
     train: InputMoments,
     held_out: InputMoments,
 }
 
 impl Halves {
     /// Creates empty moments of inputs of `columns` columns and losses of width `lost`.
-    pub(super) fn new(columns: usize, lost: usize) -> Self {
+    pub(crate) fn new(columns: usize, lost: usize) -> Self {
         Self { train: InputMoments::new(columns, lost), held_out: InputMoments::new(columns, lost) }
     }
 
     /// Returns the number of columns of the input.
-    pub(super) fn columns(&self) -> usize {
+    pub(crate) fn columns(&self) -> usize {
         self.train.columns()
     }
 
     /// Returns the number of floating-point operations that adding a token takes.
-    pub(super) fn operations(&self) -> f64 {
+    pub(crate) fn operations(&self) -> f64 {
         let (n, k) = (self.train.columns() as f64, self.train.lost() as f64);
         n * n + 2.0 * k * n
     }
 
     /// Returns the means over the training tokens and over the held-out tokens.
-    pub(super) fn means(self) -> (Option<MeanMoments>, Option<MeanMoments>) {
+    pub(crate) fn means(self) -> (Option<MeanMoments>, Option<MeanMoments>) {
         (self.train.means(), self.held_out.means())
     }
 
     /// Adds tokens of block `block` of `blocks` for which no losses are known.
-    pub(super) fn add_block(&mut self, block: usize, blocks: usize, x: &[f32]) {
+    pub(crate) fn add_block(&mut self, block: usize, blocks: usize, x: &[f32]) {
         let half = if is_held_out(block, blocks) { &mut self.held_out } else { &mut self.train };
         half.add(x, &[]);
     }
 
     /// Adds the tokens from `first` on, of `total`; each block of `block` tokens is added to its half.
-    pub(super) fn add(&mut self, (first, total): (usize, usize), block: usize, x: &[f32], lost: &[f32]) {
+    pub(crate) fn add(&mut self, (first, total): (usize, usize), block: usize, x: &[f32], lost: &[f32]) {
         let blocks = total.div_ceil(block);
         let parts = x.chunks(block * self.train.columns()).zip(lost.chunks(block * self.train.lost()));
         for (i, (x, lost)) in parts.enumerate() {

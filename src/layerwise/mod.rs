@@ -21,8 +21,11 @@ mod streams;
 mod target;
 
 pub use error::CalibratedError;
+pub(crate) use input::Halves;
 pub use job::{Calibrated, Calibration, CalibrationSource, FisherSource};
+pub(crate) use moments::MeanMoments;
 pub use one_shot::OneShot;
 pub use outputs::OutputFishers;
 pub use report::{CalibrationReport, TensorReport};
 pub use sequential::Sequential;
+pub(crate) use streams::{Side, Streams};

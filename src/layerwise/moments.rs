@@ -8,7 +8,7 @@ use crate::encode::feedback::Hessian;
 
 /// Sums over tokens.
 #[derive(Debug)]
-pub(super) struct InputMoments {
+pub(crate) struct InputMoments {
     tokens: u64,
     columns: usize,
     lost: usize,
@@ -20,7 +20,7 @@ pub(super) struct InputMoments {
 
 /// Means over tokens.
 #[derive(Debug)]
-pub(super) struct MeanMoments {
+pub(crate) struct MeanMoments {
     /// The mean of `x'x`.
     pub hessian: Hessian,
     /// The mean of `lost' x`, `[k][n]`, with `lost` `[tokens][k]`; `None` if no losses are known.
@@ -29,18 +29,18 @@ pub(super) struct MeanMoments {
 
 impl InputMoments {
     /// Creates empty sums for inputs of `columns` columns and losses of width `lost`; a width of 0 stands for no losses.
-    pub(super) fn new(columns: usize, lost: usize) -> Self {
+    pub(crate) fn new(columns: usize, lost: usize) -> Self {
         let zeros = |rows: usize| vec![0.0; rows * columns];
         Self { tokens: 0, columns, lost, outer: zeros(columns), cross: zeros(lost) }
     }
 
     /// Returns the number of columns of the inputs.
-    pub(super) fn columns(&self) -> usize {
+    pub(crate) fn columns(&self) -> usize {
         self.columns
     }
 
     /// Returns the width of the losses.
-    pub(super) fn lost(&self) -> usize {
+    pub(crate) fn lost(&self) -> usize {
         self.lost
     }
 
@@ -48,7 +48,7 @@ impl InputMoments {
     ///
     /// Every element is one chain of sums over the tokens in their order, so it does not matter how the tokens are
     /// divided.
-    pub(super) fn add(&mut self, x: &[f32], lost: &[f32]) {
+    pub(crate) fn add(&mut self, x: &[f32], lost: &[f32]) {
         let (n, k) = (self.columns, self.lost);
         let tokens = x.len() / n;
         let panel = panel(n);
@@ -66,7 +66,7 @@ impl InputMoments {
     }
 
     /// Returns the means; `None` if there are no tokens.
-    pub(super) fn means(mut self) -> Option<MeanMoments> {
+    pub(crate) fn means(mut self) -> Option<MeanMoments> {
         let n = self.columns;
         if self.tokens == 0 {
             return None;

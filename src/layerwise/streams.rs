@@ -8,7 +8,7 @@ use crate::model::stages::State;
 
 /// One of the two models whose states are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
+pub(crate) enum Side {
     /// The model with the weights of the checkpoint.
     Original,
     /// The model with everything before the present stage quantized.
@@ -16,7 +16,7 @@ pub(super) enum Side {
 }
 
 /// The states of all tiles.
-pub(super) struct Streams {
+pub(crate) struct Streams {
     /// Storage with room for [`SLOTS`] buffers for each side of each tile.
     kept: Kept,
     /// Number of buffers that the states of each tile have, by side.
@@ -25,19 +25,19 @@ pub(super) struct Streams {
 
 impl Streams {
     /// Creates room for `tiles` tiles of up to `values` values each, within `memory` bytes or in a file.
-    pub(super) fn new(tiles: usize, values: usize, memory: u64) -> Result<Self, FormatError> {
+    pub(crate) fn new(tiles: usize, values: usize, memory: u64) -> Result<Self, FormatError> {
         let all = (2 * tiles as u64).saturating_mul(values as u64);
         let kept = Kept::new(2 * tiles * SLOTS, all, Form::F32, memory)?;
         Ok(Self { kept, buffers: vec![[0; 2]; tiles] })
     }
 
     /// Returns the number of tiles.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.buffers.len()
     }
 
     /// Stores `state` as that of tile `tile`.
-    pub(super) fn put(&mut self, tile: usize, side: Side, state: State) -> Result<(), FormatError> {
+    pub(crate) fn put(&mut self, tile: usize, side: Side, state: State) -> Result<(), FormatError> {
         self.buffers[tile][side as usize] = state.len();
         for (i, values) in state.into_iter().enumerate() {
             self.kept.put(at(tile, side) + i, values)?;
@@ -46,7 +46,7 @@ impl Streams {
     }
 
     /// Takes the state of tile `tile` out.
-    pub(super) fn take(&mut self, tile: usize, side: Side) -> Result<State, FormatError> {
+    pub(crate) fn take(&mut self, tile: usize, side: Side) -> Result<State, FormatError> {
         let buffers = std::mem::take(&mut self.buffers[tile][side as usize]);
         (0..buffers).map(|i| self.kept.take(at(tile, side) + i)).collect()
     }

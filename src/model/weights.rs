@@ -37,6 +37,14 @@ impl WeightSource<'_> {
         self.model.bias(&self.full(name))
     }
 
+    /// Reads the bias that the linear map `name` adds, which a replacement takes precedence over as it does over its weights.
+    fn bias_to_add(&self, name: &str) -> Result<Option<Vec<f32>>, ModelError> {
+        let Some(mut bias) = self.bias(name)? else { return Ok(None) };
+        let full = format!("{}.bias", self.full(name));
+        self.replaced.and_then(|r| r.rows(&full, 0, &mut bias)).transpose()?;
+        Ok(Some(bias))
+    }
+
     /// Reads matrix number `matrix` of the linear map `name`, with its bias.
     pub(super) fn matrix(&self, name: &str, matrix: usize) -> Result<Matrix, ModelError> {
         let model = self.model;
@@ -56,7 +64,7 @@ impl WeightSource<'_> {
                 what: format!("has no part for matrix {matrix}"),
             }),
         };
-        let bias = self.bias(name)?.map(own).transpose()?;
+        let bias = self.bias_to_add(name)?.map(own).transpose()?;
         Ok(Matrix::new(weight, bias, model.rounding(tensor)))
     }
 }

@@ -26,6 +26,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("statistics", &["context", "text", "encode", "tensor", "model"]),
     ("plan", &["checkpoint", "text", "encode", "recipe", "hash", "tensor", "convert"]),
     ("layerwise", &["context", "graph", "text", "encode", "tensor", "model", "statistics", "plan"]),
+    ("prune", &["context", "tensor", "graph", "text", "model", "statistics", "layerwise"]),
     ("prices", &["context", "encode", "recipe", "tensor", "model", "statistics", "plan"]),
     ("pipeline", &["checkpoint", "context", "threads", "encode", "hash", "tensor", "plan"]),
     (

@@ -1,0 +1,165 @@
+//! The greedy choice of the columns of a weight that are cut, where the columns that stay make up for the cut ones.
+//!
+//! With `H` the second moments of the inputs and `F` the Fisher matrix of the outputs, an error `E` of a weight `W` costs
+//! `1/2 tr(F E H E')` in KL divergence. Cutting column j and moving the others at best costs
+//! `(w_j' F w_j) / (2 (H^-1)_jj)` and moves the weight by `-w_j (H^-1)_j: / (H^-1)_jj`; row and column j then leave `H^-1`
+//! by a downdate (Hassibi and Stork, Second Order Derivatives for Network Pruning: Optimal Brain Surgeon, 1992).
+//!
+//! All prices need is the diagonal of `H^-1` and of `M = W' F W`. Both matrices change by matrices of low rank per cut, which
+//! are put off and applied together, since a pass over the matrices costs far more than the rows that a cut reads.
+
+use rayon::prelude::*;
+
+use super::symmetric::add_scaled;
+
+/// Number of cuts whose changes are put off.
+const PENDING: usize = 64;
+
+/// A column that is cut, and the cost of that.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct ColumnCut {
+    pub column: usize,
+    /// KL divergence in nats per token, to second order, given the cuts before.
+    pub price: f64,
+}
+
+/// The change by one cut: `H^-1` loses `h h' / pivot`, `M` loses `c v' + v c'`.
+struct Change {
+    h: Vec<f64>,
+    pivot: f64,
+    /// `h / pivot`.
+    c: Vec<f64>,
+    v: Vec<f64>,
+}
+
+/// The state between cuts.
+struct Greedy {
+    n: usize,
+    inverse: Vec<f64>,
+    cost: Vec<f64>,
+    pending: Vec<Change>,
+    /// The present diagonals of the inverse and of the cost.
+    diagonals: Vec<[f64; 2]>,
+}
+
+/// Returns the `count` columns to cut, in order, out of the first `candidates`; ties go to the lower column.
+///
+/// `inverse` is `H^-1` and `cost` is `W' F W`, both `[n][n]`.
+pub(super) fn choose(
+    (inverse, cost): (Vec<f64>, Vec<f64>),
+    n: usize,
+    candidates: usize,
+    count: usize,
+) -> Vec<ColumnCut> {
+    let diagonals = (0..n).map(|j| [inverse[j * n + j], cost[j * n + j]]).collect();
+    let mut greedy = Greedy { n, inverse, cost, pending: Vec::new(), diagonals };
+    let mut alive = vec![true; candidates];
+    let mut cuts = Vec::with_capacity(count);
+    while cuts.len() < count {
+        let priced = (0..candidates).filter(|&j| alive[j]).map(|j| (j, greedy.price(j)));
+        let cheapest = priced.min_by(|a, b| a.1.total_cmp(&b.1));
+        let Some((column, price)) = cheapest else { break };
+        alive[column] = false;
+        greedy.cut(column);
+        cuts.push(ColumnCut { column, price });
+    }
+    cuts
+}
+
+impl Greedy {
+    fn price(&self, column: usize) -> f64 {
+        let [inverse, cost] = self.diagonals[column];
+        (cost / (2.0 * inverse)).max(0.0)
+    }
+
+    fn cut(&mut self, r: usize) {
+        let n = self.n;
+        let mut h = self.inverse[r * n..(r + 1) * n].to_vec();
+        let mut m = self.cost[r * n..(r + 1) * n].to_vec();
+        self.pending.iter().for_each(|change| change.apply(r, &mut h, &mut m));
+        let pivot = h[r];
+        let c: Vec<f64> = h.iter().map(|h| h / pivot).collect();
+        let half = 0.5 * m[r];
+        let v: Vec<f64> = m.iter().zip(&c).map(|(m, c)| m - half * c).collect();
+        for (j, [inverse, cost]) in self.diagonals.iter_mut().enumerate() {
+            *inverse -= h[j] * c[j];
+            *cost -= 2.0 * c[j] * v[j];
+        }
+        self.pending.push(Change { h, pivot, c, v });
+        if self.pending.len() == PENDING {
+            self.apply_pending();
+        }
+    }
+
+    fn apply_pending(&mut self) {
+        let (n, pending) = (self.n, &self.pending);
+        let rows = self.inverse.par_chunks_mut(n).zip(self.cost.par_chunks_mut(n)).enumerate();
+        rows.for_each(|(i, (h, m))| pending.iter().for_each(|change| change.apply(i, h, m)));
+        self.pending.clear();
+    }
+}
+
+impl Change {
+    /// Applies the change to row `i` of the inverse, `h`, and of the cost, `m`.
+    fn apply(&self, i: usize, h: &mut [f64], m: &mut [f64]) {
+        add_scaled(h, -self.h[i] / self.pivot, &self.h);
+        add_scaled(m, -self.c[i], &self.v);
+        add_scaled(m, -self.v[i], &self.c);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::symmetric::{inverse, product_transposed, transposed};
+    use super::super::tests::{cost_of_errors, noise, positive_definite};
+    use super::super::weights::moved;
+    use super::*;
+
+    /// `W' F W` of a weight `[rows][n]`.
+    fn cost(weight: &[f64], fisher: &[f64], rows: usize, n: usize) -> Vec<f64> {
+        let columns = transposed(weight, n);
+        product_transposed(&product_transposed(&columns, fisher, rows), &columns, rows)
+    }
+
+    #[test]
+    fn prices_are_the_real_increases_and_each_is_the_least() {
+        let (n, rows) = (12, 5);
+        let (h, f, w) = (positive_definite(n, 1), positive_definite(rows, 2), noise(rows * n, 3));
+        let real = |cut: &[usize]| {
+            let kept: Vec<usize> = (0..n).filter(|j| !cut.contains(j)).collect();
+            let new = moved(&w, &h, n, &kept).unwrap();
+            let errors: Vec<f64> = w.iter().zip(&new).map(|(w, new)| w - new).collect();
+            cost_of_errors(&errors, &h, &f, n)
+        };
+        let pair = (inverse(h.clone(), n).unwrap(), cost(&w, &f, rows, n));
+        let cuts = choose(pair, n, n - 1, 7);
+        let (mut cut, mut sum) = (Vec::new(), 0.0);
+        for step in cuts {
+            let with = |j: usize| real(&[&cut[..], &[j]].concat()) - sum;
+            for j in (0..n - 1).filter(|j| !cut.contains(j)) {
+                assert!(with(j) >= step.price * (1.0 - 1e-9), "{j} is cheaper than {step:?}");
+            }
+            assert!((with(step.column) / step.price - 1.0).abs() < 1e-9, "{step:?}");
+            sum += step.price;
+            cut.push(step.column);
+        }
+        assert!(cut.len() == 7 && !cut.contains(&(n - 1)));
+    }
+
+    #[test]
+    fn the_sum_of_prices_is_the_closed_form_also_past_the_put_off_changes() {
+        let (n, rows) = (200, 4);
+        let (h, f, w) = (positive_definite(n, 4), positive_definite(rows, 5), noise(rows * n, 6));
+        let inverted = inverse(h.clone(), n).unwrap();
+        let cuts = choose((inverted.clone(), cost(&w, &f, rows, n)), n, n, 150);
+        let columns: Vec<usize> = cuts.iter().map(|cut| cut.column).collect();
+        let (s, all) = (columns.len(), transposed(&w, n));
+        let w_s: Vec<f64> = columns.iter().flat_map(|&j| all[j * rows..(j + 1) * rows].to_vec()).collect();
+        let block = columns.iter().flat_map(|&i| columns.iter().map(move |&j| (i, j)));
+        let block: Vec<f64> = block.map(|(i, j)| inverted[i * n + j]).collect();
+        // 1/2 tr(F W_S ((H^-1)_SS)^-1 W_S').
+        let closed = cost_of_errors(&transposed(&w_s, rows), &inverse(block, s).unwrap(), &f, s);
+        let sum: f64 = cuts.iter().map(|cut| cut.price).sum();
+        assert!((sum / closed - 1.0).abs() < 1e-9, "{sum} {closed}");
+    }
+}

@@ -1,0 +1,96 @@
+//! The number of channels that are kept.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::PruneError;
+
+/// The number of channels that are kept in each layer, as a user gives it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Width {
+    /// This number of channels is kept.
+    Channels(u64),
+    /// This share of the channels is cut, in percent.
+    CutPercent(f64),
+}
+
+impl FromStr for Width {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "`{text}` is neither a share to cut, such as 25%, nor a number of channels to keep, such as 1280"
+            )
+        };
+        match text.strip_suffix('%') {
+            Some(share) => {
+                let share: f64 = share.trim().parse().map_err(|_| wrong())?;
+                if share > 0.0 && share < 100.0 { Ok(Self::CutPercent(share)) } else { Err(wrong()) }
+            }
+            None => text.parse().map(Self::Channels).map_err(|_| wrong()),
+        }
+    }
+}
+
+impl fmt::Display for Width {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Channels(channels) => write!(f, "{channels}"),
+            Self::CutPercent(share) => write!(f, "{share}%"),
+        }
+    }
+}
+
+impl Width {
+    /// Returns the number of channels that are kept of `channels`: a multiple of 256 if `channels` is one, so that rows have
+    /// whole superblocks, else of 32. A share is rounded to the nearest such width.
+    ///
+    /// # Errors
+    /// Fails when the width is none of these or nothing would be cut.
+    pub fn kept(self, channels: u64) -> Result<u64, PruneError> {
+        // Widths that are no multiples of 256 are common below 1024 channels, where a step of 256 would be coarse.
+        let step = if channels % 256 == 0 && channels > 1024 { 256 } else { 32 };
+        let wanted = match self {
+            Self::Channels(kept) => kept,
+            Self::CutPercent(share) => (channels as f64 * (1.0 - share / 100.0)).round() as u64,
+        };
+        let most = (channels.saturating_sub(1) / step * step).max(step);
+        let near = ((wanted.saturating_add(step / 2)) / step * step).clamp(step, most);
+        let what = match self {
+            _ if channels <= step => "the model has too few channels",
+            Self::CutPercent(_) => return Ok(near),
+            Self::Channels(kept) if kept >= channels => "nothing would be cut",
+            Self::Channels(kept) if kept == 0 || kept % step != 0 => "no such width",
+            Self::Channels(kept) => return Ok(kept),
+        };
+        Err(PruneError::Width { asked: self.to_string(), what, step, channels, near })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_rounded_and_widths_are_checked() {
+        let kept = |text: &str, channels: u64| text.parse::<Width>().unwrap().kept(channels).ok();
+        assert_eq!(kept("25%", 1536), Some(1280));
+        assert_eq!(kept("25%", 768), Some(576));
+        assert_eq!(kept("1%", 2048), Some(1792));
+        assert_eq!(kept("99.9%", 2048), Some(256));
+        assert_eq!(kept("640", 768), Some(640));
+        for (width, channels) in [("640", 2048), ("2048", 2048), ("0", 768), ("768", 768), ("25%", 32)] {
+            assert_eq!(kept(width, channels), None, "{width} of {channels}");
+        }
+        for wrong in ["", "%", "0%", "100%", "-3", "nan%", "1.5"] {
+            assert!(wrong.parse::<Width>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_error_names_a_width_that_is_possible() {
+        let error = Width::Channels(600).kept(2048).unwrap_err().to_string();
+        assert!(error.contains("multiples of 256 below 2048, such as 512"), "{error}");
+    }
+}
