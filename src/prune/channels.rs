@@ -214,6 +214,10 @@ impl ChannelPass<'_> {
     /// Moves the weight `name` towards the original's outputs; a weight whose inputs are always zero stays as it is.
     fn repair(&mut self, name: &str, means: &Means, of_inputs: bool) -> Result<(), PruneError> {
         let whole = self.weight(name)?;
+        // Where some weights of a group have a bias and some do not, the inputs have no constant column.
+        if means.0.as_ref().is_some_and(|train| train.hessian.columns != whole.n) {
+            return Ok(());
+        }
         let split = Split::new(means, &whole.weight, whole.n, of_inputs);
         match split.and_then(|split| corrected(&whole, &split)) {
             Some((new, share)) if share > 0.0 => self.keep(name, &whole, &new),
