@@ -7,6 +7,7 @@ mod method;
 mod own_text;
 mod prices;
 mod prune;
+mod prune_channels;
 mod statistics;
 mod sweep;
 mod text;
@@ -42,7 +43,12 @@ pub use error::QuantizeError;
 pub use method::{Known, Method, MethodError, MethodOptions, Quality};
 pub use own_text::{CalibrationText, OWN_TOKENS, OwnShare, TextSource};
 pub use prices::{PriceRequest, PricesError, prices, read_prices};
-pub use prune::{Fertility, PruneError, PruneReport, Pruned, VocabSize, fertility, prune_vocab};
+pub use prune::{
+    Fertility, PruneError, PruneReport, Pruned, VocabRequest, VocabSize, fertility, prune_vocab,
+};
+pub use prune_channels::{
+    ChannelsReport, ChannelsRequest, Narrowed, PruneChannelsError, kept_channels, prune_channels,
+};
 pub use statistics::{
     PreparedStatistics, PricedBy, Statistics, StatisticsError, StatisticsRequest, StatisticsSource,
     importance, statistics,

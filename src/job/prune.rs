@@ -8,7 +8,6 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::convert::Converted;
 use crate::evaluate::{EvaluateError, divergences, masses};
-use crate::hash::bytes_sha256;
 use crate::model::Model;
 use crate::text::Chunks;
 use crate::transform::{Order, TrimError, order, trim};
@@ -91,26 +90,37 @@ pub struct PruneReport {
     pub kl: f64,
 }
 
-/// Trims the vocabulary of `model` by the texts `texts`, given as chunks and as bytes, and by the ids `asked`.
+/// How a vocabulary is trimmed.
+#[derive(Debug, Clone, Copy)]
+pub struct VocabRequest<'a> {
+    /// The part of the text over which probabilities are summed and the divergence is measured.
+    pub chunks: &'a Chunks,
+    /// The tokens of the whole text, which are kept before others.
+    pub tokens: &'a [u32],
+    /// SHA-256 of the text, in hexadecimal.
+    pub text_sha256: &'a str,
+    /// Ids that are kept in any case.
+    pub asked: &'a [u32],
+    /// How many are kept.
+    pub size: VocabSize,
+}
+
+/// Trims the vocabulary of `model` as `request` says.
 ///
 /// # Errors
 /// [`PruneError`]: sizes that cannot be are told of before the text is run.
-pub fn prune_vocab(
-    model: &Model,
-    chunks: &Chunks,
-    text: &[u8],
-    asked: &[u32],
-    size: VocabSize,
-    run: &Context,
-) -> Result<Pruned, PruneError> {
+pub fn prune_vocab(model: &Model, request: &VocabRequest, run: &Context) -> Result<Pruned, PruneError> {
+    let VocabRequest { chunks, asked, size, .. } = *request;
     let input = model.converted();
     let tokenizer = Tokenizer::from_metadata(&input.metadata)?;
     let all = tokenizer.vocab_size();
     trim(input, &(0..all as u32).collect::<Vec<_>>())?;
     check(size, all, order(&input.metadata, &tokenizer, &[], &[], &[]).indispensable)?;
     let mut counts = vec![0; all];
-    for &id in chunks.text() {
-        counts[id as usize] += 1;
+    for &id in request.tokens.iter().chain(chunks.text()) {
+        if let Some(count) = counts.get_mut(id as usize) {
+            *count += 1;
+        }
     }
     let mass = masses(model, chunks, run)?;
     let order = order(&input.metadata, &tokenizer, asked, &counts, &mass);
@@ -129,7 +139,7 @@ pub fn prune_vocab(
     let keys = &mut trimmed.metadata;
     keys.set("kquant.pruned.vocab", Value::U32(kept as u32));
     keys.set("kquant.pruned.tokens_before", Value::U32(all as u32));
-    keys.set("kquant.pruned.text.sha256", Value::String(bytes_sha256(text)));
+    keys.set("kquant.pruned.text.sha256", Value::String(request.text_sha256.to_owned()));
     keys.set("kquant.pruned.kl", Value::F64(kl));
     Ok(Pruned { model: trimmed, report })
 }

@@ -50,7 +50,7 @@ impl Width {
     /// Fails when the width is none of these or nothing would be cut.
     pub fn kept(self, channels: u64) -> Result<u64, PruneError> {
         // Widths that are no multiples of 256 are common below 1024 channels, where a step of 256 would be coarse.
-        let step = if channels % 256 == 0 && channels > 1024 { 256 } else { 32 };
+        let step = if channels.is_multiple_of(256) && channels > 1024 { 256 } else { 32 };
         let wanted = match self {
             Self::Channels(kept) => kept,
             Self::CutPercent(share) => (channels as f64 * (1.0 - share / 100.0)).round() as u64,

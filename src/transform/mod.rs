@@ -3,14 +3,17 @@
 //! | file | what |
 //! |---|---|
 //! | `choice` | which tokens a trimmed vocabulary keeps |
+//! | `channels` | the model with some channels of its feed-forward network |
 //! | `vocab` | the model with these tokens alone |
 //!
 //! The forward pass, the plan and the writer take the result as they take any converted model.
 
+mod channels;
 mod choice;
 #[cfg(test)]
 mod tests;
 mod vocab;
 
+pub use channels::{NarrowError, narrow};
 pub use choice::{Order, order};
 pub use vocab::{TrimError, trim};

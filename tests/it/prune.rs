@@ -1,7 +1,12 @@
 //! `kquant prune` through the whole program.
 use std::fs;
 
-use crate::support::{Scratch, data, kquant, ok, stderr};
+use std::path::{Path, PathBuf};
+
+use kquant::checkpoint::{Origin, open};
+use serde_json::Value as Json;
+
+use crate::support::{Scratch, data, kquant, ok, quantize, refused, stderr};
 
 #[test]
 fn trimmed_models_run_and_read_every_text() {
@@ -47,4 +52,88 @@ fn sizes_that_cannot_be_are_refused() {
         assert!(!output.status.success() && stderr(&output).contains(why), "{more:?}: {}", stderr(&output));
         assert!(!out.exists());
     }
+}
+
+/// Runs `kquant prune MODEL -o OUT --text TEXT ...` with the calibration text of the tests.
+fn pruned(model: &Path, out: &Path, more: &[&str]) -> std::process::Output {
+    let text = data("corpora/calibration-small.txt");
+    let paths =
+        ["prune", model.to_str().unwrap(), "-o", out.to_str().unwrap(), "--text", text.to_str().unwrap()];
+    kquant([&paths[..], &["-q", "--json", "--context", "64", "--chunks", "96"], more].concat())
+}
+
+/// Mean KL divergence of `file` from `model` on the small evaluation text.
+fn divergence(file: &Path, model: &Path) -> f64 {
+    let [file, model, text] =
+        [file, model, &data("corpora/eval-small.txt")].map(|p| p.to_str().unwrap().to_owned());
+    let args = ["perplexity", &file, "--base", &model, "--text", &text, "-q", "--json", "-"];
+    let cut = ["--context", "64", "--chunks", "40"];
+    let report: Json = serde_json::from_str(&ok(kquant([&args[..], &cut].concat()))).unwrap();
+    report["kl"]["mean"].as_f64().unwrap()
+}
+
+/// Shape of a tensor of a GGUF, columns last.
+fn shape(file: &Path, name: &str) -> Vec<u64> {
+    let opened = open(file).unwrap();
+    let tensors = opened.checkpoint.tensors();
+    tensors.iter().find(|t| t.name == name).unwrap().shape.clone()
+}
+
+#[test]
+fn channels_that_stay_make_up_for_those_that_are_cut() {
+    let (scratch, model) = (Scratch::new("prune-ffn"), data("tiny-llama"));
+    let cut = |name: &str, more: &[&str]| -> (PathBuf, Json) {
+        let out = scratch.path(name);
+        let told = ok(pruned(&model, &out, &[&["--ffn", "512", "--type", "F32"], more].concat()));
+        (out, serde_json::from_str(&told).unwrap())
+    };
+    let (out, report) = cut("second.gguf", &["--threads", "1"]);
+    assert_eq!([&report["channels_before"], &report["channels"]], [768, 512]);
+    let kept: Vec<u64> = serde_json::from_value(report["layers"][0]["kept"].clone()).unwrap();
+    assert!(kept.len() == 512 && kept.is_sorted());
+    for (tensor, expected) in [("ffn_gate", [512, 256]), ("ffn_up", [512, 256]), ("ffn_down", [256, 512])] {
+        assert_eq!(shape(&out, &format!("blk.1.{tensor}.weight")), expected);
+    }
+    let Origin::Gguf { metadata } = open(&out).unwrap().origin else { panic!("no GGUF") };
+    let number = |key: &str| metadata.get(key).and_then(|value| value.as_u64());
+    assert_eq!(number("llama.feed_forward_length"), Some(512));
+    assert_eq!([number("kquant.pruned.ffn"), number("kquant.pruned.ffn_before")], [Some(512), Some(768)]);
+
+    let (wanda, _) = cut("wanda.gguf", &["--score", "wanda"]);
+    let (second, by_size) = (divergence(&out, &model), divergence(&wanda, &model));
+    assert!(second < 0.6 * by_size, "{second} by second order, {by_size} by Wanda's score");
+
+    let bytes = fs::read(&out).unwrap();
+    for (name, more) in [("threads.gguf", ["--threads", "2"]), ("memory.gguf", ["--memory", "100M"])] {
+        assert!(fs::read(cut(name, &more).0).unwrap() == bytes, "{more:?} changes the file");
+    }
+    // What is left is a model like any other: it keeps its type, is cut again and quantized.
+    let (again, small) = (scratch.path("again.gguf"), scratch.path("small.gguf"));
+    ok(pruned(&model, &again, &["--ffn", "25%"]));
+    assert_eq!(shape(&again, "blk.0.ffn_down.weight"), [256, 576]);
+    let [stored] = ["blk.0.ffn_down.weight"].map(|name| {
+        open(&again).unwrap().checkpoint.tensors().iter().find(|t| t.name == name).unwrap().dtype
+    });
+    assert_eq!(stored, "BF16");
+    ok(quantize(&again, &small, "Q4_0", &[]));
+    let refusal = pruned(&small, &scratch.path("out"), &["--ffn", "512"]);
+    refused("quantized", &refusal, "give --type F16", &scratch.path("out"));
+    ok(pruned(&small, &scratch.path("f16.gguf"), &["--ffn", "512", "--type", "F16"]));
+}
+
+#[test]
+fn channels_that_cannot_be_cut_are_refused_before_the_text_is_run() {
+    let (scratch, model) = (Scratch::new("prune-ffn-refused"), data("tiny-llama"));
+    let out = scratch.path("out.gguf");
+    for (width, why) in [
+        ("768", "nothing would be cut"),
+        ("600", "possible widths are multiples of 32"),
+        ("0%", "neither a share to cut"),
+        ("many", "neither a share to cut"),
+    ] {
+        refused(width, &pruned(&model, &out, &["--ffn", width]), why, &out);
+    }
+    let both = pruned(&model, &out, &["--ffn", "512", "--vocab", "512"]);
+    refused("both", &both, "cannot be used with", &out);
+    refused("nothing", &pruned(&model, &out, &[]), "nothing to prune", &out);
 }

@@ -44,6 +44,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "tensor",
             "convert",
             "transform",
+            "prune",
             "statistics",
             "plan",
             "layerwise",

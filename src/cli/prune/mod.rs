@@ -1,34 +1,37 @@
 //! `kquant prune`.
 
-use std::collections::HashMap;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+mod channels;
+mod vocab;
+
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use kquant::context::{Context, Unit};
+use kquant::context::Unit;
+use kquant::convert::Converted;
 use kquant::encode::ENCODERS;
 use kquant::job::{
-    self, Fertility, Job, Outputs, PruneReport, Pruned, Resources, Statistics, TextFile, Types, VocabSize,
+    self, Fertility, Job, Narrowed, Outputs, Pruned, Resources, Statistics, TextFile, Types, VocabSize,
 };
 use kquant::model::Model;
 use kquant::outputs;
+use kquant::prune::Width;
 use kquant::recipe::{self, Options};
-use kquant::vocab::Tokenizer;
 
-use super::printable::printable_path;
 use super::progress::Display;
 use super::running::{RunArgs, TextArgs, cancel_on_signal};
 use super::{Outcome, notes, print_json};
+use channels::ScoreArg;
 
-/// Make a model smaller by leaving out tokens that a text does not need
+/// Make a model smaller by leaving out tokens, or channels of the feed-forward network, that a text does not need
 ///
-/// Kept are control, user-defined and byte tokens, the tokens of the texts, and then those to which the model gives most
+/// With --vocab kept are control, user-defined and byte tokens, the tokens of the texts, and then those to which the model gives most
 /// probability over the texts. Texts that need no lost token are cut into the same tokens as before; others fall back to
 /// shorter ones. Types stay the source's.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   kquant prune gemma-3-270m.gguf -o gemma-3-270m-64k.gguf --vocab 65536 --text calibration.txt
+  kquant prune Llama-3.2-1B/ -o llama-narrow.gguf --ffn 25% --text calibration.txt
   kquant prune gemma-3-270m.gguf -o small.gguf --vocab-kl 0.005 --text english.txt --text code.txt --held-out eval.txt
 
 Exit codes: 0 done, 2 wrong usage or unusable input.")]
@@ -44,6 +47,16 @@ pub(super) struct Args {
     /// Keep the fewest tokens that cost less than this divergence on the texts, in nats per token.
     #[arg(long, value_name = "NATS", conflicts_with = "vocab")]
     vocab_kl: Option<f64>,
+    /// Channels of each layer's feed-forward network to keep, as 1280, or the share to cut, as 25%. The weights that stay are moved to make up
+    /// for those that are cut; one pass back and one forward over the text.
+    #[arg(long, value_name = "WIDTH", conflicts_with_all = ["vocab", "vocab_kl", "keep_tokens", "held_out"])]
+    ffn: Option<Width>,
+    /// What channels are chosen by.
+    #[arg(long, value_name = "SCORE", default_value = "second-order", requires = "ffn")]
+    score: ScoreArg,
+    /// With --ffn: what the labels of the backward pass are drawn by.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "ffn")]
+    seed: u64,
     /// Keep these tokens in any case: one per line, its text as the vocabulary spells it, or `#` and its id.
     #[arg(long, value_name = "FILE")]
     keep_tokens: Option<PathBuf>,
@@ -54,9 +67,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     held_out: Option<PathBuf>,
     /// Type of the weights: F32, F16 or BF16; by default each tensor keeps its own.
-    #[arg(long = "type", value_name = "TYPE", default_value = "COPY", hide_default_value = true,
-          value_parser = ["F32", "F16", "BF16", "COPY"])]
-    kind: String,
+    #[arg(long = "type", value_name = "TYPE", value_parser = ["F32", "F16", "BF16", "COPY"])]
+    kind: Option<String>,
     /// Only say what would be kept.
     #[arg(long)]
     dry_run: bool,
@@ -74,20 +86,22 @@ pub(super) struct Args {
 
 /// What `--json` prints.
 #[derive(serde::Serialize)]
-struct Report<'a> {
+struct Report<'a, R> {
     #[serde(flatten)]
-    pruned: &'a PruneReport,
+    pruned: &'a R,
     bytes_before: u64,
     bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     held_out: Option<Fertility>,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let size = match (args.vocab, args.vocab_kl, &args.keep_tokens) {
-        (Some(number), ..) => VocabSize::Number(number),
-        (_, Some(kl), _) => VocabSize::Divergence(kl),
-        (.., Some(_)) => VocabSize::AsAsked,
-        _ => bail!("nothing to prune: give --vocab N, --vocab-kl X or --keep-tokens FILE"),
+    let size = match (args.vocab, args.vocab_kl, &args.keep_tokens, args.ffn) {
+        (.., Some(_)) => None,
+        (Some(number), ..) => Some(VocabSize::Number(number)),
+        (_, Some(kl), ..) => Some(VocabSize::Divergence(kl)),
+        (_, _, Some(_), _) => Some(VocabSize::AsAsked),
+        _ => bail!("nothing to prune: give --vocab N, --vocab-kl X, --keep-tokens FILE or --ffn WIDTH"),
     };
     let mut inputs = outputs::model_files(&args.model);
     inputs.extend(args.text.iter().chain(&args.held_out).chain(&args.keep_tokens).cloned());
@@ -95,19 +109,50 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     if !args.dry_run {
         outputs::try_start(&[&args.out], args.force)?;
     }
-    let model = args.text_args.open(&args.model)?;
+    let mut model = args.text_args.open(&args.model)?;
     notes::print(model.opened())?;
-    let asked = args.keep_tokens.as_deref().map(|path| asked(path, &model)).transpose()?;
     let text = whole_text(&args.text)?;
+    match (size, args.ffn) {
+        (Some(size), _) => vocabulary(args, &model, &text, size)?,
+        (None, Some(width)) => feed_forward(args, &mut model, (&text, width))?,
+        (None, None) => {}
+    }
+    Ok(Outcome::Done)
+}
+
+/// Trims the vocabulary to `size`, writes the result and tells of it.
+fn vocabulary(args: &Args, model: &Model, text: &TextFile, size: VocabSize) -> anyhow::Result<()> {
+    let asked = args.keep_tokens.as_deref().map(|path| vocab::asked(path, model)).transpose()?;
     let held_out = args.held_out.as_deref().map(TextFile::read).transpose()?;
-    let pruned = args.means.run(|| pruned(args, &model, &text, &asked.unwrap_or_default(), size))??;
+    let pruned = args.means.run(|| vocab::pruned(args, model, text, &asked.unwrap_or_default(), size))??;
     let held_out =
         held_out.map(|text| job::fertility(model.converted(), &pruned.model, &text.content)).transpose()?;
-    let bytes_before = model.opened().files.iter().filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum();
     let Pruned { model: trimmed, report } = pruned;
-    let bytes = write(args, trimmed)?;
-    tell(args, &Report { pruned: &report, bytes_before, bytes, held_out })?;
-    Ok(Outcome::Done)
+    let bytes = write(args, trimmed, args.kind.as_deref().unwrap_or("COPY"))?;
+    let report = Report { pruned: &report, bytes_before: bytes_of(model), bytes, held_out };
+    match args.json {
+        true => print_json(&report),
+        false => Ok(vocab::tell(args, &report)?),
+    }
+}
+
+/// Prunes channels of the feed-forward network, writes the result and tells of it.
+fn feed_forward(args: &Args, model: &mut Model, wanted: (&TextFile, Width)) -> anyhow::Result<()> {
+    let kind = match args.kind.as_deref() {
+        Some(kind) if kind != "COPY" => kind,
+        _ => channels::kind_of(model, model.converted())?,
+    };
+    let Narrowed { model: narrowed, report } = channels::narrowed(args, model, wanted)?;
+    let (bytes_before, bytes) = (bytes_of(model), write(args, narrowed, kind)?);
+    match args.json {
+        true => print_json(&Report { pruned: &report, bytes_before, bytes, held_out: None }),
+        false => Ok(channels::tell(args, &report, (bytes_before, bytes))?),
+    }
+}
+
+/// Returns the bytes of the model's files.
+fn bytes_of(model: &Model) -> u64 {
+    model.opened().files.iter().filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum()
 }
 
 /// All texts as one, under the first one's name.
@@ -123,46 +168,15 @@ fn whole_text(paths: &[PathBuf]) -> anyhow::Result<TextFile> {
     all.context("no text: give --text FILE")
 }
 
-/// The ids of the tokens that `path` lists.
-fn asked(path: &Path, model: &Model) -> anyhow::Result<Vec<u32>> {
-    let tokenizer = Tokenizer::from_metadata(model.metadata())?;
-    let count = tokenizer.vocab_size() as u32;
-    let ids: HashMap<&str, u32> = (0..count).map(|id| (tokenizer.text(id), id)).collect();
-    let list = TextFile::read(path)?;
-    let id = |(number, line): (usize, &str)| {
-        let by_number = || line.strip_prefix('#')?.parse().ok().filter(|&id| id < count);
-        ids.get(line).copied().or_else(by_number).with_context(|| {
-            format!(
-                "{}: line {}: {line:?} is no token: give its text as `kquant tokenize` shows it, or # and its id",
-                path.display(),
-                number + 1
-            )
-        })
-    };
-    list.content.lines().enumerate().filter(|(_, line)| !line.is_empty()).map(id).collect()
-}
-
-fn pruned(
-    args: &Args,
-    model: &Model,
-    text: &TextFile,
-    asked: &[u32],
-    size: VocabSize,
-) -> anyhow::Result<Pruned> {
-    let chunks = args.text_args.chunks(model, text)?;
-    let display = Display::new(2 * kquant::evaluate::work(model, &chunks), Unit::Work, args.means.quiet);
-    let run = Context { memory: args.means.memory, cancel: cancel_on_signal()?, progress: &display };
-    let pruned = job::prune_vocab(model, &chunks, text.content.as_bytes(), asked, size, &run);
-    display.finish();
-    Ok(pruned?)
-}
-
 /// Writes the model, unless nothing is to be written, and returns its bytes.
-fn write(args: &Args, trimmed: kquant::convert::Converted) -> anyhow::Result<u64> {
+fn write(args: &Args, changed: Converted, kind: &str) -> anyhow::Result<u64> {
+    let mut options = Options::new(recipe::file_type(kind)?);
+    // Asked for by name, or the type that the weights have.
+    options.overrides.allow_requantize = kind != "COPY";
     let job = Job {
         model: args.model.clone(),
         io: args.text_args.reading.io(),
-        types: Types::FileType(Options::new(recipe::file_type(&args.kind)?)),
+        types: Types::FileType(options),
         statistics: Statistics::None,
         encoder: ENCODERS[0],
         metadata: None,
@@ -170,7 +184,7 @@ fn write(args: &Args, trimmed: kquant::convert::Converted) -> anyhow::Result<u64
         keep_split: false,
         pre: args.text_args.pre.clone(),
     };
-    let prepared = job::prepare_changed(job, |_| trimmed)?;
+    let prepared = job::prepare_changed(job, |_| changed)?;
     let bytes = prepared.plan.files.iter().map(|file| file.bytes).sum();
     if args.dry_run {
         return Ok(bytes);
@@ -182,30 +196,4 @@ fn write(args: &Args, trimmed: kquant::convert::Converted) -> anyhow::Result<u64
     display.finish();
     written?;
     Ok(bytes)
-}
-
-fn tell(args: &Args, report: &Report) -> anyhow::Result<()> {
-    if args.json {
-        return print_json(report);
-    }
-    let (of, out) = (report.pruned, &mut io::stdout().lock());
-    let share = report.bytes as f64 / report.bytes_before.max(1) as f64;
-    writeln!(out, "{}: {} of {} tokens", printable_path(&args.out), of.tokens, of.tokens_before)?;
-    writeln!(out, "parameters: {} of {}", of.parameters, of.parameters_before)?;
-    writeln!(out, "bytes: {} of {} ({share:.3})", report.bytes, report.bytes_before)?;
-    writeln!(out, "divergence on the text: {:.6} nats per token", of.kl)?;
-    if of.tokens < of.of_text {
-        writeln!(out, "{} tokens of the text are lost", of.of_text - of.tokens)?;
-    }
-    if let Some(f) = &report.held_out {
-        let per_character = |tokens: usize| tokens as f64 / f.characters.max(1) as f64;
-        writeln!(
-            out,
-            "held-out text: {:.4} tokens per character, before {:.4}; {:.2} % of the tokens alike",
-            per_character(f.tokens),
-            per_character(f.tokens_before),
-            100.0 * f.alike
-        )?;
-    }
-    Ok(())
 }

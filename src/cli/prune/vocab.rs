@@ -1,0 +1,82 @@
+//! `kquant prune --vocab`.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::Context as _;
+use kquant::context::{Context, Unit};
+use kquant::hash::bytes_sha256;
+use kquant::job::{self, PruneReport, Pruned, TextFile, VocabRequest, VocabSize};
+use kquant::model::Model;
+use kquant::vocab::Tokenizer;
+
+use super::{Args, Report};
+use crate::cli::printable::printable_path;
+use crate::cli::progress::Display;
+use crate::cli::running::cancel_on_signal;
+
+/// The ids of the tokens that `path` lists.
+pub(super) fn asked(path: &Path, model: &Model) -> anyhow::Result<Vec<u32>> {
+    let tokenizer = Tokenizer::from_metadata(model.metadata())?;
+    let count = tokenizer.vocab_size() as u32;
+    let ids: HashMap<&str, u32> = (0..count).map(|id| (tokenizer.text(id), id)).collect();
+    let list = TextFile::read(path)?;
+    let id = |(number, line): (usize, &str)| {
+        let by_number = || line.strip_prefix('#')?.parse().ok().filter(|&id| id < count);
+        ids.get(line).copied().or_else(by_number).with_context(|| {
+            format!(
+                "{}: line {}: {line:?} is no token: give its text as `kquant tokenize` shows it, or # and its id",
+                path.display(),
+                number + 1
+            )
+        })
+    };
+    list.content.lines().enumerate().filter(|(_, line)| !line.is_empty()).map(id).collect()
+}
+
+/// Trims the vocabulary of `model` by `text` and the ids `asked`.
+pub(super) fn pruned(
+    args: &Args,
+    model: &Model,
+    text: &TextFile,
+    asked: &[u32],
+    size: VocabSize,
+) -> anyhow::Result<Pruned> {
+    let chunks = args.text_args.chunks(model, text)?;
+    let display = Display::new(2 * kquant::evaluate::work(model, &chunks), Unit::Work, args.means.quiet);
+    let run = Context { memory: args.means.memory, cancel: cancel_on_signal()?, progress: &display };
+    let request = VocabRequest {
+        chunks: &chunks,
+        tokens: &model.tokenizer()?.encode(&text.content, false)?,
+        text_sha256: &bytes_sha256(text.content.as_bytes()),
+        asked,
+        size,
+    };
+    let pruned = job::prune_vocab(model, &request, &run);
+    display.finish();
+    Ok(pruned?)
+}
+
+pub(super) fn tell(args: &Args, report: &Report<PruneReport>) -> io::Result<()> {
+    let (of, out) = (report.pruned, &mut io::stdout().lock());
+    let share = report.bytes as f64 / report.bytes_before.max(1) as f64;
+    writeln!(out, "{}: {} of {} tokens", printable_path(&args.out), of.tokens, of.tokens_before)?;
+    writeln!(out, "parameters: {} of {}", of.parameters, of.parameters_before)?;
+    writeln!(out, "bytes: {} of {} ({share:.3})", report.bytes, report.bytes_before)?;
+    writeln!(out, "divergence on the text: {:.6} nats per token", of.kl)?;
+    if of.tokens < of.of_text {
+        writeln!(out, "{} tokens of the text are lost", of.of_text - of.tokens)?;
+    }
+    if let Some(f) = &report.held_out {
+        let per_character = |tokens: usize| tokens as f64 / f.characters.max(1) as f64;
+        writeln!(
+            out,
+            "held-out text: {:.4} tokens per character, before {:.4}; {:.2} % of the tokens alike",
+            per_character(f.tokens),
+            per_character(f.tokens_before),
+            100.0 * f.alike
+        )?;
+    }
+    Ok(())
+}
