@@ -24,7 +24,8 @@ use kquant::context::Unit;
 /// Score a model on a text: perplexity, and divergence from the model it was made of
 ///
 /// Perplexity is llama-perplexity's: the second half of each chunk is scored. With --base, both models run over the same
-/// chunks and are compared in full precision. Chunks longer than a window that the model has and no GGUF of it can say are warned
+/// chunks and are compared in full precision. Where MODEL is of a trimmed vocabulary (`kquant prune`), its original is a base,
+/// too: it reads the same tokens, and lost tokens cost their probability, -ln(1 - their sum). Chunks longer than a window that the model has and no GGUF of it can say are warned
 /// of.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -32,6 +33,7 @@ Examples:
   kquant perplexity model-q4_k_m.gguf --text wiki.test.raw
   kquant perplexity model-q4_k_m.gguf --text wiki.test.raw --base Llama-3.2-1B/ --chunks 100 --json result.json
   kquant perplexity model-q4_k_m.gguf --text wiki.test.raw --text stories.txt --base Llama-3.2-1B/
+  kquant perplexity gemma-3-270m-64k.gguf --text eval.txt --base gemma-3-270m.gguf
   kquant perplexity Llama-3.2-1B/ --text wiki.test.raw --save-logits base.logits")]
 pub(super) struct Args {
     /// A Hugging Face folder, a safetensors file or a GGUF.
@@ -64,7 +66,19 @@ pub(super) struct Args {
 /// What `--base` names.
 enum Base {
     Model(Box<Model>),
+    /// A model with more tokens, and the id there of each token of the model that is scored.
+    Larger(Box<Model>, Vec<u32>),
     Logits(LogitsFile),
+}
+
+impl Base {
+    /// The base if it is a model that is run.
+    fn model(&self) -> Option<&Model> {
+        match self {
+            Self::Model(model) | Self::Larger(model, _) => Some(model),
+            Self::Logits(_) => None,
+        }
+    }
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
@@ -84,7 +98,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let texts = texts(args, &model, base.as_ref())?;
     let longest = texts.iter().map(|(_, chunks)| chunks.context()).max().unwrap_or(0);
     warn(&args.model, &model, longest)?;
-    if let (Some(path), Some(Base::Model(base))) = (&args.base, &base) {
+    if let (Some(path), Some(base)) = (&args.base, base.as_ref().and_then(Base::model)) {
         warn(path, base, longest)?;
     }
     // From here on Ctrl-C ends the run in order: it would leave files that are begun before.
@@ -152,8 +166,12 @@ fn open_base(path: &Path, model: &Model, args: &Args) -> anyhow::Result<Base> {
     }
     let base = args.text_args.open(path)?;
     notes::print(base.opened())?;
-    model.check_same_vocabulary(&base)?;
-    Ok(Base::Model(Box::new(base)))
+    let ids = model.ids_in(&base)?;
+    let base = Box::new(base);
+    Ok(match ids {
+        None => Base::Model(base),
+        Some(ids) => Base::Larger(base, ids),
+    })
 }
 
 /// The chunks that a logits file was made of; a text given as well must be the same.
@@ -194,6 +212,7 @@ fn score(
 ) -> anyhow::Result<(Report, Option<PartialFile>)> {
     let reference = base.map(|base| match base {
         Base::Model(model) => Reference::Model(model),
+        Base::Larger(model, ids) => Reference::Larger { model, ids },
         Base::Logits(file) => Reference::Logits(file),
     });
     let mut writer = match &args.save_logits {
@@ -203,11 +222,7 @@ fn score(
         }
         None => None,
     };
-    let total = work(model, chunks)
-        + match base {
-            Some(Base::Model(base)) => work(base, chunks),
-            _ => 0,
-        };
+    let total = work(model, chunks) + base.and_then(Base::model).map_or(0, |base| work(base, chunks));
     let display = Display::new(total, Unit::Work, args.means.quiet);
     let run = context::Context { memory: args.means.memory, cancel, progress: &display };
     let report =

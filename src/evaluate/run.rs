@@ -1,13 +1,15 @@
 //! Evaluation of models over chunks of text, one block of chunks at a time, so that logits are never all held.
 
+use std::borrow::Cow;
+
 use kquant_formats::FormatError;
 use kquant_formats::logits::{LogitsFile, LogitsWriter, encode_row};
 use rayon::prelude::*;
 
 use crate::context::Context;
 use crate::evaluate::{
-    Divergence, Normalizer, Perplexity, Report, RowError, TokenStats, compare_log_probs, compare_rows,
-    score_row,
+    Divergence, Normalizer, Perplexity, Report, RowError, TokenStats, compare_kept_rows, compare_log_probs,
+    compare_rows, score_row,
 };
 use crate::model::{Head, Hidden, Logits, Model, ModelError, Pass};
 use crate::text::Chunks;
@@ -17,6 +19,13 @@ use crate::text::chunks_per_block;
 pub enum Reference<'a> {
     /// Another model, in full precision.
     Model(&'a Model),
+    /// Another model that has all tokens of the model and more, in full precision.
+    Larger {
+        /// The base.
+        model: &'a Model,
+        /// The base's id of each token of the model, `[vocabulary]`, by [`Model::ids_in`].
+        ids: &'a [u32],
+    },
     /// Log-probabilities that llama-perplexity or kquant recorded of a model, in 16 bits.
     Logits(&'a LogitsFile),
 }
@@ -139,6 +148,8 @@ pub fn evaluate(
 struct Evaluation<'a> {
     side: Side<'a>,
     base: Option<Side<'a>>,
+    /// The base's id of each token of the model, where they differ.
+    ids: Option<&'a [u32]>,
     file: Option<&'a LogitsFile>,
     chunks: &'a Chunks,
     pass: Pass<'a>,
@@ -154,10 +165,11 @@ impl<'a> Evaluation<'a> {
         chunks: &'a Chunks,
         run: &Context<'a>,
     ) -> Result<Self, EvaluateError> {
-        let (base, file) = match reference {
-            Some(Reference::Model(base)) => (Some(*base), None),
-            Some(Reference::Logits(file)) => (None, Some(*file)),
-            None => (None, None),
+        let (base, ids, file) = match reference {
+            Some(Reference::Model(base)) => (Some(*base), None, None),
+            Some(Reference::Larger { model, ids }) => (Some(*model), Some(*ids), None),
+            Some(Reference::Logits(file)) => (None, None, Some(*file)),
+            None => (None, None, None),
         };
         // Layers and hidden states get half of the memory, output projections a quarter, and logits the rest.
         let memory = run.memory / 2;
@@ -165,6 +177,7 @@ impl<'a> Evaluation<'a> {
         Ok(Self {
             side: Side::new(model, head)?,
             base: base.map(|m| Side::new(m, head)).transpose()?,
+            ids,
             file,
             chunks,
             pass: Pass { context: chunks.context(), memory, cancel: run.cancel, progress: run.progress },
@@ -207,7 +220,8 @@ impl<'a> Evaluation<'a> {
         let group_work = |side: &Side| (tokens.len() * (side.model.hyper.layers + 1)) as u64;
         let mut base_hidden = None;
         if let Some(base) = &self.base {
-            base_hidden = Some(base.hidden(tokens, &self.pass, self.done)?);
+            let tokens = self.base_tokens(first, tokens)?;
+            base_hidden = Some(base.hidden(&tokens, &self.pass, self.done)?);
             self.done += group_work(base);
         }
         let hidden = self.side.hidden(tokens, &self.pass, self.done)?;
@@ -220,10 +234,11 @@ impl<'a> Evaluation<'a> {
                 (Some(base), Some(hidden)) => Some(base.logits(hidden, chunks, start, some)?),
                 _ => None,
             };
-            let against = match (&base_logits, self.file) {
-                (Some(logits), _) => Against::Model(logits),
-                (None, Some(file)) => Against::File(file),
-                (None, None) => Against::Nothing,
+            let against = match (&base_logits, self.ids, self.file) {
+                (Some(logits), None, _) => Against::Model(logits),
+                (Some(logits), Some(ids), _) => Against::Larger(logits, ids),
+                (None, _, Some(file)) => Against::File(file),
+                (None, _, None) => Against::Nothing,
             };
             for i in 0..some {
                 let rows = ScoredRows {
@@ -241,12 +256,31 @@ impl<'a> Evaluation<'a> {
         self.pass.progress.advance(self.done, "logits");
         Ok(())
     }
+
+    /// Returns `tokens`, those of the chunks from chunk `first` on, with the ids that they have in the base.
+    fn base_tokens<'t>(&self, first: usize, tokens: &'t [u32]) -> Result<Cow<'t, [u32]>, EvaluateError> {
+        let Some(ids) = self.ids else {
+            return Ok(Cow::Borrowed(tokens));
+        };
+        let context = self.chunks.context();
+        let of = |(at, &token): (usize, &u32)| {
+            let id = usize::try_from(token).ok().and_then(|token| ids.get(token));
+            id.copied().ok_or_else(|| EvaluateError::Row {
+                chunk: first + at / context,
+                position: at % context,
+                source: RowError::Token { token, vocabulary: ids.len() },
+            })
+        };
+        tokens.iter().enumerate().map(of).collect()
+    }
 }
 
 /// The source of the base's rows.
 enum Against<'a> {
     Nothing,
     Model(&'a Logits),
+    /// Of a base with more tokens, which has the model's under these ids.
+    Larger(&'a Logits, &'a [u32]),
     File(&'a LogitsFile),
 }
 
@@ -284,8 +318,8 @@ impl ScoredRows<'_> {
         let results: Vec<Result<Score, EvaluateError>> = (0..scored.len())
             .into_par_iter()
             .map_init(
-                || (Vec::new(), Vec::new()),
-                |(row, base), i| {
+                || (Vec::new(), Vec::new(), Vec::new()),
+                |(row, base, kept), i| {
                     self.logits.row(self.first + i, row);
                     let target = chunks.targets(self.chunk)[i];
                     let score = match against {
@@ -293,6 +327,10 @@ impl ScoredRows<'_> {
                         Against::Model(logits) => {
                             logits.row(self.first + i, base);
                             compare_rows(base, row, target).map(Score::Compared)
+                        }
+                        Against::Larger(logits, ids) => {
+                            logits.row(self.first + i, base);
+                            compare_kept_rows(base, ids, kept, row, target).map(Score::Compared)
                         }
                         Against::File(file) => {
                             file.row(self.chunk, i)?.decode_into(base);

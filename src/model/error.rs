@@ -44,12 +44,17 @@ pub enum ModelError {
     #[error("{0}")]
     Sampling(&'static str),
     /// Two models have different tokens.
-    #[error("{path} and {other} have different vocabularies, so that their predictions cannot be compared")]
+    #[error(
+        "{path} and {other} have different vocabularies, so that their predictions cannot be compared: {what}; give the model that the \
+         first was made of"
+    )]
     Vocabulary {
         /// Path of one model.
         path: PathBuf,
         /// Path of the other model.
         other: PathBuf,
+        /// The first difference.
+        what: String,
     },
     /// A hyper-parameter is missing or wrong.
     #[error(transparent)]

@@ -20,6 +20,7 @@
 //! | `draws` | seeded random choices, of labels and of tokens |
 //! | `backward/` | the backward pass |
 //! | `observer`, `gradient_observer`, `groups` | the interfaces to statistics, and the groups of linear maps that share their input |
+//! | `vocabulary` | the tokens that two models have in common |
 //! | `kept` | states of all tokens in memory or in a temporary file |
 //!
 //! Arithmetic is f32, except for the products of linear maps, which [`Products`] selects. Work is cut into blocks whose
@@ -46,6 +47,7 @@ mod session;
 pub(crate) mod stages;
 mod steps;
 mod tile;
+mod vocabulary;
 mod weights;
 
 use std::collections::HashMap;
@@ -213,18 +215,6 @@ impl Model {
             }
         };
         tokenizer.map_err(|source| ModelError::Tokenizer { path: self.path.clone(), source })
-    }
-
-    /// Checks that both models have the same tokens, so that their logits can be compared.
-    ///
-    /// # Errors
-    /// Fails when the tokens differ.
-    pub fn check_same_vocabulary(&self, other: &Self) -> Result<(), ModelError> {
-        let tokens = |m: &'_ Self| m.input.metadata.get("tokenizer.ggml.tokens").cloned();
-        if self.vocab == other.vocab && tokens(self) == tokens(other) {
-            return Ok(());
-        }
-        Err(ModelError::Vocabulary { path: self.path.clone(), other: other.path.clone() })
     }
 
     /// The converted model: its tensors and metadata.

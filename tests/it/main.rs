@@ -26,6 +26,7 @@ mod own_text;
 mod path_names;
 mod pointers;
 mod prune;
+mod prune_base;
 mod quantize;
 mod quantized_inputs;
 mod reading;
