@@ -90,6 +90,9 @@ impl Memory {
                 return indices.iter().flat_map(|&i| self.values[i].clone()).collect();
             }
             Source::Tensor { index, rows } => (*index, *rows),
+            Source::Selected { .. } | Source::Changed { .. } => {
+                panic!("{}: changed by no conversion", tensor.name)
+            }
         };
         let (values, shape) = (&self.values[index], &self.infos[index].shape);
         let bias = tensor.name.ends_with(".bias") || shape.len() < 2;
