@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use rayon::prelude::*;
-
 use super::embedding::encode_embedding;
 use super::input::{Halves, Input, unit_of};
+use super::losses::{difference, losses};
 use super::report::CalibrationReport;
 use super::sequential::Sequential;
 use super::streams::{Side, Streams};
 use crate::encode::{OutOfRange, Rows, encode_in_range};
 use crate::layerwise::CalibratedError;
-use crate::model::stages::{BoundLinear, Stage, Stages, State};
+use crate::model::stages::{BoundLinear, Stage, Stages};
 use crate::model::{EMBEDDING, ModelError, OUTPUT};
 use crate::plan::PlannedTensor;
 use crate::tensor::Replaced;
@@ -116,7 +115,7 @@ impl SequentialPass<'_> {
             let q = self.streams.take(tile, Side::Quantized)?;
             let q = self.stages.run(&quantized, first, q)?;
             if stage.group.as_ref().is_some_and(|group| group.by.is_none()) {
-                let lost = self.lost(stage, next.as_ref(), &f, &q)?;
+                let lost = losses(self.stages, (stage, next.as_ref()), &f, &q)?;
                 self.add(&mut halves, tile, stage.input(&q)?, &lost);
             }
             self.streams.put(tile, Side::Original, f)?;
@@ -129,26 +128,6 @@ impl SequentialPass<'_> {
         forward.add(start, 4.0 * weights as f64 * tokens as f64);
         forward.seconds -= self.report.steps.moments.seconds - summed;
         Ok(halves)
-    }
-
-    /// Returns what the quantized stream has lost where the coming group reads: the difference of the inputs or, where
-    /// the output goes right into the stream, the difference of the streams after it if `next`, the group's own weights,
-    /// stayed unquantized.
-    fn lost(
-        &self,
-        stage: &Stage,
-        next: Option<&BoundLinear>,
-        f: &State,
-        q: &State,
-    ) -> Result<Vec<f32>, ModelError> {
-        let lost = difference(stage.input(f)?, stage.input(q)?);
-        let Some(next) = next else { return Ok(lost) };
-        let mut lost = self.stages.multiply(next, &lost);
-        let streams = stage.stream(f)?.par_iter().zip(stage.stream(q)?);
-        // The loss is in the unit of the group's output, which enters the stream times a scale.
-        let unit = 1.0 / self.stages.residual_scale();
-        lost.par_iter_mut().zip(streams).for_each(|(lost, (f, q))| *lost += (f - q) * unit);
-        Ok(lost)
     }
 
     /// Adds a tile's inputs and losses to the moments.
@@ -211,9 +190,4 @@ impl SequentialPass<'_> {
         }
         Ok(())
     }
-}
-
-/// Returns `a - b`, element by element.
-fn difference(a: &[f32], b: &[f32]) -> Vec<f32> {
-    a.par_iter().zip(b).map(|(a, b)| a - b).collect()
 }

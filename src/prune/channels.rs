@@ -1,19 +1,16 @@
-//! The pass over the layers.
+//! The settings of a pass that prunes channels, and what is checked before it.
 
-use rayon::prelude::*;
-
-use super::PruneError;
-use super::layer::{Down, LayerChoice, Score, corrected, prune_layer};
-use super::moments::Split;
+use super::layer::{LayerChoice, Score};
+use super::pass::ChannelPass;
+use super::{PruneError, Width};
 use crate::context::Context;
 use crate::graph::weight_name;
-use crate::layerwise::{Halves, MeanMoments, Side, Streams};
-use crate::model::stages::{BoundLinear, Stage, Stages, State};
-use crate::model::{Model, ModelError};
+use crate::layerwise::Streams;
+use crate::model::Model;
+use crate::model::stages::Stages;
 use crate::statistics::Fishers;
 use crate::tensor::{Stash, TensorName};
 use crate::text::Chunks;
-use kquant_kernels::block::by_name;
 
 /// The settings of a pass that prunes channels of the feed-forward network.
 pub struct Channels<'a> {
@@ -49,12 +46,18 @@ pub fn channels(model: &Model) -> Result<u64, PruneError> {
     if let Some(expert) = tensors.iter().find(|t| TensorName(&t.name).is_of_experts()) {
         return Err(PruneError::Experts { tensor: expert.name.clone() });
     }
+    let down = |layer| model.find(&weight_name(layer, "ffn_down"));
+    uniform((0..model.hyper.layers).map(|layer| down(layer).map(|tensor| tensor.columns())))
+}
+
+/// Returns the width that all layers have, of `widths` by layer.
+fn uniform(widths: impl IntoIterator<Item = Option<u64>>) -> Result<u64, PruneError> {
     let mut first = None;
-    for layer in 0..model.hyper.layers {
-        let down = model.find(&weight_name(layer, "ffn_down")).ok_or(PruneError::NoFeedForward { layer })?;
-        let first = *first.get_or_insert(down.columns());
-        if first != down.columns() {
-            return Err(PruneError::Widths { first, other: down.columns() });
+    for (layer, width) in widths.into_iter().enumerate() {
+        let other = width.ok_or(PruneError::NoFeedForward { layer })?;
+        let first = *first.get_or_insert(other);
+        if first != other {
+            return Err(PruneError::Widths { layer, first, other });
         }
     }
     first.ok_or(PruneError::NoFeedForward { layer: 0 })
@@ -64,211 +67,95 @@ impl Channels<'_> {
     /// Chooses the channels of all layers.
     ///
     /// # Errors
-    /// Fails when the model cannot be run or pruned, memory is too little, or the run is cancelled.
+    /// Fails when the width cannot be, the model cannot be run or pruned, memory is too little, or the run is cancelled.
     pub fn run(&self, context: &Context) -> Result<PrunedChannels, PruneError> {
-        channels(self.model)?;
+        Width::Channels(self.width as u64).kept(channels(self.model)?)?;
         let stages = self.model.stages(self.chunks.context())?;
-        let (_, tile) = stages.block_and_tile(context.memory / 8);
+        let left = context.memory - self.largest_group(&stages, context.memory)?;
+        let (block, tile) = stages.block_and_tile(left / 4);
         let tiles = self.chunks.tokens().len().div_ceil(tile);
-        let mut pass = ChannelPass {
+        let pass = ChannelPass {
             job: self,
             context,
             stages: &stages,
-            streams: Streams::new(tiles, tile * stages.widest_state(), context.memory / 4)?,
-            block: stages.block_and_tile(0).0,
+            streams: Streams::new(tiles, tile * stages.widest_state(), left / 2)?,
+            block,
             tile,
-            stash: Stash::new(context.memory / 8),
+            stash: Stash::new(left / 8),
             layers: Vec::new(),
             done: 0,
         };
-        pass.embed()?;
-        for layer in 0..self.model.hyper.layers {
-            for stage in &stages.layers()[layer] {
-                pass.advance(layer, stage)?;
-            }
-        }
-        Ok(PrunedChannels { stash: pass.stash, layers: pass.layers })
+        pass.run()
     }
 
     /// Returns the units of work of [`run`](Self::run): tokens times the number of stages.
     pub fn work(&self) -> u64 {
         (self.chunks.tokens().len() * (self.model.groups() + self.model.hyper.layers)) as u64
     }
-}
 
-/// Means over the training tokens and over the held-out tokens.
-type Means = (Option<MeanMoments>, Option<MeanMoments>);
-
-struct ChannelPass<'a> {
-    job: &'a Channels<'a>,
-    context: &'a Context<'a>,
-    stages: &'a Stages<'a>,
-    streams: Streams,
-    /// Number of tokens of a block of text.
-    block: usize,
-    /// Number of tokens of a tile.
-    tile: usize,
-    stash: Stash,
-    layers: Vec<LayerChoice>,
-    done: u64,
-}
-
-impl ChannelPass<'_> {
-    fn embed(&mut self) -> Result<(), PruneError> {
-        let (model, chunks) = (self.job.model, self.job.chunks);
-        for (i, tokens) in chunks.tokens().chunks(self.tile).enumerate() {
-            let row = |token, out: &mut [f32]| model.embedding_row(token, out);
-            let rows = model.embed_by(tokens, 0, chunks.context(), row)?;
-            self.streams.put(i, Side::Original, vec![rows.clone()])?;
-            self.streams.put(i, Side::Quantized, vec![rows])?;
-        }
-        Ok(())
-    }
-
-    /// Takes both streams through a stage, and prunes or repairs the linear maps that follow.
-    fn advance(&mut self, layer: usize, stage: &Stage) -> Result<(), PruneError> {
-        let original = self.stages.bind(stage, None)?;
-        let pruned = self.stages.bind(stage, Some(&self.stash))?;
-        let group = stage.group.as_ref().filter(|group| group.by.is_none());
-        let names = group.map(|group| self.stages.tensors(layer, group)).transpose()?.unwrap_or_default();
+    /// Returns whether the weights `names` of one group in layer `layer` are pruned, and whether they are changed at all.
+    pub(super) fn observes(&self, layer: usize, names: &[String]) -> (bool, bool) {
         let down = names.contains(&weight_name(layer, "ffn_down"));
-        let observed = down || self.job.repair_others;
-        let residual = group.filter(|group| group.residual && observed);
-        let next = residual.map(|group| self.stages.linear(layer, group)).transpose()?;
-        let biased = !names.is_empty() && names.iter().all(|name| self.bias(name).is_some());
-        let mut halves = None;
-        for tile in 0..self.streams.len() {
-            if self.context.is_cancelled() {
-                return Err(ModelError::Interrupted.into());
-            }
-            let first = tile * self.tile;
-            let f = self.stages.run(&original, first, self.streams.take(tile, Side::Original)?)?;
-            let q = self.stages.run(&pruned, first, self.streams.take(tile, Side::Quantized)?)?;
-            if group.is_some() && observed {
-                let lost = self.lost(stage, next.as_ref(), &f, &q)?;
-                self.add(&mut halves, tile, (stage.input(&q)?, biased), &lost);
-            }
-            self.streams.put(tile, Side::Original, f)?;
-            self.streams.put(tile, Side::Quantized, q)?;
-            self.done += self.tokens(tile) as u64;
-            self.context.progress.advance(self.done, &format!("layer {layer}"));
-        }
-        let Some(halves) = halves else { return Ok(()) };
-        let means = halves.means();
-        for name in &names {
-            if down {
-                self.prune(layer, name, &means, residual.is_none())?;
-            } else {
-                self.repair(name, &means, residual.is_none())?;
-            }
-        }
-        Ok(())
+        (down, down || (self.repair_others && !names.is_empty()))
     }
 
-    /// Returns what the pruned stream has lost where the coming group reads, as differences of inputs or, where the
-    /// group's output goes right into the stream, of outputs.
-    fn lost(
-        &self,
-        stage: &Stage,
-        next: Option<&BoundLinear>,
-        f: &State,
-        q: &State,
-    ) -> Result<Vec<f32>, ModelError> {
-        let lost = difference(stage.input(f)?, stage.input(q)?);
-        let Some(next) = next else { return Ok(lost) };
-        let mut lost = self.stages.multiply(next, &lost);
-        let streams = stage.stream(f)?.par_iter().zip(stage.stream(q)?);
-        let unit = 1.0 / self.stages.residual_scale();
-        lost.par_iter_mut().zip(streams).for_each(|(lost, (f, q))| *lost += (f - q) * unit);
-        Ok(lost)
-    }
-
-    /// Adds a tile's inputs, with a constant 1 as their last column if there is a bias, and its losses.
-    fn add(&self, halves: &mut Option<Halves>, tile: usize, (x, biased): (&[f32], bool), lost: &[f32]) {
-        let tokens = self.tokens(tile);
-        let columns = x.len() / tokens;
-        let with_one: Vec<f32>;
-        let x = if biased {
-            with_one = x.chunks_exact(columns).flat_map(|x| x.iter().copied().chain([1.0])).collect();
-            &with_one
-        } else {
-            x
-        };
-        let halves = halves.get_or_insert_with(|| Halves::new(x.len() / tokens, lost.len() / tokens));
-        halves.add((tile * self.tile, self.job.chunks.tokens().len()), self.block, x, lost);
-    }
-
-    fn prune(&mut self, layer: usize, name: &str, means: &Means, of_inputs: bool) -> Result<(), PruneError> {
-        let job = self.job;
-        let down = self.weight(name)?;
-        let inputs = |what| PruneError::Inputs { tensor: name.to_owned(), what };
-        let split = Split::new(means, &down.weight, down.n, of_inputs).ok_or_else(|| inputs("none"))?;
-        let fisher = job.fishers.map(|fishers| fishers.get(name)).transpose()?.flatten();
-        let fisher: Option<Vec<f64>> = fisher.map(|f| f.mean.into_iter().map(f64::from).collect());
-        let pruned = prune_layer(&down, split, fisher.as_deref(), (job.score, job.width));
-        let (choice, new) = pruned.ok_or_else(|| inputs("always zero or not finite"))?;
-        self.layers.push(LayerChoice { layer, ..choice });
-        self.keep(name, &down, &new)
-    }
-
-    /// Moves the weight `name` towards the original's outputs; a weight whose inputs are always zero stays as it is.
-    fn repair(&mut self, name: &str, means: &Means, of_inputs: bool) -> Result<(), PruneError> {
-        let whole = self.weight(name)?;
-        // Where some weights of a group have a bias and some do not, the inputs have no constant column.
-        if means.0.as_ref().is_some_and(|train| train.hessian.columns != whole.n) {
-            return Ok(());
-        }
-        let split = Split::new(means, &whole.weight, whole.n, of_inputs);
-        match split.and_then(|split| corrected(&whole, &split)) {
-            Some((new, share)) if share > 0.0 => self.keep(name, &whole, &new),
-            _ => Ok(()),
-        }
+    /// Returns true if each of the weights `names` has a bias.
+    pub(super) fn are_biased(&self, names: &[String]) -> bool {
+        !names.is_empty() && names.iter().all(|name| self.bias(name).is_some())
     }
 
     /// Returns the GGUF name of the bias of the weight `name`, if it has one.
-    fn bias(&self, name: &str) -> Option<String> {
+    pub(super) fn bias(&self, name: &str) -> Option<String> {
         let bias = name.strip_suffix("weight").map(|stem| format!("{stem}bias"))?;
-        self.job.model.find(&bias).is_some().then_some(bias)
+        self.model.find(&bias).is_some().then_some(bias)
     }
 
-    /// Reads the weight `name`, with its bias as the last column if it has one.
-    fn weight(&self, name: &str) -> Result<Down, PruneError> {
-        let model = self.job.model;
-        let missing = || ModelError::Tensor { tensor: name.to_owned(), what: "is missing".into() };
-        let tensor = model.find(name).ok_or_else(missing)?;
-        let channels = tensor.columns() as usize;
-        let weight = model.values(tensor)?;
-        let Some(bias) = self.bias(name).and_then(|bias| model.find(&bias)) else {
-            return Ok(Down { weight: weight.into_iter().map(f64::from).collect(), n: channels, channels });
-        };
-        let bias = model.values(bias)?;
-        let rows = weight.chunks_exact(channels).zip(bias);
-        let weight = rows.flat_map(|(row, bias)| row.iter().copied().chain([bias]).map(f64::from)).collect();
-        Ok(Down { weight, n: channels + 1, channels })
-    }
-
-    /// Keeps the new weight `[rows][n]` as what stands in for `name` and for its bias.
-    fn keep(&mut self, name: &str, down: &Down, new: &[f64]) -> Result<(), PruneError> {
-        let bytes = |values: &mut dyn Iterator<Item = f64>| -> Vec<u8> {
-            values.flat_map(|v| (v as f32).to_le_bytes()).collect()
-        };
-        let f32_type = by_name("F32")
-            .ok_or_else(|| ModelError::Tensor { tensor: name.to_owned(), what: "F32".into() })?;
-        let rows = new.chunks_exact(down.n);
-        let weight = bytes(&mut rows.clone().flat_map(|row| &row[..down.channels]).copied());
-        self.stash.insert(name, f32_type, down.channels, weight)?;
-        if let Some(bias) = self.bias(name) {
-            let count = rows.len();
-            self.stash.insert(&bias, f32_type, count, bytes(&mut rows.map(|row| row[down.channels])))?;
+    /// Returns the bytes that the statistics and matrices of the largest group take.
+    ///
+    /// # Errors
+    /// Fails when they do not fit `memory` bytes with a quarter for hidden states and buffers.
+    fn largest_group(&self, stages: &Stages, memory: u64) -> Result<u64, PruneError> {
+        let mut largest = (0, 0);
+        for (layer, cut) in stages.layers().iter().enumerate() {
+            for group in cut.iter().filter_map(|s| s.group.as_ref()).filter(|group| group.by.is_none()) {
+                let names = stages.tensors(layer, group)?;
+                if self.observes(layer, &names).1 {
+                    let tensors = || names.iter().filter_map(|name| self.model.find(name));
+                    let rows = tensors().map(|t| t.rows()).max().unwrap_or(0);
+                    let columns = tensors().map(|t| t.columns()).max().unwrap_or(0);
+                    let n = columns + u64::from(self.are_biased(&names));
+                    largest = largest.max((group_bytes(n, rows, group.residual), layer));
+                }
+            }
         }
-        Ok(())
-    }
-
-    fn tokens(&self, tile: usize) -> usize {
-        (self.job.chunks.tokens().len() - tile * self.tile).min(self.tile)
+        let (bytes, layer) = largest;
+        match bytes + bytes / 4 {
+            needed if needed > memory => Err(PruneError::Memory { layer, needed }),
+            _ => Ok(bytes),
+        }
     }
 }
 
-fn difference(a: &[f32], b: &[f32]) -> Vec<f32> {
-    a.par_iter().zip(b).map(|(a, b)| a - b).collect()
+/// Returns the bytes that a weight `[rows][n]` takes while it is pruned: in f32, the moments of both halves of the text, the
+/// weight as it is read and written, and a Fisher matrix; in f64, up to four matrices `[n][n]` (the inputs' moments, the cost
+/// of the columns, and an inverse while it is made), six `[rows][n]` (targets, gains and products) and two Fisher matrices.
+fn group_bytes(n: u64, rows: u64, residual: bool) -> u64 {
+    let lost = if residual { rows } else { n };
+    let floats = 2 * (n * n + lost * n) + 2 * rows * n + rows * rows;
+    let doubles = 4 * n * n + 6 * rows * n + 2 * rows * rows;
+    4 * floats + 8 * doubles
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_that_cannot_be_pruned_alike_are_named() {
+        assert_eq!(uniform([Some(64), Some(64)]).unwrap(), 64);
+        let refused = |widths: &[Option<u64>]| uniform(widths.iter().copied()).unwrap_err().to_string();
+        assert!(refused(&[Some(64), Some(96)]).contains("layer 1 has 96 channels, layer 0 has 64"));
+        assert!(refused(&[Some(64), None]).starts_with("layer 1 has no `ffn_down.weight`"));
+        assert!(refused(&[]).starts_with("layer 0 has no `ffn_down.weight`"));
+    }
 }

@@ -29,13 +29,23 @@ pub enum PruneError {
     },
     /// The layers are not equally wide.
     #[error(
-        "the layers have feed-forward networks of {first} and of {other} channels: --ffn cannot prune such models yet"
+        "layer {layer} has {other} channels, layer 0 has {first}: --ffn cannot prune layers of different widths yet"
     )]
     Widths {
+        /// Number of the first layer that differs.
+        layer: usize,
         /// Number of channels of the first layer.
         first: u64,
-        /// Another layer's number of channels.
+        /// Number of channels of the layer that differs.
         other: u64,
+    },
+    /// The memory budget cannot hold the matrices of a layer.
+    #[error("layer {layer} needs {needed} bytes of memory to be pruned; give --memory at least that much")]
+    Memory {
+        /// Number of the layer.
+        layer: usize,
+        /// Bytes that are needed.
+        needed: u64,
     },
     /// The width that was asked for cannot be.
     #[error(

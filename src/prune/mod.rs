@@ -9,6 +9,7 @@ mod error;
 mod greedy;
 mod layer;
 mod moments;
+mod pass;
 mod symmetric;
 #[cfg(test)]
 mod tests;

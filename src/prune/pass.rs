@@ -1,0 +1,174 @@
+//! The pass over the layers with two streams.
+
+use kquant_kernels::block::by_name;
+
+use super::layer::{Down, LayerChoice, corrected, prune_layer};
+use super::moments::Split;
+use super::{Channels, PruneError, PrunedChannels};
+use crate::context::Context;
+use crate::layerwise::{Halves, MeanMoments, Side, Streams, losses};
+use crate::model::ModelError;
+use crate::model::stages::{Stage, Stages};
+use crate::tensor::Stash;
+
+/// Means over the training tokens and over the held-out tokens.
+type Means = (Option<MeanMoments>, Option<MeanMoments>);
+
+/// The state of a pass.
+pub(super) struct ChannelPass<'a> {
+    pub job: &'a Channels<'a>,
+    pub context: &'a Context<'a>,
+    pub stages: &'a Stages<'a>,
+    pub streams: Streams,
+    /// Number of tokens of a block of text.
+    pub block: usize,
+    /// Number of tokens of a tile.
+    pub tile: usize,
+    pub stash: Stash,
+    pub layers: Vec<LayerChoice>,
+    /// Units of work done so far.
+    pub done: u64,
+}
+
+impl ChannelPass<'_> {
+    /// Runs the pass from the embedding through all layers.
+    pub(super) fn run(mut self) -> Result<PrunedChannels, PruneError> {
+        self.embed()?;
+        for layer in 0..self.job.model.hyper.layers {
+            for stage in &self.stages.layers()[layer] {
+                self.advance(layer, stage)?;
+            }
+        }
+        Ok(PrunedChannels { stash: self.stash, layers: self.layers })
+    }
+
+    /// Fills both streams with rows of the embedding.
+    fn embed(&mut self) -> Result<(), PruneError> {
+        let (model, chunks) = (self.job.model, self.job.chunks);
+        for (i, tokens) in chunks.tokens().chunks(self.tile).enumerate() {
+            let row = |token, out: &mut [f32]| model.embedding_row(token, out);
+            let rows = model.embed_by(tokens, 0, chunks.context(), row)?;
+            self.streams.put(i, Side::Original, vec![rows.clone()])?;
+            self.streams.put(i, Side::Quantized, vec![rows])?;
+        }
+        Ok(())
+    }
+
+    /// Takes both streams through a stage, and prunes or repairs the linear maps that follow.
+    fn advance(&mut self, layer: usize, stage: &Stage) -> Result<(), PruneError> {
+        let original = self.stages.bind(stage, None)?;
+        let pruned = self.stages.bind(stage, Some(&self.stash))?;
+        let group = stage.group.as_ref().filter(|group| group.by.is_none());
+        let names = group.map(|group| self.stages.tensors(layer, group)).transpose()?.unwrap_or_default();
+        let (down, observed) = self.job.observes(layer, &names);
+        let residual = group.filter(|group| group.residual && observed);
+        let next = residual.map(|group| self.stages.linear(layer, group)).transpose()?;
+        let biased = self.job.are_biased(&names);
+        let mut halves = None;
+        for tile in 0..self.streams.len() {
+            if self.context.is_cancelled() {
+                return Err(ModelError::Interrupted.into());
+            }
+            let first = tile * self.tile;
+            let f = self.stages.run(&original, first, self.streams.take(tile, Side::Original)?)?;
+            let q = self.stages.run(&pruned, first, self.streams.take(tile, Side::Quantized)?)?;
+            if group.is_some() && observed {
+                let lost = losses(self.stages, (stage, next.as_ref()), &f, &q)?;
+                self.add(&mut halves, tile, (stage.input(&q)?, biased), &lost);
+            }
+            self.streams.put(tile, Side::Original, f)?;
+            self.streams.put(tile, Side::Quantized, q)?;
+            self.done += self.tokens(tile) as u64;
+            self.context.progress.advance(self.done, &format!("layer {layer}"));
+        }
+        let Some(halves) = halves else { return Ok(()) };
+        let means = halves.means();
+        for name in &names {
+            if down {
+                self.prune(layer, name, &means, residual.is_none())?;
+            } else {
+                self.repair(name, &means, residual.is_none())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a tile's inputs, with a constant 1 as their last column if there is a bias, and its losses.
+    fn add(&self, halves: &mut Option<Halves>, tile: usize, (x, biased): (&[f32], bool), lost: &[f32]) {
+        let tokens = self.tokens(tile);
+        let columns = x.len() / tokens;
+        let with_one: Vec<f32>;
+        let x = if biased {
+            with_one = x.chunks_exact(columns).flat_map(|x| x.iter().copied().chain([1.0])).collect();
+            &with_one
+        } else {
+            x
+        };
+        let halves = halves.get_or_insert_with(|| Halves::new(x.len() / tokens, lost.len() / tokens));
+        halves.add((tile * self.tile, self.job.chunks.tokens().len()), self.block, x, lost);
+    }
+
+    fn prune(&mut self, layer: usize, name: &str, means: &Means, of_inputs: bool) -> Result<(), PruneError> {
+        let job = self.job;
+        let down = self.weight(name)?;
+        let inputs = |what| PruneError::Inputs { tensor: name.to_owned(), what };
+        let split = Split::new(means, &down.weight, down.n, of_inputs).ok_or_else(|| inputs("none"))?;
+        let fisher = job.fishers.map(|fishers| fishers.get(name)).transpose()?.flatten();
+        let fisher: Option<Vec<f64>> = fisher.map(|f| f.mean.into_iter().map(f64::from).collect());
+        let pruned = prune_layer(&down, split, fisher.as_deref(), (job.score, job.width));
+        let (choice, new) = pruned.ok_or_else(|| inputs("always zero or not finite"))?;
+        self.layers.push(LayerChoice { layer, ..choice });
+        self.keep(name, &down, &new)
+    }
+
+    /// Moves the weight `name` towards the original's outputs; a weight whose inputs are always zero stays as it is.
+    fn repair(&mut self, name: &str, means: &Means, of_inputs: bool) -> Result<(), PruneError> {
+        let whole = self.weight(name)?;
+        // Where some weights of a group have a bias and some do not, the inputs have no constant column.
+        if means.0.as_ref().is_some_and(|train| train.hessian.columns != whole.n) {
+            return Ok(());
+        }
+        let split = Split::new(means, &whole.weight, whole.n, of_inputs);
+        match split.and_then(|split| corrected(&whole, &split)) {
+            Some((new, share)) if share > 0.0 => self.keep(name, &whole, &new),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the weight `name`, with its bias as the last column if it has one.
+    fn weight(&self, name: &str) -> Result<Down, PruneError> {
+        let model = self.job.model;
+        let missing = || ModelError::Tensor { tensor: name.to_owned(), what: "is missing".into() };
+        let tensor = model.find(name).ok_or_else(missing)?;
+        let channels = tensor.columns() as usize;
+        let weight = model.values(tensor)?;
+        let Some(bias) = self.job.bias(name).and_then(|bias| model.find(&bias)) else {
+            return Ok(Down { weight: weight.into_iter().map(f64::from).collect(), n: channels, channels });
+        };
+        let bias = model.values(bias)?;
+        let rows = weight.chunks_exact(channels).zip(bias);
+        let weight = rows.flat_map(|(row, bias)| row.iter().copied().chain([bias]).map(f64::from)).collect();
+        Ok(Down { weight, n: channels + 1, channels })
+    }
+
+    /// Keeps the new weight `[rows][n]` as what stands in for `name` and for its bias.
+    fn keep(&mut self, name: &str, down: &Down, new: &[f64]) -> Result<(), PruneError> {
+        let bytes = |values: &mut dyn Iterator<Item = f64>| -> Vec<u8> {
+            values.flat_map(|v| (v as f32).to_le_bytes()).collect()
+        };
+        let f32_type = by_name("F32")
+            .ok_or_else(|| ModelError::Tensor { tensor: name.to_owned(), what: "F32".into() })?;
+        let rows = new.chunks_exact(down.n);
+        let weight = bytes(&mut rows.clone().flat_map(|row| &row[..down.channels]).copied());
+        self.stash.insert(name, f32_type, down.channels, weight)?;
+        if let Some(bias) = self.job.bias(name) {
+            let count = rows.len();
+            self.stash.insert(&bias, f32_type, count, bytes(&mut rows.map(|row| row[down.channels])))?;
+        }
+        Ok(())
+    }
+
+    fn tokens(&self, tile: usize) -> usize {
+        (self.job.chunks.tokens().len() - tile * self.tile).min(self.tile)
+    }
+}
