@@ -146,6 +146,37 @@ mod tests {
         assert!(cut.len() == 7 && !cut.contains(&(n - 1)));
     }
 
+    /// The same choice by the plain algorithm: after each cut, both matrices are those of the columns that stay, made anew.
+    fn plain((h, w): (&[f64], &[f64]), f: &[f64], n: usize, count: usize) -> Vec<ColumnCut> {
+        let rows = w.len() / n;
+        let (mut kept, mut w, mut cuts): (Vec<usize>, _, _) = ((0..n).collect(), w.to_vec(), Vec::new());
+        for _ in 0..count {
+            let block = kept.iter().flat_map(|&i| kept.iter().map(move |&j| h[i * n + j])).collect();
+            let inverted = inverse(block, kept.len()).unwrap();
+            let m = cost(&w, f, rows, n);
+            let price = |at: usize| m[kept[at] * n + kept[at]] / (2.0 * inverted[at * kept.len() + at]);
+            let priced = (0..kept.len()).map(|at| (at, price(at)));
+            let (at, price) = priced.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+            cuts.push(ColumnCut { column: kept.remove(at), price });
+            w = moved(&w, h, n, &kept).unwrap();
+        }
+        cuts
+    }
+
+    #[test]
+    fn put_off_changes_choose_as_the_plain_algorithm_does() {
+        // More cuts than are put off, twice over, of a size that no batch divides.
+        let (n, rows, count) = (150, 4, 2 * PENDING + 5);
+        let (h, f, w) = (positive_definite(n, 7), positive_definite(rows, 8), noise(rows * n, 9));
+        let expected = plain((&h, &w), &f, n, count);
+        let cuts = choose((inverse(h, n).unwrap(), cost(&w, &f, rows, n)), n, n, count);
+        assert_eq!(cuts.len(), count);
+        for (cut, plain) in cuts.iter().zip(&expected) {
+            assert_eq!(cut.column, plain.column);
+            assert!((cut.price / plain.price - 1.0).abs() < 1e-8, "{cut:?} {plain:?}");
+        }
+    }
+
     #[test]
     fn the_sum_of_prices_is_the_closed_form_also_past_the_put_off_changes() {
         let (n, rows) = (200, 4);

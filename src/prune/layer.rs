@@ -53,7 +53,7 @@ pub(super) fn prune_layer(
 ) -> Option<(LayerChoice, Vec<f64>)> {
     match score {
         Score::SecondOrder => second_order(down, split, fisher, width),
-        Score::Wanda => Some(wanda(down, split, width)),
+        Score::Wanda => wanda(down, split, width),
     }
 }
 
@@ -98,7 +98,7 @@ fn output_cost(weight: &[f64], fisher: Option<&[f64]>, n: usize) -> Option<Vec<f
     Some(product_transposed(&weighted, &columns, rows))
 }
 
-fn wanda(down: &Down, split: Split, width: usize) -> (LayerChoice, Vec<f64>) {
+fn wanda(down: &Down, split: Split, width: usize) -> Option<(LayerChoice, Vec<f64>)> {
     let (n, all) = (down.n, split.all());
     let columns = transposed(&down.weight, n);
     let score = |j: usize| {
@@ -106,6 +106,10 @@ fn wanda(down: &Down, split: Split, width: usize) -> (LayerChoice, Vec<f64>) {
         dot(column, column) * all.outer[j * n + j]
     };
     let mut scored: Vec<(f64, usize)> = (0..down.channels).map(|j| (score(j), j)).collect();
+    let total: f64 = scored.iter().map(|(score, _)| score).sum();
+    if !(total > 0.0 && total.is_finite()) {
+        return None;
+    }
     let best_first =
         |a: &(f64, usize), b: &(f64, usize)| -> Ordering { b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)) };
     scored.sort_by(best_first);
@@ -113,10 +117,119 @@ fn wanda(down: &Down, split: Split, width: usize) -> (LayerChoice, Vec<f64>) {
     let mut kept: Vec<usize> = scored[..width].iter().map(|(_, j)| *j).chain(down.channels..n).collect();
     kept.sort_unstable();
     let new = masked(&down.weight, n, &kept);
-    (choice(kept, down.channels, price, 0.0), new)
+    Some((choice(kept, down.channels, price, 0.0), new))
 }
 
 fn choice(mut kept: Vec<usize>, channels: usize, price: f64, correction: f64) -> LayerChoice {
     kept.retain(|&j| j < channels);
     LayerChoice { layer: 0, kept, price, correction }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::moments::Moments;
+    use super::super::tests::{cost_of_errors, noise, positive_definite};
+    use super::super::weights::masked;
+    use super::*;
+
+    /// Inputs `[tokens][n]` whose last column is 1, as those of a weight with a bias.
+    fn inputs(tokens: usize, n: usize, seed: u64) -> Vec<f64> {
+        let mut x = noise(tokens * n, seed);
+        x.chunks_exact_mut(n).for_each(|x| x[n - 1] = 1.0);
+        x
+    }
+
+    /// Means over the inputs `x` `[tokens][n]` of losses `x lost'`, with `lost` `[rows][n]`.
+    fn moments(x: &[f64], lost: &[f64], n: usize) -> Moments {
+        let tokens = (x.len() / n) as f64;
+        let columns = transposed(x, n);
+        let mut outer = product_transposed(&columns, &columns, x.len() / n);
+        outer.iter_mut().for_each(|v| *v /= tokens);
+        Moments { tokens, gain: product_transposed(lost, &outer, n), outer }
+    }
+
+    fn split(x: &[f64], lost: &[f64], n: usize) -> Split {
+        Split { train: moments(x, lost, n), held_out: None }
+    }
+
+    #[test]
+    fn the_price_is_the_cost_of_the_new_weight() {
+        let (n, rows, width) = (20, 6, 12);
+        let (x, fisher, weight) = (inputs(200, n, 1), positive_definite(rows, 2), noise(rows * n, 3));
+        let down = Down { weight, n, channels: n - 1 };
+        let h = moments(&x, &vec![0.0; rows * n], n).damped(n, n - 1, DAMPING).unwrap();
+        let f = damped(&fisher, rows, rows, FISHER_DAMPING).unwrap();
+        let real = |new: &[f64]| {
+            let errors: Vec<f64> = down.weight.iter().zip(new).map(|(w, new)| w - new).collect();
+            cost_of_errors(&errors, &h, &f, n)
+        };
+        let pruned = |score| {
+            prune_layer(&down, split(&x, &vec![0.0; rows * n], n), Some(&fisher), (score, width)).unwrap()
+        };
+        let (choice, new) = pruned(Score::SecondOrder);
+        assert!((real(&new) / choice.price - 1.0).abs() < 1e-9, "{} {}", real(&new), choice.price);
+        let cut: Vec<usize> = (0..n - 1).filter(|j| !choice.kept.contains(j)).collect();
+        assert_eq!((choice.kept.len(), cut.len()), (width, n - 1 - width));
+        assert!(new.iter().enumerate().all(|(at, &v)| (v == 0.0) == cut.contains(&(at % n))));
+        let (wanda, masked_by_wanda) = pruned(Score::Wanda);
+        let with_bias = [&wanda.kept[..], &[n - 1]].concat();
+        assert_eq!(masked_by_wanda, masked(&down.weight, n, &with_bias));
+        assert!(real(&new) < 0.8 * real(&masked_by_wanda), "{} {}", real(&new), real(&masked_by_wanda));
+    }
+
+    #[test]
+    fn a_constant_channel_goes_into_the_bias() {
+        let (n, rows, constant) = (10, 3, 0.7);
+        let mut x = inputs(100, n, 4);
+        x.chunks_exact_mut(n).for_each(|x| x[4] = constant);
+        let down = Down { weight: noise(rows * n, 5), n, channels: n - 1 };
+        let (choice, new) =
+            prune_layer(&down, split(&x, &vec![0.0; rows * n], n), None, (Score::SecondOrder, n - 2))
+                .unwrap();
+        assert_eq!(choice.kept, [0, 1, 2, 3, 5, 6, 7, 8]);
+        for (old, new) in down.weight.chunks_exact(n).zip(new.chunks_exact(n)) {
+            assert!(
+                (new[n - 1] - (old[n - 1] + constant * old[4])).abs() < 1e-9,
+                "{} {}",
+                new[n - 1],
+                old[n - 1]
+            );
+            assert!(choice.kept.iter().all(|&j| (new[j] - old[j]).abs() < 1e-9) && new[4] == 0.0);
+        }
+    }
+
+    #[test]
+    fn wanda_keeps_the_largest_scores_and_of_equal_ones_the_first() {
+        // Squares of the inputs are 1, 4, 1 and 1; of the columns 4, 1, 9 and 4.
+        let down = Down { weight: vec![2.0, 1.0, 3.0, 2.0], n: 4, channels: 4 };
+        let x = [1.0, 2.0, 1.0, 1.0];
+        let (choice, new) = prune_layer(&down, split(&x, &[0.0; 4], 4), None, (Score::Wanda, 2)).unwrap();
+        assert_eq!((choice.kept, choice.price), (vec![0, 2], 8.0));
+        assert_eq!(new, [2.0, 0.0, 3.0, 0.0]);
+        for useless in [[0.0; 4], [f64::NAN; 4]] {
+            assert!(prune_layer(&down, split(&useless, &[0.0; 4], 4), None, (Score::Wanda, 2)).is_none());
+        }
+    }
+
+    #[test]
+    fn what_was_lost_is_made_up_for_as_far_as_held_out_text_agrees() {
+        let (n, rows) = (8, 3);
+        let (x, other) = (inputs(400, n, 6), inputs(300, n, 7));
+        let lost = noise(rows * n, 8);
+        let down = Down { weight: noise(rows * n, 9), n, channels: n - 1 };
+        let with = |held_out: &[f64]| {
+            let split = Split { train: moments(&x, &lost, n), held_out: Some(moments(&other, held_out, n)) };
+            corrected(&down, &split).unwrap()
+        };
+        let (new, share) = with(&lost);
+        assert!((share - 1.0).abs() < 2.0 * DAMPING, "{share}");
+        for ((new, old), lost) in new.iter().zip(&down.weight).zip(&lost) {
+            assert!((new - old - lost).abs() < 5.0 * DAMPING, "{new} {old} {lost}");
+        }
+        let half: Vec<f64> = lost.iter().map(|v| 0.5 * v).collect();
+        assert!((with(&half).1 - 0.5).abs() < 2.0 * DAMPING);
+        let opposite: Vec<f64> = lost.iter().map(|v| -v).collect();
+        let (unchanged, none) = with(&opposite);
+        assert!(none == 0.0 && unchanged == down.weight);
+    }
 }

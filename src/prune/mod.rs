@@ -13,6 +13,8 @@ mod pass;
 mod symmetric;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_runs;
 mod weights;
 mod width;
 

@@ -83,3 +83,30 @@ pub(super) fn damped(matrix: &[f64], n: usize, columns: usize, share: f64) -> Op
     damped.iter_mut().step_by(n + 1).take(columns).for_each(|v| *v += share * mean);
     (mean > 0.0 && mean.is_finite()).then_some(damped)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encode::feedback::Hessian;
+
+    #[test]
+    fn losses_of_inputs_become_losses_of_outputs() {
+        // Two inputs and a constant; the losses are of the two inputs. Two rows.
+        let hessian = Hessian { columns: 3, mean: vec![1.0; 9], tokens: 6 };
+        let means = MeanMoments { hessian, cross: Some(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) };
+        let halves = (Some(means), None);
+        let weight = [1.0, 10.0, 7.0, -1.0, 2.0, 7.0];
+        let split = Split::new(&halves, &weight, 3, true).unwrap();
+        assert_eq!(split.train.gain, [41.0, 52.0, 63.0, 7.0, 8.0, 9.0]);
+        let split = Split::new(&halves, &weight, 3, false).unwrap();
+        assert_eq!(split.train.gain, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert!(Split::new(&(None, None), &weight, 3, false).is_none());
+    }
+
+    #[test]
+    fn both_halves_are_weighed_by_their_tokens() {
+        let of = |tokens: f64, value: f64| Moments { tokens, outer: vec![value], gain: vec![-value] };
+        let all = Split { train: of(6.0, 1.0), held_out: Some(of(2.0, 5.0)) }.all();
+        assert_eq!((all.tokens, all.outer, all.gain), (8.0, vec![2.0], vec![-2.0]));
+    }
+}

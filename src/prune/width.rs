@@ -43,13 +43,13 @@ impl fmt::Display for Width {
 }
 
 impl Width {
-    /// Returns the number of channels that are kept of `channels`: a multiple of 256 if `channels` is one, so that rows have
-    /// whole superblocks, else of 32. A share is rounded to the nearest such width.
+    /// Returns the number of channels that are kept of `channels`: a multiple of 256 if `channels` is one above 1024, so that
+    /// rows have whole superblocks, else of 32. A share is rounded to the nearest such width.
     ///
     /// # Errors
     /// Fails when the width is none of these or nothing would be cut.
     pub fn kept(self, channels: u64) -> Result<u64, PruneError> {
-        // Widths that are no multiples of 256 are common below 1024 channels, where a step of 256 would be coarse.
+        // Up to 1024 channels a step of 256 would be a quarter of them or more.
         let step = if channels.is_multiple_of(256) && channels > 1024 { 256 } else { 32 };
         let wanted = match self {
             Self::Channels(kept) => kept,
