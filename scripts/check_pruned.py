@@ -25,6 +25,7 @@ from program import DATA, Kquant, Tally
 
 CALIBRATION = DATA / "corpora" / "calibration-small.txt"
 CONTEXT, CHUNKS = 256, 4  # llama.cpp has no contexts below 256
+LETTERS = 6000  # enough for CHUNKS chunks
 CUT = ["--context", CONTEXT, "--chunks", CHUNKS, "--quiet", "--force"]
 RANGE = 16  # nats below the likeliest token, the end of the codes of a logits file
 # Half a step of a code is 0.00012 nats; the rest is for sums in another order. Another row of the embedding costs whole nats.
@@ -63,7 +64,10 @@ class Trimmed:
         self.size = config["vocab_size"] // 2
         self.tolerance = GELU_TOLERANCE if config.get("activation_function", "").startswith("gelu") else LOGIT_TOLERANCE
         kquant.quantize(folder, self.whole, "F32")
-        args = ["prune", folder, "-o", self.path, "--vocab", self.size, "--text", CALIBRATION, "--type", "F32", "--json"]
+        # The tokens of the whole text are kept before others, so that the text must be short.
+        self.calibration = scratch / "calibration.txt"
+        self.calibration.write_text(CALIBRATION.read_text()[:LETTERS])
+        args = ["prune", folder, "-o", self.path, "--vocab", self.size, "--text", self.calibration, "--type", "F32", "--json"]
         self.report = json.loads(kquant.run(*args, *CUT))
         self.peers = [stock.Model(path, context=CONTEXT, exact_cache=True) for path in (self.whole, self.path)]
         lists = [stock.File(path).keys()["tokenizer.ggml.tokens"][1] for path in (self.whole, self.path)]
@@ -108,14 +112,14 @@ class Trimmed:
         for chunk in self.chosen()[0]:
             logarithms = log_softmax(self.peers[0].logits(chunk)[CONTEXT // 2 : -1])
             lost.append(-np.log(np.exp(logarithms[:, self.kept]).sum(1)))
-        args = ["perplexity", self.path, "--base", self.folder, "--text", CALIBRATION, "--json", "-", *CUT]
+        args = ["perplexity", self.path, "--base", self.folder, "--text", self.calibration, "--json", "-", *CUT]
         compared = json.loads(self.kquant.run(*args))["kl"]["mean"]
         stated = np.array([self.report["kl"], compared])
         return self.far("divergence", stated, np.mean(lost), DIVERGENCE_TOLERANCE)
 
     def chosen(self):
         """The chunks of the text that chose the tokens, by both models."""
-        return [peer.chunks(read(CALIBRATION), CHUNKS) for peer in self.peers]
+        return [peer.chunks(read(self.calibration), CHUNKS) for peer in self.peers]
 
     def far(self, what, ours, theirs, tolerance):
         """Prints the largest difference, and says if it is too large."""

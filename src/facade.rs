@@ -297,7 +297,7 @@ pub fn calibrate(model: &Path, text: &Path, settings: &Settings) -> Result<Imatr
     })??)
 }
 
-/// Scores `model` on the text at `text`: its perplexity, and its KL divergence from `base` where there is one.
+/// Scores `model` on the text at `text`: its perplexity, and its KL divergence from `base` where there is one, which may have more tokens.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), kquant::Error> {
@@ -318,11 +318,16 @@ pub fn score(
 ) -> Result<evaluate::Report, Error> {
     let model = Model::open(model, None)?;
     let base = base.map(|base| Model::open(base, None)).transpose()?;
-    let chunks = TextFile::read(text)?.chunks(base.as_ref().unwrap_or(&model), Cut::default())?;
+    // A model with a trimmed vocabulary is scored on the tokens that it has left.
+    let ids = base.as_ref().map(|base| model.ids_in(base)).transpose()?.flatten();
+    let chunks = TextFile::read(text)?.chunks(&model, Cut::default())?;
     let context = settings.context();
     let works = std::iter::once(&model).chain(&base).map(|model| evaluate::work(model, &chunks));
     context.progress.begin(works.sum(), Unit::Work);
-    let reference = base.as_ref().map(Reference::Model);
+    let reference = base.as_ref().map(|base| match &ids {
+        Some(ids) => Reference::Larger { model: base, ids },
+        None => Reference::Model(base),
+    });
     let scored = settings.on_threads(|| {
         evaluate::evaluate(&model, reference.as_ref(), &chunks, None, &context, &mut |_| {})
     })?;

@@ -9,7 +9,7 @@
 //! | [`arch`] | model families: Hugging Face names and hyper-parameters to GGUF's |
 //! | [`vocab`] | Hugging Face tokenizers to GGUF keys, text to token ids |
 //! | [`convert`] | a checkpoint as a converted model: GGUF names, shapes, metadata |
-//! | [`transform`] | a converted model made smaller: its vocabulary trimmed |
+//! | [`transform`] | a converted model made smaller: its vocabulary trimmed, its feed-forward network narrower |
 //! | [`recipe`] | which type each tensor gets |
 //! | [`plan`] | the complete list of output tensors, as data |
 //! | [`text`] | a tokenized text as chunks, blocks and parts |

@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use crate::context::{After, Context, Unit};
 use crate::convert::Converted;
-use crate::layerwise::CalibratedError;
 use crate::model::{Model, ModelError};
 use crate::prune::{Channels, LayerChoice, PrunedChannels, Score, Width, channels};
 use crate::statistics::Fishers;
@@ -34,13 +33,10 @@ pub struct ChannelsRequest<'a> {
 pub enum PruneChannelsError {
     /// The choice failed.
     #[error(transparent)]
-    Choice(#[from] crate::prune::PruneError),
+    Choice(#[from] Box<crate::prune::PruneError>),
     /// The model cannot be run.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// The backward pass failed.
-    #[error(transparent)]
-    Calibrated(#[from] CalibratedError),
     /// The model cannot be made narrower.
     #[error(transparent)]
     Narrow(#[from] NarrowError),
@@ -77,7 +73,7 @@ pub struct ChannelsReport {
 /// # Errors
 /// Fails when the model has no channels that can be pruned, or the width cannot be.
 pub fn kept_channels(model: &Model, width: Width) -> Result<u64, PruneChannelsError> {
-    Ok(width.kept(channels(model)?)?)
+    Ok(channels(model).and_then(|all| width.kept(all)).map_err(Box::new)?)
 }
 
 /// Prunes channels of `model` as `request` says.
@@ -107,14 +103,14 @@ pub fn prune_channels(
     let progress = After { before, whole: run.progress };
     let left = if by_fishers { run.memory - run.memory / 4 } else { run.memory };
     let pass = Context { memory: left, progress: &progress, ..*run };
-    let PrunedChannels { stash, layers } = job(fishers.as_ref()).run(&pass)?;
+    let PrunedChannels { stash, layers } = job(fishers.as_ref()).run(&pass).map_err(Box::new)?;
     let lists: Vec<Arc<[u32]>> =
         layers.iter().map(|layer| layer.kept.iter().map(|&channel| channel as u32).collect()).collect();
     let input = model.converted();
     let mut narrowed = narrow(input, &lists, &Arc::new(stash))?;
     let count = |model: &Converted| model.tensors.iter().map(|t| t.weights()).sum();
     let report = ChannelsReport {
-        channels_before: channels(model)?,
+        channels_before: channels(model).map_err(Box::new)?,
         channels: kept,
         parameters_before: count(input),
         parameters: count(&narrowed),
