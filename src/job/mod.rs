@@ -6,8 +6,8 @@ mod manifest;
 mod method;
 mod own_text;
 mod prices;
-mod prune;
 mod prune_channels;
+mod prune_vocab;
 mod statistics;
 mod sweep;
 mod text;
@@ -43,11 +43,11 @@ pub use error::QuantizeError;
 pub use method::{Known, Method, MethodError, MethodOptions, Quality};
 pub use own_text::{CalibrationText, OWN_TOKENS, OwnShare, TextSource};
 pub use prices::{PriceRequest, PricesError, prices, read_prices};
-pub use prune::{
-    Fertility, PruneError, PruneReport, Pruned, VocabRequest, VocabSize, fertility, prune_vocab,
-};
 pub use prune_channels::{
     ChannelsReport, ChannelsRequest, Narrowed, PruneChannelsError, kept_channels, prune_channels,
+};
+pub use prune_vocab::{
+    Fertility, PruneVocabError, PruneVocabReport, Pruned, VocabRequest, VocabSize, fertility, prune_vocab,
 };
 pub use statistics::{
     PreparedStatistics, PricedBy, Statistics, StatisticsError, StatisticsRequest, StatisticsSource,

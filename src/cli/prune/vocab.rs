@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use kquant::context::{Context, Unit};
 use kquant::hash::bytes_sha256;
-use kquant::job::{self, PruneReport, Pruned, TextFile, VocabRequest, VocabSize};
+use kquant::job::{self, PruneVocabReport, Pruned, TextFile, VocabRequest, VocabSize};
 use kquant::model::Model;
 use kquant::vocab::Tokenizer;
 
@@ -58,7 +58,7 @@ pub(super) fn pruned(
     Ok(pruned?)
 }
 
-pub(super) fn tell(args: &Args, report: &Report<PruneReport>) -> io::Result<()> {
+pub(super) fn tell(args: &Args, report: &Report<PruneVocabReport>) -> io::Result<()> {
     let (of, out) = (report.pruned, &mut io::stdout().lock());
     let share = report.bytes as f64 / report.bytes_before.max(1) as f64;
     writeln!(out, "{}: {} of {} tokens", printable_path(&args.out), of.tokens, of.tokens_before)?;

@@ -29,7 +29,7 @@ pub enum VocabSize {
 
 /// Why a vocabulary cannot be trimmed as asked.
 #[derive(Debug, thiserror::Error)]
-pub enum PruneError {
+pub enum PruneVocabError {
     /// More tokens than there are.
     #[error("--vocab {asked}: the model has {has} tokens; ask for fewer")]
     TooMany {
@@ -68,12 +68,12 @@ pub struct Pruned {
     /// The model.
     pub model: Converted,
     /// The numbers.
-    pub report: PruneReport,
+    pub report: PruneVocabReport,
 }
 
 /// What was trimmed.
 #[derive(Debug, Serialize)]
-pub struct PruneReport {
+pub struct PruneVocabReport {
     /// Tokens before.
     pub tokens_before: usize,
     /// Tokens after.
@@ -108,8 +108,8 @@ pub struct VocabRequest<'a> {
 /// Trims the vocabulary of `model` as `request` says.
 ///
 /// # Errors
-/// [`PruneError`]: sizes that cannot be are told of before the text is run.
-pub fn prune_vocab(model: &Model, request: &VocabRequest, run: &Context) -> Result<Pruned, PruneError> {
+/// [`PruneVocabError`]: sizes that cannot be are told of before the text is run.
+pub fn prune_vocab(model: &Model, request: &VocabRequest, run: &Context) -> Result<Pruned, PruneVocabError> {
     let VocabRequest { chunks, asked, size, .. } = *request;
     let input = model.converted();
     let tokenizer = Tokenizer::from_metadata(&input.metadata)?;
@@ -127,7 +127,7 @@ pub fn prune_vocab(model: &Model, request: &VocabRequest, run: &Context) -> Resu
     let (kept, kl) = cut(model, chunks, &order, size, run)?;
     let mut trimmed = trim(input, &order.ids[..kept])?;
     let count = |model: &Converted| model.tensors.iter().map(|t| t.weights()).sum();
-    let report = PruneReport {
+    let report = PruneVocabReport {
         tokens_before: all,
         tokens: kept,
         indispensable: order.indispensable,
@@ -144,11 +144,11 @@ pub fn prune_vocab(model: &Model, request: &VocabRequest, run: &Context) -> Resu
     Ok(Pruned { model: trimmed, report })
 }
 
-fn check(size: VocabSize, has: usize, least: usize) -> Result<(), PruneError> {
+fn check(size: VocabSize, has: usize, least: usize) -> Result<(), PruneVocabError> {
     match size {
-        VocabSize::Number(asked) if asked > has => Err(PruneError::TooMany { asked, has }),
-        VocabSize::Number(asked) if asked < least => Err(PruneError::TooFew { asked, least }),
-        VocabSize::Divergence(kl) if kl.is_nan() || kl <= 0.0 => Err(PruneError::Divergence(kl)),
+        VocabSize::Number(asked) if asked > has => Err(PruneVocabError::TooMany { asked, has }),
+        VocabSize::Number(asked) if asked < least => Err(PruneVocabError::TooFew { asked, least }),
+        VocabSize::Divergence(kl) if kl.is_nan() || kl <= 0.0 => Err(PruneVocabError::Divergence(kl)),
         _ => Ok(()),
     }
 }
@@ -160,7 +160,7 @@ fn cut(
     order: &Order,
     size: VocabSize,
     run: &Context,
-) -> Result<(usize, f64), PruneError> {
+) -> Result<(usize, f64), PruneVocabError> {
     let all = order.ids.len();
     let number = match size {
         VocabSize::Number(number) => number,
