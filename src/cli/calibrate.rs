@@ -51,8 +51,10 @@ pub(super) struct Args {
     #[arg(long)]
     fisher: bool,
     /// Seed of the model's own text and of the labels that the backward pass draws from the model's predictions.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    ///
+    /// 0 by default.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Use only part I of N of the text; the files of all parts add up to that of the whole.
     #[arg(long, value_name = "I/N", default_value = "1/1", hide_default_value = true)]
     part: Part,
@@ -73,6 +75,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let hessian = args.hessian || args.fisher;
     if hessian && form == Form::Dat {
         anyhow::bail!("{}: the legacy form cannot hold Hessians; end the name in .gguf", args.out.display());
+    }
+    if args.seed.is_some() && !args.fisher && args.text.is_some() && args.own.own_text.is_none() {
+        anyhow::bail!(
+            "--seed: nothing is drawn; it is for --fisher and for text that the model writes (--own-text)"
+        );
     }
     // Checked before the work, so that a bad path costs nothing.
     let mut inputs = outputs::model_files(&args.model);
@@ -99,7 +106,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
 fn read(args: &Args, source: &TextSource, model: &Model) -> anyhow::Result<CalibrationText> {
     let display = Display::of_parts(args.means.quiet);
     let run = Context { memory: args.means.memory, cancel: cancel_on_signal()?, progress: &display };
-    let text = source.read(model, args.text_args.cut(), args.seed, &run);
+    let text = source.read(model, args.text_args.cut(), args.seed.unwrap_or(0), &run);
     display.finish();
     Ok(text?)
 }
@@ -127,10 +134,11 @@ fn statistics(args: &Args, model: &Model, text: &CalibrationText) -> anyhow::Res
     let work = if args.fisher { Fishers::work(model, &part) } else { work(model, &part) };
     let display = Display::new(work, Unit::Work, args.means.quiet);
     let run = Context { memory: args.means.memory, cancel, progress: &display };
-    let wanted = Wanted { output_tensor: args.output_tensor, fisher: args.fisher.then_some(args.seed) };
+    let wanted =
+        Wanted { output_tensor: args.output_tensor, fisher: args.fisher.then_some(args.seed.unwrap_or(0)) };
     let gathered = gather(model, &text, (&args.out, args.force), wanted, &run);
     display.finish();
-    let labelled = gathered?.labelled.map_or_else(String::new, |of| told(&of, args.seed));
+    let labelled = gathered?.labelled.map_or_else(String::new, |of| told(&of, args.seed.unwrap_or(0)));
     let file = HessianFile::open(&args.out)?;
     warn_of_unreached(file.importance(), args.means.quiet)?;
     Ok(summary(&file) + &labelled)

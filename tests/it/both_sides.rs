@@ -141,11 +141,4 @@ fn levels_that_contradict_each_other_are_refused() {
         let out = scratch.path("out.gguf");
         refused("levels", &calibrated("tiny-llama", &out, "Q3_K_S", more), says, &out);
     }
-    let out = scratch.path("alone.gguf");
-    refused(
-        "text",
-        &quantize(&data("tiny-llama"), &out, "Q3_K_S", &["--quality", "best"]),
-        "--calibrate TEXT",
-        &out,
-    );
 }

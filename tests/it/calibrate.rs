@@ -147,8 +147,7 @@ fn what_cannot_be_run_is_refused_before_anything_is_written() {
         kquant(args.iter().chain(options))
     };
     for (case, options, fragment) in [
-        ("no text", &[][..], "--text"),
-        ("short text", &["--text", short], "use a longer text"),
+        ("short text", &["--text", short][..], "use a longer text"),
         ("long context", &["--text", text, "--context", "300"], "more than the model's 256"),
     ] {
         refused(case, &to(&out, options), fragment, &out);
