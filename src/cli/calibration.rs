@@ -94,8 +94,7 @@ pub(super) enum Sides {
 pub(super) struct OwnTextArgs {
     /// Share of the calibration text that the model writes itself, as 50%; all of it where no text is given.
     ///
-    /// A model's own text covers what it was trained on, so that the result holds on texts of other kinds, too. It is added to the whole
-    /// of TEXT; with --chunks N there are N chunks of both together. Without TEXT the model writes 131072 tokens, or --chunks N.
+    /// A model's own text stands for what it was trained on. It is added to the whole of TEXT; with --chunks N there are N chunks of both together. Without TEXT the model writes 131072 tokens, or --chunks N.
     #[arg(long, value_name = "SHARE", help_heading = "Calibration")]
     pub own_text: Option<OwnShare>,
 }

@@ -6,9 +6,9 @@
 
 use rayon::prelude::*;
 
-use super::run::{Side, model_error};
+use super::run::{Side, model_error, work};
 use super::{EvaluateError, Normalizer};
-use crate::context::Context;
+use crate::context::{Context, Unit};
 use crate::model::{Logits, Model, Pass};
 use crate::text::{Chunks, chunks_per_block};
 
@@ -78,13 +78,15 @@ fn each(
         cancel: run.cancel,
         progress: run.progress,
     };
+    let of_chunk = work(model, chunks) / chunks.len() as u64;
+    run.progress.begin(work(model, chunks), Unit::Work);
     let side = Side::new(model, run.memory / 4)?;
     let at_once = model.chunks_at_once(&pass, 1).map_err(|e| model_error(model, e))?;
     let unit = chunks_per_block(chunks.context());
     for first in (0..chunks.len()).step_by(at_once) {
         let count = at_once.min(chunks.len() - first);
         let group = chunks.some(first..first + count);
-        let hidden = side.hidden(group.tokens(), &pass, 0)?;
+        let hidden = side.hidden(group.tokens(), &pass, first as u64 * of_chunk)?;
         for start in (0..count).step_by(unit) {
             let some = unit.min(count - start);
             let logits = side.logits(&hidden, &group, start, some)?;

@@ -1,7 +1,7 @@
 //! The text that a model is calibrated on, of which it may write a part, or all, itself.
 //!
-//! A model's own samples cover what it was trained on, whatever a text is about, so that what calibration gains with them
-//! holds on texts of other kinds, too: docs/how-it-works.md has the figures.
+//! A model's own samples stand for what it was trained on where no text is at hand. How they compare with texts is in
+//! docs/how-it-works.md.
 
 use std::path::PathBuf;
 use std::str::FromStr;

@@ -89,14 +89,7 @@ pub fn prune_channels(
     let chunks = request.chunks;
     let by_fishers = request.score == Score::SecondOrder;
     let before = if by_fishers { Fishers::work(model, chunks) } else { 0 };
-    let job = |fishers| Channels {
-        model,
-        chunks,
-        fishers,
-        width: kept as usize,
-        score: request.score,
-        repair_others: false,
-    };
+    let job = |fishers| Channels { model, chunks, fishers, width: kept as usize, score: request.score };
     run.progress.begin(before + job(None).work(), Unit::Work);
     let collect = || Fishers::collect(model, chunks, run.memory / 2, request.seed, run.cancel, run.progress);
     let fishers = by_fishers.then(collect).transpose()?;

@@ -117,7 +117,7 @@ pub fn prune_vocab(model: &Model, request: &VocabRequest, run: &Context) -> Resu
     trim(input, &(0..all as u32).collect::<Vec<_>>())?;
     check(size, all, order(&input.metadata, &tokenizer, &[], &[], &[]).indispensable)?;
     let mut counts = vec![0; all];
-    for &id in request.tokens.iter().chain(chunks.text()) {
+    for &id in request.tokens {
         if let Some(count) = counts.get_mut(id as usize) {
             *count += 1;
         }

@@ -97,11 +97,30 @@ impl TextFile {
     /// # Errors
     /// When the model has no tokenizer or no such context, or the text is too short.
     pub fn chunks(&self, model: &Model, cut: Cut) -> Result<Chunks, TextError> {
+        let (tokens, bos) = self.tokenized(model)?;
+        self.cut(model, tokens, cut, bos)
+    }
+
+    /// All tokens of the text, with the one in front that its sequences begin with, and the same as [`chunks`](Self::chunks).
+    ///
+    /// # Errors
+    /// As for [`chunks`](Self::chunks).
+    pub fn tokens_and_chunks(&self, model: &Model, cut: Cut) -> Result<(Vec<u32>, Chunks), TextError> {
+        let (tokens, bos) = self.tokenized(model)?;
+        Ok((tokens.clone(), self.cut(model, tokens, cut, bos)?))
+    }
+
+    /// The tokens, with the one in front that sequences begin with, and that one.
+    fn tokenized(&self, model: &Model) -> Result<(Vec<u32>, Option<u32>), TextError> {
         let tokenizer = model.tokenizer()?;
         let bos = tokenizer.add_bos();
         let wrong = |source| TextError::Tokenize { path: self.path.clone(), source };
         let mut tokens: Vec<u32> = bos.into_iter().collect();
         tokens.extend(tokenizer.encode(&self.content, false).map_err(wrong)?);
+        Ok((tokens, bos))
+    }
+
+    fn cut(&self, model: &Model, tokens: Vec<u32>, cut: Cut, bos: Option<u32>) -> Result<Chunks, TextError> {
         let longest = model.hyper.context;
         let context = cut.context.unwrap_or_else(|| default_context(model));
         if context > longest {

@@ -12,6 +12,9 @@ use crate::statistics::Fishers;
 use crate::tensor::{Stash, TensorName};
 use crate::text::Chunks;
 
+/// The part whose columns are the channels.
+pub(super) const DOWN: &str = "ffn_down";
+
 /// The settings of a pass that prunes channels of the feed-forward network.
 pub struct Channels<'a> {
     /// The original model.
@@ -24,14 +27,11 @@ pub struct Channels<'a> {
     pub width: usize,
     /// What channels are chosen by.
     pub score: Score,
-    /// True if the other linear maps make up for what the layers before have lost as well.
-    pub repair_others: bool,
 }
 
 /// The result of a pass.
 pub struct PrunedChannels {
-    /// The new `ffn_down`, in the source's shape with columns of zeros, with its bias where it has one, and what else has
-    /// changed; all in f32.
+    /// The new `ffn_down`, in the source's shape with columns of zeros, with its bias where it has one; in f32.
     pub stash: Stash,
     /// The choices, by layer.
     pub layers: Vec<LayerChoice>,
@@ -46,7 +46,7 @@ pub fn channels(model: &Model) -> Result<u64, PruneError> {
     if let Some(expert) = tensors.iter().find(|t| TensorName(&t.name).is_of_experts()) {
         return Err(PruneError::Experts { tensor: expert.name.clone() });
     }
-    let down = |layer| model.find(&weight_name(layer, "ffn_down"));
+    let down = |layer| model.find(&weight_name(layer, DOWN));
     uniform((0..model.hyper.layers).map(|layer| down(layer).map(|tensor| tensor.columns())))
 }
 
@@ -93,12 +93,6 @@ impl Channels<'_> {
         (self.chunks.tokens().len() * (self.model.groups() + self.model.hyper.layers)) as u64
     }
 
-    /// Returns whether the weights `names` of one group in layer `layer` are pruned, and whether they are changed at all.
-    pub(super) fn observes(&self, layer: usize, names: &[String]) -> (bool, bool) {
-        let down = names.contains(&weight_name(layer, "ffn_down"));
-        (down, down || (self.repair_others && !names.is_empty()))
-    }
-
     /// Returns true if each of the weights `names` has a bias.
     pub(super) fn are_biased(&self, names: &[String]) -> bool {
         !names.is_empty() && names.iter().all(|name| self.bias(name).is_some())
@@ -119,7 +113,7 @@ impl Channels<'_> {
         for (layer, cut) in stages.layers().iter().enumerate() {
             for group in cut.iter().filter_map(|s| s.group.as_ref()).filter(|group| group.by.is_none()) {
                 let names = stages.tensors(layer, group)?;
-                if self.observes(layer, &names).1 {
+                if names.contains(&weight_name(layer, DOWN)) {
                     let tensors = || names.iter().filter_map(|name| self.model.find(name));
                     let rows = tensors().map(|t| t.rows()).max().unwrap_or(0);
                     let columns = tensors().map(|t| t.columns()).max().unwrap_or(0);

@@ -59,7 +59,7 @@ pub(super) fn prune_layer(
 
 /// Moves `weight` towards the least squares of what is lost, as far as held-out text says. Returns the new weight with the
 /// share that was taken; `None` if the inputs of the text do not suffice.
-pub(super) fn corrected(down: &Down, split: &Split) -> Option<(Vec<f64>, f64)> {
+fn corrected(down: &Down, split: &Split) -> Option<(Vec<f64>, f64)> {
     let n = down.n;
     let inverted = inverse(split.train.damped(n, down.channels, DAMPING)?, n)?;
     let change = product_transposed(&split.train.gain, &inverted, n);

@@ -2,10 +2,12 @@
 
 use kquant_kernels::block::by_name;
 
-use super::layer::{Down, LayerChoice, corrected, prune_layer};
+use super::channels::DOWN;
+use super::layer::{Down, LayerChoice, prune_layer};
 use super::moments::Split;
 use super::{Channels, PruneError, PrunedChannels};
 use crate::context::Context;
+use crate::graph::weight_name;
 use crate::layerwise::{Halves, MeanMoments, Side, Streams, losses};
 use crate::model::ModelError;
 use crate::model::stages::{Stage, Stages};
@@ -54,14 +56,14 @@ impl ChannelPass<'_> {
         Ok(())
     }
 
-    /// Takes both streams through a stage, and prunes or repairs the linear maps that follow.
+    /// Takes both streams through a stage, and prunes the linear map that follows if it is the one whose columns are channels.
     fn advance(&mut self, layer: usize, stage: &Stage) -> Result<(), PruneError> {
         let original = self.stages.bind(stage, None)?;
         let pruned = self.stages.bind(stage, Some(&self.stash))?;
         let group = stage.group.as_ref().filter(|group| group.by.is_none());
         let names = group.map(|group| self.stages.tensors(layer, group)).transpose()?.unwrap_or_default();
-        let (down, observed) = self.job.observes(layer, &names);
-        let residual = group.filter(|group| group.residual && observed);
+        let pruned_next = names.contains(&weight_name(layer, DOWN));
+        let residual = group.filter(|group| group.residual && pruned_next);
         let next = residual.map(|group| self.stages.linear(layer, group)).transpose()?;
         let biased = self.job.are_biased(&names);
         let mut halves = None;
@@ -72,7 +74,7 @@ impl ChannelPass<'_> {
             let first = tile * self.tile;
             let f = self.stages.run(&original, first, self.streams.take(tile, Side::Original)?)?;
             let q = self.stages.run(&pruned, first, self.streams.take(tile, Side::Quantized)?)?;
-            if group.is_some() && observed {
+            if pruned_next {
                 let lost = losses(self.stages, (stage, next.as_ref()), &f, &q)?;
                 self.add(&mut halves, tile, (stage.input(&q)?, biased), &lost);
             }
@@ -83,14 +85,7 @@ impl ChannelPass<'_> {
         }
         let Some(halves) = halves else { return Ok(()) };
         let means = halves.means();
-        for name in &names {
-            if down {
-                self.prune(layer, name, &means, residual.is_none())?;
-            } else {
-                self.repair(name, &means, residual.is_none())?;
-            }
-        }
-        Ok(())
+        names.iter().try_for_each(|name| self.prune(layer, name, &means, residual.is_none()))
     }
 
     /// Adds a tile's inputs, with a constant 1 as their last column if there is a bias, and its losses.
@@ -119,20 +114,6 @@ impl ChannelPass<'_> {
         let (choice, new) = pruned.ok_or_else(|| inputs("always zero or not finite"))?;
         self.layers.push(LayerChoice { layer, ..choice });
         self.keep(name, &down, &new)
-    }
-
-    /// Moves the weight `name` towards the original's outputs; a weight whose inputs are always zero stays as it is.
-    fn repair(&mut self, name: &str, means: &Means, of_inputs: bool) -> Result<(), PruneError> {
-        let whole = self.weight(name)?;
-        // Where some weights of a group have a bias and some do not, the inputs have no constant column.
-        if means.0.as_ref().is_some_and(|train| train.hessian.columns != whole.n) {
-            return Ok(());
-        }
-        let split = Split::new(means, &whole.weight, whole.n, of_inputs);
-        match split.and_then(|split| corrected(&whole, &split)) {
-            Some((new, share)) if share > 0.0 => self.keep(name, &whole, &new),
-            _ => Ok(()),
-        }
     }
 
     /// Reads the weight `name`, with its bias as the last column if it has one.

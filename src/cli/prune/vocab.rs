@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::Context as _;
-use kquant::context::{Context, Unit};
+use kquant::context::Context;
 use kquant::hash::bytes_sha256;
 use kquant::job::{self, PruneVocabReport, Pruned, TextFile, VocabRequest, VocabSize};
 use kquant::model::Model;
@@ -43,12 +43,12 @@ pub(super) fn pruned(
     asked: &[u32],
     size: VocabSize,
 ) -> anyhow::Result<Pruned> {
-    let chunks = args.text_args.chunks(model, text)?;
-    let display = Display::new(2 * kquant::evaluate::work(model, &chunks), Unit::Work, args.means.quiet);
+    let (tokens, chunks) = text.tokens_and_chunks(model, args.text_args.cut())?;
+    let display = Display::of_parts(args.means.quiet);
     let run = Context { memory: args.means.memory, cancel: cancel_on_signal()?, progress: &display };
     let request = VocabRequest {
         chunks: &chunks,
-        tokens: &model.tokenizer()?.encode(&text.content, false)?,
+        tokens: &tokens,
         text_sha256: &bytes_sha256(text.content.as_bytes()),
         asked,
         size,
