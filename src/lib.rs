@@ -17,6 +17,7 @@
 //! | [`prices`] | what each tensor costs at each type |
 //! | [`layerwise`] | encoding layer by layer, with feedback from a text |
 //! | [`prune`] | which channels of the feed-forward network are kept, and weights that make up for the others |
+//! | [`distill`] | a student's weights are moved until it predicts what its teacher does |
 //! | [`encode`] | rows and statistics to block bytes |
 //! | [`pipeline`] | reads, encodes and writes a plan within a memory budget |
 //! | [`model`] | the inference loop, layer by layer |
@@ -34,6 +35,7 @@ pub mod chart;
 pub mod checkpoint;
 pub mod context;
 pub mod convert;
+pub mod distill;
 pub mod encode;
 pub mod evaluate;
 mod facade;
@@ -49,6 +51,7 @@ pub mod prices;
 pub mod prune;
 pub mod recipe;
 pub mod statistics;
+mod symmetric;
 pub mod tensor;
 pub mod text;
 pub mod threads;

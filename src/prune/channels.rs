@@ -100,7 +100,7 @@ impl Channels<'_> {
 
     /// Returns the GGUF name of the bias of the weight `name`, if it has one.
     pub(super) fn bias(&self, name: &str) -> Option<String> {
-        let bias = name.strip_suffix("weight").map(|stem| format!("{stem}bias"))?;
+        let bias = TensorName(name).bias();
         self.model.find(&bias).is_some().then_some(bias)
     }
 

@@ -10,7 +10,7 @@
 
 use rayon::prelude::*;
 
-use super::symmetric::add_scaled;
+use crate::symmetric::add_scaled;
 
 /// Number of cuts whose changes are put off.
 const PENDING: usize = 64;
@@ -110,10 +110,10 @@ impl Change {
 
 #[cfg(test)]
 mod tests {
-    use super::super::symmetric::{inverse, product_transposed, transposed};
     use super::super::tests::{cost_of_errors, noise, positive_definite};
     use super::super::weights::moved;
     use super::*;
+    use crate::symmetric::{inverse, product_transposed, transposed};
 
     /// `W' F W` of a weight `[rows][n]`.
     fn cost(weight: &[f64], fisher: &[f64], rows: usize, n: usize) -> Vec<f64> {

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::greedy::choose;
 use super::moments::{Split, damped};
-use super::symmetric::{dot, inverse, product_transposed, transposed};
 use super::weights::{masked, moved};
+use crate::symmetric::{dot, inverse, product_transposed, transposed};
 
 /// Damping of the inputs' second moments, as a share of their mean diagonal.
 const DAMPING: f64 = 1e-3;

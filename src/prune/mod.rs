@@ -10,7 +10,6 @@ mod greedy;
 mod layer;
 mod moments;
 mod pass;
-mod symmetric;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::symmetric::{dot, product_transposed, transposed};
 use crate::layerwise::MeanMoments;
+use crate::symmetric::{dot, product_transposed, transposed};
 
 /// Means over tokens in f64.
 pub(super) struct Moments {

@@ -1,6 +1,6 @@
 //! Weights that make up for columns that are cut.
 
-use super::symmetric::{inverse, product_transposed};
+use crate::symmetric::{inverse, product_transposed};
 
 /// Returns the weight `[rows][n]` with columns outside of `kept` zero that is nearest to `target` `[rows][n]` for inputs of
 /// second moments `h` `[n][n]`: `target H_:K H_KK^-1` in the kept columns K, which are sorted. Returns `None` if `H_KK` is not

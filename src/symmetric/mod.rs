@@ -1,13 +1,17 @@
-//! Symmetric positive definite matrices in f64: inverse and products, with sums in a fixed order whatever the number of
+//! Symmetric matrices in f64: inverse, eigenvectors and products, with sums in a fixed order whatever the number of
 //! threads.
 
+mod eigen;
+
 use rayon::prelude::*;
+
+pub(crate) use eigen::eigenvectors;
 
 /// Number of rows that are worked on together, so that what they read stays in the cache.
 const ROWS: usize = 32;
 
 /// Returns the sum of the products of `a` and `b`, in eight chains that are added at the end.
-pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
+pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
     let ((a8, a_rest), (b8, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
     let mut sums = [0.0; 8];
     for (a, b) in a8.iter().zip(b8) {
@@ -20,12 +24,12 @@ pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// Adds `factor * x` to `out`.
-pub(super) fn add_scaled(out: &mut [f64], factor: f64, x: &[f64]) {
+pub(crate) fn add_scaled(out: &mut [f64], factor: f64, x: &[f64]) {
     out.iter_mut().zip(x).for_each(|(out, x)| *out += factor * x);
 }
 
 /// Returns `a · b'`, `[rows of a][rows of b]`, for rows of `columns` values.
-pub(super) fn product_transposed(a: &[f64], b: &[f64], columns: usize) -> Vec<f64> {
+pub(crate) fn product_transposed(a: &[f64], b: &[f64], columns: usize) -> Vec<f64> {
     let width = b.len() / columns;
     let mut out = vec![0.0; a.len() / columns * width];
     out.par_chunks_mut(ROWS * width).zip(a.par_chunks(ROWS * columns)).for_each(|(out, a)| {
@@ -39,7 +43,7 @@ pub(super) fn product_transposed(a: &[f64], b: &[f64], columns: usize) -> Vec<f6
 }
 
 /// Returns the transpose of `a`, whose rows have `columns` values.
-pub(super) fn transposed(a: &[f64], columns: usize) -> Vec<f64> {
+pub(crate) fn transposed(a: &[f64], columns: usize) -> Vec<f64> {
     let rows = a.len() / columns;
     let mut out = vec![0.0; a.len()];
     out.par_chunks_mut(rows.max(1)).enumerate().for_each(|(j, out)| {
@@ -49,7 +53,7 @@ pub(super) fn transposed(a: &[f64], columns: usize) -> Vec<f64> {
 }
 
 /// Returns the inverse of the symmetric matrix `a` `[n][n]`; `None` if it is not positive definite.
-pub(super) fn inverse(mut a: Vec<f64>, n: usize) -> Option<Vec<f64>> {
+pub(crate) fn inverse(mut a: Vec<f64>, n: usize) -> Option<Vec<f64>> {
     cholesky(&mut a, n)?;
     // Row c is column c of the inverse of the lower factor, whose values before c are zero.
     let mut columns = vec![0.0; n * n];
@@ -108,9 +112,35 @@ fn factor_row(panel: &mut [f64], i: usize, first: usize, n: usize) -> Option<()>
     (pivot > 0.0 && pivot.is_finite()).then_some(())
 }
 
+/// Matrices for tests.
+#[cfg(test)]
+pub(crate) mod samples {
+    use super::product_transposed;
+
+    /// Numbers from -1 to 1 that look random.
+    pub(crate) fn noise(len: usize, seed: u64) -> Vec<f64> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+        };
+        (0..len).map(|_| next()).collect()
+    }
+
+    /// A positive definite matrix `[n][n]`.
+    pub(crate) fn positive_definite(n: usize, seed: u64) -> Vec<f64> {
+        let x = noise(n * (n + 3), seed);
+        let mut a = product_transposed(&x, &x, n + 3);
+        a.iter_mut().step_by(n + 1).for_each(|v| *v += 0.1);
+        a
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::tests::positive_definite;
+    use super::samples::positive_definite;
     use super::*;
 
     #[test]
