@@ -61,6 +61,7 @@ pub use kept::compare_kept_rows;
 pub use mass::{divergences, masses};
 pub use perplexity::Perplexity;
 pub use report::Report;
+pub(crate) use run::model_error;
 pub use run::{EvaluateError, Reference, Running, evaluate, work};
 pub use scores::{Scores, TextScore};
 pub use softmax::Normalizer;

@@ -118,7 +118,7 @@ impl<'a> Side<'a> {
     }
 }
 
-pub(super) fn model_error(model: &Model, source: ModelError) -> EvaluateError {
+pub(crate) fn model_error(model: &Model, source: ModelError) -> EvaluateError {
     EvaluateError::Model { path: model.path.clone(), source: Box::new(source) }
 }
 

@@ -4,7 +4,6 @@ use kquant_kernels::math;
 use rayon::prelude::*;
 
 use super::{EMBEDDING, Model, ModelError, POSITIONS};
-use crate::tensor::read_rows;
 
 impl Model {
     /// Returns the rows of the embedding for `tokens`, `[tokens][hidden]`. The first token is at `position`, and positions
@@ -46,7 +45,6 @@ impl Model {
     /// Fills `out` `[hidden]` with the row of the embedding for `token`.
     pub(crate) fn embedding_row(&self, token: u32, out: &mut [f32]) -> Result<(), ModelError> {
         let row = u64::from(token);
-        read_rows(self.opened.checkpoint.as_ref(), self.tensor(EMBEDDING)?, row..row + 1, out)
-            .map_err(|e| ModelError::Read { what: e.to_string() })
+        self.read(self.tensor(EMBEDDING)?, row..row + 1, out)
     }
 }

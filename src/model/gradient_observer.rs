@@ -46,6 +46,11 @@ pub trait GradientObserver: Send {
     /// Fails when the gradient is of no use; the pass then stops.
     fn embedding_gradient(&mut self, gradient: &[f32], hidden: usize) -> Result<(), ObserveError>;
 
+    /// Returns the observer of gradients of weights, if there is to be one; the pass then keeps what they are made of.
+    fn weights(&mut self) -> Option<&mut dyn WeightObserver> {
+        None
+    }
+
     /// Is called when the whole text has passed the output, one more layer, or the embedding.
     ///
     /// # Errors
@@ -53,4 +58,20 @@ pub trait GradientObserver: Send {
     fn end_of_layer(&mut self) -> Result<(), ObserveError> {
         Ok(())
     }
+}
+
+/// An observer that forms gradients of weights, given what an operation read and the gradient of what it wrote.
+///
+/// Calls come as those of a [`GradientObserver`]. Every call adds to a gradient of zeros, so that a table that is read twice,
+/// as the embedding and as the output projection, gets both parts.
+pub trait WeightObserver {
+    /// Adds `gradient' x` to the gradient of rows `first..first + outputs` of `tensor`, all its matrices counted as one, with
+    /// `gradient` `[rows][outputs]` and `x` `[rows][columns]`.
+    fn product(&mut self, tensor: &str, first: usize, gradient: &[f32], x: &[f32], columns: usize);
+
+    /// Adds the sums of the columns of `values` `[rows][width]` to the gradient of elements `first..first + width` of `tensor`.
+    fn columns(&mut self, tensor: &str, first: usize, values: &[f32], width: usize);
+
+    /// Adds row i of `gradient` `[rows][columns]` to the gradient of row `numbers[i]` of `tensor`.
+    fn rows(&mut self, tensor: &str, numbers: &[u32], gradient: &[f32], columns: usize);
 }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::matrix::rounded;
 use super::ops::Norms;
 use super::products::Packed;
-use super::{EMBEDDING, FINAL_NORM, Model, ModelError, OUTPUT, OUTPUT_NAME};
+use super::{EMBEDDING, FINAL_NORM, Model, ModelError, OUTPUT, OUTPUT_BIAS, OUTPUT_NAME};
 
 /// Number of outputs that one task computes.
 pub(super) const SLICE: usize = 2048;
@@ -15,7 +15,7 @@ pub(super) const SLICE: usize = 2048;
 pub struct Head<'a> {
     pub(super) model: &'a Model,
     pub(super) norms: Norms,
-    tensor: &'static str,
+    pub(super) tensor: &'static str,
     /// Bias of the logits, `[vocab]`.
     bias: Option<Vec<f32>>,
     /// Weights of each slice, if they are held.
@@ -53,6 +53,11 @@ impl Head<'_> {
         let first = slice * SLICE;
         let last = self.model.vocab.min(first + SLICE);
         self.model.packed(self.model.tensor(self.tensor)?, first as u64..last as u64)
+    }
+
+    /// Returns the name of the tensor of the logits' bias, if there is one.
+    pub(super) fn bias_name(&self) -> Option<&'static str> {
+        self.bias.as_ref().map(|_| OUTPUT_BIAS)
     }
 
     /// Returns the input of the projection, which is the final norm of `hidden` (`[rows][hidden]`).

@@ -40,6 +40,11 @@ impl Matrix {
         self.weight.outputs()
     }
 
+    /// Returns true if the map adds a bias.
+    pub(super) fn has_bias(&self) -> bool {
+        self.bias.is_some()
+    }
+
     /// Returns the number of weights.
     pub(super) fn weights(&self) -> usize {
         self.inputs() * self.outputs()

@@ -20,6 +20,7 @@
 //! | `draws` | seeded random choices, of labels and of tokens |
 //! | `backward/` | the backward pass |
 //! | `observer`, `gradient_observer`, `groups` | the interfaces to statistics, and the groups of linear maps that share their input |
+//! | `trainable` | the tensors that a backward pass gives gradients of |
 //! | `vocabulary` | the tokens that two models have in common |
 //! | `kept` | states of all tokens in memory or in a temporary file |
 //!
@@ -28,7 +29,7 @@
 
 pub mod backward;
 mod check;
-mod draws;
+pub(crate) mod draws;
 mod embed;
 mod error;
 mod forward;
@@ -47,28 +48,31 @@ mod session;
 pub(crate) mod stages;
 mod steps;
 mod tile;
+mod trainable;
 mod vocabulary;
 mod weights;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::arch::{self, ArchError};
 use crate::checkpoint::{self, Io, Opened, Origin};
 use crate::convert::{ConvertError, Converted, convert};
 use crate::graph::{Graph, Hyper, KeyError, Op, SLOTS, Windows, architecture, weight_name};
-use crate::tensor::MappedTensor;
+use crate::tensor::{MappedTensor, Replaced};
 use crate::vocab::{self, Tokenizer};
 
 pub use error::ModelError;
 pub use forward::{Hidden, Pass};
-pub use gradient_observer::GradientObserver;
+pub use gradient_observer::{GradientObserver, WeightObserver};
 pub use groups::LinearGroup;
 pub use head::{Head, Logits};
 pub use observer::{ObserveError, Observer};
 pub use products::Products;
 pub use sample::Sampler;
 pub use session::Session;
+pub use trainable::ParameterKind;
 
 /// A model whose weights stay in its file until they are needed.
 pub struct Model {
@@ -83,13 +87,17 @@ pub struct Model {
     work: Vec<ops::LinearWork>,
     /// Largest width of each slot; 0 where a slot is not used.
     widths: [usize; SLOTS],
-    opened: Opened,
+    opened: Arc<Opened>,
     input: Converted,
+    /// Weights that are read in the place of those of the input, if there are any.
+    overlay: Option<Arc<dyn Replaced + Send>>,
     index: HashMap<String, usize>,
     /// Number of rows of the embedding, and of logits.
     vocab: usize,
     /// Name of the pre-tokenizer that the caller chose, if any.
     pre: Option<String>,
+    /// True if the vocabulary is that of the opened file or folder.
+    has_own_vocabulary: bool,
     /// True if inputs of linear maps are rounded as llama.cpp does.
     rounds: bool,
     /// True if rotary frequencies are rounded to bf16.
@@ -115,6 +123,27 @@ impl Model {
         let opened = checkpoint::open_by(path, io)?;
         let input = convert(&opened, pre, None)
             .map_err(|source| ModelError::Input { path: path.to_owned(), source })?;
+        Self::new(path, pre, Arc::new(opened), input)
+    }
+
+    /// Returns this model with `input` in the place of its converted model, whose tensors are read from the same file.
+    ///
+    /// # Errors
+    /// Fails when a tensor of the forward pass is missing in `input` or of a wrong shape.
+    pub fn changed(&self, input: Converted) -> Result<Self, ModelError> {
+        let mut changed = Self::new(&self.path, self.pre.as_deref(), self.opened.clone(), input)?;
+        (changed.rounds, changed.rounds_turns) = (self.rounds, self.rounds_turns);
+        changed.products = self.products;
+        changed.has_own_vocabulary = false;
+        Ok(changed)
+    }
+
+    fn new(
+        path: &Path,
+        pre: Option<&str>,
+        opened: Arc<Opened>,
+        input: Converted,
+    ) -> Result<Self, ModelError> {
         let name = architecture(&input.metadata)?;
         let graph = arch::graph(name).ok_or_else(|| ModelError::Architecture {
             name: name.to_owned(),
@@ -139,9 +168,11 @@ impl Model {
             widths: [0; SLOTS],
             opened,
             input,
+            overlay: None,
             index,
             vocab: 0,
             pre: pre.map(str::to_owned),
+            has_own_vocabulary: true,
             rounds: false,
             rounds_turns: false,
             products: Products::default(),
@@ -151,6 +182,11 @@ impl Model {
         model.widths = model.check_shapes()?;
         model.work = model.linear_work()?;
         Ok(model)
+    }
+
+    /// Reads weights from `overlay` where it has them, and the others from the file.
+    pub(crate) fn set_overlay(&mut self, overlay: Arc<dyn Replaced + Send>) {
+        self.overlay = Some(overlay);
     }
 
     /// Rounds the inputs of linear maps as stock llama.cpp does, to 8 bits for quantized weights. The results then predict
@@ -201,8 +237,7 @@ impl Model {
     /// Fails when the tokenizer is missing, malformed or of a kind that kquant does not have.
     pub fn tokenizer(&self) -> Result<Tokenizer, ModelError> {
         let tokenizer = match &self.opened.origin {
-            Origin::Gguf { .. } => Tokenizer::from_metadata(&self.input.metadata),
-            Origin::HuggingFace { folder } => {
+            Origin::HuggingFace { folder } if self.has_own_vocabulary => {
                 let config = arch::Config::open(&folder.join("config.json")).map_err(ArchError::from);
                 let config = config.map_err(|e| self.input_error(e.into()))?.json();
                 Tokenizer::from_folder(&vocab::Request {
@@ -213,6 +248,7 @@ impl Model {
                     pre: self.pre.as_deref(),
                 })
             }
+            _ => Tokenizer::from_metadata(&self.input.metadata),
         };
         tokenizer.map_err(|source| ModelError::Tokenizer { path: self.path.clone(), source })
     }
@@ -284,4 +320,5 @@ const POSITIONS: &str = "position_embd.weight";
 /// Name of the output projection's tensor, which observers use even where the projection is tied to the embedding.
 pub const OUTPUT: &str = "output.weight";
 const OUTPUT_NAME: &str = "output";
+const OUTPUT_BIAS: &str = "output.bias";
 const FINAL_NORM: &str = "output_norm";

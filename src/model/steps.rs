@@ -122,9 +122,11 @@ impl BoundSteps {
         self.0[at].step.forward(tile, positions)
     }
 
-    /// Copies everything that the gradient of operation number `at` needs from `tile`, which holds the operation's inputs.
-    pub(super) fn record(&self, at: usize, tile: &Tile) -> Box<dyn Recorded + '_> {
-        self.0[at].step.record(tile)
+    /// Copies everything that the gradient of operation number `at` needs from `tile`, which holds the operation's inputs; with
+    /// `weights` also what the gradients of its weights need.
+    pub(super) fn record(&self, at: usize, tile: &Tile, weights: bool) -> Box<dyn Recorded + '_> {
+        let step = &self.0[at].step;
+        if weights { step.record_for_weights(tile) } else { step.record(tile) }
     }
 
     /// Returns the number of the last operation whose gradient reads the tile, if there is one.

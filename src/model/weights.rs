@@ -145,8 +145,7 @@ impl Model {
         out.par_chunks_mut(step * columns).enumerate().try_for_each(|(i, out)| {
             let start = first + (i * step) as u64;
             let end = start + (out.len() / columns) as u64;
-            read_rows(self.opened.checkpoint.as_ref(), tensor, start..end, out)
-                .map_err(|e| ModelError::Read { what: e.to_string() })?;
+            self.read(tensor, start..end, out)?;
             match first_non_finite(out, columns as u64, start) {
                 None => Ok(()),
                 Some((row, column, value)) => {
@@ -154,6 +153,20 @@ impl Model {
                 }
             }
         })
+    }
+
+    /// Reads rows `rows` of a tensor, from the overlay if that has them.
+    pub(super) fn read(
+        &self,
+        tensor: &MappedTensor,
+        rows: Range<u64>,
+        out: &mut [f32],
+    ) -> Result<(), ModelError> {
+        match self.overlay.as_ref().and_then(|overlay| overlay.rows(&tensor.name, rows.start, out)) {
+            Some(read) => Ok(read?),
+            None => read_rows(self.opened.checkpoint.as_ref(), tensor, rows, out)
+                .map_err(|e| ModelError::Read { what: e.to_string() }),
+        }
     }
 
     /// Returns the bytes of the largest layer when it is packed.

@@ -7,6 +7,7 @@
 mod collect;
 mod describe;
 mod exact;
+mod factors;
 mod fisher_sums;
 mod fishers;
 mod form;
@@ -24,6 +25,7 @@ mod unreached;
 
 pub use collect::{collect, work};
 pub use describe::{Coverage, EntryStatistics, LayerShare, MatrixStatistics};
+pub use factors::Factors;
 pub use fishers::{Fishers, Labelled};
 pub use form::{Form, UnknownForm};
 pub use gather::{GatherError, Gathered, Text, Wanted, gather};

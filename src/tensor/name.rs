@@ -33,6 +33,11 @@ impl<'a> TensorName<'a> {
         self.0.contains("_exps")
     }
 
+    /// Returns the name of the bias that belongs to the weight of this name.
+    pub fn bias(self) -> String {
+        format!("{}.bias", self.0.strip_suffix(".weight").unwrap_or(self.0))
+    }
+
     /// Returns true if the tensor is a bias.
     pub fn is_bias(self) -> bool {
         self.0.ends_with(".bias")
@@ -55,6 +60,7 @@ mod tests {
         assert_eq!(parts("output.weight"), (None, None, false, false));
         assert_eq!(parts("blk.x.attn_q.weight"), (None, None, false, false));
         assert_eq!(parts("blk.99999999999.a"), (None, None, false, false));
+        assert_eq!(TensorName("blk.3.attn_q.weight").bias(), "blk.3.attn_q.bias");
         assert!(TensorName("blk.x.a").is_in_layers() && !TensorName("a.blk.0").is_in_layers());
     }
 }

@@ -1,6 +1,6 @@
 //! Tests of the whole backward pass against differences of the loss, for every architecture at hand.
 //!
-//! The output of a linear map, or the input of the first layer, is moved along a random direction, and the loss of the same
+//! The output of a linear map, the input of the first layer, or a weight is moved along a random direction, and the loss of the same
 //! labels is computed again. A central difference over a step and one over twice the step give the derivative up to the
 //! fourth order (Richardson). The step is such that the loss changes by about [`CHANGE`]: the loss of a few dozen tokens has
 //! an error of some 1e-6 in f32, so that the derivative is accurate to some 1e-3 of its usual size.
@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use kquant_formats::FormatError;
 
 use super::super::routed::{Assignment, Routes, RowPart};
 use super::super::steps::Positions;
@@ -18,7 +21,8 @@ use super::head::LossHead;
 use super::{Backward, Labels};
 use crate::context::Silent;
 use crate::graph::{By, Op, Slot, weight_name};
-use crate::model::{GradientObserver, ObserveError};
+use crate::model::{GradientObserver, ObserveError, WeightObserver};
+use crate::tensor::Replaced;
 
 /// Change of the loss of all tokens that a step aims at, in nats.
 const CHANGE: f64 = 4e-3;
@@ -30,6 +34,66 @@ const TOLERANCE: f64 = 1e-2;
 struct Seen {
     gradients: BTreeMap<String, Vec<f32>>,
     experts: BTreeMap<String, Vec<Vec<f32>>>,
+    weights: WeightSums,
+}
+
+/// Gradients of weights by tensor, summed by their definition.
+#[derive(Default)]
+struct WeightSums(BTreeMap<String, Vec<f64>>);
+
+impl WeightSums {
+    /// Returns the elements of `tensor` from `first` on.
+    fn from(&mut self, tensor: &str, first: usize, length: usize) -> &mut [f64] {
+        let all = self.0.entry(tensor.to_owned()).or_default();
+        all.resize(all.len().max(first + length), 0.0);
+        &mut all[first..first + length]
+    }
+}
+
+impl WeightObserver for WeightSums {
+    fn product(&mut self, tensor: &str, first: usize, gradient: &[f32], x: &[f32], columns: usize) {
+        let rows = x.len() / columns;
+        let outputs = gradient.len().checked_div(rows).unwrap_or(0);
+        let sums = self.from(tensor, first * columns, outputs * columns);
+        for (gradient, x) in gradient.chunks_exact(outputs.max(1)).zip(x.chunks_exact(columns)) {
+            for (sums, g) in sums.chunks_exact_mut(columns).zip(gradient) {
+                sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += f64::from(*g) * f64::from(*x));
+            }
+        }
+    }
+
+    fn columns(&mut self, tensor: &str, first: usize, values: &[f32], width: usize) {
+        let sums = self.from(tensor, first, width);
+        for row in values.chunks_exact(width) {
+            sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
+        }
+    }
+
+    fn rows(&mut self, tensor: &str, numbers: &[u32], gradient: &[f32], columns: usize) {
+        for (&number, gradient) in numbers.iter().zip(gradient.chunks_exact(columns)) {
+            self.columns(tensor, number as usize * columns, gradient, columns);
+        }
+    }
+}
+
+/// Weights that the model reads in the place of its own while a test moves them.
+#[derive(Debug, Default)]
+struct MovedWeights(Mutex<Option<Moved>>);
+
+#[derive(Debug)]
+struct Moved {
+    tensor: String,
+    columns: usize,
+    values: Vec<f32>,
+}
+
+impl Replaced for MovedWeights {
+    fn rows(&self, tensor: &str, first: u64, out: &mut [f32]) -> Option<Result<(), FormatError>> {
+        let moved = self.0.lock().unwrap();
+        let Moved { columns, values, .. } = moved.as_ref().filter(|moved| moved.tensor == tensor)?;
+        out.copy_from_slice(&values[first as usize * columns..][..out.len()]);
+        Some(Ok(()))
+    }
 }
 
 impl GradientObserver for Seen {
@@ -58,6 +122,10 @@ impl GradientObserver for Seen {
     fn embedding_gradient(&mut self, gradient: &[f32], outputs: usize) -> Result<(), ObserveError> {
         self.output_gradient(EMBEDDING, gradient, outputs)
     }
+
+    fn weights(&mut self) -> Option<&mut dyn WeightObserver> {
+        Some(&mut self.weights)
+    }
 }
 
 /// The place at which values are moved: after an operation of a layer, or before the first operation.
@@ -71,6 +139,7 @@ struct Place {
 /// A model with a chunk of text and its labels.
 struct Checked {
     model: Model,
+    moved: Arc<MovedWeights>,
     tokens: Vec<u32>,
     /// Random labels, since a model's own predictions may be too certain to have a gradient.
     labels: Vec<u32>,
@@ -91,10 +160,12 @@ impl Checked {
         let json: serde_json::Value =
             serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
         let tokens: Vec<u32> = serde_json::from_value(json["tokens"].clone()).unwrap();
-        let model = Model::open(folder, None).unwrap();
+        let mut model = Model::open(folder, None).unwrap();
+        let moved = Arc::new(MovedWeights::default());
+        model.set_overlay(moved.clone());
         let label = |i: usize| (crate::model::draws::uniform(1, i as u64) * model.vocab_size() as f64) as u32;
         let labels = (0..tokens.len()).map(label).collect();
-        let checked = Self { model, tokens, labels, choices: Vec::new() };
+        let checked = Self { model, moved, tokens, labels, choices: Vec::new() };
         let Ran { choices, .. } = checked.run(None, &[]);
         Self { choices, ..checked }
     }
@@ -135,6 +206,18 @@ impl Checked {
         Ran { loss, choices, p }
     }
 
+    /// Runs the model with `moved` added to the values of `tensor`.
+    fn with(&self, tensor: &str, moved: &[f32]) -> Ran {
+        let mapped = self.model.find(tensor).unwrap();
+        let mut values = self.model.values(mapped).unwrap();
+        values.iter_mut().zip(moved).for_each(|(value, moved)| *value += moved);
+        let columns = mapped.columns() as usize;
+        *self.moved.0.lock().unwrap() = Some(Moved { tensor: tensor.to_owned(), columns, values });
+        let ran = self.run(None, &[]);
+        *self.moved.0.lock().unwrap() = None;
+        ran
+    }
+
     /// Returns the loss and the gradients of a backward pass.
     fn gradients(&self, labels: Labels) -> (f64, Seen) {
         let mut seen = Seen::default();
@@ -151,8 +234,8 @@ impl Checked {
         (loss.sum, seen)
     }
 
-    /// Compares the derivative along some directions with `gradient`; a step at `place` is multiplied by `factor`.
-    fn check(&self, name: &str, place: Place, gradient: &[f32], factor: f32) {
+    /// Compares the derivative along some directions with `gradient`, where `run` runs the model with something moved.
+    fn check(&self, name: &str, gradient: &[f32], run: impl Fn(&[f32]) -> Ran) {
         let norm = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
         assert!(norm > 1e-6, "{name}: no gradient");
         let mut compared = 0;
@@ -163,8 +246,8 @@ impl Checked {
                 gradient.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
             let slope = |step: f64| {
                 let at = |step: f64| {
-                    let moved: Vec<f32> = direction.iter().map(|d| d * step as f32 * factor).collect();
-                    let Ran { loss, choices, .. } = self.run(Some(place), &moved);
+                    let moved: Vec<f32> = direction.iter().map(|d| d * step as f32).collect();
+                    let Ran { loss, choices, .. } = run(&moved);
                     (choices == self.choices).then_some(loss)
                 };
                 Some((at(step)? - at(-step)?) / (2.0 * step))
@@ -235,7 +318,9 @@ fn check_folder(folder: &Path) {
     assert!((loss - expected).abs() < 1e-6 * expected, "{name}: {loss} {expected}");
     let scale = checked.model.hyper.embedding_scale;
     let place = Place { layer: 0, op: None, slot: Slot::Stream };
-    checked.check(&format!("{name} {EMBEDDING}"), place, &seen.gradients[EMBEDDING], scale);
+    checked.check(&format!("{name} {EMBEDDING}"), &seen.gradients[EMBEDDING], |moved| {
+        checked.run(Some(place), &moved.iter().map(|moved| moved * scale).collect::<Vec<_>>())
+    });
     let mut checks = 1;
     for layer in 0..checked.model.hyper.layers {
         for (at, op) in checked.model.ops(layer).unwrap().iter().enumerate() {
@@ -246,11 +331,24 @@ fn check_folder(folder: &Path) {
                 Op::Matrices { .. } => &checked.spread(layer, at, &seen.experts[&tensor]),
                 _ => &seen.gradients[&tensor],
             };
-            checked.check(&format!("{name} {tensor}"), place, gradient, 1.0);
+            checked.check(&format!("{name} {tensor}"), gradient, |moved| checked.run(Some(place), moved));
             checks += 1;
         }
     }
     assert_eq!(checks, seen.gradients.len() + seen.experts.len(), "{name}: each once");
+    let mut trainable: Vec<String> =
+        checked.model.trainable().into_iter().map(|(tensor, _)| tensor).collect();
+    trainable.sort();
+    assert_eq!(trainable, seen.weights.0.keys().map(String::clone).collect::<Vec<_>>(), "{name}");
+    for (tensor, gradient) in &seen.weights.0 {
+        let gradient: Vec<f32> = gradient.iter().map(|&g| g as f32).collect();
+        // Keys are blind to a shift: the gradient of their bias is a rounding error.
+        if gradient.iter().all(|g| g.abs() < 1e-5) {
+            assert!(tensor.ends_with("attn_k.bias"), "{name} {tensor}: no gradient");
+            continue;
+        }
+        checked.check(&format!("{name} {tensor}, weights"), &gradient, |moved| checked.with(tensor, moved));
+    }
 }
 
 /// Returns all folders with models: those of the repository, or those in the folder that KQUANT_ARCHS names.

@@ -5,12 +5,13 @@ use rayon::prelude::*;
 
 use super::super::head::{Head, SLICE};
 use super::super::products::Packed;
-use super::super::{Model, ModelError, OUTPUT};
+use super::super::{FINAL_NORM, Model, ModelError, OUTPUT};
 use super::gradients;
 use super::options::Labels;
 use super::reverse::{ROWS, check};
-use crate::model::GradientObserver;
+use super::target::RowTarget;
 use crate::model::draws::{pick, uniform};
+use crate::model::{GradientObserver, WeightObserver};
 
 /// Least number of rows whose logits are held at a time, since weights that are not held are decoded once per group of rows.
 const FEWEST: u64 = 32;
@@ -28,7 +29,7 @@ pub(super) struct LossHead<'a> {
     block: usize,
     /// Sums over the current block of text, `[vocab]`, and the number of its tokens so far.
     variances: (Vec<f64>, usize),
-    /// Sum of the labels' losses, in nats.
+    /// Sum of the rows' losses, in nats.
     pub sum: f64,
 }
 
@@ -38,8 +39,8 @@ struct RowLogits {
     slices: Vec<Vec<f32>>,
     /// Probabilities, `[rows][vocab]`.
     p: Vec<f32>,
-    /// Labels `[rows]`.
-    labels: Vec<usize>,
+    /// What each row is compared with, `[rows]`.
+    targets: Vec<RowTarget>,
 }
 
 impl<'a> LossHead<'a> {
@@ -92,6 +93,9 @@ impl<'a> LossHead<'a> {
             let range = at * width..(at + rows) * width;
             let logits = self.logits(&normed[range.clone()], first + at)?;
             let logits = self.through_softmax(logits);
+            if let Some(observer) = observer.weights() {
+                self.show(&logits.slices, &normed[range.clone()], observer);
+            }
             self.back(&logits.slices, &mut out[range])?;
             self.variances.1 += rows;
             if self.variances.1 == self.block {
@@ -100,6 +104,9 @@ impl<'a> LossHead<'a> {
             at += rows;
         }
         check(OUTPUT, &out, width, first)?;
+        if let Some(observer) = observer.weights() {
+            self.head.norms.show(FINAL_NORM, hidden, &out, observer);
+        }
         self.head.norms.gradient(hidden, &mut out);
         Ok(out)
     }
@@ -140,14 +147,15 @@ impl<'a> LossHead<'a> {
     #[cfg(test)]
     pub(super) fn loss_of(&mut self, normed: &[f32]) -> (f64, Vec<f32>) {
         let vocab = self.model.vocab;
-        let RowLogits { slices, labels, p } = self.logits(normed, 0).unwrap();
-        let loss = |(row, &label): (usize, &usize)| {
+        let RowLogits { slices, targets, p } = self.logits(normed, 0).unwrap();
+        let loss = |(row, target): (usize, &RowTarget)| {
+            let label = target.known(0..vocab)[0].0 as usize;
             let width = |slice: usize| SLICE.min(vocab - slice * SLICE);
             let row = slices.iter().enumerate().flat_map(|(i, slice)| &slice[row * width(i)..][..width(i)]);
             let logits: Vec<f64> = row.map(|&v| f64::from(v)).collect();
             logits.iter().map(|v| v.exp()).sum::<f64>().ln() - logits[label]
         };
-        (labels.iter().enumerate().map(loss).sum(), p)
+        (targets.iter().enumerate().map(loss).sum(), p)
     }
 
     /// Computes the logits of `normed` `[rows][hidden]`, whose first row is token number `first`, and their probabilities
@@ -175,38 +183,55 @@ impl<'a> LossHead<'a> {
                     pick(p, uniform(seed, first_token + (first + row) as u64))
                 }
                 Labels::Given(labels) => labels[first + row] as usize,
+                Labels::Taught(teacher) => return RowTarget::of_teacher(&teacher.target(first + row), p),
             };
             let logit = slices[label / SLICE][row * SLICE.min(vocab - label / SLICE * SLICE) + label % SLICE];
-            (label, total - f64::from(logit))
+            (RowTarget::of_label(label as u32), total - f64::from(logit))
         });
-        let (labels, losses): (Vec<usize>, Vec<f64>) = rows.collect::<Vec<_>>().into_iter().unzip();
+        let (targets, losses): (Vec<RowTarget>, Vec<f64>) = rows.collect::<Vec<_>>().into_iter().unzip();
         self.sum += losses.iter().sum::<f64>();
-        Ok(RowLogits { slices, p, labels })
+        Ok(RowLogits { slices, p, targets })
     }
 
     /// Turns logits into the gradients of the projection's output and adds up their variances.
     fn through_softmax(&mut self, mut logits: RowLogits) -> RowLogits {
         let hyper = &self.model.hyper;
         let (vocab, cap, scale) = (self.model.vocab, hyper.logit_cap, 1.0 / hyper.logit_scale);
-        let RowLogits { slices, p, labels } = &mut logits;
+        let RowLogits { slices, p, targets } = &mut logits;
         let all = slices.par_iter_mut().zip(self.variances.0.par_chunks_mut(SLICE)).enumerate();
         all.for_each(|(slice, (values, variances))| {
             let width = variances.len();
             let first = slice * SLICE;
-            for ((values, p), &label) in
-                values.chunks_exact_mut(width).zip(p.chunks_exact(vocab)).zip(&*labels)
+            let slope = |value: f32| cap.map_or(1.0, |cap| 1.0 - (value / cap) * (value / cap)) * scale;
+            for ((values, p), target) in
+                values.chunks_exact_mut(width).zip(p.chunks_exact(vocab)).zip(&*targets)
             {
                 let p = &p[first..first + width];
-                for (i, ((value, &p), variance)) in values.iter_mut().zip(p).zip(&mut *variances).enumerate()
-                {
-                    let slope = cap.map_or(1.0, |cap| 1.0 - (*value / cap) * (*value / cap)) * scale;
+                let known = target.known(first..first + width).iter().map(|&(id, expected)| {
+                    let at = id as usize - first;
+                    (at, (p[at] - expected) * slope(values[at]))
+                });
+                let known: Vec<(usize, f32)> = known.collect();
+                for ((value, &p), variance) in values.iter_mut().zip(p).zip(&mut *variances) {
+                    let slope = slope(*value);
                     *variance += f64::from(p * (1.0 - p) * slope * slope);
-                    let hit = if first + i == label { 1.0 } else { 0.0 };
-                    *value = (p - hit) * slope;
+                    *value = p * target.keep() * slope;
                 }
+                known.into_iter().for_each(|(at, gradient)| values[at] = gradient);
             }
         });
         logits
+    }
+
+    /// Shows `observer` the gradients of the projection's weight and bias: `slices` are those of its output, and `normed` is
+    /// its input, `[rows][hidden]`.
+    fn show(&self, slices: &[Vec<f32>], normed: &[f32], observer: &mut dyn WeightObserver) {
+        for (slice, gradient) in slices.iter().enumerate() {
+            observer.product(self.head.tensor, slice * SLICE, gradient, normed, self.model.hyper.hidden);
+            if let Some(bias) = self.head.bias_name() {
+                observer.columns(bias, slice * SLICE, gradient, SLICE.min(self.model.vocab - slice * SLICE));
+            }
+        }
     }
 
     /// Fills `out` `[rows][hidden]` with the gradient of the projection's input, given that of its output. Slices are added

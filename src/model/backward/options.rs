@@ -1,8 +1,10 @@
 //! The inputs and results of the backward pass.
 
+use std::fmt::{self, Debug, Formatter};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use super::target::RowTarget;
 use crate::context::Progress;
 
 /// The parameters of a backward pass. Only those that are marked so affect the result.
@@ -24,7 +26,7 @@ pub struct Backward<'a> {
 }
 
 /// The token that the loss expects after each position.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub enum Labels<'a> {
     /// Labels are drawn from the model's predictions, so that outer products of gradients give the Fisher matrix.
     Drawn {
@@ -35,12 +37,53 @@ pub enum Labels<'a> {
     },
     /// Labels are given, one for each token.
     Given(&'a [u32]),
+    /// A teacher gives a distribution for each token, and the loss is the divergence from it.
+    Taught(&'a dyn Teacher),
+}
+
+impl Debug for Labels<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Drawn { seed, first_token } => {
+                write!(f, "Drawn {{ seed: {seed}, first_token: {first_token} }}")
+            }
+            Self::Given(labels) => write!(f, "Given({} labels)", labels.len()),
+            Self::Taught(_) => write!(f, "Taught"),
+        }
+    }
+}
+
+/// A source of the distributions that a loss compares a model's predictions with.
+pub trait Teacher: Sync {
+    /// Returns the distribution that follows token number `token` of the text at hand.
+    fn target(&self, token: usize) -> Target<'_>;
+}
+
+/// A distribution over a vocabulary, of which only some tokens are known one by one.
+///
+/// Its divergence from predictions `q` is `sum over ids of p ln(p / q) + rest ln(rest / q_rest)`, where `q_rest` is what
+/// `q` gives to all other tokens together.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// Tokens in rising order.
+    pub ids: &'a [u32],
+    /// Probability of each of `ids`.
+    pub p: &'a [f32],
+    /// Probability of all other tokens together; 0 if there are none.
+    pub rest: f32,
+}
+
+impl Target<'_> {
+    /// Returns the divergence from this distribution of the predictions `q` `[vocab]`, in nats.
+    pub fn divergence(&self, q: &[f32]) -> f64 {
+        RowTarget::of_teacher(self, q).1
+    }
 }
 
 /// The loss of a pass, and the times it took.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Loss {
-    /// Negative log-probability of the labels, summed over all positions, in nats.
+    /// Negative log-probability of the labels, or the divergence from the teacher, summed over all positions, in nats.
     pub sum: f64,
     /// Number of positions.
     pub tokens: usize,

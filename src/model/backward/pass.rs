@@ -7,7 +7,7 @@ use super::super::kept::{Form, Kept};
 use super::super::rope::Ropes;
 use super::super::steps::Positions;
 use super::super::tile::Tile;
-use super::super::{EMBEDDING, Model, ModelError, OUTPUT};
+use super::super::{EMBEDDING, Model, ModelError, OUTPUT, POSITIONS};
 use super::gradients::{Gradients, copied, scale};
 use super::head::LossHead;
 use super::reverse::{Reverse, check};
@@ -76,7 +76,7 @@ impl Model {
         for layer in (0..self.hyper.layers).rev() {
             pass.backward(layer, gradients)?;
         }
-        pass.embedding(gradients)?;
+        pass.embedding(tokens, gradients)?;
         Ok(Loss {
             sum,
             tokens: tokens.len(),
@@ -202,7 +202,7 @@ impl<'a> BackwardPass<'a> {
             let (input, gradient) = (self.inputs.take(place + at)?, self.stream.take(at)?);
             tile.set_stream(input, self.model.hyper.hidden, first);
             let (tokens, ropes) = (self.length(first), &self.ropes);
-            let tape = record(&mut tile, &steps, ropes)?;
+            let tape = record(&mut tile, &steps, ropes, observer.weights().is_some())?;
             let gradients = Gradients::default();
             let context = self.how.context;
             let reverse = Reverse { ropes, context, tokens, first, gradients, observer: &mut *observer };
@@ -214,13 +214,21 @@ impl<'a> BackwardPass<'a> {
         Ok(())
     }
 
-    fn embedding(&mut self, observer: &mut dyn GradientObserver) -> Result<(), ModelError> {
+    fn embedding(&mut self, tokens: &[u32], observer: &mut dyn GradientObserver) -> Result<(), ModelError> {
         let hyper = &self.model.hyper;
         for (at, first) in self.tiles() {
             let mut gradient = self.stream.take(at)?;
+            let tokens = &tokens[first..first + self.length(first)];
+            if let (Some(observer), true) = (observer.weights(), self.model.graph.learned_positions) {
+                let positions: Vec<u32> = (0..tokens.len()).map(|i| (i % self.how.context) as u32).collect();
+                observer.rows(POSITIONS, &positions, &gradient, hyper.hidden);
+            }
             scale(&mut gradient, hyper.embedding_scale);
             check(EMBEDDING, &gradient, hyper.hidden, first)?;
             observer.embedding_gradient(&gradient, hyper.hidden)?;
+            if let Some(observer) = observer.weights() {
+                observer.rows(EMBEDDING, tokens, &gradient, hyper.hidden);
+            }
         }
         observer.end_of_layer()?;
         Ok(())

@@ -2,13 +2,14 @@
 
 use super::{LinearWork, Operation, Recorded, Step};
 use crate::graph::{Op, Slot, weight_name};
-use crate::model::backward::{Reverse, check};
+use crate::model::backward::{Reverse, check, copied};
 use crate::model::check::Shapes;
 use crate::model::matrix::Matrix;
 use crate::model::steps::Positions;
 use crate::model::tile::Tile;
 use crate::model::weights::WeightSource;
 use crate::model::{Model, ModelError, Observer};
+use crate::tensor::TensorName;
 
 /// The operation `output = input * weight' + bias`.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +85,11 @@ impl Step for LinearStep {
     }
 
     fn record(&self, _: &Tile) -> Box<dyn Recorded + '_> {
-        Box::new(LinearRecord(self))
+        Box::new(LinearRecord { step: self, x: None })
+    }
+
+    fn record_for_weights(&self, tile: &Tile) -> Box<dyn Recorded + '_> {
+        Box::new(LinearRecord { step: self, x: Some(copied(tile.buffer(self.input))) })
     }
 
     fn observe(&self, tile: &Tile, names: &[&str], observer: &mut dyn Observer) -> Result<(), ModelError> {
@@ -96,15 +101,25 @@ impl Step for LinearStep {
     }
 }
 
-struct LinearRecord<'a>(&'a LinearStep);
+struct LinearRecord<'a> {
+    step: &'a LinearStep,
+    /// Input of the map, `[tokens][inputs]`, if the gradient of its weight is wanted.
+    x: Option<Vec<f32>>,
+}
 
 impl Recorded for LinearRecord<'_> {
     fn backward(self: Box<Self>, reverse: &mut Reverse) -> Result<(), ModelError> {
-        let LinearStep { input, output, tensor, matrix } = self.0;
+        let LinearStep { input, output, tensor, matrix } = self.step;
         let (inputs, outputs) = (matrix.inputs(), matrix.outputs());
         let gradient = reverse.take_or_zeros(*output, outputs);
         check(tensor, &gradient, outputs, reverse.first)?;
         reverse.observer.output_gradient(tensor, &gradient, outputs)?;
+        if let (Some(observer), Some(x)) = (reverse.observer.weights(), &self.x) {
+            observer.product(tensor, 0, &gradient, x, inputs);
+            if matrix.has_bias() {
+                observer.columns(&TensorName(tensor).bias(), 0, &gradient, outputs);
+            }
+        }
         let mut out = vec![0.0; reverse.tokens * inputs];
         matrix.gradient(reverse.context, &gradient, &mut out);
         reverse.gradients.add(*input, out);

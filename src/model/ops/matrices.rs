@@ -12,6 +12,7 @@ use crate::model::steps::Positions;
 use crate::model::tile::Tile;
 use crate::model::weights::WeightSource;
 use crate::model::{Model, ModelError, Observer};
+use crate::tensor::TensorName;
 use crate::text::block_tokens;
 
 /// The operation that multiplies each part of `input` by the matrix that it is routed to and so gives a part of `output`.
@@ -110,7 +111,13 @@ impl Step for MatricesStep {
 
     fn record(&self, tile: &Tile) -> Box<dyn Recorded + '_> {
         let routes = self.used.map(|_| copied(tile.buffer(Slot::Routes))).unwrap_or_default();
-        Box::new(MatricesRecord { step: self, routes, width: tile.width(self.input) })
+        Box::new(MatricesRecord { step: self, routes, width: tile.width(self.input), x: None })
+    }
+
+    fn record_for_weights(&self, tile: &Tile) -> Box<dyn Recorded + '_> {
+        let routes = self.used.map(|_| copied(tile.buffer(Slot::Routes))).unwrap_or_default();
+        let x = Some(copied(tile.buffer(self.input)));
+        Box::new(MatricesRecord { step: self, routes, width: tile.width(self.input), x })
     }
 
     fn needs_tile(&self) -> bool {
@@ -141,6 +148,8 @@ struct MatricesRecord<'a> {
     routes: Vec<f32>,
     /// Width of the input slot.
     width: usize,
+    /// Content of the input slot, if gradients of weights are wanted.
+    x: Option<Vec<f32>>,
 }
 
 impl MatricesRecord<'_> {
@@ -160,6 +169,21 @@ impl MatricesRecord<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Shows the observer of weights what each matrix read and the gradient of its output.
+    fn show(&self, assignment: Assignment, gradient: RowParts, reverse: &mut Reverse) {
+        let MatricesStep { tensor, matrices, inputs, outputs, .. } = self.step;
+        let (Some(observer), Some(x)) = (reverse.observer.weights(), &self.x) else { return };
+        let x = RowParts { values: x, width: self.width, columns: *inputs };
+        let all = assignment.rows(0..reverse.tokens);
+        for (number, (matrix, rows)) in matrices.iter().zip(&all).enumerate() {
+            let gradient = gradient.gather(rows);
+            observer.product(tensor, number * outputs, &gradient, &x.gather(rows), *inputs);
+            if matrix.has_bias() {
+                observer.columns(&TensorName(tensor).bias(), number * outputs, &gradient, *outputs);
+            }
+        }
     }
 
     /// Returns the gradient of the input of all matrices, `[tokens][width]`. Matrices are added in their order.
@@ -190,6 +214,7 @@ impl Recorded for MatricesRecord<'_> {
         check(tensor, &gradient, width, reverse.first)?;
         let parts = RowParts { values: &gradient, width, columns: *outputs };
         self.observe(assignment, parts, reverse)?;
+        self.show(assignment, parts, reverse);
         let out = self.input_gradient(assignment, parts, reverse);
         reverse.gradients.add(*input, out);
         Ok(())

@@ -90,6 +90,11 @@ pub(super) trait Step: Debug + Send + Sync {
     /// Copies everything that the gradient needs from a tile that holds the operation's inputs.
     fn record(&self, tile: &Tile) -> Box<dyn Recorded + '_>;
 
+    /// Copies what [`record`](Self::record) does and what the gradients of the operation's weights need.
+    fn record_for_weights(&self, tile: &Tile) -> Box<dyn Recorded + '_> {
+        self.record(tile)
+    }
+
     /// Returns whether [`record`](Self::record) reads the tile. Operations at the end of a layer, behind the last one that
     /// does, are not run again for their gradients.
     fn needs_tile(&self) -> bool {

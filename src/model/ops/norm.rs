@@ -7,12 +7,12 @@ use rayon::prelude::*;
 
 use super::{Operation, Recorded, Step};
 use crate::graph::{NormKind, Slot};
-use crate::model::ModelError;
 use crate::model::backward::{ROWS, Reverse, copied};
 use crate::model::check::Shapes;
 use crate::model::steps::Positions;
 use crate::model::tile::Tile;
 use crate::model::weights::WeightSource;
+use crate::model::{ModelError, WeightObserver};
 use crate::text::for_blocks;
 
 /// The operation `output = norm(input)`.
@@ -42,8 +42,9 @@ impl Operation for Norm {
     }
 
     fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
-        let norms = source.model.norms(&source.full(self.name), self.kind)?;
-        Ok(Box::new(NormStep { input: self.input, output: self.output, norms }))
+        let name = source.full(self.name);
+        let norms = source.model.norms(&name, self.kind)?;
+        Ok(Box::new(NormStep { input: self.input, output: self.output, name, norms }))
     }
 }
 
@@ -51,6 +52,8 @@ impl Operation for Norm {
 struct NormStep {
     input: Slot,
     output: Slot,
+    /// Name of its tensors, without `.weight` and `.bias`.
+    name: String,
     norms: Norms,
 }
 
@@ -84,6 +87,9 @@ struct NormRecord<'a> {
 impl Recorded for NormRecord<'_> {
     fn backward(self: Box<Self>, reverse: &mut Reverse) -> Result<(), ModelError> {
         if let Some(mut gradient) = reverse.gradients.take(self.step.output) {
+            if let Some(observer) = reverse.observer.weights() {
+                self.step.norms.show(&self.step.name, &self.x, &gradient, observer);
+            }
             self.step.norms.gradient(&self.x, &mut gradient);
             reverse.gradients.add(self.step.input, gradient);
         }
@@ -125,6 +131,32 @@ impl Norms {
                 NormKind::Rms => math::rms_norm(out, x, &norm.weight, self.epsilon),
                 NormKind::Layer => math::layer_norm(out, x, &norm.weight, norm.bias.as_deref(), self.epsilon),
             }
+        }
+    }
+
+    /// Shows `observer` the gradients of the weights and biases of the tensors called `name`, by `gradient`, that of the
+    /// output, and the input `x`, both `[rows][width]`.
+    pub(in crate::model) fn show(
+        &self,
+        name: &str,
+        x: &[f32],
+        gradient: &[f32],
+        observer: &mut dyn WeightObserver,
+    ) {
+        let width: usize = self.parts.iter().map(|norm| norm.weight.len()).sum();
+        let ones = |norm: &NormWeights| NormWeights { weight: vec![1.0; norm.weight.len()], bias: None };
+        let bare = Self { parts: self.parts.iter().map(ones).collect(), ..*self };
+        let mut values = vec![0.0; x.len()];
+        let step = ROWS * width.max(1);
+        values.par_chunks_mut(step).zip(x.par_chunks(step).zip(gradient.par_chunks(step))).for_each(
+            |(values, (x, gradient))| {
+                bare.apply(x, values);
+                values.iter_mut().zip(gradient).for_each(|(value, gradient)| *value *= gradient);
+            },
+        );
+        observer.columns(&format!("{name}.weight"), 0, &values, width);
+        if self.parts.iter().any(|norm| norm.bias.is_some()) {
+            observer.columns(&format!("{name}.bias"), 0, gradient, width);
         }
     }
 

@@ -1,0 +1,51 @@
+//! The tensors of a model whose gradients a backward pass gives.
+
+use super::{EMBEDDING, FINAL_NORM, Model, OUTPUT, OUTPUT_BIAS, POSITIONS};
+use crate::graph::{Op, weight_name};
+use crate::tensor::TensorName;
+
+/// What a tensor is to the pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParameterKind {
+    /// The weight of a linear map, with one matrix or several.
+    Linear,
+    /// Weights or biases of a norm.
+    Norm,
+    /// The bias of a linear map.
+    Bias,
+    /// Rows that are looked up by token or position, and the output projection.
+    Table,
+}
+
+impl Model {
+    /// Returns the names of all tensors that a [`WeightObserver`](super::WeightObserver) is shown, in the order of the forward
+    /// pass, each once.
+    ///
+    /// Not among them are attention sinks and what only chooses experts: these stay as they are.
+    pub fn trainable(&self) -> Vec<(String, ParameterKind)> {
+        let tables = [EMBEDDING, POSITIONS].map(|name| (name.to_owned(), ParameterKind::Table));
+        let mut all = tables.to_vec();
+        for (layer, ops) in self.layers.iter().enumerate() {
+            for op in ops {
+                let (name, part, of_bias) = match *op {
+                    Op::Norm { name, .. } => (name, ParameterKind::Norm, ParameterKind::Norm),
+                    Op::Linear { name, .. } | Op::Matrices { name, .. } => {
+                        (name, ParameterKind::Linear, ParameterKind::Bias)
+                    }
+                    _ => continue,
+                };
+                let weight = weight_name(layer, name);
+                let bias = TensorName(&weight).bias();
+                all.extend([(weight, part), (bias, of_bias)]);
+            }
+        }
+        let norm = format!("{FINAL_NORM}.weight");
+        all.extend([(TensorName(&norm).bias(), ParameterKind::Norm), (norm, ParameterKind::Norm)]);
+        all.extend([
+            (OUTPUT.to_owned(), ParameterKind::Table),
+            (OUTPUT_BIAS.to_owned(), ParameterKind::Bias),
+        ]);
+        all.retain(|(name, _)| self.find(name).is_some());
+        all
+    }
+}
