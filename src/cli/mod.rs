@@ -5,6 +5,8 @@
 mod bytes;
 mod calibrate;
 mod calibration;
+mod changed;
+mod distill;
 mod generate;
 mod hash;
 mod hessians;
@@ -67,6 +69,7 @@ enum Command {
     Prices(prices::Args),
     Sweep(Box<sweep::Args>),
     Prune(Box<prune::Args>),
+    Distill(Box<distill::Args>),
     Generate(generate::Args),
     Sample(sample::Args),
     Tokenize(tokenize::Args),
@@ -94,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Imatrix(args) => imatrix::run(args),
         Command::Prices(args) => prices::run(&args),
         Command::Prune(args) => prune::run(&args),
+        Command::Distill(args) => distill::run(&args),
         Command::Sweep(args) => sweep::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Sample(args) => sample::run(&args),

@@ -26,7 +26,7 @@ pub(super) struct TextArgs {
     #[arg(long, value_name = "NAME")]
     pub pre: Option<String>,
     /// Products of linear layers: f32, or bf16 with sums in f32, which is about twice as fast on processors with
-    /// AVX512_BF16 and less exact. By default f32, but bf16 where weights are rounded with feedback or channels pruned.
+    /// AVX512_BF16 and less exact. By default f32, but bf16 where weights are rounded with feedback, channels pruned or students trained.
     #[arg(long, value_name = "TYPE")]
     pub products: Option<ProductsArg>,
     #[command(flatten)]

@@ -1,6 +1,7 @@
 //! The main job: a checkpoint in, one quantized GGUF out, hashed on the way.
 
 mod allocated;
+mod distill;
 mod error;
 mod manifest;
 mod method;
@@ -39,6 +40,7 @@ use crate::tensor::MappedTensor;
 
 use allocated::allocated;
 
+pub use distill::{DistillJobError, DistillRequest, Student, distill};
 pub use error::QuantizeError;
 pub use method::{Known, Method, MethodError, MethodOptions, Quality};
 pub use own_text::{CalibrationText, OWN_TOKENS, OwnShare, TextSource};

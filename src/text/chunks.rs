@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::ChunkError;
+use super::held_out::is_held_out;
+use super::{ChunkError, chunks_per_block};
 
 /// Chunks of equal length, each of which is evaluated on its own; the rest of the text is dropped.
 ///
@@ -81,6 +82,35 @@ impl Chunks {
             all[chunks.start.saturating_mul(self.context).min(end)..end].to_vec()
         };
         Self { context: self.context, tokens: tokens(&self.tokens), text: tokens(&self.text) }
+    }
+
+    /// Returns the chunks without those of the blocks that nothing is trained on, and these; the second are `None` where there is a
+    /// single block.
+    #[must_use]
+    pub fn without_held_out(&self) -> (Self, Option<Self>) {
+        let per_block = chunks_per_block(self.context);
+        let blocks = self.len().div_ceil(per_block);
+        let of = |held_out: bool| -> Option<Self> {
+            let chunks = (0..self.len()).filter(|&i| is_held_out(i / per_block, blocks) == held_out);
+            let chunks: Vec<usize> = chunks.collect();
+            (!chunks.is_empty()).then(|| self.picked(&chunks))
+        };
+        (of(false).unwrap_or_else(|| self.clone()), of(true))
+    }
+
+    /// Returns `count` chunks that are spread evenly over the text; all of them if there are no more.
+    #[must_use]
+    pub fn spread(&self, count: usize) -> Self {
+        let count = count.clamp(1, self.len());
+        self.picked(&(0..count).map(|i| i * self.len() / count).collect::<Vec<_>>())
+    }
+
+    /// Returns the chunks of these numbers, which exist.
+    fn picked(&self, chunks: &[usize]) -> Self {
+        let pick = |all: &[u32]| {
+            chunks.iter().flat_map(|i| &all[i * self.context..(i + 1) * self.context]).copied().collect()
+        };
+        Self { context: self.context, tokens: pick(&self.tokens), text: pick(&self.text) }
     }
 
     /// Returns the number of tokens per chunk.

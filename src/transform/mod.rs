@@ -14,6 +14,6 @@ mod choice;
 mod tests;
 mod vocab;
 
-pub use channels::{NarrowError, narrow};
+pub use channels::{NarrowError, narrow, with_weights};
 pub use choice::{Order, order};
 pub use vocab::{TrimError, trim};

@@ -6,6 +6,7 @@ mod both_sides;
 mod calibrate;
 mod calibrated;
 mod configuration;
+mod distill;
 mod evaluate;
 mod evaluate_model;
 mod fisher;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use kquant::checkpoint::{Origin, open};
 use serde_json::Value as Json;
 
-use crate::support::{Scratch, data, kquant, ok, quantize, refused, stderr};
+use crate::support::{Scratch, data, divergence, kquant, ok, quantize, refused, stderr};
 
 #[test]
 fn trimmed_models_run_and_read_every_text() {
@@ -60,16 +60,6 @@ fn pruned(model: &Path, out: &Path, more: &[&str]) -> std::process::Output {
     let paths =
         ["prune", model.to_str().unwrap(), "-o", out.to_str().unwrap(), "--text", text.to_str().unwrap()];
     kquant([&paths[..], &["-q", "--json", "--context", "64", "--chunks", "96"], more].concat())
-}
-
-/// Mean KL divergence of `file` from `model` on the small evaluation text.
-fn divergence(file: &Path, model: &Path) -> f64 {
-    let [file, model, text] =
-        [file, model, &data("corpora/eval-small.txt")].map(|p| p.to_str().unwrap().to_owned());
-    let args = ["perplexity", &file, "--base", &model, "--text", &text, "-q", "--json", "-"];
-    let cut = ["--context", "64", "--chunks", "40"];
-    let report: Json = serde_json::from_str(&ok(kquant([&args[..], &cut].concat()))).unwrap();
-    report["kl"]["mean"].as_f64().unwrap()
 }
 
 /// Shape of a tensor of a GGUF, columns last.

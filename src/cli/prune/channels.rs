@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 
 use kquant::context::Context;
-use kquant::convert::Converted;
 use kquant::hash::bytes_sha256;
 use kquant::job::{self, ChannelsReport, ChannelsRequest, Narrowed, TextFile};
 use kquant::model::{Model, Products};
@@ -49,21 +48,6 @@ pub(super) fn narrowed(
     let narrowed = args.means.run(|| job::prune_channels(model, &request, &run))?;
     display.finish();
     Ok(narrowed?)
-}
-
-/// Returns the file type of the result where none is asked for: that of the first layer's projection, in which changed weights are stored
-/// like the others.
-pub(super) fn kind_of(model: &Model, input: &Converted) -> anyhow::Result<&'static str> {
-    let down = input.tensors.iter().find(|t| t.name.ends_with("ffn_down.weight"));
-    let index = down.and_then(|tensor| tensor.first_stored());
-    let info = index.and_then(|index| model.opened().checkpoint.tensors().get(index));
-    let name = info.map_or("", |info| info.dtype);
-    match ["F32", "F16", "BF16"].into_iter().find(|kind| *kind == name) {
-        Some(kind) => Ok(kind),
-        None => anyhow::bail!(
-            "the weights are quantized ({name}), and those that change would be rounded again: give --type F16, and quantize the result"
-        ),
-    }
 }
 
 pub(super) fn tell(args: &Args, of: &ChannelsReport, bytes: (u64, u64)) -> io::Result<()> {

@@ -6,19 +6,14 @@ mod vocab;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use kquant::context::Unit;
 use kquant::convert::Converted;
-use kquant::encode::ENCODERS;
-use kquant::job::{
-    self, Fertility, Job, Narrowed, Outputs, Pruned, Resources, Statistics, TextFile, Types, VocabSize,
-};
+use kquant::job::{self, Fertility, Narrowed, Pruned, TextFile, VocabSize};
 use kquant::model::Model;
 use kquant::outputs;
 use kquant::prune::Width;
-use kquant::recipe::{self, Options};
 
-use super::progress::Display;
-use super::running::{RunArgs, TextArgs, cancel_on_signal};
+use super::changed::{Target, bytes_of, kind_of};
+use super::running::{RunArgs, TextArgs};
 use super::{Outcome, notes, print_json};
 use channels::ScoreArg;
 
@@ -140,7 +135,7 @@ fn vocabulary(args: &Args, model: &Model, text: &TextFile, size: VocabSize) -> a
 fn feed_forward(args: &Args, model: &mut Model, wanted: (&TextFile, Width)) -> anyhow::Result<()> {
     let kind = match args.kind.as_deref() {
         Some(kind) if kind != "COPY" => kind,
-        _ => channels::kind_of(model, model.converted())?,
+        _ => kind_of(model)?,
     };
     let Narrowed { model: narrowed, report } = channels::narrowed(args, model, wanted)?;
     let (bytes_before, bytes) = (bytes_of(model), write(args, narrowed, kind)?);
@@ -148,11 +143,6 @@ fn feed_forward(args: &Args, model: &mut Model, wanted: (&TextFile, Width)) -> a
         true => print_json(&Report { pruned: &report, bytes_before, bytes, held_out: None }),
         false => Ok(channels::tell(args, &report, (bytes_before, bytes))?),
     }
-}
-
-/// Returns the bytes of the model's files.
-fn bytes_of(model: &Model) -> u64 {
-    model.opened().files.iter().filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum()
 }
 
 /// All texts as one, under the first one's name.
@@ -170,30 +160,14 @@ fn whole_text(paths: &[PathBuf]) -> anyhow::Result<TextFile> {
 
 /// Writes the model, unless nothing is to be written, and returns its bytes.
 fn write(args: &Args, changed: Converted, kind: &str) -> anyhow::Result<u64> {
-    let mut options = Options::new(recipe::file_type(kind)?);
-    // Asked for by name, or the type that the weights have.
-    options.overrides.allow_requantize = kind != "COPY";
-    let job = Job {
-        model: args.model.clone(),
-        io: args.text_args.reading.io(),
-        types: Types::FileType(options),
-        statistics: Statistics::None,
-        encoder: ENCODERS[0],
-        metadata: None,
-        overrides: Vec::new(),
-        keep_split: false,
-        pre: args.text_args.pre.clone(),
+    let target = Target {
+        model: &args.model,
+        out: &args.out,
+        kind,
+        force: args.force,
+        dry_run: args.dry_run,
+        text_args: &args.text_args,
+        means: &args.means,
     };
-    let prepared = job::prepare_changed(job, |_| changed)?;
-    let bytes = prepared.plan.files.iter().map(|file| file.bytes).sum();
-    if args.dry_run {
-        return Ok(bytes);
-    }
-    let outputs = Outputs { model: args.out.clone(), manifest: None, report: None, force: args.force };
-    let resources = Resources { memory: args.means.memory, threads: args.means.threads };
-    let display = Display::new(prepared.tensor_bytes(), Unit::Bytes, args.means.quiet);
-    let written = prepared.run(None, &outputs, &resources, cancel_on_signal()?, &display);
-    display.finish();
-    written?;
-    Ok(bytes)
+    target.write(changed)
 }

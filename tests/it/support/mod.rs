@@ -70,6 +70,16 @@ pub fn refused(case: &str, output: &Output, fragment: &str, out: &Path) {
     assert!(left.is_empty(), "{case}: {left:?} was left at {}", out.display());
 }
 
+/// Mean KL divergence of `file` from `model` on the small evaluation text.
+pub fn divergence(file: &Path, model: &Path) -> f64 {
+    let [file, model, text] =
+        [file, model, &data("corpora/eval-small.txt")].map(|p| p.to_str().unwrap().to_owned());
+    let args = ["perplexity", &file, "--base", &model, "--text", &text, "-q", "--json", "-"];
+    let cut = ["--context", "64", "--chunks", "40"];
+    let report: serde_json::Value = serde_json::from_str(&ok(kquant([&args[..], &cut].concat()))).unwrap();
+    report["kl"]["mean"].as_f64().unwrap()
+}
+
 /// A path inside tests/data.
 pub fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)

@@ -1,0 +1,217 @@
+//! `kquant distill`.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use kquant::context::Context;
+use kquant::distill::{DistillReport, Method, Trained};
+use kquant::hash::bytes_sha256;
+use kquant::job::{self, DistillRequest, Student, TextFile};
+use kquant::model::{Model, Products};
+use kquant::outputs;
+
+use super::changed::{Target, kind_of};
+use super::printable::printable_path;
+use super::progress::Display;
+use super::running::{RunArgs, TextArgs, cancel_on_signal};
+use super::{Outcome, notes, print_json};
+
+/// Train a smaller model to predict what a larger one does
+///
+/// The student is a pruned model, or any model with the teacher's vocabulary or a part of it. Its weights are moved until its predictions
+/// over a text are those of the teacher: knowledge distillation. The divergence on text that was not trained on is measured before, on the
+/// way and after; the best moment is kept, and nothing is written unless it is better than the student as it came.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kquant prune Llama-3.2-1B/ -o narrow.gguf --ffn 25% --text calibration.txt
+  kquant distill narrow.gguf --teacher Llama-3.2-1B/ --text calibration.txt -o trained.gguf --tokens 2M
+  kquant quantize trained.gguf -o small.gguf --size 500M --calibrate calibration.txt
+
+Exit codes: 0 done, 1 the student came no closer to its teacher and nothing was written, 2 wrong usage or unusable input.")]
+pub(super) struct Args {
+    /// The student: a Hugging Face folder, a safetensors file or a GGUF.
+    student: PathBuf,
+    /// The model that it learns from.
+    #[arg(long, value_name = "MODEL")]
+    teacher: PathBuf,
+    /// Text to train on.
+    #[arg(long, value_name = "FILE")]
+    text: PathBuf,
+    /// Text to judge by; by default one block of eight of the text, which is then not trained on.
+    #[arg(long, value_name = "FILE")]
+    held_out: Option<PathBuf>,
+    /// The GGUF to write.
+    #[arg(long, short, value_name = "FILE")]
+    out: PathBuf,
+    /// Tokens to train on, as 500k or 2M; more than the text has are further passes over it.
+    #[arg(long, value_name = "N", default_value = "1M", value_parser = count)]
+    tokens: u64,
+    /// How steps are made.
+    #[arg(long, value_name = "NAME", default_value = "soap")]
+    optimizer: OptimizerArg,
+    /// Which weights are trained.
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    train: TrainArg,
+    /// Size of the largest steps; by default 5e-4, for natural 0.02.
+    #[arg(long, value_name = "X")]
+    rate: Option<f64>,
+    /// Chunks of a step; by default as many as make up 8,192 tokens.
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Likeliest tokens of the teacher that are told apart at each position; all others count together.
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    top: usize,
+    /// Seed of the order of the text.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Type of the weights: F32, F16 or BF16; by default the student's.
+    #[arg(long = "type", value_name = "TYPE", value_parser = ["F32", "F16", "BF16"])]
+    kind: Option<String>,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Replace an existing file.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    text_args: TextArgs,
+    #[command(flatten)]
+    means: RunArgs,
+}
+
+/// Values of `--optimizer`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum OptimizerArg {
+    /// Adam in the eigenvectors of the Kronecker factors of the student's own statistics.
+    Soap,
+    /// The natural gradient by Kronecker factors of the student's own statistics.
+    Natural,
+    /// Adam.
+    Adamw,
+}
+
+/// Values of `--train`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum TrainArg {
+    /// Everything but attention sinks and biases of routers.
+    All,
+    /// Linear maps of the layers.
+    Linear,
+    /// Norms and biases.
+    Norms,
+}
+
+/// A number of tokens: 3000, 500k, 2M.
+fn count(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 1e3),
+        Some((at, 'm' | 'M')) => (&text[..at], 1e6),
+        Some((at, 'g' | 'G')) => (&text[..at], 1e9),
+        _ => (text, 1.0),
+    };
+    let tokens = number.parse::<f64>().ok().map(|number| number * unit);
+    match tokens.filter(|tokens| (1.0..=1e15).contains(tokens)) {
+        Some(tokens) => Ok(tokens as u64),
+        None => Err("give a number such as 300000, 500k or 2M".into()),
+    }
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    if args.rate.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
+        bail!("--rate: give a number above 0");
+    }
+    let mut inputs = outputs::model_files(&args.student);
+    inputs.extend(outputs::model_files(&args.teacher));
+    inputs.extend([&args.text].into_iter().chain(&args.held_out).cloned());
+    outputs::check(&inputs, &[&args.out])?;
+    outputs::try_start(&[&args.out], args.force)?;
+    let mut student = args.text_args.open(&args.student)?;
+    notes::print(student.opened())?;
+    let mut teacher = args.text_args.open(&args.teacher)?;
+    notes::print(teacher.opened())?;
+    if args.text_args.products.is_none() {
+        student.compute_in(Products::Bf16);
+        teacher.compute_in(Products::Bf16);
+    }
+    let kind = match &args.kind {
+        Some(kind) => kind.as_str(),
+        None => kind_of(&student)?,
+    };
+    let Student { model, report } = trained(args, &mut student, &teacher)?;
+    let better = report.is_better();
+    if better {
+        let target = Target {
+            model: &args.student,
+            out: &args.out,
+            kind,
+            force: args.force,
+            dry_run: false,
+            text_args: &args.text_args,
+            means: &args.means,
+        };
+        target.write(model)?;
+    }
+    match args.json {
+        true => print_json(&report)?,
+        false => tell(&args.out, &report)?,
+    }
+    Ok(if better { Outcome::Done } else { Outcome::CheckFailed })
+}
+
+/// Trains `student` by `teacher`.
+fn trained(args: &Args, student: &mut Model, teacher: &Model) -> anyhow::Result<Student> {
+    let text = TextFile::read(&args.text)?;
+    let chunks = args.text_args.chunks(student, &text)?;
+    let whole = TextArgs { chunks: None, ..args.text_args.clone() };
+    let read = |path: &PathBuf| anyhow::Ok(whole.chunks(student, &TextFile::read(path)?)?);
+    let held_out = args.held_out.as_ref().map(read).transpose()?;
+    let request = DistillRequest {
+        method: match args.optimizer {
+            OptimizerArg::Natural => Method::Natural,
+            OptimizerArg::Adamw => Method::AdamW,
+            OptimizerArg::Soap => Method::Soap,
+        },
+        trained: match args.train {
+            TrainArg::All => Trained::All,
+            TrainArg::Linear => Trained::Linear,
+            TrainArg::Norms => Trained::Norms,
+        },
+        rate: args.rate,
+        batch: args.batch,
+        tokens: args.tokens,
+        known: args.top,
+        seed: args.seed,
+        chunks: &chunks,
+        held_out: held_out.as_ref(),
+        text_sha256: &bytes_sha256(text.content.as_bytes()),
+    };
+    let display = Display::of_parts(args.means.quiet);
+    let run = Context { memory: args.means.memory, cancel: cancel_on_signal()?, progress: &display };
+    let trained = args.means.run(|| job::distill(student, teacher, &request, &run))?;
+    display.finish();
+    Ok(trained?)
+}
+
+fn tell(out: &Path, of: &DistillReport) -> io::Result<()> {
+    let to = &mut io::stdout().lock();
+    writeln!(to, "steps   tokens  seconds  held-out  trained")?;
+    for m in &of.course {
+        let trained = m.trained.map_or_else(|| "-".to_owned(), |kl| format!("{kl:.5}"));
+        writeln!(to, "{:5} {:8} {:8.0} {:9.5} {:>8}", m.step, m.tokens, m.seconds, m.held_out, trained)?;
+    }
+    let (before, after) = of.before_and_after();
+    if of.is_better() {
+        writeln!(
+            to,
+            "{}: divergence from the teacher on held-out text {after:.5}, before {before:.5} nats per token",
+            printable_path(out)
+        )
+    } else {
+        writeln!(
+            to,
+            "nothing written: the student came no closer to its teacher than {before:.5} nats per token; give a smaller --rate or more text"
+        )
+    }
+}

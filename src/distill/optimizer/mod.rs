@@ -1,0 +1,75 @@
+//! From gradients to steps.
+//!
+//! | file | what |
+//! |---|---|
+//! | `adam` | Adam, in the coordinates of the weights or in those of Kronecker factors |
+//! | `basis` | a gradient in the coordinates of Kronecker factors |
+//! | `natural` | the natural gradient by Kronecker factors |
+//! | `precondition` | a gradient times the inverse of a tensor's Fisher matrix |
+
+mod adam;
+mod basis;
+mod natural;
+mod precondition;
+
+use super::DistillError;
+use super::gradients::WeightGradients;
+use super::parameters::Parameters;
+use crate::statistics::Factors;
+
+/// How steps are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Adam in the eigenvectors of the Kronecker factors.
+    Soap,
+    /// The natural gradient by Kronecker factors of the student's statistics.
+    Natural,
+    /// Adam.
+    AdamW,
+}
+
+impl Method {
+    /// Returns the size of the largest steps where nothing else is asked for.
+    pub fn default_rate(self) -> f64 {
+        match self {
+            Self::Natural => 0.02,
+            Self::AdamW | Self::Soap => 5e-4,
+        }
+    }
+
+    /// Returns true if steps need the student's statistics.
+    pub(super) fn needs_factors(self) -> bool {
+        matches!(self, Self::Natural | Self::Soap)
+    }
+
+    /// Returns the number of copies of the weights that the state of the optimizer takes.
+    pub(super) fn copies(self) -> u64 {
+        match self {
+            Self::Natural => 1,
+            Self::AdamW | Self::Soap => 2,
+        }
+    }
+
+    /// Creates the optimizer in its first state.
+    pub(super) fn optimizer(self) -> Box<dyn Optimizer> {
+        match self {
+            Self::Natural => Box::new(natural::Natural::default()),
+            Self::AdamW | Self::Soap => Box::new(adam::Adam::default()),
+        }
+    }
+}
+
+/// A rule that turns gradients into steps, with its state.
+pub(super) trait Optimizer {
+    /// Takes new statistics of the student, if the rule needs any; `counts` `[vocabulary]` says how often each token is looked up in
+    /// the whole text.
+    fn renew(
+        &mut self,
+        parameters: &Parameters,
+        factors: &Factors,
+        counts: &[u64],
+    ) -> Result<(), DistillError>;
+
+    /// Moves `parameters` against the mean over `tokens` tokens of `gradients`, by steps of size `rate`.
+    fn step(&mut self, parameters: &Parameters, gradients: &WeightGradients, tokens: usize, rate: f64);
+}
