@@ -10,6 +10,7 @@
 //! | [`vocab`] | Hugging Face tokenizers to GGUF keys, text to token ids |
 //! | [`convert`] | a checkpoint as a converted model: GGUF names, shapes, metadata |
 //! | [`transform`] | a converted model made smaller: its vocabulary trimmed, its feed-forward network narrower |
+//! | [`folder`] | a converted model written back as a Hugging Face folder |
 //! | [`recipe`] | which type each tensor gets |
 //! | [`plan`] | the complete list of output tensors, as data |
 //! | [`text`] | a tokenized text as chunks, blocks and parts |
@@ -39,6 +40,7 @@ pub mod distill;
 pub mod encode;
 pub mod evaluate;
 mod facade;
+pub mod folder;
 pub mod graph;
 pub mod hash;
 pub mod job;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use kquant_formats::FormatError;
 use kquant_formats::gguf::split::{parse_shard_path, shard_path};
-use kquant_formats::partial::{PartialFile, is_partial_of, resolve};
+use kquant_formats::partial::{PartialFile, PartialFolder, is_partial_of, resolve};
 
 /// The reason why an output cannot be written at its path.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +72,15 @@ pub fn check_names(inputs: &[PathBuf], outputs: &[&Path]) -> Result<(), OutputEr
         seen.push(target);
     }
     Ok(())
+}
+
+/// Checks that the folder `path` may be written: it does not exist or is empty, so that it holds no input, and the folder
+/// around it takes files.
+///
+/// # Errors
+/// Fails as [`PartialFolder::create`] does.
+pub fn check_folder(path: &Path) -> Result<(), FormatError> {
+    PartialFolder::create(path).map(drop)
 }
 
 /// Starts each output and drops it again, so that a path that cannot be written is refused before any work.

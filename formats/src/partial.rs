@@ -2,8 +2,9 @@
 //!
 //! Everything is written to a file in the folder of the output, under a name that no other program uses (`left_over`). That
 //! file takes the output's name at the end, and disappears if the end is never reached. An output that is a link leads to
-//! the file that is replaced; devices, pipes and the like are refused (`target`).
+//! the file that is replaced; devices, pipes and the like are refused (`target`). Folders are made in the same way (`folder`).
 
+mod folder;
 mod left_over;
 mod target;
 
@@ -19,6 +20,7 @@ use crate::limits;
 use crate::scratch::write_all_at;
 use crate::source::write_out;
 
+pub use folder::PartialFolder;
 pub use left_over::is_partial_of;
 pub use target::resolve;
 pub(crate) use target::special;

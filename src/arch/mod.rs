@@ -56,6 +56,13 @@ pub trait Architecture: Sync {
     /// Fails as [`Architecture::keys`] does, and when the checkpoint's names or shapes contradict the configuration.
     fn map(&self, config: &Config, checkpoint: &dyn Checkpoint) -> Result<Mapped, ArchError>;
 
+    /// Returns the shapes, outermost dimension first, that checkpoint tensors called `names` have in the model that `config`
+    /// describes; `None` for names that it has no tensors of.
+    ///
+    /// # Errors
+    /// Fails as [`Architecture::keys`] does.
+    fn stored_shapes(&self, config: &Config, names: &[&str]) -> Result<Vec<Option<Vec<u64>>>, ArchError>;
+
     /// Returns every output tensor, in the order in which llama.cpp's converter writes them.
     ///
     /// # Errors
@@ -63,6 +70,17 @@ pub trait Architecture: Sync {
     fn tensors(&self, config: &Config, checkpoint: &dyn Checkpoint) -> Result<Vec<MappedTensor>, ArchError> {
         Ok(self.map(config, checkpoint)?.tensors)
     }
+}
+
+/// Returns the number of the layer that checkpoint tensor `name` belongs to, from 0; `None` for tensors outside the layers.
+pub fn layer_of_stored(name: &str) -> Option<u32> {
+    table::place::pattern(name).1.layer
+}
+
+/// Returns the name that checkpoint tensor `name` has in layer `layer`; that of a tensor outside the layers stays.
+pub fn stored_in_layer(name: &str, layer: u32) -> String {
+    let (pattern, place) = table::place::pattern(name);
+    table::place::Place { layer: place.layer.and(Some(layer)), ..place }.name(&pattern)
 }
 
 /// The result of mapping a checkpoint.

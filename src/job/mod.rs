@@ -3,6 +3,7 @@
 mod allocated;
 mod distill;
 mod error;
+mod folder;
 mod manifest;
 mod method;
 mod own_text;
@@ -42,6 +43,7 @@ use allocated::allocated;
 
 pub use distill::{DistillJobError, DistillRequest, Student, distill};
 pub use error::QuantizeError;
+pub use folder::{FolderJob, check_folder};
 pub use method::{Known, Method, MethodError, MethodOptions, Quality};
 pub use own_text::{CalibrationText, OWN_TOKENS, OwnShare, TextSource};
 pub use prices::{PriceRequest, PricesError, prices, read_prices};

@@ -16,11 +16,11 @@ use super::target::folder_of;
 use crate::error::{FormatError, Result};
 
 /// Text between the output's name and the random part.
-const MARK: &str = ".kquant-";
+pub(super) const MARK: &str = ".kquant-";
 /// Ending of the name.
-const END: &str = ".partial";
+pub(super) const END: &str = ".partial";
 /// Number of random letters and digits.
-const RANDOM: usize = 8;
+pub(super) const RANDOM: usize = 8;
 /// Number of names that are tried before the run gives up.
 const ATTEMPTS: usize = 16;
 /// Longest time that a run waits for others to start in the same folder, which takes them milliseconds.
@@ -33,7 +33,7 @@ pub fn is_partial_of(path: &Path, target: &Path) -> bool {
     named && folder(path) == folder(target)
 }
 
-fn is_name(name: &OsStr, target: &OsStr) -> bool {
+pub(super) fn is_name(name: &OsStr, target: &OsStr) -> bool {
     let random = name
         .as_encoded_bytes()
         .strip_prefix(target.as_encoded_bytes())
@@ -98,7 +98,7 @@ fn remove_left_overs(folder: &Path, name: &OsStr) -> io::Result<()> {
     Ok(())
 }
 
-fn busy() -> io::Error {
+pub(super) fn busy() -> io::Error {
     io::Error::new(io::ErrorKind::ResourceBusy, "another run is writing it")
 }
 

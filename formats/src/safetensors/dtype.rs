@@ -38,6 +38,11 @@ impl Dtype {
         self.row().1
     }
 
+    /// Returns the type of plain numbers that weights are written in and that a file's header calls `name`.
+    pub fn of_weights(name: &str) -> Option<Self> {
+        [Self::F32, Self::F16, Self::BF16].into_iter().find(|dtype| dtype.name() == name)
+    }
+
     fn row(self) -> (&'static str, u64) {
         match self {
             Self::F64 => ("F64", 8),

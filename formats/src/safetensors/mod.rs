@@ -1,9 +1,10 @@
-//! Safetensors checkpoints: one file, or a folder of shards with an index.
+//! Safetensors checkpoints, read and laid out: one file, or a folder of shards with an index.
 
 mod dtype;
 mod folder;
 mod header;
 mod shards;
+mod write;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 pub use dtype::Dtype;
 use folder::Rival;
 use header::Header;
+pub use write::{NewTensor, Places, index, places, shard_counts, shard_name};
 
 use crate::error::{FormatError, Result};
 use crate::source::{Extent, Io, Source};

@@ -3,11 +3,13 @@
 //! Field numbers and defaults come from sentencepiece_model.proto in github.com/google/sentencepiece.
 
 mod wire;
+mod write;
 
 use std::collections::HashSet;
 use std::path::Path;
 
 use wire::Field;
+pub use write::trimmed;
 
 use crate::cursor::Cursor;
 use crate::error::{FormatError, Result};

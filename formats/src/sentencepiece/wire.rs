@@ -47,6 +47,39 @@ pub(super) fn next<'a>(c: &mut Cursor<'a>) -> Result<Option<Field<'a>>> {
     Ok(Some(Field { number, content, at }))
 }
 
+/// Reads the next field of a message with its bytes as they stand in `file`, of which `c` is a part; `None` at its end.
+pub(super) fn next_with_bytes<'a>(
+    c: &mut Cursor<'a>,
+    file: &'a [u8],
+) -> Result<Option<(Field<'a>, &'a [u8])>> {
+    let start = c.offset() as usize;
+    let Some(field) = next(c)? else { return Ok(None) };
+    let bytes = file.get(start..c.offset() as usize).unwrap_or_default();
+    Ok(Some((field, bytes)))
+}
+
+/// Appends a whole number as field `number`.
+pub(super) fn write_varint(out: &mut Vec<u8>, number: u64, value: u64) {
+    append(out, number << 3);
+    append(out, value);
+}
+
+/// Appends a message as field `number`.
+pub(super) fn write_bytes(out: &mut Vec<u8>, number: u64, content: &[u8]) {
+    append(out, number << 3 | 2);
+    append(out, content.len() as u64);
+    out.extend_from_slice(content);
+}
+
+/// Appends an integer of 7 bits per byte, the lowest bits first.
+fn append(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
 /// Reads an integer of 7 bits per byte, the lowest bits first.
 fn varint(c: &mut Cursor) -> Result<u64> {
     let at = c.clone();

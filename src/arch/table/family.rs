@@ -71,6 +71,11 @@ impl Architecture for Family {
         Ok((self.keys)(config, &self.sizes(config)?)?.into_list())
     }
 
+    fn stored_shapes(&self, config: &Config, names: &[&str]) -> Result<Vec<Option<Vec<u64>>>, ArchError> {
+        let sizes = self.sizes(&self.complete(config))?;
+        Ok(names.iter().map(|name| self.table.stored_shape(&sizes, name)).collect())
+    }
+
     fn map(&self, config: &Config, checkpoint: &dyn Checkpoint) -> Result<Mapped, ArchError> {
         let config = &self.complete(config);
         let sizes = self.sizes(config)?;

@@ -91,6 +91,19 @@ impl Table {
         if wrong.is_empty() { Ok(mapped) } else { Err(ArchError::Mismatch(Box::new(wrong))) }
     }
 
+    /// Returns the shape that checkpoint tensor `name` has in a model of these sizes, outermost dimension first; `None` if
+    /// the model has no such tensor.
+    pub(in crate::arch) fn stored_shape(&self, sizes: &Sizes, name: &str) -> Option<Vec<u64>> {
+        if self.ignored.iter().any(|end| name.ends_with(end)) {
+            return None;
+        }
+        let name = name_in_text(name)?;
+        let (pattern, place) = pattern(name.strip_prefix(self.prefix).unwrap_or(&name));
+        let mut entries = self.entries.iter().copied().flatten();
+        let entry = entries.find(|entry| entry.from == pattern && entry.fits(place, sizes))?;
+        Some(entry.shape.iter().map(|&dim| sizes.get(dim)).collect())
+    }
+
     /// Returns true if the entry at `at` is the first of several that make the same output, of which one must be there,
     /// and none was found.
     fn is_without_alternative(&self, at: usize, found: &Found) -> bool {

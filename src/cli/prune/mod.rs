@@ -1,6 +1,7 @@
 //! `kquant prune`.
 
 mod channels;
+mod folder;
 mod vocab;
 
 use std::path::PathBuf;
@@ -33,7 +34,7 @@ Exit codes: 0 done, 2 wrong usage or unusable input.")]
 pub(super) struct Args {
     /// A Hugging Face folder, a safetensors file or a GGUF.
     model: PathBuf,
-    /// The GGUF to write.
+    /// The GGUF to write; or, as a name that ends in `/` or an empty folder, a Hugging Face folder that transformers loads.
     #[arg(long, short, value_name = "FILE")]
     out: PathBuf,
     /// Tokens to keep.
@@ -100,12 +101,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     };
     let mut inputs = outputs::model_files(&args.model);
     inputs.extend(args.text.iter().chain(&args.held_out).chain(&args.keep_tokens).cloned());
-    outputs::check(&inputs, &[&args.out])?;
-    if !args.dry_run {
+    match folder::is_asked(&args.out) {
+        true => outputs::check_folder(&args.out)?,
+        false => outputs::check(&inputs, &[&args.out])?,
+    }
+    if !args.dry_run && !folder::is_asked(&args.out) {
         outputs::try_start(&[&args.out], args.force)?;
     }
     let mut model = args.text_args.open(&args.model)?;
     notes::print(model.opened())?;
+    folder::check(args, &model)?;
     let text = whole_text(&args.text)?;
     match (size, args.ffn) {
         (Some(size), _) => vocabulary(args, &model, &text, size)?,
@@ -160,6 +165,9 @@ fn whole_text(paths: &[PathBuf]) -> anyhow::Result<TextFile> {
 
 /// Writes the model, unless nothing is to be written, and returns its bytes.
 fn write(args: &Args, changed: Converted, kind: &str) -> anyhow::Result<u64> {
+    if folder::is_asked(&args.out) {
+        return folder::write(args, &changed);
+    }
     let target = Target {
         model: &args.model,
         out: &args.out,

@@ -1,0 +1,246 @@
+//! The new checkpoint: its tensors, and the converted tensors that each is put together from.
+
+use std::collections::{BTreeMap, HashMap};
+
+use kquant_formats::json;
+use kquant_formats::safetensors::{Dtype, NewTensor};
+use kquant_formats::source::Extent;
+use kquant_formats::whole;
+use serde_json::{Map, Value as Json};
+
+use super::FolderError;
+use super::config::Change;
+use super::place::{Place, places};
+use super::rebuild::{Part, unshifted};
+use super::tokens::Kept;
+use super::{ids, layers};
+use crate::arch::{self, Architecture, Config};
+use crate::checkpoint::{Checkpoint, Opened, Origin, ReadError, TensorInfo};
+use crate::convert::Converted;
+use crate::tensor::{MappedTensor, TensorName};
+
+/// GGUF name of the output projection.
+const OUTPUT: &str = "output.weight";
+const EMBEDDING: &str = "token_embd.weight";
+
+/// A Hugging Face folder that is to be written: everything but the weights.
+#[derive(Debug)]
+pub struct NewFolder {
+    /// Tensors of the checkpoint, in the source's order.
+    pub(super) tensors: Vec<NewTensor>,
+    /// What each of them is put together from.
+    pub(super) parts: Vec<Vec<Part>>,
+    /// Contents of `config.json`.
+    pub(super) config: Map<String, Json>,
+    /// The tokens that are kept.
+    pub(super) kept: Kept,
+}
+
+impl NewFolder {
+    /// Finds out what the folder of `pruned`, made of the source `opened` which was converted to `base`, holds; weights are
+    /// stored as `kind` (F32, F16, BF16) or, without it, in the types of the source. Reads no tensor data.
+    ///
+    /// With `base` for `pruned`, it says whether the source can be written at all.
+    ///
+    /// # Errors
+    /// Fails when the source is a GGUF or quantized, or the new model cannot be said in its family's terms.
+    pub fn new(
+        opened: &Opened,
+        base: &Converted,
+        pruned: &Converted,
+        kind: Option<&str>,
+    ) -> Result<Self, FolderError> {
+        let Origin::HuggingFace { folder } = &opened.origin else { return Err(FolderError::Gguf) };
+        let path = folder.join("config.json");
+        let text = whole::read(&path, whole::CONFIGURATION)?;
+        let source: Map<String, Json> =
+            json::parse(&text).map_err(|fault| FolderError::Json { path: path.clone(), fault })?;
+        let kept = Kept::find(&base.metadata, &pruned.metadata)?;
+        let layers = layers::kept(base, pruned)?;
+        let change = Change {
+            base,
+            pruned,
+            vocab: [base, pruned].map(rows_of_embedding),
+            layers: &layers,
+            own_head: has_own_head(base),
+        };
+        let mut config = change.apply(&source)?;
+        ids::renumber(&mut config, &kept);
+        if let Some(kind) = kind {
+            ids::set_type(&mut config, kind);
+        }
+        let typed = Config::parse(path.display().to_string(), &Json::Object(config.clone()).to_string())?;
+        let family = arch::find(&typed)?;
+        let tensors = outline(opened, base, pruned, &layers, (family, &typed), kind)?;
+        let parts = parts(&tensors, pruned, family, &typed)?;
+        Ok(Self { tensors, parts, config, kept })
+    }
+
+    /// Returns the bytes of all weights.
+    pub fn bytes(&self) -> u64 {
+        self.tensors.iter().filter_map(NewTensor::bytes).sum()
+    }
+}
+
+fn rows_of_embedding(model: &Converted) -> u64 {
+    model.tensors.iter().find(|t| t.name == EMBEDDING).map_or(0, MappedTensor::rows)
+}
+
+/// Returns true if the output projection is made of another checkpoint tensor than the embedding.
+fn has_own_head(base: &Converted) -> bool {
+    let stored = |name| base.tensors.iter().find(|t| t.name == name).and_then(MappedTensor::first_stored);
+    stored(OUTPUT).is_some_and(|head| stored(EMBEDDING) != Some(head))
+}
+
+/// Returns the tensors of the new checkpoint, in the source's order.
+fn outline(
+    opened: &Opened,
+    base: &Converted,
+    pruned: &Converted,
+    layers: &[u32],
+    (family, config): (&dyn Architecture, &Config),
+    kind: Option<&str>,
+) -> Result<Vec<NewTensor>, FolderError> {
+    let stored = opened.checkpoint.tensors();
+    let bases: HashMap<&str, &MappedTensor> = base.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
+    // By new layer and place in the source, so that names come in the source's order.
+    let mut names: BTreeMap<(Option<u32>, usize), String> = BTreeMap::new();
+    for tensor in &pruned.tensors {
+        let layer = TensorName(&tensor.name).layer();
+        let was = layer.and_then(|layer| layers.get(layer as usize));
+        let of = match (layer, was, tensor.name.split_once('.')) {
+            (Some(new), Some(was), _) => {
+                tensor.name.replacen(&format!("blk.{new}."), &format!("blk.{was}."), 1)
+            }
+            _ => tensor.name.clone(),
+        };
+        let of = bases.get(of.as_str()).ok_or_else(|| FolderError::Foreign(tensor.name.clone()))?;
+        for (index, _) in places(of).into_iter().flatten() {
+            let Some(info) = stored.get(index) else { continue };
+            let name = layer.map_or_else(|| info.name.clone(), |l| arch::stored_in_layer(&info.name, l));
+            names.insert((layer, index), name);
+        }
+    }
+    let list: Vec<&str> = names.values().map(String::as_str).collect();
+    let shapes = family.stored_shapes(config, &list)?;
+    let mut tensors = Vec::with_capacity(names.len());
+    for (((_, index), name), shape) in names.iter().zip(shapes) {
+        // Experts past the last one that is left have no shape.
+        let Some(shape) = shape else { continue };
+        let dtype = dtype(opened, &stored[*index], kind)?;
+        tensors.push(NewTensor { name: name.clone(), dtype, shape });
+    }
+    Ok(tensors)
+}
+
+/// Returns the type in which the weights of `info` are written.
+fn dtype(opened: &Opened, info: &TensorInfo, kind: Option<&str>) -> Result<Dtype, FolderError> {
+    let own = Dtype::of_weights(info.dtype).filter(|_| opened.quantization.is_none());
+    let quantized = || FolderError::Quantized { tensor: info.name.clone(), dtype: info.dtype.to_owned() };
+    let own = own.ok_or_else(quantized)?;
+    Ok(kind.and_then(Dtype::of_weights).unwrap_or(own))
+}
+
+/// Returns what each of `tensors` is put together from.
+fn parts(
+    tensors: &[NewTensor],
+    pruned: &Converted,
+    family: &dyn Architecture,
+    config: &Config,
+) -> Result<Vec<Vec<Part>>, FolderError> {
+    check_keys(pruned, family, config)?;
+    let mapped = family.map(config, &Outline::of(tensors))?.tensors;
+    let by_name: HashMap<&str, &MappedTensor> = pruned.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
+    let wrong = |name: &str, expected: Option<&MappedTensor>, actual: Option<&MappedTensor>| {
+        let shape = |t: Option<&MappedTensor>| t.map_or_else(Vec::new, |t| t.shape.clone());
+        FolderError::Shape { tensor: name.to_owned(), expected: shape(expected), actual: shape(actual) }
+    };
+    let mut parts: Vec<Vec<Part>> = vec![Vec::new(); tensors.len()];
+    let mut given = vec![0; tensors.len()];
+    for tensor in &mapped {
+        let own = by_name.get(tensor.name.as_str()).copied();
+        let Some(own) = own.filter(|own| own.shape == tensor.shape) else {
+            return Err(wrong(&tensor.name, Some(tensor), own));
+        };
+        for (index, place) in places(tensor).into_iter().flatten() {
+            let part = part(own, place);
+            let weights: u64 = tensors[index].shape.iter().product();
+            // A second tensor of the same weights: an output projection that is the embedding.
+            if given[index] < weights {
+                given[index] += part.place.given(own, weights);
+                parts[index].push(part);
+            }
+        }
+    }
+    let names: HashMap<&str, &MappedTensor> = mapped.iter().map(|t| (t.name.as_str(), t)).collect();
+    if let Some(other) = pruned.tensors.iter().find(|t| !names.contains_key(t.name.as_str())) {
+        return Err(wrong(&other.name, None, Some(other)));
+    }
+    for (tensor, given) in tensors.iter().zip(given) {
+        let weights = tensor.shape.iter().product();
+        if given != weights {
+            return Err(FolderError::Hole { tensor: tensor.name.clone(), weights, given });
+        }
+    }
+    Ok(parts)
+}
+
+/// Returns `tensor` at `place`, without the number that the conversion adds where that can be left out.
+fn part(tensor: &MappedTensor, place: Place) -> Part {
+    match (place, unshifted(tensor)) {
+        (Place::Whole { first, .. }, Some(tensor)) => {
+            Part { tensor, place: Place::Whole { first, less: 0.0 } }
+        }
+        _ => Part { tensor: tensor.clone(), place },
+    }
+}
+
+/// Checks that the configuration leads to the model's own keys.
+fn check_keys(pruned: &Converted, family: &dyn Architecture, config: &Config) -> Result<(), FolderError> {
+    for (key, value) in family.keys(config)? {
+        match pruned.metadata.get(&key) {
+            Some(own) if *own == value => {}
+            own => {
+                let wanted = own.map_or_else(|| "absent".to_owned(), |own| format!("{own:?}"));
+                return Err(FolderError::Key { key, wanted, found: format!("{value:?}") });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A checkpoint of which names and shapes are known, and no weights.
+struct Outline(Vec<TensorInfo>);
+
+impl Outline {
+    fn of(tensors: &[NewTensor]) -> Self {
+        let info = |tensor: &NewTensor| TensorInfo {
+            name: tensor.name.clone(),
+            shape: tensor.shape.clone(),
+            dtype: tensor.dtype.name(),
+            block: None,
+            stored: (1, tensor.dtype.bytes()),
+            gathered: None,
+            shard: 0,
+        };
+        Self(tensors.iter().map(info).collect())
+    }
+}
+
+impl Checkpoint for Outline {
+    fn tensors(&self) -> &[TensorInfo] {
+        &self.0
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        self.0.iter().position(|tensor| tensor.name == name)
+    }
+
+    fn extent(&self, tensor: usize) -> Result<Extent<'_>, ReadError> {
+        Err(ReadError(format!("tensor number {tensor} is not written yet")))
+    }
+
+    fn decode(&self, tensor: usize, _: (u64, u64), _: &[u8], _: &mut [f32]) -> Result<(), ReadError> {
+        self.extent(tensor).map(drop)
+    }
+}
