@@ -17,7 +17,7 @@ mod table;
 
 pub use config::{Config, ConfigError};
 pub use error::{ArchError, Mismatch, WrongShape};
-pub use general::{Card, CardError, Surroundings, folder_name, metadata, remove_odd_sampling};
+pub use general::{Card, CardError, Surroundings, derived, folder_name, metadata, remove_odd_sampling};
 
 pub use table::windows::Limit;
 
@@ -72,9 +72,9 @@ pub trait Architecture: Sync {
     }
 }
 
-/// Returns the number of the layer that checkpoint tensor `name` belongs to, from 0; `None` for tensors outside the layers.
-pub fn layer_of_stored(name: &str) -> Option<u32> {
-    table::place::pattern(name).1.layer
+/// Returns true if checkpoint tensor `name` belongs to the text model, and not to another modality beside it.
+pub fn is_stored_text(name: &str) -> bool {
+    table::mapping::name_in_text(name).is_some()
 }
 
 /// Returns the name that checkpoint tensor `name` has in layer `layer`; that of a tensor outside the layers stays.

@@ -17,7 +17,7 @@ use super::{ids, layers};
 use crate::arch::{self, Architecture, Config};
 use crate::checkpoint::{Checkpoint, Opened, Origin, ReadError, TensorInfo};
 use crate::convert::Converted;
-use crate::tensor::{MappedTensor, TensorName};
+use crate::tensor::{Keep, MappedTensor, RowOrder, Source, TensorName};
 
 /// GGUF name of the output projection.
 const OUTPUT: &str = "output.weight";
@@ -73,7 +73,28 @@ impl NewFolder {
         let family = arch::find(&typed)?;
         let tensors = outline(opened, base, pruned, &layers, (family, &typed), kind)?;
         let parts = parts(&tensors, pruned, family, &typed)?;
-        Ok(Self { tensors, parts, config, kept })
+        let mut folder = Self { tensors, parts, config, kept };
+        folder.add_other_modalities(opened, kind)?;
+        Ok(folder)
+    }
+
+    /// Adds the tensors beside the text model, which no GGUF has, as they are.
+    fn add_other_modalities(&mut self, opened: &Opened, kind: Option<&str>) -> Result<(), FolderError> {
+        for (index, info) in opened.checkpoint.tensors().iter().enumerate() {
+            if arch::is_stored_text(&info.name) {
+                continue;
+            }
+            let tensor = MappedTensor {
+                name: info.name.clone(),
+                shape: info.shape.iter().rev().copied().collect(),
+                source: Source::Tensor { index, rows: RowOrder::Same },
+                keep: Keep::Source,
+            };
+            let (dtype, shape) = (dtype(opened, info, kind)?, info.shape.clone());
+            self.tensors.push(NewTensor { name: info.name.clone(), dtype, shape });
+            self.parts.push(vec![Part { tensor, place: Place::Whole { first: 0, less: 0.0 } }]);
+        }
+        Ok(())
     }
 
     /// Returns the bytes of all weights.

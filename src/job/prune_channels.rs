@@ -11,7 +11,7 @@ use crate::model::{Model, ModelError};
 use crate::prune::{Channels, LayerChoice, PrunedChannels, Score, Width, channels};
 use crate::statistics::Fishers;
 use crate::text::Chunks;
-use crate::transform::{NarrowError, narrow};
+use crate::transform::{NarrowError, describe, narrow};
 
 /// How channels are chosen.
 #[derive(Debug, Clone, Copy)]
@@ -110,6 +110,7 @@ pub fn prune_channels(
         price: layers.iter().map(|layer| layer.price).sum(),
         layers,
     };
+    describe(input, &mut narrowed);
     let keys = &mut narrowed.metadata;
     keys.set("kquant.pruned.ffn", Value::U32(kept as u32));
     keys.set("kquant.pruned.ffn_before", Value::U32(report.channels_before as u32));

@@ -10,7 +10,7 @@ use crate::convert::Converted;
 use crate::evaluate::{EvaluateError, divergences, masses};
 use crate::model::Model;
 use crate::text::Chunks;
-use crate::transform::{Order, TrimError, order, trim};
+use crate::transform::{Order, TrimError, describe, order, trim};
 use crate::vocab::{Tokenizer, TokenizerError};
 
 /// Sizes of vocabularies are multiples of this where they can be, which kernels of every runtime like.
@@ -136,6 +136,7 @@ pub fn prune_vocab(model: &Model, request: &VocabRequest, run: &Context) -> Resu
         parameters: count(&trimmed),
         kl,
     };
+    describe(input, &mut trimmed);
     let keys = &mut trimmed.metadata;
     keys.set("kquant.pruned.vocab", Value::U32(kept as u32));
     keys.set("kquant.pruned.tokens_before", Value::U32(all as u32));

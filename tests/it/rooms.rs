@@ -21,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("recipe", &["tensor"]),
     ("arch", &["checkpoint", "graph", "tensor"]),
     ("convert", &["checkpoint", "tensor", "arch", "vocab"]),
-    ("transform", &["tensor", "vocab", "convert"]),
+    ("transform", &["tensor", "arch", "vocab", "convert"]),
     ("folder", &["checkpoint", "context", "tensor", "arch", "convert"]),
     ("model", &["checkpoint", "context", "graph", "text", "vocab", "tensor", "arch", "convert"]),
     ("evaluate", &["context", "text", "model"]),

@@ -6,10 +6,12 @@
 //! | file | what |
 //! |---|---|
 //! | `card` | the front matter of README.md |
+//! | `derived` | the keys of a model that was made of another one |
 //! | `parents` | base models and datasets |
 //! | `published` | published names in the paths of files |
 
 mod card;
+mod derived;
 mod metadata;
 mod naming;
 mod parents;
@@ -22,6 +24,7 @@ use super::config::{Config, ConfigError};
 use crate::arch::general::naming::Naming;
 use card::Node;
 pub use card::{Card, CardError};
+pub use derived::derived;
 pub use metadata::{Surroundings, metadata, remove_odd_sampling};
 use parents::Parent;
 pub use published::folder_name;

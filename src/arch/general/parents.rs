@@ -7,7 +7,7 @@ use super::published::{cached, is_commit};
 use crate::arch::general::naming::Naming;
 
 /// Fields of a base model or dataset, in the order of the keys.
-const FIELDS: [&str; 9] =
+pub(super) const FIELDS: [&str; 9] =
     ["name", "author", "version", "organization", "description", "url", "doi", "uuid", "repo_url"];
 
 /// The part of an address that precedes a model's name on Hugging Face.
