@@ -21,6 +21,7 @@ import numpy as np
 import stock
 from divergence import log_softmax
 from interop import TEXT, ids_problem, read, written_strings
+from logits_file import read_logits
 from program import DATA, Kquant, Tally
 
 CALIBRATION = DATA / "corpora" / "calibration-small.txt"
@@ -41,17 +42,6 @@ KINDS = {
     "emoji": "So \U0001f600\U0001f389 far, so good \U0001f44d\U0001f3fd! \U0001f469\u200d\U0001f469\u200d\U0001f467 \u2708\ufe0f",
     "chinese": "\u4f60\u597d\uff0c\u4e16\u754c\u3002\u4eca\u5929\u5929\u6c14\u5f88\u597d\uff0c\u6211\u4eec\u53bb\u516c\u56ed\u3002",
 }
-
-
-def recorded(path, vocabulary):
-    """The log-probabilities of a logits file, [chunks][scored][vocabulary]."""
-    data = path.read_bytes()
-    context, tokens, chunks = np.frombuffer(data, "<i4", 3, 8)
-    assert (context, tokens) == (CONTEXT, vocabulary), (context, tokens)
-    row = np.dtype([("scale", "<f4"), ("min", "<f4"), ("codes", "<u2", vocabulary + vocabulary % 2)])
-    rows = np.frombuffer(data, row, -1, 20 + 4 * chunks * context)
-    values = rows["scale"][:, None].astype(np.float64) * rows["codes"][:, :vocabulary] + rows["min"][:, None]
-    return values.reshape(chunks, -1, vocabulary)
 
 
 class Trimmed:
@@ -89,7 +79,8 @@ class Trimmed:
         text, out = self.scratch / "text.txt", self.scratch / "logits"
         text.write_text("\n".join(KINDS.values()) * 4, newline="")
         self.kquant.run("perplexity", self.path, "--text", text, "--save-logits", out, *CUT)
-        ours = recorded(out, self.size)
+        _, ours = read_logits(out)
+        assert ours.shape[2] == self.size, ours.shape
         chunks = self.peers[1].chunks(read(text), CHUNKS)
         if len(chunks) != len(ours):
             return f"{len(ours)} chunks, {len(chunks)} of llama.cpp"

@@ -28,6 +28,7 @@ mod path_names;
 mod pointers;
 mod prune;
 mod prune_base;
+mod prune_folder;
 mod quantize;
 mod quantized_inputs;
 mod reading;

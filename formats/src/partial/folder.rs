@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, TempDir};
 
-use super::left_over::{END, MARK, RANDOM, busy, is_name};
+use super::left_over::{END, MARK, RANDOM, Turn, busy, is_name};
 use super::sync_folder;
 use super::target::folder_of;
 use crate::error::{FormatError, Result};
@@ -35,6 +35,8 @@ impl PartialFolder {
         let fault = |e| FormatError::io(path, "create", e);
         let name = path.file_name().ok_or_else(|| fault(ErrorKind::InvalidInput.into()))?;
         let around = folder_of(path);
+        // Between creation and lock, another run that starts could take the folder for a left-over.
+        let _turn = Turn::take(around);
         remove_left_overs(around, name).map_err(fault)?;
         let mut prefix = OsString::from(name);
         prefix.push(MARK);

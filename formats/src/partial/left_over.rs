@@ -117,14 +117,14 @@ pub(super) fn is_at(_file: &File, path: &Path) -> bool {
 }
 
 /// The turn of one run to start in a folder, kept by a lock on the folder.
-struct Turn {
+pub(super) struct Turn {
     _folder: Option<File>,
 }
 
 impl Turn {
     /// Waits for the turn. Where folders cannot be locked, or another process keeps the lock, the run starts without a turn:
     /// the outputs are right all the same, but two runs that start at once may both do the work.
-    fn take(folder: &Path) -> Self {
+    pub(super) fn take(folder: &Path) -> Self {
         let Ok(folder) = File::open(folder) else { return Self { _folder: None } };
         let start = Instant::now();
         loop {

@@ -12,5 +12,6 @@ mod malformed_imatrix;
 mod malformed_safetensors;
 mod malformed_sentencepiece;
 mod partial;
+mod partial_folder;
 mod safetensors;
 mod sentencepiece;

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 
 use crate::common::Scratch;
 use ::safetensors::tensor::{Dtype as Stored, TensorView};
-use kquant_formats::safetensors::{Dtype, SafeTensors};
+use kquant_formats::safetensors::{Dtype, NewTensor, SafeTensors, index, places, shard_counts, shard_name};
 
 const TYPES: [(Stored, Dtype); 19] = [
     (Stored::F64, Dtype::F64),
@@ -90,4 +90,48 @@ fn scalars_and_empty_tensors_are_read() {
     let read = SafeTensors::open(&path).unwrap();
     let sizes: Vec<_> = read.tensors().iter().map(|t| (t.name.as_str(), t.bytes)).collect();
     assert!(sizes.contains(&("scalar", 4)) && sizes.contains(&("empty", 0)));
+}
+
+#[test]
+fn a_file_that_was_laid_out_is_read() {
+    let scratch = Scratch::new();
+    let tensor =
+        |name: &str, dtype, shape: &[u64]| NewTensor { name: name.into(), dtype, shape: shape.into() };
+    let tensors = [
+        tensor("b", Dtype::BF16, &[3, 5]),
+        tensor("a", Dtype::F32, &[7]),
+        tensor("\"quoted\"", Dtype::F16, &[2, 2, 3]),
+        tensor("scalar", Dtype::F32, &[]),
+    ];
+    let counts = shard_counts(&tensors, 60);
+    assert_eq!(counts, [2, 2]);
+    assert_eq!(shard_counts(&tensors, 1), [1, 1, 1, 1]);
+    assert_eq!(
+        (shard_name(0, 1), shard_name(1, 2)),
+        ("model.safetensors".into(), "model-00002-of-00002.safetensors".into())
+    );
+    let mut first = 0;
+    for (number, count) in counts.iter().enumerate() {
+        let part = &tensors[first..first + count];
+        let layout = places(part).unwrap();
+        let mut bytes = layout.header;
+        assert_eq!(bytes.len() % 8, 0);
+        assert_eq!(layout.offsets[0], bytes.len() as u64);
+        bytes.resize(layout.total as usize, number as u8);
+        scratch.file(&shard_name(number, 2), &bytes);
+        first += count;
+    }
+    scratch.file("model.safetensors.index.json", index(&tensors, &counts).as_bytes());
+    let read = SafeTensors::open(scratch.path()).unwrap();
+    let found: Vec<NewTensor> = read
+        .tensors()
+        .iter()
+        .map(|t| NewTensor { name: t.name.clone(), dtype: t.dtype, shape: t.shape.clone() })
+        .collect();
+    assert_eq!(found, tensors);
+    assert_eq!(read.metadata()["format"], "pt");
+    assert_eq!(read.data(3).unwrap(), [1; 4]);
+    let twice = [tensors[0].clone(), tensors[0].clone()];
+    assert!(places(&twice).unwrap_err().to_string().contains("two tensors are called"));
+    assert!(places(&[tensor("x", Dtype::F32, &[u64::MAX, 2])]).is_err());
 }

@@ -1,6 +1,6 @@
 //! A trained SentencePiece model, and models that rely on the proto's defaults.
 use crate::common::{Scratch, data};
-use kquant_formats::sentencepiece::{ModelType, Piece, PieceKind, SentencePiece};
+use kquant_formats::sentencepiece::{ModelType, Piece, PieceKind, SentencePiece, trimmed};
 
 #[test]
 fn a_trained_model_is_read() {
@@ -72,4 +72,28 @@ fn present_fields_and_unknown_ones_are_read() {
     assert_eq!(ids, (Some(1), None, Some(0), Some(1)));
     assert_eq!(model.precompiled_charsmap, b"map");
     assert!(!model.add_dummy_prefix && !model.remove_extra_whitespaces && !model.escape_whitespaces);
+}
+
+#[test]
+fn a_model_with_fewer_pieces_keeps_all_else() {
+    let path = data("tokenizer.model");
+    let whole = SentencePiece::open(&path).unwrap();
+    let keeps = |id: u64| id < 300 && id != 2 || id % 5 == 0;
+    let bytes = trimmed(&path, keeps).unwrap();
+    let scratch = Scratch::new();
+    let left = SentencePiece::open(&scratch.file("m.model", &bytes)).unwrap();
+    let pieces =
+        (0..).zip(&whole.pieces).filter(|(id, _)| keeps(*id)).map(|(_, piece)| piece.clone()).collect();
+    assert_eq!(left, SentencePiece { pieces, eos_id: None, ..whole.clone() });
+    // Nothing lost, nothing changed, but for the order of the trainer's fields.
+    let same = scratch.file("same.model", &trimmed(&path, |_| true).unwrap());
+    assert_eq!(SentencePiece::open(&same).unwrap(), whole);
+
+    // Ids that a file does not say, and texts that a reader would find cut otherwise.
+    let bare =
+        scratch.file("bare.model", b"\x0a\x03\x0a\x01a\x0a\x03\x0a\x01b\x0a\x03\x0a\x01c\x22\x02\x0a\x00");
+    let bytes = trimmed(&bare, |id| id != 0).unwrap();
+    assert!(bytes.starts_with(b"\x0a\x03\x0a\x01b\x0a\x03\x0a\x01c\x12"), "{bytes:?}");
+    let left = SentencePiece::open(&scratch.file("left.model", &bytes)).unwrap();
+    assert_eq!((left.unknown_id, left.bos_id, left.eos_id, left.pad_id), (None, Some(0), Some(1), None));
 }

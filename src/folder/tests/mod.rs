@@ -1,6 +1,8 @@
 //! Folders written of small checkpoints: what was not changed comes back bit by bit, and what was pruned is the same model as
 //! its GGUF.
 
+mod parts;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
