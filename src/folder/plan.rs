@@ -220,7 +220,7 @@ fn part(tensor: &MappedTensor, place: Place) -> Part {
 fn check_keys(pruned: &Converted, family: &dyn Architecture, config: &Config) -> Result<(), FolderError> {
     for (key, value) in family.keys(config)? {
         match pruned.metadata.get(&key) {
-            Some(own) if *own == value => {}
+            Some(own) if *own == value || is_of_shapes(&key) => {}
             own => {
                 let wanted = own.map_or_else(|| "absent".to_owned(), |own| format!("{own:?}"));
                 return Err(FolderError::Key { key, wanted, found: format!("{value:?}") });
@@ -228,6 +228,12 @@ fn check_keys(pruned: &Converted, family: &dyn Architecture, config: &Config) ->
         }
     }
     Ok(())
+}
+
+/// Returns true for a key whose value the shapes of the tensors say as well, as they are compared. Phi's converter writes a
+/// width that the model need not have.
+pub(super) fn is_of_shapes(key: &str) -> bool {
+    key.ends_with(".feed_forward_length")
 }
 
 /// A checkpoint of which names and shapes are known, and no weights.

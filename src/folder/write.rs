@@ -12,6 +12,7 @@ use kquant_kernels::isa::Isa;
 use rayon::prelude::*;
 use serde_json::Value as Json;
 
+use super::plan::is_of_shapes;
 use super::rebuild::{Part, rebuild};
 use super::{FolderError, NewFolder, files};
 use crate::checkpoint::{Checkpoint, Opened, Origin, open};
@@ -152,7 +153,8 @@ fn read_back(folder: &Path, pruned: &Converted, pre: Option<&str>) -> Result<(),
         return Err(FolderError::Different("it has other tensors".to_owned()));
     }
     // Authorship follows the folder's name, and `kquant.*` says what was done.
-    let described = |key: &str| key.starts_with("general.") || key.starts_with("kquant.");
+    let described =
+        |key: &str| key.starts_with("general.") || key.starts_with("kquant.") || is_of_shapes(key);
     let is_same = |key: &str| match key {
         "tokenizer.ggml.tokens" => texts(&again.metadata) == texts(&pruned.metadata),
         // Scores that stand for ranks of merges are those of the merges that are left.

@@ -75,7 +75,7 @@ fn an_unchanged_model_comes_back_bit_by_bit() {
     for (number, folder) in folders().iter().enumerate() {
         let (source, base) = opened(folder);
         // Little memory cuts tensors into many pieces.
-        for memory in [1 << 30, 1 << 12] {
+        for memory in [1 << 30, 1 << 15] {
             let out = scratch.path().join(format!("{number}-{memory}"));
             written(&source, &base, &base, &out, memory)
                 .unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
