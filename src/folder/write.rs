@@ -37,7 +37,7 @@ struct Shard<'a> {
     done: &'a AtomicU64,
 }
 
-/// Writes `folder`, the plan of `pruned` made of `opened`, to `out`, and returns the bytes of its files. `pre` is the name of
+/// Writes `folder`, the plan of `pruned` made of `opened`, to `out`, and returns the bytes of its files of weights. `pre` is the name of
 /// the pre-tokenizer where it is not recognised.
 ///
 /// The result depends neither on threads nor on memory.
@@ -60,37 +60,37 @@ pub fn write(
     partial.write("config.json", &files::text(&Json::Object(folder.config.clone()), true))?;
     run.progress.begin(folder.bytes(), Unit::Bytes);
     let counts = shard_counts(&folder.tensors, SHARD);
-    let (mut first, done) = (0, AtomicU64::new(0));
+    let (mut first, mut bytes, done) = (0, 0, AtomicU64::new(0));
     for (number, &count) in counts.iter().enumerate() {
         let path = partial.path().join(shard_name(number, counts.len()));
-        shard(folder, first..first + count, (&path, opened), (run, &done))?;
+        bytes += shard(folder, first..first + count, (&path, opened), (run, &done))?;
         first += count;
     }
     if counts.len() > 1 {
         partial.write("model.safetensors.index.json", index(&folder.tensors, &counts).as_bytes())?;
     }
     read_back(partial.path(), pruned, pre)?;
-    let bytes = bytes_in(partial.path());
     partial.finish()?;
     Ok(bytes)
 }
 
-/// Writes the file `path` with the tensors of numbers `range`.
+/// Writes the file `path` with the tensors of numbers `range`, and returns its bytes.
 fn shard(
     folder: &NewFolder,
     range: Range<usize>,
     (path, opened): (&Path, &Opened),
     (run, done): (&Context, &AtomicU64),
-) -> Result<(), FolderError> {
+) -> Result<u64, FolderError> {
     let tensors = &folder.tensors[range.clone()];
     let layout = places(tensors)?;
     let file = PartialFile::create(path, layout.total, false)?;
     file.write_at(0, &layout.header)?;
     let shard = Shard { source: opened.checkpoint.as_ref(), file: &file, run, done };
-    for ((tensor, parts), offset) in tensors.iter().zip(&folder.parts[range]).zip(layout.offsets) {
+    for ((tensor, parts), &offset) in tensors.iter().zip(&folder.parts[range]).zip(&layout.offsets) {
         shard.tensor(tensor, parts, offset)?;
     }
-    Ok(file.finish()?)
+    file.finish()?;
+    Ok(layout.total)
 }
 
 impl Shard<'_> {
@@ -132,12 +132,6 @@ fn encoded(
         .ok_or_else(|| FolderError::Quantized { tensor: tensor.name.clone(), dtype: dtype.to_owned() })?;
     encode(Isa::current(), &weights, None, &mut bytes);
     Ok(bytes)
-}
-
-/// Returns the bytes of all files in `folder`.
-fn bytes_in(folder: &Path) -> u64 {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    entries.filter_map(|entry| entry.metadata().ok()).filter(|m| m.is_file()).map(|m| m.len()).sum()
 }
 
 /// Checks that kquant reads `folder` as `pruned`: the same tensors, keys and tokens.

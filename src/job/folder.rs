@@ -31,8 +31,8 @@ pub fn check_folder(opened: &Opened, input: &Converted, kind: Option<&str>) -> R
 }
 
 impl FolderJob<'_> {
-    /// Writes `changed`, which was made of the source, and returns the bytes of the files, or those of the weights if nothing
-    /// is to be written.
+    /// Writes `changed`, which was made of the source, and returns the bytes of the files of weights, or those of the weights if
+    /// nothing is to be written.
     ///
     /// # Errors
     /// [`FolderError`]; no folder is left behind.

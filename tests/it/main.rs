@@ -30,6 +30,7 @@ mod prune;
 mod prune_base;
 mod prune_folder;
 mod quantize;
+mod quantize_pruned;
 mod quantized_inputs;
 mod reading;
 mod rooms;

@@ -3,6 +3,7 @@
 mod calibration;
 mod print;
 mod proof;
+mod pruning;
 mod types;
 
 use std::io::{self, Write};
@@ -23,6 +24,7 @@ use super::running::{RunArgs, TextArgs, cancel_on_signal};
 use super::{Outcome, bytes, print_json};
 use calibration::calibrate;
 use proof::{Judge, check_divergence, divergence};
+use pruning::Cut;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,6 +33,7 @@ Examples:
   kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --type Q3_K_S --calibrate calibration.txt
   kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --type Q3_K_S --quality best
   kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --type Q3_K_S --calibrate calibration.txt --verify wiki.test.raw --max-kl 0.05
+  kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --size 500M --calibrate calibration.txt --prune ffn=25% --prune vocab=65536
   kquant quantize Llama-3.2-1B/ --type Q4_K_M --dry-run
   kquant quantize model/ -o out.gguf --type Q4_K_M --tensor-type 'ffn_down=Q6_K' --output-tensor-type Q8_0";
 
@@ -50,6 +53,10 @@ pub(super) struct Args {
     kind: Option<String>,
     #[command(flatten, next_help_heading = "Size")]
     size: SizeArgs,
+    /// First leave out what the text of --calibrate does not need, as `kquant prune` does: vocab=N, vocab-kl=NATS, ffn=WIDTH; repeatable,
+    /// in the order given. Results are judged against the whole model. The pruned model lies in TMPDIR meanwhile.
+    #[arg(long, value_name = "WHAT=HOW MUCH", help_heading = "Size", conflicts_with_all = ["statistics", "prices", "manifest", "metadata", "keep_split"])]
+    prune: Vec<Cut>,
     #[command(flatten)]
     calibration: CalibrationArgs,
     /// Write what calibration did to each tensor, as JSON.
@@ -129,12 +136,16 @@ pub(super) struct SizeArgs {
     prices: Option<PathBuf>,
 }
 
-pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(super) fn run(mut args: Args) -> anyhow::Result<Outcome> {
     // Checked before the work, so that a bad text or path costs nothing.
     if !args.dry_run {
         check_outputs(&args)?;
     }
     let judge = Judge::new(&args)?;
+    let smaller = pruning::smaller(&args)?;
+    if let Some(smaller) = &smaller {
+        args.model.clone_from(&smaller.path);
+    }
     let prepared = prepare(job(&args)?)?;
     let view = prepared.view();
     if args.dry_run {

@@ -45,12 +45,20 @@ impl Judge {
         args.text_args.set_up(&mut result);
         let means = means(args);
         let cancel = cancel_on_signal()?;
+        let ids = result.ids_in(source)?;
+        let reference = match &ids {
+            None => Reference::Model(source),
+            Some(ids) => Reference::Larger { model: source, ids },
+        };
         let mut scores = Vec::new();
         for (text, chunks) in texts {
+            // A trimmed vocabulary cuts texts otherwise.
+            let again = ids.as_ref().map(|_| args.text_args.chunks(&result, &TextFile::read(text)?));
+            let again = again.transpose()?;
+            let chunks = again.as_ref().unwrap_or(chunks);
             let total = evaluate::work(source, chunks) + evaluate::work(&result, chunks);
             let display = Display::new(total, Unit::Work, args.quiet);
             let run = context::Context { memory: means.memory, cancel, progress: &display };
-            let reference = Reference::Model(source);
             let report = means
                 .run(|| evaluate::evaluate(&result, Some(&reference), chunks, None, &run, &mut |_| {}))?;
             display.finish();

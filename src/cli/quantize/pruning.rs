@@ -1,0 +1,125 @@
+//! `--prune`: the model made smaller before it is quantized.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::Context as _;
+use kquant::context::{Context, Silent};
+use kquant::convert::Converted;
+use kquant::encode::ENCODERS;
+use kquant::hash::bytes_sha256;
+use kquant::job::{
+    self, ChannelsRequest, Job, Outputs, Resources, Statistics, TextFile, Types, VocabRequest, VocabSize,
+};
+use kquant::model::{Model, Products};
+use kquant::prune::{Score, Width};
+use kquant::recipe::{self, Options};
+use tempfile::TempDir;
+
+use super::{Args, means};
+use crate::cli::progress::Display;
+use crate::cli::changed::kind_of;
+use crate::cli::running::cancel_on_signal;
+
+/// One thing that is cut, and how much of it is left.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Cut {
+    /// Tokens.
+    Vocab(VocabSize),
+    /// Channels of the feed-forward network.
+    Channels(Width),
+}
+
+impl FromStr for Cut {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (what, amount) = text.split_once('=').unwrap_or((text, ""));
+        let number = |e: &dyn std::fmt::Display| format!("{what}: `{amount}`: {e}");
+        match what {
+            "vocab" => amount.parse().map(VocabSize::Number).map(Self::Vocab).map_err(|e| number(&e)),
+            "vocab-kl" => amount.parse().map(VocabSize::Divergence).map(Self::Vocab).map_err(|e| number(&e)),
+            "ffn" => amount.parse().map(Self::Channels),
+            _ => Err(format!("`{text}` is none of vocab=N, vocab-kl=NATS and ffn=WIDTH")),
+        }
+    }
+}
+
+/// A pruned model in a temporary folder, which disappears with this.
+pub(super) struct Smaller {
+    _folder: TempDir,
+    /// Path of the GGUF in it.
+    pub(super) path: PathBuf,
+}
+
+/// Makes the model smaller as `args` say, one step after the other; `None` if nothing is to be cut.
+pub(super) fn smaller(args: &Args) -> anyhow::Result<Option<Smaller>> {
+    let mut smaller: Option<Smaller> = None;
+    if args.prune.is_empty() {
+        return Ok(None);
+    }
+    let text = args.calibration.calibrate.as_deref().filter(|path| path.is_file());
+    let text =
+        text.context("--prune chooses by a text: give --calibrate FILE, which is read more than once")?;
+    let text = TextFile::read(text)?;
+    for &cut in &args.prune {
+        let from = smaller.as_ref().map_or(&args.model, |smaller| &smaller.path);
+        let folder =
+            tempfile::tempdir().context("cannot make a temporary folder; set TMPDIR to one with room")?;
+        let path = folder.path().join("pruned.gguf");
+        let model = args.text_args.open(from)?;
+        // Channels that stay are changed; a trimmed vocabulary leaves all weights as they are.
+        let kind = if matches!(cut, Cut::Channels(_)) { kind_of(&model)? } else { "COPY" };
+        let changed = pruned(args, model, &text, cut)?;
+        write(args, (from, &path), changed, kind)?;
+        smaller = Some(Smaller { _folder: folder, path });
+    }
+    Ok(smaller)
+}
+
+/// Cuts `cut` of `model` by `text`.
+fn pruned(args: &Args, mut model: Model, text: &TextFile, cut: Cut) -> anyhow::Result<Converted> {
+    let sha256 = bytes_sha256(text.content.as_bytes());
+    let display = Display::of_parts(args.quiet);
+    let run = Context { memory: args.memory, cancel: cancel_on_signal()?, progress: &display };
+    let changed = match cut {
+        Cut::Vocab(size) => {
+            let (tokens, chunks) = text.tokens_and_chunks(&model, args.text_args.cut())?;
+            let (chunks, tokens) = (&chunks, &tokens);
+            let request = VocabRequest { chunks, tokens, text_sha256: &sha256, asked: &[], size };
+            means(args).run(|| job::prune_vocab(&model, &request, &run))??.model
+        }
+        Cut::Channels(width) => {
+            job::kept_channels(&model, width)?;
+            if args.text_args.products.is_none() {
+                model.compute_in(Products::Bf16);
+            }
+            let chunks = &args.text_args.chunks(&model, text)?;
+            let (score, seed) = (Score::SecondOrder, args.calibration.seed);
+            let request = ChannelsRequest { width, score, seed, chunks, text_sha256: &sha256 };
+            means(args).run(|| job::prune_channels(&model, &request, &run))??.model
+        }
+    };
+    display.finish();
+    Ok(changed)
+}
+
+/// Writes `changed`, made of the model at `from`, to the GGUF `to`.
+fn write(args: &Args, (from, to): (&Path, &Path), changed: Converted, kind: &str) -> anyhow::Result<()> {
+    let job = Job {
+        model: from.to_owned(),
+        io: args.text_args.reading.io(),
+        types: Types::FileType(Options::new(recipe::file_type(kind)?)),
+        statistics: Statistics::None,
+        encoder: ENCODERS[0],
+        metadata: None,
+        overrides: Vec::new(),
+        keep_split: false,
+        pre: args.text_args.pre.clone(),
+    };
+    let outputs = Outputs { model: to.to_owned(), manifest: None, report: None, force: false };
+    let resources = Resources { memory: args.memory, threads: args.threads };
+    let prepared = job::prepare_changed(job, |_| changed)?;
+    prepared.run(None, &outputs, &resources, cancel_on_signal()?, &Silent)?;
+    Ok(())
+}
