@@ -6,7 +6,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `plan` | the new checkpoint: names, shapes, types, and the converted tensors that each is put together from |
+//! | `plan` | the new checkpoint: its tensors, and the converted tensors that each is put together from |
+//! | `outline` | names, shapes and types of those tensors |
 //! | `layers` | which layers of the source the new ones were |
 //! | `config` | `config.json` with the new numbers |
 //! | `place` | where the weights of a converted tensor stand in a checkpoint tensor |
@@ -21,6 +22,7 @@ mod error;
 mod files;
 mod ids;
 mod layers;
+mod outline;
 mod place;
 mod plan;
 mod rebuild;

@@ -1,23 +1,23 @@
 //! The new checkpoint: its tensors, and the converted tensors that each is put together from.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use kquant_formats::json;
-use kquant_formats::safetensors::{Dtype, NewTensor};
-use kquant_formats::source::Extent;
+use kquant_formats::safetensors::NewTensor;
 use kquant_formats::whole;
 use serde_json::{Map, Value as Json};
 
 use super::FolderError;
 use super::config::Change;
+use super::outline::{Outline, dtype, outline};
 use super::place::{Place, places};
 use super::rebuild::{Part, unshifted};
 use super::tokens::Kept;
 use super::{ids, layers};
 use crate::arch::{self, Architecture, Config};
-use crate::checkpoint::{Checkpoint, Opened, Origin, ReadError, TensorInfo};
+use crate::checkpoint::{Opened, Origin};
 use crate::convert::Converted;
-use crate::tensor::{Keep, MappedTensor, RowOrder, Source, TensorName};
+use crate::tensor::{Keep, MappedTensor, RowOrder, Source};
 
 /// GGUF name of the output projection.
 const OUTPUT: &str = "output.weight";
@@ -113,55 +113,6 @@ fn has_own_head(base: &Converted) -> bool {
     stored(OUTPUT).is_some_and(|head| stored(EMBEDDING) != Some(head))
 }
 
-/// Returns the tensors of the new checkpoint, in the source's order.
-fn outline(
-    opened: &Opened,
-    base: &Converted,
-    pruned: &Converted,
-    layers: &[u32],
-    (family, config): (&dyn Architecture, &Config),
-    kind: Option<&str>,
-) -> Result<Vec<NewTensor>, FolderError> {
-    let stored = opened.checkpoint.tensors();
-    let bases: HashMap<&str, &MappedTensor> = base.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
-    // By new layer and place in the source, so that names come in the source's order.
-    let mut names: BTreeMap<(Option<u32>, usize), String> = BTreeMap::new();
-    for tensor in &pruned.tensors {
-        let layer = TensorName(&tensor.name).layer();
-        let was = layer.and_then(|layer| layers.get(layer as usize));
-        let of = match (layer, was, tensor.name.split_once('.')) {
-            (Some(new), Some(was), _) => {
-                tensor.name.replacen(&format!("blk.{new}."), &format!("blk.{was}."), 1)
-            }
-            _ => tensor.name.clone(),
-        };
-        let of = bases.get(of.as_str()).ok_or_else(|| FolderError::Foreign(tensor.name.clone()))?;
-        for (index, _) in places(of).into_iter().flatten() {
-            let Some(info) = stored.get(index) else { continue };
-            let name = layer.map_or_else(|| info.name.clone(), |l| arch::stored_in_layer(&info.name, l));
-            names.insert((layer, index), name);
-        }
-    }
-    let list: Vec<&str> = names.values().map(String::as_str).collect();
-    let shapes = family.stored_shapes(config, &list)?;
-    let mut tensors = Vec::with_capacity(names.len());
-    for (((_, index), name), shape) in names.iter().zip(shapes) {
-        // Experts past the last one that is left have no shape.
-        let Some(shape) = shape else { continue };
-        let dtype = dtype(opened, &stored[*index], kind)?;
-        tensors.push(NewTensor { name: name.clone(), dtype, shape });
-    }
-    Ok(tensors)
-}
-
-/// Returns the type in which the weights of `info` are written.
-fn dtype(opened: &Opened, info: &TensorInfo, kind: Option<&str>) -> Result<Dtype, FolderError> {
-    let own = Dtype::of_weights(info.dtype).filter(|_| opened.quantization.is_none());
-    let quantized = || FolderError::Quantized { tensor: info.name.clone(), dtype: info.dtype.to_owned() };
-    let own = own.ok_or_else(quantized)?;
-    Ok(kind.and_then(Dtype::of_weights).unwrap_or(own))
-}
-
 /// Returns what each of `tensors` is put together from.
 fn parts(
     tensors: &[NewTensor],
@@ -234,40 +185,4 @@ fn check_keys(pruned: &Converted, family: &dyn Architecture, config: &Config) ->
 /// width that the model need not have.
 pub(super) fn is_of_shapes(key: &str) -> bool {
     key.ends_with(".feed_forward_length")
-}
-
-/// A checkpoint of which names and shapes are known, and no weights.
-struct Outline(Vec<TensorInfo>);
-
-impl Outline {
-    fn of(tensors: &[NewTensor]) -> Self {
-        let info = |tensor: &NewTensor| TensorInfo {
-            name: tensor.name.clone(),
-            shape: tensor.shape.clone(),
-            dtype: tensor.dtype.name(),
-            block: None,
-            stored: (1, tensor.dtype.bytes()),
-            gathered: None,
-            shard: 0,
-        };
-        Self(tensors.iter().map(info).collect())
-    }
-}
-
-impl Checkpoint for Outline {
-    fn tensors(&self) -> &[TensorInfo] {
-        &self.0
-    }
-
-    fn find(&self, name: &str) -> Option<usize> {
-        self.0.iter().position(|tensor| tensor.name == name)
-    }
-
-    fn extent(&self, tensor: usize) -> Result<Extent<'_>, ReadError> {
-        Err(ReadError(format!("tensor number {tensor} is not written yet")))
-    }
-
-    fn decode(&self, tensor: usize, _: (u64, u64), _: &[u8], _: &mut [f32]) -> Result<(), ReadError> {
-        self.extent(tensor).map(drop)
-    }
 }
