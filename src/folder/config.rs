@@ -30,6 +30,9 @@ const LAYER_LISTS: &[&str] = &["layer_types", "mlp_layer_types", "no_rope_layers
 /// Lists of numbers of layers.
 const LAYER_NUMBERS: &[&str] = &["mlp_only_layers"];
 
+/// Numbers of layers at the start that have something in common.
+const LAYER_COUNTS: &[&str] = &["max_window_layers"];
+
 /// Models whose heads are as wide as the hidden state by their number, whatever `head_dim` says.
 const NO_HEAD_WIDTH: &[&str] = &["gpt2", "gpt_neox", "stablelm", "stablelm_epoch"];
 
@@ -108,6 +111,11 @@ impl Change<'_> {
             if let Some(kept) = kept {
                 set(config, &[key], Json::Array(kept));
             }
+        }
+        for key in LAYER_COUNTS {
+            let Some(first) = value(config, key).and_then(Json::as_u64) else { continue };
+            let left = self.layers.iter().filter(|&&layer| u64::from(layer) < first).count();
+            set(config, &[key], left as u64);
         }
         for key in LAYER_NUMBERS {
             let Some(list) = value(config, key).and_then(Json::as_array) else { continue };

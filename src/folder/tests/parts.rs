@@ -1,5 +1,6 @@
 //! Models that have lost layers, experts or heads, written as folders.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use kquant_formats::gguf::Value;
@@ -20,17 +21,46 @@ fn with(base: &Converted, tensors: Vec<MappedTensor>, numbers: &[(&str, u32)]) -
     Converted { metadata, tensors, warnings: Vec::new(), notes: Vec::new(), limits: Vec::new() }
 }
 
-/// Writes what `change` makes of a small checkpoint, and holds it against that; returns the new configuration.
-fn assert_writes(name: &str, change: impl Fn(&Converted) -> Converted) -> Result<Json, FolderError> {
+/// Writes what `change` makes of a small checkpoint, the folder `name` or one of tests/data/archs, and holds it against that;
+/// returns the new configuration.
+fn assert_writes(
+    name: impl AsRef<Path>,
+    change: impl Fn(&Converted) -> Converted,
+) -> Result<Json, FolderError> {
     let scratch = tempfile::tempdir().unwrap();
-    let (source, base) = opened(&data("archs").join(name));
+    let folder = data("archs").join(&name);
+    let (source, base) = opened(&folder);
     let (changed, out) = (change(&base), scratch.path().join("out"));
     if let Err(error) = written(&source, &base, &changed, &out, 1 << 20) {
-        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "{name}: something is left");
+        assert_eq!(
+            std::fs::read_dir(scratch.path()).unwrap().count(),
+            0,
+            "{}: something is left",
+            folder.display()
+        );
         return Err(error);
     }
     assert_same(&out, &source, &changed);
     Ok(serde_json::from_str(&std::fs::read_to_string(out.join("config.json")).unwrap()).unwrap())
+}
+
+/// As [`assert_writes`], of a checkpoint with other values in `config.json`.
+fn with_settings(
+    name: &str,
+    settings: &[(&str, Json)],
+    change: impl Fn(&Converted) -> Converted,
+) -> Result<Json, FolderError> {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(data("archs").join(name).join(file), folder.path().join(file)).unwrap();
+    }
+    let text = std::fs::read_to_string(data("archs").join(name).join("config.json")).unwrap();
+    let mut config: Json = serde_json::from_str(&text).unwrap();
+    for (key, value) in settings {
+        config[*key] = value.clone();
+    }
+    std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    assert_writes(folder.path(), change)
 }
 
 /// The model without its second layer of three.
@@ -50,6 +80,9 @@ fn layers_that_are_left_move_up() {
         let config = assert_writes(name, without_a_layer).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(config[key], 2, "{name}");
     }
+    // Windows from a layer on, which is another one then.
+    let config = with_settings("llama", &[("max_window_layers", 2.into())], without_a_layer).unwrap();
+    assert_eq!(config["max_window_layers"], 1);
     // Windows in every second layer, which no GGUF can say otherwise.
     let error = assert_writes("gemma2", without_a_layer).unwrap_err().to_string();
     assert!(error.contains("layer_types"), "{error}");
