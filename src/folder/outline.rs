@@ -28,11 +28,9 @@ pub(super) fn outline(
     for tensor in &pruned.tensors {
         let layer = TensorName(&tensor.name).layer();
         let was = layer.and_then(|layer| layers.get(layer as usize));
-        let of = match (layer, was, tensor.name.split_once('.')) {
-            (Some(new), Some(was), _) => {
-                tensor.name.replacen(&format!("blk.{new}."), &format!("blk.{was}."), 1)
-            }
-            _ => tensor.name.clone(),
+        let of = match layer.zip(was) {
+            Some((new, was)) => tensor.name.replacen(&format!("blk.{new}."), &format!("blk.{was}."), 1),
+            None => tensor.name.clone(),
         };
         let of = bases.get(of.as_str()).ok_or_else(|| FolderError::Foreign(tensor.name.clone()))?;
         for (index, _) in places(of).into_iter().flatten() {

@@ -1,6 +1,7 @@
 //! Folders written of small checkpoints: what was not changed comes back bit by bit, and what was pruned is the same model as
 //! its GGUF.
 
+mod modalities;
 mod parts;
 mod vocabularies;
 
