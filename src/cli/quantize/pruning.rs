@@ -1,24 +1,20 @@
 //! `--prune`: the model made smaller before it is quantized.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::Context as _;
-use kquant::context::{Context, Silent};
+use kquant::context::Context;
 use kquant::convert::Converted;
-use kquant::encode::ENCODERS;
 use kquant::hash::bytes_sha256;
-use kquant::job::{
-    self, ChannelsRequest, Job, Outputs, Resources, Statistics, TextFile, Types, VocabRequest, VocabSize,
-};
+use kquant::job::{self, ChannelsRequest, TextFile, VocabRequest, VocabSize};
 use kquant::model::{Model, Products};
 use kquant::prune::{Score, Width};
-use kquant::recipe::{self, Options};
 use tempfile::TempDir;
 
 use super::{Args, means};
 use crate::cli::progress::Display;
-use crate::cli::changed::kind_of;
+use crate::cli::changed::{Target, kind_of};
 use crate::cli::running::cancel_on_signal;
 
 /// One thing that is cut, and how much of it is left.
@@ -71,7 +67,9 @@ pub(super) fn smaller(args: &Args) -> anyhow::Result<Option<Smaller>> {
         // Channels that stay are changed; a trimmed vocabulary leaves all weights as they are.
         let kind = if matches!(cut, Cut::Channels(_)) { kind_of(&model)? } else { "COPY" };
         let changed = pruned(args, model, &text, cut)?;
-        write(args, (from, &path), changed, kind)?;
+        let (text_args, means) = (&args.text_args, &means(args));
+        let target = Target { model: from, out: &path, kind, force: false, dry_run: false, text_args, means };
+        target.write(changed)?;
         smaller = Some(Smaller { _folder: folder, path });
     }
     Ok(smaller)
@@ -102,24 +100,4 @@ fn pruned(args: &Args, mut model: Model, text: &TextFile, cut: Cut) -> anyhow::R
     };
     display.finish();
     Ok(changed)
-}
-
-/// Writes `changed`, made of the model at `from`, to the GGUF `to`.
-fn write(args: &Args, (from, to): (&Path, &Path), changed: Converted, kind: &str) -> anyhow::Result<()> {
-    let job = Job {
-        model: from.to_owned(),
-        io: args.text_args.reading.io(),
-        types: Types::FileType(Options::new(recipe::file_type(kind)?)),
-        statistics: Statistics::None,
-        encoder: ENCODERS[0],
-        metadata: None,
-        overrides: Vec::new(),
-        keep_split: false,
-        pre: args.text_args.pre.clone(),
-    };
-    let outputs = Outputs { model: to.to_owned(), manifest: None, report: None, force: false };
-    let resources = Resources { memory: args.memory, threads: args.threads };
-    let prepared = job::prepare_changed(job, |_| changed)?;
-    prepared.run(None, &outputs, &resources, cancel_on_signal()?, &Silent)?;
-    Ok(())
 }
