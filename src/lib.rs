@@ -9,7 +9,7 @@
 //! | [`arch`] | model families: Hugging Face names and hyper-parameters to GGUF's |
 //! | [`vocab`] | Hugging Face tokenizers to GGUF keys, text to token ids |
 //! | [`convert`] | a checkpoint as a converted model: GGUF names, shapes, metadata |
-//! | [`transform`] | a converted model made smaller: its vocabulary trimmed, its feed-forward network narrower |
+//! | [`transform`] | a converted model made smaller: without some tokens, channels, heads, experts or layers |
 //! | [`folder`] | a converted model written back as a Hugging Face folder |
 //! | [`recipe`] | which type each tensor gets |
 //! | [`plan`] | the complete list of output tensors, as data |
@@ -17,7 +17,7 @@
 //! | [`statistics`] | statistics of activations: importance matrices made, merged, described |
 //! | [`prices`] | what each tensor costs at each type |
 //! | [`layerwise`] | encoding layer by layer, with feedback from a text |
-//! | [`prune`] | which channels of the feed-forward network are kept, and weights that make up for the others |
+//! | [`prune`] | which channels, heads, experts and layers are kept, and weights that make up for the others |
 //! | [`distill`] | a student's weights are moved until it predicts what its teacher does |
 //! | [`encode`] | rows and statistics to block bytes |
 //! | [`pipeline`] | reads, encodes and writes a plan within a memory budget |

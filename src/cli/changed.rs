@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use anyhow::bail;
 use kquant::context::Unit;
 use kquant::convert::Converted;
 use kquant::encode::ENCODERS;
@@ -9,6 +10,7 @@ use kquant::job::{self, Job, Outputs, Resources, Statistics, Types};
 use kquant::model::Model;
 use kquant::recipe::{self, Options};
 
+use super::folder;
 use super::progress::Display;
 use super::running::{RunArgs, TextArgs, cancel_on_signal};
 
@@ -16,9 +18,11 @@ use super::running::{RunArgs, TextArgs, cancel_on_signal};
 pub(super) struct Target<'a> {
     /// The model that was changed.
     pub model: &'a Path,
-    /// The file to write.
+    /// The GGUF to write, or a folder.
     pub out: &'a Path,
-    /// Type of the weights; `COPY` leaves each tensor its own.
+    /// Type of the weights that is asked for, if any is.
+    pub asked: Option<&'a str>,
+    /// Type of the weights of a GGUF; `COPY` leaves each tensor its own.
     pub kind: &'a str,
     /// True if an existing file is replaced.
     pub force: bool,
@@ -31,6 +35,9 @@ pub(super) struct Target<'a> {
 impl Target<'_> {
     /// Writes `changed`, unless nothing is to be written, and returns its bytes.
     pub(super) fn write(&self, changed: Converted) -> anyhow::Result<u64> {
+        if folder::is_asked(self.out) {
+            return folder::write(self, &changed);
+        }
         let mut options = Options::new(recipe::file_type(self.kind)?);
         // Asked for by name, or the type that the weights have.
         options.overrides.allow_requantize = self.kind != "COPY";
@@ -65,16 +72,20 @@ pub(super) fn bytes_of(model: &Model) -> u64 {
     model.opened().files.iter().filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum()
 }
 
-/// Returns the file type in which changed weights are stored like the others where none is asked for: that of the first layer's projection
-/// out of the feed-forward network.
-pub(super) fn kind_of(model: &Model) -> anyhow::Result<&'static str> {
-    let down = model.converted().tensors.iter().find(|t| t.name.ends_with("ffn_down.weight"));
-    let index = down.and_then(|tensor| tensor.first_stored());
-    let info = index.and_then(|index| model.opened().checkpoint.tensors().get(index));
+/// Returns the file type of a result in which the weights `of` were changed: what is asked for or, if nothing is, that of the first of
+/// them, in which changed weights are stored like the others. A model without such weights keeps its types.
+pub(super) fn kind_of<'a>(asked: Option<&'a str>, model: &Model, of: &str) -> anyhow::Result<&'a str> {
+    if let Some(kind) = asked.filter(|&kind| kind != "COPY") {
+        return Ok(kind);
+    }
+    let Some(tensor) = model.converted().tensors.iter().find(|t| t.name.ends_with(of)) else {
+        return Ok("COPY");
+    };
+    let info = tensor.first_stored().and_then(|index| model.opened().checkpoint.tensors().get(index));
     let name = info.map_or("", |info| info.dtype);
     match ["F32", "F16", "BF16"].into_iter().find(|kind| *kind == name) {
         Some(kind) => Ok(kind),
-        None => anyhow::bail!(
+        None => bail!(
             "the weights are quantized ({name}), and those that change would be rounded again: give --type F16, and quantize the result"
         ),
     }

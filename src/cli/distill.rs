@@ -15,7 +15,7 @@ use super::changed::{Target, kind_of};
 use super::printable::printable_path;
 use super::progress::Display;
 use super::running::{RunArgs, TextArgs, cancel_on_signal};
-use super::{Outcome, notes, print_json};
+use super::{Outcome, folder, notes, print_json};
 
 /// Train a smaller model to predict what a larger one does
 ///
@@ -42,7 +42,7 @@ pub(super) struct Args {
     /// Text to judge by; by default one block of eight of the text, which is then not trained on.
     #[arg(long, value_name = "FILE")]
     held_out: Option<PathBuf>,
-    /// The GGUF to write.
+    /// The GGUF to write; or, as a name that ends in `/` or an empty folder, a Hugging Face folder.
     #[arg(long, short, value_name = "FILE")]
     out: PathBuf,
     /// Tokens to train on, as 500k or 2M; more than the text has are further passes over it.
@@ -125,8 +125,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let mut inputs = outputs::model_files(&args.student);
     inputs.extend(outputs::model_files(&args.teacher));
     inputs.extend([&args.text].into_iter().chain(&args.held_out).cloned());
-    outputs::check(&inputs, &[&args.out])?;
-    outputs::try_start(&[&args.out], args.force)?;
+    if folder::is_asked(&args.out) {
+        outputs::check_folder(&args.out)?;
+    } else {
+        outputs::check(&inputs, &[&args.out])?;
+        outputs::try_start(&[&args.out], args.force)?;
+    }
     let mut student = args.text_args.open(&args.student)?;
     notes::print(student.opened())?;
     let mut teacher = args.text_args.open(&args.teacher)?;
@@ -135,16 +139,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         student.compute_in(Products::Bf16);
         teacher.compute_in(Products::Bf16);
     }
-    let kind = match &args.kind {
-        Some(kind) => kind.as_str(),
-        None => kind_of(&student)?,
-    };
+    let kind = kind_of(args.kind.as_deref(), &student, ".weight")?;
+    folder::check(&args.out, &student, args.kind.as_deref())?;
     let Student { model, report } = trained(args, &mut student, &teacher)?;
     let better = report.is_better();
     if better {
         let target = Target {
             model: &args.student,
             out: &args.out,
+            asked: args.kind.as_deref(),
             kind,
             force: args.force,
             dry_run: false,

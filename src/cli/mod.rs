@@ -7,6 +7,7 @@ mod calibrate;
 mod calibration;
 mod changed;
 mod distill;
+mod folder;
 mod generate;
 mod hash;
 mod hessians;

@@ -8,11 +8,12 @@ use kquant_formats::gguf::Metadata;
 
 use crate::arch::{self, ArchError, Limit};
 use crate::checkpoint::{Opened, Origin};
+use crate::graph::{Graph, Hyper, KeyError};
 use crate::tensor::{Keep, MappedTensor, RowOrder, Source};
 use crate::vocab::{self, VocabError};
 
 /// A model in terms of GGUF, before a recipe is applied.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Converted {
     /// Metadata in the converter's order: `general.*`, hyper-parameters, vocabulary.
     pub metadata: Metadata,
@@ -24,6 +25,28 @@ pub struct Converted {
     pub notes: Vec<String>,
     /// Lengths of text from which on a GGUF of the model computes something else; the warnings contain them, too.
     pub limits: Vec<Limit>,
+}
+
+impl Converted {
+    /// Returns the hyper-parameters of the model, whose graph is `graph`: those of the keys, and the windows that keys cannot express.
+    ///
+    /// # Errors
+    /// Fails when a key is missing, has a wrong type or a value that no model can have.
+    pub fn hyper(&self, graph: &Graph) -> Result<Hyper, KeyError> {
+        hyper(&self.metadata, &self.limits, graph)
+    }
+}
+
+/// Returns the hyper-parameters of a model of the keys `metadata` whose context has these `limits`.
+///
+/// # Errors
+/// Fails as [`Converted::hyper`] does.
+pub fn hyper(metadata: &Metadata, limits: &[Limit], graph: &Graph) -> Result<Hyper, KeyError> {
+    let mut hyper = Hyper::from_metadata(metadata, graph)?;
+    if let Some((limit, windows)) = limits.iter().find_map(|limit| Some((limit, limit.windows?))) {
+        (hyper.window, hyper.windows) = (Some(limit.tokens as usize), windows);
+    }
+    Ok(hyper)
 }
 
 /// The reason why a model cannot be converted.

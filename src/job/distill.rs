@@ -9,7 +9,7 @@ use crate::convert::Converted;
 use crate::distill::{DistillError, DistillReport, Distillation, Distilled, Method, TeacherModel, Trained};
 use crate::model::{Model, ModelError};
 use crate::text::Chunks;
-use crate::transform::with_weights;
+use crate::transform::changed;
 
 /// Tokens of a step where nothing else is asked for.
 const BATCH_TOKENS: usize = 8192;
@@ -98,7 +98,7 @@ pub fn distill(
         seed: request.seed,
     };
     let Distilled { stash, report } = job.run(student, run).map_err(Box::new)?;
-    let mut model = with_weights(student.converted(), &Arc::new(stash));
+    let mut model = changed(student.converted(), &Arc::new(stash));
     let keys = &mut model.metadata;
     let (before, after) = report.before_and_after();
     keys.set("kquant.distilled.tokens", Value::U64(report.best_step as u64 * report.batch_tokens as u64));

@@ -9,7 +9,11 @@ mod method;
 mod own_text;
 mod prices;
 mod prune_channels;
+mod prune_experts;
+mod prune_heads;
+mod prune_layers;
 mod prune_vocab;
+mod pruned;
 mod statistics;
 mod sweep;
 mod text;
@@ -48,11 +52,15 @@ pub use method::{Known, Method, MethodError, MethodOptions, Quality};
 pub use own_text::{CalibrationText, OWN_TOKENS, OwnShare, TextSource};
 pub use prices::{PriceRequest, PricesError, prices, read_prices};
 pub use prune_channels::{
-    ChannelsReport, ChannelsRequest, Narrowed, PruneChannelsError, kept_channels, prune_channels,
+    ChannelsReport, ChannelsRequest, PruneChannelsError, kept_channels, prune_channels,
 };
+pub use prune_experts::{ExpertsReport, ExpertsRequest, PruneExpertsError, prune_experts};
+pub use prune_heads::{HeadsReport, HeadsRequest, prune_heads};
+pub use prune_layers::{LayersReport, LayersRequest, PruneLayersError, drop_layers, prune_layers};
 pub use prune_vocab::{
-    Fertility, PruneVocabError, PruneVocabReport, Pruned, VocabRequest, VocabSize, fertility, prune_vocab,
+    Fertility, PruneVocabError, PruneVocabReport, VocabRequest, VocabSize, fertility, prune_vocab,
 };
+pub use pruned::Pruned;
 pub use statistics::{
     PreparedStatistics, PricedBy, Statistics, StatisticsError, StatisticsRequest, StatisticsSource,
     importance, statistics,

@@ -5,19 +5,19 @@ use std::sync::Arc;
 use kquant_formats::gguf::Value;
 use serde::Serialize;
 
-use crate::context::{After, Context, Unit};
-use crate::convert::Converted;
+use super::pruned::{Pruned, parameters, record_text, with_fishers};
+use crate::context::Context;
 use crate::model::{Model, ModelError};
-use crate::prune::{Channels, LayerChoice, PrunedChannels, Score, Width, channels};
+use crate::prune::{Amount, Channels, Columns, LayerChoice, PrunedChannels, Score, channels};
 use crate::statistics::Fishers;
 use crate::text::Chunks;
-use crate::transform::{NarrowError, describe, narrow};
+use crate::transform::{HeadsError, NarrowError, describe, narrow};
 
 /// How channels are chosen.
 #[derive(Debug, Clone, Copy)]
 pub struct ChannelsRequest<'a> {
     /// How many are kept.
-    pub width: Width,
+    pub width: Amount,
     /// What they are chosen by.
     pub score: Score,
     /// Seed of the labels that the backward pass draws.
@@ -28,7 +28,7 @@ pub struct ChannelsRequest<'a> {
     pub text_sha256: &'a str,
 }
 
-/// The reason why channels cannot be pruned.
+/// The reason why channels or heads cannot be pruned.
 #[derive(Debug, thiserror::Error)]
 pub enum PruneChannelsError {
     /// The choice failed.
@@ -40,14 +40,9 @@ pub enum PruneChannelsError {
     /// The model cannot be made narrower.
     #[error(transparent)]
     Narrow(#[from] NarrowError),
-}
-
-/// A narrower model and what was chosen.
-pub struct Narrowed {
-    /// The model.
-    pub model: Converted,
-    /// The numbers.
-    pub report: ChannelsReport,
+    /// Heads cannot be taken out of the model.
+    #[error(transparent)]
+    Heads(#[from] HeadsError),
 }
 
 /// What was cut.
@@ -68,11 +63,38 @@ pub struct ChannelsReport {
     pub layers: Vec<LayerChoice>,
 }
 
+/// How columns are chosen, of channels or of heads.
+pub(super) struct Chosen<'a> {
+    pub score: Score,
+    /// Seed of the labels that the backward pass draws.
+    pub seed: u64,
+    pub chunks: &'a Chunks,
+}
+
+impl Chosen<'_> {
+    /// Chooses the `width` columns that are kept in each layer.
+    pub(super) fn columns(
+        &self,
+        model: &Model,
+        columns: Columns,
+        width: usize,
+        run: &Context,
+    ) -> Result<PrunedChannels, PruneChannelsError> {
+        let Self { score, seed, chunks } = *self;
+        let seed = (score == Score::SecondOrder).then_some(seed);
+        let job = Channels { model, chunks, fishers: None, columns, width, score };
+        let pass = |fishers: Option<&Fishers>, run: &Context| -> Result<_, PruneChannelsError> {
+            Ok(Channels { fishers, ..job }.run(run).map_err(Box::new)?)
+        };
+        with_fishers((model, chunks), seed, run, job.work(), pass)
+    }
+}
+
 /// Returns the number of channels that `width` keeps in each layer of `model`; reads no tensor data.
 ///
 /// # Errors
 /// Fails when the model has no channels that can be pruned, or the width cannot be.
-pub fn kept_channels(model: &Model, width: Width) -> Result<u64, PruneChannelsError> {
+pub fn kept_channels(model: &Model, width: Amount) -> Result<u64, PruneChannelsError> {
     Ok(channels(model).and_then(|all| width.kept(all)).map_err(Box::new)?)
 }
 
@@ -84,29 +106,20 @@ pub fn prune_channels(
     model: &Model,
     request: &ChannelsRequest,
     run: &Context,
-) -> Result<Narrowed, PruneChannelsError> {
+) -> Result<Pruned<ChannelsReport>, PruneChannelsError> {
     let kept = kept_channels(model, request.width)?;
     let chunks = request.chunks;
-    let by_fishers = request.score == Score::SecondOrder;
-    let before = if by_fishers { Fishers::work(model, chunks) } else { 0 };
-    let job = |fishers| Channels { model, chunks, fishers, width: kept as usize, score: request.score };
-    run.progress.begin(before + job(None).work(), Unit::Work);
-    let collect = || Fishers::collect(model, chunks, run.memory / 2, request.seed, run.cancel, run.progress);
-    let fishers = by_fishers.then(collect).transpose()?;
-    let progress = After { before, whole: run.progress };
-    let left = if by_fishers { run.memory - run.memory / 4 } else { run.memory };
-    let pass = Context { memory: left, progress: &progress, ..*run };
-    let PrunedChannels { stash, layers } = job(fishers.as_ref()).run(&pass).map_err(Box::new)?;
+    let how = Chosen { score: request.score, seed: request.seed, chunks };
+    let PrunedChannels { stash, layers } = how.columns(model, Columns::Channels, kept as usize, run)?;
     let lists: Vec<Arc<[u32]>> =
         layers.iter().map(|layer| layer.kept.iter().map(|&channel| channel as u32).collect()).collect();
     let input = model.converted();
     let mut narrowed = narrow(input, &lists, &Arc::new(stash))?;
-    let count = |model: &Converted| model.tensors.iter().map(|t| t.weights()).sum();
     let report = ChannelsReport {
         channels_before: channels(model).map_err(Box::new)?,
         channels: kept,
-        parameters_before: count(input),
-        parameters: count(&narrowed),
+        parameters_before: parameters(input),
+        parameters: parameters(&narrowed),
         price: layers.iter().map(|layer| layer.price).sum(),
         layers,
     };
@@ -114,6 +127,6 @@ pub fn prune_channels(
     let keys = &mut narrowed.metadata;
     keys.set("kquant.pruned.ffn", Value::U32(kept as u32));
     keys.set("kquant.pruned.ffn_before", Value::U32(report.channels_before as u32));
-    keys.set("kquant.pruned.text.sha256", Value::String(request.text_sha256.to_owned()));
-    Ok(Narrowed { model: narrowed, report })
+    record_text(keys, request.text_sha256);
+    Ok(Pruned { model: narrowed, report })
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use kquant_formats::gguf::Value;
 use serde::Serialize;
 
+use super::pruned::{Pruned, parameters, record_text};
 use crate::context::Context;
 use crate::convert::Converted;
 use crate::evaluate::{EvaluateError, divergences, masses};
@@ -63,14 +64,6 @@ pub enum PruneVocabError {
     Evaluate(#[from] EvaluateError),
 }
 
-/// A model with a trimmed vocabulary, and what that costs.
-pub struct Pruned {
-    /// The model.
-    pub model: Converted,
-    /// The numbers.
-    pub report: PruneVocabReport,
-}
-
 /// What was trimmed.
 #[derive(Debug, Serialize)]
 pub struct PruneVocabReport {
@@ -109,7 +102,11 @@ pub struct VocabRequest<'a> {
 ///
 /// # Errors
 /// [`PruneVocabError`]: sizes that cannot be are told of before the text is run.
-pub fn prune_vocab(model: &Model, request: &VocabRequest, run: &Context) -> Result<Pruned, PruneVocabError> {
+pub fn prune_vocab(
+    model: &Model,
+    request: &VocabRequest,
+    run: &Context,
+) -> Result<Pruned<PruneVocabReport>, PruneVocabError> {
     let VocabRequest { chunks, asked, size, .. } = *request;
     let input = model.converted();
     let tokenizer = Tokenizer::from_metadata(&input.metadata)?;
@@ -126,21 +123,20 @@ pub fn prune_vocab(model: &Model, request: &VocabRequest, run: &Context) -> Resu
     let order = order(&input.metadata, &tokenizer, asked, &counts, &mass);
     let (kept, kl) = cut(model, chunks, &order, size, run)?;
     let mut trimmed = trim(input, &order.ids[..kept])?;
-    let count = |model: &Converted| model.tensors.iter().map(|t| t.weights()).sum();
     let report = PruneVocabReport {
         tokens_before: all,
         tokens: kept,
         indispensable: order.indispensable,
         of_text: order.of_text,
-        parameters_before: count(input),
-        parameters: count(&trimmed),
+        parameters_before: parameters(input),
+        parameters: parameters(&trimmed),
         kl,
     };
     describe(input, &mut trimmed);
     let keys = &mut trimmed.metadata;
     keys.set("kquant.pruned.vocab", Value::U32(kept as u32));
     keys.set("kquant.pruned.tokens_before", Value::U32(all as u32));
-    keys.set("kquant.pruned.text.sha256", Value::String(request.text_sha256.to_owned()));
+    record_text(keys, request.text_sha256);
     keys.set("kquant.pruned.kl", Value::F64(kl));
     Ok(Pruned { model: trimmed, report })
 }

@@ -17,6 +17,7 @@
 //! | `steps`, `tile`, `rope` | operations bound to their weights, and the buffers and rotations that they use |
 //! | `forward`, `session`, `stages` | the loops: whole texts layer by layer, one text with a cache, layers in stages between groups |
 //! | `sample/` | texts that the model writes itself, many at once |
+//! | `router` | the routing of tokens without some experts |
 //! | `draws` | seeded random choices, of labels and of tokens |
 //! | `backward/` | the backward pass |
 //! | `observer`, `gradient_observer`, `groups` | the interfaces to statistics, and the groups of linear maps that share their input |
@@ -43,6 +44,7 @@ mod ops;
 mod products;
 mod rope;
 mod routed;
+pub(crate) mod router;
 pub mod sample;
 mod session;
 pub(crate) mod stages;
@@ -149,11 +151,7 @@ impl Model {
             name: name.to_owned(),
             known: arch::graph_names().join(", "),
         })?;
-        let mut hyper = Hyper::from_metadata(&input.metadata, graph)?;
-        // The keys of a GGUF cannot express these windows.
-        if let Some((limit, windows)) = input.limits.iter().find_map(|limit| Some((limit, limit.windows?))) {
-            (hyper.window, hyper.windows) = (Some(limit.tokens as usize), windows);
-        }
+        let hyper = input.hyper(graph)?;
         if hyper.layers > input.tensors.len() {
             let key = format!("{name}.block_count");
             return Err(KeyError { key, what: "is more than the model has tensors".into() }.into());

@@ -64,6 +64,16 @@ pub(crate) struct Stages<'a> {
 }
 
 impl Stage {
+    /// Returns the number of the layer.
+    pub(super) fn layer(&self) -> usize {
+        self.layer
+    }
+
+    /// Returns the slots of the state after this stage.
+    pub(super) fn exit(&self) -> &[Slot] {
+        &self.exit
+    }
+
     /// Returns the input of the group that follows, `[tokens][columns]`, out of the `state` after this stage.
     ///
     /// # Errors
@@ -128,6 +138,21 @@ impl Stages<'_> {
     /// Returns the stages of each layer, in order.
     pub(crate) fn layers(&self) -> &[Vec<Stage>] {
         &self.layers
+    }
+
+    /// Returns the model that is run.
+    pub(super) fn model(&self) -> &Model {
+        self.model
+    }
+
+    /// Returns the number of tokens of a chunk.
+    pub(super) fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Returns the rotations of positions.
+    pub(super) fn ropes(&self) -> &Ropes {
+        &self.ropes
     }
 
     /// Returns the factor by which everything is multiplied that is added to the stream.

@@ -1,8 +1,9 @@
-//! The settings of a pass that prunes channels, and what is checked before it.
+//! The settings of a pass that prunes channels or heads, and what is checked before it.
 
+use super::down::Downs;
 use super::layer::{LayerChoice, Score};
 use super::pass::ChannelPass;
-use super::{PruneError, Width};
+use super::{Amount, PruneError};
 use crate::context::Context;
 use crate::graph::weight_name;
 use crate::layerwise::Streams;
@@ -11,11 +12,41 @@ use crate::model::stages::Stages;
 use crate::statistics::Fishers;
 use crate::tensor::{Stash, TensorName};
 use crate::text::Chunks;
+use crate::transform::check_heads;
 
 /// The part whose columns are the channels.
 pub(super) const DOWN: &str = "ffn_down";
 
-/// The settings of a pass that prunes channels of the feed-forward network.
+/// What the columns are that are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Columns {
+    /// Channels of the feed-forward network, which are columns of `ffn_down`.
+    Channels,
+    /// Key-value heads with the query heads that attend to them, whose values are blocks of columns of `attn_output`.
+    HeadGroups,
+}
+
+impl Columns {
+    /// Returns the name of the linear map.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Channels => DOWN,
+            Self::HeadGroups => "attn_output",
+        }
+    }
+
+    /// Returns the number of neighbouring columns of `model` that are kept or cut together.
+    pub fn block(self, model: &Model) -> usize {
+        let hyper = &model.hyper;
+        match self {
+            Self::Channels => 1,
+            Self::HeadGroups => hyper.heads / hyper.kv_heads * hyper.value,
+        }
+    }
+}
+
+/// The settings of a pass that prunes columns of a linear map of each layer, with what computes them.
+#[derive(Clone, Copy)]
 pub struct Channels<'a> {
     /// The original model.
     pub model: &'a Model,
@@ -23,7 +54,9 @@ pub struct Channels<'a> {
     pub chunks: &'a Chunks,
     /// The Fisher matrices of the outputs, over the same or another text; without them all outputs matter alike.
     pub fishers: Option<&'a Fishers>,
-    /// Number of channels that are kept in each layer.
+    /// What the columns are.
+    pub columns: Columns,
+    /// Number of columns that are kept in each layer.
     pub width: usize,
     /// What channels are chosen by.
     pub score: Score,
@@ -31,7 +64,7 @@ pub struct Channels<'a> {
 
 /// The result of a pass.
 pub struct PrunedChannels {
-    /// The new `ffn_down`, in the source's shape with columns of zeros, with its bias where it has one; in f32.
+    /// The new weights, in the source's shape with columns of zeros, with its bias where it has one; in f32.
     pub stash: Stash,
     /// The choices, by layer.
     pub layers: Vec<LayerChoice>,
@@ -50,6 +83,19 @@ pub fn channels(model: &Model) -> Result<u64, PruneError> {
     uniform((0..model.hyper.layers).map(|layer| down(layer).map(|tensor| tensor.columns())))
 }
 
+/// Returns the number of groups of heads that are left when `cut` of them are cut of each layer of `model`; reads no tensor data.
+///
+/// # Errors
+/// Fails when so many cannot be cut, or the family's heads cannot.
+pub fn head_groups_left(model: &Model, cut: usize) -> Result<usize, PruneError> {
+    let groups = model.hyper.kv_heads;
+    check_heads(model.converted())?;
+    match groups.checked_sub(cut) {
+        Some(left) if left > 0 && cut > 0 => Ok(left),
+        _ => Err(PruneError::HeadCount { cut, groups }),
+    }
+}
+
 /// Returns the width that all layers have, of `widths` by layer.
 fn uniform(widths: impl IntoIterator<Item = Option<u64>>) -> Result<u64, PruneError> {
     let mut first = None;
@@ -64,12 +110,23 @@ fn uniform(widths: impl IntoIterator<Item = Option<u64>>) -> Result<u64, PruneEr
 }
 
 impl Channels<'_> {
-    /// Chooses the channels of all layers.
+    /// Returns an error if so many columns cannot be kept.
+    fn check(&self) -> Result<(), PruneError> {
+        match self.columns {
+            Columns::Channels => Amount::Number(self.width as u64).kept(channels(self.model)?).map(|_| ()),
+            Columns::HeadGroups => {
+                let kept = self.width / self.columns.block(self.model);
+                head_groups_left(self.model, self.model.hyper.kv_heads.saturating_sub(kept)).map(|_| ())
+            }
+        }
+    }
+
+    /// Chooses the columns of all layers.
     ///
     /// # Errors
     /// Fails when the width cannot be, the model cannot be run or pruned, memory is too little, or the run is cancelled.
     pub fn run(&self, context: &Context) -> Result<PrunedChannels, PruneError> {
-        Width::Channels(self.width as u64).kept(channels(self.model)?)?;
+        self.check()?;
         let stages = self.model.stages(self.chunks.context())?;
         let left = context.memory - self.largest_group(&stages, context.memory)?;
         let (block, tile) = stages.block_and_tile(left / 4);
@@ -95,13 +152,7 @@ impl Channels<'_> {
 
     /// Returns true if each of the weights `names` has a bias.
     pub(super) fn are_biased(&self, names: &[String]) -> bool {
-        !names.is_empty() && names.iter().all(|name| self.bias(name).is_some())
-    }
-
-    /// Returns the GGUF name of the bias of the weight `name`, if it has one.
-    pub(super) fn bias(&self, name: &str) -> Option<String> {
-        let bias = TensorName(name).bias();
-        self.model.find(&bias).is_some().then_some(bias)
+        !names.is_empty() && names.iter().all(|name| Downs(self.model).bias(name).is_some())
     }
 
     /// Returns the bytes that the statistics and matrices of the largest group take.
@@ -113,7 +164,7 @@ impl Channels<'_> {
         for (layer, cut) in stages.layers().iter().enumerate() {
             for group in cut.iter().filter_map(|s| s.group.as_ref()).filter(|group| group.by.is_none()) {
                 let names = stages.tensors(layer, group)?;
-                if names.contains(&weight_name(layer, DOWN)) {
+                if names.contains(&weight_name(layer, self.columns.name())) {
                     let tensors = || names.iter().filter_map(|name| self.model.find(name));
                     let rows = tensors().map(|t| t.rows()).max().unwrap_or(0);
                     let columns = tensors().map(|t| t.columns()).max().unwrap_or(0);
@@ -133,7 +184,7 @@ impl Channels<'_> {
 /// Returns the bytes that a weight `[rows][n]` takes while it is pruned: in f32, the moments of both halves of the text, the
 /// weight as it is read and written, and a Fisher matrix; in f64, up to four matrices `[n][n]` (the inputs' moments, the cost
 /// of the columns, and an inverse while it is made), six `[rows][n]` (targets, gains and products) and two Fisher matrices.
-fn group_bytes(n: u64, rows: u64, residual: bool) -> u64 {
+pub(super) fn group_bytes(n: u64, rows: u64, residual: bool) -> u64 {
     let lost = if residual { rows } else { n };
     let floats = 2 * (n * n + lost * n) + 2 * rows * n + rows * rows;
     let doubles = 4 * n * n + 6 * rows * n + 2 * rows * rows;

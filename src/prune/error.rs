@@ -2,9 +2,11 @@
 
 use kquant_formats::FormatError;
 
+use crate::evaluate::RowError;
 use crate::model::ModelError;
+use crate::transform::{HeadsError, LayersError};
 
-/// The reason why channels cannot be pruned.
+/// The reason why a part of a model cannot be pruned.
 #[derive(Debug, thiserror::Error)]
 pub enum PruneError {
     /// The forward or the backward pass failed.
@@ -63,6 +65,58 @@ pub enum PruneError {
         /// The possible width that is nearest.
         near: u64,
     },
+    /// So many layers cannot be cut.
+    #[error(
+        "--layers {cut}: `{family}` with {layers} layers can lose multiples of {period}, and must keep at least one layer"
+    )]
+    LayerCount {
+        /// Number of layers to cut.
+        cut: usize,
+        /// Number of layers of the model.
+        layers: usize,
+        /// The architecture.
+        family: String,
+        /// Number of neighbouring layers that are cut together.
+        period: usize,
+    },
+    /// The model has no experts.
+    #[error("the model has no experts; --experts is for mixtures of experts")]
+    NoExperts,
+    /// So many experts cannot be kept.
+    #[error(
+        "--experts {asked}: {what}; of {experts} experts, multiples of {groups} (the groups of the router) from {least} on can be kept"
+    )]
+    ExpertCount {
+        /// The number as it was asked for.
+        asked: String,
+        /// What is wrong with it.
+        what: &'static str,
+        /// Number of experts of the model.
+        experts: u64,
+        /// Number of groups of experts.
+        groups: u64,
+        /// The least number of experts that a token is routed among.
+        least: u64,
+    },
+    /// So many heads cannot be cut.
+    #[error(
+        "--heads {cut}: a layer has {groups} key-value heads, of which at least one must go and at least one stay"
+    )]
+    HeadCount {
+        /// Number of key-value heads to cut.
+        cut: usize,
+        /// Number of key-value heads of a layer.
+        groups: usize,
+    },
+    /// Heads cannot be taken out of the model.
+    #[error(transparent)]
+    Heads(#[from] HeadsError),
+    /// Layers cannot be taken out of the model.
+    #[error(transparent)]
+    Layers(#[from] LayersError),
+    /// The logits of a smaller model cannot be compared with the original's.
+    #[error("a model without some of the layers or experts cannot be judged")]
+    Logits(#[from] RowError),
     /// The text says nothing about a layer.
     #[error("tensor `{tensor}`: its inputs over the text are {what}; give a longer text, or check the model")]
     Inputs {

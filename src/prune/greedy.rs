@@ -10,15 +10,16 @@
 
 use rayon::prelude::*;
 
-use crate::symmetric::add_scaled;
+use crate::symmetric::{add_scaled, dot, inverse};
 
 /// Number of cuts whose changes are put off.
 const PENDING: usize = 64;
 
-/// A column that is cut, and the cost of that.
+/// A block of columns that is cut, and the cost of that.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct ColumnCut {
-    pub column: usize,
+pub(super) struct BlockCut {
+    /// Number of the block.
+    pub block: usize,
     /// KL divergence in nats per token, to second order, given the cuts before.
     pub price: f64,
 }
@@ -42,26 +43,29 @@ struct Greedy {
     diagonals: Vec<[f64; 2]>,
 }
 
-/// Returns the `count` columns to cut, in order, out of the first `candidates`; ties go to the lower column.
+/// Returns the `count` blocks of `width` neighbouring columns to cut, in order, out of the first `blocks`; ties go to the lower block.
 ///
 /// `inverse` is `H^-1` and `cost` is `W' F W`, both `[n][n]`.
 pub(super) fn choose(
     (inverse, cost): (Vec<f64>, Vec<f64>),
     n: usize,
-    candidates: usize,
+    (blocks, width): (usize, usize),
     count: usize,
-) -> Vec<ColumnCut> {
+) -> Vec<BlockCut> {
     let diagonals = (0..n).map(|j| [inverse[j * n + j], cost[j * n + j]]).collect();
     let mut greedy = Greedy { n, inverse, cost, pending: Vec::new(), diagonals };
-    let mut alive = vec![true; candidates];
+    let mut alive = vec![true; blocks];
     let mut cuts = Vec::with_capacity(count);
     while cuts.len() < count {
-        let priced = (0..candidates).filter(|&j| alive[j]).map(|j| (j, greedy.price(j)));
+        let priced = (0..blocks).filter(|&b| alive[b]).map(|b| (b, greedy.price_of(b * width, width)));
         let cheapest = priced.min_by(|a, b| a.1.total_cmp(&b.1));
-        let Some((column, price)) = cheapest else { break };
-        alive[column] = false;
-        greedy.cut(column);
-        cuts.push(ColumnCut { column, price });
+        let Some((block, price)) = cheapest else { break };
+        alive[block] = false;
+        (block * width..(block + 1) * width).for_each(|column| greedy.cut(column));
+        if width > 1 {
+            greedy.apply_pending();
+        }
+        cuts.push(BlockCut { block, price });
     }
     cuts
 }
@@ -70,6 +74,21 @@ impl Greedy {
     fn price(&self, column: usize) -> f64 {
         let [inverse, cost] = self.diagonals[column];
         (cost / (2.0 * inverse)).max(0.0)
+    }
+
+    /// Returns the price of `width` columns from `first` on, `1/2 tr((H^-1_BB)^-1 M_BB)`. Of more than one column no change may be pending.
+    ///
+    /// Columns that are not independent have no price that is finite.
+    fn price_of(&self, first: usize, width: usize) -> f64 {
+        if width == 1 {
+            return self.price(first);
+        }
+        let block = |matrix: &[f64]| -> Vec<f64> {
+            let rows = matrix[first * self.n..(first + width) * self.n].chunks_exact(self.n);
+            rows.flat_map(|row| &row[first..first + width]).copied().collect()
+        };
+        let inverted = inverse(block(&self.inverse), width);
+        inverted.map_or(f64::INFINITY, |inverted| (0.5 * dot(&inverted, &block(&self.cost))).max(0.0))
     }
 
     fn cut(&mut self, r: usize) {
@@ -123,31 +142,35 @@ mod tests {
 
     #[test]
     fn prices_are_the_real_increases_and_each_is_the_least() {
-        let (n, rows) = (12, 5);
-        let (h, f, w) = (positive_definite(n, 1), positive_definite(rows, 2), noise(rows * n, 3));
-        let real = |cut: &[usize]| {
-            let kept: Vec<usize> = (0..n).filter(|j| !cut.contains(j)).collect();
-            let new = moved(&w, &h, n, &kept).unwrap();
-            let errors: Vec<f64> = w.iter().zip(&new).map(|(w, new)| w - new).collect();
-            cost_of_errors(&errors, &h, &f, n)
-        };
-        let pair = (inverse(h.clone(), n).unwrap(), cost(&w, &f, rows, n));
-        let cuts = choose(pair, n, n - 1, 7);
-        let (mut cut, mut sum) = (Vec::new(), 0.0);
-        for step in cuts {
-            let with = |j: usize| real(&[&cut[..], &[j]].concat()) - sum;
-            for j in (0..n - 1).filter(|j| !cut.contains(j)) {
-                assert!(with(j) >= step.price * (1.0 - 1e-9), "{j} is cheaper than {step:?}");
+        // Single columns, and blocks of three; what follows the blocks is a bias.
+        for (width, blocks, count) in [(1, 11, 7), (3, 3, 2)] {
+            let (n, rows) = (width * blocks + 1, 5);
+            let (h, f, w) = (positive_definite(n, 1), positive_definite(rows, 2), noise(rows * n, 3));
+            let real = |cut: &[usize]| {
+                let kept: Vec<usize> =
+                    (0..n).filter(|j| !cut.contains(&(j / width)) || *j == n - 1).collect();
+                let new = moved(&w, &h, n, &kept).unwrap();
+                let errors: Vec<f64> = w.iter().zip(&new).map(|(w, new)| w - new).collect();
+                cost_of_errors(&errors, &h, &f, n)
+            };
+            let pair = (inverse(h.clone(), n).unwrap(), cost(&w, &f, rows, n));
+            let cuts = choose(pair, n, (blocks, width), count);
+            let (mut cut, mut sum) = (Vec::new(), 0.0);
+            for step in cuts {
+                let with = |b: usize| real(&[&cut[..], &[b]].concat()) - sum;
+                for b in (0..blocks).filter(|b| !cut.contains(b)) {
+                    assert!(with(b) >= step.price * (1.0 - 1e-9), "{b} is cheaper than {step:?}");
+                }
+                assert!((with(step.block) / step.price - 1.0).abs() < 1e-9, "{step:?}");
+                sum += step.price;
+                cut.push(step.block);
             }
-            assert!((with(step.column) / step.price - 1.0).abs() < 1e-9, "{step:?}");
-            sum += step.price;
-            cut.push(step.column);
+            assert!(cut.len() == count && cut.iter().all(|&b| b < blocks));
         }
-        assert!(cut.len() == 7 && !cut.contains(&(n - 1)));
     }
 
     /// The same choice by the plain algorithm: after each cut, both matrices are those of the columns that stay, made anew.
-    fn plain((h, w): (&[f64], &[f64]), f: &[f64], n: usize, count: usize) -> Vec<ColumnCut> {
+    fn plain((h, w): (&[f64], &[f64]), f: &[f64], n: usize, count: usize) -> Vec<BlockCut> {
         let rows = w.len() / n;
         let (mut kept, mut w, mut cuts): (Vec<usize>, _, _) = ((0..n).collect(), w.to_vec(), Vec::new());
         for _ in 0..count {
@@ -157,7 +180,7 @@ mod tests {
             let price = |at: usize| m[kept[at] * n + kept[at]] / (2.0 * inverted[at * kept.len() + at]);
             let priced = (0..kept.len()).map(|at| (at, price(at)));
             let (at, price) = priced.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
-            cuts.push(ColumnCut { column: kept.remove(at), price });
+            cuts.push(BlockCut { block: kept.remove(at), price });
             w = moved(&w, h, n, &kept).unwrap();
         }
         cuts
@@ -169,10 +192,10 @@ mod tests {
         let (n, rows, count) = (150, 4, 2 * PENDING + 5);
         let (h, f, w) = (positive_definite(n, 7), positive_definite(rows, 8), noise(rows * n, 9));
         let expected = plain((&h, &w), &f, n, count);
-        let cuts = choose((inverse(h, n).unwrap(), cost(&w, &f, rows, n)), n, n, count);
+        let cuts = choose((inverse(h, n).unwrap(), cost(&w, &f, rows, n)), n, (n, 1), count);
         assert_eq!(cuts.len(), count);
         for (cut, plain) in cuts.iter().zip(&expected) {
-            assert_eq!(cut.column, plain.column);
+            assert_eq!(cut.block, plain.block);
             assert!((cut.price / plain.price - 1.0).abs() < 1e-8, "{cut:?} {plain:?}");
         }
     }
@@ -182,8 +205,8 @@ mod tests {
         let (n, rows) = (200, 4);
         let (h, f, w) = (positive_definite(n, 4), positive_definite(rows, 5), noise(rows * n, 6));
         let inverted = inverse(h.clone(), n).unwrap();
-        let cuts = choose((inverted.clone(), cost(&w, &f, rows, n)), n, n, 150);
-        let columns: Vec<usize> = cuts.iter().map(|cut| cut.column).collect();
+        let cuts = choose((inverted.clone(), cost(&w, &f, rows, n)), n, (n, 1), 150);
+        let columns: Vec<usize> = cuts.iter().map(|cut| cut.block).collect();
         let (s, all) = (columns.len(), transposed(&w, n));
         let w_s: Vec<f64> = columns.iter().flat_map(|&j| all[j * rows..(j + 1) * rows].to_vec()).collect();
         let block = columns.iter().flat_map(|&i| columns.iter().map(move |&j| (i, j)));

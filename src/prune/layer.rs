@@ -28,7 +28,7 @@ pub enum Score {
 pub struct LayerChoice {
     /// Number of the layer.
     pub layer: usize,
-    /// Channels that are kept, in order.
+    /// Channels, or columns of heads, that are kept, in order.
     pub kept: Vec<usize>,
     /// Sum of the scores of the channels that are cut; with [`Score::SecondOrder`] it is a KL divergence in nats per token.
     pub price: f64,
@@ -43,23 +43,33 @@ pub(super) struct Down {
     pub channels: usize,
 }
 
-/// Chooses `width` channels of `down` by `score` and returns the choice with the new weight `[rows][n]`, which is zero in
+/// What is to be kept, by which score.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    pub score: Score,
+    /// Number of columns that are kept.
+    pub width: usize,
+    /// Number of neighbouring columns that are kept or cut together.
+    pub block: usize,
+}
+
+/// Chooses the columns of `down` that are `wanted` and returns the choice with the new weight `[rows][n]`, which is zero in
 /// the columns of the others. Returns `None` if the inputs of the text do not suffice.
 pub(super) fn prune_layer(
     down: &Down,
     split: Split,
     fisher: Option<&[f64]>,
-    (score, width): (Score, usize),
+    wanted: Wanted,
 ) -> Option<(LayerChoice, Vec<f64>)> {
-    match score {
-        Score::SecondOrder => second_order(down, split, fisher, width),
-        Score::Wanda => wanda(down, split, width),
+    match wanted.score {
+        Score::SecondOrder => second_order(down, split, fisher, wanted),
+        Score::Wanda => wanda(down, split, wanted),
     }
 }
 
 /// Moves `weight` towards the least squares of what is lost, as far as held-out text says. Returns the new weight with the
 /// share that was taken; `None` if the inputs of the text do not suffice.
-fn corrected(down: &Down, split: &Split) -> Option<(Vec<f64>, f64)> {
+pub(super) fn corrected(down: &Down, split: &Split) -> Option<(Vec<f64>, f64)> {
     let n = down.n;
     let inverted = inverse(split.train.damped(n, down.channels, DAMPING)?, n)?;
     let change = product_transposed(&split.train.gain, &inverted, n);
@@ -72,15 +82,16 @@ fn second_order(
     down: &Down,
     split: Split,
     fisher: Option<&[f64]>,
-    width: usize,
+    Wanted { width, block, .. }: Wanted,
 ) -> Option<(LayerChoice, Vec<f64>)> {
     let (n, channels) = (down.n, down.channels);
     let (target, correction) = corrected(down, &split)?;
     let h = split.all().damped(n, channels, DAMPING)?;
     let cost = output_cost(&target, fisher, n)?;
-    let cuts = choose((inverse(h.clone(), n)?, cost), n, channels, channels - width);
+    let blocks = (channels / block, block);
+    let cuts = choose((inverse(h.clone(), n)?, cost), n, blocks, (channels - width) / block);
     let mut kept = vec![true; n];
-    cuts.iter().for_each(|cut| kept[cut.column] = false);
+    cuts.iter().for_each(|cut| kept[cut.block * block..(cut.block + 1) * block].fill(false));
     let kept: Vec<usize> = (0..n).filter(|&j| kept[j]).collect();
     let new = moved(&target, &h, n, &kept)?;
     let price = cuts.iter().map(|cut| cut.price).sum();
@@ -98,14 +109,15 @@ fn output_cost(weight: &[f64], fisher: Option<&[f64]>, n: usize) -> Option<Vec<f
     Some(product_transposed(&weighted, &columns, rows))
 }
 
-fn wanda(down: &Down, split: Split, width: usize) -> Option<(LayerChoice, Vec<f64>)> {
+fn wanda(down: &Down, split: Split, Wanted { width, block, .. }: Wanted) -> Option<(LayerChoice, Vec<f64>)> {
     let (n, all) = (down.n, split.all());
     let columns = transposed(&down.weight, n);
     let score = |j: usize| {
         let column = &columns[j * columns.len() / n..(j + 1) * columns.len() / n];
         dot(column, column) * all.outer[j * n + j]
     };
-    let mut scored: Vec<(f64, usize)> = (0..down.channels).map(|j| (score(j), j)).collect();
+    let score_of = |b: usize| (b * block..(b + 1) * block).map(score).sum();
+    let mut scored: Vec<(f64, usize)> = (0..down.channels / block).map(|b| (score_of(b), b)).collect();
     let total: f64 = scored.iter().map(|(score, _)| score).sum();
     if !(total > 0.0 && total.is_finite()) {
         return None;
@@ -113,8 +125,10 @@ fn wanda(down: &Down, split: Split, width: usize) -> Option<(LayerChoice, Vec<f6
     let best_first =
         |a: &(f64, usize), b: &(f64, usize)| -> Ordering { b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)) };
     scored.sort_by(best_first);
-    let price = scored[width..].iter().map(|(score, _)| score).sum();
-    let mut kept: Vec<usize> = scored[..width].iter().map(|(_, j)| *j).chain(down.channels..n).collect();
+    let (best, rest) = scored.split_at(width / block);
+    let price = rest.iter().map(|(score, _)| score).sum();
+    let blocks = best.iter().flat_map(|(_, b)| b * block..(b + 1) * block);
+    let mut kept: Vec<usize> = blocks.chain(down.channels..n).collect();
     kept.sort_unstable();
     let new = masked(&down.weight, n, &kept);
     Some((choice(kept, down.channels, price, 0.0), new))
@@ -164,7 +178,13 @@ mod tests {
             cost_of_errors(&errors, &h, &f, n)
         };
         let pruned = |score| {
-            prune_layer(&down, split(&x, &vec![0.0; rows * n], n), Some(&fisher), (score, width)).unwrap()
+            prune_layer(
+                &down,
+                split(&x, &vec![0.0; rows * n], n),
+                Some(&fisher),
+                Wanted { score, width, block: 1 },
+            )
+            .unwrap()
         };
         let (choice, new) = pruned(Score::SecondOrder);
         assert!((real(&new) / choice.price - 1.0).abs() < 1e-9, "{} {}", real(&new), choice.price);
@@ -183,9 +203,13 @@ mod tests {
         let mut x = inputs(100, n, 4);
         x.chunks_exact_mut(n).for_each(|x| x[4] = constant);
         let down = Down { weight: noise(rows * n, 5), n, channels: n - 1 };
-        let (choice, new) =
-            prune_layer(&down, split(&x, &vec![0.0; rows * n], n), None, (Score::SecondOrder, n - 2))
-                .unwrap();
+        let (choice, new) = prune_layer(
+            &down,
+            split(&x, &vec![0.0; rows * n], n),
+            None,
+            Wanted { score: Score::SecondOrder, width: n - 2, block: 1 },
+        )
+        .unwrap();
         assert_eq!(choice.kept, [0, 1, 2, 3, 5, 6, 7, 8]);
         for (old, new) in down.weight.chunks_exact(n).zip(new.chunks_exact(n)) {
             assert!(
@@ -203,11 +227,25 @@ mod tests {
         // Squares of the inputs are 1, 4, 1 and 1; of the columns 4, 1, 9 and 4.
         let down = Down { weight: vec![2.0, 1.0, 3.0, 2.0], n: 4, channels: 4 };
         let x = [1.0, 2.0, 1.0, 1.0];
-        let (choice, new) = prune_layer(&down, split(&x, &[0.0; 4], 4), None, (Score::Wanda, 2)).unwrap();
+        let (choice, new) = prune_layer(
+            &down,
+            split(&x, &[0.0; 4], 4),
+            None,
+            Wanted { score: Score::Wanda, width: 2, block: 1 },
+        )
+        .unwrap();
         assert_eq!((choice.kept, choice.price), (vec![0, 2], 8.0));
         assert_eq!(new, [2.0, 0.0, 3.0, 0.0]);
         for useless in [[0.0; 4], [f64::NAN; 4]] {
-            assert!(prune_layer(&down, split(&useless, &[0.0; 4], 4), None, (Score::Wanda, 2)).is_none());
+            assert!(
+                prune_layer(
+                    &down,
+                    split(&useless, &[0.0; 4], 4),
+                    None,
+                    Wanted { score: Score::Wanda, width: 2, block: 1 }
+                )
+                .is_none()
+            );
         }
     }
 

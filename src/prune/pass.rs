@@ -1,9 +1,8 @@
 //! The pass over the layers with two streams.
 
-use kquant_kernels::block::by_name;
-
-use super::channels::DOWN;
-use super::layer::{Down, LayerChoice, prune_layer};
+use super::down::Downs;
+use super::layer::{LayerChoice, Wanted, prune_layer};
+use super::layers::with_one;
 use super::moments::Split;
 use super::{Channels, PruneError, PrunedChannels};
 use crate::context::Context;
@@ -62,7 +61,7 @@ impl ChannelPass<'_> {
         let pruned = self.stages.bind(stage, Some(&self.stash))?;
         let group = stage.group.as_ref().filter(|group| group.by.is_none());
         let names = group.map(|group| self.stages.tensors(layer, group)).transpose()?.unwrap_or_default();
-        let pruned_next = names.contains(&weight_name(layer, DOWN));
+        let pruned_next = names.contains(&weight_name(layer, self.job.columns.name()));
         let residual = group.filter(|group| group.residual && pruned_next);
         let next = residual.map(|group| self.stages.linear(layer, group)).transpose()?;
         let biased = self.job.are_biased(&names);
@@ -91,62 +90,28 @@ impl ChannelPass<'_> {
     /// Adds a tile's inputs, with a constant 1 as their last column if there is a bias, and its losses.
     fn add(&self, halves: &mut Option<Halves>, tile: usize, (x, biased): (&[f32], bool), lost: &[f32]) {
         let tokens = self.tokens(tile);
-        let columns = x.len() / tokens;
-        let with_one: Vec<f32>;
-        let x = if biased {
-            with_one = x.chunks_exact(columns).flat_map(|x| x.iter().copied().chain([1.0])).collect();
-            &with_one
-        } else {
-            x
-        };
+        let x = with_one(x, tokens, biased);
         let halves = halves.get_or_insert_with(|| Halves::new(x.len() / tokens, lost.len() / tokens));
-        halves.add((tile * self.tile, self.job.chunks.tokens().len()), self.block, x, lost);
+        halves.add((tile * self.tile, self.job.chunks.tokens().len()), self.block, &x, lost);
     }
 
     fn prune(&mut self, layer: usize, name: &str, means: &Means, of_inputs: bool) -> Result<(), PruneError> {
         let job = self.job;
-        let down = self.weight(name)?;
+        let downs = Downs(job.model);
+        let down = downs.read(name)?;
         let inputs = |what| PruneError::Inputs { tensor: name.to_owned(), what };
         let split = Split::new(means, &down.weight, down.n, of_inputs).ok_or_else(|| inputs("none"))?;
         let fisher = job.fishers.map(|fishers| fishers.get(name)).transpose()?.flatten();
         let fisher: Option<Vec<f64>> = fisher.map(|f| f.mean.into_iter().map(f64::from).collect());
-        let pruned = prune_layer(&down, split, fisher.as_deref(), (job.score, job.width));
+        let pruned = prune_layer(
+            &down,
+            split,
+            fisher.as_deref(),
+            Wanted { score: job.score, width: job.width, block: job.columns.block(job.model) },
+        );
         let (choice, new) = pruned.ok_or_else(|| inputs("always zero or not finite"))?;
         self.layers.push(LayerChoice { layer, ..choice });
-        self.keep(name, &down, &new)
-    }
-
-    /// Reads the weight `name`, with its bias as the last column if it has one.
-    fn weight(&self, name: &str) -> Result<Down, PruneError> {
-        let model = self.job.model;
-        let missing = || ModelError::Tensor { tensor: name.to_owned(), what: "is missing".into() };
-        let tensor = model.find(name).ok_or_else(missing)?;
-        let channels = tensor.columns() as usize;
-        let weight = model.values(tensor)?;
-        let Some(bias) = self.job.bias(name).and_then(|bias| model.find(&bias)) else {
-            return Ok(Down { weight: weight.into_iter().map(f64::from).collect(), n: channels, channels });
-        };
-        let bias = model.values(bias)?;
-        let rows = weight.chunks_exact(channels).zip(bias);
-        let weight = rows.flat_map(|(row, bias)| row.iter().copied().chain([bias]).map(f64::from)).collect();
-        Ok(Down { weight, n: channels + 1, channels })
-    }
-
-    /// Keeps the new weight `[rows][n]` as what stands in for `name` and for its bias.
-    fn keep(&mut self, name: &str, down: &Down, new: &[f64]) -> Result<(), PruneError> {
-        let bytes = |values: &mut dyn Iterator<Item = f64>| -> Vec<u8> {
-            values.flat_map(|v| (v as f32).to_le_bytes()).collect()
-        };
-        let f32_type = by_name("F32")
-            .ok_or_else(|| ModelError::Tensor { tensor: name.to_owned(), what: "F32".into() })?;
-        let rows = new.chunks_exact(down.n);
-        let weight = bytes(&mut rows.clone().flat_map(|row| &row[..down.channels]).copied());
-        self.stash.insert(name, f32_type, down.channels, weight)?;
-        if let Some(bias) = self.job.bias(name) {
-            let count = rows.len();
-            self.stash.insert(&bias, f32_type, count, bytes(&mut rows.map(|row| row[down.channels])))?;
-        }
-        Ok(())
+        Ok(downs.keep(&mut self.stash, name, &down, &new)?)
     }
 
     fn tokens(&self, tile: usize) -> usize {

@@ -1,10 +1,10 @@
-//! Whole passes over small checkpoints: what they refuse, what they give, and that the machine changes no byte of it.
+//! Whole passes over small checkpoints that cut channels and heads: what they refuse, what they give, and that the machine changes no byte of it.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::{Channels, PruneError, PrunedChannels, Score, channels};
+use super::{Channels, Columns, LayerChoice, PruneError, PrunedChannels, Score, channels, head_groups_left};
 use crate::checkpoint::Io;
 use crate::context::{Context, Silent};
 use crate::convert::Converted;
@@ -16,21 +16,21 @@ use crate::recipe::{Options, file_type};
 use crate::statistics::Fishers;
 use crate::tensor::Stash;
 use crate::text::Chunks;
-use crate::transform::narrow;
+use crate::transform::{keep_heads, narrow};
 
-const MEMORY: u64 = 1 << 30;
+pub(super) const MEMORY: u64 = 1 << 30;
 
-fn data(name: &str) -> std::path::PathBuf {
+pub(super) fn data(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
 /// The first `count` chunks of 64 tokens of a text.
-fn chunks(model: &Model, text: &str, count: usize) -> Chunks {
+pub(super) fn chunks(model: &Model, text: &str, count: usize) -> Chunks {
     let cut = Cut { context: Some(64), chunks: Some(count) };
     TextFile::read(&data("corpora").join(text)).unwrap().chunks(model, cut).unwrap()
 }
 
-fn fishers(model: &Model, chunks: &Chunks) -> Fishers {
+pub(super) fn fishers(model: &Model, chunks: &Chunks) -> Fishers {
     Fishers::collect(model, chunks, MEMORY, 0, &AtomicBool::new(false), &Silent).unwrap()
 }
 
@@ -45,7 +45,7 @@ fn bytes(model: &Model, stash: &Stash) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Logits of all tokens of `chunks` by `model`, with the weights of `replaced` in the place of its own.
-fn logits(model: &Model, replaced: Option<&Stash>, chunks: &Chunks) -> Logits {
+pub(super) fn logits(model: &Model, replaced: Option<&Stash>, chunks: &Chunks) -> Logits {
     let stages = model.stages(chunks.context()).unwrap();
     let row = |token, out: &mut [f32]| model.embedding_row(token, out);
     let mut state = vec![model.embed_by(chunks.tokens(), 0, chunks.context(), row).unwrap()];
@@ -81,6 +81,7 @@ fn threads_and_memory_change_no_byte() {
             model: &model,
             chunks: &chunks,
             fishers: Some(&fishers),
+            columns: Columns::Channels,
             width,
             score: Score::SecondOrder,
         };
@@ -107,39 +108,71 @@ fn threads_and_memory_change_no_byte() {
     }
 }
 
+/// Opens what is left of the checkpoint at `path`, written as an F32 GGUF.
+pub(super) fn written(path: &Path, left: Converted) -> Model {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("left.gguf");
+    write(path, left, &out);
+    Model::open(&out, None).unwrap()
+}
+
+/// Asserts that both give the same logits of all tokens of `chunks`, but for sums of fewer terms in another order.
+pub(super) fn assert_close(expected: &Logits, found: &Logits, chunks: &Chunks, what: &Path) {
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    for token in 0..chunks.tokens().len() {
+        expected.row(token, &mut a);
+        found.row(token, &mut b);
+        let most = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        // Another channel, head, layer or expert would cost whole units.
+        assert!(a.len() == b.len() && most <= 1e-4, "{}: token {token}: {most}", what.display());
+    }
+}
+
+/// The small models of all families.
+pub(super) fn archs() -> Vec<std::path::PathBuf> {
+    let mut all: Vec<_> =
+        std::fs::read_dir(data("archs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    all.sort();
+    all
+}
+
 #[test]
 fn a_narrower_model_computes_what_zeros_in_the_old_shape_do() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut families = 0;
-    let all = std::fs::read_dir(data("archs")).unwrap().map(|entry| entry.unwrap().path());
-    for path in all.chain([data("tiny-llama")]) {
+    let mut families = [0; 2];
+    for path in archs().into_iter().chain([data("tiny-llama")]) {
         let model = Model::open(&path, None).unwrap();
-        let Ok(width) = channels(&model) else { continue };
-        families += 1;
         let chunks = chunks(&model, "calibration-small.txt", 4);
-        let (score, fishers, width) = (Score::SecondOrder, None, width as usize / 2);
-        let pruned =
-            run(&Channels { model: &model, chunks: &chunks, fishers, width, score }, MEMORY).unwrap();
-        let expected = logits(&model, Some(&pruned.stash), &chunks);
-
-        let kept: Vec<Arc<[u32]>> =
-            pruned.layers.iter().map(|l| l.kept.iter().map(|&channel| channel as u32).collect()).collect();
-        let narrowed = narrow(model.converted(), &kept, &Arc::new(pruned.stash)).unwrap();
-        let out = folder.path().join(format!("{families}.gguf"));
-        write(&path, narrowed, &out);
-        let narrow_model = Model::open(&out, None).unwrap();
-        assert_eq!(channels(&narrow_model).unwrap(), width as u64, "{}", path.display());
-        let found = logits(&narrow_model, None, &chunks);
-        let (mut a, mut b) = (Vec::new(), Vec::new());
-        for token in 0..chunks.tokens().len() {
-            expected.row(token, &mut a);
-            found.row(token, &mut b);
-            let most = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
-            // Sums of fewer terms in another order; another channel would cost whole units.
-            assert!(most <= 1e-4, "{}: token {token}: {most}", path.display());
+        let heads = head_groups_left(&model, model.hyper.kv_heads / 2);
+        let widths = [
+            (Columns::Channels, channels(&model).map(|width| width as usize / 2)),
+            (Columns::HeadGroups, heads.map(|left| left * Columns::HeadGroups.block(&model))),
+        ];
+        for (columns, width) in widths {
+            let Ok(width) = width else { continue };
+            families[columns as usize] += 1;
+            let (score, fishers) = (Score::SecondOrder, None);
+            let job = Channels { model: &model, chunks: &chunks, fishers, columns, width, score };
+            let pruned = run(&job, MEMORY).unwrap();
+            let expected = logits(&model, Some(&pruned.stash), &chunks);
+            let block = columns.block(&model);
+            let blocks = |l: &LayerChoice| -> Arc<[u32]> {
+                l.kept.iter().step_by(block).map(|&column| (column / block) as u32).collect()
+            };
+            let kept: Vec<Arc<[u32]>> = pruned.layers.iter().map(blocks).collect();
+            let stash = Arc::new(pruned.stash);
+            let left = match columns {
+                Columns::Channels => narrow(model.converted(), &kept, &stash).unwrap(),
+                Columns::HeadGroups => keep_heads(model.converted(), &kept, &stash).unwrap(),
+            };
+            let left = written(&path, left);
+            match columns {
+                Columns::Channels => assert_eq!(channels(&left).unwrap(), width as u64, "{}", path.display()),
+                Columns::HeadGroups => assert_eq!(left.hyper.kv_heads * block, width, "{}", path.display()),
+            }
+            assert_close(&expected, &logits(&left, None, &chunks), &chunks, &path);
         }
     }
-    assert!(families > 8, "{families} families without experts");
+    assert!(families[0] > 8 && families[1] > 5, "{families:?} families");
 }
 
 /// Writes `changed`, made of the checkpoint at `path`, as an F32 GGUF.
@@ -167,7 +200,14 @@ fn the_second_order_costs_less_than_wanda_on_other_text() {
     let (train, other) = (chunks(&model, "calibration-small.txt", 128), chunks(&model, "eval-small.txt", 16));
     let fishers = fishers(&model, &train);
     let kl = |score, fishers| {
-        let job = Channels { model: &model, chunks: &train, fishers, width: 576, score };
+        let job = Channels {
+            model: &model,
+            chunks: &train,
+            fishers,
+            columns: Columns::Channels,
+            width: 576,
+            score,
+        };
         divergence(&model, &run(&job, MEMORY).unwrap().stash, &other)
     };
     let wanda = kl(Score::Wanda, None);
@@ -181,11 +221,26 @@ fn widths_and_families_that_cannot_be_are_refused_by_name() {
     let chunks = chunks(&model, "calibration-small.txt", 2);
     for width in [0, 100, 768, 769, usize::MAX] {
         let (score, fishers) = (Score::Wanda, None);
-        let job = Channels { model: &model, chunks: &chunks, fishers, width, score };
+        let job =
+            Channels { model: &model, chunks: &chunks, fishers, columns: Columns::Channels, width, score };
         assert!(matches!(run(&job, MEMORY), Err(PruneError::Width { channels: 768, .. })), "{width}");
     }
     for name in ["archs/mixtral", "archs/gpt_oss", "archs/deepseek_v3"] {
         let error = channels(&Model::open(&data(name), None).unwrap()).unwrap_err().to_string();
         assert!(error.contains("_exps") && error.contains("experts cannot be pruned yet"), "{error}");
+    }
+}
+
+#[test]
+fn heads_that_cannot_be_cut_are_refused_by_name() {
+    let model = Model::open(&data("tiny-llama"), None).unwrap();
+    let groups = model.hyper.kv_heads;
+    for cut in [0, groups, groups + 1] {
+        assert!(matches!(head_groups_left(&model, cut), Err(PruneError::HeadCount { .. })), "{cut}");
+    }
+    for name in ["archs/gpt2", "archs/olmo2", "archs/deepseek_v3", "archs/phi3"] {
+        let model = Model::open(&data(name), None).unwrap();
+        let error = head_groups_left(&model, 1).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{}`", model.hyper.architecture)), "{error}");
     }
 }

@@ -93,7 +93,7 @@ impl Chunks {
         let of = |held_out: bool| -> Option<Self> {
             let chunks = (0..self.len()).filter(|&i| is_held_out(i / per_block, blocks) == held_out);
             let chunks: Vec<usize> = chunks.collect();
-            (!chunks.is_empty()).then(|| self.picked(&chunks))
+            (!chunks.is_empty()).then(|| self.of(&chunks))
         };
         (of(false).unwrap_or_else(|| self.clone()), of(true))
     }
@@ -102,15 +102,17 @@ impl Chunks {
     #[must_use]
     pub fn spread(&self, count: usize) -> Self {
         let count = count.clamp(1, self.len());
-        self.picked(&(0..count).map(|i| i * self.len() / count).collect::<Vec<_>>())
+        self.of(&(0..count).map(|i| i * self.len() / count).collect::<Vec<_>>())
     }
 
-    /// Returns the chunks of these numbers, which exist.
-    fn picked(&self, chunks: &[usize]) -> Self {
-        let pick = |all: &[u32]| {
-            chunks.iter().flat_map(|i| &all[i * self.context..(i + 1) * self.context]).copied().collect()
+    /// Returns the chunks `numbers`, in their order; those outside the text are left out.
+    #[must_use]
+    pub fn of(&self, numbers: &[usize]) -> Self {
+        let tokens = |all: &[u32]| {
+            let chunk = |&i: &usize| all.chunks_exact(self.context).nth(i).unwrap_or_default();
+            numbers.iter().flat_map(chunk).copied().collect()
         };
-        Self { context: self.context, tokens: pick(&self.tokens), text: pick(&self.text) }
+        Self { context: self.context, tokens: tokens(&self.tokens), text: tokens(&self.text) }
     }
 
     /// Returns the number of tokens per chunk.
@@ -204,6 +206,14 @@ mod tests {
         assert_eq!(Chunks::new(text(9), 0, None, None), Err(ChunkError::Context(0)));
         let huge = Chunks::new(text(9), usize::MAX, None, None);
         assert!(matches!(huge, Err(ChunkError::TooShort { .. })), "{huge:?}");
+    }
+
+    #[test]
+    fn chunks_are_picked_with_their_tokens() {
+        let chunks = Chunks::new(text(27), 8, None, Some(1)).unwrap();
+        let picked = chunks.of(&[2, 0, 9]);
+        assert_eq!((picked.len(), picked.chunk(0)), (2, chunks.chunk(2)));
+        assert_eq!((picked.chunk(1), &picked.text()[8..]), (chunks.chunk(0), &chunks.text()[..8]));
     }
 
     #[test]

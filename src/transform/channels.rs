@@ -62,18 +62,13 @@ pub fn narrow(
 }
 
 /// Returns `input` with the weights in `changed` in the place of those of the same name and shape.
-pub fn with_weights(input: &Converted, changed: &Arc<Stash>) -> Converted {
-    Converted {
-        metadata: input.metadata.clone(),
-        tensors: input.tensors.iter().map(|tensor| replaced(tensor, changed)).collect(),
-        warnings: input.warnings.clone(),
-        notes: input.notes.clone(),
-        limits: input.limits.clone(),
-    }
+pub fn changed(input: &Converted, changed: &Arc<Stash>) -> Converted {
+    let tensors = input.tensors.iter().map(|tensor| replaced(tensor, changed)).collect();
+    Converted { tensors, ..input.clone() }
 }
 
 /// Returns `tensor` with the weights that `changed` has under its name, if it has any.
-fn replaced(tensor: &MappedTensor, changed: &Arc<Stash>) -> MappedTensor {
+pub(super) fn replaced(tensor: &MappedTensor, changed: &Arc<Stash>) -> MappedTensor {
     match changed.contains(&tensor.name) {
         true => {
             let source = Source::Changed { stash: changed.clone(), name: tensor.name.clone() };

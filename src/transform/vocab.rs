@@ -111,7 +111,7 @@ fn keys(metadata: &Metadata, texts: &[String], kept: &[u32]) -> Result<Metadata,
     let mut out = Metadata::new();
     for (key, value) in metadata.iter() {
         let value = match (key, value) {
-            (key, Value::Array(list)) if PER_TOKEN.contains(&key) => Value::Array(picked(list, kept)),
+            (key, Value::Array(list)) if PER_TOKEN.contains(&key) => Value::Array(list.picked(kept)),
             (MERGES, Value::Array(Array::String(merges))) => {
                 Value::Array(Array::String(kept_merges(merges, texts, kept)))
             }
@@ -127,20 +127,6 @@ fn keys(metadata: &Metadata, texts: &[String], kept: &[u32]) -> Result<Metadata,
         out.set(key, value);
     }
     Ok(out)
-}
-
-/// Returns the elements `kept` of a list; lists of other types than a vocabulary's are as they were.
-fn picked(list: &Array, kept: &[u32]) -> Array {
-    fn some<T: Clone>(all: &[T], kept: &[u32]) -> Vec<T> {
-        kept.iter().filter_map(|&id| all.get(id as usize).cloned()).collect()
-    }
-    match list {
-        Array::String(all) => Array::String(some(all, kept)),
-        Array::F32(all) => Array::F32(some(all, kept)),
-        Array::I32(all) => Array::I32(some(all, kept)),
-        Array::U32(all) => Array::U32(some(all, kept)),
-        other => other.clone(),
-    }
 }
 
 /// Returns the new id of `id`.

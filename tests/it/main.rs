@@ -29,6 +29,7 @@ mod pointers;
 mod prune;
 mod prune_base;
 mod prune_folder;
+mod prune_parts;
 mod quantize;
 mod quantize_pruned;
 mod quantized_inputs;

@@ -62,6 +62,18 @@ macro_rules! number_types {
                 self.len() == 0
             }
 
+            /// Returns the elements number `places`, in their order; numbers past the end are left out.
+            pub fn picked(&self, places: &[u32]) -> Self {
+                fn some<T: Clone>(all: &[T], places: &[u32]) -> Vec<T> {
+                    places.iter().filter_map(|&at| all.get(at as usize).cloned()).collect()
+                }
+                match self {
+                    $(Array::$variant(v) => Array::$variant(some(v, places)),)*
+                    Array::Bool(v) => Array::Bool(some(v, places)),
+                    Array::String(v) => Array::String(some(v, places)),
+                }
+            }
+
             fn code(&self) -> u32 {
                 match self {
                     $(Array::$variant(_) => $code,)*

@@ -11,13 +11,31 @@ use kquant::job::{self, PruneVocabReport, Pruned, TextFile, VocabRequest, VocabS
 use kquant::model::Model;
 use kquant::vocab::Tokenizer;
 
-use super::{Args, Report};
+use super::Args;
+use super::written::Report;
+use crate::cli::print_json;
 use crate::cli::printable::printable_path;
 use crate::cli::progress::Display;
 use crate::cli::running::cancel_on_signal;
 
+/// Trims the vocabulary to `size` by `text`, writes the result and tells of it.
+pub(super) fn prune(args: &Args, model: &Model, text: &TextFile, size: VocabSize) -> anyhow::Result<()> {
+    let asked = args.keep_tokens.as_deref().map(|path| asked(path, model)).transpose()?;
+    let held_out = args.held_out.as_deref().map(TextFile::read).transpose()?;
+    let pruned = args.means.run(|| pruned(args, model, text, &asked.unwrap_or_default(), size))??;
+    let held_out =
+        held_out.map(|text| job::fertility(model.converted(), &pruned.model, &text.content)).transpose()?;
+    let kind = args.kind.as_deref().unwrap_or("COPY");
+    let report = Report::of_written(args, model, (pruned.model, kind), &pruned.report)?;
+    let report = Report { held_out, ..report };
+    match args.json {
+        true => print_json(&report),
+        false => Ok(tell(args, &report)?),
+    }
+}
+
 /// The ids of the tokens that `path` lists.
-pub(super) fn asked(path: &Path, model: &Model) -> anyhow::Result<Vec<u32>> {
+fn asked(path: &Path, model: &Model) -> anyhow::Result<Vec<u32>> {
     let tokenizer = Tokenizer::from_metadata(model.metadata())?;
     let count = tokenizer.vocab_size() as u32;
     let ids: HashMap<&str, u32> = (0..count).map(|id| (tokenizer.text(id), id)).collect();
@@ -36,13 +54,13 @@ pub(super) fn asked(path: &Path, model: &Model) -> anyhow::Result<Vec<u32>> {
 }
 
 /// Trims the vocabulary of `model` by `text` and the ids `asked`.
-pub(super) fn pruned(
+fn pruned(
     args: &Args,
     model: &Model,
     text: &TextFile,
     asked: &[u32],
     size: VocabSize,
-) -> anyhow::Result<Pruned> {
+) -> anyhow::Result<Pruned<PruneVocabReport>> {
     let (tokens, chunks) = text.tokens_and_chunks(model, args.text_args.cut())?;
     let display = Display::of_parts(args.means.quiet);
     let run = Context { memory: args.means.memory, cancel: cancel_on_signal()?, progress: &display };
@@ -58,12 +76,11 @@ pub(super) fn pruned(
     Ok(pruned?)
 }
 
-pub(super) fn tell(args: &Args, report: &Report<PruneVocabReport>) -> io::Result<()> {
+fn tell(args: &Args, report: &Report<PruneVocabReport>) -> io::Result<()> {
     let (of, out) = (report.pruned, &mut io::stdout().lock());
-    let share = report.bytes as f64 / report.bytes_before.max(1) as f64;
     writeln!(out, "{}: {} of {} tokens", printable_path(&args.out), of.tokens, of.tokens_before)?;
     writeln!(out, "parameters: {} of {}", of.parameters, of.parameters_before)?;
-    writeln!(out, "bytes: {} of {} ({share:.3})", report.bytes, report.bytes_before)?;
+    writeln!(out, "{}", report.bytes_line())?;
     writeln!(out, "divergence on the text: {:.6} nats per token", of.kl)?;
     if of.tokens < of.of_text {
         writeln!(out, "{} tokens of the text are lost", of.of_text - of.tokens)?;

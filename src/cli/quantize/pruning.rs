@@ -9,12 +9,12 @@ use kquant::convert::Converted;
 use kquant::hash::bytes_sha256;
 use kquant::job::{self, ChannelsRequest, TextFile, VocabRequest, VocabSize};
 use kquant::model::{Model, Products};
-use kquant::prune::{Score, Width};
+use kquant::prune::{Amount, Score};
 use tempfile::TempDir;
 
 use super::{Args, means};
-use crate::cli::progress::Display;
 use crate::cli::changed::{Target, kind_of};
+use crate::cli::progress::Display;
 use crate::cli::running::cancel_on_signal;
 
 /// One thing that is cut, and how much of it is left.
@@ -23,7 +23,7 @@ pub(super) enum Cut {
     /// Tokens.
     Vocab(VocabSize),
     /// Channels of the feed-forward network.
-    Channels(Width),
+    Channels(Amount),
 }
 
 impl FromStr for Cut {
@@ -65,10 +65,14 @@ pub(super) fn smaller(args: &Args) -> anyhow::Result<Option<Smaller>> {
         let path = folder.path().join("pruned.gguf");
         let model = args.text_args.open(from)?;
         // Channels that stay are changed; a trimmed vocabulary leaves all weights as they are.
-        let kind = if matches!(cut, Cut::Channels(_)) { kind_of(&model)? } else { "COPY" };
+        let kind = match cut {
+            Cut::Channels(_) => kind_of(None, &model, "ffn_down.weight")?,
+            Cut::Vocab(_) => "COPY",
+        };
         let changed = pruned(args, model, &text, cut)?;
         let (text_args, means) = (&args.text_args, &means(args));
-        let target = Target { model: from, out: &path, kind, force: false, dry_run: false, text_args, means };
+        let (asked, force, dry_run) = (None, false, false);
+        let target = Target { model: from, out: &path, asked, kind, force, dry_run, text_args, means };
         target.write(changed)?;
         smaller = Some(Smaller { _folder: folder, path });
     }

@@ -35,6 +35,7 @@ use crate::model::Observer;
 
 pub(super) use linear::LinearStep;
 pub(super) use norm::{NormWeights, Norms};
+pub(super) use route::route;
 
 /// Returns the operation that `op` names. This is the registry, with a line for each operation.
 pub(super) fn operation(op: &Op) -> Box<dyn Operation> {

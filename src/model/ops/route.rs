@@ -83,7 +83,12 @@ impl Recorded for RouteRecord<'_> {
 ///
 /// The formulas are those of Mixtral (Jiang et al., 2024), gpt-oss, and DeepSeek V2 and V3 (2024), as transformers computes
 /// them.
-fn route(experts: &Experts, correction: Option<&[f32]>, logits: &[f32], routes: &mut [f32]) {
+pub(in crate::model) fn route(
+    experts: &Experts,
+    correction: Option<&[f32]>,
+    logits: &[f32],
+    routes: &mut [f32],
+) {
     let rows = logits.chunks_exact(experts.count).zip(routes.chunks_exact_mut(2 * experts.used));
     for (logits, routes) in rows {
         let Scored { scores, row, chosen } = Scored::of(experts, correction, logits);
