@@ -4,18 +4,20 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use kquant::chart::{Chart, Mark, Point, Series};
 use kquant::context::Context;
-use kquant::distill::{DistillReport, Method, Trained};
+use kquant::distill::{DistillReport, Measured, Method, Trained};
 use kquant::hash::bytes_sha256;
 use kquant::job::{self, DistillRequest, Student, TextFile};
 use kquant::model::{Model, Products};
 use kquant::outputs;
+use kquant_formats::partial::PartialFile;
 
 use super::changed::{Target, kind_of};
 use super::printable::printable_path;
 use super::progress::Display;
 use super::running::{RunArgs, TextArgs, cancel_on_signal};
-use super::{Outcome, folder, notes, print_json};
+use super::{Outcome, folder, notes, print_json, table};
 
 /// Train a smaller model to predict what a larger one does
 ///
@@ -42,6 +44,12 @@ pub(super) struct Args {
     /// Text to judge by; by default one block of eight of the text, which is then not trained on.
     #[arg(long, value_name = "FILE")]
     held_out: Option<PathBuf>,
+    /// Text of another kind: its divergence is told beside, and shows what is forgotten.
+    #[arg(long, value_name = "FILE")]
+    other_text: Option<PathBuf>,
+    /// Draw the course of the divergence as SVG.
+    #[arg(long, value_name = "FILE.svg")]
+    chart: Option<PathBuf>,
     /// The GGUF to write; or, as a name that ends in `/` or an empty folder, a Hugging Face folder.
     #[arg(long, short, value_name = "FILE")]
     out: PathBuf,
@@ -124,13 +132,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     }
     let mut inputs = outputs::model_files(&args.student);
     inputs.extend(outputs::model_files(&args.teacher));
-    inputs.extend([&args.text].into_iter().chain(&args.held_out).cloned());
+    inputs.extend([&args.text].into_iter().chain(&args.held_out).chain(&args.other_text).cloned());
     if folder::is_asked(&args.out) {
         outputs::check_folder(&args.out)?;
-    } else {
-        outputs::check(&inputs, &[&args.out])?;
-        outputs::try_start(&[&args.out], args.force)?;
     }
+    let to_file = (!folder::is_asked(&args.out)).then_some(&args.out);
+    let files: Vec<&Path> = to_file.into_iter().chain(&args.chart).map(PathBuf::as_path).collect();
+    outputs::check(&inputs, &files)?;
+    outputs::try_start(&files, args.force)?;
     let mut student = args.text_args.open(&args.student)?;
     notes::print(student.opened())?;
     let mut teacher = args.text_args.open(&args.teacher)?;
@@ -156,6 +165,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         };
         target.write(model)?;
     }
+    if let Some(path) = &args.chart {
+        let mut file = PartialFile::create(path, 0, args.force)?;
+        file.fill(chart(&report, &args.student).svg().as_bytes())?;
+        PartialFile::finish_all(vec![file])?;
+    }
     match args.json {
         true => print_json(&report)?,
         false => tell(&args.out, &report)?,
@@ -170,6 +184,7 @@ fn trained(args: &Args, student: &mut Model, teacher: &Model) -> anyhow::Result<
     let whole = TextArgs { chunks: None, ..args.text_args.clone() };
     let read = |path: &PathBuf| anyhow::Ok(whole.chunks(student, &TextFile::read(path)?)?);
     let held_out = args.held_out.as_ref().map(read).transpose()?;
+    let other = args.other_text.as_ref().map(read).transpose()?;
     let request = DistillRequest {
         method: match args.optimizer {
             OptimizerArg::Natural => Method::Natural,
@@ -188,6 +203,7 @@ fn trained(args: &Args, student: &mut Model, teacher: &Model) -> anyhow::Result<
         seed: args.seed,
         chunks: &chunks,
         held_out: held_out.as_ref(),
+        other: other.as_ref(),
         text_sha256: &bytes_sha256(text.content.as_bytes()),
     };
     let display = Display::of_parts(args.means.quiet);
@@ -199,11 +215,14 @@ fn trained(args: &Args, student: &mut Model, teacher: &Model) -> anyhow::Result<
 
 fn tell(out: &Path, of: &DistillReport) -> io::Result<()> {
     let to = &mut io::stdout().lock();
-    writeln!(to, "steps   tokens  seconds  held-out  trained")?;
+    let number = |kl: Option<f64>| kl.map_or_else(|| "-".to_owned(), |kl| format!("{kl:.5}"));
+    let mut rows =
+        vec![["steps", "tokens", "seconds", "held-out", "trained", "other text"].map(str::to_owned).to_vec()];
     for m in &of.course {
-        let trained = m.trained.map_or_else(|| "-".to_owned(), |kl| format!("{kl:.5}"));
-        writeln!(to, "{:5} {:8} {:8.0} {:9.5} {:>8}", m.step, m.tokens, m.seconds, m.held_out, trained)?;
+        let (step, tokens, seconds) = (m.step.to_string(), m.tokens.to_string(), format!("{:.0}", m.seconds));
+        rows.push(vec![step, tokens, seconds, number(Some(m.held_out)), number(m.trained), number(m.other)]);
     }
+    table::write(to, &rows, &[0, 1, 2, 3, 4, 5])?;
     let (before, after) = of.before_and_after();
     if of.is_better() {
         writeln!(
@@ -216,5 +235,27 @@ fn tell(out: &Path, of: &DistillReport) -> io::Result<()> {
             to,
             "nothing written: the student came no closer to its teacher than {before:.5} nats per token; give a smaller --rate or more text"
         )
+    }
+}
+
+/// The divergence by tokens, on the text and on held-out text.
+fn chart(of: &DistillReport, student: &Path) -> Chart {
+    let series = |name: &str, mark, value: fn(&Measured) -> Option<f64>| {
+        let point =
+            |m: &Measured| Some(Point { x: m.tokens as f64 / 1e3, y: value(m)?, label: String::new() });
+        Series { name: name.to_owned(), mark, points: of.course.iter().filter_map(point).collect() }
+    };
+    let mut all = vec![
+        series("held-out text", Mark::Line, |m| Some(m.held_out)),
+        series("batches", Mark::Circle, |m| m.trained),
+        series("other text", Mark::Cross, |m| m.other),
+    ];
+    all.retain(|series| !series.points.is_empty());
+    let name = student.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Chart {
+        title: format!("{name}: divergence from the teacher"),
+        x_axis: "tokens, thousands".into(),
+        y_axis: "KL divergence, nats per token".into(),
+        series: all,
     }
 }

@@ -27,8 +27,10 @@ pub enum DistillError {
         /// Chunks of a step.
         batch: usize,
     },
-    /// Memory does not suffice for the weights.
-    #[error("weights, gradients and the state of the optimizer take {needed} bytes: give --memory {needed}")]
+    /// Memory does not suffice.
+    #[error(
+        "weights, gradients and the state of the optimizer take too much: give --memory {needed}, or less text (--chunks) or fewer of the teacher's tokens (--top)"
+    )]
     Memory {
         /// Bytes that would do.
         needed: u64,

@@ -43,6 +43,16 @@ pub(super) struct Parameter {
     pub values: Vec<f32>,
 }
 
+/// The size of a tensor that is trained.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    pub kind: ParameterKind,
+    pub weights: u64,
+    /// Rows of each of its matrices.
+    pub rows: u64,
+    pub columns: u64,
+}
+
 /// The trained weights by GGUF name. A model reads them in the place of those of its file.
 #[derive(Debug)]
 pub struct Parameters {
@@ -50,6 +60,16 @@ pub struct Parameters {
 }
 
 impl Parameters {
+    /// Returns the sizes of what of `model` is trained.
+    pub(super) fn shapes(model: &Model, trained: Trained) -> Vec<Shape> {
+        let shape = |(name, kind): (String, ParameterKind)| {
+            let tensor = model.find(&name).filter(|_| trained.has(kind))?;
+            let (rows, columns) = (tensor.rows_per_matrix(), tensor.columns());
+            Some(Shape { kind, weights: tensor.weights(), rows, columns })
+        };
+        model.trainable().into_iter().filter_map(shape).collect()
+    }
+
     /// Reads what of `model` is trained.
     pub(super) fn read(model: &Model, trained: Trained) -> Result<Self, DistillError> {
         let wanted = model.trainable().into_iter().filter(|(_, kind)| trained.has(*kind));

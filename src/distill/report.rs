@@ -13,6 +13,9 @@ pub struct Measured {
     pub seconds: f64,
     /// Mean divergence from the teacher on held-out text, in nats per token.
     pub held_out: f64,
+    /// The same on a text of another kind, which shows what is forgotten.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other: Option<f64>,
     /// Mean divergence over the batches since the last measurement; `None` before the first step.
     pub trained: Option<f64>,
 }

@@ -36,6 +36,8 @@ pub struct Distillation<'a> {
     pub training: &'a Chunks,
     /// Text to judge by.
     pub held_out: &'a Chunks,
+    /// Text of another kind, to see what is forgotten.
+    pub other: Option<&'a Chunks>,
     /// How steps are made.
     pub method: Method,
     /// Which weights are trained.
@@ -70,22 +72,29 @@ impl Distillation<'_> {
         if chunks < self.batch {
             return Err(DistillError::Text { chunks, batch: self.batch });
         }
+        let left = self.memory(student, run.memory)?;
         let parameters = Arc::new(Parameters::read(student, self.trained)?);
-        let left = self.memory(&parameters, run.memory)?;
         student.set_overlay(parameters.clone());
         let run = run.with_memory(left);
         let teacher_work = self.training.tokens().len() * (self.teacher.model.hyper.layers + 1);
         run.progress.begin(teacher_work as u64, Unit::Work);
         let targets = Targets::collect(self.teacher, self.training, self.known, &run)?;
         let quiet = Context { progress: &Silent, ..run };
-        let expected = Targets::collect(self.teacher, self.held_out, self.known, &quiet)?;
+        let judge = |text| {
+            Ok::<_, DistillError>(Judge {
+                text,
+                expected: Targets::collect(self.teacher, text, self.known, &quiet)?,
+            })
+        };
+        let (held_out, other) = (judge(self.held_out)?, self.other.map(judge).transpose()?);
         run.progress.begin(self.steps as u64, Unit::Work);
         let mut training = Training {
             job: self,
             student,
             parameters: &parameters,
             targets: &targets,
-            expected: &expected,
+            held_out,
+            other,
             optimizer: self.method.optimizer(),
             run,
             start: Instant::now(),
@@ -107,10 +116,16 @@ impl Distillation<'_> {
 
     /// Returns what of `memory` bytes is left for passes beside the weights, their gradients, a copy of the best ones, the state of
     /// the optimizer and the teacher's distributions.
-    fn memory(&self, parameters: &Parameters, memory: u64) -> Result<u64, DistillError> {
-        let copies = 3 + self.method.copies();
-        let held = 4 * copies * parameters.weights() as u64
-            + Targets::bytes(self.training.tokens().len(), self.known);
+    fn memory(&self, student: &Model, memory: u64) -> Result<u64, DistillError> {
+        let shapes = Parameters::shapes(student, self.trained);
+        let weights: u64 = shapes.iter().map(|shape| shape.weights).sum();
+        let of_state = self.method.copies() * weights + self.method.factors(&shapes);
+        let tokens = [Some(self.training), Some(self.held_out), self.other]
+            .into_iter()
+            .flatten()
+            .map(|c| c.tokens().len())
+            .sum();
+        let held = 4 * (3 * weights + of_state) + Targets::bytes(tokens, self.known);
         let left = memory.saturating_sub(held);
         if left < memory / 4 {
             return Err(DistillError::Memory { needed: held + held / 2 });
@@ -157,14 +172,20 @@ impl Teacher for Batch<'_> {
     }
 }
 
+/// A text that students are judged by, with the teacher's distributions over it.
+struct Judge<'a> {
+    text: &'a Chunks,
+    expected: Targets,
+}
+
 /// The state of a run.
 struct Training<'a> {
     job: &'a Distillation<'a>,
     student: &'a Model,
     parameters: &'a Parameters,
     targets: &'a Targets,
-    /// The teacher's distributions over the held-out text.
-    expected: &'a Targets,
+    held_out: Judge<'a>,
+    other: Option<Judge<'a>>,
     optimizer: Box<dyn Optimizer>,
     run: Context<'a>,
     start: Instant,
@@ -248,10 +269,11 @@ impl Training<'_> {
             return Err(ModelError::Interrupted.into());
         }
         let quiet = Context { progress: &Silent, ..self.run };
-        let held_out = self.expected.divergence(self.student, self.job.held_out, &quiet)?;
+        let of = |judge: &Judge| judge.expected.divergence(self.student, judge.text, &quiet);
+        let (held_out, other) = (of(&self.held_out)?, self.other.as_ref().map(of).transpose()?);
         let tokens = (step * self.job.batch * self.job.training.context()) as u64;
         let seconds = self.start.elapsed().as_secs_f64();
-        self.course.push(Measured { step, tokens, seconds, held_out, trained });
+        self.course.push(Measured { step, tokens, seconds, held_out, other, trained });
         if held_out < self.best.1 {
             self.best = (step, held_out, self.parameters.snapshot());
         }

@@ -38,6 +38,8 @@ pub struct DistillRequest<'a> {
     pub chunks: &'a Chunks,
     /// Text to judge by, of which up to 64 chunks are used; by default every eighth block of the text, which is then not trained on.
     pub held_out: Option<&'a Chunks>,
+    /// Text of another kind, of which up to 64 chunks show what is forgotten.
+    pub other: Option<&'a Chunks>,
     /// SHA-256 of the text, in hexadecimal.
     pub text_sha256: &'a str,
 }
@@ -85,15 +87,20 @@ pub fn distill(
     };
     let (context, held_out) = (training.context(), &held_out.spread(JUDGED_CHUNKS));
     let batch = request.batch.unwrap_or((BATCH_TOKENS / context).max(1));
+    let other = request.other.map(|other| other.spread(JUDGED_CHUNKS));
+    let steps = request.tokens.div_ceil((batch * context) as u64).max(1) as usize;
+    // Of a text that is more than one pass takes, chunks from everywhere are used.
+    let training = &training.spread(steps.saturating_mul(batch).max(batch));
     let job = Distillation {
         teacher: TeacherModel { model: teacher, ids: ids.as_deref() },
         training,
         held_out,
+        other: other.as_ref(),
         method: request.method,
         trained: request.trained,
         rate: request.rate.unwrap_or_else(|| request.method.default_rate()),
         batch,
-        steps: request.tokens.div_ceil((batch * context) as u64).max(1) as usize,
+        steps,
         known: request.known,
         seed: request.seed,
     };

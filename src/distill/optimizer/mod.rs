@@ -14,7 +14,8 @@ mod precondition;
 
 use super::DistillError;
 use super::gradients::WeightGradients;
-use super::parameters::Parameters;
+use super::parameters::{Parameters, Shape};
+use crate::model::ParameterKind;
 use crate::statistics::Factors;
 
 /// How steps are made.
@@ -48,6 +49,22 @@ impl Method {
             Self::Natural => 1,
             Self::AdamW | Self::Soap => 2,
         }
+    }
+
+    /// Returns the number of values of the statistics of tensors of `shapes` and of what is made of them.
+    pub(super) fn factors(self, shapes: &[Shape]) -> u64 {
+        // The statistics themselves, and inverses or eigenvectors with their transposes.
+        let copies = match self {
+            Self::Soap => 3,
+            Self::Natural => 2,
+            Self::AdamW => return 0,
+        };
+        let squares = shapes.iter().map(|shape| match shape.kind {
+            ParameterKind::Linear => shape.rows * shape.rows + shape.columns * shape.columns,
+            ParameterKind::Table => shape.columns * shape.columns,
+            ParameterKind::Norm | ParameterKind::Bias => 0,
+        });
+        copies * squares.sum::<u64>()
     }
 
     /// Creates the optimizer in its first state.
