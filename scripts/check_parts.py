@@ -16,12 +16,12 @@ import numpy as np
 
 import stock
 from divergence import log_softmax
+from logits_file import recorded, within_range
 from program import DATA, Kquant, Tally
 
 TEXT = DATA / "corpora" / "calibration-small.txt"
 CONTEXT, CHUNKS = 128, 4  # the small models have no longer context
 CUT = ["--context", CONTEXT, "--chunks", CHUNKS, "--quiet", "--force"]
-RANGE = 16  # nats below the likeliest token, the end of the codes of a logits file
 # Half a step of a code is 0.00012 nats; the rest is for sums in another order.
 TOLERANCE = 5e-4
 # Of what the whole model differs by: llama.cpp takes GELU from a table of f16, and some families differ more where a router decides
@@ -33,17 +33,6 @@ PERIODS = {"gemma2": 2, "gemma3": 6, "gpt_oss": 2, "smollm3": 4}
 # Families whose heads are as many as the keys say.
 HEADS = {"gemma2", "gemma3", "gpt_oss", "granite", "llama", "llama-tied-rope3", "mistral", "mixtral", "qwen3", "qwen3_moe", "smollm3"}
 EXPERTS = {"gpt_oss", "mixtral", "qwen3_moe"}
-
-
-def recorded(path):
-    """The tokens of a logits file, [chunks][context], and its log-probabilities, [chunks][scored][vocabulary]."""
-    data = path.read_bytes()
-    context, vocabulary, chunks = np.frombuffer(data, "<i4", 3, 8)
-    tokens = np.frombuffer(data, "<i4", chunks * context, 20).reshape(chunks, context)
-    row = np.dtype([("scale", "<f4"), ("min", "<f4"), ("codes", "<u2", vocabulary + vocabulary % 2)])
-    rows = np.frombuffer(data, row, -1, 20 + 4 * chunks * context)
-    values = rows["scale"][:, None].astype(np.float64) * rows["codes"][:, :vocabulary] + rows["min"][:, None]
-    return tokens.tolist(), values.reshape(chunks, -1, vocabulary)
 
 
 class Part:
@@ -76,8 +65,7 @@ class Part:
         if stock_begins(peer):
             begin = peer.chunks(TEXT.read_text()[:2000], 1)[0][:1]
             chunks = [begin + chunk[1:] for chunk in chunks]
-        theirs = np.array([log_softmax(peer.logits(chunk)[CONTEXT // 2 : -1]) for chunk in chunks])
-        theirs = np.maximum(theirs, theirs.max(2, keepdims=True) - RANGE)
+        theirs = within_range(np.array([log_softmax(peer.logits(chunk)[CONTEXT // 2 : -1]) for chunk in chunks]))
         error = float(np.abs(ours - theirs).max())
         print(f"{self.folder.name}: {what}: largest difference {error:.2g}, largest {np.abs(theirs).max():.3g}")
         return error

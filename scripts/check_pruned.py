@@ -21,14 +21,13 @@ import numpy as np
 import stock
 from divergence import log_softmax
 from interop import TEXT, ids_problem, read, written_strings
-from logits_file import read_logits
+from logits_file import recorded, within_range
 from program import DATA, Kquant, Tally
 
 CALIBRATION = DATA / "corpora" / "calibration-small.txt"
 CONTEXT, CHUNKS = 256, 4  # llama.cpp has no contexts below 256
 LETTERS = 6000  # enough for CHUNKS chunks
 CUT = ["--context", CONTEXT, "--chunks", CHUNKS, "--quiet", "--force"]
-RANGE = 16  # nats below the likeliest token, the end of the codes of a logits file
 # Half a step of a code is 0.00012 nats; the rest is for sums in another order. Another row of the embedding costs whole nats.
 LOGIT_TOLERANCE = 5e-4
 # llama.cpp takes GELU from a table of f16. gpt2-4m: 0.0034 nats of 20, and 0.0039 with all of its tokens.
@@ -79,13 +78,11 @@ class Trimmed:
         text, out = self.scratch / "text.txt", self.scratch / "logits"
         text.write_text("\n".join(KINDS.values()) * 4, newline="")
         self.kquant.run("perplexity", self.path, "--text", text, "--save-logits", out, *CUT)
-        _, ours = read_logits(out)
-        assert ours.shape[2] == self.size, ours.shape
+        _, ours = recorded(out)
         chunks = self.peers[1].chunks(read(text), CHUNKS)
-        if len(chunks) != len(ours):
-            return f"{len(ours)} chunks, {len(chunks)} of llama.cpp"
-        theirs = np.array([log_softmax(self.peers[1].logits(chunk)[CONTEXT // 2 : -1]) for chunk in chunks])
-        theirs = np.maximum(theirs, theirs.max(2, keepdims=True) - RANGE)
+        if (len(chunks), self.size) != (len(ours), ours.shape[2]):
+            return f"{len(ours)} chunks of {ours.shape[2]} tokens, {len(chunks)} of llama.cpp"
+        theirs = within_range(np.array([log_softmax(self.peers[1].logits(chunk)[CONTEXT // 2 : -1]) for chunk in chunks]))
         return self.far("log-probability", ours, theirs, self.tolerance)
 
     def alike(self):
