@@ -37,15 +37,20 @@ class Folder:
 
     def __init__(self, kquant, path, scratch):
         self.kquant, self.path, self.scratch = kquant, path, scratch
+        self.model = self.tokenizer = None
         config = json.loads((path / "config.json").read_text())
         self.context = min(256, config.get("max_position_embeddings") or config["n_positions"])
 
     def loads(self):
         """Loads the folder."""
         load = transformers.AutoModelForCausalLM.from_pretrained
-        self.model, info = load(self.path, dtype=torch.float32, output_loading_info=True, attn_implementation="eager")
+        options = {"dtype": torch.float32, "output_loading_info": True, "attn_implementation": "eager"}
+        try:
+            self.model, info = load(self.path, **options)
+            self.tokenizer = transformers.AutoTokenizer.from_pretrained(self.path)
+        except (OSError, ValueError, KeyError) as error:
+            raise RuntimeError(f"transformers: {error}") from error
         self.model.eval()
-        self.tokenizer = transformers.AutoTokenizer.from_pretrained(self.path)
         wrong = {key: found for key, found in info.items() if found}
         return f"{wrong}" if wrong else ""
 
@@ -112,7 +117,8 @@ def main():
         with tempfile.TemporaryDirectory(prefix="kquant-folder-") as scratch:
             for path in pruned(kquant, model, Path(scratch)):
                 folder = Folder(kquant, path, Path(scratch))
-                for name in "loads", "ids", "logits":
+                tally.row(f"{path.name}: loads", folder.loads)
+                for name in ("ids", "logits") if folder.tokenizer else ():
                     tally.row(f"{path.name}: {name}", getattr(folder, name))
     return tally.close()
 
