@@ -18,11 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from logits_file import read_logits
+from logits_file import recorded, within_range
 from program import DATA, Kquant, Tally
 
 CHUNKS = 2
-RANGE = 16  # nats below the likeliest token, the end of the codes of a logits file
 # Half a step of a code is 0.00012 nats; the rest is for sums in another order. Another row of a matrix costs whole nats.
 TOLERANCE = 5e-4
 TEXTS = {
@@ -75,14 +74,14 @@ class Folder:
         out = self.scratch / f"{self.path.name}.logits"
         cut = ["--context", self.context, "--chunks", CHUNKS, "--quiet", "--force"]
         self.kquant.run("perplexity", self.path, "--text", DATA / "corpora" / "eval-small.txt", "--save-logits", out, *cut)
-        tokens, ours = read_logits(out)
+        tokens, ours = recorded(out)
         tokens = np.array(tokens)
         if self.tokenizer("a")["input_ids"][0] == self.tokenizer.bos_token_id is not None:
             tokens[:, 0] = self.tokenizer.bos_token_id
         with torch.no_grad():
             logits = self.model(torch.tensor(tokens, dtype=torch.long)).logits
         theirs = torch.log_softmax(logits.double(), -1).numpy()[:, self.context // 2 : -1]
-        theirs = np.maximum(theirs, theirs.max(2, keepdims=True) - RANGE)
+        theirs = within_range(theirs)
         error = float(np.abs(ours - theirs).max())
         print(f"{self.path.name}: largest difference of a log-probability {error:.2g}, largest {np.abs(theirs).max():.3g}")
         return "" if error <= TOLERANCE else f"a log-probability differs by {error:g}"
