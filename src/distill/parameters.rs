@@ -35,7 +35,7 @@ impl Trained {
 #[derive(Debug)]
 pub(super) struct Parameter {
     pub kind: ParameterKind,
-    /// Number of columns of a row; all values of a norm or a bias.
+    /// Number of columns of a row.
     pub columns: usize,
     /// Rows of each of its matrices.
     pub rows: usize,
@@ -77,9 +77,7 @@ impl Parameters {
             let missing = || ModelError::Tensor { tensor: name.clone(), what: "is missing".into() };
             let tensor = model.find(&name).ok_or_else(missing)?;
             let values = model.values(tensor)?;
-            let of_vector = matches!(kind, ParameterKind::Norm | ParameterKind::Bias);
-            let columns = if of_vector { values.len() } else { tensor.columns() as usize };
-            let rows = if of_vector { 1 } else { tensor.rows_per_matrix() as usize };
+            let (columns, rows) = (tensor.columns() as usize, tensor.rows_per_matrix() as usize);
             Ok((name, RwLock::new(Parameter { kind, columns, rows, values })))
         };
         Ok(Self { all: wanted.map(read).collect::<Result<_, ModelError>>()? })

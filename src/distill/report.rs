@@ -18,6 +18,8 @@ pub struct Measured {
     pub other: Option<f64>,
     /// Mean divergence over the batches since the last measurement; `None` before the first step.
     pub trained: Option<f64>,
+    /// Size of the largest steps before this; halved where steps made the student worse, which goes on from its best weights then.
+    pub rate: f64,
 }
 
 /// The numbers of a run.

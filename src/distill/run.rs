@@ -27,6 +27,8 @@ const RENEW_EVERY: usize = 100;
 const MEASUREMENTS: usize = 10;
 /// Measurements without a gain after which a run ends.
 const PATIENCE: usize = 5;
+/// The divergence at which steps are too large, as a multiple of the least so far.
+const WORSE: f64 = 1.02;
 
 /// A student to train, and how.
 pub struct Distillation<'a> {
@@ -96,6 +98,7 @@ impl Distillation<'_> {
             held_out,
             other,
             optimizer: self.method.optimizer(),
+            rate: self.rate,
             run,
             start: Instant::now(),
             course: Vec::new(),
@@ -187,6 +190,8 @@ struct Training<'a> {
     held_out: Judge<'a>,
     other: Option<Judge<'a>>,
     optimizer: Box<dyn Optimizer>,
+    /// Size of the largest steps from now on.
+    rate: f64,
     run: Context<'a>,
     start: Instant,
     course: Vec<Measured>,
@@ -217,9 +222,20 @@ impl Training<'_> {
                 if self.course.len() - 1 - self.best_measurement() >= PATIENCE {
                     break;
                 }
+                self.take_back();
             }
         }
         Ok(())
+    }
+
+    /// Goes back to the best weights and halves the steps if the last ones made the student worse.
+    fn take_back(&mut self) {
+        let last = self.course.last().map_or(0.0, |m| m.held_out);
+        if last.is_nan() || last > WORSE * self.best.1 {
+            self.parameters.restore(self.best.2.clone());
+            self.optimizer.forget();
+            self.rate /= 2.0;
+        }
     }
 
     fn best_measurement(&self) -> usize {
@@ -259,7 +275,7 @@ impl Training<'_> {
         if !loss.is_finite() {
             return Err(DistillError::Diverged { step: step + 1, loss });
         }
-        self.optimizer.step(self.parameters, gradients, tokens.len(), job.rate * share(step, job.steps));
+        self.optimizer.step(self.parameters, gradients, tokens.len(), self.rate * share(step, job.steps));
         Ok(loss)
     }
 
@@ -273,7 +289,7 @@ impl Training<'_> {
         let (held_out, other) = (of(&self.held_out)?, self.other.as_ref().map(of).transpose()?);
         let tokens = (step * self.job.batch * self.job.training.context()) as u64;
         let seconds = self.start.elapsed().as_secs_f64();
-        self.course.push(Measured { step, tokens, seconds, held_out, other, trained });
+        self.course.push(Measured { step, tokens, seconds, held_out, other, trained, rate: self.rate });
         if held_out < self.best.1 {
             self.best = (step, held_out, self.parameters.snapshot());
         }

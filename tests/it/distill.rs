@@ -34,14 +34,15 @@ fn students_come_closer_to_their_teacher() {
     let scratch = Scratch::new("distill");
     let student = student(&scratch);
     let before = divergence(&student, &data("tiny-llama"));
-    for (optimizer, share) in [("soap", 0.85), ("natural", 0.95), ("adamw", 0.95)] {
+    for (optimizer, rate) in [("soap", "1e-4"), ("natural", "5e-3"), ("adamw", "1e-4")] {
         let out = scratch.path(&format!("{optimizer}.gguf"));
-        let more = ["--optimizer", optimizer, "--tokens", "16k", "--batch", "16", "--chunks", "256"];
+        let cut = ["--tokens", "16k", "--batch", "16", "--chunks", "300"];
+        let more = [&["--optimizer", optimizer, "--rate", rate][..], &cut].concat();
         let report: Json = serde_json::from_str(&ok(distilled(&student, &out, &more))).unwrap();
         let course = report["course"].as_array().unwrap();
         assert!(course.len() > 5 && course[0]["step"] == 0, "{report}");
         let after = divergence(&out, &data("tiny-llama"));
-        assert!(after < share * before, "{optimizer}: {before} became {after}");
+        assert!(after < 0.9 * before, "{optimizer}: {before} became {after}");
     }
 }
 
@@ -51,8 +52,8 @@ fn threads_and_memory_change_no_byte() {
     let student = student(&scratch);
     let made = |more: &[&str]| {
         let out = scratch.path("out.gguf");
-        let cut = ["--tokens", "3k", "--batch", "8", "--chunks", "64", "--top", "16", "--force"];
-        ok(distilled(&student, &out, &[&cut[..], more].concat()));
+        let cut = ["--tokens", "4k", "--batch", "8", "--chunks", "300", "--top", "16", "--rate", "5e-5"];
+        ok(distilled(&student, &out, &[&cut[..], &["--force"], more].concat()));
         fs::read(out).unwrap()
     };
     let expected = made(&["--threads", "1"]);

@@ -53,7 +53,7 @@ pub(super) struct Args {
     kind: Option<String>,
     #[command(flatten, next_help_heading = "Size")]
     size: SizeArgs,
-    /// First leave out what the text of --calibrate does not need, as `kquant prune` does: vocab=N, vocab-kl=NATS, ffn=WIDTH; repeatable,
+    /// First leave out what the text of --calibrate does not need, as `kquant prune` does: vocab=N, vocab-kl=NATS, ffn=WIDTH, heads=N, experts=N, layers=N; repeatable,
     /// in the order given. Results are judged against the whole model. The pruned model lies in TMPDIR meanwhile.
     #[arg(long, value_name = "WHAT=HOW MUCH", help_heading = "Size", conflicts_with_all = ["statistics", "prices", "manifest", "metadata", "keep_split"])]
     prune: Vec<Cut>,

@@ -7,9 +7,11 @@ use anyhow::Context as _;
 use kquant::context::Context;
 use kquant::convert::Converted;
 use kquant::hash::bytes_sha256;
-use kquant::job::{self, ChannelsRequest, TextFile, VocabRequest, VocabSize};
+use kquant::job::{
+    self, ChannelsRequest, ExpertsRequest, HeadsRequest, LayersRequest, TextFile, VocabRequest, VocabSize,
+};
 use kquant::model::{Model, Products};
-use kquant::prune::{Amount, Score};
+use kquant::prune::{Amount, ExpertScore, LayerScore, Score};
 use tempfile::TempDir;
 
 use super::{Args, means};
@@ -24,6 +26,23 @@ pub(super) enum Cut {
     Vocab(VocabSize),
     /// Channels of the feed-forward network.
     Channels(Amount),
+    /// Key-value heads of each layer, with the query heads that attend to them.
+    Heads(usize),
+    /// Experts.
+    Experts(Amount),
+    /// Layers.
+    Layers(usize),
+}
+
+impl Cut {
+    /// Returns the end of the names of the weights that are changed to make up for what is cut, if any are.
+    fn changes(self) -> Option<&'static str> {
+        match self {
+            Self::Vocab(_) | Self::Experts(_) => None,
+            Self::Channels(_) | Self::Layers(_) => Some("ffn_down.weight"),
+            Self::Heads(_) => Some("attn_output.weight"),
+        }
+    }
 }
 
 impl FromStr for Cut {
@@ -36,7 +55,12 @@ impl FromStr for Cut {
             "vocab" => amount.parse().map(VocabSize::Number).map(Self::Vocab).map_err(|e| number(&e)),
             "vocab-kl" => amount.parse().map(VocabSize::Divergence).map(Self::Vocab).map_err(|e| number(&e)),
             "ffn" => amount.parse().map(Self::Channels),
-            _ => Err(format!("`{text}` is none of vocab=N, vocab-kl=NATS and ffn=WIDTH")),
+            "heads" => amount.parse().map(Self::Heads).map_err(|e| number(&e)),
+            "experts" => amount.parse().map(Self::Experts),
+            "layers" => amount.parse().map(Self::Layers).map_err(|e| number(&e)),
+            _ => Err(format!(
+                "`{text}` is none of vocab=N, vocab-kl=NATS, ffn=WIDTH, heads=N, experts=N and layers=N"
+            )),
         }
     }
 }
@@ -64,11 +88,7 @@ pub(super) fn smaller(args: &Args) -> anyhow::Result<Option<Smaller>> {
             tempfile::tempdir().context("cannot make a temporary folder; set TMPDIR to one with room")?;
         let path = folder.path().join("pruned.gguf");
         let model = args.text_args.open(from)?;
-        // Channels that stay are changed; a trimmed vocabulary leaves all weights as they are.
-        let kind = match cut {
-            Cut::Channels(_) => kind_of(None, &model, "ffn_down.weight")?,
-            Cut::Vocab(_) => "COPY",
-        };
+        let kind = cut.changes().map_or(Ok("COPY"), |of| kind_of(None, &model, of))?;
         let changed = pruned(args, model, &text, cut)?;
         let (text_args, means) = (&args.text_args, &means(args));
         let (asked, force, dry_run) = (None, false, false);
@@ -82,26 +102,42 @@ pub(super) fn smaller(args: &Args) -> anyhow::Result<Option<Smaller>> {
 /// Cuts `cut` of `model` by `text`.
 fn pruned(args: &Args, mut model: Model, text: &TextFile, cut: Cut) -> anyhow::Result<Converted> {
     let sha256 = bytes_sha256(text.content.as_bytes());
+    if !matches!(cut, Cut::Vocab(_)) && args.text_args.products.is_none() {
+        model.compute_in(Products::Bf16);
+    }
+    if let Cut::Channels(width) = cut {
+        job::kept_channels(&model, width)?;
+    }
+    let (tokens, chunks) = text.tokens_and_chunks(&model, args.text_args.cut())?;
     let display = Display::of_parts(args.quiet);
-    let run = Context { memory: args.memory, cancel: cancel_on_signal()?, progress: &display };
-    let changed = match cut {
-        Cut::Vocab(size) => {
-            let (tokens, chunks) = text.tokens_and_chunks(&model, args.text_args.cut())?;
-            let (chunks, tokens) = (&chunks, &tokens);
-            let request = VocabRequest { chunks, tokens, text_sha256: &sha256, asked: &[], size };
-            means(args).run(|| job::prune_vocab(&model, &request, &run))??.model
-        }
-        Cut::Channels(width) => {
-            job::kept_channels(&model, width)?;
-            if args.text_args.products.is_none() {
-                model.compute_in(Products::Bf16);
+    let run = &Context { memory: args.memory, cancel: cancel_on_signal()?, progress: &display };
+    let (chunks, text_sha256, seed) = (&chunks, &*sha256, args.calibration.seed);
+    let (model, score) = (&model, Score::SecondOrder);
+    let cut_down = || -> anyhow::Result<Converted> {
+        Ok(match cut {
+            Cut::Vocab(size) => {
+                let request = VocabRequest { chunks, tokens: &tokens, text_sha256, asked: &[], size };
+                job::prune_vocab(model, &request, run)?.model
             }
-            let chunks = &args.text_args.chunks(&model, text)?;
-            let (score, seed) = (Score::SecondOrder, args.calibration.seed);
-            let request = ChannelsRequest { width, score, seed, chunks, text_sha256: &sha256 };
-            means(args).run(|| job::prune_channels(&model, &request, &run))??.model
-        }
+            Cut::Channels(width) => {
+                let request = ChannelsRequest { width, score, seed, chunks, text_sha256 };
+                job::prune_channels(model, &request, run)?.model
+            }
+            Cut::Heads(cut) => {
+                job::prune_heads(model, &HeadsRequest { cut, score, seed, chunks, text_sha256 }, run)?.model
+            }
+            Cut::Experts(amount) => {
+                let score = ExpertScore::Absence;
+                let request = ExpertsRequest { amount, score, seed, chunks, text_sha256 };
+                job::prune_experts(model, &request, run)?.model
+            }
+            Cut::Layers(cut) => {
+                let score = LayerScore::Divergence;
+                job::prune_layers(model, &LayersRequest { cut, score, chunks, text_sha256 }, run)?.model
+            }
+        })
     };
+    let changed = means(args).run(cut_down)?;
     display.finish();
-    Ok(changed)
+    changed
 }

@@ -50,6 +50,11 @@ impl Optimizer for Adam {
         Ok(())
     }
 
+    fn forget(&mut self) {
+        self.steps = 0;
+        self.moments.clear();
+    }
+
     fn step(&mut self, parameters: &Parameters, gradients: &WeightGradients, tokens: usize, rate: f64) {
         self.steps += 1;
         // Running means begin at zero; these factors take that out.

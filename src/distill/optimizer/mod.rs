@@ -87,6 +87,9 @@ pub(super) trait Optimizer {
         counts: &[u64],
     ) -> Result<(), DistillError>;
 
+    /// Forgets the steps before, but not the statistics.
+    fn forget(&mut self);
+
     /// Moves `parameters` against the mean over `tokens` tokens of `gradients`, by steps of size `rate`.
     fn step(&mut self, parameters: &Parameters, gradients: &WeightGradients, tokens: usize, rate: f64);
 }

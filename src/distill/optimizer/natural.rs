@@ -51,6 +51,10 @@ impl Optimizer for Natural {
         Ok(())
     }
 
+    fn forget(&mut self) {
+        self.velocity.clear();
+    }
+
     fn step(&mut self, parameters: &Parameters, gradients: &WeightGradients, tokens: usize, rate: f64) {
         let mut directions = Vec::new();
         let mut square = 0.0;

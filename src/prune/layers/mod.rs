@@ -19,7 +19,7 @@ use crate::graph::weight_name;
 use crate::model::stages::{BoundStage, Stages, State};
 use crate::model::{Model, ModelError};
 use crate::tensor::{Replaced, Stash};
-use crate::text::{Chunks, chunks_per_block, is_held_out};
+use crate::text::Chunks;
 use crate::transform::{check_layers, period};
 
 use bridge::Bridge;
@@ -107,7 +107,7 @@ impl Layers<'_> {
     pub fn run(&self, context: &Context) -> Result<PrunedLayers, PruneError> {
         let at_a_time = layers_at_a_time(self.model, self.cut)?;
         self.check_memory(context.memory)?;
-        let sample = spread(self.chunks, &(0..self.chunks.len()).collect::<Vec<_>>());
+        let sample = sample(self.chunks);
         let all: Vec<u32> = (0..self.model.hyper.layers as u32).collect();
         context.progress.begin(self.work(at_a_time, &sample), Unit::Work);
         let influences = influence::influences(self.model, &sample, context)?;
@@ -177,11 +177,8 @@ impl Layers<'_> {
         context: &Context,
         done: &mut u64,
     ) -> Result<(Option<Stash>, Option<MadeUp>), PruneError> {
-        let held_out = held_out(self.chunks);
-        if held_out.is_empty() {
-            return Ok((None, None));
-        }
-        let sample = spread(self.chunks, &held_out);
+        let Some(held_out) = self.chunks.without_held_out().1 else { return Ok((None, None)) };
+        let sample = sample(&held_out);
         let stash = Bridge { model: self.model, chunks: self.chunks, kept, context }.run(done)?;
         let sweep = Sweep { model: self.model, chunks: &sample, context, replaced: None };
         let kl_before = sweep.divergence(kept, done)?;
@@ -202,23 +199,18 @@ impl Layers<'_> {
             let left = layers - round * at_a_time;
             tokens(sample, layers + sweep::layers_run(left, left - at_a_time + 1, at_a_time))
         });
-        let held_out = spread(self.chunks, &held_out(self.chunks));
-        first + rounds.sum::<u64>() + tokens(self.chunks, 2 * layers) + tokens(&held_out, 4 * layers)
+        let held_out = self
+            .chunks
+            .without_held_out()
+            .1
+            .map_or(0, |held_out| tokens(&self::sample(&held_out), 4 * layers));
+        first + rounds.sum::<u64>() + tokens(self.chunks, 2 * layers) + held_out
     }
 }
 
-/// Returns the numbers of the chunks of the held-out blocks of a text.
-fn held_out(chunks: &Chunks) -> Vec<usize> {
-    let unit = chunks_per_block(chunks.context());
-    let blocks = chunks.len().div_ceil(unit);
-    (0..chunks.len()).filter(|chunk| is_held_out(chunk / unit, blocks)).collect()
-}
-
-/// Returns those of the chunks `numbers` that make up a sample, evenly spread.
-fn spread(chunks: &Chunks, numbers: &[usize]) -> Chunks {
-    let count = numbers.len().min((SAMPLE / chunks.context()).max(1));
-    let taken: Vec<usize> = (0..count).map(|i| numbers[i * numbers.len() / count]).collect();
-    chunks.of(&taken)
+/// Returns the chunks of a sample, evenly spread over `chunks`.
+fn sample(chunks: &Chunks) -> Chunks {
+    chunks.spread((SAMPLE / chunks.context()).max(1))
 }
 
 /// The operations of a whole layer with their weights.
