@@ -66,7 +66,7 @@ pub(super) struct Args {
     /// and halved.
     #[arg(long, value_name = "X")]
     rate: Option<f64>,
-    /// Chunks of a step; by default as many as make up 8,192 tokens.
+    /// Chunks of a step; by default as many as make up 4,096 tokens.
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
     /// Likeliest tokens of the teacher that are told apart at each position; all others count together.

@@ -12,7 +12,7 @@ use crate::text::Chunks;
 use crate::transform::changed;
 
 /// Tokens of a step where nothing else is asked for.
-const BATCH_TOKENS: usize = 8192;
+const BATCH_TOKENS: usize = 4096;
 
 /// Chunks of the held-out text that are judged by, at most: they are run a dozen times.
 const JUDGED_CHUNKS: usize = 64;
@@ -26,7 +26,7 @@ pub struct DistillRequest<'a> {
     pub trained: Trained,
     /// Size of the largest steps; by default the method's own.
     pub rate: Option<f64>,
-    /// Chunks of a step; by default as many as make up 8,192 tokens.
+    /// Chunks of a step; by default as many as make up 4,096 tokens.
     pub batch: Option<usize>,
     /// Tokens to train on; passes over the text are repeated.
     pub tokens: u64,
