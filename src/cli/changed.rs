@@ -15,7 +15,7 @@ use super::progress::Display;
 use super::running::{RunArgs, TextArgs, cancel_on_signal};
 
 /// Where a changed model goes.
-pub(super) struct Target<'a> {
+pub(super) struct Destination<'a> {
     /// The model that was changed.
     pub model: &'a Path,
     /// The GGUF to write, or a folder.
@@ -32,7 +32,7 @@ pub(super) struct Target<'a> {
     pub means: &'a RunArgs,
 }
 
-impl Target<'_> {
+impl Destination<'_> {
     /// Writes `changed`, unless nothing is to be written, and returns its bytes.
     pub(super) fn write(&self, changed: Converted) -> anyhow::Result<u64> {
         if folder::is_asked(self.out) {

@@ -1,6 +1,7 @@
 //! `kquant distill`.
 
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
@@ -13,7 +14,7 @@ use kquant::model::{Model, Products};
 use kquant::outputs;
 use kquant_formats::partial::PartialFile;
 
-use super::changed::{Target, kind_of};
+use super::changed::{Destination, kind_of};
 use super::printable::printable_path;
 use super::progress::Display;
 use super::running::{RunArgs, TextArgs, cancel_on_signal};
@@ -68,10 +69,10 @@ pub(super) struct Args {
     rate: Option<f64>,
     /// Chunks of a step; by default as many as make up 4,096 tokens.
     #[arg(long, value_name = "N")]
-    batch: Option<usize>,
+    batch: Option<NonZeroUsize>,
     /// Likeliest tokens of the teacher that are told apart at each position; all others count together.
-    #[arg(long, value_name = "N", default_value_t = 128)]
-    top: usize,
+    #[arg(long, value_name = "N", default_value = "128")]
+    top: NonZeroUsize,
     /// Seed of the order of the text.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -154,7 +155,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let Student { model, report } = trained(args, &mut student, &teacher)?;
     let better = report.is_better();
     if better {
-        let target = Target {
+        let target = Destination {
             model: &args.student,
             out: &args.out,
             asked: args.kind.as_deref(),

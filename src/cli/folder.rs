@@ -7,7 +7,7 @@ use kquant::convert::Converted;
 use kquant::job;
 use kquant::model::Model;
 
-use super::changed::Target;
+use super::changed::Destination;
 use super::progress::Display;
 use super::running::cancel_on_signal;
 
@@ -30,7 +30,7 @@ fn named(kind: Option<&str>) -> Option<&str> {
 }
 
 /// Writes the model, unless nothing is to be written, and returns its bytes.
-pub(super) fn write(target: &Target, changed: &Converted) -> anyhow::Result<u64> {
+pub(super) fn write(target: &Destination, changed: &Converted) -> anyhow::Result<u64> {
     let job = job::FolderJob {
         model: target.model,
         io: target.text_args.reading.io(),

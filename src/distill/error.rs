@@ -19,7 +19,7 @@ pub enum DistillError {
     File(#[from] FormatError),
     /// There is too little text.
     #[error(
-        "the text has {chunks} chunks to train on, and a step takes {batch}: give more text, or a smaller --batch"
+        "the text has {chunks} chunks to train on, and a step takes {batch}: give more text, or a --batch from 1 to that"
     )]
     Text {
         /// Chunks that are not held out.

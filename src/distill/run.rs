@@ -12,7 +12,7 @@ use super::report::{DistillReport, Measured};
 use super::schedule::share;
 use super::targets::{Targets, TeacherModel};
 use crate::context::{Context, Silent, Unit};
-use crate::model::backward::{Backward, Labels, Target, Teacher};
+use crate::model::backward::{Backward, Labels, Teacher, TeacherTarget};
 use crate::model::draws::uniform;
 use crate::model::{Model, ModelError};
 use crate::statistics::Factors;
@@ -71,7 +71,7 @@ impl Distillation<'_> {
     /// [`DistillError`]; texts and memory are checked before anything is run.
     pub fn run(&self, student: &mut Model, run: &Context) -> Result<Distilled, DistillError> {
         let chunks = self.training.len();
-        if chunks < self.batch {
+        if self.batch == 0 || chunks < self.batch {
             return Err(DistillError::Text { chunks, batch: self.batch });
         }
         let left = self.memory(student, run.memory)?;
@@ -170,7 +170,7 @@ struct Batch<'a> {
 }
 
 impl Teacher for Batch<'_> {
-    fn target(&self, token: usize) -> Target<'_> {
+    fn target(&self, token: usize) -> TeacherTarget<'_> {
         self.targets.target(self.chunks[token / self.context] * self.context + token % self.context)
     }
 }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::context::Context;
 use crate::evaluate::{EvaluateError, Normalizer, model_error};
-use crate::model::backward::Target;
+use crate::model::backward::TeacherTarget;
 use crate::model::{Head, Hidden, Model, Pass};
 use crate::text::{Chunks, chunks_per_block};
 
@@ -148,9 +148,9 @@ impl Targets {
     }
 
     /// Returns the distribution that follows token number `token` of the text.
-    pub fn target(&self, token: usize) -> Target<'_> {
+    pub fn target(&self, token: usize) -> TeacherTarget<'_> {
         let range = token * self.known..(token + 1) * self.known;
-        Target { ids: &self.ids[range.clone()], p: &self.p[range], rest: self.rest[token] }
+        TeacherTarget { ids: &self.ids[range.clone()], p: &self.p[range], rest: self.rest[token] }
     }
 
     /// Returns the bytes that the distributions of `tokens` tokens take.

@@ -1,5 +1,6 @@
 //! Distillation: a student is trained to predict what its teacher does, and the result is a model of the student's shapes.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use kquant_formats::gguf::Value;
@@ -27,11 +28,11 @@ pub struct DistillRequest<'a> {
     /// Size of the largest steps; by default the method's own.
     pub rate: Option<f64>,
     /// Chunks of a step; by default as many as make up 4,096 tokens.
-    pub batch: Option<usize>,
+    pub batch: Option<NonZeroUsize>,
     /// Tokens to train on; passes over the text are repeated.
     pub tokens: u64,
     /// Tokens that the teacher's distributions know one by one.
-    pub known: usize,
+    pub known: NonZeroUsize,
     /// Seed of the order of the text.
     pub seed: u64,
     /// The text, in the student's tokens.
@@ -86,7 +87,7 @@ pub fn distill(
         (None, None) => return Err(DistillJobError::NothingHeldOut),
     };
     let (context, held_out) = (training.context(), &held_out.spread(JUDGED_CHUNKS));
-    let batch = request.batch.unwrap_or((BATCH_TOKENS / context).max(1));
+    let batch = request.batch.map_or((BATCH_TOKENS / context).max(1), NonZeroUsize::get);
     let other = request.other.map(|other| other.spread(JUDGED_CHUNKS));
     let steps = request.tokens.div_ceil((batch * context) as u64).max(1) as usize;
     // Of a text that is more than one pass takes, chunks from everywhere are used.
@@ -101,7 +102,7 @@ pub fn distill(
         rate: request.rate.unwrap_or_else(|| request.method.default_rate()),
         batch,
         steps,
-        known: request.known,
+        known: request.known.get(),
         seed: request.seed,
     };
     let Distilled { stash, report } = job.run(student, run).map_err(Box::new)?;

@@ -79,7 +79,9 @@ fn what_cannot_be_is_refused_before_anything_is_run() {
     for (more, why) in [
         (&["--rate", "0"][..], "above 0"),
         (&["--tokens", "none"], "500k or 2M"),
-        (&["--batch", "500", "--chunks", "64"], "a smaller --batch"),
+        (&["--batch", "500", "--chunks", "64"], "--batch"),
+        (&["--batch", "0"], "--batch"),
+        (&["--top", "0"], "--top"),
         (&["--memory", "1M"], "give --memory"),
     ] {
         refused(&more.join(" "), &distilled(&student, &out, more), why, &out);

@@ -18,7 +18,7 @@ use kquant::prune::Amount;
 
 use super::running::{RunArgs, TextArgs};
 use super::{Outcome, folder, notes};
-use part::{Part, ScoreArg};
+use part::{PrunedPart, ScoreArg};
 
 /// Make a model smaller by leaving out tokens, channels, heads, experts or layers that a text does not need
 ///
@@ -102,7 +102,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let part = Part::of(args)?;
+    let part = PrunedPart::of(args)?;
     let mut inputs = outputs::model_files(&args.model);
     inputs.extend(args.text.iter().chain(&args.held_out).chain(&args.keep_tokens).cloned());
     match folder::is_asked(&args.out) {
@@ -116,18 +116,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     notes::print(model.opened())?;
     folder::check(&args.out, &model, args.kind.as_deref())?;
     match part {
-        Part::Vocab(size) => vocab::prune(args, &model, &whole_text(args)?, size)?,
-        Part::Channels(width, score) => {
+        PrunedPart::Vocab(size) => vocab::prune(args, &model, &whole_text(args)?, size)?,
+        PrunedPart::Channels(width, score) => {
             channels::prune(args, &mut model, &whole_text(args)?, (width, score))?
         }
-        Part::Heads(cut, score) => heads::prune(args, &mut model, &whole_text(args)?, (cut, score))?,
-        Part::Experts(amount, score) => {
+        PrunedPart::Heads(cut, score) => heads::prune(args, &mut model, &whole_text(args)?, (cut, score))?,
+        PrunedPart::Experts(amount, score) => {
             experts::prune(args, &mut model, &whole_text(args)?, (amount, score))?;
         }
-        Part::Layers(number, score) => {
+        PrunedPart::Layers(number, score) => {
             layers::prune(args, &mut model, &whole_text(args)?, (number, score))?;
         }
-        Part::DropLayers(cut) => layers::drop(args, &model, cut)?,
+        PrunedPart::DropLayers(cut) => layers::drop(args, &model, cut)?,
     }
     Ok(Outcome::Done)
 }

@@ -25,7 +25,7 @@ pub(super) enum ScoreArg {
 }
 
 /// What is to be cut.
-pub(super) enum Part<'a> {
+pub(super) enum PrunedPart<'a> {
     /// Tokens.
     Vocab(VocabSize),
     /// Channels of the feed-forward network.
@@ -40,7 +40,7 @@ pub(super) enum Part<'a> {
     DropLayers(&'a [u32]),
 }
 
-impl<'a> Part<'a> {
+impl<'a> PrunedPart<'a> {
     /// Returns the part that `args` ask for, of which their parser lets one through at most.
     pub(super) fn of(args: &'a Args) -> anyhow::Result<Self> {
         let of_columns = [(ScoreArg::SecondOrder, Score::SecondOrder), (ScoreArg::Wanda, Score::Wanda)];

@@ -5,7 +5,7 @@ use kquant::job::Fertility;
 use kquant::model::Model;
 
 use super::Args;
-use crate::cli::changed::{Target, bytes_of};
+use crate::cli::changed::{Destination, bytes_of};
 
 /// What `--json` prints.
 #[derive(serde::Serialize)]
@@ -39,7 +39,7 @@ impl<'a, R> Report<'a, R> {
 
 /// Writes the model, unless nothing is to be written, and returns its bytes.
 fn write(args: &Args, changed: Converted, kind: &str) -> anyhow::Result<u64> {
-    let target = Target {
+    let target = Destination {
         model: &args.model,
         out: &args.out,
         asked: args.kind.as_deref(),

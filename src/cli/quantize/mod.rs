@@ -24,7 +24,7 @@ use super::running::{RunArgs, TextArgs, cancel_on_signal};
 use super::{Outcome, bytes, print_json};
 use calibration::calibrate;
 use proof::{Judge, check_divergence, divergence};
-use pruning::Cut;
+use pruning::PruneStep;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -56,7 +56,7 @@ pub(super) struct Args {
     /// First leave out what the text of --calibrate does not need, as `kquant prune` does: vocab=N, vocab-kl=NATS, ffn=WIDTH, heads=N, experts=N, layers=N; repeatable,
     /// in the order given. Results are judged against the whole model. The pruned model lies in TMPDIR meanwhile.
     #[arg(long, value_name = "WHAT=HOW MUCH", help_heading = "Size", conflicts_with_all = ["statistics", "prices", "manifest", "metadata", "keep_split"])]
-    prune: Vec<Cut>,
+    prune: Vec<PruneStep>,
     #[command(flatten)]
     calibration: CalibrationArgs,
     /// Write what calibration did to each tensor, as JSON.

@@ -15,13 +15,13 @@ use kquant::prune::{Amount, ExpertScore, LayerScore, Score};
 use tempfile::TempDir;
 
 use super::{Args, means};
-use crate::cli::changed::{Target, kind_of};
+use crate::cli::changed::{Destination, kind_of};
 use crate::cli::progress::Display;
 use crate::cli::running::cancel_on_signal;
 
 /// One thing that is cut, and how much of it is left.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Cut {
+pub(super) enum PruneStep {
     /// Tokens.
     Vocab(VocabSize),
     /// Channels of the feed-forward network.
@@ -34,7 +34,7 @@ pub(super) enum Cut {
     Layers(usize),
 }
 
-impl Cut {
+impl PruneStep {
     /// Returns the end of the names of the weights that are changed to make up for what is cut, if any are.
     fn changes(self) -> Option<&'static str> {
         match self {
@@ -45,7 +45,7 @@ impl Cut {
     }
 }
 
-impl FromStr for Cut {
+impl FromStr for PruneStep {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -92,7 +92,7 @@ pub(super) fn smaller(args: &Args) -> anyhow::Result<Option<Smaller>> {
         let changed = pruned(args, model, &text, cut)?;
         let (text_args, means) = (&args.text_args, &means(args));
         let (asked, force, dry_run) = (None, false, false);
-        let target = Target { model: from, out: &path, asked, kind, force, dry_run, text_args, means };
+        let target = Destination { model: from, out: &path, asked, kind, force, dry_run, text_args, means };
         target.write(changed)?;
         smaller = Some(Smaller { _folder: folder, path });
     }
@@ -100,12 +100,12 @@ pub(super) fn smaller(args: &Args) -> anyhow::Result<Option<Smaller>> {
 }
 
 /// Cuts `cut` of `model` by `text`.
-fn pruned(args: &Args, mut model: Model, text: &TextFile, cut: Cut) -> anyhow::Result<Converted> {
+fn pruned(args: &Args, mut model: Model, text: &TextFile, cut: PruneStep) -> anyhow::Result<Converted> {
     let sha256 = bytes_sha256(text.content.as_bytes());
-    if !matches!(cut, Cut::Vocab(_)) && args.text_args.products.is_none() {
+    if !matches!(cut, PruneStep::Vocab(_)) && args.text_args.products.is_none() {
         model.compute_in(Products::Bf16);
     }
-    if let Cut::Channels(width) = cut {
+    if let PruneStep::Channels(width) = cut {
         job::kept_channels(&model, width)?;
     }
     let (tokens, chunks) = text.tokens_and_chunks(&model, args.text_args.cut())?;
@@ -115,23 +115,23 @@ fn pruned(args: &Args, mut model: Model, text: &TextFile, cut: Cut) -> anyhow::R
     let (model, score) = (&model, Score::SecondOrder);
     let cut_down = || -> anyhow::Result<Converted> {
         Ok(match cut {
-            Cut::Vocab(size) => {
+            PruneStep::Vocab(size) => {
                 let request = VocabRequest { chunks, tokens: &tokens, text_sha256, asked: &[], size };
                 job::prune_vocab(model, &request, run)?.model
             }
-            Cut::Channels(width) => {
+            PruneStep::Channels(width) => {
                 let request = ChannelsRequest { width, score, seed, chunks, text_sha256 };
                 job::prune_channels(model, &request, run)?.model
             }
-            Cut::Heads(cut) => {
+            PruneStep::Heads(cut) => {
                 job::prune_heads(model, &HeadsRequest { cut, score, seed, chunks, text_sha256 }, run)?.model
             }
-            Cut::Experts(amount) => {
+            PruneStep::Experts(amount) => {
                 let score = ExpertScore::Absence;
                 let request = ExpertsRequest { amount, score, seed, chunks, text_sha256 };
                 job::prune_experts(model, &request, run)?.model
             }
-            Cut::Layers(cut) => {
+            PruneStep::Layers(cut) => {
                 let score = LayerScore::Divergence;
                 job::prune_layers(model, &LayersRequest { cut, score, chunks, text_sha256 }, run)?.model
             }

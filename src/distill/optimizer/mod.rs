@@ -53,10 +53,10 @@ impl Method {
 
     /// Returns the number of values of the statistics of tensors of `shapes` and of what is made of them.
     pub(super) fn factors(self, shapes: &[Shape]) -> u64 {
-        // The statistics themselves, and inverses or eigenvectors with their transposes.
+        // The statistics, their sums in f64, and inverses or eigenvectors with their transposes.
         let copies = match self {
-            Self::Soap => 3,
-            Self::Natural => 2,
+            Self::Soap => 4,
+            Self::Natural => 3,
             Self::AdamW => return 0,
         };
         let squares = shapes.iter().map(|shape| match shape.kind {

@@ -29,5 +29,5 @@ mod target;
 mod work;
 
 pub(super) use gradients::{copied, scale};
-pub use options::{Backward, Labels, Loss, Target, Teacher};
+pub use options::{Backward, Labels, Loss, Teacher, TeacherTarget};
 pub(super) use reverse::{ROWS, Reverse, check};

@@ -56,7 +56,7 @@ impl Debug for Labels<'_> {
 /// A source of the distributions that a loss compares a model's predictions with.
 pub trait Teacher: Sync {
     /// Returns the distribution that follows token number `token` of the text at hand.
-    fn target(&self, token: usize) -> Target<'_>;
+    fn target(&self, token: usize) -> TeacherTarget<'_>;
 }
 
 /// A distribution over a vocabulary, of which only some tokens are known one by one.
@@ -64,7 +64,7 @@ pub trait Teacher: Sync {
 /// Its divergence from predictions `q` is `sum over ids of p ln(p / q) + rest ln(rest / q_rest)`, where `q_rest` is what
 /// `q` gives to all other tokens together.
 #[derive(Debug, Clone, Copy)]
-pub struct Target<'a> {
+pub struct TeacherTarget<'a> {
     /// Tokens in rising order.
     pub ids: &'a [u32],
     /// Probability of each of `ids`.
@@ -73,7 +73,7 @@ pub struct Target<'a> {
     pub rest: f32,
 }
 
-impl Target<'_> {
+impl TeacherTarget<'_> {
     /// Returns the divergence from this distribution of the predictions `q` `[vocab]`, in nats.
     pub fn divergence(&self, q: &[f32]) -> f64 {
         RowTarget::of_teacher(self, q).1

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::options::Target;
+use super::options::TeacherTarget;
 
 /// The expected distribution of one row, in the form that the gradient needs.
 ///
@@ -24,7 +24,7 @@ impl RowTarget {
     /// Expects the distribution `target` in the place of the predictions `q` `[vocab]`; returns the divergence with it, in nats.
     ///
     /// Where the target knows all tokens, its probabilities are scaled to a sum of 1, and the divergence is that among these.
-    pub(super) fn of_teacher(target: &Target, q: &[f32]) -> (Self, f64) {
+    pub(super) fn of_teacher(target: &TeacherTarget, q: &[f32]) -> (Self, f64) {
         let p: Vec<f64> = target.p.iter().map(|&p| f64::from(p)).collect();
         let of = |id: u32| q.get(id as usize).copied().map_or(0.0, f64::from);
         let known: f64 = target.ids.iter().map(|&id| of(id)).sum();
@@ -79,9 +79,9 @@ mod tests {
         let all: Vec<u32> = (0..9).collect();
         let even = [0.3, 0.05, 0.1, 0.05, 0.1, 0.2, 0.1, 0.02, 0.03];
         for target in [
-            Target { ids: &[1, 4, 7], p: &[0.5, 0.2, 0.1], rest: 0.2 },
-            Target { ids: &all, p: &even, rest: 0.05 },
-            Target { ids: &[], p: &[], rest: 1.0 },
+            TeacherTarget { ids: &[1, 4, 7], p: &[0.5, 0.2, 0.1], rest: 0.2 },
+            TeacherTarget { ids: &all, p: &even, rest: 0.05 },
+            TeacherTarget { ids: &[], p: &[], rest: 1.0 },
         ] {
             let (row, _) = RowTarget::of_teacher(&target, &softmax(&logits));
             let found = gradient(&row, &softmax(&logits));
@@ -100,7 +100,8 @@ mod tests {
     #[test]
     fn known_tokens_are_found_by_range() {
         let q = [0.25; 4];
-        let (row, loss) = RowTarget::of_teacher(&Target { ids: &[0, 2], p: &[0.25, 0.25], rest: 0.5 }, &q);
+        let (row, loss) =
+            RowTarget::of_teacher(&TeacherTarget { ids: &[0, 2], p: &[0.25, 0.25], rest: 0.5 }, &q);
         assert_eq!(
             (row.known(0..2), row.known(2..4), row.known(3..4)),
             (&[(0, 0.25)][..], &[(2, 0.25)][..], &[][..])
