@@ -13,7 +13,7 @@
 //! embedding gradient <- [ layer 0 ] <- [ layer 1 ] <- ... <- final norm <- softmax - one-hot
 //! ```
 //!
-//! Gradients of weights are products of what an operation reads and the gradient of what it writes; a [`WeightObserver`] is
+//! Gradients of weights are products of what an operation reads and the gradient of what it writes; a [`WeightObserver`](super::WeightObserver) is
 //! shown both and forms them. Choices (experts, labels) are constant, and rounding (of activations, if the model does
 //! it) passes gradients on unchanged.
 
