@@ -8,11 +8,14 @@ use crate::tensor::{MappedTensor, TensorName};
 
 /// Returns the source's number of each layer of `pruned`.
 ///
-/// A layer is known by its tensors that still are the source's own.
+/// Where no layer was cut, each is itself. Otherwise a layer is known by its tensors that still are the source's own.
 ///
 /// # Errors
-/// Fails when all tensors of a layer were changed, or they are of different layers.
+/// Fails when layers were cut and all tensors of one were changed, or they are of different layers.
 pub(super) fn kept(base: &Converted, pruned: &Converted) -> Result<Vec<u32>, FolderError> {
+    if count(base) == count(pruned) {
+        return Ok((0..count(base)).collect());
+    }
     let by_stored: HashMap<(usize, &str), u32> = base.tensors.iter().filter_map(known).collect();
     let mut layers: Vec<Option<u32>> = Vec::new();
     for tensor in &pruned.tensors {
@@ -29,6 +32,12 @@ pub(super) fn kept(base: &Converted, pruned: &Converted) -> Result<Vec<u32>, Fol
     }
     let all = layers.iter().enumerate();
     all.map(|(layer, was)| was.ok_or_else(|| FolderError::Foreign(format!("blk.{layer}.*")))).collect()
+}
+
+/// Returns the number of layers.
+fn count(model: &Converted) -> u32 {
+    let layers = model.tensors.iter().filter_map(|tensor| TensorName(&tensor.name).layer());
+    layers.max().map_or(0, |last| last.saturating_add(1))
 }
 
 /// Returns the layer of a tensor by what it is made of.

@@ -63,6 +63,24 @@ fn threads_and_memory_change_no_byte() {
 }
 
 #[test]
+fn a_folder_is_trained_to_a_folder() {
+    let scratch = Scratch::new("distill-folder");
+    let (student, out, chart) = (scratch.path("student"), scratch.path("out"), scratch.path("course.svg"));
+    let (text, other) = (data("corpora/calibration-small.txt"), data("corpora/eval-small.txt"));
+    let model = data("tiny-llama");
+    let [asked_student, asked_out] = [&student, &out].map(|path| format!("{}/", path.display()));
+    let paths = ["prune", model.to_str().unwrap(), "-o", &asked_student, "--text", text.to_str().unwrap()];
+    ok(kquant([&paths[..], &["-q", "--context", "64", "--chunks", "64", "--ffn", "512"]].concat()));
+    let cut = ["--tokens", "8k", "--batch", "16", "--chunks", "300", "--rate", "1e-4"];
+    let more = ["--other-text", other.to_str().unwrap(), "--chart", chart.to_str().unwrap()];
+    ok(distilled(&student, Path::new(&asked_out), &[&cut[..], &more].concat()));
+    assert!(out.join("config.json").is_file() && out.join("model.safetensors").is_file());
+    assert!(fs::read_to_string(&chart).unwrap().contains("other text"));
+    let [before, after] = [&student, &out].map(|folder| divergence(folder, &model));
+    assert!(after < before, "{before} became {after}");
+}
+
+#[test]
 fn what_is_not_better_is_not_written() {
     let scratch = Scratch::new("distill-worse");
     let (student, out) = (student(&scratch), scratch.path("out.gguf"));
