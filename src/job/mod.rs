@@ -58,7 +58,7 @@ pub use prune_experts::{ExpertsReport, ExpertsRequest, PruneExpertsError, prune_
 pub use prune_heads::{HeadsReport, HeadsRequest, prune_heads};
 pub use prune_layers::{LayersReport, LayersRequest, PruneLayersError, drop_layers, prune_layers};
 pub use prune_vocab::{
-    Fertility, PruneVocabError, PruneVocabReport, VocabRequest, VocabSize, fertility, prune_vocab,
+    Fertility, PruneVocabError, PruneVocabReport, ScriptTokens, VocabRequest, VocabSize, fertility, prune_vocab,
 };
 pub use pruned::Pruned;
 pub use statistics::{

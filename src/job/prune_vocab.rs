@@ -1,6 +1,7 @@
 //! Pruning: which tokens of a model are kept, what that costs on a text, and the GGUF that is left.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
 
 use kquant_formats::gguf::Value;
 use serde::Serialize;
@@ -12,7 +13,7 @@ use crate::evaluate::{EvaluateError, divergences, masses};
 use crate::model::Model;
 use crate::text::Chunks;
 use crate::transform::{Order, TrimError, describe, order, trim};
-use crate::vocab::{Tokenizer, TokenizerError};
+use crate::vocab::{Tokenizer, TokenizerError, script};
 
 /// Sizes of vocabularies are multiples of this where they can be, which kernels of every runtime like.
 const MULTIPLE: usize = 64;
@@ -50,9 +51,14 @@ pub enum PruneVocabError {
         /// The least.
         least: usize,
     },
-    /// No vocabulary is small enough in divergence.
+    /// A divergence that none can have.
     #[error("--vocab-kl {0}: give a number above 0")]
     Divergence(f64),
+    /// Only the whole vocabulary has so little divergence.
+    #[error(
+        "--vocab-kl {0}: only the whole vocabulary costs less than that on the text; ask for more, or give a --vocab"
+    )]
+    All(f64),
     /// The vocabulary cannot be read.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
@@ -81,6 +87,32 @@ pub struct PruneVocabReport {
     pub parameters: u64,
     /// Mean divergence on the text in nats per token, where all tokens of the text are kept.
     pub kl: f64,
+    /// Tokens by script, those first of which most are lost.
+    pub scripts: Vec<ScriptTokens>,
+}
+
+/// The tokens of a script.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ScriptTokens {
+    /// Its name, such as `Latin`, or that of a group of tokens without letters.
+    pub script: &'static str,
+    /// Tokens before.
+    pub before: usize,
+    /// Tokens after.
+    pub after: usize,
+}
+
+/// Counts the tokens of `tokenizer` and of those that are `kept` by script.
+fn scripts(tokenizer: &Tokenizer, kept: &[u32]) -> Vec<ScriptTokens> {
+    let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for id in 0..tokenizer.vocab_size() as u32 {
+        counts.entry(script(tokenizer.piece(id))).or_default().0 += 1;
+    }
+    kept.iter().for_each(|&id| counts.entry(script(tokenizer.piece(id))).or_default().1 += 1);
+    let row = |(script, (before, after))| ScriptTokens { script, before, after };
+    let mut all: Vec<ScriptTokens> = counts.into_iter().map(row).collect();
+    all.sort_by_key(|of| Reverse(of.before - of.after));
+    all
 }
 
 /// How a vocabulary is trimmed.
@@ -131,6 +163,7 @@ pub fn prune_vocab(
         parameters_before: parameters(input),
         parameters: parameters(&trimmed),
         kl,
+        scripts: scripts(&tokenizer, &order.ids[..kept]),
     };
     describe(input, &mut trimmed);
     let keys = &mut trimmed.metadata;
@@ -165,8 +198,9 @@ fn cut(
         VocabSize::Divergence(most) => {
             let lost = divergences(model, chunks, &order.ids, MULTIPLE, run)?;
             let least = order.indispensable.div_ceil(MULTIPLE).max(1) - 1;
-            let at = (least..lost.len()).find(|&at| lost[at] < most).unwrap_or(lost.len() - 1);
-            return Ok((((at + 1) * MULTIPLE).min(all), lost[at]));
+            let found = (least..lost.len()).find(|&at| lost[at] < most && (at + 1) * MULTIPLE < all);
+            let at = found.ok_or(PruneVocabError::All(most))?;
+            return Ok(((at + 1) * MULTIPLE, lost[at]));
         }
     };
     let lost = divergences(model, chunks, &order.ids[..number], number.max(1), run)?;

@@ -11,6 +11,7 @@
 //! | `unigram`, `charsmap` | SentencePiece Unigram (`t5`), from either file |
 //! | `byte_letters` | how byte-level BPE writes bytes |
 //! | `special`, `ends`, `named`, `post_processor`, `template` | ids of special tokens, which of them are added, chat templates |
+//! | `scripts` | the writing system of a token |
 //! | `warnings` | what the keys cannot say |
 //! | `library` | what Hugging Face's library may be given |
 //! | `tokenizer` | text to token ids and back |
@@ -31,6 +32,7 @@ mod model;
 mod named;
 mod post_processor;
 mod pre_tokenizer;
+mod scripts;
 mod spaces;
 mod special;
 mod spm;
@@ -51,6 +53,7 @@ use serde_json::json;
 pub use error::VocabError;
 use files::{Files, Json};
 use model::Bpe;
+pub use scripts::script;
 use special::{Listed, OwnIds, Special};
 pub use tokenizer::{Tokenizer, TokenizerError};
 

@@ -29,6 +29,10 @@ fn trimmed_models_run_and_read_every_text() {
         assert!(number("tokens") < number("tokens_before"), "{told}");
         assert!(number("of_text") <= number("tokens") && number("kl") > 0.0, "{told}");
         assert_eq!(number("bytes"), fs::metadata(&out).unwrap().len() as f64);
+        let scripts = report["scripts"].as_array().unwrap();
+        let sum = |key: &str| scripts.iter().map(|of| of[key].as_f64().unwrap()).sum::<f64>();
+        assert_eq!((sum("before"), sum("after")), (number("tokens_before"), number("tokens")), "{told}");
+        assert!(scripts.iter().any(|of| of["script"] == "Latin"), "{told}");
         // Texts of what was never seen are still read.
         for path in [&short, &strange] {
             let args = ["perplexity", out.to_str().unwrap(), "--text", path.to_str().unwrap(), "-q"];
@@ -47,6 +51,7 @@ fn sizes_that_cannot_be_are_refused() {
         (["--vocab", "99999999"], "ask for fewer"),
         (["--vocab", "1"], "tokens must be kept"),
         (["--vocab-kl", "0"], "above 0"),
+        (["--vocab-kl", "1e-300"], "only the whole vocabulary"),
     ] {
         let output = kquant([args.as_slice(), &[text.to_str().unwrap()], &more].concat());
         assert!(!output.status.success() && stderr(&output).contains(why), "{more:?}: {}", stderr(&output));

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use kquant::context::Context;
 use kquant::hash::bytes_sha256;
-use kquant::job::{self, PruneVocabReport, Pruned, TextFile, VocabRequest, VocabSize};
+use kquant::job::{self, PruneVocabReport, Pruned, ScriptTokens, TextFile, VocabRequest, VocabSize};
 use kquant::model::Model;
 use kquant::vocab::Tokenizer;
 
@@ -84,6 +84,9 @@ fn tell(args: &Args, report: &Report<PruneVocabReport>) -> io::Result<()> {
     writeln!(out, "divergence on the text: {:.6} nats per token", of.kl)?;
     if of.tokens < of.of_text {
         writeln!(out, "{} tokens of the text are lost", of.of_text - of.tokens)?;
+    }
+    for ScriptTokens { script, before, after } in of.scripts.iter().filter(|of| of.after < of.before) {
+        writeln!(out, "{script}: {after} of {before} tokens")?;
     }
     if let Some(f) = &report.held_out {
         let per_character = |tokens: usize| tokens as f64 / f.characters.max(1) as f64;
