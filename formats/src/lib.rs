@@ -15,6 +15,7 @@
 //! | [`source`] | files of tensor data, read a window at a time |
 //! | [`partial`] | output files that appear only when complete |
 //! | [`whole`] | small files and texts, read at once up to a limit |
+//! | [`targets`] | teacher's files: predictions for a text |
 //! | [`scratch`] | temporary storage for data that memory cannot hold |
 //! | [`error`] | errors of readers and writers |
 
@@ -36,6 +37,7 @@ pub mod safetensors;
 pub mod scratch;
 pub mod sentencepiece;
 pub mod source;
+pub mod targets;
 pub mod whole;
 
 pub use error::FormatError;

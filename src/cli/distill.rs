@@ -3,13 +3,14 @@
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use kquant::chart::{Chart, Mark, Point, Series};
 use kquant::context::Context;
-use kquant::distill::{DistillReport, Measured, Method, Trained};
+use kquant::distill::{Checkpoints, DistillReport, Measured, Method, TeacherFiles, Trained};
 use kquant::hash::bytes_sha256;
-use kquant::job::{self, DistillRequest, Student, TextFile};
+use kquant::job::{self, DistillRequest, Judges, Student, TaughtBy, TextFile, TrainingLength};
 use kquant::model::{Model, Products};
 use kquant::outputs;
 use kquant_formats::partial::PartialFile;
@@ -30,6 +31,10 @@ use super::{Outcome, folder, notes, print_json, table};
 Examples:
   kquant prune Llama-3.2-1B/ -o narrow.gguf --ffn 25% --text calibration.txt
   kquant distill narrow.gguf --teacher Llama-3.2-1B/ --text calibration.txt -o trained.gguf --tokens 2M
+  kquant distill narrow.gguf --teacher Llama-3.2-1B/ --text calibration.txt -o trained.gguf --minutes 30
+  kquant distill narrow.gguf --teacher Llama-3.2-1B/ --text calibration.txt -o trained.gguf --tokens 20M --checkpoint state.gguf --resume
+  kquant teach Llama-3.2-1B/ --text calibration.txt -o teacher.gguf
+  kquant distill narrow.gguf --targets teacher.gguf -o trained.gguf
   kquant quantize trained.gguf -o small.gguf --size 500M --calibrate calibration.txt
 
 Exit codes: 0 done, 1 the student came no closer to its teacher and nothing was written, 2 wrong usage or unusable input.")]
@@ -37,11 +42,15 @@ pub(super) struct Args {
     /// The student: a Hugging Face folder, a safetensors file or a GGUF.
     student: PathBuf,
     /// The model that it learns from.
-    #[arg(long, value_name = "MODEL")]
-    teacher: PathBuf,
+    #[arg(long, value_name = "MODEL", required_unless_present = "targets")]
+    teacher: Option<PathBuf>,
     /// Text to train on.
-    #[arg(long, value_name = "FILE")]
-    text: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "targets")]
+    text: Option<PathBuf>,
+    /// Learn from files that `kquant teach` made, which hold the text as well; the teacher is then run only over --held-out and
+    /// --other-text. Give all parts of the text.
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["text", "context", "top"])]
+    targets: Vec<PathBuf>,
     /// Text to judge by; by default one block of eight of the text, which is then not trained on.
     #[arg(long, value_name = "FILE")]
     held_out: Option<PathBuf>,
@@ -55,8 +64,13 @@ pub(super) struct Args {
     #[arg(long, short, value_name = "FILE")]
     out: PathBuf,
     /// Tokens to train on, as 500k or 2M; more than the text has are further passes over it.
-    #[arg(long, value_name = "N", default_value = "1M", value_parser = count)]
-    tokens: u64,
+    ///
+    /// 1M by default.
+    #[arg(long, value_name = "N", value_parser = count, conflicts_with = "minutes")]
+    tokens: Option<u64>,
+    /// Train for so long. What is reached then depends on the machine: the same bytes come only of --tokens.
+    #[arg(long, value_name = "N", value_parser = minutes)]
+    minutes: Option<f64>,
     /// How steps are made.
     #[arg(long, value_name = "NAME", default_value = "soap")]
     optimizer: OptimizerArg,
@@ -73,6 +87,18 @@ pub(super) struct Args {
     /// Likeliest tokens of the teacher that are told apart at each position; all others count together.
     #[arg(long, value_name = "N", default_value = "128")]
     top: NonZeroUsize,
+    /// Temperature of the loss: above 1, unlikely tokens count more. Held-out text is always judged at 1.
+    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    temperature: f32,
+    /// Keep the state of the run in this file, so that it can go on after it was stopped. It is removed when the student is written.
+    #[arg(long, value_name = "FILE.gguf")]
+    checkpoint: Option<PathBuf>,
+    /// Minutes between two writings of --checkpoint.
+    #[arg(long, value_name = "N", default_value = "10", value_parser = minutes, requires = "checkpoint")]
+    every: f64,
+    /// Go on from the state in --checkpoint, to the same bytes as if the run had not been stopped; begin if there is none.
+    #[arg(long, requires = "checkpoint")]
+    resume: bool,
     /// Seed of the order of the text.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -90,6 +116,9 @@ pub(super) struct Args {
     #[command(flatten)]
     means: RunArgs,
 }
+
+/// Tokens to train on where nothing is said.
+const DEFAULT_TOKENS: u64 = 1_000_000;
 
 /// Values of `--optimizer`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -114,7 +143,7 @@ enum TrainArg {
 }
 
 /// A number of tokens: 3000, 500k, 2M.
-fn count(text: &str) -> Result<u64, String> {
+pub(super) fn count(text: &str) -> Result<u64, String> {
     let (number, unit) = match text.char_indices().last() {
         Some((at, 'k' | 'K')) => (&text[..at], 1e3),
         Some((at, 'm' | 'M')) => (&text[..at], 1e6),
@@ -128,31 +157,27 @@ fn count(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A number of minutes above 0.
+fn minutes(text: &str) -> Result<f64, String> {
+    let minutes = text.parse::<f64>().ok().filter(|minutes| (1e-3..=1e6).contains(minutes));
+    minutes.ok_or_else(|| "give a number of minutes above 0".into())
+}
+
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
-    if args.rate.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
-        bail!("--rate: give a number above 0");
-    }
-    let mut inputs = outputs::model_files(&args.student);
-    inputs.extend(outputs::model_files(&args.teacher));
-    inputs.extend([&args.text].into_iter().chain(&args.held_out).chain(&args.other_text).cloned());
-    if folder::is_asked(&args.out) {
-        outputs::check_folder(&args.out)?;
-    }
-    let to_file = (!folder::is_asked(&args.out)).then_some(&args.out);
-    let files: Vec<&Path> = to_file.into_iter().chain(&args.chart).map(PathBuf::as_path).collect();
-    outputs::check(&inputs, &files)?;
-    outputs::try_start(&files, args.force)?;
+    check(args)?;
     let mut student = args.text_args.open(&args.student)?;
     notes::print(student.opened())?;
-    let mut teacher = args.text_args.open(&args.teacher)?;
-    notes::print(teacher.opened())?;
+    let mut teacher = args.teacher.as_ref().map(|path| args.text_args.open(path)).transpose()?;
+    if let Some(teacher) = &teacher {
+        notes::print(teacher.opened())?;
+    }
     if args.text_args.products.is_none() {
         student.compute_in(Products::Bf16);
-        teacher.compute_in(Products::Bf16);
+        teacher.iter_mut().for_each(|teacher| teacher.compute_in(Products::Bf16));
     }
     let kind = kind_of(args.kind.as_deref(), &student, ".weight")?;
     folder::check(&args.out, &student, args.kind.as_deref())?;
-    let Student { model, report } = trained(args, &mut student, &teacher)?;
+    let Student { model, report } = trained(args, &mut student, teacher.as_ref())?;
     let better = report.is_better();
     if better {
         let target = Destination {
@@ -172,6 +197,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         file.fill(chart(&report, &args.student).svg().as_bytes())?;
         PartialFile::finish_all(vec![file])?;
     }
+    if let Some(path) = args.checkpoint.as_ref().filter(|path| path.exists()) {
+        std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
     match args.json {
         true => print_json(&report)?,
         false => tell(&args.out, &report)?,
@@ -179,14 +207,52 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     Ok(if better { Outcome::Done } else { Outcome::CheckFailed })
 }
 
-/// Trains `student` by `teacher`.
-fn trained(args: &Args, student: &mut Model, teacher: &Model) -> anyhow::Result<Student> {
-    let text = TextFile::read(&args.text)?;
-    let chunks = args.text_args.chunks(student, &text)?;
+/// Checks all that can be checked before anything is read.
+fn check(args: &Args) -> anyhow::Result<()> {
+    if args.rate.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
+        bail!("--rate: give a number above 0");
+    }
+    if !(0.1..=100.0).contains(&args.temperature) {
+        bail!("--temperature: give a number from 0.1 to 100");
+    }
+    if args.teacher.is_none() && (args.held_out.is_some() || args.other_text.is_some()) {
+        bail!("--held-out and --other-text: give --teacher as well, which is run over them");
+    }
+    let mut inputs = outputs::model_files(&args.student);
+    inputs.extend(args.teacher.iter().flat_map(|teacher| outputs::model_files(teacher)));
+    inputs
+        .extend(args.text.iter().chain(&args.held_out).chain(&args.other_text).chain(&args.targets).cloned());
+    if folder::is_asked(&args.out) {
+        outputs::check_folder(&args.out)?;
+    }
+    let to_file = (!folder::is_asked(&args.out)).then_some(&args.out);
+    let files: Vec<&Path> = to_file.into_iter().chain(&args.chart).map(PathBuf::as_path).collect();
+    let with_state: Vec<&Path> = files.iter().copied().chain(args.checkpoint.as_deref()).collect();
+    outputs::check(&inputs, &with_state)?;
+    outputs::try_start(&files, args.force)?;
+    // The state is replaced on the way; the first time, nothing else may be.
+    let state = args.checkpoint.as_deref().into_iter().collect::<Vec<_>>();
+    Ok(outputs::try_start(&state, args.force || args.resume)?)
+}
+
+/// Trains `student`.
+fn trained(args: &Args, student: &mut Model, teacher: Option<&Model>) -> anyhow::Result<Student> {
     let whole = TextArgs { chunks: None, ..args.text_args.clone() };
+    let text = args.text.as_ref().map(|path| TextFile::read(path)).transpose()?;
+    let chunks = text.as_ref().map(|text| args.text_args.chunks(student, text)).transpose()?;
+    let sha256 = text.as_ref().map(|text| bytes_sha256(text.content.as_bytes()));
+    let files = (!args.targets.is_empty()).then(|| TeacherFiles::open(&args.targets)).transpose()?;
+    // Texts are judged in chunks of the length that is trained on.
+    let context = files.as_ref().map(|files| files.description().context).or(whole.context);
+    let whole = TextArgs { context, ..whole };
     let read = |path: &PathBuf| anyhow::Ok(whole.chunks(student, &TextFile::read(path)?)?);
     let held_out = args.held_out.as_ref().map(read).transpose()?;
     let other = args.other_text.as_ref().map(read).transpose()?;
+    let taught = match (&files, teacher, &chunks, &sha256) {
+        (Some(files), ..) => TaughtBy::Files { files, limit: args.text_args.chunks },
+        (None, Some(teacher), Some(chunks), Some(sha256)) => TaughtBy::Model { teacher, chunks, sha256 },
+        _ => bail!("give --teacher and --text, or --targets"),
+    };
     let request = DistillRequest {
         method: match args.optimizer {
             OptimizerArg::Natural => Method::Natural,
@@ -200,17 +266,24 @@ fn trained(args: &Args, student: &mut Model, teacher: &Model) -> anyhow::Result<
         },
         rate: args.rate,
         batch: args.batch,
-        tokens: args.tokens,
+        length: match args.minutes {
+            Some(minutes) => TrainingLength::Minutes(minutes),
+            None => TrainingLength::Tokens(args.tokens.unwrap_or(DEFAULT_TOKENS)),
+        },
         known: args.top,
+        temperature: args.temperature,
         seed: args.seed,
-        chunks: &chunks,
-        held_out: held_out.as_ref(),
-        other: other.as_ref(),
-        text_sha256: &bytes_sha256(text.content.as_bytes()),
+        taught,
+        judges: teacher.map(|teacher| Judges { teacher, held_out: held_out.as_ref(), other: other.as_ref() }),
+        checkpoints: args.checkpoint.clone().map(|path| Checkpoints {
+            path,
+            every: Duration::from_secs_f64(args.every * 60.0),
+            resume: args.resume,
+        }),
     };
     let display = Display::of_parts(args.means.quiet);
     let run = Context { memory: args.means.memory, cancel: cancel_on_signal()?, progress: &display };
-    let trained = args.means.run(|| job::distill(student, teacher, &request, &run))?;
+    let trained = args.means.run(|| job::distill(student, &request, &run))?;
     display.finish();
     Ok(trained?)
 }

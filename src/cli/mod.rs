@@ -26,6 +26,7 @@ mod running;
 mod sample;
 mod sweep;
 mod table;
+mod teach;
 mod tokenize;
 mod verify;
 
@@ -70,6 +71,7 @@ enum Command {
     Prices(prices::Args),
     Sweep(Box<sweep::Args>),
     Prune(Box<prune::Args>),
+    Teach(teach::Args),
     Distill(Box<distill::Args>),
     Generate(generate::Args),
     Sample(sample::Args),
@@ -98,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Imatrix(args) => imatrix::run(args),
         Command::Prices(args) => prices::run(&args),
         Command::Prune(args) => prune::run(&args),
+        Command::Teach(args) => teach::run(&args),
         Command::Distill(args) => distill::run(&args),
         Command::Sweep(args) => sweep::run(&args),
         Command::Generate(args) => generate::run(&args),

@@ -1,5 +1,7 @@
 //! Why a distillation failed.
 
+use std::path::PathBuf;
+
 use kquant_formats::FormatError;
 
 use crate::evaluate::EvaluateError;
@@ -42,6 +44,22 @@ pub enum DistillError {
     Statistics {
         /// GGUF name of the tensor.
         tensor: String,
+    },
+    /// A state that a run should go on from is of another run.
+    #[error("{}: {what}; give the arguments that it was made with, or leave out --resume", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The run was stopped, and its state is kept.
+    #[error("stopped after {step} steps, which are kept in {}: go on with --resume", path.display())]
+    Stopped {
+        /// Steps that were made.
+        step: usize,
+        /// The file.
+        path: PathBuf,
     },
     /// The loss is not finite.
     #[error("step {step}: the loss is {loss}; give a smaller --rate")]

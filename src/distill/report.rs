@@ -1,9 +1,9 @@
 //! What a distillation did.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The divergence from the teacher on held-out text, some way into a run.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     /// Steps before.
     pub step: usize,
@@ -14,7 +14,7 @@ pub struct Measured {
     /// Mean divergence from the teacher on held-out text, in nats per token.
     pub held_out: f64,
     /// The same on a text of another kind, which shows what is forgotten.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other: Option<f64>,
     /// Mean divergence over the batches since the last measurement; `None` before the first step.
     pub trained: Option<f64>,

@@ -16,6 +16,7 @@ mod prune_vocab;
 mod pruned;
 mod statistics;
 mod sweep;
+mod teach;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -45,7 +46,7 @@ use crate::tensor::MappedTensor;
 
 use allocated::allocated;
 
-pub use distill::{DistillJobError, DistillRequest, Student, distill};
+pub use distill::{DistillJobError, DistillRequest, Judges, Student, TaughtBy, TrainingLength, distill};
 pub use error::QuantizeError;
 pub use folder::{FolderJob, check_folder};
 pub use method::{Known, Method, MethodError, MethodOptions, Quality};
@@ -58,7 +59,8 @@ pub use prune_experts::{ExpertsReport, ExpertsRequest, PruneExpertsError, prune_
 pub use prune_heads::{HeadsReport, HeadsRequest, prune_heads};
 pub use prune_layers::{LayersReport, LayersRequest, PruneLayersError, drop_layers, prune_layers};
 pub use prune_vocab::{
-    Fertility, PruneVocabError, PruneVocabReport, ScriptTokens, VocabRequest, VocabSize, fertility, prune_vocab,
+    Fertility, PruneVocabError, PruneVocabReport, ScriptTokens, VocabRequest, VocabSize, fertility,
+    prune_vocab,
 };
 pub use pruned::Pruned;
 pub use statistics::{
@@ -66,6 +68,7 @@ pub use statistics::{
     importance, statistics,
 };
 pub use sweep::{Measurement, Sweep, SweepPoint, SweepRequest, measure, sweep};
+pub use teach::{TeachError, TeachRequest, teach};
 pub use text::{Cut, TextError, TextFile, default_context};
 
 /// What to make of which model.

@@ -1,6 +1,7 @@
 //! Which tokens two models have in common.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use kquant_formats::gguf::{Array, Metadata, Value};
 
@@ -21,22 +22,41 @@ impl Model {
     /// Fails with [`ModelError::Vocabulary`], which names the first token that differs, when this model has a token that the
     /// base lacks, or as many tokens as the base and others, or rows that belong to no token and that the base has not.
     pub fn ids_in(&self, base: &Self) -> Result<Option<Vec<u32>>, ModelError> {
-        let (ours, theirs) = (texts(self.metadata()), texts(base.metadata()));
-        if self.vocab == base.vocab && ours == theirs {
+        self.ids_in_vocabulary(base.metadata(), base.vocab, &base.path)
+    }
+
+    /// Returns the same as [`ids_in`](Self::ids_in) for the vocabulary that the keys `base` of the file `path` describe, of a model with
+    /// `vocab` logits.
+    ///
+    /// # Errors
+    /// Fails as [`ids_in`](Self::ids_in) does.
+    pub fn ids_in_vocabulary(
+        &self,
+        base: &Metadata,
+        vocab: usize,
+        path: &Path,
+    ) -> Result<Option<Vec<u32>>, ModelError> {
+        let (ours, theirs) = (texts(self.metadata()), texts(base));
+        if self.vocab == vocab && ours == theirs {
             return Ok(None);
         }
-        let error = |what| ModelError::Vocabulary { path: self.path.clone(), other: base.path.clone(), what };
+        let error = |what| ModelError::Vocabulary { path: self.path.clone(), other: path.to_owned(), what };
         let (Some(ours), Some(theirs)) = (ours, theirs) else {
             return Err(error("at least one of them has no list of tokens".into()));
         };
-        if self.vocab == base.vocab {
+        if self.vocab == vocab {
             return Err(error(first_difference(ours, theirs)));
         }
         if ours.len() != self.vocab {
             return Err(error(format!("the first has {} tokens and {} logits", ours.len(), self.vocab)));
         }
-        let theirs = &theirs[..base.vocab.min(theirs.len())];
-        found(&keys(ours, self.metadata()), &keys(theirs, base.metadata())).map(Some).map_err(error)
+        let theirs = &theirs[..vocab.min(theirs.len())];
+        found(&keys(ours, self.metadata()), &keys(theirs, base)).map(Some).map_err(error)
+    }
+
+    /// Returns the number of logits that belong to tokens: rows of the embedding beyond the list of tokens belong to none.
+    pub(crate) fn known_tokens(&self) -> usize {
+        texts(self.metadata()).map_or(self.vocab, |texts| texts.len().min(self.vocab))
     }
 }
 

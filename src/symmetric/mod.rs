@@ -43,9 +43,9 @@ pub(crate) fn product_transposed(a: &[f64], b: &[f64], columns: usize) -> Vec<f6
 }
 
 /// Returns the transpose of `a`, whose rows have `columns` values.
-pub(crate) fn transposed(a: &[f64], columns: usize) -> Vec<f64> {
+pub(crate) fn transposed<T: Copy + Default + Send + Sync>(a: &[T], columns: usize) -> Vec<T> {
     let rows = a.len() / columns;
-    let mut out = vec![0.0; a.len()];
+    let mut out = vec![T::default(); a.len()];
     out.par_chunks_mut(rows.max(1)).enumerate().for_each(|(j, out)| {
         out.iter_mut().enumerate().for_each(|(i, out)| *out = a[i * columns + j]);
     });

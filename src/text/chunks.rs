@@ -84,25 +84,18 @@ impl Chunks {
         Self { context: self.context, tokens: tokens(&self.tokens), text: tokens(&self.text) }
     }
 
-    /// Returns the chunks without those of the blocks that nothing is trained on, and these; the second are `None` where there is a
-    /// single block.
-    #[must_use]
-    pub fn without_held_out(&self) -> (Self, Option<Self>) {
+    /// Returns the numbers of the chunks that are trained on, and of those of the blocks that nothing is trained on; the second are none
+    /// where there is a single block.
+    pub fn held_out(&self) -> (Vec<usize>, Vec<usize>) {
         let per_block = chunks_per_block(self.context);
         let blocks = self.len().div_ceil(per_block);
-        let of = |held_out: bool| -> Option<Self> {
-            let chunks = (0..self.len()).filter(|&i| is_held_out(i / per_block, blocks) == held_out);
-            let chunks: Vec<usize> = chunks.collect();
-            (!chunks.is_empty()).then(|| self.of(&chunks))
-        };
-        (of(false).unwrap_or_else(|| self.clone()), of(true))
+        (0..self.len()).partition(|chunk| !is_held_out(chunk / per_block, blocks))
     }
 
     /// Returns `count` chunks that are spread evenly over the text; all of them if there are no more.
     #[must_use]
     pub fn spread(&self, count: usize) -> Self {
-        let count = count.clamp(1, self.len());
-        self.of(&(0..count).map(|i| i * self.len() / count).collect::<Vec<_>>())
+        self.of(&spread(&(0..self.len()).collect::<Vec<_>>(), count))
     }
 
     /// Returns the chunks `numbers`, in their order; those outside the text are left out.
@@ -157,6 +150,12 @@ impl Chunks {
     pub fn tokens_scored(&self) -> usize {
         self.len() * self.scored().len()
     }
+}
+
+/// Returns `count` of `numbers` that are spread evenly over them; all of them if there are no more.
+pub fn spread(numbers: &[usize], count: usize) -> Vec<usize> {
+    let count = count.clamp(1, numbers.len().max(1)).min(numbers.len());
+    (0..count).map(|i| numbers[i * numbers.len() / count]).collect()
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ mod part;
 
 pub(crate) use blocks::{BLOCK_ROWS, for_blocks};
 pub use blocks::{block_tokens, chunks_per_block};
-pub use chunks::Chunks;
+pub use chunks::{Chunks, spread};
 pub use error::ChunkError;
 pub(crate) use held_out::{HELD_OUT_EVERY, is_held_out};
 pub use mix::mixed;

@@ -28,7 +28,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("statistics", &["context", "text", "encode", "tensor", "model"]),
     ("plan", &["checkpoint", "text", "encode", "recipe", "hash", "tensor", "convert"]),
     ("layerwise", &["context", "graph", "text", "encode", "tensor", "model", "statistics", "plan"]),
-    ("distill", &["context", "text", "encode", "tensor", "symmetric", "model", "evaluate", "statistics"]),
+    (
+        "distill",
+        &["context", "text", "encode", "tensor", "symmetric", "model", "evaluate", "statistics", "hash"],
+    ),
     (
         "prune",
         &[

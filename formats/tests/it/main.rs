@@ -15,3 +15,4 @@ mod partial;
 mod partial_folder;
 mod safetensors;
 mod sentencepiece;
+mod targets;

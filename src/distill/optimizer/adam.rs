@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use super::Optimizer;
 use super::basis::{Basis, bases};
 use crate::distill::DistillError;
+use crate::distill::checkpoint::{State, Visit};
 use crate::distill::gradients::WeightGradients;
 use crate::distill::parameters::Parameters;
 use crate::statistics::Factors;
@@ -53,6 +54,33 @@ impl Optimizer for Adam {
     fn forget(&mut self) {
         self.steps = 0;
         self.moments.clear();
+    }
+
+    fn save(&self, parameters: &Parameters, visit: &mut Visit) -> i32 {
+        for (number, name) in parameters.names().enumerate() {
+            if let Some(moments) = self.moments.get(name) {
+                visit("mean", number, &moments.mean);
+                visit("square", number, &moments.square);
+            }
+            if let Some(basis) = self.bases.get(name) {
+                basis.save(number, visit);
+            }
+        }
+        self.steps
+    }
+
+    fn load(&mut self, parameters: &Parameters, steps: i32, state: &State) -> Result<(), DistillError> {
+        self.steps = steps;
+        for (number, name) in parameters.names().enumerate() {
+            if let (Some(mean), Some(square)) = (state.array("mean", number)?, state.array("square", number)?)
+            {
+                self.moments.insert(name.to_owned(), Moments { mean, square });
+            }
+            if let Some(basis) = Basis::load(number, state)? {
+                self.bases.insert(name.to_owned(), basis);
+            }
+        }
+        Ok(())
     }
 
     fn step(&mut self, parameters: &Parameters, gradients: &WeightGradients, tokens: usize, rate: f64) {

@@ -6,11 +6,16 @@ use rayon::prelude::*;
 
 use super::precondition::product;
 use crate::distill::DistillError;
+use crate::distill::checkpoint::{State, Visit};
 use crate::distill::parameters::{Parameter, Parameters};
 use crate::encode::feedback::Hessian;
 use crate::model::{EMBEDDING, OUTPUT, ParameterKind};
 use crate::statistics::Factors;
 use crate::symmetric::{eigenvectors, transposed};
+
+/// Names of the arrays of a state.
+const ROWS: &str = "basis_rows";
+const COLUMNS: &str = "basis_columns";
 
 /// Orthonormal coordinates of a gradient of matrices `[rows][columns]`.
 #[derive(Debug)]
@@ -34,12 +39,37 @@ impl Turn {
     fn of(factor: &Hessian) -> Option<Self> {
         let n = factor.columns;
         let (vectors, _) = eigenvectors(factor.mean.iter().map(|&v| f64::from(v)).collect(), n)?;
-        let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect();
-        Some(Self { n, vectors: narrow(&vectors), transposed: narrow(&transposed(&vectors, n)) })
+        Some(Self::by(vectors.into_iter().map(|v| v as f32).collect(), n))
+    }
+
+    /// Creates the turn to the orthonormal `vectors` `[n][n]`.
+    fn by(vectors: Vec<f32>, n: usize) -> Self {
+        Self { n, transposed: transposed(&vectors, n), vectors }
     }
 }
 
 impl Basis {
+    /// Shows `visit` the coordinates of trained tensor number `number`.
+    pub(super) fn save(&self, number: usize, visit: &mut Visit) {
+        if let Some(rows) = &self.rows {
+            visit(ROWS, number, &rows.vectors);
+        }
+        visit(COLUMNS, number, &self.columns.vectors);
+    }
+
+    /// Returns the coordinates of trained tensor number `number` in `state`, if it has any.
+    pub(super) fn load(number: usize, state: &State) -> Result<Option<Self>, DistillError> {
+        let turn = |kind| -> Result<Option<Turn>, DistillError> {
+            let found = state.array(kind, number)?;
+            Ok(found.map(|vectors| {
+                let n = vectors.len().isqrt();
+                Turn::by(vectors, n)
+            }))
+        };
+        let rows = turn(ROWS)?;
+        Ok(turn(COLUMNS)?.map(|columns| Self { rows, columns }))
+    }
+
     /// Returns `gradient` in these coordinates.
     pub(super) fn turned(&self, gradient: &[f32]) -> Vec<f32> {
         let n = self.columns.n;

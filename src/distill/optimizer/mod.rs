@@ -13,6 +13,7 @@ mod natural;
 mod precondition;
 
 use super::DistillError;
+use super::checkpoint::{State, Visit};
 use super::gradients::WeightGradients;
 use super::parameters::{Parameters, Shape};
 use crate::model::ParameterKind;
@@ -89,6 +90,13 @@ pub(super) trait Optimizer {
 
     /// Forgets the steps before, but not the statistics.
     fn forget(&mut self);
+
+    /// Shows `visit` all arrays of the state, by the number of the trained tensor, in a fixed order; returns the steps since the last
+    /// [`forget`](Self::forget), as far as the rule counts them.
+    fn save(&self, parameters: &Parameters, visit: &mut Visit) -> i32;
+
+    /// Takes a state back, in which `steps` is what [`save`](Self::save) returned.
+    fn load(&mut self, parameters: &Parameters, steps: i32, state: &State) -> Result<(), DistillError>;
 
     /// Moves `parameters` against the mean over `tokens` tokens of `gradients`, by steps of size `rate`.
     fn step(&mut self, parameters: &Parameters, gradients: &WeightGradients, tokens: usize, rate: f64);

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use super::Optimizer;
 use super::precondition::{Precondition, inverted, reciprocals};
 use crate::distill::DistillError;
+use crate::distill::checkpoint::{State, Visit};
 use crate::distill::gradients::WeightGradients;
 use crate::distill::parameters::{Parameter, Parameters};
 use crate::encode::feedback::Hessian;
@@ -53,6 +54,30 @@ impl Optimizer for Natural {
 
     fn forget(&mut self) {
         self.velocity.clear();
+    }
+
+    fn save(&self, parameters: &Parameters, visit: &mut Visit) -> i32 {
+        for (number, name) in parameters.names().enumerate() {
+            if let Some(velocity) = self.velocity.get(name) {
+                visit("velocity", number, velocity);
+            }
+            if let Some(inverse) = self.inverses.get(name) {
+                inverse.save(number, visit);
+            }
+        }
+        0
+    }
+
+    fn load(&mut self, parameters: &Parameters, _: i32, state: &State) -> Result<(), DistillError> {
+        for (number, name) in parameters.names().enumerate() {
+            if let Some(velocity) = state.array("velocity", number)? {
+                self.velocity.insert(name.to_owned(), velocity);
+            }
+            if let Some(inverse) = Precondition::load(number, state)? {
+                self.inverses.insert(name.to_owned(), inverse);
+            }
+        }
+        Ok(())
     }
 
     fn step(&mut self, parameters: &Parameters, gradients: &WeightGradients, tokens: usize, rate: f64) {

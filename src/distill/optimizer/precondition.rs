@@ -3,6 +3,8 @@
 use kquant_kernels::linalg::{View, ViewMut, gemm};
 use rayon::prelude::*;
 
+use crate::distill::DistillError;
+use crate::distill::checkpoint::{State, Visit};
 use crate::encode::feedback::Hessian;
 use crate::symmetric::inverse;
 
@@ -30,7 +32,41 @@ pub(super) enum Precondition {
     Elements(Vec<f32>),
 }
 
+/// Names of the arrays of a state.
+const OUTPUTS: &str = "inverse_outputs";
+const INPUTS: &str = "inverse_inputs";
+const ROWS: &str = "inverse_rows";
+const COLUMNS: &str = "inverse_columns";
+const ELEMENTS: &str = "inverse_elements";
+
 impl Precondition {
+    /// Shows `visit` the inverse of trained tensor number `number`.
+    pub(super) fn save(&self, number: usize, visit: &mut Visit) {
+        match self {
+            Self::Factors { outputs, inputs } => {
+                visit(OUTPUTS, number, outputs);
+                visit(INPUTS, number, inputs);
+            }
+            Self::Rows { rows, columns } => {
+                visit(ROWS, number, rows);
+                visit(COLUMNS, number, columns);
+            }
+            Self::Elements(all) => visit(ELEMENTS, number, all),
+        }
+    }
+
+    /// Returns the inverse of trained tensor number `number` in `state`, if it has one.
+    pub(super) fn load(number: usize, state: &State) -> Result<Option<Self>, DistillError> {
+        let array = |kind| state.array(kind, number);
+        if let (Some(outputs), Some(inputs)) = (array(OUTPUTS)?, array(INPUTS)?) {
+            return Ok(Some(Self::Factors { outputs, inputs }));
+        }
+        if let (Some(rows), Some(columns)) = (array(ROWS)?, array(COLUMNS)?) {
+            return Ok(Some(Self::Rows { rows, columns }));
+        }
+        Ok(array(ELEMENTS)?.map(Self::Elements))
+    }
+
     /// Returns the inverse times `gradient`, matrices of `rows` rows of `columns` columns.
     pub(super) fn apply(&self, gradient: &[f32], (rows, columns): (usize, usize)) -> Vec<f32> {
         match self {

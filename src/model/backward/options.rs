@@ -62,7 +62,11 @@ pub trait Teacher: Sync {
 /// A distribution over a vocabulary, of which only some tokens are known one by one.
 ///
 /// Its divergence from predictions `q` is `sum over ids of p ln(p / q) + rest ln(rest / q_rest)`, where `q_rest` is what
-/// `q` gives to all other tokens together.
+/// `q` gives to all other tokens together. At a temperature T, both are raised to the power `1 / T` first, the rest as one
+/// token, and scaled to a sum of 1; the divergence counts T * T times, so that its gradient keeps its size (Hinton, Vinyals and Dean,
+/// Distilling the Knowledge in a Neural Network, 2015, [arXiv:1503.02531]).
+///
+/// [arXiv:1503.02531]: https://arxiv.org/abs/1503.02531
 #[derive(Debug, Clone, Copy)]
 pub struct TeacherTarget<'a> {
     /// Tokens in rising order.
@@ -71,6 +75,8 @@ pub struct TeacherTarget<'a> {
     pub p: &'a [f32],
     /// Probability of all other tokens together; 0 if there are none.
     pub rest: f32,
+    /// Temperature of the divergence, above 0; 1 leaves the distributions as they are.
+    pub temperature: f32,
 }
 
 impl TeacherTarget<'_> {

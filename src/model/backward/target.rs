@@ -9,9 +9,9 @@ use super::options::TeacherTarget;
 /// The gradient with respect to the logits is `q - p` for the known tokens and `keep * q` for the others.
 #[derive(Debug, Default)]
 pub(super) struct RowTarget {
-    /// Known tokens in rising order, with their probabilities.
+    /// Known tokens in rising order, with the `p` of their gradient, which is their probability at a temperature of 1.
     known: Vec<(u32, f32)>,
-    /// `1 - rest / q_rest`, by the probabilities of all other tokens together.
+    /// `1 - rest / q_rest` at a temperature of 1, by the probabilities of all other tokens together.
     keep: f32,
 }
 
@@ -23,23 +23,28 @@ impl RowTarget {
 
     /// Expects the distribution `target` in the place of the predictions `q` `[vocab]`; returns the divergence with it, in nats.
     ///
-    /// Where the target knows all tokens, its probabilities are scaled to a sum of 1, and the divergence is that among these.
+    /// Probabilities are scaled to a sum of 1. Where the target knows all tokens, there is no rest.
     pub(super) fn of_teacher(target: &TeacherTarget, q: &[f32]) -> (Self, f64) {
-        let p: Vec<f64> = target.p.iter().map(|&p| f64::from(p)).collect();
-        let of = |id: u32| q.get(id as usize).copied().map_or(0.0, f64::from);
-        let known: f64 = target.ids.iter().map(|&id| of(id)).sum();
-        let all_known = target.ids.len() >= q.len();
-        let total = if all_known { p.iter().sum::<f64>() } else { 1.0 };
-        let term = |p: f64, q: f64| if p > 0.0 { p * (p / q.max(f64::MIN_POSITIVE)).ln() } else { 0.0 };
-        let pairs = target.ids.iter().zip(&p).map(|(&id, p)| (id, p / total.max(f64::MIN_POSITIVE)));
-        let mut loss: f64 = pairs.clone().map(|(id, p)| term(p, of(id))).sum();
-        let mut keep = 1.0;
-        if !all_known {
-            let (rest, left) = (f64::from(target.rest), (1.0 - known).max(LEAST_REST));
-            loss += term(rest, left);
-            keep = 1.0 - rest / left;
+        let t = f64::from(target.temperature);
+        let mut p: Vec<f64> = target.p.iter().map(|&p| f64::from(p)).collect();
+        let of = |&id: &u32| q.get(id as usize).copied().map_or(0.0, f64::from);
+        let before: Vec<f64> = target.ids.iter().map(of).collect();
+        let left = (1.0 - before.iter().sum::<f64>()).max(LEAST_REST);
+        let mut q_all = before.clone();
+        if target.ids.len() < q.len() {
+            p.push(f64::from(target.rest));
+            q_all.push(left);
         }
-        (Self { known: pairs.map(|(id, p)| (id, p as f32)).collect(), keep: keep as f32 }, loss)
+        soften(&mut p, t);
+        soften(&mut q_all, t);
+        let term =
+            |(&p, &q): (&f64, &f64)| if p > 0.0 { p * (p / q.max(f64::MIN_POSITIVE)).ln() } else { 0.0 };
+        let loss = t * t * p.iter().zip(&q_all).map(term).sum::<f64>();
+        let mut gradients = q_all.iter().zip(&p).map(|(q, p)| t * (q - p));
+        let known = target.ids.iter().zip(&before).zip(gradients.by_ref());
+        let known = known.map(|((&id, q), gradient)| (id, (q - gradient) as f32)).collect();
+        let keep = gradients.next().map_or(1.0, |gradient| gradient / left) as f32;
+        (Self { known, keep }, loss)
     }
 
     /// Returns the factor of the predictions of tokens that are not known one by one.
@@ -56,6 +61,15 @@ impl RowTarget {
 
 /// The least probability that all other tokens together count with: below it, rounding of the sum decides.
 const LEAST_REST: f64 = 1e-6;
+
+/// Raises probabilities to the power `1 / temperature` and scales them to a sum of 1.
+fn soften(p: &mut [f64], temperature: f64) {
+    if temperature != 1.0 {
+        p.iter_mut().for_each(|p| *p = p.powf(1.0 / temperature));
+    }
+    let total = p.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+    p.iter_mut().for_each(|p| *p /= total);
+}
 
 #[cfg(test)]
 mod tests {
@@ -78,11 +92,11 @@ mod tests {
         let logits: Vec<f64> = (0..9).map(|i| f64::from(i * i % 7) / 3.0).collect();
         let all: Vec<u32> = (0..9).collect();
         let even = [0.3, 0.05, 0.1, 0.05, 0.1, 0.2, 0.1, 0.02, 0.03];
-        for target in [
-            TeacherTarget { ids: &[1, 4, 7], p: &[0.5, 0.2, 0.1], rest: 0.2 },
-            TeacherTarget { ids: &all, p: &even, rest: 0.05 },
-            TeacherTarget { ids: &[], p: &[], rest: 1.0 },
-        ] {
+        let three = TeacherTarget { ids: &[1, 4, 7], p: &[0.5, 0.2, 0.1], rest: 0.2, temperature: 1.0 };
+        let whole = TeacherTarget { ids: &all, p: &even, rest: 0.05, temperature: 1.0 };
+        let none = TeacherTarget { ids: &[], p: &[], rest: 1.0, temperature: 1.0 };
+        let warm = |target| TeacherTarget { temperature: 2.0, ..target };
+        for target in [three, whole, none, warm(three), warm(whole)] {
             let (row, _) = RowTarget::of_teacher(&target, &softmax(&logits));
             let found = gradient(&row, &softmax(&logits));
             for i in 0..logits.len() {
@@ -100,8 +114,10 @@ mod tests {
     #[test]
     fn known_tokens_are_found_by_range() {
         let q = [0.25; 4];
-        let (row, loss) =
-            RowTarget::of_teacher(&TeacherTarget { ids: &[0, 2], p: &[0.25, 0.25], rest: 0.5 }, &q);
+        let (row, loss) = RowTarget::of_teacher(
+            &TeacherTarget { ids: &[0, 2], p: &[0.25, 0.25], rest: 0.5, temperature: 1.0 },
+            &q,
+        );
         assert_eq!(
             (row.known(0..2), row.known(2..4), row.known(3..4)),
             (&[(0, 0.25)][..], &[(2, 0.25)][..], &[][..])

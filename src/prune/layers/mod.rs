@@ -177,8 +177,11 @@ impl Layers<'_> {
         context: &Context,
         done: &mut u64,
     ) -> Result<(Option<Stash>, Option<MadeUp>), PruneError> {
-        let Some(held_out) = self.chunks.without_held_out().1 else { return Ok((None, None)) };
-        let sample = sample(&held_out);
+        let (_, held_out) = self.chunks.held_out();
+        if held_out.is_empty() {
+            return Ok((None, None));
+        }
+        let sample = sample(&self.chunks.of(&held_out));
         let stash = Bridge { model: self.model, chunks: self.chunks, kept, context }.run(done)?;
         let sweep = Sweep { model: self.model, chunks: &sample, context, replaced: None };
         let kl_before = sweep.divergence(kept, done)?;
@@ -199,11 +202,11 @@ impl Layers<'_> {
             let left = layers - round * at_a_time;
             tokens(sample, layers + sweep::layers_run(left, left - at_a_time + 1, at_a_time))
         });
-        let held_out = self
-            .chunks
-            .without_held_out()
-            .1
-            .map_or(0, |held_out| tokens(&self::sample(&held_out), 4 * layers));
+        let (_, held_out) = self.chunks.held_out();
+        let held_out = match held_out.is_empty() {
+            true => 0,
+            false => tokens(&self::sample(&self.chunks.of(&held_out)), 4 * layers),
+        };
         first + rounds.sum::<u64>() + tokens(self.chunks, 2 * layers) + held_out
     }
 }
