@@ -41,12 +41,39 @@ fn a_pruned_file_is_made_in_one_go() {
 }
 
 #[test]
+fn a_pruned_model_learns_before_it_is_quantized() {
+    let (scratch, model) = (Scratch::new("quantize-distilled"), data("tiny-llama"));
+    let calibration = data("corpora/calibration-small.txt");
+    let text = calibration.to_str().unwrap();
+    let cut = ["-q", "--context", "64", "--chunks", "192"];
+    let [narrow, trained, apart, whole, small] =
+        ["narrow.gguf", "trained.gguf", "apart.gguf", "whole.gguf", "small.gguf"].map(|n| scratch.path(n));
+    let run = |command: &str, from: &Path, to: &Path, more: &[&str]| {
+        let args = [command, from.to_str().unwrap(), "-o", to.to_str().unwrap(), "--text", text];
+        ok(kquant([&args[..], more, &cut].concat()))
+    };
+    run("prune", &model, &narrow, &["--ffn", "512"]);
+    run("distill", &narrow, &trained, &["--teacher", model.to_str().unwrap(), "--tokens", "16k"]);
+    let calibrated = [&["--calibrate", text][..], &cut].concat();
+    ok(quantize(&trained, &apart, "Q8_0", &calibrated));
+    let more = ["--prune", "ffn=512", "--distill", "16k"];
+    ok(quantize(&model, &whole, "Q8_0", &[&calibrated[..], &more].concat()));
+    assert!(fs::read(&apart).unwrap() == fs::read(&whole).unwrap(), "another file than step by step");
+    let more = ["--distill", "16k", "--teacher", model.to_str().unwrap()];
+    ok(quantize(&narrow, &small, "Q8_0", &[&calibrated[..], &more].concat()));
+    assert!(fs::read(&apart).unwrap() == fs::read(&small).unwrap(), "another file than step by step");
+}
+
+#[test]
 fn what_cannot_be_pruned_so_is_refused() {
     let (scratch, model) = (Scratch::new("quantize-pruned-refused"), data("tiny-llama"));
     let (out, text) = (scratch.path("out.gguf"), data("corpora/calibration-small.txt"));
     let text = ["--calibrate", text.to_str().unwrap()];
     for (more, why) in [
         (vec!["--prune", "ffn=512"], "give --calibrate FILE"),
+        (vec!["--distill", "1k", "--teacher", "m"], "give --calibrate FILE"),
+        ([&text[..], &["--distill", "1k"]].concat(), "give --teacher"),
+        ([&text[..], &["--teacher", "m"]].concat(), "--distill"),
         ([&text[..], &["--prune", "spaces=3"]].concat(), "is none of vocab=N"),
         ([&text[..], &["--prune", "vocab=many"]].concat(), "vocab: `many`"),
         ([&text[..], &["--prune", "ffn=768"]].concat(), "nothing would be cut"),

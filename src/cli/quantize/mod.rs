@@ -1,6 +1,7 @@
 //! `kquant quantize`.
 
 mod calibration;
+mod distillation;
 mod print;
 mod proof;
 mod pruning;
@@ -34,6 +35,7 @@ Examples:
   kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --type Q3_K_S --quality best
   kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --type Q3_K_S --calibrate calibration.txt --verify wiki.test.raw --max-kl 0.05
   kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --size 500M --calibrate calibration.txt --prune ffn=25% --prune vocab=65536
+  kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --size 500M --calibrate calibration.txt --prune ffn=25% --distill 2M
   kquant quantize Llama-3.2-1B/ --type Q4_K_M --dry-run
   kquant quantize model/ -o out.gguf --type Q4_K_M --tensor-type 'ffn_down=Q6_K' --output-tensor-type Q8_0";
 
@@ -57,6 +59,12 @@ pub(super) struct Args {
     /// in the order given. Results are judged against the whole model. The pruned model lies in TMPDIR meanwhile.
     #[arg(long, value_name = "WHAT=HOW MUCH", help_heading = "Size", conflicts_with_all = ["statistics", "prices", "manifest", "metadata", "keep_split"])]
     prune: Vec<PruneStep>,
+    /// Then train it for so many tokens (500k, 2M) of the text of --calibrate to predict what --teacher does, as `kquant distill` does.
+    #[arg(long, value_name = "TOKENS", value_parser = super::distill::count, help_heading = "Size", conflicts_with_all = ["statistics", "prices", "manifest", "metadata", "keep_split"])]
+    distill: Option<u64>,
+    /// The model to learn from, and to be judged against; by default MODEL as it is before --prune.
+    #[arg(long, value_name = "MODEL", help_heading = "Size", requires = "distill")]
+    teacher: Option<PathBuf>,
     #[command(flatten)]
     calibration: CalibrationArgs,
     /// Write what calibration did to each tensor, as JSON.
@@ -195,6 +203,7 @@ struct Printed<'a> {
 /// Checks all but the names of a split output, which its plan tells.
 fn check_outputs(args: &Args) -> anyhow::Result<()> {
     let mut inputs = outputs::model_files(&args.model);
+    inputs.extend(args.teacher.iter().flat_map(|teacher| outputs::model_files(teacher)));
     let files = [
         &args.calibration.statistics,
         &args.size.prices,

@@ -30,7 +30,7 @@ impl Judge {
         if args.verify.is_empty() {
             return Ok(None);
         }
-        let source = args.text_args.open(&args.model)?;
+        let source = args.text_args.open(args.teacher.as_ref().unwrap_or(&args.model))?;
         let read =
             |text: &PathBuf| Ok((text.clone(), args.text_args.chunks(&source, &TextFile::read(text)?)?));
         let texts = args.verify.iter().map(read).collect::<anyhow::Result<_>>()?;

@@ -1,6 +1,6 @@
-//! `--prune`: the model made smaller before it is quantized.
+//! `--prune` and `--distill`: the model made smaller, and trained, before it is quantized.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Context as _;
@@ -14,7 +14,7 @@ use kquant::model::{Model, Products};
 use kquant::prune::{Amount, ExpertScore, LayerScore, Score};
 use tempfile::TempDir;
 
-use super::{Args, means};
+use super::{Args, distillation, means};
 use crate::cli::changed::{Destination, kind_of};
 use crate::cli::progress::Display;
 use crate::cli::running::cancel_on_signal;
@@ -65,36 +65,51 @@ impl FromStr for PruneStep {
     }
 }
 
-/// A pruned model in a temporary folder, which disappears with this.
+/// A smaller model in a temporary folder, which disappears with this.
 pub(super) struct Smaller {
     _folder: TempDir,
     /// Path of the GGUF in it.
     pub(super) path: PathBuf,
 }
 
-/// Makes the model smaller as `args` say, one step after the other; `None` if nothing is to be cut.
-pub(super) fn smaller(args: &Args) -> anyhow::Result<Option<Smaller>> {
-    let mut smaller: Option<Smaller> = None;
-    if args.prune.is_empty() {
-        return Ok(None);
-    }
-    let text = args.calibration.calibrate.as_deref().filter(|path| path.is_file());
-    let text =
-        text.context("--prune chooses by a text: give --calibrate FILE, which is read more than once")?;
-    let text = TextFile::read(text)?;
-    for &cut in &args.prune {
-        let from = smaller.as_ref().map_or(&args.model, |smaller| &smaller.path);
+impl Smaller {
+    /// Writes `changed`, which was made of the model at `from`, with weights of the type `kind`.
+    fn write(args: &Args, from: &Path, changed: Converted, kind: &str) -> anyhow::Result<Self> {
         let folder =
             tempfile::tempdir().context("cannot make a temporary folder; set TMPDIR to one with room")?;
-        let path = folder.path().join("pruned.gguf");
-        let model = args.text_args.open(from)?;
-        let kind = cut.changes().map_or(Ok("COPY"), |of| kind_of(None, &model, of))?;
-        let changed = pruned(args, model, &text, cut)?;
+        let path = folder.path().join("smaller.gguf");
         let (text_args, means) = (&args.text_args, &means(args));
         let (asked, force, dry_run) = (None, false, false);
         let target = Destination { model: from, out: &path, asked, kind, force, dry_run, text_args, means };
         target.write(changed)?;
-        smaller = Some(Smaller { _folder: folder, path });
+        Ok(Self { _folder: folder, path })
+    }
+}
+
+/// Makes the model smaller as `args` say, one step after the other, and trains it then; `None` if nothing is to be done.
+pub(super) fn smaller(args: &Args) -> anyhow::Result<Option<Smaller>> {
+    let mut smaller: Option<Smaller> = None;
+    if args.prune.is_empty() && args.distill.is_none() {
+        return Ok(None);
+    }
+    let text = args.calibration.calibrate.as_deref().filter(|path| path.is_file());
+    let text = text
+        .context("--prune and --distill go by a text: give --calibrate FILE, which is read more than once")?;
+    let text = TextFile::read(text)?;
+    for &cut in &args.prune {
+        let from = smaller.as_ref().map_or(&args.model, |smaller| &smaller.path);
+        let model = args.text_args.open(from)?;
+        let kind = cut.changes().map_or(Ok("COPY"), |of| kind_of(None, &model, of))?;
+        let changed = pruned(args, model, &text, cut)?;
+        smaller = Some(Smaller::write(args, from, changed, kind)?);
+    }
+    if let Some(tokens) = args.distill {
+        let from = smaller.as_ref().map_or(&args.model, |smaller| &smaller.path);
+        let student = args.text_args.open(from)?;
+        let kind = kind_of(None, &student, ".weight")?;
+        if let Some(changed) = distillation::distilled(args, student, &text, tokens)? {
+            smaller = Some(Smaller::write(args, from, changed, kind)?);
+        }
     }
     Ok(smaller)
 }
