@@ -5,7 +5,7 @@ use kquant_kernels::math::{Heads, Yarn};
 
 use super::KeyError;
 use super::keys::{Keys, architecture};
-use crate::graph::{Graph, Scores, Slot, Windows};
+use crate::graph::{Graph, Recurrent, Scores, Slot, Windows};
 
 /// What the forward pass needs besides the weights.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,7 +18,7 @@ pub struct Hyper {
     pub hidden: usize,
     /// Longest context that the model was trained for, in tokens.
     pub context: usize,
-    /// Number of query heads.
+    /// Number of query heads; 0 if no layer has attention.
     pub heads: usize,
     /// Number of key and value heads, a divisor of `heads`.
     pub kv_heads: usize,
@@ -56,6 +56,8 @@ pub struct Hyper {
     pub experts: Option<Experts>,
     /// The latent attention, if there is one.
     pub latent: Option<Latent>,
+    /// The recurrent layers, if there are any.
+    pub recurrent: Option<Recurrent>,
 }
 
 /// The parameters of RoPE.
@@ -129,6 +131,21 @@ impl Hyper {
         }
     }
 
+    /// Returns true if layer `layer` is recurrent.
+    pub fn is_recurrent(&self, layer: usize) -> bool {
+        self.recurrent.as_ref().is_some_and(|recurrent| recurrent.layers.get(layer).copied().unwrap_or(false))
+    }
+
+    /// Returns the width of the parts of `slot` that a norm of their width is applied to; `each` is true if each part has weights
+    /// of its own.
+    pub(crate) fn part(&self, slot: Slot, each: bool) -> usize {
+        match (slot, &self.recurrent) {
+            (Slot::Scanned, Some(recurrent)) if each => recurrent.inner / recurrent.groups.max(1),
+            (Slot::Scanned, Some(recurrent)) => recurrent.value(),
+            _ => self.head,
+        }
+    }
+
     /// Returns true if queries of layer `layer` attend only to a window of the text.
     pub fn has_window(&self, layer: usize) -> bool {
         self.window.is_some()
@@ -147,18 +164,22 @@ impl Hyper {
     pub fn from_metadata(metadata: &Metadata, graph: &Graph) -> Result<Self, KeyError> {
         let architecture = architecture(metadata)?.to_owned();
         let keys = Keys { metadata, architecture: &architecture };
-        let heads = keys.count("attention.head_count")?;
+        // Blocks that predict further tokens are not run.
+        let further = keys.natural("nextn_predict_layers")?.filter(|_| graph.further);
+        let layers = keys.count("block_count")?.saturating_sub(further.unwrap_or(0)).max(1);
+        let heads = keys.heads()?;
+        let kv_list = keys.list("attention.head_count_kv", layers)?;
         let hidden = keys.count("embedding_length")?;
         let latent = keys.latent()?;
-        let head = keys.optional("attention.key_length")?.unwrap_or(hidden / heads);
+        let head = keys.optional("attention.key_length")?.unwrap_or(hidden.checked_div(heads).unwrap_or(0));
         let context = keys.count("context_length")?;
         let rotary = keys.optional("rope.dimension_count")?.unwrap_or(head);
         let hyper = Self {
-            layers: keys.count("block_count")?,
+            layers,
             hidden,
             context,
             heads,
-            kv_heads: keys.optional("attention.head_count_kv")?.unwrap_or(heads),
+            kv_heads: keys.kv_heads(kv_list.as_deref(), heads)?,
             head: latent.map_or(head, |l| l.rank + rotary),
             value: latent
                 .map_or(keys.optional("attention.value_length")?.unwrap_or(head), |latent| latent.rank),
@@ -192,6 +213,7 @@ impl Hyper {
             dense_layers: keys.natural("leading_dense_block_count")?.unwrap_or(0),
             experts: keys.experts(graph)?,
             latent,
+            recurrent: keys.recurrent(layers, hidden, kv_list.as_deref())?,
             architecture: architecture.clone(),
         };
         hyper.check(&keys)?;
@@ -199,6 +221,9 @@ impl Hyper {
     }
 
     fn check(&self, keys: &Keys) -> Result<(), KeyError> {
+        if self.heads == 0 && self.recurrent.is_some() {
+            return Ok(());
+        }
         if self.kv_heads > self.heads || !self.heads.is_multiple_of(self.kv_heads) {
             return Err(keys.wrong("attention.head_count_kv", "must divide attention.head_count"));
         }
@@ -245,6 +270,13 @@ impl Hyper {
             Slot::Attended => Some(heads * value),
             Slot::Key => Some(kv_heads * head),
             Slot::Value => Some(kv_heads * value),
+            Slot::AttentionGate => Some(heads * value),
+            Slot::Convolved
+            | Slot::InputGate
+            | Slot::OutputGate
+            | Slot::Step
+            | Slot::Strength
+            | Slot::Scanned => self.recurrent.as_ref().and_then(|recurrent| recurrent.width(slot)),
             Slot::WholeQuery => self.latent.map(|latent| heads * (latent.fixed + rotary)),
             Slot::FixedQuery => self.latent.map(|latent| heads * latent.fixed),
             Slot::LatentQuery => self.latent.map(|latent| heads * latent.rank),
@@ -254,7 +286,7 @@ impl Hyper {
             Slot::Router => experts.map(|e| e.count),
             Slot::Routes => experts.map(|e| 2 * e.used),
             Slot::ExpertOut => experts.map(|e| e.used * hidden),
-            Slot::LowQuery | Slot::Gate | Slot::Up => None,
+            Slot::Mixed | Slot::LowQuery | Slot::Gate | Slot::Up => None,
         }
     }
 }

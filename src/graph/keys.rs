@@ -1,7 +1,7 @@
 //! Typed GGUF keys of an architecture, and the hyper-parameters that follow from several keys; `rope_keys` has those of
 //! positions.
 
-use kquant_formats::gguf::{Metadata, Value};
+use kquant_formats::gguf::{Array, Metadata, Value};
 
 use super::KeyError;
 use crate::graph::{Experts, Graph, Latent, Scores};
@@ -47,6 +47,41 @@ impl Keys<'_> {
 
     pub(crate) fn count(&self, key: &str) -> Result<usize, KeyError> {
         self.optional(key)?.ok_or_else(|| self.wrong(key, "is missing"))
+    }
+
+    /// Returns the list of whole numbers under `key`, one for each layer; `None` if the key is absent or no list.
+    pub(crate) fn list(&self, key: &str, layers: usize) -> Result<Option<Vec<usize>>, KeyError> {
+        let wide: Option<Vec<usize>> = match self.get(key) {
+            Some(Value::Array(Array::I32(list))) => list.iter().map(|&n| usize::try_from(n).ok()).collect(),
+            Some(Value::Array(Array::U32(list))) => Some(list.iter().map(|&n| n as usize).collect()),
+            Some(Value::Array(_)) => None,
+            _ => return Ok(None),
+        };
+        let list = wide.filter(|list| list.len() >= layers);
+        let mut list = list.ok_or_else(|| self.wrong(key, "is no list of a whole number for each layer"))?;
+        list.truncate(layers);
+        Ok(Some(list))
+    }
+
+    /// Returns the number of query heads, which is 0 in architectures without attention.
+    pub(crate) fn heads(&self) -> Result<usize, KeyError> {
+        match self.get("attention.head_count").and_then(Value::as_u64) {
+            Some(0) if self.get("ssm.conv_kernel").is_some() => Ok(0),
+            _ => self.count("attention.head_count"),
+        }
+    }
+
+    /// Returns the number of key-value heads of the layers that have some; `list` has those of each layer, if the keys do.
+    pub(crate) fn kv_heads(&self, list: Option<&[usize]>, heads: usize) -> Result<usize, KeyError> {
+        const KEY: &str = "attention.head_count_kv";
+        let Some(list) = list else { return Ok(self.optional(KEY)?.unwrap_or(heads)) };
+        let most = list.iter().copied().max().unwrap_or(0);
+        match list.iter().all(|&heads| heads == most || heads == 0) && most > 0 {
+            true => Ok(most),
+            false => {
+                Err(self.wrong(KEY, "differs between layers with attention, which is not supported yet"))
+            }
+        }
     }
 
     pub(crate) fn number(&self, key: &str) -> Result<Option<f32>, KeyError> {

@@ -10,13 +10,15 @@ mod hyper;
 mod keys;
 mod op;
 pub mod parts;
+mod recurrent;
 mod rope_keys;
 
 pub use error::KeyError;
 pub use groups::{Group, linear_groups, live, weight_name};
 pub use hyper::{Experts, Hyper, Latent, RopeKeys};
 pub(crate) use keys::architecture;
-pub use op::{Activation, By, GATE_LIMIT, NormKind, Op, SLOTS, Slot};
+pub use op::{Activation, By, GATE_LIMIT, GateFunction, NormKind, Op, Recurrence, SLOTS, Slot};
+pub use recurrent::Recurrent;
 
 /// The properties that distinguish one architecture's forward pass from another's.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub struct Graph {
     pub optional: &'static [&'static str],
     /// The kind of norm before the output.
     pub final_norm: NormKind,
+    /// Name of the norm before the output, without `.weight`.
+    pub final_norm_name: &'static str,
     /// The elements of a head that RoPE rotates as pairs.
     pub pairs: Pairs,
     /// Layers that have a window, if the keys give its length.
@@ -39,6 +43,8 @@ pub struct Graph {
     pub window_base: Option<f32>,
     /// True if the ends of YaRN's blend are rounded to whole pairs.
     pub yarn_truncated: bool,
+    /// True if blocks that predict further tokens are counted among the layers.
+    pub further: bool,
     /// The routing of tokens to experts.
     pub routing: Routing,
 }
@@ -85,10 +91,12 @@ impl Graph {
         layer: |_, _| Vec::new(),
         optional: &[],
         final_norm: NormKind::Rms,
+        final_norm_name: "output_norm",
         pairs: Pairs::Halves,
         windows: Windows::Never,
         window_base: None,
         yarn_truncated: true,
+        further: false,
         routing: Routing { scores: Scores::Softmax, normalized: true },
     };
 }

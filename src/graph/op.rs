@@ -37,6 +37,22 @@ pub enum Slot {
     LatentQuery,
     /// Latent attention: attended values, mapped out of the latent space.
     Gathered,
+    /// A gate of attention's output, `[tokens][heads * value]`.
+    AttentionGate,
+    /// Recurrent layers: the projection that gates and the input of the convolution are cut from.
+    Mixed,
+    /// Recurrent layers: input and output of the causal convolution, `[tokens][channels]`.
+    Convolved,
+    /// Recurrent layers: the gate of what goes into the convolution, `[tokens][inner]`.
+    InputGate,
+    /// Recurrent layers: the gate of what the layer computes, `[tokens][inner]`.
+    OutputGate,
+    /// Recurrent layers: the step of each head, from which its decay follows, `[tokens][heads]`.
+    Step,
+    /// Recurrent layers: how much of a token's value each head takes in, before the sigmoid, `[tokens][heads]`.
+    Strength,
+    /// Recurrent layers: output of the recurrence, `[tokens][inner]`.
+    Scanned,
     /// The router's logits, `[tokens][experts]`.
     Router,
     /// Numbers of the chosen experts, then their weights: `[tokens][2 * used]`.
@@ -70,6 +86,29 @@ pub enum By {
     Routes,
     /// Part i of the row is multiplied by matrix i.
     Heads,
+}
+
+/// The function of a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateFunction {
+    /// The gate itself.
+    Same,
+    /// The logistic sigmoid.
+    Sigmoid,
+    /// SiLU.
+    Silu,
+}
+
+/// The recurrence of a layer: what it makes of the convolution's output, and of which heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recurrence {
+    /// The gated delta rule over queries, keys and values side by side; queries and keys are brought to unit length.
+    GatedDelta {
+        /// True if head i reads the queries and keys of head i modulo their number; otherwise neighbours share them.
+        tiled: bool,
+    },
+    /// The selective state space of Mamba 2, over inputs, B and C side by side; neighbouring heads share B and C.
+    StateSpace,
 }
 
 /// Bound of gate and up in [`Activation::ClampedGate`]: `swiglu_limit` of gpt-oss.
@@ -138,12 +177,12 @@ pub enum Op {
     Split,
     /// Cuts [`Slot::Up`] into gate and up, the gate first.
     SplitGate,
-    /// Cuts each row, or each head of each row, in two.
+    /// Cuts each row, or each head of each row, into parts.
     Cut {
         /// The slot that is read.
         input: Slot,
         /// The slots that are written.
-        outputs: [Slot; 2],
+        outputs: &'static [Slot],
         /// True if every head is cut.
         heads: bool,
     },
@@ -168,6 +207,24 @@ pub enum Op {
     },
     /// Applies the activation function of the feed-forward network.
     Activate(Activation),
+    /// Computes `slot = f(gate) * slot`.
+    Gate {
+        /// The slot that is multiplied in place.
+        slot: Slot,
+        /// The gate, as wide as the slot.
+        gate: Slot,
+        /// The function of the gate.
+        function: GateFunction,
+    },
+    /// Convolves [`Slot::Convolved`] in place with the last tokens, channel by channel.
+    Convolve {
+        /// Name of the tensor, `[channels][kernel]`; its last element is for the token itself.
+        name: &'static str,
+        /// True if SiLU follows.
+        silu: bool,
+    },
+    /// Runs the recurrence of a layer over [`Slot::Convolved`] and the steps, to [`Slot::Scanned`].
+    Scan(Recurrence),
     /// Chooses experts by the scores of [`Slot::Router`]; the tensor `bias`, if the model has it, corrects the scores for
     /// the choice alone.
     Route {
@@ -202,12 +259,18 @@ impl Op {
             Self::Matrices { input, output, by: By::Routes, .. } => uses(&[input, Slot::Routes], &[output]),
             Self::Split => uses(&[Slot::Fused], &[Slot::Query, Slot::Key, Slot::Value]),
             Self::SplitGate => uses(&[Slot::Up], &[Slot::Gate, Slot::Up]),
-            Self::Cut { input, outputs, .. } => uses(&[input], &outputs),
+            Self::Cut { input, outputs, .. } => uses(&[input], outputs),
             Self::Join { inputs, output, .. } => uses(&inputs, &[output]),
             Self::Rope { slot } => uses(&[slot], &[slot]),
             Self::Attention { .. } => uses(&[Slot::Query, Slot::Key, Slot::Value], &[Slot::Attended]),
             Self::Activate(f) if f.is_gate() => uses(&[Slot::Gate, Slot::Up], &[Slot::Gate]),
             Self::Activate(_) => uses(&[Slot::Up], &[Slot::Up]),
+            Self::Gate { slot, gate, .. } => uses(&[slot, gate], &[slot]),
+            Self::Convolve { .. } => uses(&[Slot::Convolved], &[Slot::Convolved]),
+            Self::Scan(Recurrence::GatedDelta { .. }) => {
+                uses(&[Slot::Convolved, Slot::Step, Slot::Strength], &[Slot::Scanned])
+            }
+            Self::Scan(Recurrence::StateSpace) => uses(&[Slot::Convolved, Slot::Step], &[Slot::Scanned]),
             Self::Route { .. } => uses(&[Slot::Router], &[Slot::Routes]),
             Self::Combine => uses(&[Slot::ExpertOut, Slot::Routes], &[Slot::Delta]),
             Self::Add => uses(&[Slot::Stream, Slot::Delta], &[Slot::Stream]),

@@ -1,6 +1,6 @@
 //! Lists of operations that several architectures share.
 
-use crate::graph::{Activation, By, NormKind, Op, Slot};
+use crate::graph::{Activation, By, GateFunction, NormKind, Op, Recurrence, Slot};
 
 /// Returns a root-mean-square norm with the tensor `name`.
 pub const fn rms(input: Slot, output: Slot, name: &'static str) -> Op {
@@ -121,4 +121,57 @@ pub const SHARED_EXPERTS: &[Op] = &[
     linear(Slot::Normed, Slot::Up, "ffn_up_shexp"),
     Op::Activate(Activation::SiluGate),
     linear(Slot::Gate, Slot::Delta, "ffn_down_shexp"),
+];
+
+/// A gated short convolution and its output projection: `C * conv(B * x)` with B, C and x from one projection.
+pub const SHORT_CONVOLUTION: &[Op] = &[
+    linear(Slot::Normed, Slot::Mixed, "shortconv.in_proj"),
+    Op::Cut {
+        input: Slot::Mixed,
+        outputs: &[Slot::InputGate, Slot::OutputGate, Slot::Convolved],
+        heads: false,
+    },
+    Op::Gate { slot: Slot::Convolved, gate: Slot::InputGate, function: GateFunction::Same },
+    Op::Convolve { name: "shortconv.conv", silu: false },
+    Op::Gate { slot: Slot::Convolved, gate: Slot::OutputGate, function: GateFunction::Same },
+    linear(Slot::Convolved, Slot::Delta, "shortconv.out_proj"),
+];
+
+/// A gated delta net with heads of values that take turns with those of keys, and its output projection.
+pub const DELTA_NET: &[Op] = &[
+    linear(Slot::Normed, Slot::Convolved, "attn_qkv"),
+    linear(Slot::Normed, Slot::OutputGate, "attn_gate"),
+    linear(Slot::Normed, Slot::Step, "ssm_alpha"),
+    linear(Slot::Normed, Slot::Strength, "ssm_beta"),
+    Op::Convolve { name: "ssm_conv1d", silu: true },
+    Op::Scan(Recurrence::GatedDelta { tiled: true }),
+    rms(Slot::Scanned, Slot::Scanned, "ssm_norm"),
+    Op::Gate { slot: Slot::Scanned, gate: Slot::OutputGate, function: GateFunction::Silu },
+    linear(Slot::Scanned, Slot::Delta, "ssm_out"),
+];
+
+/// Attention with norms of queries and keys and a gate of its output, which is projected with the queries, head by head.
+pub const ATTEND_GATED: &[Op] = &[
+    linear(Slot::Normed, Slot::WholeQuery, "attn_q"),
+    linear(Slot::Normed, Slot::Key, "attn_k"),
+    linear(Slot::Normed, Slot::Value, "attn_v"),
+    Op::Cut { input: Slot::WholeQuery, outputs: &[Slot::Query, Slot::AttentionGate], heads: true },
+    rms(Slot::Query, Slot::Query, "attn_q_norm"),
+    rms(Slot::Key, Slot::Key, "attn_k_norm"),
+    Op::Rope { slot: Slot::Query },
+    Op::Rope { slot: Slot::Key },
+    Op::Attention { sinks: None },
+    Op::Gate { slot: Slot::Attended, gate: Slot::AttentionGate, function: GateFunction::Sigmoid },
+    linear(Slot::Attended, Slot::Delta, "attn_output"),
+];
+
+/// Mamba 2's mixer and its output projection: the gate comes before a norm of groups of heads.
+pub const MAMBA: &[Op] = &[
+    linear(Slot::Normed, Slot::Mixed, "ssm_in"),
+    Op::Cut { input: Slot::Mixed, outputs: &[Slot::OutputGate, Slot::Convolved, Slot::Step], heads: false },
+    Op::Convolve { name: "ssm_conv1d", silu: true },
+    Op::Scan(Recurrence::StateSpace),
+    Op::Gate { slot: Slot::Scanned, gate: Slot::OutputGate, function: GateFunction::Silu },
+    rms(Slot::Scanned, Slot::Scanned, "ssm_norm"),
+    linear(Slot::Scanned, Slot::Delta, "ssm_out"),
 ];

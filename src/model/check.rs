@@ -2,7 +2,7 @@
 
 use crate::graph::{By, Experts, Hyper, SLOTS, Slot, weight_name};
 use crate::model::ops::operation;
-use crate::model::{EMBEDDING, FINAL_NORM, Model, ModelError, OUTPUT, OUTPUT_NAME, POSITIONS};
+use crate::model::{EMBEDDING, Model, ModelError, OUTPUT, OUTPUT_NAME, POSITIONS};
 use crate::tensor::MappedTensor;
 
 /// Shapes of a layer's tensors and widths of its slots, while its operations are checked in order. Names of tensors lack
@@ -19,7 +19,7 @@ impl Model {
     pub(super) fn check_shapes(&self) -> Result<[usize; SLOTS], ModelError> {
         let (hidden, vocab) = (self.hyper.hidden as u64, self.vocab as u64);
         self.check(EMBEDDING, &[hidden, vocab])?;
-        self.check(&format!("{FINAL_NORM}.weight"), &[hidden])?;
+        self.check(&format!("{}.weight", self.graph.final_norm_name), &[hidden])?;
         if self.find(OUTPUT).is_some() {
             self.check(OUTPUT, &[hidden, vocab])?;
         }
@@ -68,6 +68,16 @@ impl<'a> Shapes<'a> {
     /// Returns the GGUF name `blk.N.{name}.weight`.
     pub(super) fn weight_name(&self, name: &str) -> String {
         weight_name(self.layer, name)
+    }
+
+    /// Returns the error of a layer whose operations do not fit each other.
+    pub(super) fn graph_error(&self, what: String) -> ModelError {
+        ModelError::Graph { layer: self.layer, what }
+    }
+
+    /// Checks the shape of the tensor `blk.N.{name}`, given with columns first.
+    pub(super) fn check_tensor(&self, name: &str, shape: &[u64]) -> Result<(), ModelError> {
+        self.model.check(&format!("blk.{}.{name}", self.layer), shape)
     }
 
     /// Returns the tensor of the weight `name`.

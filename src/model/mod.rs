@@ -319,4 +319,3 @@ const POSITIONS: &str = "position_embd.weight";
 pub const OUTPUT: &str = "output.weight";
 const OUTPUT_NAME: &str = "output";
 const OUTPUT_BIAS: &str = "output.bias";
-const FINAL_NORM: &str = "output_norm";

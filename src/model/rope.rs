@@ -3,6 +3,7 @@
 use half::bf16;
 use kquant_kernels::math::{Rope, frequencies};
 
+use crate::graph::Op;
 use crate::model::{Model, ModelError};
 
 const FACTORS: &str = "rope_freqs.weight";
@@ -40,6 +41,9 @@ impl Model {
     /// Computes the rotations of positions `0..positions`.
     pub(super) fn ropes(&self, positions: usize) -> Result<Ropes, ModelError> {
         let (hyper, keys) = (&self.hyper, &self.hyper.rope);
+        let turns = self.layers.iter().flatten().any(|op| matches!(op, Op::Rope { .. }));
+        // A model without positions may have any context: no table is made of it.
+        let positions = if turns { positions } else { 0 };
         let rope = |angles: &[f64], length| {
             let rounded =
                 |angle: &f64| if self.rounds_turns { bf16::from_f64(*angle).to_f64() } else { *angle };

@@ -134,9 +134,9 @@ fn layer(hyper: &Hyper, number: usize) -> Vec<Op> {
 }
 
 const ATTEND_LATENT: &[Op] = &[
-    Op::Cut { input: Slot::Fused, outputs: [Slot::Value, Slot::RotaryKey], heads: false },
+    Op::Cut { input: Slot::Fused, outputs: &[Slot::Value, Slot::RotaryKey], heads: false },
     rms(Slot::Value, Slot::Value, "attn_kv_a_norm"),
-    Op::Cut { input: Slot::WholeQuery, outputs: [Slot::FixedQuery, Slot::RotaryQuery], heads: true },
+    Op::Cut { input: Slot::WholeQuery, outputs: &[Slot::FixedQuery, Slot::RotaryQuery], heads: true },
     Op::Rope { slot: Slot::RotaryQuery },
     Op::Rope { slot: Slot::RotaryKey },
     Op::Matrices { input: Slot::FixedQuery, output: Slot::LatentQuery, name: "attn_k_b", by: By::Heads },

@@ -15,12 +15,15 @@ mod add;
 mod attention;
 mod choice;
 mod combine;
+mod convolve;
 mod cut;
 mod linear;
 mod matrices;
 mod norm;
 mod rope;
 mod route;
+mod scan;
+mod scan_heads;
 
 use std::fmt::Debug;
 
@@ -36,6 +39,7 @@ use crate::model::Observer;
 pub(super) use linear::LinearStep;
 pub(super) use norm::{NormWeights, Norms};
 pub(super) use route::route;
+pub(super) use scan::{RATE, SKIP, STEP_BIAS};
 
 /// Returns the operation that `op` names. This is the registry, with a line for each operation.
 pub(super) fn operation(op: &Op) -> Box<dyn Operation> {
@@ -50,6 +54,9 @@ pub(super) fn operation(op: &Op) -> Box<dyn Operation> {
         Op::Rope { slot } => Box::new(rope::Rotate { slot }),
         Op::Attention { sinks } => Box::new(attention::Attention { sinks }),
         Op::Activate(activation) => Box::new(activate::Activate(activation)),
+        Op::Gate { slot, gate, function } => Box::new(activate::GateBy { slot, gate, function }),
+        Op::Convolve { name, silu } => Box::new(convolve::Convolve { name, silu }),
+        Op::Scan(recurrence) => Box::new(scan::Scanning(recurrence)),
         Op::Route { bias } => Box::new(route::Route { bias }),
         Op::Combine => Box::new(combine::Combine),
         Op::Add => Box::new(add::Add),

@@ -27,8 +27,9 @@ pub(super) struct Norm {
 impl Operation for Norm {
     fn check(&self, shapes: &mut Shapes) -> Result<(), ModelError> {
         let tensor = shapes.weight(self.name)?;
-        let (found, head) = (tensor.columns() as usize, shapes.hyper().head);
-        let of_heads = matches!(self.input, Slot::Query | Slot::Key) && tensor.shape.len() > 1;
+        let of_heads =
+            matches!(self.input, Slot::Query | Slot::Key | Slot::Scanned) && tensor.shape.len() > 1;
+        let (found, head) = (tensor.columns() as usize, shapes.hyper().part(self.input, of_heads));
         let whole = shapes.width(self.input).unwrap_or(found);
         let wanted = match of_heads {
             true => vec![head as u64, (whole / head) as u64],
