@@ -271,6 +271,7 @@ impl Hyper {
             Slot::Key => Some(kv_heads * head),
             Slot::Value => Some(kv_heads * value),
             Slot::AttentionGate => Some(heads * value),
+            Slot::SharedGate => Some(1),
             Slot::Convolved
             | Slot::InputGate
             | Slot::OutputGate

@@ -17,7 +17,7 @@ pub use error::KeyError;
 pub use groups::{Group, linear_groups, live, weight_name};
 pub use hyper::{Experts, Hyper, Latent, RopeKeys};
 pub(crate) use keys::architecture;
-pub use op::{Activation, By, GATE_LIMIT, GateFunction, NormKind, Op, Recurrence, SLOTS, Slot};
+pub use op::{Activation, By, CutEach, GATE_LIMIT, GateFunction, NormKind, Op, Recurrence, SLOTS, Slot};
 pub use recurrent::Recurrent;
 
 /// The properties that distinguish one architecture's forward pass from another's.

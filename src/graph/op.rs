@@ -53,6 +53,8 @@ pub enum Slot {
     Strength,
     /// Recurrent layers: output of the recurrence, `[tokens][inner]`.
     Scanned,
+    /// The gate of the shared experts' output, `[tokens][1]`.
+    SharedGate,
     /// The router's logits, `[tokens][experts]`.
     Router,
     /// Numbers of the chosen experts, then their weights: `[tokens][2 * used]`.
@@ -86,6 +88,17 @@ pub enum By {
     Routes,
     /// Part i of the row is multiplied by matrix i.
     Heads,
+}
+
+/// The parts of a row that [`Op::Cut`] cuts, all in the same way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CutEach {
+    /// The row as a whole.
+    Row,
+    /// Each attention head.
+    Head,
+    /// Each group of heads of a recurrence.
+    Group,
 }
 
 /// The function of a gate.
@@ -183,8 +196,8 @@ pub enum Op {
         input: Slot,
         /// The slots that are written.
         outputs: &'static [Slot],
-        /// True if every head is cut.
-        heads: bool,
+        /// The parts of a row that are cut.
+        each: CutEach,
     },
     /// Joins two slots, the reverse of [`Op::Cut`].
     Join {
@@ -211,7 +224,7 @@ pub enum Op {
     Gate {
         /// The slot that is multiplied in place.
         slot: Slot,
-        /// The gate, as wide as the slot.
+        /// The gate, as wide as the slot or a single value for each row.
         gate: Slot,
         /// The function of the gate.
         function: GateFunction,

@@ -1,6 +1,6 @@
 //! Lists of operations that several architectures share.
 
-use crate::graph::{Activation, By, GateFunction, NormKind, Op, Recurrence, Slot};
+use crate::graph::{Activation, By, CutEach, GateFunction, NormKind, Op, Recurrence, Slot};
 
 /// Returns a root-mean-square norm with the tensor `name`.
 pub const fn rms(input: Slot, output: Slot, name: &'static str) -> Op {
@@ -123,13 +123,23 @@ pub const SHARED_EXPERTS: &[Op] = &[
     linear(Slot::Gate, Slot::Delta, "ffn_down_shexp"),
 ];
 
+/// Shared experts whose output has a gate, one value for each token.
+pub const GATED_SHARED_EXPERTS: &[Op] = &[
+    linear(Slot::Normed, Slot::SharedGate, "ffn_gate_inp_shexp"),
+    linear(Slot::Normed, Slot::Gate, "ffn_gate_shexp"),
+    linear(Slot::Normed, Slot::Up, "ffn_up_shexp"),
+    Op::Activate(Activation::SiluGate),
+    linear(Slot::Gate, Slot::Delta, "ffn_down_shexp"),
+    Op::Gate { slot: Slot::Delta, gate: Slot::SharedGate, function: GateFunction::Sigmoid },
+];
+
 /// A gated short convolution and its output projection: `C * conv(B * x)` with B, C and x from one projection.
 pub const SHORT_CONVOLUTION: &[Op] = &[
     linear(Slot::Normed, Slot::Mixed, "shortconv.in_proj"),
     Op::Cut {
         input: Slot::Mixed,
         outputs: &[Slot::InputGate, Slot::OutputGate, Slot::Convolved],
-        heads: false,
+        each: CutEach::Row,
     },
     Op::Gate { slot: Slot::Convolved, gate: Slot::InputGate, function: GateFunction::Same },
     Op::Convolve { name: "shortconv.conv", silu: false },
@@ -150,12 +160,26 @@ pub const DELTA_NET: &[Op] = &[
     linear(Slot::Scanned, Slot::Delta, "ssm_out"),
 ];
 
+/// A gated delta net as [`DELTA_NET`], whose neighbouring heads of values share queries and keys, with strengths and steps in one
+/// projection.
+pub const GROUPED_DELTA_NET: &[Op] = &[
+    linear(Slot::Normed, Slot::Convolved, "attn_qkv"),
+    linear(Slot::Normed, Slot::OutputGate, "attn_gate"),
+    linear(Slot::Normed, Slot::Mixed, "ssm_ba"),
+    Op::Cut { input: Slot::Mixed, outputs: &[Slot::Strength, Slot::Step], each: CutEach::Group },
+    Op::Convolve { name: "ssm_conv1d", silu: true },
+    Op::Scan(Recurrence::GatedDelta { tiled: false }),
+    rms(Slot::Scanned, Slot::Scanned, "ssm_norm"),
+    Op::Gate { slot: Slot::Scanned, gate: Slot::OutputGate, function: GateFunction::Silu },
+    linear(Slot::Scanned, Slot::Delta, "ssm_out"),
+];
+
 /// Attention with norms of queries and keys and a gate of its output, which is projected with the queries, head by head.
 pub const ATTEND_GATED: &[Op] = &[
     linear(Slot::Normed, Slot::WholeQuery, "attn_q"),
     linear(Slot::Normed, Slot::Key, "attn_k"),
     linear(Slot::Normed, Slot::Value, "attn_v"),
-    Op::Cut { input: Slot::WholeQuery, outputs: &[Slot::Query, Slot::AttentionGate], heads: true },
+    Op::Cut { input: Slot::WholeQuery, outputs: &[Slot::Query, Slot::AttentionGate], each: CutEach::Head },
     rms(Slot::Query, Slot::Query, "attn_q_norm"),
     rms(Slot::Key, Slot::Key, "attn_k_norm"),
     Op::Rope { slot: Slot::Query },
@@ -168,7 +192,11 @@ pub const ATTEND_GATED: &[Op] = &[
 /// Mamba 2's mixer and its output projection: the gate comes before a norm of groups of heads.
 pub const MAMBA: &[Op] = &[
     linear(Slot::Normed, Slot::Mixed, "ssm_in"),
-    Op::Cut { input: Slot::Mixed, outputs: &[Slot::OutputGate, Slot::Convolved, Slot::Step], heads: false },
+    Op::Cut {
+        input: Slot::Mixed,
+        outputs: &[Slot::OutputGate, Slot::Convolved, Slot::Step],
+        each: CutEach::Row,
+    },
     Op::Convolve { name: "ssm_conv1d", silu: true },
     Op::Scan(Recurrence::StateSpace),
     Op::Gate { slot: Slot::Scanned, gate: Slot::OutputGate, function: GateFunction::Silu },

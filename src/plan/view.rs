@@ -171,9 +171,11 @@ fn origin(source: &Source) -> String {
         Source::Tensor { rows: RowOrder::Regrouped { parts, .. }, .. } => {
             format!("{parts} parts taken apart")
         }
+        Source::Tensor { rows: RowOrder::Flat, .. } => "a vector cut into rows".to_owned(),
         Source::Tensor { rows: RowOrder::Transposed { .. }, .. } => "transposed".to_owned(),
         Source::Shifted { by, .. } => format!("with {by} added"),
         Source::Stacked { indices } => format!("{} stacked", indices.len()),
+        Source::Rates { of } => format!("rates of: {}", origin(&of.source)),
         Source::Values(_) => "computed".to_owned(),
         Source::Selected { of, selection } => {
             let lists = [

@@ -29,14 +29,18 @@ pub enum RowOrder {
         /// Number of input rows from one that is taken to the next.
         step: u64,
     },
-    /// Blocks of rows are taken in another order: of `parts * groups` blocks, output block `p * groups + g` is input
-    /// block `g * parts + p` (GPT-NeoX's queries, keys and values).
+    /// The first rows stay, and blocks of the rest are taken in another order: of `parts * groups` blocks, output block
+    /// `p * groups + g` is input block `g * parts + p` (GPT-NeoX's queries, keys and values).
     Regrouped {
+        /// Number of rows that stay.
+        kept: u64,
         /// Number of blocks of a group.
         parts: u64,
         /// Number of groups.
         groups: u64,
     },
+    /// The elements of a vector become the rows of a matrix, one row after the other.
+    Flat,
     /// Matrices are transposed: row r, column c of output matrix m is column `first + r * step` of input row
     /// `m * stride + skip + c`. For one whole matrix (GPT-2's Conv1D) this is [`RowOrder::TRANSPOSED`].
     Transposed {
@@ -67,12 +71,13 @@ impl RowOrder {
             Self::Picked { length, stride, first, step } => {
                 Some(row / length * stride + first + row % length * step)
             }
-            Self::Regrouped { parts, groups } => {
-                let width = (rows / (parts * groups)).max(1);
-                let (block, within) = (row / width, row % width);
-                Some((block % groups * parts + block / groups) * width + within)
+            Self::Regrouped { kept, .. } if row < kept => Some(row),
+            Self::Regrouped { kept, parts, groups } => {
+                let width = (rows.saturating_sub(kept) / (parts * groups)).max(1);
+                let (block, within) = ((row - kept) / width, (row - kept) % width);
+                Some(kept + (block % groups * parts + block / groups) * width + within)
             }
-            Self::Transposed { .. } => None,
+            Self::Flat | Self::Transposed { .. } => None,
         }
     }
 }
@@ -98,6 +103,11 @@ pub enum Source {
     Stacked {
         /// Indices in `Checkpoint::tensors`, at least one.
         indices: Vec<usize>,
+    },
+    /// The rates of a recurrence, `-exp` of another tensor, which holds their logarithms.
+    Rates {
+        /// The tensor of the logarithms.
+        of: Box<MappedTensor>,
     },
     /// Numbers computed from the configuration.
     Values(Vec<f32>),
@@ -171,7 +181,7 @@ impl MappedTensor {
         match &self.source {
             Source::Tensor { index, .. } | Source::Shifted { index, .. } => Some(*index),
             Source::Stacked { indices } => indices.first().copied(),
-            Source::Selected { of, .. } => of.first_stored(),
+            Source::Selected { of, .. } | Source::Rates { of } => of.first_stored(),
             Source::Values(_) | Source::Changed { .. } => None,
         }
     }
@@ -226,8 +236,10 @@ mod tests {
         assert_eq!(order(odd, 4), [1, 3, 5, 7]);
         let rest = RowOrder::Picked { length: 2, stride: 5, first: 3, step: 1 };
         assert_eq!(order(rest, 4), [3, 4, 8, 9]);
-        let regrouped = RowOrder::Regrouped { parts: 3, groups: 2 };
+        let regrouped = RowOrder::Regrouped { kept: 0, parts: 3, groups: 2 };
         assert_eq!(order(regrouped, 12), [0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]);
+        let last = RowOrder::Regrouped { kept: 3, parts: 2, groups: 2 };
+        assert_eq!(order(last, 7), [0, 1, 2, 3, 5, 4, 6]);
         assert_eq!(RowOrder::TRANSPOSED.source(0, 4), None);
     }
 }

@@ -5,7 +5,7 @@
 //! one latent key, and `attn_v_b` maps the attended values out of it.
 
 use crate::graph::parts::*;
-use crate::graph::{By, Graph, Hyper, Op, Routing, Scores, Slot};
+use crate::graph::{By, CutEach, Graph, Hyper, Op, Routing, Scores, Slot};
 use crate::tensor::RowOrder;
 use kquant_formats::gguf::Value;
 use kquant_kernels::math::Pairs;
@@ -134,9 +134,9 @@ fn layer(hyper: &Hyper, number: usize) -> Vec<Op> {
 }
 
 const ATTEND_LATENT: &[Op] = &[
-    Op::Cut { input: Slot::Fused, outputs: &[Slot::Value, Slot::RotaryKey], heads: false },
+    Op::Cut { input: Slot::Fused, outputs: &[Slot::Value, Slot::RotaryKey], each: CutEach::Row },
     rms(Slot::Value, Slot::Value, "attn_kv_a_norm"),
-    Op::Cut { input: Slot::WholeQuery, outputs: &[Slot::FixedQuery, Slot::RotaryQuery], heads: true },
+    Op::Cut { input: Slot::WholeQuery, outputs: &[Slot::FixedQuery, Slot::RotaryQuery], each: CutEach::Head },
     Op::Rope { slot: Slot::RotaryQuery },
     Op::Rope { slot: Slot::RotaryKey },
     Op::Matrices { input: Slot::FixedQuery, output: Slot::LatentQuery, name: "attn_k_b", by: By::Heads },

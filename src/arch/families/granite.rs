@@ -1,7 +1,10 @@
 //! Granite: Llama with scaled embeddings, attention scores, additions to the stream and logits.
 
 use super::llama;
+use crate::arch::config::Config;
+use crate::arch::error::ArchError;
 use crate::arch::table::family::Family;
+use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
 use crate::arch::table::takes::{ATTENTION_BIAS, BY_FACTORS, MLP_BIAS, Takes};
 use crate::arch::table::text;
@@ -16,18 +19,7 @@ pub(super) static FAMILY: Family = Family {
     sizes: |config| text::plain_sizes(config, NAME),
     keys: |config, sizes| {
         let mut keys = llama::keys(NAME, config, sizes)?;
-        for (key, name) in [
-            ("attention.scale", "attention_multiplier"),
-            ("embedding_scale", "embedding_multiplier"),
-            ("residual_scale", "residual_multiplier"),
-            ("logit_scale", "logits_scaling"),
-        ] {
-            let multiplier = config.optional_number(&[name])?;
-            // Without the key, readers of the file would divide by the root of the head's width, while transformers
-            // multiplies by 1.
-            let default = (key == "attention.scale").then_some(1.0);
-            keys.optional_number(key, multiplier.or(default));
-        }
+        multipliers(config, &mut keys)?;
         Ok(keys)
     },
     table: &TABLE,
@@ -37,3 +29,20 @@ pub(super) static FAMILY: Family = Family {
 };
 
 static TABLE: Table = llama::table(NAME);
+
+/// Adds the keys of the multipliers.
+pub(super) fn multipliers(config: &Config, keys: &mut Keys) -> Result<(), ArchError> {
+    for (key, name) in [
+        ("attention.scale", "attention_multiplier"),
+        ("embedding_scale", "embedding_multiplier"),
+        ("residual_scale", "residual_multiplier"),
+        ("logit_scale", "logits_scaling"),
+    ] {
+        let multiplier = config.optional_number(&[name])?;
+        // Without the key, readers of the file would divide by the root of the head's width, while transformers
+        // multiplies by 1.
+        let default = (key == "attention.scale").then_some(1.0);
+        keys.optional_number(key, multiplier.or(default));
+    }
+    Ok(())
+}

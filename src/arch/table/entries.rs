@@ -41,7 +41,8 @@ pub(in crate::arch) const ROTARY_ATTENTION: &[Entry] = &[
 
 const QUERY: Entry =
     Entry::new("layers.{}.self_attn.q_proj.weight", "blk.{}.attn_q.weight", &[Query, Hidden]);
-const KEY: Entry =
+/// The projection to keys.
+pub(in crate::arch) const KEY: Entry =
     Entry::new("layers.{}.self_attn.k_proj.weight", "blk.{}.attn_k.weight", &[KeyValue, Hidden]);
 const QUERY_BIAS: Entry =
     Entry::new("layers.{}.self_attn.q_proj.bias", "blk.{}.attn_q.bias", &[Query]).optional();

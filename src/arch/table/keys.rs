@@ -26,6 +26,13 @@ impl Keys {
         }
     }
 
+    /// Inserts the key before the key `next`, or appends it if there is no such key.
+    pub(in crate::arch) fn insert(&mut self, next: &str, name: &str, value: Value) {
+        let next = format!("{}.{next}", self.prefix);
+        let at = self.list.iter().position(|(key, _)| *key == next).unwrap_or(self.list.len());
+        self.list.insert(at, (format!("{}.{name}", self.prefix), value));
+    }
+
     pub(in crate::arch) fn count(&mut self, name: &str, value: u32) {
         self.add(name, Value::U32(value));
     }

@@ -1,6 +1,6 @@
 //! Dimensions and keys that most families' configurations have in common.
 
-use kquant_formats::gguf::Value;
+use kquant_formats::gguf::{Array, Value};
 
 use super::dims::Sizes;
 use super::family::unsupported;
@@ -13,6 +13,14 @@ const EXPERTS: &[&str] = &["num_local_experts", "num_experts", "n_routed_experts
 
 /// Returns the dimensions by their usual names, without experts.
 pub(in crate::arch) fn sizes(config: &Config) -> Result<Sizes, ArchError> {
+    sizes_around(config, config.count(INNER)?)
+}
+
+/// Names of the width inside the feed-forward network.
+const INNER: &[&str] = &["intermediate_size"];
+
+/// Returns the dimensions around a feed-forward network of width `feed_forward`, 0 without one.
+fn sizes_around(config: &Config, feed_forward: u32) -> Result<Sizes, ArchError> {
     let hidden = config.count(&["hidden_size"])?;
     let heads = config.count(&["num_attention_heads"])?;
     let kv_heads = config.optional_count(&["num_key_value_heads"])?.unwrap_or(heads);
@@ -36,7 +44,7 @@ pub(in crate::arch) fn sizes(config: &Config) -> Result<Sizes, ArchError> {
         // The second name is from the first conversions of Llama.
         positions: config.count(&["max_position_embeddings", "max_sequence_length"])?,
         hidden,
-        feed_forward: config.count(&["intermediate_size"])?,
+        feed_forward,
         heads,
         kv_heads,
         head_dim,
@@ -53,7 +61,8 @@ pub(in crate::arch) fn sizes_with_experts(config: &Config, width: &[&str]) -> Re
         experts_used: config.count(&["num_experts_per_tok"])?,
         expert_feed_forward: config.count(width)?,
         dense_layers: 0,
-        ..sizes(config)?
+        // Models whose layers all have experts may lack it.
+        ..sizes_around(config, config.optional_count(INNER)?.unwrap_or(0))?
     })
 }
 
@@ -85,7 +94,7 @@ pub(in crate::arch) fn whole_heads(
 }
 
 /// Returns the part of a head that RoPE rotates, if the configuration gives it.
-fn partial(config: &Config) -> Result<Option<f32>, ArchError> {
+pub(in crate::arch) fn partial(config: &Config) -> Result<Option<f32>, ArchError> {
     const NAMES: &[&str] = &["partial_rotary_factor", "rotary_pct", "rope_pct"];
     if let Some(part) = config.optional_number(NAMES)? {
         return Ok(Some(part));
@@ -111,7 +120,9 @@ pub(in crate::arch) fn keys(name: &'static str, config: &Config, sizes: &Sizes) 
     keys.count("block_count", sizes.layers);
     keys.count("context_length", sizes.positions);
     keys.count("embedding_length", sizes.hidden);
-    keys.count("feed_forward_length", sizes.feed_forward);
+    if sizes.feed_forward > 0 {
+        keys.count("feed_forward_length", sizes.feed_forward);
+    }
     keys.count("attention.head_count", sizes.heads);
     keys.count("attention.head_count_kv", sizes.kv_heads);
     if config.optional_flag("is_causal")? == Some(false) {
@@ -149,9 +160,16 @@ pub(in crate::arch) fn head_widths(keys: &mut Keys, sizes: &Sizes) {
     keys.count("attention.value_length", sizes.head_dim);
 }
 
+/// Replaces the number of key-value heads by a list with that of each layer, 0 in recurrent ones.
+pub(in crate::arch) fn heads_by_layer(keys: &mut Keys, sizes: &Sizes) {
+    let heads = |recurrent| if recurrent { 0 } else { i32::try_from(sizes.kv_heads).unwrap_or(i32::MAX) };
+    let list = sizes.recurrent.list(sizes.layers).map(heads).collect();
+    keys.add("attention.head_count_kv", Value::Array(Array::I32(list)));
+}
+
 /// Adds the epsilon of the norms, under the name of their kind.
 pub(in crate::arch) fn epsilon(config: &Config, keys: &mut Keys) -> Result<(), ArchError> {
-    let mean_square = config.optional_number(&["rms_norm_eps"])?;
+    let mean_square = config.optional_number(&["rms_norm_eps", "norm_eps"])?;
     if let Some(epsilon) = mean_square {
         keys.number("attention.layer_norm_rms_epsilon", epsilon);
         return Ok(());

@@ -47,7 +47,7 @@ pub(super) struct GateBy {
 impl Operation for GateBy {
     fn check(&self, shapes: &mut Shapes) -> Result<(), ModelError> {
         let Self { slot, gate, .. } = *self;
-        if shapes.width(slot) != shapes.width(gate) {
+        if shapes.width(slot) != shapes.width(gate) && shapes.width(gate) != Some(1) {
             return Err(shapes.graph_error(format!("multiplies {slot:?} by {gate:?} of another width")));
         }
         Ok(())
@@ -159,11 +159,11 @@ impl GateStep {
 
 impl Step for GateStep {
     fn forward(&self, tile: &mut Tile, _: &mut Positions) -> Result<(), ModelError> {
+        let width = tile.width(self.up);
         let mut out = match self.output == self.gate {
             true => tile.take_slot(self.gate),
-            false => copied(tile.buffer(self.gate)),
+            false => widened(tile.buffer(self.gate), width / tile.width(self.gate)),
         };
-        let width = out.len() / tile.tokens();
         for_blocks(tile.context(), (tile.buffer(self.up), width), (&mut out, width), |up, gate| {
             self.function.apply(gate, up);
         });
@@ -172,8 +172,9 @@ impl Step for GateStep {
     }
 
     fn record(&self, tile: &Tile) -> Box<dyn Recorded + '_> {
-        let [gate, up] = [self.gate, self.up].map(|slot| copied(tile.buffer(slot)));
-        Box::new(GateRecord { step: *self, gate, up })
+        let up = copied(tile.buffer(self.up));
+        let repeats = tile.width(self.up) / tile.width(self.gate).max(1);
+        Box::new(GateRecord { step: *self, gate: widened(tile.buffer(self.gate), repeats), repeats, up })
     }
 
     fn needs_tile(&self) -> bool {
@@ -181,9 +182,20 @@ impl Step for GateStep {
     }
 }
 
+/// Returns `x` with each value `repeats` times.
+fn widened(x: &[f32], repeats: usize) -> Vec<f32> {
+    match repeats {
+        1 => copied(x),
+        _ => x.iter().flat_map(|&x| std::iter::repeat_n(x, repeats)).collect(),
+    }
+}
+
 struct GateRecord {
     step: GateStep,
+    /// The gate, as wide as what it gates.
     gate: Vec<f32>,
+    /// Number of neighbouring values that are one value of the gate.
+    repeats: usize,
     up: Vec<f32>,
 }
 
@@ -197,6 +209,9 @@ impl Recorded for GateRecord {
         rows.for_each(|(((d_gate, d_up), gate), up)| {
             self.step.function.gradient(d_gate, d_up, gate, up);
         });
+        if self.repeats > 1 {
+            gradient = gradient.chunks_exact(self.repeats).map(|values| values.iter().sum()).collect();
+        }
         reverse.gradients.add(self.step.gate, gradient);
         reverse.gradients.add(self.step.up, d_up);
         Ok(())

@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{Operation, Recorded, Step};
-use crate::graph::Slot;
+use crate::graph::{CutEach, Slot};
 use crate::model::ModelError;
 use crate::model::backward::{ROWS, Reverse};
 use crate::model::check::{Shapes, wrong};
@@ -26,7 +26,7 @@ pub(super) struct SplitGate;
 pub(super) struct Cut {
     pub input: Slot,
     pub outputs: &'static [Slot],
-    pub heads: bool,
+    pub each: CutEach,
 }
 
 /// The operation that undoes a [`Cut`] in two.
@@ -64,7 +64,11 @@ impl Operation for Cut {
 
     fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
         let hyper = &source.model.hyper;
-        let parts = if self.heads { hyper.heads } else { 1 };
+        let parts = match self.each {
+            CutEach::Row => 1,
+            CutEach::Head => hyper.heads.max(1),
+            CutEach::Group => hyper.recurrent.as_ref().map_or(1, |recurrent| recurrent.groups.max(1)),
+        };
         let piece = |&slot: &Slot| Some(Piece { slot, width: hyper.width(slot)? / parts });
         let Some(pieces) = self.outputs.iter().map(piece).collect() else {
             let what = format!("cuts {:?} into {:?}, whose widths no key says", self.input, self.outputs);

@@ -49,7 +49,7 @@ pub(super) fn operation(op: &Op) -> Box<dyn Operation> {
         Op::Matrices { input, output, name, by } => Box::new(matrices::Matrices { input, output, name, by }),
         Op::Split => Box::new(cut::Split),
         Op::SplitGate => Box::new(cut::SplitGate),
-        Op::Cut { input, outputs, heads } => Box::new(cut::Cut { input, outputs, heads }),
+        Op::Cut { input, outputs, each } => Box::new(cut::Cut { input, outputs, each }),
         Op::Join { inputs, output, heads } => Box::new(cut::Join { inputs, output, heads }),
         Op::Rope { slot } => Box::new(rope::Rotate { slot }),
         Op::Attention { sinks } => Box::new(attention::Attention { sinks }),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use kquant::arch::{self, Config};
-use kquant_formats::gguf::Value;
+use kquant_formats::gguf::{Array, Value};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
@@ -90,6 +90,8 @@ fn as_json(value: &Value) -> Json {
         Value::F32(n) => Json::from(f64::from(*n)),
         Value::Bool(b) => Json::from(*b),
         Value::String(s) => Json::from(s.as_str()),
+        Value::Array(Array::I32(list)) => Json::from(list.clone()),
+        Value::Array(Array::Bool(list)) => Json::from(list.clone()),
         other => panic!("unexpected {other:?}"),
     }
 }
