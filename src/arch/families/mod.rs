@@ -8,6 +8,7 @@ mod gpt2;
 mod gpt_neox;
 mod gpt_oss;
 mod granite;
+mod lfm2;
 mod llama;
 mod mistral;
 mod mixtral;
@@ -45,4 +46,6 @@ pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &gpt_neox::FAMILY,
     &gpt_oss::FAMILY,
     &deepseek2::FAMILY,
+    &lfm2::FAMILY,
+    &lfm2::MIXTURE_FAMILY,
 ];
