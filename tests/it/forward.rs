@@ -114,7 +114,7 @@ fn bf16_products_are_close_and_hold_for_any_cut() {
 
 #[test]
 fn chunks_do_not_see_each_other_nor_the_tiles() {
-    for name in ["llama", "gpt2"] {
+    for name in ["llama", "gpt2", "lfm2", "qwen3_5", "mamba2"] {
         let folder = data("archs").join(name);
         let (tokens, _) = expected(&folder);
         let model = Model::open(&folder, None).unwrap();
@@ -147,6 +147,15 @@ fn keys_that_make_no_model_are_refused() {
         ("deepseek_v3", "deepseek2.rope.dimension_count=int:48", "must be less than key_length_mla"),
         ("deepseek_v3", "deepseek2.attention.kv_lora_rank=int:16", "has shape"),
         ("gpt_oss", "gpt-oss.rope.scaling.type=str:ntk", "is none of none, linear, yarn and longrope"),
+        ("lfm2", "lfm2.shortconv.l_cache=int:4", "tensor `blk.0.shortconv.conv.weight` has shape"),
+        ("lfm2", "lfm2.attention.head_count_kv=int:2", "`blk.2.shortconv.in_proj.weight` is missing"),
+        ("qwen3_5", "qwen35.ssm.group_count=int:3", "must divide ssm.inner_size and be a multiple of"),
+        ("qwen3_5", "qwen35.attention.recurrent_layers=int:3", "does not say of each layer whether"),
+        (
+            "mamba2",
+            "mamba2.ssm.state_size=int:8",
+            "`blk.0.ssm_in.weight` has 296 rows, the model's keys ask for 280",
+        ),
     ] {
         let out = scratch.path("model.gguf");
         ok(quantize(&data("archs").join(model), &out, "F32", &["--force", "--override-kv", key]));

@@ -259,17 +259,17 @@ impl Checked {
             let mut errors = Vec::new();
             for step in steps {
                 let found = slope(step).zip(slope(2.0 * step)).map(|(one, two)| (4.0 * one - two) / 3.0);
-                let error = found.map(|found| (found - expected).abs() / norm);
-                if error.is_some_and(|error| error < TOLERANCE) {
+                errors.extend(found.map(|found| (found - expected).abs() / norm));
+                if errors.last().is_some_and(|error| *error < TOLERANCE) {
                     compared += 1;
                     errors.clear();
                     break;
                 }
-                // The rounding of the loss is a percent and more of what the smallest step changes: it may show that the
-                // gradient is right, not that it is wrong.
-                errors.extend(error.filter(|_| step > steps[3]));
             }
-            assert!(errors.is_empty(), "{name}: {expected}, differences are off by {errors:?} of {norm}");
+            // One step alone, where all others change the choice of experts, may be too small for the rounding of the loss or too
+            // large for its curvature: it can show that the gradient is right, not that it is wrong.
+            let wrong = errors.len() > 1;
+            assert!(!wrong, "{name}: {expected}, differences are off by {errors:?} of {norm}");
             if compared == 2 {
                 return;
             }

@@ -54,10 +54,7 @@ impl Operation for Cut {
         let widths: Option<Vec<usize>> = self.outputs.iter().map(|&slot| shapes.width(slot)).collect();
         let parts: usize = widths.iter().flatten().sum();
         match shapes.width(self.input) {
-            Some(whole) if widths.is_some() && whole != parts => Err(shapes.graph_error(format!(
-                "cuts {whole} values of {:?} into {parts} of {:?}, by the model's keys",
-                self.input, self.outputs
-            ))),
+            Some(whole) if widths.is_some() && whole != parts => Err(shapes.width_error(self.input, parts)),
             _ => Ok(()),
         }
     }
