@@ -8,7 +8,7 @@ use kquant_formats::gguf::Metadata;
 
 use crate::arch::{self, ArchError, Limit};
 use crate::checkpoint::{Opened, Origin};
-use crate::graph::{Graph, Hyper, KeyError};
+use crate::graph::{Graph, Hyper, KeyError, architecture};
 use crate::tensor::{Keep, MappedTensor, RowOrder, Source};
 use crate::vocab::{self, VocabError};
 
@@ -34,6 +34,13 @@ impl Converted {
     /// Fails when a key is missing, has a wrong type or a value that no model can have.
     pub fn hyper(&self, graph: &Graph) -> Result<Hyper, KeyError> {
         hyper(&self.metadata, &self.limits, graph)
+    }
+
+    /// Returns the name of the architecture if its keys say that layers are recurrent.
+    pub(crate) fn recurrent(&self) -> Option<&str> {
+        let family = architecture(&self.metadata).ok()?;
+        let has = |key: &&str| self.metadata.get(&format!("{family}.{key}")).is_some();
+        ["ssm.conv_kernel", "shortconv.l_cache"].iter().any(has).then_some(family)
     }
 }
 

@@ -51,6 +51,9 @@ impl NewFolder {
         kind: Option<&str>,
     ) -> Result<Self, FolderError> {
         let Origin::HuggingFace { folder } = &opened.origin else { return Err(FolderError::Gguf) };
+        if let Some(family) = base.recurrent() {
+            return Err(FolderError::Recurrent(family.to_owned()));
+        }
         let path = folder.join("config.json");
         let text = whole::read(&path, whole::CONFIGURATION)?;
         let source: Map<String, Json> =

@@ -23,9 +23,10 @@ fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-/// Folders of small checkpoints.
+/// Folders of small checkpoints, but for those with recurrent layers.
 fn folders() -> Vec<PathBuf> {
     let [mut supported, _] = archs::supported_and_pending();
+    supported.retain(|folder| opened(folder).1.recurrent().is_none());
     supported.push(data("tiny-llama"));
     supported
 }
@@ -65,6 +66,15 @@ fn assert_same(folder: &Path, source: &Opened, changed: &Converted) {
         let (expected, found) =
             (weights(source, changed, &tensor.name), weights(&again, &model, &tensor.name));
         assert!(expected == found, "{}: {}", folder.display(), tensor.name);
+    }
+}
+
+#[test]
+fn recurrent_layers_are_refused_by_name() {
+    for (name, family) in [("lfm2", "lfm2"), ("qwen3_5", "qwen35"), ("mamba2", "mamba2")] {
+        let (source, base) = opened(&data("archs").join(name));
+        let error = NewFolder::new(&source, &base, &base, None).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{family}`")) && error.contains("-o FILE.gguf"), "{error}");
     }
 }
 
