@@ -18,6 +18,7 @@ mod phi3;
 mod qwen2;
 mod qwen3;
 mod qwen3_5;
+mod qwen3_5_moe;
 mod qwen3_moe;
 mod smollm3;
 mod stablelm;
@@ -34,6 +35,8 @@ pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &qwen3::FAMILY,
     &qwen3_moe::FAMILY,
     &qwen3_5::FAMILY,
+    &qwen3_5_moe::FAMILY,
+    &qwen3_5_moe::NEXT_FAMILY,
     &gemma::FAMILY,
     &gemma2::FAMILY,
     &gemma3::FAMILY,
