@@ -8,8 +8,10 @@ mod gpt2;
 mod gpt_neox;
 mod gpt_oss;
 mod granite;
+mod granite_hybrid;
 mod lfm2;
 mod llama;
+mod mamba2;
 mod mistral;
 mod mixtral;
 mod olmo2;
@@ -53,4 +55,6 @@ pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &deepseek2::FAMILY,
     &lfm2::FAMILY,
     &lfm2::MIXTURE_FAMILY,
+    &mamba2::FAMILY,
+    &granite_hybrid::FAMILY,
 ];

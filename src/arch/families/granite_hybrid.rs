@@ -1,0 +1,177 @@
+//! Granite 4 hybrid: Mamba 2's state space in most layers, attention without positions in the others, Granite's multipliers, and
+//! a dense network or a mixture beside one that all tokens pass through.
+
+use crate::graph::parts::*;
+use crate::graph::{Graph, Hyper, Op};
+use crate::tensor::RowOrder;
+use kquant_formats::gguf::Value;
+use kquant_kernels::math::Pairs;
+use serde_json::json;
+
+use super::granite::multipliers;
+use crate::arch::config::Config;
+use crate::arch::error::ArchError;
+use crate::arch::table::dims::Dim::*;
+use crate::arch::table::dims::{Dim, ScanSizes, Sizes};
+use crate::arch::table::entries::{
+    ATTENTION_OUTPUT, CACHED, HALVES, NORMS, OUTSIDE, ROTARY_ATTENTION, VALUE, experts_in_one,
+};
+use crate::arch::table::entry::{Entry, in_attention};
+use crate::arch::table::family::{Family, nothing, unsupported};
+use crate::arch::table::keys::Keys;
+use crate::arch::table::layers::of_kind;
+use crate::arch::table::mapping::Table;
+use crate::arch::table::state_space::{scan_keys, state_space, with_scan};
+use crate::arch::table::takes::{ATTENTION_BIAS, Literal, Only, Takes};
+use crate::arch::table::text;
+
+const NAME: &str = "granitehybrid";
+
+/// The context that the converter writes: without positions, the model has no bound.
+const CONTEXT: u32 = 1 << 20;
+
+/// The family, as the registry lists it.
+pub(super) static FAMILY: Family = Family {
+    name: NAME,
+    classes: &["GraniteMoeHybridForCausalLM"],
+    model_types: &["granitemoehybrid"],
+    sizes,
+    keys,
+    table: &Table {
+        family: NAME,
+        prefix: "model.",
+        ignored: CACHED,
+        entries: &[OUTSIDE, NORMS, ATTENTION_LAYERS, state_space!("layers.{}.mamba."), DENSE, MIXTURE],
+    },
+    computed: nothing,
+    takes: Takes {
+        biases: &[ATTENTION_BIAS],
+        only: &[Only { key: "mamba_proj_bias", value: Literal::Flag(false) }],
+        ..Takes::PLAIN
+    },
+    graph: &Graph { layer, pairs: Pairs::Adjacent, ..Graph::PLAIN },
+};
+
+const ATTENTION_LAYERS: &[Entry] = &{
+    let [query, key] = in_attention::<2>(ROTARY_ATTENTION);
+    let [value] = in_attention::<1>(VALUE);
+    let [output] = in_attention::<1>(ATTENTION_OUTPUT);
+    [query, key, value, output]
+};
+
+const DENSE: &[Entry] = &[
+    half("blk.{}.ffn_gate.weight", |sizes| half_rows(sizes, 0)).only(|sizes| sizes.experts == 0),
+    half("blk.{}.ffn_up.weight", |sizes| half_rows(sizes, 1)).only(|sizes| sizes.experts == 0),
+    down("blk.{}.ffn_down.weight").only(|sizes| sizes.experts == 0),
+];
+
+const MIXTURE: &[Entry] = &{
+    let [down_experts, gate_experts, up_experts] = experts_in_one(
+        "layers.{}.block_sparse_moe.output_linear.weight",
+        "layers.{}.block_sparse_moe.input_linear.weight",
+        HALVES,
+    );
+    [
+        Entry::new(
+            "layers.{}.block_sparse_moe.router.layer.weight",
+            "blk.{}.ffn_gate_inp.weight",
+            &[Experts, Hidden],
+        )
+        .only(has_experts)
+        .always_f32(),
+        gate_experts.only(has_experts),
+        up_experts.only(has_experts),
+        down_experts.only(has_experts),
+        half("blk.{}.ffn_gate_shexp.weight", |sizes| half_rows(sizes, 0)).only(has_experts),
+        half("blk.{}.ffn_up_shexp.weight", |sizes| half_rows(sizes, 1)).only(has_experts),
+        down("blk.{}.ffn_down_shexp.weight").only(has_experts),
+    ]
+};
+
+fn has_experts(sizes: &Sizes) -> bool {
+    sizes.experts > 0
+}
+
+/// Returns the entry of gate or upward projection of the network that all tokens pass through.
+const fn half(to: &'static str, rows: fn(&Sizes) -> RowOrder) -> Entry {
+    const IN: &[Dim] = &[SharedGateUp, Hidden];
+    Entry::new("layers.{}.shared_mlp.input_linear.weight", to, IN).part(&[SharedFeedForward, Hidden], rows)
+}
+
+const fn down(to: &'static str) -> Entry {
+    Entry::new("layers.{}.shared_mlp.output_linear.weight", to, &[Hidden, SharedFeedForward])
+}
+
+/// Returns the rows of the gate, number 0, or of the upward projection, number 1.
+fn half_rows(sizes: &Sizes, number: u64) -> RowOrder {
+    let length = u64::from(sizes.shared_feed_forward);
+    RowOrder::Picked { length, stride: 2 * length, first: number * length, step: 1 }
+}
+
+fn layer(hyper: &Hyper, number: usize) -> Vec<Op> {
+    let mixer = match hyper.is_recurrent(number) {
+        true => MAMBA.to_vec(),
+        false => [QUERY_KEY_VALUE, ATTEND].concat(),
+    };
+    let feed_forward = match hyper.experts {
+        Some(_) => [SILU_EXPERTS, ADD, SHARED_EXPERTS].concat(),
+        None => SILU.to_vec(),
+    };
+    [ATTENTION_NORM, &mixer, ADD, FEED_FORWARD_NORM, &feed_forward, ADD].concat()
+}
+
+fn sizes(config: &Config) -> Result<Sizes, ArchError> {
+    let refuse = |what: &str| Err(unsupported(config, NAME, what.to_owned()));
+    if config.optional_text(&["position_embedding_type"])?.is_some_and(|kind| kind != "nope") {
+        return refuse("positions (`position_embedding_type` is not nope) are");
+    }
+    if config.optional_text(&["normalization_function"])?.is_some_and(|kind| kind != "rmsnorm") {
+        return refuse("other norms than RMS norms (`normalization_function`) are");
+    }
+    config.optional_flag("mamba_conv_bias")?;
+    let shared = config.count(&["shared_intermediate_size"])?;
+    let experts = config.optional_integer(&["num_local_experts"])?.is_some_and(|n| n > 0);
+    let config = &config.or(json!({ "intermediate_size": shared }));
+    let sizes = match experts {
+        true => text::sizes_with_experts(config, &["intermediate_size"])?,
+        false => text::sizes(config)?,
+    };
+    config.optional_integer(&["num_experts_per_tok"])?;
+    let kinds = (&["mamba", "linear_attention"][..], &["attention", "full_attention"][..]);
+    let Some(recurrent) = of_kind(config, sizes.layers, kinds)? else {
+        return Err(config.missing(&["layer_types"]).into());
+    };
+    if !recurrent.list(sizes.layers).any(|recurrent| recurrent) {
+        return refuse("layers that all have attention (`layer_types`) are");
+    }
+    let scan = ScanSizes {
+        heads: config.count(&["mamba_n_heads"])?,
+        groups: config.count(&["mamba_n_groups"])?,
+        state: config.count(&["mamba_d_state"])?,
+        value: config.count(&["mamba_d_head"])?,
+    };
+    let sizes = Sizes {
+        positions: CONTEXT,
+        shared_feed_forward: shared,
+        dense_layers: sizes.layers,
+        kernel: config.count(&["mamba_d_conv"])?,
+        recurrent,
+        ..sizes
+    };
+    with_scan(config, sizes, scan, (config.count(&["mamba_expand"])?, "mamba_expand"))
+}
+
+fn keys(config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
+    let mut keys = text::keys(NAME, config, sizes)?;
+    text::heads_by_layer(&mut keys, sizes);
+    // The numbers are written for dense models, too.
+    keys.count("expert_count", sizes.experts);
+    keys.count("expert_used_count", sizes.experts_used);
+    keys.count("vocab_size", sizes.vocab);
+    keys.count("rope.dimension_count", sizes.rotary);
+    multipliers(config, &mut keys)?;
+    keys.count("expert_shared_feed_forward_length", sizes.shared_feed_forward);
+    scan_keys(sizes, &mut keys);
+    keys.add("rope.scaling.finetuned", Value::Bool(false));
+    Ok(keys)
+}
