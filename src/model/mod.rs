@@ -102,8 +102,6 @@ pub struct Model {
     has_own_vocabulary: bool,
     /// True if inputs of linear maps are rounded as llama.cpp does.
     rounds: bool,
-    /// True if rotary frequencies are rounded to bf16.
-    rounds_turns: bool,
     products: Products,
 }
 
@@ -134,8 +132,7 @@ impl Model {
     /// Fails when a tensor of the forward pass is missing in `input` or of a wrong shape.
     pub fn changed(&self, input: Converted) -> Result<Self, ModelError> {
         let mut changed = Self::new(&self.path, self.pre.as_deref(), self.opened.clone(), input)?;
-        (changed.rounds, changed.rounds_turns) = (self.rounds, self.rounds_turns);
-        changed.products = self.products;
+        (changed.rounds, changed.products) = (self.rounds, self.products);
         changed.has_own_vocabulary = false;
         Ok(changed)
     }
@@ -172,7 +169,6 @@ impl Model {
             pre: pre.map(str::to_owned),
             has_own_vocabulary: true,
             rounds: false,
-            rounds_turns: false,
             products: Products::default(),
         };
         model.vocab = model.tensor(EMBEDDING)?.rows() as usize;
@@ -191,12 +187,6 @@ impl Model {
     /// those of llama.cpp; exact arithmetic measures the effect of the weights alone.
     pub fn round_activations(&mut self) {
         self.rounds = true;
-    }
-
-    /// Rounds rotary frequencies to bf16, as transformers does with models that are loaded in bf16. The results then predict
-    /// those of transformers, which deviate from the model's definition more the later the position.
-    pub fn round_turns(&mut self) {
-        self.rounds_turns = true;
     }
 
     /// Selects the precision in which products of linear maps are computed; f32 is the default.

@@ -1,6 +1,5 @@
 //! Tables of the rotations of rotary position embedding.
 
-use half::bf16;
 use kquant_kernels::math::{Rope, frequencies};
 
 use crate::model::{Model, ModelError};
@@ -40,12 +39,7 @@ impl Model {
     /// Computes the rotations of positions `0..positions`.
     pub(super) fn ropes(&self, positions: usize) -> Result<Ropes, ModelError> {
         let (hyper, keys) = (&self.hyper, &self.hyper.rope);
-        let rope = |angles: &[f64], length| {
-            let rounded =
-                |angle: &f64| if self.rounds_turns { bf16::from_f64(*angle).to_f64() } else { *angle };
-            let angles: Vec<f64> = angles.iter().map(rounded).collect();
-            Rope::new(&angles, positions, self.graph.pairs, length)
-        };
+        let rope = |angles: &[f64], length| Rope::new(angles, positions, self.graph.pairs, length);
         let base = f64::from(keys.base);
         let angles = match &keys.yarn {
             Some(yarn) => yarn.frequencies(base, hyper.rotary),

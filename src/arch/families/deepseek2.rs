@@ -183,8 +183,20 @@ fn sizes(config: &Config) -> Result<Sizes, ArchError> {
     })
 }
 
+/// Returns the configuration with the values that transformers has for DeepSeek V2 and that not every configuration gives. The converter knows that of DeepSeek V3 without a key.
+fn with_defaults(config: &Config) -> Result<Config, ArchError> {
+    Ok(match config.optional_text(&["model_type"])? {
+        Some("deepseek_v2") => {
+            // The converter takes the width of a head from transformers, which writes it in the place of the key below.
+            let head = config.optional_count(&["qk_rope_head_dim"])?;
+            config.or(serde_json::json!({ "scoring_func": "softmax", "head_dim": head }))
+        }
+        _ => config.clone(),
+    })
+}
+
 fn keys(config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
-    let latent = sizes.latent;
+    let (config, latent) = (&with_defaults(config)?, sizes.latent);
     // The keys describe one head of keys, which all queries share.
     let mut keys = text::keys(NAME, config, &Sizes { kv_heads: 1, ..*sizes })?;
     keys.count("leading_dense_block_count", sizes.dense_layers);

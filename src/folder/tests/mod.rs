@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 use kquant_formats::safetensors::SafeTensors;
 
 use super::{FolderError, NewFolder, write};
-use crate::checkpoint::{Opened, open};
+use crate::checkpoint::{Opened, archs, open};
 use crate::context::{Context, Silent};
 use crate::convert::{Converted, convert};
 use crate::tensor::{Stash, read_rows};
@@ -23,14 +23,11 @@ fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-/// Folders of small checkpoints: those of the repository, or of the folder that KQUANT_ARCHS names.
+/// Folders of small checkpoints.
 fn folders() -> Vec<PathBuf> {
-    let root = std::env::var_os("KQUANT_ARCHS").map_or_else(|| data("archs"), PathBuf::from);
-    let mut folders: Vec<PathBuf> = std::fs::read_dir(root).unwrap().map(|f| f.unwrap().path()).collect();
-    folders.push(data("tiny-llama"));
-    folders.sort();
-    assert!(folders.len() > 3);
-    folders
+    let [mut supported, _] = archs::supported_and_pending();
+    supported.push(data("tiny-llama"));
+    supported
 }
 
 fn opened(folder: &Path) -> (Opened, Converted) {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
@@ -19,6 +19,7 @@ use super::super::tile::Tile;
 use super::super::{EMBEDDING, Model};
 use super::head::LossHead;
 use super::{Backward, Labels};
+use crate::checkpoint::archs;
 use crate::context::Silent;
 use crate::graph::{By, Op, Slot, weight_name};
 use crate::model::{GradientObserver, ObserveError, WeightObserver};
@@ -351,19 +352,10 @@ fn check_folder(folder: &Path) {
     }
 }
 
-/// Returns all folders with models: those of the repository, or those in the folder that KQUANT_ARCHS names.
-fn folders() -> Vec<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/archs");
-    let root = std::env::var_os("KQUANT_ARCHS").map_or(own, PathBuf::from);
-    let mut folders: Vec<PathBuf> = fs::read_dir(root).unwrap().map(|f| f.unwrap().path()).collect();
-    folders.sort();
-    assert!(folders.len() > 3);
-    folders
-}
-
 #[test]
 fn gradients_are_differences_of_the_loss() {
-    folders().iter().for_each(|folder| check_folder(folder));
+    let [supported, _] = archs::supported_and_pending();
+    supported.iter().for_each(|folder| check_folder(folder));
 }
 
 /// With drawn labels, the KL divergence that noise in a layer's output causes is half of the noise's variance times the
