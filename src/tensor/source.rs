@@ -29,11 +29,11 @@ pub enum RowOrder {
         /// Number of input rows from one that is taken to the next.
         step: u64,
     },
-    /// Blocks of rows are taken in another order: of `parts * groups` blocks, output block `p * groups + g` is input
-    /// block `g * parts + p` (GPT-NeoX's queries, keys and values).
+    /// Blocks of rows are taken in another order: each group of blocks holds queries, a key and a value, and the output has all
+    /// queries, all keys and all values (GPT-NeoX, Falcon).
     Regrouped {
-        /// Number of blocks of a group.
-        parts: u64,
+        /// Number of blocks of queries in a group.
+        queries: u64,
         /// Number of groups.
         groups: u64,
     },
@@ -67,10 +67,15 @@ impl RowOrder {
             Self::Picked { length, stride, first, step } => {
                 Some(row / length * stride + first + row % length * step)
             }
-            Self::Regrouped { parts, groups } => {
+            Self::Regrouped { queries, groups } => {
+                let parts = queries + 2;
                 let width = (rows / (parts * groups)).max(1);
                 let (block, within) = (row / width, row % width);
-                Some((block % groups * parts + block / groups) * width + within)
+                let (group, part) = match block.checked_sub(queries * groups) {
+                    None => (block / queries, block % queries),
+                    Some(rest) => (rest % groups, queries + rest / groups),
+                };
+                Some((group * parts + part) * width + within)
             }
             Self::Transposed { .. } => None,
         }
@@ -226,7 +231,9 @@ mod tests {
         assert_eq!(order(odd, 4), [1, 3, 5, 7]);
         let rest = RowOrder::Picked { length: 2, stride: 5, first: 3, step: 1 };
         assert_eq!(order(rest, 4), [3, 4, 8, 9]);
-        let regrouped = RowOrder::Regrouped { parts: 3, groups: 2 };
+        let shared = RowOrder::Regrouped { queries: 2, groups: 2 };
+        assert_eq!(order(shared, 8), [0, 1, 4, 5, 2, 6, 3, 7]);
+        let regrouped = RowOrder::Regrouped { queries: 1, groups: 2 };
         assert_eq!(order(regrouped, 12), [0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]);
         assert_eq!(RowOrder::TRANSPOSED.source(0, 4), None);
     }

@@ -154,8 +154,13 @@ impl<'a> Layers<'a> {
         let new = hyper(&metadata, &limits, self.graph)?;
         let old = &self.hyper;
         let number = |what| LayersError::Number { family: self.family.to_owned(), layers: kept.len(), what };
-        let but_for_layers =
-            Hyper { layers: old.layers, dense_layers: old.dense_layers, windows: old.windows, ..new.clone() };
+        let but_for_layers = Hyper {
+            layers: old.layers,
+            dense_layers: old.dense_layers,
+            windows: old.windows,
+            window_layers: old.window_layers.clone(),
+            ..new.clone()
+        };
         if but_for_layers != *old {
             return Err(number("the factor of its attention scores follows from the number of layers"));
         }

@@ -210,6 +210,7 @@ fn activations() {
     let each = |f: fn(f64) -> f64| move |x: &[f64]| -> Vec<f64> { x.iter().map(|&x| f(x)).collect() };
     gate("silu gate", |gate, up| gate * sigmoid(gate) * up, &silu_gate_gradient_on);
     gate("gelu gate", |gate, up| gelu_by_tanh(gate) * up, &gelu_gate_gradient_on);
+    gate("relu squared gate", |gate, up| gate.max(0.0).powi(2) * up, &relu_squared_gate_gradient_on);
     let clamped = |gate: f64, up: f64| {
         let gate = gate.min(1.5);
         gate * sigmoid(1.702 * gate) * (up.clamp(-1.5, 1.5) + 1.0)
@@ -217,6 +218,7 @@ fn activations() {
     gate("clamped gate", clamped, &|isa, a, b, c, d| clamped_gate_gradient_on(isa, a, b, c, d, 1.5));
     single("gelu by tanh", &each(gelu_by_tanh), &gelu_tanh_gradient_on);
     single("gelu by erf", &each(gelu_by_erf), &gelu_erf_gradient_on);
+    single("relu squared", &each(|x| x.max(0.0).powi(2)), &relu_squared_gradient_on);
     single("sigmoid", &each(sigmoid), &|isa, gradient, x| {
         let mut p = x.to_vec();
         super::sigmoid(&mut p);

@@ -3,6 +3,8 @@
 /// A dimension as the configuration gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::arch) enum Dim {
+    /// A dimension of 1.
+    One,
     /// Number of tokens of the vocabulary.
     Vocab,
     /// Number of positions in a learned position table.
@@ -33,6 +35,8 @@ pub(in crate::arch) enum Dim {
     ExpertGateUp,
     /// Width inside the shared experts, which all tokens pass through.
     SharedFeedForward,
+    /// Width of gate and upward projection of the shared experts in one tensor.
+    SharedGateUp,
     /// Latent attention: width of the vector that queries come from.
     LowQuery,
     /// Latent attention: width of the vector that keys and values come from.
@@ -76,6 +80,8 @@ pub(in crate::arch) struct Sizes {
     pub latent: Latent,
     /// True if attention and the feed-forward network read one norm and add to the stream in parallel.
     pub side_by_side: bool,
+    /// True if attention and the feed-forward network, which read the same stream, have norms of their own.
+    pub norms_apart: bool,
     /// True if queries and keys have norms.
     pub query_key_norms: bool,
 }
@@ -97,6 +103,7 @@ impl Sizes {
         let [rotary, ffn, expert_ffn] =
             [self.rotary, self.feed_forward, self.expert_feed_forward].map(u64::from);
         match dim {
+            Dim::One => 1,
             Dim::Vocab => self.vocab.into(),
             Dim::Positions => self.positions.into(),
             Dim::Hidden => self.hidden.into(),
@@ -112,6 +119,7 @@ impl Sizes {
             Dim::ExpertFeedForward => expert_ffn,
             Dim::ExpertGateUp => 2 * expert_ffn,
             Dim::SharedFeedForward => self.shared_feed_forward.into(),
+            Dim::SharedGateUp => 2 * u64::from(self.shared_feed_forward),
             Dim::LowQuery => self.latent.low_query.into(),
             Dim::Rank => rank,
             Dim::RankAndRotary => rank + rotary,
