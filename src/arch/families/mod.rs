@@ -1,6 +1,7 @@
 //! The families, one file each, with a table of tensors, keys and a graph.
 
 mod deepseek2;
+mod dots1;
 mod gemma;
 mod gemma2;
 mod gemma3;
@@ -8,13 +9,17 @@ mod gpt2;
 mod gpt_neox;
 mod gpt_oss;
 mod granite;
+mod granite_moe;
 mod llama;
+mod minimax_m2;
 mod mistral;
 mod mixtral;
 mod olmo2;
+mod olmoe;
 mod phi2;
 mod phi3;
 mod qwen2;
+mod qwen2_moe;
 mod qwen3;
 mod qwen3_moe;
 mod smollm3;
@@ -45,4 +50,9 @@ pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &gpt_neox::FAMILY,
     &gpt_oss::FAMILY,
     &deepseek2::FAMILY,
+    &olmoe::FAMILY,
+    &qwen2_moe::FAMILY,
+    &dots1::FAMILY,
+    &minimax_m2::FAMILY,
+    &granite_moe::FAMILY,
 ];
