@@ -2,9 +2,13 @@
 
 mod deepseek2;
 mod dots1;
+mod ernie4_5;
+mod ernie4_5_moe;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod glm4;
+mod glm4_moe;
 mod gpt2;
 mod gpt_neox;
 mod gpt_oss;
@@ -22,6 +26,7 @@ mod qwen2;
 mod qwen2_moe;
 mod qwen3;
 mod qwen3_moe;
+mod seed_oss;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
@@ -50,9 +55,14 @@ pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &gpt_neox::FAMILY,
     &gpt_oss::FAMILY,
     &deepseek2::FAMILY,
+    &seed_oss::FAMILY,
+    &ernie4_5::FAMILY,
+    &ernie4_5_moe::FAMILY,
     &olmoe::FAMILY,
     &qwen2_moe::FAMILY,
     &dots1::FAMILY,
     &minimax_m2::FAMILY,
     &granite_moe::FAMILY,
+    &glm4::FAMILY,
+    &glm4_moe::FAMILY,
 ];
