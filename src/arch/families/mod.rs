@@ -1,9 +1,11 @@
 //! The families, one file each, with a table of tensors, keys and a graph.
 
+mod cohere2;
 mod deepseek2;
 mod dots1;
 mod ernie4_5;
 mod ernie4_5_moe;
+mod exaone4;
 mod gemma;
 mod gemma2;
 mod gemma3;
@@ -19,6 +21,7 @@ mod minimax_m2;
 mod mistral;
 mod mixtral;
 mod olmo2;
+mod olmo3;
 mod olmoe;
 mod phi2;
 mod phi3;
@@ -48,6 +51,7 @@ pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &phi3::FAMILY,
     &smollm3::FAMILY,
     &olmo2::FAMILY,
+    &olmo3::FAMILY,
     &granite::FAMILY,
     &stablelm::FAMILY,
     &starcoder2::FAMILY,
@@ -65,4 +69,6 @@ pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &granite_moe::FAMILY,
     &glm4::FAMILY,
     &glm4_moe::FAMILY,
+    &exaone4::FAMILY,
+    &cohere2::FAMILY,
 ];
