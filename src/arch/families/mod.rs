@@ -16,9 +16,12 @@ mod gpt_neox;
 mod gpt_oss;
 mod granite;
 mod granite_moe;
+mod hunyuan;
+mod hunyuan_moe;
 mod llama;
 mod minimax_m2;
 mod mistral;
+mod mistral3;
 mod mixtral;
 mod olmo2;
 mod olmo3;
@@ -71,4 +74,7 @@ pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &glm4_moe::FAMILY,
     &exaone4::FAMILY,
     &cohere2::FAMILY,
+    &hunyuan::FAMILY,
+    &hunyuan_moe::FAMILY,
+    &mistral3::FAMILY,
 ];
