@@ -1,5 +1,7 @@
 //! The families, one file each, with a table of tensors, keys and a graph.
 
+mod arcee;
+mod bitnet;
 mod cohere2;
 mod deepseek2;
 mod dots1;
@@ -23,6 +25,7 @@ mod minimax_m2;
 mod mistral;
 mod mistral3;
 mod mixtral;
+mod nemotron;
 mod olmo2;
 mod olmo3;
 mod olmoe;
@@ -62,6 +65,7 @@ pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &gpt_neox::FAMILY,
     &gpt_oss::FAMILY,
     &deepseek2::FAMILY,
+    &arcee::FAMILY,
     &seed_oss::FAMILY,
     &ernie4_5::FAMILY,
     &ernie4_5_moe::FAMILY,
@@ -77,4 +81,6 @@ pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &hunyuan::FAMILY,
     &hunyuan_moe::FAMILY,
     &mistral3::FAMILY,
+    &nemotron::FAMILY,
+    &bitnet::FAMILY,
 ];
