@@ -8,6 +8,7 @@ mod dots1;
 mod ernie4_5;
 mod ernie4_5_moe;
 mod exaone4;
+mod falcon;
 mod gemma;
 mod gemma2;
 mod gemma3;
@@ -83,4 +84,5 @@ pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &mistral3::FAMILY,
     &nemotron::FAMILY,
     &bitnet::FAMILY,
+    &falcon::FAMILY,
 ];
