@@ -22,6 +22,7 @@ mod granite_moe;
 mod hunyuan;
 mod hunyuan_moe;
 mod llama;
+mod minicpm3;
 mod minimax_m2;
 mod mistral;
 mod mistral3;
@@ -32,6 +33,7 @@ mod olmo3;
 mod olmoe;
 mod phi2;
 mod phi3;
+mod phimoe;
 mod qwen2;
 mod qwen2_moe;
 mod qwen3;
@@ -85,4 +87,6 @@ pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &nemotron::FAMILY,
     &bitnet::FAMILY,
     &falcon::FAMILY,
+    &phimoe::FAMILY,
+    &minicpm3::FAMILY,
 ];
