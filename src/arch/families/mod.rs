@@ -22,6 +22,7 @@ mod granite_moe;
 mod hunyuan;
 mod hunyuan_moe;
 mod llama;
+mod llama4;
 mod minicpm3;
 mod minimax_m2;
 mod mistral;
@@ -89,4 +90,5 @@ pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &falcon::FAMILY,
     &phimoe::FAMILY,
     &minicpm3::FAMILY,
+    &llama4::FAMILY,
 ];
