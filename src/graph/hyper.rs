@@ -4,7 +4,7 @@ use kquant_formats::gguf::Metadata;
 use kquant_kernels::math::{Heads, Yarn};
 
 use super::KeyError;
-use super::keys::{Keys, architecture};
+use super::keys::{Keys, WINDOW_PATTERN, architecture};
 use crate::graph::{Graph, Recurrent, Scores, Slot, Windows};
 
 /// What the forward pass needs besides the weights.
@@ -46,8 +46,10 @@ pub struct Hyper {
     pub logit_scale: f32,
     /// Number of tokens that a query attends to in layers with a window.
     pub window: Option<usize>,
-    /// Layers that have a window.
+    /// Layers that have a window, where no list says it.
     pub windows: Windows,
+    /// For each layer whether it has a window, if a list of the keys says it.
+    pub window_layers: Option<Vec<bool>>,
     /// True if attention and the feed-forward network read the same stream; `None` if the keys do not say.
     pub parallel: Option<bool>,
     /// Number of layers at the start that have no experts.
@@ -58,6 +60,20 @@ pub struct Hyper {
     pub latent: Option<Latent>,
     /// The recurrent layers, if there are any.
     pub recurrent: Option<Recurrent>,
+    /// The growth of queries with their position, if there is one.
+    pub growth: Option<Growth>,
+}
+
+/// The growth of queries with their position: the one at position p is multiplied by `1 + rate * ln(1 + floor((p + offset) / step))`
+/// (Llama 4).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Growth {
+    /// Factor of the logarithm.
+    pub rate: f32,
+    /// Number of positions that are multiplied alike.
+    pub step: usize,
+    /// Number that is added to positions.
+    pub offset: usize,
 }
 
 /// The parameters of RoPE.
@@ -94,6 +110,8 @@ pub struct Experts {
     pub scale: f32,
     /// Number of groups of experts, and number of groups that a token chooses its experts from.
     pub groups: Option<(usize, usize)>,
+    /// True if there are shared experts, which all tokens pass through.
+    pub shared: bool,
 }
 
 /// Latent attention: keys and values come from a common latent space (DeepSeek V2).
@@ -107,6 +125,8 @@ pub struct Latent {
     pub value: usize,
     /// True if queries come from a narrower space as well.
     pub low_query: bool,
+    /// True if keys and values of all heads are written out (MiniCPM 3); otherwise, heads attend to the latent vector itself.
+    pub by_heads: bool,
 }
 
 impl Hyper {
@@ -150,6 +170,9 @@ impl Hyper {
     pub fn has_window(&self, layer: usize) -> bool {
         self.window.is_some()
             && match self.windows {
+                _ if self.window_layers.is_some() => {
+                    self.window_layers.iter().flatten().nth(layer).copied().unwrap_or(false)
+                }
                 Windows::Never => false,
                 Windows::Always => true,
                 Windows::From(first) => layer >= first,
@@ -170,8 +193,9 @@ impl Hyper {
         let heads = keys.heads()?;
         let kv_list = keys.list("attention.head_count_kv", layers)?;
         let hidden = keys.count("embedding_length")?;
-        let latent = keys.latent()?;
-        let head = keys.optional("attention.key_length")?.unwrap_or(hidden.checked_div(heads).unwrap_or(0));
+        let head = hidden.checked_div(heads).unwrap_or(0);
+        let latent = keys.latent(head)?;
+        let head = keys.optional("attention.key_length")?.unwrap_or(head);
         let context = keys.count("context_length")?;
         let rotary = keys.optional("rope.dimension_count")?.unwrap_or(head);
         let hyper = Self {
@@ -180,9 +204,12 @@ impl Hyper {
             context,
             heads,
             kv_heads: keys.kv_heads(kv_list.as_deref(), heads)?,
-            head: latent.map_or(head, |l| l.rank + rotary),
-            value: latent
-                .map_or(keys.optional("attention.value_length")?.unwrap_or(head), |latent| latent.rank),
+            head: latent.map_or(head, |l| if l.by_heads { l.fixed } else { l.rank } + rotary),
+            value: match latent {
+                Some(latent) if latent.by_heads => latent.value,
+                Some(latent) => latent.rank,
+                None => keys.optional("attention.value_length")?.unwrap_or(head),
+            },
             rotary,
             rope: keys.rope(graph, context)?,
             epsilon: match keys.number("attention.layer_norm_rms_epsilon")? {
@@ -196,16 +223,27 @@ impl Hyper {
             )?,
             attention_cap: keys.bound("attn_logit_softcapping", 50.0)?,
             logit_cap: keys.bound("final_logit_softcapping", 30.0)?,
-            embedding_scale: match graph.scaled_embedding {
-                true => (hidden as f32).sqrt(),
-                false => keys.positive("embedding_scale")?.unwrap_or(1.0),
+            embedding_scale: match graph.scales {
+                Some(scales) => scales.embedding,
+                None if graph.scaled_embedding => (hidden as f32).sqrt(),
+                None => keys.positive("embedding_scale")?.unwrap_or(1.0),
             },
-            residual_scale: keys.positive("residual_scale")?.unwrap_or(1.0),
-            logit_scale: keys.positive("logit_scale")?.unwrap_or(1.0),
+            residual_scale: match graph.scales {
+                Some(scales) => scales.depth / (layers as f32).sqrt(),
+                None => keys.positive("residual_scale")?.unwrap_or(1.0),
+            },
+            logit_scale: match keys.positive("logit_scale")?.unwrap_or(1.0) {
+                _ if graph.scales.is_some() => {
+                    graph.scales.map_or(1.0, |scales| hidden as f32 / scales.width)
+                }
+                factor if graph.multiplied_logits => 1.0 / factor,
+                divisor => divisor,
+            },
             window: keys.natural("attention.sliding_window")?.filter(|&window| window > 0),
+            window_layers: keys.window_layers(graph)?,
             windows: match graph.windows {
-                Windows::Pattern(usual) => {
-                    Windows::Pattern(keys.optional("attention.sliding_window_pattern")?.unwrap_or(usual))
+                Windows::Pattern(usual) if !keys.is_list(WINDOW_PATTERN) => {
+                    Windows::Pattern(keys.optional(WINDOW_PATTERN)?.unwrap_or(usual))
                 }
                 windows => windows,
             },
@@ -214,6 +252,7 @@ impl Hyper {
             experts: keys.experts(graph)?,
             latent,
             recurrent: keys.recurrent(layers, hidden, kv_list.as_deref())?,
+            growth: keys.growth()?,
             architecture: architecture.clone(),
         };
         hyper.check(&keys)?;
@@ -233,7 +272,7 @@ impl Hyper {
         if self.head == 0 {
             return Err(keys.wrong("attention.head_count", "is more than embedding_length"));
         }
-        if self.latent.is_some() && self.kv_heads != 1 {
+        if self.latent.is_some_and(|latent| !latent.by_heads) && self.kv_heads != 1 {
             return Err(keys.wrong("attention.head_count_kv", "must be 1 where keys and values are latent"));
         }
         if let Some(experts) = &self.experts {
@@ -282,11 +321,14 @@ impl Hyper {
             Slot::FixedQuery => self.latent.map(|latent| heads * latent.fixed),
             Slot::LatentQuery => self.latent.map(|latent| heads * latent.rank),
             Slot::Gathered => self.latent.map(|latent| heads * latent.value),
-            Slot::RotaryQuery => Some(heads * rotary),
+            Slot::Latent => self.latent.map(|latent| latent.rank),
+            Slot::KeyValue => self.latent.map(|latent| heads * (latent.fixed + latent.value)),
+            Slot::FixedKey => self.latent.map(|latent| heads * latent.fixed),
+            Slot::RotaryQuery | Slot::RotaryKeys => Some(heads * rotary),
             Slot::RotaryKey => Some(rotary),
             Slot::Router => experts.map(|e| e.count),
             Slot::Routes => experts.map(|e| 2 * e.used),
-            Slot::ExpertOut => experts.map(|e| e.used * hidden),
+            Slot::ExpertIn | Slot::ExpertOut => experts.map(|e| e.used * hidden),
             Slot::Mixed | Slot::LowQuery | Slot::Gate | Slot::Up => None,
         }
     }

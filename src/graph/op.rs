@@ -33,6 +33,14 @@ pub enum Slot {
     RotaryQuery,
     /// Latent attention: the part of the key that RoPE rotates, `[tokens][rotary]`.
     RotaryKey,
+    /// Latent attention with heads written out: the vector that keys and values come from, `[tokens][rank]`.
+    Latent,
+    /// Latent attention with heads written out: the fixed part of each key and the value, `[tokens][heads * (fixed + value)]`.
+    KeyValue,
+    /// Latent attention with heads written out: the fixed part of each key, `[tokens][heads * fixed]`.
+    FixedKey,
+    /// Latent attention with heads written out: the rotary part of the key, once for each head, `[tokens][heads * rotary]`.
+    RotaryKeys,
     /// Latent attention: the fixed part of queries in the space of the latent values, `[tokens][heads * rank]`.
     LatentQuery,
     /// Latent attention: attended values, mapped out of the latent space.
@@ -53,16 +61,18 @@ pub enum Slot {
     Strength,
     /// Recurrent layers: output of the recurrence, `[tokens][inner]`.
     Scanned,
-    /// The gate of the shared experts' output, `[tokens][1]`.
-    SharedGate,
     /// The router's logits, `[tokens][experts]`.
     Router,
     /// Numbers of the chosen experts, then their weights: `[tokens][2 * used]`.
     Routes,
+    /// The shares of the normed stream that a token's experts read, `[tokens][used * hidden]`.
+    ExpertIn,
     /// Gate of the feed-forward network, `[tokens][ffn]`; in a mixture `[tokens][used * ffn]`.
     Gate,
     /// Upward projection of the feed-forward network, as wide as the gate.
     Up,
+    /// The number that says how much of the shared expert a token gets, before a sigmoid, `[tokens][1]`.
+    SharedGate,
     /// The outputs of the experts that each token is routed to, `[tokens][used * hidden]`.
     ExpertOut,
     /// What a block adds to the stream, `[tokens][hidden]`.
@@ -137,16 +147,20 @@ pub enum Activation {
     /// The activation of gpt-oss: gate and up are bounded by [`GATE_LIMIT`], then
     /// `gate = gate * sigmoid(1.702 gate) * (up + 1)`.
     ClampedGate,
+    /// The square of the gate where it is positive, and 0 elsewhere, times up.
+    ReluSquaredGate,
     /// GELU of [`Slot::Up`] in its tanh form.
     Gelu,
     /// GELU of [`Slot::Up`] by its definition.
     GeluErf,
+    /// The square of [`Slot::Up`] where it is positive, and 0 elsewhere.
+    ReluSquared,
 }
 
 impl Activation {
     /// Returns true if it combines gate and up.
     pub fn is_gate(self) -> bool {
-        matches!(self, Self::SiluGate | Self::GeluGate | Self::ClampedGate)
+        matches!(self, Self::SiluGate | Self::GeluGate | Self::ClampedGate | Self::ReluSquaredGate)
     }
 }
 
@@ -165,6 +179,11 @@ pub enum Op {
         name: &'static str,
         /// The kind of the norm.
         kind: NormKind,
+    },
+    /// Divides each head of a slot by its root mean square, without a weight.
+    Normalize {
+        /// The slot that is normed in place.
+        slot: Slot,
     },
     /// Computes `output = input * weight'`; observers see its input, and quantization rounds its weight.
     Linear {
@@ -208,11 +227,20 @@ pub enum Op {
         /// True if they are joined head by head.
         heads: bool,
     },
+    /// Copies a row that all heads share to each of them.
+    Repeat {
+        /// The slot that is read.
+        input: Slot,
+        /// The slot that is written.
+        output: Slot,
+    },
     /// Rotates queries or keys by their positions.
     Rope {
         /// The slot that is rotated in place.
         slot: Slot,
     },
+    /// Multiplies queries by what the keys say of their position ([`Growth`](super::Growth)).
+    Grow,
     /// Computes causal attention over the chunk, from queries, keys and values to [`Slot::Attended`].
     Attention {
         /// Name of the tensor `[heads]` of attention sinks, scores without a value, if the architecture has them.
@@ -244,8 +272,12 @@ pub enum Op {
         /// Name of the tensor `[experts]`, as in `blk.N.{bias}.bias`.
         bias: &'static str,
     },
+    /// Multiplies each token's normed stream by the weight of each of its experts, and sets the weights to 1 (Llama 4).
+    Share,
     /// Sets `delta` to the weighted sum of the experts' outputs.
     Combine,
+    /// Multiplies each token's `delta` by the sigmoid of its [`Slot::SharedGate`].
+    ScaleShared,
     /// Adds `delta` to the stream, times the residual scale of the keys.
     Add,
 }
@@ -270,11 +302,15 @@ impl Op {
             }
             Self::Matrices { input, output, by: By::Heads, .. } => uses(&[input], &[output]),
             Self::Matrices { input, output, by: By::Routes, .. } => uses(&[input, Slot::Routes], &[output]),
+            Self::Normalize { slot } => uses(&[slot], &[slot]),
+            Self::Share => uses(&[Slot::Normed, Slot::Routes], &[Slot::ExpertIn, Slot::Routes]),
             Self::Split => uses(&[Slot::Fused], &[Slot::Query, Slot::Key, Slot::Value]),
             Self::SplitGate => uses(&[Slot::Up], &[Slot::Gate, Slot::Up]),
             Self::Cut { input, outputs, .. } => uses(&[input], outputs),
             Self::Join { inputs, output, .. } => uses(&inputs, &[output]),
+            Self::Repeat { input, output } => uses(&[input], &[output]),
             Self::Rope { slot } => uses(&[slot], &[slot]),
+            Self::Grow => uses(&[Slot::Query], &[Slot::Query]),
             Self::Attention { .. } => uses(&[Slot::Query, Slot::Key, Slot::Value], &[Slot::Attended]),
             Self::Activate(f) if f.is_gate() => uses(&[Slot::Gate, Slot::Up], &[Slot::Gate]),
             Self::Activate(_) => uses(&[Slot::Up], &[Slot::Up]),
@@ -286,6 +322,7 @@ impl Op {
             Self::Scan(Recurrence::StateSpace) => uses(&[Slot::Convolved, Slot::Step], &[Slot::Scanned]),
             Self::Route { .. } => uses(&[Slot::Router], &[Slot::Routes]),
             Self::Combine => uses(&[Slot::ExpertOut, Slot::Routes], &[Slot::Delta]),
+            Self::ScaleShared => uses(&[Slot::Delta, Slot::SharedGate], &[Slot::Delta]),
             Self::Add => uses(&[Slot::Stream, Slot::Delta], &[Slot::Stream]),
         }
     }
@@ -298,6 +335,15 @@ impl Op {
     /// Returns the slots that the operation writes.
     pub fn writes(&self) -> Vec<Slot> {
         self.uses().writes
+    }
+
+    /// Lets a linear map that reads the slot `from` read `to` instead.
+    pub(crate) fn redirect(&mut self, from: Slot, to: Slot) {
+        if let Self::Linear { input, .. } = self
+            && *input == from
+        {
+            *input = to;
+        }
     }
 
     /// Returns the linear map that this operation is, if it is one.

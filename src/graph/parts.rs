@@ -1,6 +1,6 @@
 //! Lists of operations that several architectures share.
 
-use crate::graph::{Activation, By, CutEach, GateFunction, NormKind, Op, Recurrence, Slot};
+use crate::graph::{Activation, By, CutEach, GateFunction, Hyper, NormKind, Op, Recurrence, Slot};
 
 /// Returns a root-mean-square norm with the tensor `name`.
 pub const fn rms(input: Slot, output: Slot, name: &'static str) -> Op {
@@ -46,7 +46,12 @@ pub const fn query_key_value(input: Slot) -> [Op; 3] {
 }
 
 /// One projection to queries, keys and values, and its split.
-pub const FUSED_QUERY_KEY_VALUE: &[Op] = &[linear(Slot::Normed, Slot::Fused, "attn_qkv"), Op::Split];
+pub const FUSED_QUERY_KEY_VALUE: &[Op] = &fused_query_key_value(Slot::Normed);
+
+/// Returns one projection of `input` to queries, keys and values, and its split.
+pub const fn fused_query_key_value(input: Slot) -> [Op; 2] {
+    [linear(input, Slot::Fused, "attn_qkv"), Op::Split]
+}
 
 /// RMS norms of queries and keys: over a head, with weights that all heads share or that each head has of its own, or
 /// over all heads together.
@@ -115,23 +120,46 @@ pub const fn mixture(activation: Activation) -> [Op; 7] {
     ]
 }
 
-/// The shared experts, which all tokens pass through.
-pub const SHARED_EXPERTS: &[Op] = &[
+/// A mixture of experts with SiLU in which the weights of experts multiply what they read, not what they give.
+pub const SHARES_TO_EXPERTS: &[Op] = &[
+    linear(Slot::Normed, Slot::Router, "ffn_gate_inp"),
+    Op::Route { bias: "exp_probs_b" },
+    Op::Share,
+    experts(Slot::ExpertIn, Slot::Gate, "ffn_gate_exps"),
+    experts(Slot::ExpertIn, Slot::Up, "ffn_up_exps"),
+    Op::Activate(Activation::SiluGate),
+    experts(Slot::Gate, Slot::ExpertOut, "ffn_down_exps"),
+    Op::Combine,
+];
+
+/// Returns the gated feed-forward network of layer `number`: dense in the first layers, and from there on, if the keys say so, a
+/// mixture of experts, with shared ones or without.
+pub fn feed_forward(hyper: &Hyper, number: usize) -> &'static [Op] {
+    match hyper.experts.as_ref().filter(|_| number >= hyper.dense_layers) {
+        None => SILU,
+        Some(experts) if experts.shared => SILU_AND_SHARED_EXPERTS,
+        Some(_) => SILU_EXPERTS,
+    }
+}
+
+const SILU_AND_SHARED_EXPERTS: &[Op] = &{
+    let ([a, b, c, d, e, f, g], [h, i, j, k]) = (mixture(Activation::SiluGate), SHARED_EXPERT);
+    [a, b, c, d, e, f, g, Op::Add, h, i, j, k]
+};
+
+/// The shared experts, which all tokens pass through: together they are one.
+pub const SHARED_EXPERT: [Op; 4] = [
     linear(Slot::Normed, Slot::Gate, "ffn_gate_shexp"),
     linear(Slot::Normed, Slot::Up, "ffn_up_shexp"),
     Op::Activate(Activation::SiluGate),
     linear(Slot::Gate, Slot::Delta, "ffn_down_shexp"),
 ];
 
-/// Shared experts whose output has a gate, one value for each token.
-pub const GATED_SHARED_EXPERTS: &[Op] = &[
-    linear(Slot::Normed, Slot::SharedGate, "ffn_gate_inp_shexp"),
-    linear(Slot::Normed, Slot::Gate, "ffn_gate_shexp"),
-    linear(Slot::Normed, Slot::Up, "ffn_up_shexp"),
-    Op::Activate(Activation::SiluGate),
-    linear(Slot::Gate, Slot::Delta, "ffn_down_shexp"),
-    Op::Gate { slot: Slot::Delta, gate: Slot::SharedGate, function: GateFunction::Sigmoid },
-];
+/// Shared experts of which each token gets a share.
+pub const GATED_SHARED_EXPERTS: &[Op] = &{
+    let [gate, up, activate, down] = SHARED_EXPERT;
+    [gate, up, activate, down, linear(Slot::Normed, Slot::SharedGate, "ffn_gate_inp_shexp"), Op::ScaleShared]
+};
 
 /// A gated short convolution and its output projection: `C * conv(B * x)` with B, C and x from one projection.
 pub const SHORT_CONVOLUTION: &[Op] = &[

@@ -33,8 +33,7 @@ impl Model {
         }
         let mut widest = [0; SLOTS];
         for (layer, ops) in self.layers.iter().enumerate() {
-            let mut shapes =
-                Shapes { model: self, layer, widths: Default::default(), makers: BTreeMap::new() };
+            let mut shapes = Shapes { model: self, layer, widths: [None; SLOTS], makers: BTreeMap::new() };
             shapes.set_width(Slot::Stream, self.hyper.hidden);
             for op in ops {
                 operation(op).check(&mut shapes)?;

@@ -61,7 +61,7 @@ use std::sync::Arc;
 use crate::arch::{self, ArchError};
 use crate::checkpoint::{self, Io, Opened, Origin};
 use crate::convert::{ConvertError, Converted, convert};
-use crate::graph::{Graph, Hyper, KeyError, Op, SLOTS, Windows, architecture, weight_name};
+use crate::graph::{Graph, Hyper, KeyError, Op, SLOTS, Slot, Windows, architecture, weight_name};
 use crate::tensor::{MappedTensor, Replaced};
 use crate::vocab::{self, Tokenizer};
 
@@ -274,13 +274,18 @@ impl Model {
             .ok_or_else(|| ModelError::Tensor { tensor: name.to_owned(), what: "is missing".into() })
     }
 
-    /// Returns the operations of layer `layer` by the graph, without optional norms that the model lacks.
+    /// Returns the operations of layer `layer` by the graph, without optional norms that the model lacks. What reads such a norm of
+    /// the stream reads the other one.
     fn graph_ops(&self, layer: usize) -> Vec<Op> {
         let lacks = |name: &str| {
             self.graph.optional.contains(&name) && self.find(&weight_name(layer, name)).is_none()
         };
         let mut ops = (self.graph.layer)(&self.hyper, layer);
-        ops.retain(|op| !matches!(op, Op::Norm { name, .. } if lacks(name)));
+        let absent = |op: &Op| matches!(op, Op::Norm { name, .. } if lacks(name));
+        if ops.iter().any(|op| absent(op) && op.writes() == [Slot::NormedParallel]) {
+            ops.iter_mut().for_each(|op| op.redirect(Slot::NormedParallel, Slot::Normed));
+        }
+        ops.retain(|op| !absent(op));
         ops
     }
 
@@ -290,10 +295,11 @@ impl Model {
         self.layers.get(layer).map(Vec::as_slice).ok_or_else(missing)
     }
 
-    /// Checks that the tensor `name` has the shape `shape`, columns first.
+    /// Checks that the tensor `name` has the shape `shape`, columns first; dimensions of 1 at the end count for nothing.
     fn check(&self, name: &str, shape: &[u64]) -> Result<(), ModelError> {
         let tensor = self.tensor(name)?;
-        if tensor.shape == shape {
+        let essential = |shape: &[u64]| shape.iter().rposition(|&n| n != 1).map_or(0, |last| last + 1);
+        if tensor.shape[..essential(&tensor.shape)] == shape[..essential(shape)] {
             return Ok(());
         }
         let what =

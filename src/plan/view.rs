@@ -168,8 +168,8 @@ fn origin(source: &Source) -> String {
         Source::Tensor { rows: RowOrder::Picked { first, step, .. }, .. } => {
             format!("some, from {first} in steps of {step}")
         }
-        Source::Tensor { rows: RowOrder::Regrouped { parts, .. }, .. } => {
-            format!("{parts} parts taken apart")
+        Source::Tensor { rows: RowOrder::Regrouped { queries, .. }, .. } => {
+            format!("{} parts taken apart", queries + 2)
         }
         Source::Tensor { rows: RowOrder::Flat, .. } => "a vector cut into rows".to_owned(),
         Source::Tensor { rows: RowOrder::Transposed { .. }, .. } => "transposed".to_owned(),

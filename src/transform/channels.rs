@@ -93,7 +93,8 @@ fn narrowed(
 ) -> Result<MappedTensor, NarrowError> {
     let Some((layer, part)) = tensor.name.rsplit_once(".ffn_") else { return Ok(tensor.clone()) };
     match part {
-        "down.weight" => Ok(tensor.select(Selection::of_columns(kept.clone()))),
+        // A norm of all channels (BitNet) becomes one of those that are left.
+        "down.weight" | "sub_norm.weight" => Ok(tensor.select(Selection::of_columns(kept.clone()))),
         "gate.weight" | "up.weight" | "gate.bias" | "up.bias" => {
             let down = format!("{layer}.ffn_down.weight");
             let channels = input.tensors.iter().find(|t| t.name == down).map_or(0, MappedTensor::columns);

@@ -166,6 +166,7 @@ impl<'a> Layers<'a> {
             dense_layers: old.dense_layers,
             windows: old.windows,
             recurrent: old.recurrent.clone().filter(|_| new.recurrent.is_some()),
+            window_layers: old.window_layers.clone(),
             ..new.clone()
         };
         if but_for_layers != *old {

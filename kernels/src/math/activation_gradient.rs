@@ -90,6 +90,29 @@ per_isa! {
 }
 
 per_isa! {
+    /// Computes the gradient of [`relu_squared`](super::relu_squared) at `x`, both `[n]`.
+    pub fn relu_squared_gradient, relu_squared_gradient_on(gradient: &mut [f32], x: &[f32]) {
+        scale(gradient, x, |x| if x > 0.0 { 2.0 * x } else { 0.0 });
+    }
+}
+
+per_isa! {
+    /// Computes the gradient of [`relu_squared_gate`](super::relu_squared_gate) at `gate` and `up`, all `[n]`. `d_gate`
+    /// comes as the gradient of the output and becomes the gradient of the gate; `d_up` becomes the gradient of up.
+    pub fn relu_squared_gate_gradient, relu_squared_gate_gradient_on(
+        d_gate: &mut [f32],
+        d_up: &mut [f32],
+        gate: &[f32],
+        up: &[f32],
+    ) {
+        through_gate(d_gate, d_up, gate, up, |gate, up| {
+            let above = if gate > 0.0 { gate } else { 0.0 };
+            (2.0 * above * up, above * above)
+        });
+    }
+}
+
+per_isa! {
     /// Computes the gradient of [`soft_cap`](super::soft_cap), given its result `capped`, both `[n]`: it is
     /// multiplied by `1 - (capped / cap)²`.
     pub fn soft_cap_gradient, soft_cap_gradient_on(gradient: &mut [f32], capped: &[f32], cap: f32) {

@@ -214,6 +214,7 @@ fn activations() {
     gate("silu gate", |gate, up| gate * sigmoid(gate) * up, &silu_gate_gradient_on);
     gate("sigmoid gate", |gate, up| sigmoid(gate) * up, &sigmoid_gate_gradient_on);
     gate("gelu gate", |gate, up| gelu_by_tanh(gate) * up, &gelu_gate_gradient_on);
+    gate("relu squared gate", |gate, up| gate.max(0.0).powi(2) * up, &relu_squared_gate_gradient_on);
     let clamped = |gate: f64, up: f64| {
         let gate = gate.min(1.5);
         gate * sigmoid(1.702 * gate) * (up.clamp(-1.5, 1.5) + 1.0)
@@ -222,6 +223,7 @@ fn activations() {
     single("silu", &each(|x| x * sigmoid(x)), &silu_gradient_on);
     single("gelu by tanh", &each(gelu_by_tanh), &gelu_tanh_gradient_on);
     single("gelu by erf", &each(gelu_by_erf), &gelu_erf_gradient_on);
+    single("relu squared", &each(|x| x.max(0.0).powi(2)), &relu_squared_gradient_on);
     single("sigmoid", &each(sigmoid), &|isa, gradient, x| {
         let mut p = x.to_vec();
         super::sigmoid(&mut p);

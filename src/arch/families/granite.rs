@@ -3,6 +3,7 @@
 use super::llama;
 use crate::arch::config::Config;
 use crate::arch::error::ArchError;
+use crate::arch::table::dims::Sizes;
 use crate::arch::table::family::Family;
 use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
@@ -17,11 +18,7 @@ pub(super) static FAMILY: Family = Family {
     classes: &["GraniteForCausalLM"],
     model_types: &["granite"],
     sizes: |config| text::plain_sizes(config, NAME),
-    keys: |config, sizes| {
-        let mut keys = llama::keys(NAME, config, sizes)?;
-        multipliers(config, &mut keys)?;
-        Ok(keys)
-    },
+    keys: |config, sizes| keys(NAME, config, sizes),
     table: &TABLE,
     computed: llama::computed,
     takes: Takes { scalings: BY_FACTORS, biases: &[ATTENTION_BIAS, MLP_BIAS], ..Takes::PLAIN },
@@ -29,6 +26,13 @@ pub(super) static FAMILY: Family = Family {
 };
 
 static TABLE: Table = llama::table(NAME);
+
+/// Returns Llama's keys with the multipliers.
+pub(super) fn keys(name: &'static str, config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
+    let mut keys = llama::keys(name, config, sizes)?;
+    multipliers(config, &mut keys)?;
+    Ok(keys)
+}
 
 /// Adds the keys of the multipliers.
 pub(super) fn multipliers(config: &Config, keys: &mut Keys) -> Result<(), ArchError> {

@@ -3,19 +3,17 @@
 
 use crate::graph::parts::*;
 use crate::graph::{Graph, Hyper, Op};
-use crate::tensor::RowOrder;
 use kquant_formats::gguf::Value;
 use kquant_kernels::math::Pairs;
 use serde_json::json;
 
 use super::granite::multipliers;
+use super::granite_moe::{EXPERTS, ROUTER, SHARED, half};
 use crate::arch::config::Config;
 use crate::arch::error::ArchError;
 use crate::arch::table::dims::Dim::*;
-use crate::arch::table::dims::{Dim, ScanSizes, Sizes};
-use crate::arch::table::entries::{
-    ATTENTION_OUTPUT, CACHED, HALVES, NORMS, OUTSIDE, ROTARY_ATTENTION, VALUE, experts_in_one,
-};
+use crate::arch::table::dims::{ScanSizes, Sizes};
+use crate::arch::table::entries::{ATTENTION_OUTPUT, CACHED, NORMS, OUTSIDE, ROTARY_ATTENTION, VALUE};
 use crate::arch::table::entry::{Entry, in_attention};
 use crate::arch::table::family::{Family, nothing, unsupported};
 use crate::arch::table::keys::Keys;
@@ -59,32 +57,30 @@ const ATTENTION_LAYERS: &[Entry] = &{
     [query, key, value, output]
 };
 
-const DENSE: &[Entry] = &[
-    half("blk.{}.ffn_gate.weight", |sizes| half_rows(sizes, 0)).only(|sizes| sizes.experts == 0),
-    half("blk.{}.ffn_up.weight", |sizes| half_rows(sizes, 1)).only(|sizes| sizes.experts == 0),
-    down("blk.{}.ffn_down.weight").only(|sizes| sizes.experts == 0),
-];
+/// The network that all tokens pass through, which is all of it in dense models.
+const DENSE: &[Entry] = &{
+    const IN: &str = "layers.{}.shared_mlp.input_linear.weight";
+    const OUT: &str = "layers.{}.shared_mlp.output_linear.weight";
+    let gate = Entry::new(IN, "blk.{}.ffn_gate.weight", &[SharedGateUp, Hidden]);
+    let up = Entry::new(IN, "blk.{}.ffn_up.weight", &[SharedGateUp, Hidden]);
+    let down = Entry::new(OUT, "blk.{}.ffn_down.weight", &[Hidden, SharedFeedForward]);
+    [
+        gate.part(&[SharedFeedForward, Hidden], |sizes| half(sizes, 0)).only(is_dense),
+        up.part(&[SharedFeedForward, Hidden], |sizes| half(sizes, sizes.shared_feed_forward)).only(is_dense),
+        down.only(is_dense),
+    ]
+};
 
 const MIXTURE: &[Entry] = &{
-    let [down_experts, gate_experts, up_experts] = experts_in_one(
-        "layers.{}.block_sparse_moe.output_linear.weight",
-        "layers.{}.block_sparse_moe.input_linear.weight",
-        HALVES,
-    );
+    let [down, gate, up] = EXPERTS;
     [
-        Entry::new(
-            "layers.{}.block_sparse_moe.router.layer.weight",
-            "blk.{}.ffn_gate_inp.weight",
-            &[Experts, Hidden],
-        )
-        .only(has_experts)
-        .always_f32(),
-        gate_experts.only(has_experts),
-        up_experts.only(has_experts),
-        down_experts.only(has_experts),
-        half("blk.{}.ffn_gate_shexp.weight", |sizes| half_rows(sizes, 0)).only(has_experts),
-        half("blk.{}.ffn_up_shexp.weight", |sizes| half_rows(sizes, 1)).only(has_experts),
-        down("blk.{}.ffn_down_shexp.weight").only(has_experts),
+        ROUTER.only(has_experts),
+        down.only(has_experts),
+        gate.only(has_experts),
+        up.only(has_experts),
+        SHARED[0].only(has_experts),
+        SHARED[1].only(has_experts),
+        SHARED[2].only(has_experts),
     ]
 };
 
@@ -92,20 +88,8 @@ fn has_experts(sizes: &Sizes) -> bool {
     sizes.experts > 0
 }
 
-/// Returns the entry of gate or upward projection of the network that all tokens pass through.
-const fn half(to: &'static str, rows: fn(&Sizes) -> RowOrder) -> Entry {
-    const IN: &[Dim] = &[SharedGateUp, Hidden];
-    Entry::new("layers.{}.shared_mlp.input_linear.weight", to, IN).part(&[SharedFeedForward, Hidden], rows)
-}
-
-const fn down(to: &'static str) -> Entry {
-    Entry::new("layers.{}.shared_mlp.output_linear.weight", to, &[Hidden, SharedFeedForward])
-}
-
-/// Returns the rows of the gate, number 0, or of the upward projection, number 1.
-fn half_rows(sizes: &Sizes, number: u64) -> RowOrder {
-    let length = u64::from(sizes.shared_feed_forward);
-    RowOrder::Picked { length, stride: 2 * length, first: number * length, step: 1 }
+fn is_dense(sizes: &Sizes) -> bool {
+    sizes.experts == 0
 }
 
 fn layer(hyper: &Hyper, number: usize) -> Vec<Op> {
@@ -114,7 +98,7 @@ fn layer(hyper: &Hyper, number: usize) -> Vec<Op> {
         false => [QUERY_KEY_VALUE, ATTEND].concat(),
     };
     let feed_forward = match hyper.experts {
-        Some(_) => [SILU_EXPERTS, ADD, SHARED_EXPERTS].concat(),
+        Some(_) => [SILU_EXPERTS, ADD, &SHARED_EXPERT].concat(),
         None => SILU.to_vec(),
     };
     [ATTENTION_NORM, &mixer, ADD, FEED_FORWARD_NORM, &feed_forward, ADD].concat()

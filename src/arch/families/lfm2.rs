@@ -173,7 +173,7 @@ static GRAPH: Graph = Graph {
     layer,
     final_norm_name: "token_embd_norm",
     pairs: Pairs::Halves,
-    routing: Routing { scores: Scores::Sigmoid, normalized: true },
+    routing: Routing { scores: Some(Scores::Sigmoid), normalized: true },
     ..Graph::PLAIN
 };
 

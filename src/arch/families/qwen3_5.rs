@@ -167,7 +167,7 @@ fn tiled_after_keys(sizes: &Sizes) -> RowOrder {
 
 fn regrouped(sizes: &Sizes, kept: u64) -> RowOrder {
     let ScanSizes { heads, groups, .. } = sizes.scan;
-    RowOrder::Regrouped { kept, parts: (heads / groups.max(1)).into(), groups: groups.into() }
+    RowOrder::Tiled { kept, parts: (heads / groups.max(1)).into(), groups: groups.into() }
 }
 
 /// Returns the columns that belong to the rows of [`tiled`].

@@ -4,10 +4,12 @@ use crate::graph::parts::*;
 use crate::graph::{Graph, Hyper, Op, Slot};
 use crate::tensor::{RowOrder, Selection};
 
+use super::qwen2_moe::{SHARED, SHARED_GATE};
 use super::qwen3_5::{
     DELTA, GATED_ATTENTION, OUTSIDE, PROJECTIONS, TAKES, complete, delta_keys, delta_sizes, sections,
     with_further,
 };
+use super::qwen3_moe;
 use crate::arch::config::Config;
 use crate::arch::error::ArchError;
 use crate::arch::table::dims::Dim::*;
@@ -46,7 +48,8 @@ pub(super) static FAMILY: Family = Family {
             DELTA,
             PROJECTIONS,
             EXPERTS,
-            SHARED,
+            &SHARED,
+            &[SHARED_GATE],
             super::qwen3_5::FURTHER,
             FURTHER,
         ],
@@ -80,7 +83,7 @@ pub(super) static NEXT_FAMILY: Family = Family {
         family: NEXT_NAME,
         prefix: "model.",
         ignored: CACHED,
-        entries: &[OUTSIDE, GATED_ATTENTION, NEXT_DELTA, EXPERTS, SHARED],
+        entries: &[OUTSIDE, GATED_ATTENTION, NEXT_DELTA, EXPERTS, &SHARED, &[SHARED_GATE]],
     },
     computed: nothing,
     takes: Takes { theta: None, ..TAKES },
@@ -97,26 +100,6 @@ const EXPERTS: &[Entry] = &{
         experts_in_one("layers.{}.mlp.experts.down_proj", "layers.{}.mlp.experts.gate_up_proj", HALVES);
     [MIXTURE[0], MIXTURE[1].optional(), MIXTURE[2].optional(), MIXTURE[3].optional(), down, gate, up]
 };
-
-const SHARED: &[Entry] = &[
-    Entry::new(
-        "layers.{}.mlp.shared_expert.gate_proj.weight",
-        "blk.{}.ffn_gate_shexp.weight",
-        &[SharedFeedForward, Hidden],
-    ),
-    Entry::new(
-        "layers.{}.mlp.shared_expert.up_proj.weight",
-        "blk.{}.ffn_up_shexp.weight",
-        &[SharedFeedForward, Hidden],
-    ),
-    Entry::new(
-        "layers.{}.mlp.shared_expert.down_proj.weight",
-        "blk.{}.ffn_down_shexp.weight",
-        &[Hidden, SharedFeedForward],
-    ),
-    Entry::new("layers.{}.mlp.shared_expert_gate.weight", "blk.{}.ffn_gate_inp_shexp.weight", &[One, Hidden])
-        .always_f32(),
-];
 
 /// Experts of the block that predicts a further token.
 const FURTHER: &[Entry] = &{
@@ -212,11 +195,7 @@ fn layer(hyper: &Hyper, number: usize, delta_net: &[Op]) -> Vec<Op> {
 }
 
 fn sizes(config: &Config, name: &'static str) -> Result<Sizes, ArchError> {
-    let dense = config.optional_counts("mlp_only_layers")?.is_some_and(|layers| !layers.is_empty());
-    if dense || config.optional_count(&["decoder_sparse_step"])?.is_some_and(|step| step != 1) {
-        let what = "layers without experts (`mlp_only_layers`, `decoder_sparse_step`) are".to_owned();
-        return Err(unsupported(config, name, what));
-    }
+    qwen3_moe::experts_everywhere(config, name)?;
     let sizes = text::sizes_with_experts(&complete(config)?, &["moe_intermediate_size"])?;
     let shared_feed_forward = config.count(&["shared_expert_intermediate_size"])?;
     delta_sizes(config, Sizes { shared_feed_forward, ..sizes })

@@ -5,6 +5,8 @@ use super::layers::LayerSet;
 /// A dimension as the configuration gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::arch) enum Dim {
+    /// A dimension of 1.
+    One,
     /// Number of tokens of the vocabulary.
     Vocab,
     /// Number of positions in a learned position table.
@@ -35,6 +37,8 @@ pub(in crate::arch) enum Dim {
     ExpertGateUp,
     /// Width inside the shared experts, which all tokens pass through.
     SharedFeedForward,
+    /// Width of gate and upward projection of the shared experts in one tensor.
+    SharedGateUp,
     /// Latent attention: width of the vector that queries come from.
     LowQuery,
     /// Latent attention: width of the vector that keys and values come from.
@@ -51,8 +55,6 @@ pub(in crate::arch) enum Dim {
     FixedAndValue,
     /// Width of all heads' values.
     Values,
-    /// The dimension of length 1 that a depthwise convolution's weight has.
-    One,
     /// Number of tokens that a causal convolution sees.
     Kernel,
     /// Recurrent layers: width of what they compute before the output projection, all heads together.
@@ -71,8 +73,6 @@ pub(in crate::arch) enum Dim {
     StateGroups,
     /// Recurrent layers: width of a group of heads.
     StateGroup,
-    /// Width of gate and upward projection of the network that all tokens pass through, in one tensor.
-    SharedGateUp,
     /// Mamba: gate, channels and steps in one projection.
     StateProjection,
     /// Width of two hidden states side by side.
@@ -113,6 +113,8 @@ pub(in crate::arch) struct Sizes {
     pub recurrent: LayerSet,
     /// True if attention and the feed-forward network read one norm and add to the stream in parallel.
     pub side_by_side: bool,
+    /// True if attention and the feed-forward network, which read the same stream, have norms of their own.
+    pub norms_apart: bool,
     /// True if queries and keys have norms.
     pub query_key_norms: bool,
 }
@@ -161,6 +163,7 @@ impl Sizes {
         let inner = u64::from(self.scan.inner());
         let channels = self.scan.keys().saturating_mul(2).saturating_add(inner);
         match dim {
+            Dim::One => 1,
             Dim::Vocab => self.vocab.into(),
             Dim::Positions => self.positions.into(),
             Dim::Hidden => self.hidden.into(),
@@ -176,6 +179,7 @@ impl Sizes {
             Dim::ExpertFeedForward => expert_ffn,
             Dim::ExpertGateUp => 2 * expert_ffn,
             Dim::SharedFeedForward => self.shared_feed_forward.into(),
+            Dim::SharedGateUp => 2 * u64::from(self.shared_feed_forward),
             Dim::LowQuery => self.latent.low_query.into(),
             Dim::Rank => rank,
             Dim::RankAndRotary => rank + rotary,
@@ -184,7 +188,6 @@ impl Sizes {
             Dim::WholeQuery => heads.saturating_mul(fixed + rotary),
             Dim::FixedAndValue => heads.saturating_mul(fixed + value),
             Dim::Values => heads.saturating_mul(value),
-            Dim::One => 1,
             Dim::Kernel => self.kernel.into(),
             Dim::Inner => inner,
             Dim::StateHeads => self.scan.heads.into(),
@@ -194,7 +197,6 @@ impl Sizes {
             Dim::ChannelsAndGate => channels.saturating_add(inner),
             Dim::StateGroups => self.scan.groups.into(),
             Dim::StateGroup => inner / u64::from(self.scan.groups.max(1)),
-            Dim::SharedGateUp => 2 * u64::from(self.shared_feed_forward),
             Dim::StateProjection => inner.saturating_add(channels).saturating_add(self.scan.heads.into()),
             Dim::TwoHidden => 2 * u64::from(self.hidden),
             Dim::QueryAndGate => heads.saturating_mul(2 * head_dim),

@@ -1,6 +1,6 @@
 //! The list of a family's keys while they are collected.
 
-use kquant_formats::gguf::Value;
+use kquant_formats::gguf::{Array, Value};
 
 /// Keys under one prefix, in order.
 pub(in crate::arch) struct Keys {
@@ -39,6 +39,17 @@ impl Keys {
 
     pub(in crate::arch) fn number(&mut self, name: &str, value: f32) {
         self.add(name, Value::F32(value));
+    }
+
+    /// Adds a list with a flag for each layer.
+    pub(in crate::arch) fn flags(&mut self, name: &str, list: Vec<bool>) {
+        self.add(name, Value::Array(Array::Bool(list)));
+    }
+
+    /// Removes the key, so that it can come later in the order.
+    pub(in crate::arch) fn remove(&mut self, name: &str) {
+        let key = format!("{}.{name}", self.prefix);
+        self.list.retain(|(known, _)| *known != key);
     }
 
     /// Adds the number if there is one.

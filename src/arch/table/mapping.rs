@@ -150,7 +150,7 @@ impl Table {
 /// Returns the name in a text model of a tensor of a model with further modalities; `None` if it does not belong to the
 /// text model.
 pub(in crate::arch) fn name_in_text(name: &str) -> Option<Cow<'_, str>> {
-    const OTHERS: [&str; 3] = ["vision_tower.", "visual.", "multi_modal_projector."];
+    const OTHERS: [&str; 4] = ["vision_tower.", "vision_model.", "visual.", "multi_modal_projector."];
     let inner = name.strip_prefix("model.").unwrap_or(name);
     if OTHERS.iter().any(|other| inner.starts_with(other)) {
         return None;

@@ -66,6 +66,45 @@ pub(in crate::arch) fn sizes_with_experts(config: &Config, width: &[&str]) -> Re
     })
 }
 
+/// Returns the dimensions of a model of family `name` with shared experts, by DeepSeek's names: the first layers are dense.
+pub(in crate::arch) fn sizes_with_shared_experts(
+    config: &Config,
+    name: &'static str,
+) -> Result<Sizes, ArchError> {
+    let width = config.count(&["moe_intermediate_size"])?;
+    let groups = config.optional_count(&["n_group"])?.unwrap_or(1);
+    if config.optional_text(&["topk_method"])? == Some("greedy") && groups > 1 {
+        let what =
+            format!("experts chosen from all of {groups} groups (`topk_method` is greedy, `n_group`) are");
+        return Err(unsupported(config, name, what));
+    }
+    Ok(Sizes {
+        shared_feed_forward: width.saturating_mul(shared_experts(config)?),
+        dense_layers: config.optional_integer(&["first_k_dense_replace"])?.map_or(0, |n| n.max(0) as u32),
+        ..sizes_with_experts(config, &["moe_intermediate_size"])?
+    })
+}
+
+/// What llama.cpp computes otherwise where models have a fixed epsilon in norms of narrow vectors.
+pub(in crate::arch) const NARROW_EPSILON: &str = "the norms of the narrow vectors that queries, keys and values come from add 1e-6 to the variance in the model, and \
+     `rms_norm_eps` in llama.cpp";
+
+/// Returns the number of layers after the last that predict further tokens.
+pub(in crate::arch) fn further_layers(config: &Config) -> Result<u32, ArchError> {
+    Ok(config.optional_integer(&["num_nextn_predict_layers"])?.map_or(0, |n| n.max(0) as u32))
+}
+
+/// Returns the number of shared experts.
+pub(in crate::arch) fn shared_experts(config: &Config) -> Result<u32, ArchError> {
+    Ok(config.optional_count(&["n_shared_experts"])?.unwrap_or(1))
+}
+
+/// Returns the configuration with a sigmoid as the function of the router, for families that have no other and whose
+/// configurations do not say so in transformers 5.
+pub(in crate::arch) fn with_sigmoid(config: &Config) -> Config {
+    config.or(serde_json::json!({ "scoring_func": "sigmoid" }))
+}
+
 /// Returns the dimensions of a dense model of family `name` whose heads are rotated whole, and refuses others.
 pub(in crate::arch) fn plain_sizes(config: &Config, name: &'static str) -> Result<Sizes, ArchError> {
     for key in EXPERTS {

@@ -30,8 +30,12 @@ impl Operation for Activate {
             Activation::SiluGate => Box::new(GateStep::of_feed_forward(Gate::Silu)),
             Activation::GeluGate => Box::new(GateStep::of_feed_forward(Gate::Gelu)),
             Activation::ClampedGate => Box::new(GateStep::of_feed_forward(Gate::Clamped)),
+            Activation::ReluSquaredGate => Box::new(GateStep::of_feed_forward(Gate::ReluSquared)),
             Activation::Gelu => Box::new(UpStep { f: math::gelu_tanh, gradient: math::gelu_tanh_gradient }),
             Activation::GeluErf => Box::new(UpStep { f: math::gelu_erf, gradient: math::gelu_erf_gradient }),
+            Activation::ReluSquared => {
+                Box::new(UpStep { f: math::relu_squared, gradient: math::relu_squared_gradient })
+            }
         })
     }
 }
@@ -112,6 +116,7 @@ enum Gate {
     Silu,
     Gelu,
     Clamped,
+    ReluSquared,
 }
 
 impl Gate {
@@ -121,6 +126,7 @@ impl Gate {
             Self::Sigmoid => math::sigmoid_gate(gate, up),
             Self::Silu => math::silu_gate(gate, up),
             Self::Gelu => math::gelu_gate(gate, up),
+            Self::ReluSquared => math::relu_squared_gate(gate, up),
             Self::Clamped => math::clamped_gate(gate, up, GATE_LIMIT),
         }
     }
@@ -136,6 +142,7 @@ impl Gate {
             Self::Sigmoid => math::sigmoid_gate_gradient(d_gate, d_up, gate, up),
             Self::Silu => math::silu_gate_gradient(d_gate, d_up, gate, up),
             Self::Gelu => math::gelu_gate_gradient(d_gate, d_up, gate, up),
+            Self::ReluSquared => math::relu_squared_gate_gradient(d_gate, d_up, gate, up),
             Self::Clamped => math::clamped_gate_gradient(d_gate, d_up, gate, up, GATE_LIMIT),
         }
     }
