@@ -11,12 +11,15 @@ mod keys;
 mod op;
 pub mod parts;
 mod rope_keys;
+mod slot;
+mod widths;
 
 pub use error::KeyError;
 pub use groups::{Group, linear_groups, live, weight_name};
 pub use hyper::{Experts, Growth, Hyper, Latent, RopeKeys};
 pub(crate) use keys::architecture;
-pub use op::{Activation, By, GATE_LIMIT, NormKind, Op, SLOTS, Slot};
+pub use op::{Activation, By, GATE_LIMIT, NormKind, Op};
+pub use slot::{SLOTS, Slot};
 
 /// The properties that distinguish one architecture's forward pass from another's.
 #[derive(Debug)]
