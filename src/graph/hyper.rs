@@ -198,6 +198,7 @@ impl Hyper {
         let head = keys.optional("attention.key_length")?.unwrap_or(head);
         let context = keys.count("context_length")?;
         let rotary = keys.optional("rope.dimension_count")?.unwrap_or(head);
+        let [embedding_scale, residual_scale, logit_scale] = keys.scales(graph, hidden, layers)?;
         let hyper = Self {
             layers,
             hidden,
@@ -223,22 +224,9 @@ impl Hyper {
             )?,
             attention_cap: keys.bound("attn_logit_softcapping", 50.0)?,
             logit_cap: keys.bound("final_logit_softcapping", 30.0)?,
-            embedding_scale: match graph.scales {
-                Some(scales) => scales.embedding,
-                None if graph.scaled_embedding => (hidden as f32).sqrt(),
-                None => keys.positive("embedding_scale")?.unwrap_or(1.0),
-            },
-            residual_scale: match graph.scales {
-                Some(scales) => scales.depth / (layers as f32).sqrt(),
-                None => keys.positive("residual_scale")?.unwrap_or(1.0),
-            },
-            logit_scale: match keys.positive("logit_scale")?.unwrap_or(1.0) {
-                _ if graph.scales.is_some() => {
-                    graph.scales.map_or(1.0, |scales| hidden as f32 / scales.width)
-                }
-                factor if graph.multiplied_logits => 1.0 / factor,
-                divisor => divisor,
-            },
+            embedding_scale,
+            residual_scale,
+            logit_scale,
             window: keys.natural("attention.sliding_window")?.filter(|&window| window > 0),
             window_layers: keys.window_layers(graph)?,
             windows: match graph.windows {
@@ -272,8 +260,15 @@ impl Hyper {
         if self.head == 0 {
             return Err(keys.wrong("attention.head_count", "is more than embedding_length"));
         }
-        if self.latent.is_some_and(|latent| !latent.by_heads) && self.kv_heads != 1 {
-            return Err(keys.wrong("attention.head_count_kv", "must be 1 where keys and values are latent"));
+        match self.latent {
+            Some(latent) if latent.by_heads && self.kv_heads != self.heads => {
+                return Err(keys.wrong("attention.head_count_kv", "must be attention.head_count"));
+            }
+            Some(latent) if !latent.by_heads && self.kv_heads != 1 => {
+                let what = "must be 1 where keys and values are latent";
+                return Err(keys.wrong("attention.head_count_kv", what));
+            }
+            _ => {}
         }
         if let Some(experts) = &self.experts {
             if experts.used > experts.count {
@@ -291,45 +286,5 @@ impl Hyper {
             }
         }
         Ok(())
-    }
-}
-
-impl Hyper {
-    /// Returns the width of a slot; `None` if the hyper-parameters do not decide it.
-    pub(crate) fn width(&self, slot: Slot) -> Option<usize> {
-        let Self { heads, kv_heads, head, value, hidden, rotary, .. } = *self;
-        let experts = self.experts.as_ref();
-        match slot {
-            Slot::Stream | Slot::Normed | Slot::NormedParallel | Slot::Delta => Some(hidden),
-            Slot::Fused => Some(match self.latent {
-                Some(latent) => latent.rank + rotary,
-                None => heads * head + kv_heads * (head + value),
-            }),
-            Slot::Query => Some(heads * head),
-            Slot::Attended => Some(heads * value),
-            Slot::Key => Some(kv_heads * head),
-            Slot::Value => Some(kv_heads * value),
-            Slot::AttentionGate => Some(heads * value),
-            Slot::SharedGate => Some(1),
-            Slot::Convolved
-            | Slot::InputGate
-            | Slot::OutputGate
-            | Slot::Step
-            | Slot::Strength
-            | Slot::Scanned => self.recurrent.as_ref().and_then(|recurrent| recurrent.width(slot)),
-            Slot::WholeQuery => self.latent.map(|latent| heads * (latent.fixed + rotary)),
-            Slot::FixedQuery => self.latent.map(|latent| heads * latent.fixed),
-            Slot::LatentQuery => self.latent.map(|latent| heads * latent.rank),
-            Slot::Gathered => self.latent.map(|latent| heads * latent.value),
-            Slot::Latent => self.latent.map(|latent| latent.rank),
-            Slot::KeyValue => self.latent.map(|latent| heads * (latent.fixed + latent.value)),
-            Slot::FixedKey => self.latent.map(|latent| heads * latent.fixed),
-            Slot::RotaryQuery | Slot::RotaryKeys => Some(heads * rotary),
-            Slot::RotaryKey => Some(rotary),
-            Slot::Router => experts.map(|e| e.count),
-            Slot::Routes => experts.map(|e| 2 * e.used),
-            Slot::ExpertIn | Slot::ExpertOut => experts.map(|e| e.used * hidden),
-            Slot::Mixed | Slot::LowQuery | Slot::Gate | Slot::Up => None,
-        }
     }
 }

@@ -4,7 +4,7 @@
 use kquant_formats::gguf::{Array, Metadata, Value};
 
 use super::KeyError;
-use crate::graph::{Experts, Graph, Growth, Latent, Scores, Windows};
+use crate::graph::{Experts, Graph, Growth, Latent, Scales, Scores, Windows};
 
 /// Returns the value of `general.architecture`.
 pub(crate) fn architecture(metadata: &Metadata) -> Result<&str, KeyError> {
@@ -133,6 +133,19 @@ impl Keys<'_> {
             Some(Value::Array(Array::Bool(list))) => Ok(Some(list.clone())),
             _ => Err(self.wrong(WINDOW_PATTERN, "is neither a number nor a list of true and false")),
         }
+    }
+
+    /// Returns the factors of embeddings and of what blocks add to the stream, and the divisor of logits.
+    pub(crate) fn scales(&self, graph: &Graph, hidden: usize, layers: usize) -> Result<[f32; 3], KeyError> {
+        if let Some(Scales { embedding, depth, width }) = graph.scales {
+            return Ok([embedding, depth / (layers as f32).sqrt(), hidden as f32 / width]);
+        }
+        let positive = |key: &str| self.positive(key).map(|factor| factor.unwrap_or(1.0));
+        let root = (hidden as f32).sqrt();
+        let embedding = if graph.scaled_embedding { root } else { positive("embedding_scale")? };
+        let logits = positive("logit_scale")?;
+        let divisor = if graph.multiplied_logits { 1.0 / logits } else { logits };
+        Ok([embedding, positive("residual_scale")?, divisor])
     }
 
     /// Returns the growth of queries with their position, as llama.cpp has it: in Mistral 3, the step is the context before YaRN, and

@@ -12,13 +12,16 @@ mod op;
 pub mod parts;
 mod recurrent;
 mod rope_keys;
+mod slot;
+mod widths;
 
 pub use error::KeyError;
 pub use groups::{Group, linear_groups, live, weight_name};
 pub use hyper::{Experts, Growth, Hyper, Latent, RopeKeys};
 pub(crate) use keys::architecture;
-pub use op::{Activation, By, CutEach, GATE_LIMIT, GateFunction, NormKind, Op, Recurrence, SLOTS, Slot};
+pub use op::{Activation, By, CutEach, GATE_LIMIT, GateFunction, NormKind, Op, Recurrence};
 pub use recurrent::Recurrent;
+pub use slot::{SLOTS, Slot};
 
 /// The properties that distinguish one architecture's forward pass from another's.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use kquant_formats::gguf::{Array, Value};
 
 use super::KeyError;
 use super::keys::Keys;
-use super::op::Slot;
+use super::slot::Slot;
 
 /// The recurrent layers of a model.
 #[derive(Debug, Clone, PartialEq)]

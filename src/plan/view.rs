@@ -168,6 +168,9 @@ fn origin(source: &Source) -> String {
         Source::Tensor { rows: RowOrder::Picked { first, step, .. }, .. } => {
             format!("some, from {first} in steps of {step}")
         }
+        Source::Tensor { rows: RowOrder::Tiled { groups, .. }, .. } => {
+            format!("{groups} groups that take turns")
+        }
         Source::Tensor { rows: RowOrder::Regrouped { queries, .. }, .. } => {
             format!("{} parts taken apart", queries + 2)
         }
