@@ -23,6 +23,7 @@ mod norm;
 mod rope;
 mod route;
 mod scan;
+mod scan_back;
 mod scan_heads;
 
 use std::fmt::Debug;
