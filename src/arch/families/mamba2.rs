@@ -37,7 +37,11 @@ pub(super) static FAMILY: Family = Family {
     computed: nothing,
     takes: Takes {
         scalings: &[],
-        only: &[Only { key: "use_bias", value: Literal::Flag(false) }],
+        // Readers of the file ask for the bias of the convolution and have no other.
+        only: &[
+            Only { key: "use_bias", value: Literal::Flag(false) },
+            Only { key: "use_conv_bias", value: Literal::Flag(true) },
+        ],
         ..Takes::PLAIN
     },
     graph: &Graph { layer: |_, _| [ATTENTION_NORM, MAMBA, ADD].concat(), ..Graph::PLAIN },
@@ -51,7 +55,6 @@ const OUTSIDE: &[Entry] = &[
 ];
 
 fn sizes(config: &Config) -> Result<Sizes, ArchError> {
-    config.optional_flag("use_conv_bias")?;
     let layers = config.count(&["num_hidden_layers"])?;
     let hidden = config.count(&["hidden_size"])?;
     // The defaults are the converter's.

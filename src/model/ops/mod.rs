@@ -26,6 +26,7 @@ mod rope;
 mod route;
 mod scale_shared;
 mod scan;
+mod scan_back;
 mod scan_heads;
 mod share;
 mod sparse_mixer;
