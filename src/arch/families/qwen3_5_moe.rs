@@ -98,7 +98,15 @@ pub(super) static NEXT_FAMILY: Family = Family {
 const EXPERTS: &[Entry] = &{
     let [down, gate, up] =
         experts_in_one("layers.{}.mlp.experts.down_proj", "layers.{}.mlp.experts.gate_up_proj", HALVES);
-    [MIXTURE[0], MIXTURE[1].optional(), MIXTURE[2].optional(), MIXTURE[3].optional(), down, gate, up]
+    [
+        MIXTURE[0],
+        MIXTURE[1].optional(),
+        MIXTURE[2].optional(),
+        MIXTURE[3].optional(),
+        down.optional(),
+        gate.optional(),
+        up.optional(),
+    ]
 };
 
 /// Experts of the block that predicts a further token.
