@@ -60,6 +60,8 @@ pub struct Hyper {
     pub latent: Option<Latent>,
     /// The growth of queries with their position, if there is one.
     pub growth: Option<Growth>,
+    /// For each layer the numbers of its activation xIELU: `alpha_p`, `alpha_n`, `beta` and `eps`; empty without it.
+    pub xielu: Vec<[f32; 4]>,
 }
 
 /// The growth of queries with their position: the one at position p is multiplied by `1 + rate * ln(1 + floor((p + offset) / step))`
@@ -219,6 +221,7 @@ impl Hyper {
             experts: keys.experts(graph)?,
             latent,
             growth: keys.growth()?,
+            xielu: keys.xielu()?,
             architecture: architecture.clone(),
         };
         hyper.check(&keys)?;

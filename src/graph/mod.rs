@@ -17,7 +17,7 @@ mod widths;
 pub use error::KeyError;
 pub use groups::{Group, linear_groups, live, weight_name};
 pub use hyper::{Experts, Growth, Hyper, Latent, RopeKeys};
-pub(crate) use keys::architecture;
+pub(crate) use keys::{XIELU, architecture};
 pub use op::{Activation, By, GATE_LIMIT, NormKind, Op};
 pub use slot::{SLOTS, Slot};
 

@@ -36,6 +36,8 @@ pub enum Activation {
     ClampedGate,
     /// The square of the gate where it is positive, and 0 elsewhere, times up.
     ReluSquaredGate,
+    /// xIELU of [`Slot::Up`], with numbers of the layer from the keys.
+    Xielu,
     /// GELU of [`Slot::Up`] in its tanh form.
     Gelu,
     /// GELU of [`Slot::Up`] by its definition.

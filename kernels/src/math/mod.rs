@@ -17,6 +17,7 @@ mod norm;
 mod reduce;
 mod rope;
 mod softmax;
+mod xielu;
 
 pub use activation::{
     clamped_gate, gelu_erf, gelu_gate, gelu_tanh, relu_squared, relu_squared_gate, sigmoid, silu_gate,
@@ -33,6 +34,7 @@ pub use elementwise::{add, add_bias, add_scaled};
 pub use norm::{layer_norm, layer_norm_gradient, rms_norm, rms_norm_gradient};
 pub use rope::{Pairs, Rope, Yarn, frequencies};
 pub use softmax::{log_sum_exp, softmax, softmax_gradient, softmax_with};
+pub use xielu::{Xielu, xielu, xielu_gradient};
 
 #[cfg(test)]
 mod tests {

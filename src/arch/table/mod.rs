@@ -13,6 +13,7 @@
 //! | `rope` | rotary position settings |
 //! | `heads` | where the output projection is, tied or not |
 //! | `takes` | the values that a family takes of keys that change the computation |
+//! | `stored_keys` | keys whose values the checkpoint stores as tensors |
 //! | `windows` | sliding windows, and lengths from which a GGUF computes something else |
 //! | `yarn` | the multiplier and the keys of YaRN |
 //! | `longrope` | the settings of LongRoPE |
@@ -29,6 +30,7 @@ pub(in crate::arch) mod longrope;
 pub(in crate::arch) mod mapping;
 pub(in crate::arch) mod place;
 pub(in crate::arch) mod rope;
+mod stored_keys;
 pub(in crate::arch) mod takes;
 pub(in crate::arch) mod text;
 pub(in crate::arch) mod unread;

@@ -4,7 +4,7 @@ use kquant_kernels::math;
 use rayon::prelude::*;
 
 use super::{Operation, Recorded, Step};
-use crate::graph::{Activation, GATE_LIMIT, Slot};
+use crate::graph::{Activation, GATE_LIMIT, KeyError, Slot, XIELU};
 use crate::model::ModelError;
 use crate::model::backward::{ROWS, Reverse, copied};
 use crate::model::check::{Shapes, wrong};
@@ -25,33 +25,52 @@ impl Operation for Activate {
         Ok(())
     }
 
-    fn bind(&self, _: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
+    fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
+        let plain = |f, gradient| Box::new(UpStep { f: Function::Plain { f, gradient } });
         Ok(match self.0 {
             Activation::SiluGate => Box::new(GateStep(Gate::Silu)),
             Activation::GeluGate => Box::new(GateStep(Gate::Gelu)),
             Activation::ClampedGate => Box::new(GateStep(Gate::Clamped)),
             Activation::ReluSquaredGate => Box::new(GateStep(Gate::ReluSquared)),
-            Activation::Gelu => Box::new(UpStep { f: math::gelu_tanh, gradient: math::gelu_tanh_gradient }),
-            Activation::GeluErf => Box::new(UpStep { f: math::gelu_erf, gradient: math::gelu_erf_gradient }),
-            Activation::ReluSquared => {
-                Box::new(UpStep { f: math::relu_squared, gradient: math::relu_squared_gradient })
+            Activation::Gelu => plain(math::gelu_tanh, math::gelu_tanh_gradient),
+            Activation::GeluErf => plain(math::gelu_erf, math::gelu_erf_gradient),
+            Activation::ReluSquared => plain(math::relu_squared, math::relu_squared_gradient),
+            Activation::Xielu => {
+                let numbers = source.model.hyper.xielu.get(source.layer).copied();
+                let missing = || KeyError {
+                    key: format!("{XIELU}alpha_p"),
+                    what: format!("has no number for layer {}", source.layer),
+                };
+                let by = math::Xielu::new(numbers.ok_or_else(missing)?);
+                Box::new(UpStep { f: Function::Xielu(by) })
             }
         })
     }
 }
 
+/// A function of each value, with its gradient.
+#[derive(Debug, Clone, Copy)]
+enum Function {
+    /// One without further numbers. `gradient` replaces the gradient of the output by that of the input, given the input.
+    Plain { f: fn(&mut [f32]), gradient: fn(&mut [f32], &[f32]) },
+    /// xIELU with the numbers of a layer.
+    Xielu(math::Xielu),
+}
+
 /// An activation that is a function of [`Slot::Up`].
 #[derive(Debug, Clone, Copy)]
 struct UpStep {
-    f: fn(&mut [f32]),
-    /// Replaces the gradient of the output by that of the input, given the input.
-    gradient: fn(&mut [f32], &[f32]),
+    f: Function,
 }
 
 impl Step for UpStep {
     fn forward(&self, tile: &mut Tile, _: &mut Positions) -> Result<(), ModelError> {
         let width = tile.width(Slot::Up);
-        tile.buffer_mut(Slot::Up).par_chunks_mut(width).for_each(self.f);
+        let rows = tile.buffer_mut(Slot::Up).par_chunks_mut(width);
+        match self.f {
+            Function::Plain { f, .. } => rows.for_each(f),
+            Function::Xielu(by) => rows.for_each(|row| math::xielu(row, by)),
+        }
         Ok(())
     }
 
@@ -74,7 +93,10 @@ impl Recorded for UpRecord {
         if let Some(mut gradient) = reverse.gradients.take(Slot::Up) {
             let step = ROWS * (gradient.len() / reverse.tokens).max(1);
             let rows = gradient.par_chunks_mut(step).zip(self.up.par_chunks(step));
-            rows.for_each(|(gradient, up)| (self.step.gradient)(gradient, up));
+            rows.for_each(|(d_up, up)| match self.step.f {
+                Function::Plain { gradient, .. } => gradient(d_up, up),
+                Function::Xielu(by) => math::xielu_gradient(d_up, up, by),
+            });
             reverse.gradients.add(Slot::Up, gradient);
         }
         Ok(())
