@@ -115,11 +115,13 @@ pub fn convert(opened: &Opened, pre: Option<&str>, given: Option<&Path>) -> Resu
     let card = arch::Card::open(folder);
     let warnings = card.as_ref().err().map(|e| format!("{e}; the model card's keys are left out"));
     let name = arch::folder_name(folder);
+    let stored = family.stored_keys(&config, opened.checkpoint.as_ref())?;
     let around = arch::Surroundings {
         folder: &name,
         generation: generation.as_ref(),
         card: card.as_ref().ok(),
         overrides: given.as_ref(),
+        stored: &stored,
     };
     let mut metadata = arch::metadata(family, &config, &around, &tensors)?;
     let request = vocab::Request {

@@ -62,6 +62,8 @@ pub struct Hyper {
     pub recurrent: Option<Recurrent>,
     /// The growth of queries with their position, if there is one.
     pub growth: Option<Growth>,
+    /// For each layer the numbers of its activation xIELU: `alpha_p`, `alpha_n`, `beta` and `eps`; empty without it.
+    pub xielu: Vec<[f32; 4]>,
 }
 
 /// The growth of queries with their position: the one at position p is multiplied by `1 + rate * ln(1 + floor((p + offset) / step))`
@@ -241,6 +243,7 @@ impl Hyper {
             latent,
             recurrent: keys.recurrent(layers, hidden, kv_list.as_deref())?,
             growth: keys.growth()?,
+            xielu: keys.xielu()?,
             architecture: architecture.clone(),
         };
         hyper.check(&keys)?;

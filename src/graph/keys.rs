@@ -17,6 +17,9 @@ pub(crate) fn architecture(metadata: &Metadata) -> Result<&str, KeyError> {
 /// The key that says which layers have a window: a list of flags, or the number of layers from one without to the next.
 pub(crate) const WINDOW_PATTERN: &str = "attention.sliding_window_pattern";
 
+/// The prefix of the keys of the activation xIELU, which is not the architecture's.
+pub(crate) const XIELU: &str = "xielu.";
+
 /// The key of the width inside the shared experts.
 const SHARED_WIDTH: &str = "expert_shared_feed_forward_length";
 
@@ -146,6 +149,22 @@ impl Keys<'_> {
         let logits = positive("logit_scale")?;
         let divisor = if graph.multiplied_logits { 1.0 / logits } else { logits };
         Ok([embedding, positive("residual_scale")?, divisor])
+    }
+
+    /// Returns for each layer the numbers of its activation xIELU, whose keys have a prefix of their own; none without the keys.
+    pub(crate) fn xielu(&self) -> Result<Vec<[f32; 4]>, KeyError> {
+        let list = |name: &str| {
+            let key = format!("{XIELU}{name}");
+            match self.metadata.get(&key) {
+                None => Ok(Vec::new()),
+                Some(Value::Array(Array::F32(list))) => Ok(list.clone()),
+                Some(_) => Err(KeyError { key, what: "is no list of 32-bit floats".into() }),
+            }
+        };
+        let (alpha_p, alpha_n) = (list("alpha_p")?, list("alpha_n")?);
+        let (beta, eps) = (list("beta")?, list("eps")?);
+        let numbers = alpha_p.iter().zip(&alpha_n).zip(beta.iter().zip(&eps));
+        Ok(numbers.map(|((p, n), (beta, eps))| [*p, *n, *beta, *eps]).collect())
     }
 
     /// Returns the growth of queries with their position, as llama.cpp has it: in Mistral 3, the step is the context before YaRN, and

@@ -18,7 +18,7 @@ mod widths;
 pub use error::KeyError;
 pub use groups::{Group, linear_groups, live, weight_name};
 pub use hyper::{Experts, Growth, Hyper, Latent, RopeKeys};
-pub(crate) use keys::architecture;
+pub(crate) use keys::{XIELU, architecture};
 pub use op::{Activation, By, CutEach, GATE_LIMIT, GateFunction, NormKind, Op, Recurrence};
 pub use recurrent::Recurrent;
 pub use slot::{SLOTS, Slot};

@@ -70,6 +70,8 @@ pub enum Activation {
     ClampedGate,
     /// The square of the gate where it is positive, and 0 elsewhere, times up.
     ReluSquaredGate,
+    /// xIELU of [`Slot::Up`], with numbers of the layer from the keys.
+    Xielu,
     /// GELU of [`Slot::Up`] in its tanh form.
     Gelu,
     /// GELU of [`Slot::Up`] by its definition.
@@ -173,7 +175,7 @@ pub enum Op {
     Gate {
         /// The slot that is multiplied in place.
         slot: Slot,
-        /// The gate, as wide as the slot or a single value for each row.
+        /// The gate, as wide as the slot.
         gate: Slot,
         /// The function of the gate.
         function: GateFunction,

@@ -5,7 +5,7 @@ use kquant_formats::gguf::{Array, Metadata, Value};
 use super::further::{FURTHER, has_further};
 use crate::arch;
 use crate::convert::{Converted, hyper};
-use crate::graph::{Graph, Hyper, KeyError, Windows, architecture};
+use crate::graph::{Graph, Hyper, KeyError, Windows, XIELU, architecture};
 use crate::tensor::{MappedTensor, TensorName};
 
 /// Keys of an architecture whose lists have nothing to do with layers, even where they have as many elements.
@@ -167,6 +167,7 @@ impl<'a> Layers<'a> {
             windows: old.windows,
             recurrent: old.recurrent.clone().filter(|_| new.recurrent.is_some()),
             window_layers: old.window_layers.clone(),
+            xielu: old.xielu.clone(),
             ..new.clone()
         };
         if but_for_layers != *old {
@@ -211,7 +212,7 @@ impl<'a> Layers<'a> {
         let mut metadata = Metadata::new();
         for (key, value) in all {
             let value = match value {
-                _ if !key.starts_with(&prefix) => value.clone(),
+                _ if !key.starts_with(&prefix) && !key.starts_with(XIELU) => value.clone(),
                 Value::Array(list) => Value::Array(self.of_layers(key, list, kept)),
                 _ if key.ends_with(".block_count") => Value::U32(kept.len() as u32),
                 _ if key.ends_with(DENSE) => Value::U32(below(self.hyper.dense_layers) as u32),

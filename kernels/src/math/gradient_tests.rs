@@ -11,6 +11,7 @@ use crate::math::norm::*;
 use crate::math::scan::tests::definition;
 use crate::math::scan_gradient::gradient_on;
 use crate::math::softmax::*;
+use crate::math::xielu::*;
 
 /// The largest error, relative to the largest element of the gradient.
 const TOLERANCE: f64 = 3e-6;
@@ -224,6 +225,13 @@ fn activations() {
     single("gelu by tanh", &each(gelu_by_tanh), &gelu_tanh_gradient_on);
     single("gelu by erf", &each(gelu_by_erf), &gelu_erf_gradient_on);
     single("relu squared", &each(|x| x.max(0.0).powi(2)), &relu_squared_gradient_on);
+    let xielu = |x: f64| {
+        let (positive, negative) = (0.25f64.exp().ln_1p(), 0.5 + (-1f64).exp().ln_1p());
+        0.5 * x + if x > 0.0 { positive * x * x } else { negative * (x.min(-1e-6).exp_m1() - x) }
+    };
+    single("xielu", &each(xielu), &|isa, gradient, x| {
+        xielu_gradient_on(isa, gradient, x, Xielu::new([0.25, -1.0, 0.5, -1e-6]));
+    });
     single("sigmoid", &each(sigmoid), &|isa, gradient, x| {
         let mut p = x.to_vec();
         super::sigmoid(&mut p);

@@ -20,6 +20,7 @@ mod rope;
 mod scan;
 mod scan_gradient;
 mod softmax;
+mod xielu;
 
 pub use activation::{
     clamped_gate, gelu_erf, gelu_gate, gelu_tanh, relu_squared, relu_squared_gate, sigmoid, sigmoid_gate,
@@ -39,6 +40,7 @@ pub use rope::{Pairs, Rope, Yarn, frequencies};
 pub use scan::{Scan, ScanInput};
 pub use scan_gradient::ScanGradients;
 pub use softmax::{log_sum_exp, softmax, softmax_gradient, softmax_with};
+pub use xielu::{Xielu, xielu, xielu_gradient};
 
 #[cfg(test)]
 mod tests {

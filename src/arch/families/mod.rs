@@ -1,5 +1,6 @@
 //! The families, one file each, with a table of tensors, keys and a graph.
 
+mod apertus;
 mod arcee;
 mod bitnet;
 mod cohere2;
@@ -78,6 +79,7 @@ pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &gpt_oss::FAMILY,
     &deepseek2::FAMILY,
     &arcee::FAMILY,
+    &apertus::FAMILY,
     &seed_oss::FAMILY,
     &ernie4_5::FAMILY,
     &ernie4_5_moe::FAMILY,

@@ -24,6 +24,8 @@ enum Arrangement {
     Transposed,
     /// One is added to each weight.
     PlusOne,
+    /// There is no output tensor: the numbers of all layers are the value of a key.
+    Key,
     /// The output has one matrix or row for each of this dimension.
     Stacked(Dim),
     /// The output has some rows or columns of the checkpoint's tensor, or all in another order.
@@ -92,6 +94,11 @@ impl Entry {
         Self { arrangement: Arrangement::Transposed, ..self }
     }
 
+    /// Makes no tensor but a key of GGUF, which is the name in it: a list with the number that each layer's tensor holds.
+    pub(in crate::arch) const fn key(self) -> Self {
+        Self { arrangement: Arrangement::Key, ..self }
+    }
+
     /// Adds one to each weight, because the checkpoint stores differences from one (Gemma).
     pub(in crate::arch) const fn plus_one(self) -> Self {
         Self { arrangement: Arrangement::PlusOne, ..self }
@@ -151,6 +158,11 @@ impl Entry {
     /// Stores the tensor in F32 whatever its shape.
     pub(in crate::arch) const fn always_f32(self) -> Self {
         Self { f32: true, ..self }
+    }
+
+    /// Returns the key whose list holds the numbers of the layers' tensors, if they become one.
+    pub(in crate::arch) fn key_name(&self) -> Option<&'static str> {
+        matches!(self.arrangement, Arrangement::Key).then_some(self.to)
     }
 
     /// Returns true if it becomes the same output as `other`.
@@ -255,9 +267,11 @@ fn rows(arrangement: Arrangement, sizes: &Sizes) -> RowOrder {
         Arrangement::Rotary(Heads::KeyValue) => RowOrder::RotaryPairs { heads: sizes.kv_heads.into() },
         Arrangement::Transposed => RowOrder::TRANSPOSED,
         Arrangement::Part { rows, .. } | Arrangement::Rates { rows, .. } => rows(sizes),
-        Arrangement::Same | Arrangement::PlusOne | Arrangement::Stacked(_) | Arrangement::Selected(_) => {
-            RowOrder::Same
-        }
+        Arrangement::Same
+        | Arrangement::PlusOne
+        | Arrangement::Key
+        | Arrangement::Stacked(_)
+        | Arrangement::Selected(_) => RowOrder::Same,
     }
 }
 

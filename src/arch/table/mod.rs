@@ -15,6 +15,7 @@
 //! | `heads` | where the output projection is, tied or not |
 //! | `state_space` | what families with Mamba 2's state spaces have in common |
 //! | `takes` | the values that a family takes of keys that change the computation |
+//! | `stored_keys` | keys whose values the checkpoint stores as tensors |
 //! | `windows` | sliding windows, and lengths from which a GGUF computes something else |
 //! | `yarn` | the multiplier and the keys of YaRN |
 //! | `longrope` | the settings of LongRoPE |
@@ -33,6 +34,7 @@ pub(in crate::arch) mod mapping;
 pub(in crate::arch) mod place;
 pub(in crate::arch) mod rope;
 pub(in crate::arch) mod state_space;
+mod stored_keys;
 pub(in crate::arch) mod takes;
 pub(in crate::arch) mod text;
 pub(in crate::arch) mod unread;

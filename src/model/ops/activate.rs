@@ -4,7 +4,7 @@ use kquant_kernels::math;
 use rayon::prelude::*;
 
 use super::{Operation, Recorded, Step};
-use crate::graph::{Activation, GATE_LIMIT, GateFunction, Slot};
+use crate::graph::{Activation, GATE_LIMIT, GateFunction, KeyError, Slot, XIELU};
 use crate::model::ModelError;
 use crate::model::backward::{ROWS, Reverse, copied};
 use crate::model::check::{Shapes, wrong};
@@ -25,16 +25,24 @@ impl Operation for Activate {
         Ok(())
     }
 
-    fn bind(&self, _: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
+    fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
+        let plain = |f, gradient| Box::new(UpStep { f: Function::Plain { f, gradient } });
         Ok(match self.0 {
             Activation::SiluGate => Box::new(GateStep::of_feed_forward(Gate::Silu)),
             Activation::GeluGate => Box::new(GateStep::of_feed_forward(Gate::Gelu)),
             Activation::ClampedGate => Box::new(GateStep::of_feed_forward(Gate::Clamped)),
             Activation::ReluSquaredGate => Box::new(GateStep::of_feed_forward(Gate::ReluSquared)),
-            Activation::Gelu => Box::new(UpStep { f: math::gelu_tanh, gradient: math::gelu_tanh_gradient }),
-            Activation::GeluErf => Box::new(UpStep { f: math::gelu_erf, gradient: math::gelu_erf_gradient }),
-            Activation::ReluSquared => {
-                Box::new(UpStep { f: math::relu_squared, gradient: math::relu_squared_gradient })
+            Activation::Gelu => plain(math::gelu_tanh, math::gelu_tanh_gradient),
+            Activation::GeluErf => plain(math::gelu_erf, math::gelu_erf_gradient),
+            Activation::ReluSquared => plain(math::relu_squared, math::relu_squared_gradient),
+            Activation::Xielu => {
+                let numbers = source.model.hyper.xielu.get(source.layer).copied();
+                let missing = || KeyError {
+                    key: format!("{XIELU}alpha_p"),
+                    what: format!("has no number for layer {}", source.layer),
+                };
+                let by = math::Xielu::new(numbers.ok_or_else(missing)?);
+                Box::new(UpStep { f: Function::Xielu(by) })
             }
         })
     }
@@ -51,7 +59,7 @@ pub(super) struct GateBy {
 impl Operation for GateBy {
     fn check(&self, shapes: &mut Shapes) -> Result<(), ModelError> {
         let Self { slot, gate, .. } = *self;
-        if shapes.width(slot) != shapes.width(gate) && shapes.width(gate) != Some(1) {
+        if shapes.width(slot) != shapes.width(gate) {
             return Err(shapes.graph_error(format!("multiplies {slot:?} by {gate:?} of another width")));
         }
         Ok(())
@@ -67,18 +75,29 @@ impl Operation for GateBy {
     }
 }
 
+/// A function of each value, with its gradient.
+#[derive(Debug, Clone, Copy)]
+enum Function {
+    /// One without further numbers. `gradient` replaces the gradient of the output by that of the input, given the input.
+    Plain { f: fn(&mut [f32]), gradient: fn(&mut [f32], &[f32]) },
+    /// xIELU with the numbers of a layer.
+    Xielu(math::Xielu),
+}
+
 /// An activation that is a function of [`Slot::Up`].
 #[derive(Debug, Clone, Copy)]
 struct UpStep {
-    f: fn(&mut [f32]),
-    /// Replaces the gradient of the output by that of the input, given the input.
-    gradient: fn(&mut [f32], &[f32]),
+    f: Function,
 }
 
 impl Step for UpStep {
     fn forward(&self, tile: &mut Tile, _: &mut Positions) -> Result<(), ModelError> {
         let width = tile.width(Slot::Up);
-        tile.buffer_mut(Slot::Up).par_chunks_mut(width).for_each(self.f);
+        let rows = tile.buffer_mut(Slot::Up).par_chunks_mut(width);
+        match self.f {
+            Function::Plain { f, .. } => rows.for_each(f),
+            Function::Xielu(by) => rows.for_each(|row| math::xielu(row, by)),
+        }
         Ok(())
     }
 
@@ -101,7 +120,10 @@ impl Recorded for UpRecord {
         if let Some(mut gradient) = reverse.gradients.take(Slot::Up) {
             let step = ROWS * (gradient.len() / reverse.tokens).max(1);
             let rows = gradient.par_chunks_mut(step).zip(self.up.par_chunks(step));
-            rows.for_each(|(gradient, up)| (self.step.gradient)(gradient, up));
+            rows.for_each(|(d_up, up)| match self.step.f {
+                Function::Plain { gradient, .. } => gradient(d_up, up),
+                Function::Xielu(by) => math::xielu_gradient(d_up, up, by),
+            });
             reverse.gradients.add(Slot::Up, gradient);
         }
         Ok(())
@@ -169,7 +191,7 @@ impl Step for GateStep {
         let width = tile.width(self.up);
         let mut out = match self.output == self.gate {
             true => tile.take_slot(self.gate),
-            false => widened(tile.buffer(self.gate), width / tile.width(self.gate)),
+            false => copied(tile.buffer(self.gate)),
         };
         for_blocks(tile.context(), (tile.buffer(self.up), width), (&mut out, width), |up, gate| {
             self.function.apply(gate, up);
@@ -179,9 +201,8 @@ impl Step for GateStep {
     }
 
     fn record(&self, tile: &Tile) -> Box<dyn Recorded + '_> {
-        let up = copied(tile.buffer(self.up));
-        let repeats = tile.width(self.up) / tile.width(self.gate).max(1);
-        Box::new(GateRecord { step: *self, gate: widened(tile.buffer(self.gate), repeats), repeats, up })
+        let [gate, up] = [self.gate, self.up].map(|slot| copied(tile.buffer(slot)));
+        Box::new(GateRecord { step: *self, gate, up })
     }
 
     fn needs_tile(&self) -> bool {
@@ -189,20 +210,9 @@ impl Step for GateStep {
     }
 }
 
-/// Returns `x` with each value `repeats` times.
-fn widened(x: &[f32], repeats: usize) -> Vec<f32> {
-    match repeats {
-        1 => copied(x),
-        _ => x.iter().flat_map(|&x| std::iter::repeat_n(x, repeats)).collect(),
-    }
-}
-
 struct GateRecord {
     step: GateStep,
-    /// The gate, as wide as what it gates.
     gate: Vec<f32>,
-    /// Number of neighbouring values that are one value of the gate.
-    repeats: usize,
     up: Vec<f32>,
 }
 
@@ -216,9 +226,6 @@ impl Recorded for GateRecord {
         rows.for_each(|(((d_gate, d_up), gate), up)| {
             self.step.function.gradient(d_gate, d_up, gate, up);
         });
-        if self.repeats > 1 {
-            gradient = gradient.chunks_exact(self.repeats).map(|values| values.iter().sum()).collect();
-        }
         reverse.gradients.add(self.step.gate, gradient);
         reverse.gradients.add(self.step.up, d_up);
         Ok(())

@@ -67,7 +67,15 @@ fn equals_converter(folder: &Path, name: &str, checkpoint: &Memory, with_values:
         let family = arch::find(&config).unwrap();
         let tensors = family.tensors(&config, checkpoint).unwrap();
 
-        let around = arch::Surroundings { folder: name, generation: Some(&generation), ..Default::default() };
+        let opened = with_values.then(|| kquant::checkpoint::open(folder).unwrap());
+        let stored = opened.map(|opened| family.stored_keys(&config, opened.checkpoint.as_ref()).unwrap());
+        let stored = stored.unwrap_or_default();
+        let around = arch::Surroundings {
+            folder: name,
+            generation: Some(&generation),
+            stored: &stored,
+            ..Default::default()
+        };
         let metadata = arch::metadata(family, &config, &around, &tensors).unwrap();
         let recipe = ["general.file_type", "general.quantization_version"];
         // Some records have the vocabulary's keys, which come from other files.
@@ -106,6 +114,7 @@ fn as_json(value: &Value) -> Json {
         Value::String(s) => Json::from(s.as_str()),
         Value::Array(Array::I32(list)) => Json::from(list.as_slice()),
         Value::Array(Array::Bool(list)) => Json::from(list.as_slice()),
+        Value::Array(Array::F32(list)) => list.iter().map(|&n| f64::from(n)).collect(),
         other => panic!("unexpected {other:?}"),
     }
 }
