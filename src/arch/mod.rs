@@ -49,6 +49,20 @@ pub trait Architecture: Sync {
     /// Fails when the configuration lacks a value, has one of a wrong type, or asks for what the family cannot express.
     fn keys(&self, config: &Config) -> Result<Vec<(String, Value)>, ArchError>;
 
+    /// Returns the keys, with their prefix, whose values are numbers that the checkpoint stores as tensors; the converter writes them
+    /// before all others.
+    ///
+    /// # Errors
+    /// Fails as [`Architecture::keys`] does, and when a number is missing or cannot be read.
+    fn stored_keys(
+        &self,
+        config: &Config,
+        checkpoint: &dyn Checkpoint,
+    ) -> Result<Vec<(String, Value)>, ArchError>;
+
+    /// Returns true if checkpoint tensor `name` becomes a part of a key, and no tensor.
+    fn is_stored_key(&self, name: &str) -> bool;
+
     /// Maps every output tensor, with notes on what the GGUF cannot express. Reads the weights of at most two tensors, if
     /// the checkpoint has an output projection that the configuration ties to the embedding.
     ///

@@ -1,6 +1,9 @@
 //! Checkpoints: any input as named tensors whose ranges of rows can be read.
 
 mod absent;
+#[cfg(test)]
+#[path = "../../tests/it/support/archs.rs"]
+pub(crate) mod archs;
 mod foreign;
 mod gguf;
 mod mxfp4;

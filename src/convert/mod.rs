@@ -8,7 +8,7 @@ use kquant_formats::gguf::Metadata;
 
 use crate::arch::{self, ArchError, Limit};
 use crate::checkpoint::{Opened, Origin};
-use crate::graph::{Graph, Hyper, KeyError};
+use crate::graph::{Graph, Hyper, KeyError, architecture};
 use crate::tensor::{Keep, MappedTensor, RowOrder, Source};
 use crate::vocab::{self, VocabError};
 
@@ -34,6 +34,13 @@ impl Converted {
     /// Fails when a key is missing, has a wrong type or a value that no model can have.
     pub fn hyper(&self, graph: &Graph) -> Result<Hyper, KeyError> {
         hyper(&self.metadata, &self.limits, graph)
+    }
+
+    /// Returns the name of the architecture if its keys say that layers are recurrent.
+    pub(crate) fn recurrent(&self) -> Option<&str> {
+        let family = architecture(&self.metadata).ok()?;
+        let has = |key: &&str| self.metadata.get(&format!("{family}.{key}")).is_some();
+        ["ssm.conv_kernel", "shortconv.l_cache"].iter().any(has).then_some(family)
     }
 }
 
@@ -108,11 +115,13 @@ pub fn convert(opened: &Opened, pre: Option<&str>, given: Option<&Path>) -> Resu
     let card = arch::Card::open(folder);
     let warnings = card.as_ref().err().map(|e| format!("{e}; the model card's keys are left out"));
     let name = arch::folder_name(folder);
+    let stored = family.stored_keys(&config, opened.checkpoint.as_ref())?;
     let around = arch::Surroundings {
         folder: &name,
         generation: generation.as_ref(),
         card: card.as_ref().ok(),
         overrides: given.as_ref(),
+        stored: &stored,
     };
     let mut metadata = arch::metadata(family, &config, &around, &tensors)?;
     let request = vocab::Request {

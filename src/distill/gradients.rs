@@ -27,7 +27,7 @@ impl WeightGradients {
         let (mut sums, mut vectors) = (BTreeMap::new(), BTreeMap::new());
         for name in parameters.names() {
             parameters.with(name, |Parameter { kind, values, .. }| match kind {
-                ParameterKind::Norm | ParameterKind::Bias => {
+                ParameterKind::Norm | ParameterKind::Bias | ParameterKind::Recurrent => {
                     drop(vectors.insert(name.to_owned(), vec![0.0; values.len()]))
                 }
                 ParameterKind::Linear | ParameterKind::Table => {

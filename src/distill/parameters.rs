@@ -17,7 +17,7 @@ pub enum Trained {
     All,
     /// Those of linear maps in the layers.
     Linear,
-    /// Those of norms, and all biases.
+    /// Those of norms, all biases, and those of recurrent layers outside linear maps.
     Norms,
 }
 
@@ -26,7 +26,9 @@ impl Trained {
         match self {
             Self::All => true,
             Self::Linear => kind == ParameterKind::Linear,
-            Self::Norms => matches!(kind, ParameterKind::Norm | ParameterKind::Bias),
+            Self::Norms => {
+                matches!(kind, ParameterKind::Norm | ParameterKind::Bias | ParameterKind::Recurrent)
+            }
         }
     }
 }

@@ -12,29 +12,33 @@ struct Number(&'static str, &'static [&'static str], Option<&'static str>);
 /// All numbers that pruning may change.
 const NUMBERS: &[Number] = &[
     Number("block_count", &["num_hidden_layers"], Some("n_layer")),
-    Number("feed_forward_length", &["intermediate_size"], Some("n_inner")),
+    Number("feed_forward_length", &["intermediate_size", "ffn_hidden_size"], Some("n_inner")),
     Number("expert_feed_forward_length", &["moe_intermediate_size"], None),
     Number("expert_shared_feed_forward_length", &["shared_expert_intermediate_size"], None),
-    Number("expert_count", &["num_local_experts", "num_experts", "n_routed_experts"], None),
-    Number("expert_used_count", &["num_experts_per_tok"], None),
+    Number(
+        "expert_count",
+        &["num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"],
+        None,
+    ),
+    Number("expert_used_count", &["num_experts_per_tok", "moe_k"], None),
     Number("expert_group_count", &["n_group"], None),
     Number("expert_group_used_count", &["topk_group"], None),
-    Number("leading_dense_block_count", &["first_k_dense_replace"], None),
+    Number("leading_dense_block_count", &["first_k_dense_replace", "moe_layer_start_index"], None),
     Number("attention.head_count", &["num_attention_heads"], Some("n_head")),
     Number("attention.head_count_kv", &["num_key_value_heads"], None),
 ];
 
 /// Lists with one element for each layer.
-const LAYER_LISTS: &[&str] = &["layer_types", "mlp_layer_types", "no_rope_layers"];
+const LAYER_LISTS: &[&str] = &["layer_types", "mlp_layer_types", "no_rope_layers", "attn_type_list"];
 
 /// Lists of numbers of layers.
-const LAYER_NUMBERS: &[&str] = &["mlp_only_layers"];
+const LAYER_NUMBERS: &[&str] = &["mlp_only_layers", "moe_layers"];
 
 /// Numbers of layers at the start that have something in common.
 const LAYER_COUNTS: &[&str] = &["max_window_layers"];
 
 /// Models whose heads are as wide as the hidden state by their number, whatever `head_dim` says.
-const NO_HEAD_WIDTH: &[&str] = &["gpt2", "gpt_neox", "stablelm", "stablelm_epoch"];
+const NO_HEAD_WIDTH: &[&str] = &["falcon", "gpt2", "gpt_neox", "stablelm", "stablelm_epoch"];
 
 /// Values of `config.json` that describe the text model, and what has become of them.
 pub(super) struct Change<'a> {

@@ -17,6 +17,9 @@ pub enum FolderError {
         "the source is a GGUF, of which no Hugging Face folder can be made: give -o FILE.gguf, or the folder that the GGUF was made of"
     )]
     Gguf,
+    /// Nothing is known of how the family's layers are written back.
+    #[error("recurrent layers, as those of `{0}`, are not written to a folder yet: give -o FILE.gguf")]
+    Recurrent(String),
     /// The source's weights are quantized.
     #[error(
         "tensor `{tensor}` is quantized ({dtype}), and only F32, F16 and BF16 are written to a folder: give -o FILE.gguf"

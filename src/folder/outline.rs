@@ -39,6 +39,14 @@ pub(super) fn outline(
             names.insert((layer, index), name);
         }
     }
+    for (index, info) in stored.iter().enumerate().filter(|(_, info)| family.is_stored_key(&info.name)) {
+        for new in 0..layers.len() as u32 {
+            let was = layers.get(new as usize).copied();
+            if was.is_some_and(|was| arch::stored_in_layer(&info.name, was) == info.name) {
+                names.insert((Some(new), index), arch::stored_in_layer(&info.name, new));
+            }
+        }
+    }
     let list: Vec<&str> = names.values().map(String::as_str).collect();
     let shapes = family.stored_shapes(config, &list)?;
     let mut tensors = Vec::with_capacity(names.len());

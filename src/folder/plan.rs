@@ -15,7 +15,7 @@ use super::rebuild::{Part, unshifted};
 use super::tokens::Kept;
 use super::{ids, layers};
 use crate::arch::{self, Architecture, Config};
-use crate::checkpoint::{Opened, Origin};
+use crate::checkpoint::{Opened, Origin, TensorInfo};
 use crate::convert::Converted;
 use crate::tensor::{Keep, MappedTensor, RowOrder, Source};
 
@@ -51,6 +51,9 @@ impl NewFolder {
         kind: Option<&str>,
     ) -> Result<Self, FolderError> {
         let Origin::HuggingFace { folder } = &opened.origin else { return Err(FolderError::Gguf) };
+        if let Some(family) = base.recurrent() {
+            return Err(FolderError::Recurrent(family.to_owned()));
+        }
         let path = folder.join("config.json");
         let text = whole::read(&path, whole::CONFIGURATION)?;
         let source: Map<String, Json> =
@@ -72,7 +75,7 @@ impl NewFolder {
         let typed = Config::parse(path.display().to_string(), &Json::Object(config.clone()).to_string())?;
         let family = arch::find(&typed)?;
         let tensors = outline(opened, base, pruned, &layers, (family, &typed), kind)?;
-        let parts = parts(&tensors, pruned, family, &typed)?;
+        let parts = parts((opened, &layers), &tensors, pruned, (family, &typed))?;
         let mut folder = Self { tensors, parts, config, kept };
         folder.add_other_modalities(opened, kind)?;
         Ok(folder)
@@ -84,15 +87,9 @@ impl NewFolder {
             if arch::is_stored_text(&info.name) {
                 continue;
             }
-            let tensor = MappedTensor {
-                name: info.name.clone(),
-                shape: info.shape.iter().rev().copied().collect(),
-                source: Source::Tensor { index, rows: RowOrder::Same },
-                keep: Keep::Source,
-            };
             let (dtype, shape) = (dtype(opened, info, kind)?, info.shape.clone());
             self.tensors.push(NewTensor { name: info.name.clone(), dtype, shape });
-            self.parts.push(vec![Part { tensor, place: Place::Whole { first: 0, less: 0.0 } }]);
+            self.parts.push(vec![as_it_is(index, info)]);
         }
         Ok(())
     }
@@ -115,10 +112,10 @@ fn has_own_head(base: &Converted) -> bool {
 
 /// Returns what each of `tensors` is put together from.
 fn parts(
+    (opened, layers): (&Opened, &[u32]),
     tensors: &[NewTensor],
     pruned: &Converted,
-    family: &dyn Architecture,
-    config: &Config,
+    (family, config): (&dyn Architecture, &Config),
 ) -> Result<Vec<Vec<Part>>, FolderError> {
     check_keys(pruned, family, config)?;
     let mapped = family.map(config, &Outline::of(tensors))?.tensors;
@@ -148,6 +145,12 @@ fn parts(
     if let Some(other) = pruned.tensors.iter().find(|t| !names.contains_key(t.name.as_str())) {
         return Err(wrong(&other.name, None, Some(other)));
     }
+    for (number, tensor) in tensors.iter().enumerate().filter(|(_, t)| family.is_stored_key(&t.name)) {
+        if let Some(index) = opened.checkpoint.find(&before(&tensor.name, layers)) {
+            parts[number].push(as_it_is(index, &opened.checkpoint.tensors()[index]));
+            given[number] = tensor.shape.iter().product();
+        }
+    }
     for (tensor, given) in tensors.iter().zip(given) {
         let weights = tensor.shape.iter().product();
         if given != weights {
@@ -155,6 +158,22 @@ fn parts(
         }
     }
     Ok(parts)
+}
+
+/// Returns the name that tensor `name` of the new checkpoint has in the source, whose numbers of the new layers are `layers`.
+fn before(name: &str, layers: &[u32]) -> String {
+    let is_in = |layer: u32| arch::stored_in_layer(name, layer) == name;
+    let was = (0..).zip(layers).find(|&(new, _)| is_in(new)).map(|(_, &was)| was);
+    was.map_or_else(|| name.to_owned(), |was| arch::stored_in_layer(name, was))
+}
+
+/// Returns checkpoint tensor `index` of the source as the whole of a new one.
+fn as_it_is(index: usize, info: &TensorInfo) -> Part {
+    // A tensor without dimensions holds one number.
+    let shape = if info.shape.is_empty() { vec![1] } else { info.shape.iter().rev().copied().collect() };
+    let source = Source::Tensor { index, rows: RowOrder::Same };
+    let tensor = MappedTensor { name: info.name.clone(), shape, source, keep: Keep::Source };
+    Part { tensor, place: Place::Whole { first: 0, less: 0.0 } }
 }
 
 /// Returns `tensor` at `place`, without the number that the conversion adds where that can be left out.

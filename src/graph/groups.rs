@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use super::op::{By, Op, Slot};
+use super::op::{By, Op};
+use super::slot::Slot;
 
 /// A linear map of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use kquant_formats::gguf::Metadata;
 use kquant_kernels::math::{Heads, Yarn};
 
 use super::KeyError;
-use super::keys::{Keys, architecture};
-use crate::graph::{Graph, Scores, Slot, Windows};
+use super::keys::{Keys, WINDOW_PATTERN, architecture};
+use crate::graph::{Graph, Recurrent, Scores, Slot, Windows};
 
 /// What the forward pass needs besides the weights.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,7 +18,7 @@ pub struct Hyper {
     pub hidden: usize,
     /// Longest context that the model was trained for, in tokens.
     pub context: usize,
-    /// Number of query heads.
+    /// Number of query heads; 0 if no layer has attention.
     pub heads: usize,
     /// Number of key and value heads, a divisor of `heads`.
     pub kv_heads: usize,
@@ -46,8 +46,10 @@ pub struct Hyper {
     pub logit_scale: f32,
     /// Number of tokens that a query attends to in layers with a window.
     pub window: Option<usize>,
-    /// Layers that have a window.
+    /// Layers that have a window, where no list says it.
     pub windows: Windows,
+    /// For each layer whether it has a window, if a list of the keys says it.
+    pub window_layers: Option<Vec<bool>>,
     /// True if attention and the feed-forward network read the same stream; `None` if the keys do not say.
     pub parallel: Option<bool>,
     /// Number of layers at the start that have no experts.
@@ -56,6 +58,24 @@ pub struct Hyper {
     pub experts: Option<Experts>,
     /// The latent attention, if there is one.
     pub latent: Option<Latent>,
+    /// The recurrent layers, if there are any.
+    pub recurrent: Option<Recurrent>,
+    /// The growth of queries with their position, if there is one.
+    pub growth: Option<Growth>,
+    /// For each layer the numbers of its activation xIELU: `alpha_p`, `alpha_n`, `beta` and `eps`; empty without it.
+    pub xielu: Vec<[f32; 4]>,
+}
+
+/// The growth of queries with their position: the one at position p is multiplied by `1 + rate * ln(1 + floor((p + offset) / step))`
+/// (Llama 4).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Growth {
+    /// Factor of the logarithm.
+    pub rate: f32,
+    /// Number of positions that are multiplied alike.
+    pub step: usize,
+    /// Number that is added to positions.
+    pub offset: usize,
 }
 
 /// The parameters of RoPE.
@@ -92,6 +112,8 @@ pub struct Experts {
     pub scale: f32,
     /// Number of groups of experts, and number of groups that a token chooses its experts from.
     pub groups: Option<(usize, usize)>,
+    /// True if there are shared experts, which all tokens pass through.
+    pub shared: bool,
 }
 
 /// Latent attention: keys and values come from a common latent space (DeepSeek V2).
@@ -105,6 +127,8 @@ pub struct Latent {
     pub value: usize,
     /// True if queries come from a narrower space as well.
     pub low_query: bool,
+    /// True if keys and values of all heads are written out (MiniCPM 3); otherwise, heads attend to the latent vector itself.
+    pub by_heads: bool,
 }
 
 impl Hyper {
@@ -129,10 +153,28 @@ impl Hyper {
         }
     }
 
+    /// Returns true if layer `layer` is recurrent.
+    pub fn is_recurrent(&self, layer: usize) -> bool {
+        self.recurrent.as_ref().is_some_and(|recurrent| recurrent.layers.get(layer).copied().unwrap_or(false))
+    }
+
+    /// Returns the width of the parts of `slot` that a norm of their width is applied to; `each` is true if each part has weights
+    /// of its own.
+    pub(crate) fn part(&self, slot: Slot, each: bool) -> usize {
+        match (slot, &self.recurrent) {
+            (Slot::Scanned, Some(recurrent)) if each => recurrent.inner / recurrent.groups.max(1),
+            (Slot::Scanned, Some(recurrent)) => recurrent.value(),
+            _ => self.head,
+        }
+    }
+
     /// Returns true if queries of layer `layer` attend only to a window of the text.
     pub fn has_window(&self, layer: usize) -> bool {
         self.window.is_some()
             && match self.windows {
+                _ if self.window_layers.is_some() => {
+                    self.window_layers.iter().flatten().nth(layer).copied().unwrap_or(false)
+                }
                 Windows::Never => false,
                 Windows::Always => true,
                 Windows::From(first) => layer >= first,
@@ -147,21 +189,30 @@ impl Hyper {
     pub fn from_metadata(metadata: &Metadata, graph: &Graph) -> Result<Self, KeyError> {
         let architecture = architecture(metadata)?.to_owned();
         let keys = Keys { metadata, architecture: &architecture };
-        let heads = keys.count("attention.head_count")?;
+        // Blocks that predict further tokens are not run.
+        let further = keys.natural("nextn_predict_layers")?.filter(|_| graph.further);
+        let layers = keys.count("block_count")?.saturating_sub(further.unwrap_or(0)).max(1);
+        let heads = keys.heads()?;
+        let kv_list = keys.list("attention.head_count_kv", layers)?;
         let hidden = keys.count("embedding_length")?;
-        let latent = keys.latent()?;
-        let head = keys.optional("attention.key_length")?.unwrap_or(hidden / heads);
+        let head = hidden.checked_div(heads).unwrap_or(0);
+        let latent = keys.latent(head)?;
+        let head = keys.optional("attention.key_length")?.unwrap_or(head);
         let context = keys.count("context_length")?;
         let rotary = keys.optional("rope.dimension_count")?.unwrap_or(head);
+        let [embedding_scale, residual_scale, logit_scale] = keys.scales(graph, hidden, layers)?;
         let hyper = Self {
-            layers: keys.count("block_count")?,
+            layers,
             hidden,
             context,
             heads,
-            kv_heads: keys.optional("attention.head_count_kv")?.unwrap_or(heads),
-            head: latent.map_or(head, |l| l.rank + rotary),
-            value: latent
-                .map_or(keys.optional("attention.value_length")?.unwrap_or(head), |latent| latent.rank),
+            kv_heads: keys.kv_heads(kv_list.as_deref(), heads)?,
+            head: latent.map_or(head, |l| if l.by_heads { l.fixed } else { l.rank } + rotary),
+            value: match latent {
+                Some(latent) if latent.by_heads => latent.value,
+                Some(latent) => latent.rank,
+                None => keys.optional("attention.value_length")?.unwrap_or(head),
+            },
             rotary,
             rope: keys.rope(graph, context)?,
             epsilon: match keys.number("attention.layer_norm_rms_epsilon")? {
@@ -175,16 +226,14 @@ impl Hyper {
             )?,
             attention_cap: keys.bound("attn_logit_softcapping", 50.0)?,
             logit_cap: keys.bound("final_logit_softcapping", 30.0)?,
-            embedding_scale: match graph.scaled_embedding {
-                true => (hidden as f32).sqrt(),
-                false => keys.positive("embedding_scale")?.unwrap_or(1.0),
-            },
-            residual_scale: keys.positive("residual_scale")?.unwrap_or(1.0),
-            logit_scale: keys.positive("logit_scale")?.unwrap_or(1.0),
+            embedding_scale,
+            residual_scale,
+            logit_scale,
             window: keys.natural("attention.sliding_window")?.filter(|&window| window > 0),
+            window_layers: keys.window_layers(graph)?,
             windows: match graph.windows {
-                Windows::Pattern(usual) => {
-                    Windows::Pattern(keys.optional("attention.sliding_window_pattern")?.unwrap_or(usual))
+                Windows::Pattern(usual) if !keys.is_list(WINDOW_PATTERN) => {
+                    Windows::Pattern(keys.optional(WINDOW_PATTERN)?.unwrap_or(usual))
                 }
                 windows => windows,
             },
@@ -192,6 +241,9 @@ impl Hyper {
             dense_layers: keys.natural("leading_dense_block_count")?.unwrap_or(0),
             experts: keys.experts(graph)?,
             latent,
+            recurrent: keys.recurrent(layers, hidden, kv_list.as_deref())?,
+            growth: keys.growth()?,
+            xielu: keys.xielu()?,
             architecture: architecture.clone(),
         };
         hyper.check(&keys)?;
@@ -199,6 +251,9 @@ impl Hyper {
     }
 
     fn check(&self, keys: &Keys) -> Result<(), KeyError> {
+        if self.heads == 0 && self.recurrent.is_some() {
+            return Ok(());
+        }
         if self.kv_heads > self.heads || !self.heads.is_multiple_of(self.kv_heads) {
             return Err(keys.wrong("attention.head_count_kv", "must divide attention.head_count"));
         }
@@ -208,8 +263,15 @@ impl Hyper {
         if self.head == 0 {
             return Err(keys.wrong("attention.head_count", "is more than embedding_length"));
         }
-        if self.latent.is_some() && self.kv_heads != 1 {
-            return Err(keys.wrong("attention.head_count_kv", "must be 1 where keys and values are latent"));
+        match self.latent {
+            Some(latent) if latent.by_heads && self.kv_heads != self.heads => {
+                return Err(keys.wrong("attention.head_count_kv", "must be attention.head_count"));
+            }
+            Some(latent) if !latent.by_heads && self.kv_heads != 1 => {
+                let what = "must be 1 where keys and values are latent";
+                return Err(keys.wrong("attention.head_count_kv", what));
+            }
+            _ => {}
         }
         if let Some(experts) = &self.experts {
             if experts.used > experts.count {
@@ -227,34 +289,5 @@ impl Hyper {
             }
         }
         Ok(())
-    }
-}
-
-impl Hyper {
-    /// Returns the width of a slot; `None` if the hyper-parameters do not decide it.
-    pub(crate) fn width(&self, slot: Slot) -> Option<usize> {
-        let Self { heads, kv_heads, head, value, hidden, rotary, .. } = *self;
-        let experts = self.experts.as_ref();
-        match slot {
-            Slot::Stream | Slot::Normed | Slot::NormedParallel | Slot::Delta => Some(hidden),
-            Slot::Fused => Some(match self.latent {
-                Some(latent) => latent.rank + rotary,
-                None => heads * head + kv_heads * (head + value),
-            }),
-            Slot::Query => Some(heads * head),
-            Slot::Attended => Some(heads * value),
-            Slot::Key => Some(kv_heads * head),
-            Slot::Value => Some(kv_heads * value),
-            Slot::WholeQuery => self.latent.map(|latent| heads * (latent.fixed + rotary)),
-            Slot::FixedQuery => self.latent.map(|latent| heads * latent.fixed),
-            Slot::LatentQuery => self.latent.map(|latent| heads * latent.rank),
-            Slot::Gathered => self.latent.map(|latent| heads * latent.value),
-            Slot::RotaryQuery => Some(heads * rotary),
-            Slot::RotaryKey => Some(rotary),
-            Slot::Router => experts.map(|e| e.count),
-            Slot::Routes => experts.map(|e| 2 * e.used),
-            Slot::ExpertOut => experts.map(|e| e.used * hidden),
-            Slot::LowQuery | Slot::Gate | Slot::Up => None,
-        }
     }
 }

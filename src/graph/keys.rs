@@ -1,10 +1,10 @@
 //! Typed GGUF keys of an architecture, and the hyper-parameters that follow from several keys; `rope_keys` has those of
 //! positions.
 
-use kquant_formats::gguf::{Metadata, Value};
+use kquant_formats::gguf::{Array, Metadata, Value};
 
 use super::KeyError;
-use crate::graph::{Experts, Graph, Latent, Scores};
+use crate::graph::{Experts, Graph, Growth, Latent, Scales, Scores, Windows};
 
 /// Returns the value of `general.architecture`.
 pub(crate) fn architecture(metadata: &Metadata) -> Result<&str, KeyError> {
@@ -13,6 +13,15 @@ pub(crate) fn architecture(metadata: &Metadata) -> Result<&str, KeyError> {
         .and_then(Value::as_str)
         .ok_or_else(|| KeyError { key: "general.architecture".into(), what: "is missing".into() })
 }
+
+/// The key that says which layers have a window: a list of flags, or the number of layers from one without to the next.
+pub(crate) const WINDOW_PATTERN: &str = "attention.sliding_window_pattern";
+
+/// The prefix of the keys of the activation xIELU, which is not the architecture's.
+pub(crate) const XIELU: &str = "xielu.";
+
+/// The key of the width inside the shared experts.
+const SHARED_WIDTH: &str = "expert_shared_feed_forward_length";
 
 /// A reader of the architecture's keys.
 pub(crate) struct Keys<'a> {
@@ -49,6 +58,41 @@ impl Keys<'_> {
         self.optional(key)?.ok_or_else(|| self.wrong(key, "is missing"))
     }
 
+    /// Returns the list of whole numbers under `key`, one for each layer; `None` if the key is absent or no list.
+    pub(crate) fn list(&self, key: &str, layers: usize) -> Result<Option<Vec<usize>>, KeyError> {
+        let wide: Option<Vec<usize>> = match self.get(key) {
+            Some(Value::Array(Array::I32(list))) => list.iter().map(|&n| usize::try_from(n).ok()).collect(),
+            Some(Value::Array(Array::U32(list))) => Some(list.iter().map(|&n| n as usize).collect()),
+            Some(Value::Array(_)) => None,
+            _ => return Ok(None),
+        };
+        let list = wide.filter(|list| list.len() >= layers);
+        let mut list = list.ok_or_else(|| self.wrong(key, "is no list of a whole number for each layer"))?;
+        list.truncate(layers);
+        Ok(Some(list))
+    }
+
+    /// Returns the number of query heads, which is 0 in architectures without attention.
+    pub(crate) fn heads(&self) -> Result<usize, KeyError> {
+        match self.get("attention.head_count").and_then(Value::as_u64) {
+            Some(0) if self.get("ssm.conv_kernel").is_some() => Ok(0),
+            _ => self.count("attention.head_count"),
+        }
+    }
+
+    /// Returns the number of key-value heads of the layers that have some; `list` has those of each layer, if the keys do.
+    pub(crate) fn kv_heads(&self, list: Option<&[usize]>, heads: usize) -> Result<usize, KeyError> {
+        const KEY: &str = "attention.head_count_kv";
+        let Some(list) = list else { return Ok(self.optional(KEY)?.unwrap_or(heads)) };
+        let most = list.iter().copied().max().unwrap_or(0);
+        match list.iter().all(|&heads| heads == most || heads == 0) && most > 0 {
+            true => Ok(most),
+            false => {
+                Err(self.wrong(KEY, "differs between layers with attention, which is not supported yet"))
+            }
+        }
+    }
+
     pub(crate) fn number(&self, key: &str) -> Result<Option<f32>, KeyError> {
         match self.get(key) {
             None => Ok(None),
@@ -78,12 +122,67 @@ impl Keys<'_> {
         }
     }
 
+    /// Returns true if the value under `key` is a list.
+    pub(crate) fn is_list(&self, key: &str) -> bool {
+        matches!(self.get(key), Some(Value::Array(_)))
+    }
+
+    /// Returns for each layer whether it has a window, if the keys list it and the graph has windows in some layers.
+    pub(crate) fn window_layers(&self, graph: &Graph) -> Result<Option<Vec<bool>>, KeyError> {
+        if !matches!(graph.windows, Windows::Pattern(_)) || !self.is_list(WINDOW_PATTERN) {
+            return Ok(None);
+        }
+        match self.get(WINDOW_PATTERN) {
+            Some(Value::Array(Array::Bool(list))) => Ok(Some(list.clone())),
+            _ => Err(self.wrong(WINDOW_PATTERN, "is neither a number nor a list of true and false")),
+        }
+    }
+
+    /// Returns the factors of embeddings and of what blocks add to the stream, and the divisor of logits.
+    pub(crate) fn scales(&self, graph: &Graph, hidden: usize, layers: usize) -> Result<[f32; 3], KeyError> {
+        if let Some(Scales { embedding, depth, width }) = graph.scales {
+            return Ok([embedding, depth / (layers as f32).sqrt(), hidden as f32 / width]);
+        }
+        let positive = |key: &str| self.positive(key).map(|factor| factor.unwrap_or(1.0));
+        let root = (hidden as f32).sqrt();
+        let embedding = if graph.scaled_embedding { root } else { positive("embedding_scale")? };
+        let logits = positive("logit_scale")?;
+        let divisor = if graph.multiplied_logits { 1.0 / logits } else { logits };
+        Ok([embedding, positive("residual_scale")?, divisor])
+    }
+
+    /// Returns for each layer the numbers of its activation xIELU, whose keys have a prefix of their own; none without the keys.
+    pub(crate) fn xielu(&self) -> Result<Vec<[f32; 4]>, KeyError> {
+        let list = |name: &str| {
+            let key = format!("{XIELU}{name}");
+            match self.metadata.get(&key) {
+                None => Ok(Vec::new()),
+                Some(Value::Array(Array::F32(list))) => Ok(list.clone()),
+                Some(_) => Err(KeyError { key, what: "is no list of 32-bit floats".into() }),
+            }
+        };
+        let (alpha_p, alpha_n) = (list("alpha_p")?, list("alpha_n")?);
+        let (beta, eps) = (list("beta")?, list("eps")?);
+        let numbers = alpha_p.iter().zip(&alpha_n).zip(beta.iter().zip(&eps));
+        Ok(numbers.map(|((p, n), (beta, eps))| [*p, *n, *beta, *eps]).collect())
+    }
+
+    /// Returns the growth of queries with their position, as llama.cpp has it: in Mistral 3, the step is the context before YaRN, and
+    /// Llama 4 has fixed numbers.
+    pub(crate) fn growth(&self) -> Result<Option<Growth>, KeyError> {
+        if self.architecture == "llama4" {
+            return Ok(Some(Growth { rate: 0.1, step: 8192, offset: 1 }));
+        }
+        let rate = self.number("attention.temperature_scale")?.filter(|&rate| rate != 0.0);
+        let Some(rate) = rate.filter(|_| self.architecture == "mistral3") else { return Ok(None) };
+        let step = self.count("rope.scaling.original_context_length")?;
+        Ok(Some(Growth { rate, step, offset: 0 }))
+    }
+
     pub(crate) fn experts(&self, graph: &Graph) -> Result<Option<Experts>, KeyError> {
         let Some(count) = self.natural("expert_count")?.filter(|&count| count > 0) else { return Ok(None) };
         let scores = match self.natural("expert_gating_func")? {
-            // Without the key, the presence of a correction bias distinguishes DeepSeek V3 from V2.
-            None | Some(0) if graph.routing.scores == Scores::Softmax => None,
-            None | Some(0) => Some(graph.routing.scores),
+            None | Some(0) => graph.routing.scores,
             Some(1) => Some(Scores::Softmax),
             Some(2) => Some(Scores::Sigmoid),
             Some(3) => Some(Scores::SoftmaxOfChosen),
@@ -99,17 +198,24 @@ impl Keys<'_> {
             normalized: self.flag("expert_weights_norm")?.unwrap_or(graph.routing.normalized),
             scale: self.positive("expert_weights_scale")?.unwrap_or(1.0),
             groups: groups.filter(|&(groups, _)| groups > 1),
+            shared: self
+                .natural("expert_shared_count")?
+                .or(self.natural(SHARED_WIDTH)?)
+                .is_some_and(|n| n > 0),
         }))
     }
 
-    pub(crate) fn latent(&self) -> Result<Option<Latent>, KeyError> {
+    /// Returns the latent attention; `share` is the stream's share of a head, which is the width of a value where no key says it.
+    pub(crate) fn latent(&self, share: usize) -> Result<Option<Latent>, KeyError> {
         let Some(rank) = self.optional("attention.kv_lora_rank")? else { return Ok(None) };
-        let key = self.count("attention.key_length_mla")?;
+        let by_heads = self.architecture == "minicpm3";
+        let key = self.count(if by_heads { "attention.key_length" } else { "attention.key_length_mla" })?;
         let rotary = self.count("rope.dimension_count")?;
         let fixed = key.checked_sub(rotary).filter(|&fixed| fixed > 0);
         let fixed =
             fixed.ok_or_else(|| self.wrong("rope.dimension_count", "must be less than key_length_mla"))?;
         let low_query = self.optional("attention.q_lora_rank")?.is_some();
-        Ok(Some(Latent { rank, fixed, value: self.count("attention.value_length_mla")?, low_query }))
+        let value = if by_heads { share } else { self.count("attention.value_length_mla")? };
+        Ok(Some(Latent { rank, fixed, value, low_query, by_heads }))
     }
 }

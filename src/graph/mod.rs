@@ -10,13 +10,18 @@ mod hyper;
 mod keys;
 mod op;
 pub mod parts;
+mod recurrent;
 mod rope_keys;
+mod slot;
+mod widths;
 
 pub use error::KeyError;
 pub use groups::{Group, linear_groups, live, weight_name};
-pub use hyper::{Experts, Hyper, Latent, RopeKeys};
-pub(crate) use keys::architecture;
-pub use op::{Activation, By, GATE_LIMIT, NormKind, Op, SLOTS, Slot};
+pub use hyper::{Experts, Growth, Hyper, Latent, RopeKeys};
+pub(crate) use keys::{XIELU, architecture};
+pub use op::{Activation, By, CutEach, GATE_LIMIT, GateFunction, NormKind, Op, Recurrence};
+pub use recurrent::Recurrent;
+pub use slot::{SLOTS, Slot};
 
 /// The properties that distinguish one architecture's forward pass from another's.
 #[derive(Debug)]
@@ -31,16 +36,35 @@ pub struct Graph {
     pub optional: &'static [&'static str],
     /// The kind of norm before the output.
     pub final_norm: NormKind,
+    /// Name of the norm before the output, without `.weight`.
+    pub final_norm_name: &'static str,
     /// The elements of a head that RoPE rotates as pairs.
     pub pairs: Pairs,
     /// Layers that have a window, if the keys give its length.
     pub windows: Windows,
     /// Base of the rotary frequencies in layers with a window; `None` if it is the base of all layers.
     pub window_base: Option<f32>,
+    /// True if the key `logit_scale` is a factor of logits (Cohere); elsewhere it is a divisor (Granite).
+    pub multiplied_logits: bool,
     /// True if the ends of YaRN's blend are rounded to whole pairs.
     pub yarn_truncated: bool,
+    /// True if blocks that predict further tokens are counted among the layers.
+    pub further: bool,
+    /// Factors of the stream and of logits, if the keys do not give them.
+    pub scales: Option<Scales>,
     /// The routing of tokens to experts.
     pub routing: Routing,
+}
+
+/// Factors of the stream and of logits that all models of a family have.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scales {
+    /// Factor of embeddings.
+    pub embedding: f32,
+    /// Factor of what each block adds to the stream, times the root of the number of layers.
+    pub depth: f32,
+    /// Width of the stream at which logits are as they are; those of wider models are divided.
+    pub width: f32,
 }
 
 /// The layers that attend only to a window of the text.
@@ -50,8 +74,8 @@ pub enum Windows {
     Never,
     /// All layers have a window.
     Always,
-    /// All layers but the last of each so many have a window; `attention.sliding_window_pattern` takes precedence if the
-    /// keys have it.
+    /// All layers but the last of each so many have a window; `attention.sliding_window_pattern`, another number or a list of the
+    /// layers, takes precedence if the keys have it.
     Pattern(usize),
     /// Layers from this number on have a window.
     From(usize),
@@ -60,8 +84,9 @@ pub enum Windows {
 /// The routing of tokens to experts, where the keys do not give it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Routing {
-    /// The function from logits to scores.
-    pub scores: Scores,
+    /// The function from logits to scores; `None` if it is a sigmoid where the router has a correction bias, and otherwise a
+    /// softmax (DeepSeek).
+    pub scores: Option<Scores>,
     /// True if the weights of the chosen experts are made to sum to one.
     pub normalized: bool,
 }
@@ -75,6 +100,8 @@ pub enum Scores {
     Sigmoid,
     /// Softmax over the logits of the chosen experts.
     SoftmaxOfChosen,
+    /// One expert after another, each with its softmax over the logits near the best of the rest (Phi 3.5 MoE).
+    SparseMixer,
 }
 
 impl Graph {
@@ -85,10 +112,14 @@ impl Graph {
         layer: |_, _| Vec::new(),
         optional: &[],
         final_norm: NormKind::Rms,
+        final_norm_name: "output_norm",
         pairs: Pairs::Halves,
         windows: Windows::Never,
         window_base: None,
+        multiplied_logits: false,
         yarn_truncated: true,
-        routing: Routing { scores: Scores::Softmax, normalized: true },
+        further: false,
+        scales: None,
+        routing: Routing { scores: Some(Scores::Softmax), normalized: true },
     };
 }

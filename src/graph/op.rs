@@ -1,58 +1,7 @@
-//! Operations and the buffers that they read and write.
+//! Operations, and the slots that they read and write.
 
 use super::groups::Map;
-
-/// A buffer of a tile of tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Slot {
-    /// The residual stream, `[tokens][hidden]`; it is the only buffer that outlives a layer.
-    Stream,
-    /// Output of a norm of the stream, `[tokens][hidden]`.
-    Normed,
-    /// Output of a second norm of the same stream, for the feed-forward network parallel to attention,
-    /// `[tokens][hidden]`.
-    NormedParallel,
-    /// Queries, keys and values side by side, `[tokens][(heads + 2 * kv_heads) * head]`; in latent attention, the latent vector
-    /// that keys and values come from, and the rotary part of the key.
-    Fused,
-    /// Queries, `[tokens][heads * head]`.
-    Query,
-    /// Keys, `[tokens][kv_heads * head]`.
-    Key,
-    /// Values, `[tokens][kv_heads * value]`.
-    Value,
-    /// Output of attention, `[tokens][heads * value]`.
-    Attended,
-    /// Latent attention: the narrow vector that queries are projected from.
-    LowQuery,
-    /// Latent attention: queries before their fixed part is multiplied by `attn_k_b`, `[tokens][heads * (fixed + rotary)]`.
-    WholeQuery,
-    /// Latent attention: the part of each query that RoPE leaves alone, `[tokens][heads * fixed]`.
-    FixedQuery,
-    /// Latent attention: the part of each query that RoPE rotates, `[tokens][heads * rotary]`.
-    RotaryQuery,
-    /// Latent attention: the part of the key that RoPE rotates, `[tokens][rotary]`.
-    RotaryKey,
-    /// Latent attention: the fixed part of queries in the space of the latent values, `[tokens][heads * rank]`.
-    LatentQuery,
-    /// Latent attention: attended values, mapped out of the latent space.
-    Gathered,
-    /// The router's logits, `[tokens][experts]`.
-    Router,
-    /// Numbers of the chosen experts, then their weights: `[tokens][2 * used]`.
-    Routes,
-    /// Gate of the feed-forward network, `[tokens][ffn]`; in a mixture `[tokens][used * ffn]`.
-    Gate,
-    /// Upward projection of the feed-forward network, as wide as the gate.
-    Up,
-    /// The outputs of the experts that each token is routed to, `[tokens][used * hidden]`.
-    ExpertOut,
-    /// What a block adds to the stream, `[tokens][hidden]`.
-    Delta,
-}
-
-/// Number of slots.
-pub const SLOTS: usize = Slot::Delta as usize + 1;
+use super::slot::Slot;
 
 /// The kind of a norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +21,40 @@ pub enum By {
     Heads,
 }
 
+/// The parts of a row that [`Op::Cut`] cuts, all in the same way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CutEach {
+    /// The row as a whole.
+    Row,
+    /// Each attention head.
+    Head,
+    /// Each group of heads of a recurrence.
+    Group,
+}
+
+/// The function of a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateFunction {
+    /// The gate itself.
+    Same,
+    /// The logistic sigmoid.
+    Sigmoid,
+    /// SiLU.
+    Silu,
+}
+
+/// The recurrence of a layer: what it makes of the convolution's output, and of which heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recurrence {
+    /// The gated delta rule over queries, keys and values side by side; queries and keys are brought to unit length.
+    GatedDelta {
+        /// True if head i reads the queries and keys of head i modulo their number; otherwise neighbours share them.
+        tiled: bool,
+    },
+    /// The selective state space of Mamba 2, over inputs, B and C side by side; neighbouring heads share B and C.
+    StateSpace,
+}
+
 /// Bound of gate and up in [`Activation::ClampedGate`]: `swiglu_limit` of gpt-oss.
 pub const GATE_LIMIT: f32 = 7.0;
 
@@ -85,16 +68,22 @@ pub enum Activation {
     /// The activation of gpt-oss: gate and up are bounded by [`GATE_LIMIT`], then
     /// `gate = gate * sigmoid(1.702 gate) * (up + 1)`.
     ClampedGate,
+    /// The square of the gate where it is positive, and 0 elsewhere, times up.
+    ReluSquaredGate,
+    /// xIELU of [`Slot::Up`], with numbers of the layer from the keys.
+    Xielu,
     /// GELU of [`Slot::Up`] in its tanh form.
     Gelu,
     /// GELU of [`Slot::Up`] by its definition.
     GeluErf,
+    /// The square of [`Slot::Up`] where it is positive, and 0 elsewhere.
+    ReluSquared,
 }
 
 impl Activation {
     /// Returns true if it combines gate and up.
     pub fn is_gate(self) -> bool {
-        matches!(self, Self::SiluGate | Self::GeluGate | Self::ClampedGate)
+        matches!(self, Self::SiluGate | Self::GeluGate | Self::ClampedGate | Self::ReluSquaredGate)
     }
 }
 
@@ -113,6 +102,11 @@ pub enum Op {
         name: &'static str,
         /// The kind of the norm.
         kind: NormKind,
+    },
+    /// Divides each head of a slot by its root mean square, without a weight.
+    Normalize {
+        /// The slot that is normed in place.
+        slot: Slot,
     },
     /// Computes `output = input * weight'`; observers see its input, and quantization rounds its weight.
     Linear {
@@ -138,14 +132,14 @@ pub enum Op {
     Split,
     /// Cuts [`Slot::Up`] into gate and up, the gate first.
     SplitGate,
-    /// Cuts each row, or each head of each row, in two.
+    /// Cuts each row, or each head of each row, into parts.
     Cut {
         /// The slot that is read.
         input: Slot,
         /// The slots that are written.
-        outputs: [Slot; 2],
-        /// True if every head is cut.
-        heads: bool,
+        outputs: &'static [Slot],
+        /// The parts of a row that are cut.
+        each: CutEach,
     },
     /// Joins two slots, the reverse of [`Op::Cut`].
     Join {
@@ -156,11 +150,20 @@ pub enum Op {
         /// True if they are joined head by head.
         heads: bool,
     },
+    /// Copies a row that all heads share to each of them.
+    Repeat {
+        /// The slot that is read.
+        input: Slot,
+        /// The slot that is written.
+        output: Slot,
+    },
     /// Rotates queries or keys by their positions.
     Rope {
         /// The slot that is rotated in place.
         slot: Slot,
     },
+    /// Multiplies queries by what the keys say of their position ([`Growth`](super::Growth)).
+    Grow,
     /// Computes causal attention over the chunk, from queries, keys and values to [`Slot::Attended`].
     Attention {
         /// Name of the tensor `[heads]` of attention sinks, scores without a value, if the architecture has them.
@@ -168,14 +171,36 @@ pub enum Op {
     },
     /// Applies the activation function of the feed-forward network.
     Activate(Activation),
+    /// Computes `slot = f(gate) * slot`.
+    Gate {
+        /// The slot that is multiplied in place.
+        slot: Slot,
+        /// The gate, as wide as the slot.
+        gate: Slot,
+        /// The function of the gate.
+        function: GateFunction,
+    },
+    /// Convolves [`Slot::Convolved`] in place with the last tokens, channel by channel.
+    Convolve {
+        /// Name of the tensor, `[channels][kernel]`; its last element is for the token itself.
+        name: &'static str,
+        /// True if SiLU follows.
+        silu: bool,
+    },
+    /// Runs the recurrence of a layer over [`Slot::Convolved`] and the steps, to [`Slot::Scanned`].
+    Scan(Recurrence),
     /// Chooses experts by the scores of [`Slot::Router`]; the tensor `bias`, if the model has it, corrects the scores for
     /// the choice alone.
     Route {
         /// Name of the tensor `[experts]`, as in `blk.N.{bias}.bias`.
         bias: &'static str,
     },
+    /// Multiplies each token's normed stream by the weight of each of its experts, and sets the weights to 1 (Llama 4).
+    Share,
     /// Sets `delta` to the weighted sum of the experts' outputs.
     Combine,
+    /// Multiplies each token's `delta` by the sigmoid of its [`Slot::SharedGate`].
+    ScaleShared,
     /// Adds `delta` to the stream, times the residual scale of the keys.
     Add,
 }
@@ -200,16 +225,27 @@ impl Op {
             }
             Self::Matrices { input, output, by: By::Heads, .. } => uses(&[input], &[output]),
             Self::Matrices { input, output, by: By::Routes, .. } => uses(&[input, Slot::Routes], &[output]),
+            Self::Normalize { slot } => uses(&[slot], &[slot]),
+            Self::Share => uses(&[Slot::Normed, Slot::Routes], &[Slot::ExpertIn, Slot::Routes]),
             Self::Split => uses(&[Slot::Fused], &[Slot::Query, Slot::Key, Slot::Value]),
             Self::SplitGate => uses(&[Slot::Up], &[Slot::Gate, Slot::Up]),
-            Self::Cut { input, outputs, .. } => uses(&[input], &outputs),
+            Self::Cut { input, outputs, .. } => uses(&[input], outputs),
             Self::Join { inputs, output, .. } => uses(&inputs, &[output]),
+            Self::Repeat { input, output } => uses(&[input], &[output]),
             Self::Rope { slot } => uses(&[slot], &[slot]),
+            Self::Grow => uses(&[Slot::Query], &[Slot::Query]),
             Self::Attention { .. } => uses(&[Slot::Query, Slot::Key, Slot::Value], &[Slot::Attended]),
             Self::Activate(f) if f.is_gate() => uses(&[Slot::Gate, Slot::Up], &[Slot::Gate]),
             Self::Activate(_) => uses(&[Slot::Up], &[Slot::Up]),
+            Self::Gate { slot, gate, .. } => uses(&[slot, gate], &[slot]),
+            Self::Convolve { .. } => uses(&[Slot::Convolved], &[Slot::Convolved]),
+            Self::Scan(Recurrence::GatedDelta { .. }) => {
+                uses(&[Slot::Convolved, Slot::Step, Slot::Strength], &[Slot::Scanned])
+            }
+            Self::Scan(Recurrence::StateSpace) => uses(&[Slot::Convolved, Slot::Step], &[Slot::Scanned]),
             Self::Route { .. } => uses(&[Slot::Router], &[Slot::Routes]),
             Self::Combine => uses(&[Slot::ExpertOut, Slot::Routes], &[Slot::Delta]),
+            Self::ScaleShared => uses(&[Slot::Delta, Slot::SharedGate], &[Slot::Delta]),
             Self::Add => uses(&[Slot::Stream, Slot::Delta], &[Slot::Stream]),
         }
     }
@@ -222,6 +258,15 @@ impl Op {
     /// Returns the slots that the operation writes.
     pub fn writes(&self) -> Vec<Slot> {
         self.uses().writes
+    }
+
+    /// Lets a linear map that reads the slot `from` read `to` instead.
+    pub(crate) fn redirect(&mut self, from: Slot, to: Slot) {
+        if let Self::Linear { input, .. } = self
+            && *input == from
+        {
+            *input = to;
+        }
     }
 
     /// Returns the linear map that this operation is, if it is one.

@@ -22,8 +22,10 @@ struct Stretch {
     factor: f32,
     /// Value of `rope.scaling.attn_factor`.
     attention: f64,
-    /// Value of `rope.scaling.yarn_log_multiplier`, which only DeepSeek 2 has, if it is not 0.
+    /// Value of `rope.scaling.yarn_log_multiplier`, which only DeepSeek 2 and Mistral 3 have, if it is not 0.
     log: Option<f64>,
+    /// True for the attention of DeepSeek 2, whose log multiplier is a factor of scores.
+    latent: bool,
 }
 
 impl Stretch {
@@ -34,8 +36,15 @@ impl Stretch {
 
     /// Returns the factor of the length of rotated pairs.
     fn length(&self) -> f64 {
-        let usual = self.yarn && self.log.is_none() && self.factor > 1.0;
-        self.attention * if usual { self.logarithmic() } else { 1.0 }
+        match self.log {
+            _ if !self.yarn || self.factor <= 1.0 => self.attention,
+            None => self.attention * self.logarithmic(),
+            Some(_) if self.latent => self.attention,
+            Some(log) => {
+                let divisor = 1.0 + 0.1 * log * f64::from(self.factor).ln();
+                self.attention * self.logarithmic() / divisor
+            }
+        }
     }
 }
 
@@ -55,13 +64,15 @@ impl Keys<'_> {
             // The first GGUF files have this name of the key.
             None => self.positive("rope.scale_linear")?,
         };
-        let is_latent = self.architecture == "deepseek2";
-        let log = self.number("rope.scaling.yarn_log_multiplier")?.filter(|&log| is_latent && log != 0.0);
+        let latent = self.architecture == "deepseek2";
+        let reads = latent || self.architecture == "mistral3";
+        let log = self.number("rope.scaling.yarn_log_multiplier")?.filter(|&log| reads && log != 0.0);
         Ok(Stretch {
             yarn: kind == "yarn",
             factor: factor.filter(|_| kind != "none").unwrap_or(1.0),
             attention: f64::from(self.number("rope.scaling.attn_factor")?.unwrap_or(1.0)),
             log: log.map(f64::from),
+            latent,
         })
     }
 

@@ -1,8 +1,10 @@
 //! Checks that every tensor of the forward pass exists and has the shape that the keys require.
 
+use std::collections::BTreeMap;
+
 use crate::graph::{By, Experts, Hyper, SLOTS, Slot, weight_name};
 use crate::model::ops::operation;
-use crate::model::{EMBEDDING, FINAL_NORM, Model, ModelError, OUTPUT, OUTPUT_NAME, POSITIONS};
+use crate::model::{EMBEDDING, Model, ModelError, OUTPUT, OUTPUT_NAME, POSITIONS};
 use crate::tensor::MappedTensor;
 
 /// Shapes of a layer's tensors and widths of its slots, while its operations are checked in order. Names of tensors lack
@@ -12,6 +14,8 @@ pub(super) struct Shapes<'a> {
     layer: usize,
     /// Widths of the slots, as far as the tensors checked so far determine them.
     widths: [Option<usize>; SLOTS],
+    /// Names of the linear maps that wrote the slots last.
+    makers: BTreeMap<Slot, String>,
 }
 
 impl Model {
@@ -19,7 +23,7 @@ impl Model {
     pub(super) fn check_shapes(&self) -> Result<[usize; SLOTS], ModelError> {
         let (hidden, vocab) = (self.hyper.hidden as u64, self.vocab as u64);
         self.check(EMBEDDING, &[hidden, vocab])?;
-        self.check(&format!("{FINAL_NORM}.weight"), &[hidden])?;
+        self.check(&format!("{}.weight", self.graph.final_norm_name), &[hidden])?;
         if self.find(OUTPUT).is_some() {
             self.check(OUTPUT, &[hidden, vocab])?;
         }
@@ -29,7 +33,7 @@ impl Model {
         }
         let mut widest = [0; SLOTS];
         for (layer, ops) in self.layers.iter().enumerate() {
-            let mut shapes = Shapes { model: self, layer, widths: Default::default() };
+            let mut shapes = Shapes { model: self, layer, widths: [None; SLOTS], makers: BTreeMap::new() };
             shapes.set_width(Slot::Stream, self.hyper.hidden);
             for op in ops {
                 operation(op).check(&mut shapes)?;
@@ -68,6 +72,28 @@ impl<'a> Shapes<'a> {
     /// Returns the GGUF name `blk.N.{name}.weight`.
     pub(super) fn weight_name(&self, name: &str) -> String {
         weight_name(self.layer, name)
+    }
+
+    /// Returns the error of the content of `slot`, which the keys want to be `wanted` wide.
+    pub(super) fn width_error(&self, slot: Slot, wanted: usize) -> ModelError {
+        let found = self.width(slot).unwrap_or(0);
+        match self.makers.get(&slot) {
+            Some(name) => wrong(
+                &self.weight_name(name),
+                &format!("has {found} rows, the model's keys ask for {wanted}"),
+            ),
+            None => self.graph_error(format!("cuts {found} values of {slot:?} into {wanted}")),
+        }
+    }
+
+    /// Returns the error of a layer whose operations do not fit each other.
+    pub(super) fn graph_error(&self, what: String) -> ModelError {
+        ModelError::Graph { layer: self.layer, what }
+    }
+
+    /// Checks the shape of the tensor `blk.N.{name}`, given with columns first.
+    pub(super) fn check_tensor(&self, name: &str, shape: &[u64]) -> Result<(), ModelError> {
+        self.model.check(&format!("blk.{}.{name}", self.layer), shape)
     }
 
     /// Returns the tensor of the weight `name`.
@@ -125,6 +151,7 @@ impl<'a> Shapes<'a> {
         };
         self.check_weight(name, &with_matrices(vec![inputs as u64, outputs as u64]))?;
         self.set_width(output, outputs * parts);
+        self.makers.insert(output, name.to_owned());
         self.check_bias(name, &with_matrices(vec![outputs as u64]))
     }
 }

@@ -62,11 +62,11 @@ impl Model {
         }
     }
 
-    /// Returns the bytes of a tile's buffers per token: all slots at their widths, and those of attention twice for its
-    /// copies.
+    /// Returns the bytes of a tile's buffers per token: all slots at their widths, and those of attention and of recurrences twice
+    /// for their copies.
     pub(super) fn token_bytes(&self) -> u64 {
-        let twice =
-            [Slot::Query, Slot::Key, Slot::Value, Slot::Attended].map(|slot| self.widths[slot as usize]);
+        let twice = [Slot::Query, Slot::Key, Slot::Value, Slot::Attended, Slot::Convolved, Slot::Scanned]
+            .map(|slot| self.widths[slot as usize]);
         4 * (self.widths.iter().sum::<usize>() + twice.iter().sum::<usize>()) as u64
     }
 

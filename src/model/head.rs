@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::matrix::rounded;
 use super::ops::Norms;
 use super::products::Packed;
-use super::{EMBEDDING, FINAL_NORM, Model, ModelError, OUTPUT, OUTPUT_BIAS, OUTPUT_NAME};
+use super::{EMBEDDING, Model, ModelError, OUTPUT, OUTPUT_BIAS, OUTPUT_NAME};
 
 /// Number of outputs that one task computes.
 pub(super) const SLICE: usize = 2048;
@@ -37,7 +37,8 @@ impl Model {
     pub fn head(&self, memory: u64) -> Result<Head<'_>, ModelError> {
         let name = if self.find(OUTPUT).is_some() { OUTPUT } else { EMBEDDING };
         let tensor = self.tensor(name)?;
-        let (norms, bias) = (self.norms(FINAL_NORM, self.graph.final_norm)?, self.bias(OUTPUT_NAME)?);
+        let (norms, bias) =
+            (self.norms(self.graph.final_norm_name, self.graph.final_norm)?, self.bias(OUTPUT_NAME)?);
         let mut head = Head { model: self, norms, tensor: name, bias, held: None };
         if tensor.weights() * self.products.weight_bytes() <= memory {
             let slices = 0..self.vocab.div_ceil(SLICE);

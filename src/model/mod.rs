@@ -61,7 +61,7 @@ use std::sync::Arc;
 use crate::arch::{self, ArchError};
 use crate::checkpoint::{self, Io, Opened, Origin};
 use crate::convert::{ConvertError, Converted, convert};
-use crate::graph::{Graph, Hyper, KeyError, Op, SLOTS, Windows, architecture, weight_name};
+use crate::graph::{Graph, Hyper, KeyError, Op, SLOTS, Slot, Windows, architecture, weight_name};
 use crate::tensor::{MappedTensor, Replaced};
 use crate::vocab::{self, Tokenizer};
 
@@ -102,8 +102,6 @@ pub struct Model {
     has_own_vocabulary: bool,
     /// True if inputs of linear maps are rounded as llama.cpp does.
     rounds: bool,
-    /// True if rotary frequencies are rounded to bf16.
-    rounds_turns: bool,
     products: Products,
 }
 
@@ -134,8 +132,7 @@ impl Model {
     /// Fails when a tensor of the forward pass is missing in `input` or of a wrong shape.
     pub fn changed(&self, input: Converted) -> Result<Self, ModelError> {
         let mut changed = Self::new(&self.path, self.pre.as_deref(), self.opened.clone(), input)?;
-        (changed.rounds, changed.rounds_turns) = (self.rounds, self.rounds_turns);
-        changed.products = self.products;
+        (changed.rounds, changed.products) = (self.rounds, self.products);
         changed.has_own_vocabulary = false;
         Ok(changed)
     }
@@ -172,7 +169,6 @@ impl Model {
             pre: pre.map(str::to_owned),
             has_own_vocabulary: true,
             rounds: false,
-            rounds_turns: false,
             products: Products::default(),
         };
         model.vocab = model.tensor(EMBEDDING)?.rows() as usize;
@@ -191,12 +187,6 @@ impl Model {
     /// those of llama.cpp; exact arithmetic measures the effect of the weights alone.
     pub fn round_activations(&mut self) {
         self.rounds = true;
-    }
-
-    /// Rounds rotary frequencies to bf16, as transformers does with models that are loaded in bf16. The results then predict
-    /// those of transformers, which deviate from the model's definition more the later the position.
-    pub fn round_turns(&mut self) {
-        self.rounds_turns = true;
     }
 
     /// Selects the precision in which products of linear maps are computed; f32 is the default.
@@ -284,13 +274,18 @@ impl Model {
             .ok_or_else(|| ModelError::Tensor { tensor: name.to_owned(), what: "is missing".into() })
     }
 
-    /// Returns the operations of layer `layer` by the graph, without optional norms that the model lacks.
+    /// Returns the operations of layer `layer` by the graph, without optional norms that the model lacks. What reads such a norm of
+    /// the stream reads the other one.
     fn graph_ops(&self, layer: usize) -> Vec<Op> {
         let lacks = |name: &str| {
             self.graph.optional.contains(&name) && self.find(&weight_name(layer, name)).is_none()
         };
         let mut ops = (self.graph.layer)(&self.hyper, layer);
-        ops.retain(|op| !matches!(op, Op::Norm { name, .. } if lacks(name)));
+        let absent = |op: &Op| matches!(op, Op::Norm { name, .. } if lacks(name));
+        if ops.iter().any(|op| absent(op) && op.writes() == [Slot::NormedParallel]) {
+            ops.iter_mut().for_each(|op| op.redirect(Slot::NormedParallel, Slot::Normed));
+        }
+        ops.retain(|op| !absent(op));
         ops
     }
 
@@ -300,10 +295,11 @@ impl Model {
         self.layers.get(layer).map(Vec::as_slice).ok_or_else(missing)
     }
 
-    /// Checks that the tensor `name` has the shape `shape`, columns first.
+    /// Checks that the tensor `name` has the shape `shape`, columns first; dimensions of 1 at the end count for nothing.
     fn check(&self, name: &str, shape: &[u64]) -> Result<(), ModelError> {
         let tensor = self.tensor(name)?;
-        if tensor.shape == shape {
+        let essential = |shape: &[u64]| shape.iter().rposition(|&n| n != 1).map_or(0, |last| last + 1);
+        if tensor.shape[..essential(&tensor.shape)] == shape[..essential(shape)] {
             return Ok(());
         }
         let what =
@@ -319,4 +315,3 @@ const POSITIONS: &str = "position_embd.weight";
 pub const OUTPUT: &str = "output.weight";
 const OUTPUT_NAME: &str = "output";
 const OUTPUT_BIAS: &str = "output.bias";
-const FINAL_NORM: &str = "output_norm";

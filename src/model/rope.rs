@@ -1,8 +1,8 @@
 //! Tables of the rotations of rotary position embedding.
 
-use half::bf16;
 use kquant_kernels::math::{Rope, frequencies};
 
+use crate::graph::Op;
 use crate::model::{Model, ModelError};
 
 const FACTORS: &str = "rope_freqs.weight";
@@ -40,12 +40,10 @@ impl Model {
     /// Computes the rotations of positions `0..positions`.
     pub(super) fn ropes(&self, positions: usize) -> Result<Ropes, ModelError> {
         let (hyper, keys) = (&self.hyper, &self.hyper.rope);
-        let rope = |angles: &[f64], length| {
-            let rounded =
-                |angle: &f64| if self.rounds_turns { bf16::from_f64(*angle).to_f64() } else { *angle };
-            let angles: Vec<f64> = angles.iter().map(rounded).collect();
-            Rope::new(&angles, positions, self.graph.pairs, length)
-        };
+        let turns = self.layers.iter().flatten().any(|op| matches!(op, Op::Rope { .. }));
+        // A model without positions may have any context: no table is made of it.
+        let positions = if turns { positions } else { 0 };
+        let rope = |angles: &[f64], length| Rope::new(angles, positions, self.graph.pairs, length);
         let base = f64::from(keys.base);
         let angles = match &keys.yarn {
             Some(yarn) => yarn.frequencies(base, hyper.rotary),

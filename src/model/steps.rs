@@ -11,11 +11,18 @@ use crate::graph::{Op, linear_groups};
 use crate::model::Observer;
 use crate::tensor::Replaced;
 
-/// The keys `[tokens][kv_heads * head]` and values `[tokens][kv_heads * value]` of one text in one layer.
+/// What one layer keeps of one text from token to token. An operation uses the fields that are its own; all are empty at the
+/// beginning of a text.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
+    /// Keys of attention, `[tokens][kv_heads * head]`.
     pub keys: Vec<f32>,
+    /// Values of attention, `[tokens][kv_heads * value]`.
     pub values: Vec<f32>,
+    /// The last rows that the causal convolution read, `[kernel - 1][channels]`; empty stands for zeros.
+    pub convolved: Vec<f32>,
+    /// States of the recurrence, `[heads][key][value]`; empty stands for zeros.
+    pub states: Vec<f32>,
 }
 
 /// The tokens that queries see.

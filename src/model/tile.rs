@@ -22,7 +22,7 @@ pub(super) struct Tile {
 
 impl Tile {
     pub(super) fn new(context: usize) -> Self {
-        Self { buffers: Default::default(), tokens: 0, context, first: 0 }
+        Self { buffers: [const { Vec::new() }; SLOTS], tokens: 0, context, first: 0 }
     }
 
     /// Puts in the residual stream `[tokens][hidden]` of the tile that starts at token `first`.

@@ -1,6 +1,7 @@
 //! The tensors of a model whose gradients a backward pass gives.
 
-use super::{EMBEDDING, FINAL_NORM, Model, OUTPUT, OUTPUT_BIAS, POSITIONS};
+use super::ops::{RATE, SKIP, STEP_BIAS};
+use super::{EMBEDDING, Model, OUTPUT, OUTPUT_BIAS, POSITIONS};
 use crate::graph::{Op, weight_name};
 use crate::tensor::TensorName;
 
@@ -13,6 +14,8 @@ pub enum ParameterKind {
     Norm,
     /// The bias of a linear map.
     Bias,
+    /// Weights of a recurrent layer outside its linear maps: of the convolution, and the rates of the heads.
+    Recurrent,
     /// Rows that are looked up by token or position, and the output projection.
     Table,
 }
@@ -27,11 +30,17 @@ impl Model {
         let mut all = tables.to_vec();
         for (layer, ops) in self.layers.iter().enumerate() {
             for op in ops {
+                if let Op::Scan(_) = op {
+                    let whole = [RATE, STEP_BIAS, SKIP].map(|name| format!("blk.{layer}.{name}"));
+                    all.extend(whole.map(|name| (name, ParameterKind::Recurrent)));
+                    continue;
+                }
                 let (name, part, of_bias) = match *op {
                     Op::Norm { name, .. } => (name, ParameterKind::Norm, ParameterKind::Norm),
                     Op::Linear { name, .. } | Op::Matrices { name, .. } => {
                         (name, ParameterKind::Linear, ParameterKind::Bias)
                     }
+                    Op::Convolve { name, .. } => (name, ParameterKind::Recurrent, ParameterKind::Recurrent),
                     _ => continue,
                 };
                 let weight = weight_name(layer, name);
@@ -39,7 +48,7 @@ impl Model {
                 all.extend([(weight, part), (bias, of_bias)]);
             }
         }
-        let norm = format!("{FINAL_NORM}.weight");
+        let norm = format!("{}.weight", self.graph.final_norm_name);
         all.extend([(TensorName(&norm).bias(), ParameterKind::Norm), (norm, ParameterKind::Norm)]);
         all.extend([
             (OUTPUT.to_owned(), ParameterKind::Table),

@@ -32,6 +32,11 @@ impl WeightSource<'_> {
         self.model.values(self.model.tensor(&weight_name(self.layer, name))?)
     }
 
+    /// Reads all values of the tensor `blk.N.{name}`, whose name has no end that says what it is.
+    pub(super) fn whole(&self, name: &str) -> Result<Vec<f32>, ModelError> {
+        self.model.values(self.model.tensor(&self.full(name))?)
+    }
+
     /// Reads the bias `blk.N.{name}.bias`, if there is one.
     pub(super) fn bias(&self, name: &str) -> Result<Option<Vec<f32>>, ModelError> {
         self.model.bias(&self.full(name))

@@ -168,12 +168,17 @@ fn origin(source: &Source) -> String {
         Source::Tensor { rows: RowOrder::Picked { first, step, .. }, .. } => {
             format!("some, from {first} in steps of {step}")
         }
-        Source::Tensor { rows: RowOrder::Regrouped { parts, .. }, .. } => {
-            format!("{parts} parts taken apart")
+        Source::Tensor { rows: RowOrder::Tiled { groups, .. }, .. } => {
+            format!("{groups} groups that take turns")
         }
+        Source::Tensor { rows: RowOrder::Regrouped { queries, .. }, .. } => {
+            format!("{} parts taken apart", queries + 2)
+        }
+        Source::Tensor { rows: RowOrder::Flat, .. } => "a vector cut into rows".to_owned(),
         Source::Tensor { rows: RowOrder::Transposed { .. }, .. } => "transposed".to_owned(),
         Source::Shifted { by, .. } => format!("with {by} added"),
         Source::Stacked { indices } => format!("{} stacked", indices.len()),
+        Source::Rates { of } => format!("rates of: {}", origin(&of.source)),
         Source::Values(_) => "computed".to_owned(),
         Source::Selected { of, selection } => {
             let lists = [

@@ -79,6 +79,9 @@ pub fn channels(model: &Model) -> Result<u64, PruneError> {
     if let Some(expert) = tensors.iter().find(|t| TensorName(&t.name).is_of_experts()) {
         return Err(PruneError::Experts { tensor: expert.name.clone() });
     }
+    if let Some(norm) = tensors.iter().find(|t| t.name.ends_with(".ffn_sub_norm.weight")) {
+        return Err(PruneError::Normed { tensor: norm.name.clone() });
+    }
     let down = |layer| model.find(&weight_name(layer, DOWN));
     uniform((0..model.hyper.layers).map(|layer| down(layer).map(|tensor| tensor.columns())))
 }

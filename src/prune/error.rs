@@ -23,6 +23,12 @@ pub enum PruneError {
         /// GGUF name of the tensor.
         tensor: String,
     },
+    /// A norm of all channels follows the activation, so that channels are not independent.
+    #[error("tensor `{tensor}` norms all channels together: --ffn cannot prune this family")]
+    Normed {
+        /// GGUF name of the tensor.
+        tensor: String,
+    },
     /// A layer has no feed-forward network of the usual form.
     #[error("layer {layer} has no `ffn_down.weight`: --ffn cannot prune this family")]
     NoFeedForward {

@@ -144,7 +144,7 @@ fn a_narrower_model_computes_what_zeros_in_the_old_shape_do() {
         let chunks = chunks(&model, "calibration-small.txt", 4);
         let heads = head_groups_left(&model, model.hyper.kv_heads / 2);
         let widths = [
-            (Columns::Channels, channels(&model).map(|width| width as usize / 2)),
+            (Columns::Channels, channels(&model).map(|width| width as usize / 64 * 32)),
             (Columns::HeadGroups, heads.map(|left| left * Columns::HeadGroups.block(&model))),
         ];
         for (columns, width) in widths {

@@ -7,6 +7,7 @@ use kquant_formats::source::Window;
 
 use crate::checkpoint::{Checkpoint, ReadError};
 use crate::encode::first_where;
+use crate::tensor::rates::rate;
 use crate::tensor::{MappedTensor, Replaced, RowOrder, Selection, Source, Stash};
 
 /// Rows of an output tensor, all in one matrix, in the form in which the checkpoint stores them.
@@ -132,10 +133,14 @@ impl<'a> Fetched<'a> {
                     }
                 }
             }
+            &Source::Tensor { index, rows: RowOrder::Flat } => {
+                Stored::Taken(flat(checkpoint, index, tensor.columns(), &rows, buffer)?)
+            }
             &Source::Tensor { index, rows: order } if order != RowOrder::Same && tensor.is_bias() => {
                 let all = checkpoint.tensors().get(index).map_or(0, |info| info.rows());
                 Stored::Elements(index, order, checkpoint.fetch(index, 0..all, buffer)?)
             }
+            Source::Rates { of } => Stored::Taken(rates(checkpoint, of, &rows)?),
             Source::Changed { stash, name } => Stored::Taken(changed(tensor, stash, name, &rows)?),
             Source::Selected { of, selection } if source_row(tensor, rows.start).is_none() => {
                 Stored::Taken(taken(checkpoint, of, selection, &rows)?)
@@ -310,6 +315,31 @@ fn changed(
         Some(read) => read.map(|()| out).map_err(|e| ReadError(e.to_string())),
         None => Err(ReadError(format!("tensor `{}`: row {} was not changed", tensor.name, rows.start))),
     }
+}
+
+/// Returns rows `rows` of the matrix of `columns` columns that the vector `index` is cut into.
+fn flat(
+    checkpoint: &dyn Checkpoint,
+    index: usize,
+    columns: u64,
+    rows: &Range<u64>,
+    buffer: &mut Vec<u8>,
+) -> Result<Vec<f32>, ReadError> {
+    let length = checkpoint.tensors().get(index).map_or(0, |info| info.shape.iter().product::<u64>());
+    let bytes = checkpoint.fetch(index, 0..1, buffer)?;
+    let mut all = vec![0.0; length as usize];
+    checkpoint.decode(index, (0, 0), &bytes, &mut all)?;
+    let part = all.get((rows.start * columns) as usize..(rows.end * columns) as usize);
+    let part = part.ok_or_else(|| ReadError(format!("a vector of {length} has no row {}", rows.end)))?;
+    Ok(part.to_vec())
+}
+
+/// Returns rows `rows` of the rates whose logarithms `of` holds, `[rows.len()][columns]`.
+fn rates(checkpoint: &dyn Checkpoint, of: &MappedTensor, rows: &Range<u64>) -> Result<Vec<f32>, ReadError> {
+    let mut out = vec![0.0; ((rows.end - rows.start) * of.columns()) as usize];
+    read_rows(checkpoint, of, rows.clone(), &mut out)?;
+    out.iter_mut().for_each(|value| *value = rate(*value));
+    Ok(out)
 }
 
 /// Returns rows `rows` of what `selection` takes of `of`, `[rows.len()][columns]`.

@@ -29,14 +29,26 @@ pub enum RowOrder {
         /// Number of input rows from one that is taken to the next.
         step: u64,
     },
-    /// Blocks of rows are taken in another order: of `parts * groups` blocks, output block `p * groups + g` is input
-    /// block `g * parts + p` (GPT-NeoX's queries, keys and values).
-    Regrouped {
+    /// The first rows stay, and blocks of the rest take turns: of `parts * groups` blocks, output block `p * groups + g` is input
+    /// block `g * parts + p` (Qwen 3.5's heads of values).
+    Tiled {
+        /// Number of rows that stay.
+        kept: u64,
         /// Number of blocks of a group.
         parts: u64,
         /// Number of groups.
         groups: u64,
     },
+    /// Blocks of rows are taken in another order: each group of blocks holds queries, a key and a value, and the output has all
+    /// queries, all keys and all values (GPT-NeoX, Falcon).
+    Regrouped {
+        /// Number of blocks of queries in a group.
+        queries: u64,
+        /// Number of groups.
+        groups: u64,
+    },
+    /// The elements of a vector become the rows of a matrix, one row after the other.
+    Flat,
     /// Matrices are transposed: row r, column c of output matrix m is column `first + r * step` of input row
     /// `m * stride + skip + c`. For one whole matrix (GPT-2's Conv1D) this is [`RowOrder::TRANSPOSED`].
     Transposed {
@@ -67,12 +79,23 @@ impl RowOrder {
             Self::Picked { length, stride, first, step } => {
                 Some(row / length * stride + first + row % length * step)
             }
-            Self::Regrouped { parts, groups } => {
+            Self::Tiled { kept, .. } if row < kept => Some(row),
+            Self::Tiled { kept, parts, groups } => {
+                let width = (rows.saturating_sub(kept) / (parts * groups)).max(1);
+                let (block, within) = ((row - kept) / width, (row - kept) % width);
+                Some(kept + (block % groups * parts + block / groups) * width + within)
+            }
+            Self::Regrouped { queries, groups } => {
+                let parts = queries + 2;
                 let width = (rows / (parts * groups)).max(1);
                 let (block, within) = (row / width, row % width);
-                Some((block % groups * parts + block / groups) * width + within)
+                let (group, part) = match block.checked_sub(queries * groups) {
+                    None => (block / queries, block % queries),
+                    Some(rest) => (rest % groups, queries + rest / groups),
+                };
+                Some((group * parts + part) * width + within)
             }
-            Self::Transposed { .. } => None,
+            Self::Flat | Self::Transposed { .. } => None,
         }
     }
 }
@@ -98,6 +121,11 @@ pub enum Source {
     Stacked {
         /// Indices in `Checkpoint::tensors`, at least one.
         indices: Vec<usize>,
+    },
+    /// The rates of a recurrence, `-exp` of another tensor, which holds their logarithms.
+    Rates {
+        /// The tensor of the logarithms.
+        of: Box<MappedTensor>,
     },
     /// Numbers computed from the configuration.
     Values(Vec<f32>),
@@ -171,7 +199,7 @@ impl MappedTensor {
         match &self.source {
             Source::Tensor { index, .. } | Source::Shifted { index, .. } => Some(*index),
             Source::Stacked { indices } => indices.first().copied(),
-            Source::Selected { of, .. } => of.first_stored(),
+            Source::Selected { of, .. } | Source::Rates { of } => of.first_stored(),
             Source::Values(_) | Source::Changed { .. } => None,
         }
     }
@@ -226,8 +254,12 @@ mod tests {
         assert_eq!(order(odd, 4), [1, 3, 5, 7]);
         let rest = RowOrder::Picked { length: 2, stride: 5, first: 3, step: 1 };
         assert_eq!(order(rest, 4), [3, 4, 8, 9]);
-        let regrouped = RowOrder::Regrouped { parts: 3, groups: 2 };
+        let shared = RowOrder::Regrouped { queries: 2, groups: 2 };
+        assert_eq!(order(shared, 8), [0, 1, 4, 5, 2, 6, 3, 7]);
+        let regrouped = RowOrder::Regrouped { queries: 1, groups: 2 };
         assert_eq!(order(regrouped, 12), [0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]);
+        let last = RowOrder::Tiled { kept: 3, parts: 2, groups: 2 };
+        assert_eq!(order(last, 7), [0, 1, 2, 3, 5, 4, 6]);
         assert_eq!(RowOrder::TRANSPOSED.source(0, 4), None);
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kquant_formats::gguf::Value;
 
+use super::further::{FURTHER, has_further};
 use crate::convert::Converted;
 use crate::tensor::{MappedTensor, Selection, Source, Stash, TensorName};
 
@@ -22,6 +23,9 @@ pub enum NarrowError {
         /// Number of channels.
         channels: u64,
     },
+    /// Blocks after the last layer would not fit.
+    #[error("{FURTHER}")]
+    Further,
     /// The width of the network is not in the metadata.
     #[error(
         "the metadata have no single number under `*.feed_forward_length`, which is the width of the network"
@@ -39,6 +43,9 @@ pub fn narrow(
     kept: &[Arc<[u32]>],
     changed: &Arc<Stash>,
 ) -> Result<Converted, NarrowError> {
+    if has_further(&input.metadata) {
+        return Err(NarrowError::Further);
+    }
     let tensors = input.tensors.iter().map(|tensor| {
         let tensor = replaced(tensor, changed);
         let kept = TensorName(&tensor.name).layer().and_then(|layer| kept.get(layer as usize));
@@ -86,7 +93,8 @@ fn narrowed(
 ) -> Result<MappedTensor, NarrowError> {
     let Some((layer, part)) = tensor.name.rsplit_once(".ffn_") else { return Ok(tensor.clone()) };
     match part {
-        "down.weight" => Ok(tensor.select(Selection::of_columns(kept.clone()))),
+        // A norm of all channels (BitNet) becomes one of those that are left.
+        "down.weight" | "sub_norm.weight" => Ok(tensor.select(Selection::of_columns(kept.clone()))),
         "gate.weight" | "up.weight" | "gate.bias" | "up.bias" => {
             let down = format!("{layer}.ffn_down.weight");
             let channels = input.tensors.iter().find(|t| t.name == down).map_or(0, MappedTensor::columns);

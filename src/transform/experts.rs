@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kquant_formats::gguf::Value;
 
+use super::further::{FURTHER, has_further};
 use crate::convert::Converted;
 use crate::tensor::{MappedTensor, Selection, TensorName};
 
@@ -14,6 +15,9 @@ pub enum ExpertsError {
     /// The number of experts is not in the metadata.
     #[error("the metadata have no number under `*.expert_count`, which is that of the experts")]
     NoCount,
+    /// Blocks after the last layer would not fit.
+    #[error("{FURTHER}")]
+    Further,
     /// A layer would have another number of experts than the others.
     #[error(
         "layer {layer} would have {found} experts, another layer has {expected}; keep the same number in each"
@@ -50,6 +54,9 @@ pub fn keep_experts(input: &Converted, kept: &BTreeMap<u32, Arc<[u32]>>) -> Resu
         let found = input.metadata.iter().find(|(key, _)| key.ends_with(name));
         found.and_then(|(key, value)| Some((key.to_owned(), value.as_u64()?)))
     };
+    if has_further(&input.metadata) {
+        return Err(ExpertsError::Further);
+    }
     let (count_key, experts) = key(".expert_count").ok_or(ExpertsError::NoCount)?;
     let expected = kept.values().next().map_or(0, |kept| kept.len());
     if let Some((&layer, list)) = kept.iter().find(|(_, list)| list.len() != expected) {

@@ -2,9 +2,10 @@
 
 use kquant_formats::gguf::{Array, Metadata, Value};
 
+use super::further::{FURTHER, has_further};
 use crate::arch;
 use crate::convert::{Converted, hyper};
-use crate::graph::{Graph, Hyper, KeyError, Windows, architecture};
+use crate::graph::{Graph, Hyper, KeyError, Windows, XIELU, architecture};
 use crate::tensor::{MappedTensor, TensorName};
 
 /// Keys of an architecture whose lists have nothing to do with layers, even where they have as many elements.
@@ -21,6 +22,9 @@ pub enum LayersError {
     /// Nothing is known of what the layers of the family are.
     #[error("architecture `{0}` is not known, so that its layers cannot be renumbered; known are {known}", known = arch::graph_names().join(", "))]
     Architecture(String),
+    /// Blocks after the last layer would not fit.
+    #[error("{FURTHER}")]
+    Further,
     /// A layer is to be cut that the model does not have.
     #[error("layer {layer} is to be cut, but the model has layers 0 to {}", layers - 1)]
     NoLayer {
@@ -128,6 +132,9 @@ pub fn period(input: &Converted) -> Result<usize, LayersError> {
 
 impl<'a> Layers<'a> {
     fn of(input: &'a Converted) -> Result<Self, LayersError> {
+        if has_further(&input.metadata) {
+            return Err(LayersError::Further);
+        }
         let family = architecture(&input.metadata)?;
         let graph = arch::graph(family).ok_or_else(|| LayersError::Architecture(family.to_owned()))?;
         Ok(Self { input, family, graph, hyper: input.hyper(graph)? })
@@ -154,8 +161,15 @@ impl<'a> Layers<'a> {
         let new = hyper(&metadata, &limits, self.graph)?;
         let old = &self.hyper;
         let number = |what| LayersError::Number { family: self.family.to_owned(), layers: kept.len(), what };
-        let but_for_layers =
-            Hyper { layers: old.layers, dense_layers: old.dense_layers, windows: old.windows, ..new.clone() };
+        let but_for_layers = Hyper {
+            layers: old.layers,
+            dense_layers: old.dense_layers,
+            windows: old.windows,
+            recurrent: old.recurrent.clone().filter(|_| new.recurrent.is_some()),
+            window_layers: old.window_layers.clone(),
+            xielu: old.xielu.clone(),
+            ..new.clone()
+        };
         if but_for_layers != *old {
             return Err(number("the factor of its attention scores follows from the number of layers"));
         }
@@ -198,7 +212,7 @@ impl<'a> Layers<'a> {
         let mut metadata = Metadata::new();
         for (key, value) in all {
             let value = match value {
-                _ if !key.starts_with(&prefix) => value.clone(),
+                _ if !key.starts_with(&prefix) && !key.starts_with(XIELU) => value.clone(),
                 Value::Array(list) => Value::Array(self.of_layers(key, list, kept)),
                 _ if key.ends_with(".block_count") => Value::U32(kept.len() as u32),
                 _ if key.ends_with(DENSE) => Value::U32(below(self.hyper.dense_layers) as u32),

@@ -6,6 +6,7 @@
 //! | `channels` | the model with some channels of its feed-forward network |
 //! | `lineage` | what the result says of itself: its size, the model that it was made of |
 //! | `experts` | the model with some of its experts |
+//! | `further` | blocks after the last layer, which nothing is cut of |
 //! | `heads` | the model with some of its attention heads |
 //! | `layers` | the model with some of its layers |
 //! | `vocab` | the model with these tokens alone |
@@ -15,6 +16,7 @@
 mod channels;
 mod choice;
 mod experts;
+mod further;
 mod heads;
 mod layers;
 mod lineage;

@@ -16,6 +16,27 @@ per_isa! {
 }
 
 per_isa! {
+    /// Computes `x / (1 + exp(-x))` for each of `x` `[n]`.
+    ///
+    /// Source: Hendrycks and Gimpel, Gaussian Error Linear Units, 2016.
+    pub fn silu, silu_on(x: &mut [f32]) {
+        for x in x {
+            *x = times_sigmoid(*x, *x);
+        }
+    }
+}
+
+per_isa! {
+    /// Computes `gate = sigmoid(gate) * up`, both `[n]`.
+    pub fn sigmoid_gate, sigmoid_gate_on(gate: &mut [f32], up: &[f32]) {
+        assert!(gate.len() == up.len(), "gate and up differ in length: {} and {}", gate.len(), up.len());
+        for (gate, up) in gate.iter_mut().zip(up) {
+            *gate = times_sigmoid(*up, *gate);
+        }
+    }
+}
+
+per_isa! {
     /// Computes `x / 2 * (1 + tanh(sqrt(2 / π) * (x + 0.044715 x³)))` for each of `x` `[n]`: GELU by its tanh
     /// formula, the `gelu_new` of GPT-2.
     ///
@@ -36,6 +57,29 @@ per_isa! {
         for x in x {
             let tail = 0.5 * erfc(x.abs() * std::f32::consts::FRAC_1_SQRT_2);
             *x *= if *x < 0.0 { tail } else { 1.0 - tail };
+        }
+    }
+}
+
+per_isa! {
+    /// Computes the square of `max(x, 0)` for each of `x` `[n]`.
+    ///
+    /// Source: So et al., Primer: Searching for Efficient Transformers for Language Modeling, 2021.
+    pub fn relu_squared, relu_squared_on(x: &mut [f32]) {
+        for x in x {
+            let above = if *x > 0.0 { *x } else { 0.0 };
+            *x = above * above;
+        }
+    }
+}
+
+per_isa! {
+    /// Computes `gate = max(gate, 0)² * up`, both `[n]` (BitNet b1.58).
+    pub fn relu_squared_gate, relu_squared_gate_on(gate: &mut [f32], up: &[f32]) {
+        assert!(gate.len() == up.len(), "gate and up differ in length: {} and {}", gate.len(), up.len());
+        for (gate, up) in gate.iter_mut().zip(up) {
+            let above = if *gate > 0.0 { *gate } else { 0.0 };
+            *gate = above * above * up;
         }
     }
 }
@@ -188,22 +232,32 @@ mod tests {
     #[test]
     fn gates_and_caps_equal_their_definitions() {
         let (x, up) = (inputs(), noise(3001, 2));
-        let [mut gelu, mut clamped, mut capped, mut sigmoids] = [(); 4].map(|()| x.clone());
+        let [mut gelu, mut clamped, mut capped, mut sigmoids, mut squares, mut gates] =
+            [(); 6].map(|()| x.clone());
+        let [mut silus, mut gated, mut by_sigmoid] = [(); 3].map(|()| x.clone());
+        silu(&mut silus);
+        silu_gate(&mut gated, &up);
+        sigmoid_gate(&mut by_sigmoid, &up);
         gelu_gate(&mut gelu, &up);
         clamped_gate(&mut clamped, &up, 0.75);
         soft_cap(&mut capped, 5.0);
         sigmoid(&mut sigmoids);
+        relu_squared(&mut squares);
+        relu_squared_gate(&mut gates, &up);
         let mut plain = x.clone();
         gelu_tanh(&mut plain);
         for (i, &x) in x.iter().map(|x| f64::from(*x)).collect::<Vec<_>>().iter().enumerate() {
-            assert_eq!(gelu[i], plain[i] * up[i]);
+            assert_eq!([gelu[i], gated[i]], [plain[i] * up[i], silus[i] * up[i]]);
+            assert_eq!(squares[i], (x.max(0.0) as f32).powi(2));
+            assert_eq!(gates[i], squares[i] * up[i]);
             let (g, u) = (x.min(0.75), f64::from(up[i]).clamp(-0.75, 0.75));
             let exact = [
                 g / (1.0 + (-1.702 * g).exp()) * (u + 1.0),
                 5.0 * (x / 5.0).tanh(),
                 1.0 / (1.0 + (-x).exp()),
+                f64::from(up[i]) / (1.0 + (-x).exp()),
             ];
-            for (out, exact) in [clamped[i], capped[i], sigmoids[i]].into_iter().zip(exact) {
+            for (out, exact) in [clamped[i], capped[i], sigmoids[i], by_sigmoid[i]].into_iter().zip(exact) {
                 assert!((f64::from(out) - exact).abs() <= 2e-6, "{x}: {out} {exact}");
             }
         }
@@ -226,7 +280,7 @@ mod tests {
     fn every_instruction_set_gives_the_same_bits() {
         let (x, up) = (inputs(), noise(3001, 2));
         let run = |isa| {
-            let mut out = [(); 7].map(|()| x.clone());
+            let mut out = [(); 11].map(|()| x.clone());
             silu_gate_on(isa, &mut out[0], &up);
             gelu_tanh_on(isa, &mut out[1]);
             gelu_erf_on(isa, &mut out[2]);
@@ -234,6 +288,10 @@ mod tests {
             clamped_gate_on(isa, &mut out[4], &up, 0.5);
             soft_cap_on(isa, &mut out[5], 3.0);
             sigmoid_on(isa, &mut out[6]);
+            silu_on(isa, &mut out[7]);
+            sigmoid_gate_on(isa, &mut out[8], &up);
+            relu_squared_on(isa, &mut out[9]);
+            relu_squared_gate_on(isa, &mut out[10], &up);
             out.map(|out| bits(&out))
         };
         for isa in Isa::available() {

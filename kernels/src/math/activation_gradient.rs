@@ -16,6 +16,29 @@ per_isa! {
 }
 
 per_isa! {
+    /// Computes the gradient of [`sigmoid_gate`](super::sigmoid_gate) at `gate` and `up`, all `[n]`. `d_gate` comes as the
+    /// gradient of the output and becomes the gradient of the gate; `d_up` becomes the gradient of up.
+    pub fn sigmoid_gate_gradient, sigmoid_gate_gradient_on(
+        d_gate: &mut [f32],
+        d_up: &mut [f32],
+        gate: &[f32],
+        up: &[f32],
+    ) {
+        through_gate(d_gate, d_up, gate, up, |gate, up| {
+            let sigmoid = 1.0 / (1.0 + exp(-gate));
+            (sigmoid * (1.0 - sigmoid) * up, sigmoid)
+        });
+    }
+}
+
+per_isa! {
+    /// Computes the gradient of [`silu`](super::silu) at `x`, both `[n]`.
+    pub fn silu_gradient, silu_gradient_on(gradient: &mut [f32], x: &[f32]) {
+        scale(gradient, x, |x| times_sigmoid(x, x, 1.0).1);
+    }
+}
+
+per_isa! {
     /// Computes the gradient of [`gelu_gate`](super::gelu_gate) at `gate` and `up`, all `[n]`. `d_gate` comes as the
     /// gradient of the output and becomes the gradient of the gate; `d_up` becomes the gradient of up.
     pub fn gelu_gate_gradient, gelu_gate_gradient_on(d_gate: &mut [f32], d_up: &mut [f32], gate: &[f32], up: &[f32]) {
@@ -62,6 +85,29 @@ per_isa! {
             let tail = 0.5 * erfc(x.abs() * std::f32::consts::FRAC_1_SQRT_2);
             let below = if x < 0.0 { tail } else { 1.0 - tail };
             below + x * (0.5 * FRAC_2_SQRT_TAU * exp(-0.5 * x * x))
+        });
+    }
+}
+
+per_isa! {
+    /// Computes the gradient of [`relu_squared`](super::relu_squared) at `x`, both `[n]`.
+    pub fn relu_squared_gradient, relu_squared_gradient_on(gradient: &mut [f32], x: &[f32]) {
+        scale(gradient, x, |x| if x > 0.0 { 2.0 * x } else { 0.0 });
+    }
+}
+
+per_isa! {
+    /// Computes the gradient of [`relu_squared_gate`](super::relu_squared_gate) at `gate` and `up`, all `[n]`. `d_gate`
+    /// comes as the gradient of the output and becomes the gradient of the gate; `d_up` becomes the gradient of up.
+    pub fn relu_squared_gate_gradient, relu_squared_gate_gradient_on(
+        d_gate: &mut [f32],
+        d_up: &mut [f32],
+        gate: &[f32],
+        up: &[f32],
+    ) {
+        through_gate(d_gate, d_up, gate, up, |gate, up| {
+            let above = if gate > 0.0 { gate } else { 0.0 };
+            (2.0 * above * up, above * above)
         });
     }
 }

@@ -6,8 +6,12 @@ use super::tests::{bits, noise};
 use super::*;
 use crate::isa::Isa;
 use crate::math::activation_gradient::*;
+use crate::math::conv::*;
 use crate::math::norm::*;
+use crate::math::scan::tests::definition;
+use crate::math::scan_gradient::gradient_on;
 use crate::math::softmax::*;
+use crate::math::xielu::*;
 
 /// The largest error, relative to the largest element of the gradient.
 const TOLERANCE: f64 = 3e-6;
@@ -209,14 +213,25 @@ fn gate(name: &str, definition: fn(f64, f64) -> f64, product: OfGate) {
 fn activations() {
     let each = |f: fn(f64) -> f64| move |x: &[f64]| -> Vec<f64> { x.iter().map(|&x| f(x)).collect() };
     gate("silu gate", |gate, up| gate * sigmoid(gate) * up, &silu_gate_gradient_on);
+    gate("sigmoid gate", |gate, up| sigmoid(gate) * up, &sigmoid_gate_gradient_on);
     gate("gelu gate", |gate, up| gelu_by_tanh(gate) * up, &gelu_gate_gradient_on);
+    gate("relu squared gate", |gate, up| gate.max(0.0).powi(2) * up, &relu_squared_gate_gradient_on);
     let clamped = |gate: f64, up: f64| {
         let gate = gate.min(1.5);
         gate * sigmoid(1.702 * gate) * (up.clamp(-1.5, 1.5) + 1.0)
     };
     gate("clamped gate", clamped, &|isa, a, b, c, d| clamped_gate_gradient_on(isa, a, b, c, d, 1.5));
+    single("silu", &each(|x| x * sigmoid(x)), &silu_gradient_on);
     single("gelu by tanh", &each(gelu_by_tanh), &gelu_tanh_gradient_on);
     single("gelu by erf", &each(gelu_by_erf), &gelu_erf_gradient_on);
+    single("relu squared", &each(|x| x.max(0.0).powi(2)), &relu_squared_gradient_on);
+    let xielu = |x: f64| {
+        let (positive, negative) = (0.25f64.exp().ln_1p(), 0.5 + (-1f64).exp().ln_1p());
+        0.5 * x + if x > 0.0 { positive * x * x } else { negative * (x.min(-1e-6).exp_m1() - x) }
+    };
+    single("xielu", &each(xielu), &|isa, gradient, x| {
+        xielu_gradient_on(isa, gradient, x, Xielu::new([0.25, -1.0, 0.5, -1e-6]));
+    });
     single("sigmoid", &each(sigmoid), &|isa, gradient, x| {
         let mut p = x.to_vec();
         super::sigmoid(&mut p);
@@ -305,4 +320,83 @@ fn blocks_of_queries_add_up() {
     let shape =
         Heads { heads: 2, kv_heads: 1, dim: 1, value_dim: 1, scale: 0.3, cap: None, window: Some(100) };
     check_attention("blocks", shape, (140, 150), &[]);
+}
+
+#[test]
+fn convolutions() {
+    // There are six tokens of five channels; the weights `[5][4]` are an input as well.
+    let definition = |x: &[&[f64]]| -> Vec<f64> {
+        let (x, weight) = (x[0], x[1]);
+        let term = |t: usize, channel: usize, k: usize| {
+            let row = (t + k).checked_sub(3)?;
+            Some(weight[channel * 4 + k] * x[row * 5 + channel])
+        };
+        (0..30).map(|i| (0..4).filter_map(|k| term(i / 5, i % 5, k)).sum()).collect()
+    };
+    Case {
+        name: "causal convolution",
+        inputs: &[30, 20],
+        definition: &definition,
+        product: &|isa, x, d| {
+            let taps: Vec<f32> = (0..20).map(|i| x[1][i % 5 * 4 + i / 5]).collect();
+            let (mut d_x, mut products) = (vec![f32::NAN; 30], vec![f32::NAN; 6 * 20]);
+            causal_conv_gradient_on(isa, &mut d_x, d, &taps, 5);
+            causal_conv_products(&mut products, x[0], d, 5);
+            let sum = |i: usize| products.iter().skip(i).step_by(20).sum();
+            vec![d_x, (0..20).map(sum).collect()]
+        },
+    }
+    .check();
+}
+
+#[test]
+fn scans() {
+    // There are more tokens than a segment has. Decays and strengths are in 0..1 and keys short, so that the state stays small.
+    let tokens = 37;
+    for delta in [false, true] {
+        let scan = Scan { key: 3, value: 2, delta };
+        let lengths = [3, 3, 2, 1, 1].map(|width| width * tokens);
+        let part = |x: f64| sigmoid(x);
+        let tame = |x: &[&[f64]]| -> [Vec<f64>; 5] {
+            [0, 1, 2, 3, 4].map(|i| {
+                let of = |&x: &f64| {
+                    if i < 1 || i == 2 {
+                        x
+                    } else if i == 1 {
+                        0.2 * x
+                    } else {
+                        part(x)
+                    }
+                };
+                x[i].iter().map(of).collect()
+            })
+        };
+        Case {
+            name: "scan",
+            inputs: &lengths,
+            definition: &|x| definition(scan, tame(x).each_ref().map(Vec::as_slice)),
+            product: &|isa, x, d| {
+                let wide: Vec<Vec<f64>> = x.iter().map(|x| self::wide(x)).collect();
+                let wide: Vec<&[f64]> = wide.iter().map(Vec::as_slice).collect();
+                let narrow = |x: &Vec<f64>| -> Vec<f32> { x.iter().map(|&x| x as f32).collect() };
+                let [queries, keys, values, decays, strengths] = &tame(&wide).each_ref().map(narrow);
+                let input = ScanInput { queries, keys, values, decays, strengths };
+                let [mut q, mut k, mut v, mut g, mut b] = lengths.map(|n| vec![f32::NAN; n]);
+                let out = ScanGradients {
+                    queries: &mut q,
+                    keys: &mut k,
+                    values: &mut v,
+                    decays: &mut g,
+                    strengths: &mut b,
+                };
+                gradient_on(isa, scan, out, d, &input);
+                k.iter_mut().for_each(|k| *k *= 0.2);
+                for (d, p) in [(&mut g, decays), (&mut b, strengths)] {
+                    d.iter_mut().zip(p).for_each(|(d, p)| *d *= p * (1.0 - p));
+                }
+                vec![q, k, v, g, b]
+            },
+        }
+        .check();
+    }
 }

@@ -9,6 +9,7 @@ mod activation;
 mod activation_gradient;
 mod attention;
 mod attention_gradient;
+mod conv;
 mod elementwise;
 mod exp;
 #[cfg(test)]
@@ -16,19 +17,30 @@ mod gradient_tests;
 mod norm;
 mod reduce;
 mod rope;
+mod scan;
+mod scan_gradient;
 mod softmax;
+mod xielu;
 
-pub use activation::{clamped_gate, gelu_erf, gelu_gate, gelu_tanh, sigmoid, silu_gate, soft_cap};
+pub use activation::{
+    clamped_gate, gelu_erf, gelu_gate, gelu_tanh, relu_squared, relu_squared_gate, sigmoid, sigmoid_gate,
+    silu, silu_gate, soft_cap,
+};
 pub use activation_gradient::{
-    clamped_gate_gradient, gelu_erf_gradient, gelu_gate_gradient, gelu_tanh_gradient, sigmoid_gradient,
-    silu_gate_gradient, soft_cap_gradient,
+    clamped_gate_gradient, gelu_erf_gradient, gelu_gate_gradient, gelu_tanh_gradient,
+    relu_squared_gate_gradient, relu_squared_gradient, sigmoid_gate_gradient, sigmoid_gradient,
+    silu_gate_gradient, silu_gradient, soft_cap_gradient,
 };
 pub use attention::{Heads, Scratch, Seen};
 pub use attention_gradient::{GradientScratch, SeenGradients};
+pub use conv::{causal_conv, causal_conv_gradient, causal_conv_products};
 pub use elementwise::{add, add_bias, add_scaled};
 pub use norm::{layer_norm, layer_norm_gradient, rms_norm, rms_norm_gradient};
 pub use rope::{Pairs, Rope, Yarn, frequencies};
+pub use scan::{Scan, ScanInput};
+pub use scan_gradient::ScanGradients;
 pub use softmax::{log_sum_exp, softmax, softmax_gradient, softmax_with};
+pub use xielu::{Xielu, xielu, xielu_gradient};
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@
 //! one latent key, and `attn_v_b` maps the attended values out of it.
 
 use crate::graph::parts::*;
-use crate::graph::{By, Graph, Hyper, Op, Routing, Scores, Slot};
+use crate::graph::{By, CutEach, Graph, Hyper, Op, Routing, Slot};
 use crate::tensor::RowOrder;
 use kquant_formats::gguf::Value;
 use kquant_kernels::math::Pairs;
@@ -13,11 +13,10 @@ use kquant_kernels::math::Pairs;
 use crate::arch::config::Config;
 use crate::arch::error::ArchError;
 use crate::arch::table::dims::Dim::{
-    Experts, Fixed, FixedAndValue, Heads, Hidden, LowQuery, Rank, RankAndRotary, SharedFeedForward, Values,
-    WholeQuery,
+    Fixed, FixedAndValue, Heads, Hidden, LowQuery, Rank, RankAndRotary, Values, WholeQuery,
 };
 use crate::arch::table::dims::{Dim, Latent, Sizes};
-use crate::arch::table::entries::{CACHED, GATED, MIXTURE, NORMS, OUTSIDE};
+use crate::arch::table::entries::{CACHED, CORRECTION, GATED, MIXTURE, NORMS, OUTSIDE, SHARED};
 use crate::arch::table::entry::Entry;
 use crate::arch::table::family::{Family, nothing, unsupported};
 use crate::arch::table::keys::Keys;
@@ -31,8 +30,8 @@ const NAME: &str = "deepseek2";
 /// The family, as the registry lists it.
 pub(super) static FAMILY: Family = Family {
     name: NAME,
-    classes: &["DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"],
-    model_types: &["deepseek_v2", "deepseek_v3"],
+    classes: &["DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "Glm4MoeLiteForCausalLM"],
+    model_types: &["deepseek_v2", "deepseek_v3", LITE],
     sizes,
     keys,
     table: &TABLE,
@@ -43,16 +42,47 @@ pub(super) static FAMILY: Family = Family {
             Only { key: "attention_bias", value: Literal::Flag(false) },
             Only { key: "mlp_bias", value: Literal::Flag(false) },
         ],
+        differs,
         ..Takes::PLAIN
     },
     graph: &GRAPH,
 };
 
+/// Type of the models of GLM 4.7 Flash.
+const LITE: &str = "glm4_moe_lite";
+
+/// Says what llama.cpp computes otherwise: it has one epsilon for all norms, and rates groups of experts by their two best ones.
+fn differs(config: &Config, _: &Sizes) -> Result<Option<&'static str>, ArchError> {
+    let epsilon = config.optional_number(&["rms_norm_eps"])?.unwrap_or(1e-6);
+    let groups = config.optional_count(&["n_group"])?.unwrap_or(1);
+    Ok(match config.optional_text(&["model_type"])? {
+        Some(LITE) if epsilon != 1e-6 => Some(text::NARROW_EPSILON),
+        Some("deepseek_v2") if groups > 1 => Some(
+            "a group of experts is worth its best expert in the model, and its two best in llama.cpp (`topk_method`, `n_group`)",
+        ),
+        _ => None,
+    })
+}
+
+/// Returns the configuration with the values that transformers has for the type of the model and that not every configuration
+/// gives, first the function of the router. The converter knows that of DeepSeek V3 without a key.
+fn with_defaults(config: &Config) -> Result<Config, ArchError> {
+    Ok(match config.optional_text(&["model_type"])? {
+        Some(LITE) => text::with_sigmoid(config),
+        Some("deepseek_v2") => {
+            // The converter takes the width of a head from transformers, which writes it in the place of the key below.
+            let head = config.optional_count(&["qk_rope_head_dim"])?;
+            config.or(serde_json::json!({ "scoring_func": "softmax", "head_dim": head }))
+        }
+        _ => config.clone(),
+    })
+}
+
 static TABLE: Table = Table {
     family: NAME,
     prefix: "model.",
     ignored: CACHED,
-    entries: &[OUTSIDE, NORMS, LATENT_ATTENTION, GATED, MIXTURE, SHARED],
+    entries: &[OUTSIDE, NORMS, LATENT_ATTENTION, GATED, MIXTURE, &[CORRECTION.optional()], SHARED],
 };
 
 const LATENT_ATTENTION: &[Entry] = &[
@@ -82,34 +112,10 @@ const LATENT_ATTENTION: &[Entry] = &[
     Entry::new("layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight", &[Hidden, Values]),
 ];
 
-const SHARED: &[Entry] = &[
-    Entry::new("layers.{}.mlp.gate.e_score_correction_bias", "blk.{}.exp_probs_b.bias", &[Experts])
-        .mixture()
-        .optional(),
-    Entry::new(
-        "layers.{}.mlp.shared_experts.gate_proj.weight",
-        "blk.{}.ffn_gate_shexp.weight",
-        &[SharedFeedForward, Hidden],
-    )
-    .mixture(),
-    Entry::new(
-        "layers.{}.mlp.shared_experts.up_proj.weight",
-        "blk.{}.ffn_up_shexp.weight",
-        &[SharedFeedForward, Hidden],
-    )
-    .mixture(),
-    Entry::new(
-        "layers.{}.mlp.shared_experts.down_proj.weight",
-        "blk.{}.ffn_down_shexp.weight",
-        &[Hidden, SharedFeedForward],
-    )
-    .mixture(),
-];
-
 static GRAPH: Graph = Graph {
     layer,
     pairs: Pairs::Adjacent,
-    routing: Routing { scores: Scores::Softmax, normalized: false },
+    routing: Routing { scores: None, normalized: false },
     ..Graph::PLAIN
 };
 
@@ -125,18 +131,13 @@ fn layer(hyper: &Hyper, number: usize) -> Vec<Op> {
     } else {
         vec![linear(Slot::Normed, Slot::WholeQuery, "attn_q"), latent]
     };
-    let feed_forward = if number < hyper.dense_layers {
-        SILU.to_vec()
-    } else {
-        [SILU_EXPERTS, ADD, SHARED_EXPERTS].concat()
-    };
-    [ATTENTION_NORM, &query, ATTEND_LATENT, ADD, FEED_FORWARD_NORM, &feed_forward, ADD].concat()
+    [ATTENTION_NORM, &query, ATTEND_LATENT, ADD, FEED_FORWARD_NORM, feed_forward(hyper, number), ADD].concat()
 }
 
 const ATTEND_LATENT: &[Op] = &[
-    Op::Cut { input: Slot::Fused, outputs: [Slot::Value, Slot::RotaryKey], heads: false },
+    Op::Cut { input: Slot::Fused, outputs: &[Slot::Value, Slot::RotaryKey], each: CutEach::Row },
     rms(Slot::Value, Slot::Value, "attn_kv_a_norm"),
-    Op::Cut { input: Slot::WholeQuery, outputs: [Slot::FixedQuery, Slot::RotaryQuery], heads: true },
+    Op::Cut { input: Slot::WholeQuery, outputs: &[Slot::FixedQuery, Slot::RotaryQuery], each: CutEach::Head },
     Op::Rope { slot: Slot::RotaryQuery },
     Op::Rope { slot: Slot::RotaryKey },
     Op::Matrices { input: Slot::FixedQuery, output: Slot::LatentQuery, name: "attn_k_b", by: By::Heads },
@@ -159,20 +160,14 @@ fn sizes(config: &Config) -> Result<Sizes, ArchError> {
             "halves that turn together (`rope_interleave` is false) are".to_owned(),
         ));
     }
-    let groups = config.optional_count(&["n_group"])?.unwrap_or(1);
-    if config.optional_text(&["topk_method"])? == Some("greedy") && groups > 1 {
-        let what =
-            format!("experts chosen from all of {groups} groups (`topk_method` is greedy, `n_group`) are");
-        return Err(unsupported(config, NAME, what));
-    }
-    let expert = config.count(&["moe_intermediate_size"])?;
-    let shared = config.optional_count(&["n_shared_experts"])?.unwrap_or(1);
-    let sizes = text::sizes_with_experts(config, &["moe_intermediate_size"])?;
+    let sizes = text::sizes_with_shared_experts(config, NAME)?;
     Ok(Sizes {
         rotary: config.count(&["qk_rope_head_dim"])?,
-        shared_feed_forward: expert.saturating_mul(shared),
-        dense_layers: config.optional_integer(&["first_k_dense_replace"])?.map_or(0, |n| n.max(0) as u32),
-        further_layers: config.optional_count(&["num_nextn_predict_layers"])?.unwrap_or(0),
+        dense_layers: match config.optional_texts("mlp_layer_types")? {
+            Some(kinds) => kinds.iter().take_while(|&&kind| kind == "dense").count() as u32,
+            None => sizes.dense_layers,
+        },
+        further_layers: text::further_layers(config)?,
         latent: Latent {
             low_query: config.optional_count(&["q_lora_rank"])?.unwrap_or(0),
             rank: config.count(&["kv_lora_rank"])?,
@@ -184,7 +179,7 @@ fn sizes(config: &Config) -> Result<Sizes, ArchError> {
 }
 
 fn keys(config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
-    let latent = sizes.latent;
+    let (config, latent) = (&with_defaults(config)?, sizes.latent);
     // The keys describe one head of keys, which all queries share.
     let mut keys = text::keys(NAME, config, &Sizes { kv_heads: 1, ..*sizes })?;
     keys.count("leading_dense_block_count", sizes.dense_layers);
@@ -198,9 +193,7 @@ fn keys(config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
     keys.count("attention.key_length_mla", latent.fixed.saturating_add(sizes.rotary));
     keys.count("attention.value_length_mla", latent.value);
     keys.count("expert_feed_forward_length", sizes.expert_feed_forward);
-    if let Some(shared) = config.optional_count(&["n_shared_experts"])? {
-        keys.count("expert_shared_count", shared);
-    }
+    keys.count("expert_shared_count", text::shared_experts(config)?);
     keys.optional_number("expert_weights_scale", config.optional_number(&["routed_scaling_factor"])?);
     if config.optional_flag("norm_topk_prob")? == Some(true) {
         keys.add("expert_weights_norm", Value::Bool(true));

@@ -68,7 +68,7 @@ const OWN: &[Entry] = &[
 
 /// Returns the order of rows in which each head's query, key and value become all queries, all keys and all values.
 fn apart(sizes: &Sizes) -> RowOrder {
-    RowOrder::Regrouped { parts: 3, groups: sizes.heads.into() }
+    RowOrder::Regrouped { queries: 1, groups: sizes.heads.into() }
 }
 
 static GRAPH: Graph = Graph { layer, final_norm: NormKind::Layer, ..Graph::PLAIN };

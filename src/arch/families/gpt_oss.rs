@@ -3,14 +3,14 @@
 
 use crate::graph::parts::*;
 use crate::graph::{Activation, GATE_LIMIT, Graph, Hyper, Op, Routing, Scores, Slot, Windows};
-use crate::tensor::RowOrder;
 
 use crate::arch::config::Config;
 use crate::arch::error::ArchError;
 use crate::arch::table::dims::Dim::*;
 use crate::arch::table::dims::Sizes;
 use crate::arch::table::entries::{
-    ATTENTION, ATTENTION_OUTPUT, CACHED, OUTSIDE, TURNS, VALUE, experts_in_one,
+    ATTENTION, ATTENTION_OUTPUT, CACHED, NORMS, OUTSIDE, SECOND_NORM, TURNS, VALUE, experts_in_one, optional,
+    turned,
 };
 use crate::arch::table::entry::Entry;
 use crate::arch::table::family::{Family, nothing, unsupported};
@@ -57,8 +57,8 @@ static TABLE: Table = Table {
 };
 
 const OWN: &[Entry] = &[
-    Entry::new("layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight", &[Hidden]),
-    Entry::new("layers.{}.post_attention_layernorm.weight", "blk.{}.post_attention_norm.weight", &[Hidden]),
+    NORMS[0],
+    SECOND_NORM,
     Entry::new("layers.{}.self_attn.sinks", "blk.{}.attn_sinks.weight", &[Heads]),
     Entry::new("layers.{}.mlp.router.weight", "blk.{}.ffn_gate_inp.weight", &[Experts, Hidden]).always_f32(),
     Entry::new("layers.{}.mlp.router.bias", "blk.{}.ffn_gate_inp.bias", &[Experts]),
@@ -103,22 +103,17 @@ const EXPERTS: &[Entry] = &[
 ];
 
 /// Experts in MXFP4: `[experts][outputs][inputs]`, with gate and up in alternate rows.
-const PUBLISHED_EXPERTS: [Entry; 3] = experts_in_one(
+const PUBLISHED_EXPERTS: [Entry; 3] = optional(experts_in_one(
     "layers.{}.mlp.experts.down_proj_blocks",
     "layers.{}.mlp.experts.gate_up_proj_blocks",
     TURNS,
-);
-
-/// Returns the transposition of matrices of `inputs` rows, restricted to every `step`-th column from `first` on.
-fn turned(inputs: u32, first: u64, step: u64) -> RowOrder {
-    RowOrder::Transposed { stride: inputs.into(), skip: 0, first, step }
-}
+));
 
 static GRAPH: Graph = Graph {
     layer,
     windows: Windows::Pattern(PATTERN),
     yarn_truncated: false,
-    routing: Routing { scores: Scores::SoftmaxOfChosen, normalized: false },
+    routing: Routing { scores: Some(Scores::SoftmaxOfChosen), normalized: false },
     ..Graph::PLAIN
 };
 

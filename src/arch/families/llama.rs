@@ -47,9 +47,8 @@ pub(super) const fn table(family: &'static str) -> Table {
 pub(super) static GRAPH: Graph = Graph { layer, pairs: Pairs::Adjacent, ..Graph::PLAIN };
 
 fn layer(hyper: &Hyper, number: usize) -> Vec<Op> {
-    let mixture = hyper.experts.is_some() && number >= hyper.dense_layers;
-    let feed_forward = if mixture { SILU_EXPERTS } else { SILU };
-    [ATTENTION_NORM, QUERY_KEY_VALUE, TURN, ATTEND, ADD, FEED_FORWARD_NORM, feed_forward, ADD].concat()
+    [ATTENTION_NORM, QUERY_KEY_VALUE, TURN, ATTEND, ADD, FEED_FORWARD_NORM, feed_forward(hyper, number), ADD]
+        .concat()
 }
 
 /// Returns the keys of families that differ from Llama in a few keys.

@@ -30,7 +30,8 @@ static TABLE: Table = Table {
     entries: &[OUTSIDE, NORMS, ROTARY_ATTENTION, VALUE, ATTENTION_OUTPUT, MIXTURE],
 };
 
-const MIXTURE: &[Entry] = &[
+/// The router and the experts.
+pub(super) const MIXTURE: &[Entry] = &[
     Entry::new("layers.{}.block_sparse_moe.gate.weight", "blk.{}.ffn_gate_inp.weight", &[Experts, Hidden])
         .always_f32(),
     Entry::new(

@@ -26,7 +26,7 @@ pub(super) static FAMILY: Family = Family {
     classes: &["Phi3ForCausalLM"],
     model_types: &["phi3"],
     sizes: text::sizes,
-    keys,
+    keys: |config, sizes| keys(NAME, config, sizes),
     table: &TABLE,
     computed,
     takes: Takes {
@@ -59,8 +59,9 @@ static GRAPH: Graph = Graph {
     ..Graph::PLAIN
 };
 
-fn keys(config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
-    let mut keys = Keys::new(NAME);
+/// Returns the keys of the family called `name`.
+pub(super) fn keys(name: &'static str, config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
+    let mut keys = Keys::new(name);
     // The call finds factors that do not fit before any tensor is mapped.
     computed(config, sizes)?;
     let rope = Rope::read(config, sizes.positions)?;
@@ -88,7 +89,7 @@ fn keys(config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
 }
 
 /// Returns the factors for long and for short contexts, `[rotary / 2]` each.
-fn computed(config: &Config, sizes: &Sizes) -> Result<Computed, ArchError> {
+pub(super) fn computed(config: &Config, sizes: &Sizes) -> Result<Computed, ArchError> {
     let Scaling::Long(long) = Rope::read(config, sizes.positions)?.scaling else { return Ok(Vec::new()) };
     let pairs = sizes.rotary as usize / 2;
     let names = [("rope_factors_long.weight", "long_factor"), ("rope_factors_short.weight", "short_factor")];

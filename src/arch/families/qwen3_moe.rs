@@ -8,6 +8,7 @@ use crate::arch::error::ArchError;
 use crate::arch::table::dims::Sizes;
 use crate::arch::table::entries::{
     ATTENTION, ATTENTION_OUTPUT, CACHED, HALVES, HEAD_NORMS, MIXTURE, NORMS, OUTSIDE, VALUE, experts_in_one,
+    optional,
 };
 use crate::arch::table::entry::Entry;
 use crate::arch::table::family::{Family, nothing, unsupported};
@@ -53,7 +54,7 @@ static TABLE: Table = Table {
 
 /// Entries of the experts in the layout that transformers 5 writes.
 const EXPERTS_IN_ONE: [Entry; 3] =
-    experts_in_one("layers.{}.mlp.experts.down_proj", "layers.{}.mlp.experts.gate_up_proj", HALVES);
+    optional(experts_in_one("layers.{}.mlp.experts.down_proj", "layers.{}.mlp.experts.gate_up_proj", HALVES));
 
 static GRAPH: Graph = Graph {
     layer: |_, _| {
@@ -66,15 +67,21 @@ static GRAPH: Graph = Graph {
 /// Returns the dimensions of a model with experts in every layer and expert weights that sum to one, as readers of the
 /// file assume.
 fn sizes(config: &Config) -> Result<Sizes, ArchError> {
-    let dense = config.optional_counts("mlp_only_layers")?.is_some_and(|layers| !layers.is_empty());
-    if dense || config.optional_count(&["decoder_sparse_step"])?.is_some_and(|step| step != 1) {
-        let what = "layers without experts (`mlp_only_layers`, `decoder_sparse_step`) are".to_owned();
-        return Err(unsupported(config, NAME, what));
-    }
+    experts_everywhere(config, NAME)?;
     // The default of transformers is false.
     if config.optional_flag("norm_topk_prob")? != Some(true) {
         let what = "expert weights that do not sum to one (`norm_topk_prob` is not true) are".to_owned();
         return Err(unsupported(config, NAME, what));
     }
     text::sizes_with_experts(config, &["moe_intermediate_size"])
+}
+
+/// Refuses models of family `name` in which some layers have no experts.
+pub(super) fn experts_everywhere(config: &Config, name: &'static str) -> Result<(), ArchError> {
+    let dense = config.optional_counts("mlp_only_layers")?.is_some_and(|layers| !layers.is_empty());
+    if dense || config.optional_count(&["decoder_sparse_step"])?.is_some_and(|step| step != 1) {
+        let what = "layers without experts (`mlp_only_layers`, `decoder_sparse_step`) are".to_owned();
+        return Err(unsupported(config, name, what));
+    }
+    Ok(())
 }

@@ -49,18 +49,24 @@ static GRAPH: Graph = Graph {
     ..Graph::PLAIN
 };
 
-fn has_positions(layer: usize) -> bool {
+/// Returns true if queries and keys of layer `layer` are turned by their positions.
+pub(super) fn has_positions(layer: usize) -> bool {
     !(layer + 1).is_multiple_of(INTERVAL)
 }
 
-/// Returns the dimensions; refuses models without positions in other layers than the graph's, which no key can express.
 fn sizes(config: &Config) -> Result<Sizes, ArchError> {
+    check_positions(config, NAME)?;
+    text::plain_sizes(config, NAME)
+}
+
+/// Refuses models of family `name` without positions in other layers than the graph's, which no key can express.
+pub(super) fn check_positions(config: &Config, name: &'static str) -> Result<(), ArchError> {
     let flags = config.optional_counts("no_rope_layers")?.unwrap_or_default();
     let interval = config.optional_count(&["no_rope_layer_interval"])?.unwrap_or(INTERVAL as u32);
     let other = flags.iter().enumerate().any(|(layer, &flag)| (flag != 0) != has_positions(layer));
     if other || (flags.is_empty() && interval as usize != INTERVAL) {
         let what = "positions in other layers than three of four (`no_rope_layers`) are".to_owned();
-        return Err(unsupported(config, NAME, what));
+        return Err(unsupported(config, name, what));
     }
-    text::plain_sizes(config, NAME)
+    Ok(())
 }

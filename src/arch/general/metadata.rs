@@ -20,6 +20,8 @@ pub struct Surroundings<'a> {
     pub generation: Option<&'a Config>,
     /// The model card, if there is one.
     pub card: Option<&'a Card>,
+    /// Keys of [`Architecture::stored_keys`].
+    pub stored: &'a [(String, Value)],
     /// Keys that the user sets, by their names in GGUF; `general.base_models` and `general.datasets` are lists.
     pub overrides: Option<&'a Config>,
 }
@@ -46,6 +48,9 @@ pub fn metadata(
 
     let mut out = Metadata::new();
     out.set("general.architecture", architecture.gguf_name().into());
+    for (key, value) in around.stored {
+        out.set(key.clone(), value.clone());
+    }
     out.set("general.type", "model".into());
     sampling(around, &mut out)?;
     let naming = naming(config, around.folder, parameters)?;

@@ -1,8 +1,12 @@
 //! Dimensions of a model and their names in tables of tensors.
 
+use super::layers::LayerSet;
+
 /// A dimension as the configuration gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::arch) enum Dim {
+    /// A dimension of 1.
+    One,
     /// Number of tokens of the vocabulary.
     Vocab,
     /// Number of positions in a learned position table.
@@ -33,6 +37,8 @@ pub(in crate::arch) enum Dim {
     ExpertGateUp,
     /// Width inside the shared experts, which all tokens pass through.
     SharedFeedForward,
+    /// Width of gate and upward projection of the shared experts in one tensor.
+    SharedGateUp,
     /// Latent attention: width of the vector that queries come from.
     LowQuery,
     /// Latent attention: width of the vector that keys and values come from.
@@ -49,6 +55,32 @@ pub(in crate::arch) enum Dim {
     FixedAndValue,
     /// Width of all heads' values.
     Values,
+    /// Number of tokens that a causal convolution sees.
+    Kernel,
+    /// Recurrent layers: width of what they compute before the output projection, all heads together.
+    Inner,
+    /// Recurrent layers: number of heads.
+    StateHeads,
+    /// Recurrent layers: width of a head's value.
+    StateValue,
+    /// Recurrent layers: channels of the convolution: queries, keys and values.
+    Channels,
+    /// Recurrent layers: strengths and steps of all heads.
+    TwoStateHeads,
+    /// Recurrent layers: channels of the convolution and the gate of the output.
+    ChannelsAndGate,
+    /// Recurrent layers: number of groups of heads that share queries and keys.
+    StateGroups,
+    /// Recurrent layers: width of a group of heads.
+    StateGroup,
+    /// Mamba: gate, channels and steps in one projection.
+    StateProjection,
+    /// Width of two hidden states side by side.
+    TwoHidden,
+    /// Gated attention: queries and gates of all heads.
+    QueryAndGate,
+    /// Short convolution: width of its two gates and its input.
+    ShortProjection,
 }
 
 /// The dimensions of a model.
@@ -74,8 +106,15 @@ pub(in crate::arch) struct Sizes {
     /// Number of layers after the last that predict further tokens, which the converter leaves out.
     pub further_layers: u32,
     pub latent: Latent,
+    /// Number of tokens that the causal convolution of recurrent layers sees; 0 without one.
+    pub kernel: u32,
+    pub scan: ScanSizes,
+    /// Layers that are recurrent and have no attention.
+    pub recurrent: LayerSet,
     /// True if attention and the feed-forward network read one norm and add to the stream in parallel.
     pub side_by_side: bool,
+    /// True if attention and the feed-forward network, which read the same stream, have norms of their own.
+    pub norms_apart: bool,
     /// True if queries and keys have norms.
     pub query_key_norms: bool,
 }
@@ -89,6 +128,31 @@ pub(in crate::arch) struct Latent {
     pub value: u32,
 }
 
+/// The dimensions of a recurrence; 0 without one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::arch) struct ScanSizes {
+    /// Number of heads.
+    pub heads: u32,
+    /// Number of groups of heads that share queries and keys (B and C of Mamba).
+    pub groups: u32,
+    /// Width of a query and a key.
+    pub state: u32,
+    /// Width of a value.
+    pub value: u32,
+}
+
+impl ScanSizes {
+    /// Returns the width of all heads' values.
+    pub(in crate::arch) fn inner(&self) -> u32 {
+        self.heads.saturating_mul(self.value)
+    }
+
+    /// Returns the width of all groups' queries.
+    pub(in crate::arch) fn keys(&self) -> u64 {
+        u64::from(self.groups).saturating_mul(self.state.into())
+    }
+}
+
 impl Sizes {
     /// Returns the dimension, saturating at the largest u64.
     pub(in crate::arch) fn get(&self, dim: Dim) -> u64 {
@@ -96,7 +160,10 @@ impl Sizes {
         let [rank, fixed, value] = [self.latent.rank, self.latent.fixed, self.latent.value].map(u64::from);
         let [rotary, ffn, expert_ffn] =
             [self.rotary, self.feed_forward, self.expert_feed_forward].map(u64::from);
+        let inner = u64::from(self.scan.inner());
+        let channels = self.scan.keys().saturating_mul(2).saturating_add(inner);
         match dim {
+            Dim::One => 1,
             Dim::Vocab => self.vocab.into(),
             Dim::Positions => self.positions.into(),
             Dim::Hidden => self.hidden.into(),
@@ -112,6 +179,7 @@ impl Sizes {
             Dim::ExpertFeedForward => expert_ffn,
             Dim::ExpertGateUp => 2 * expert_ffn,
             Dim::SharedFeedForward => self.shared_feed_forward.into(),
+            Dim::SharedGateUp => 2 * u64::from(self.shared_feed_forward),
             Dim::LowQuery => self.latent.low_query.into(),
             Dim::Rank => rank,
             Dim::RankAndRotary => rank + rotary,
@@ -120,6 +188,19 @@ impl Sizes {
             Dim::WholeQuery => heads.saturating_mul(fixed + rotary),
             Dim::FixedAndValue => heads.saturating_mul(fixed + value),
             Dim::Values => heads.saturating_mul(value),
+            Dim::Kernel => self.kernel.into(),
+            Dim::Inner => inner,
+            Dim::StateHeads => self.scan.heads.into(),
+            Dim::StateValue => self.scan.value.into(),
+            Dim::Channels => channels,
+            Dim::TwoStateHeads => 2 * u64::from(self.scan.heads),
+            Dim::ChannelsAndGate => channels.saturating_add(inner),
+            Dim::StateGroups => self.scan.groups.into(),
+            Dim::StateGroup => inner / u64::from(self.scan.groups.max(1)),
+            Dim::StateProjection => inner.saturating_add(channels).saturating_add(self.scan.heads.into()),
+            Dim::TwoHidden => 2 * u64::from(self.hidden),
+            Dim::QueryAndGate => heads.saturating_mul(2 * head_dim),
+            Dim::ShortProjection => 3 * u64::from(self.hidden),
         }
     }
 }

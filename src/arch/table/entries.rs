@@ -21,6 +21,10 @@ pub(in crate::arch) const NORMS: &[Entry] = &[
     Entry::new("layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight", &[Hidden]),
 ];
 
+/// The norm before the feed-forward network, under a name in GGUF that says where it comes.
+pub(in crate::arch) const SECOND_NORM: Entry =
+    Entry::new("layers.{}.post_attention_layernorm.weight", "blk.{}.post_attention_norm.weight", &[Hidden]);
+
 /// Biases of the norms before attention, before the feed-forward network and of the last norm.
 pub(in crate::arch) const NORM_BIASES: &[Entry] = &[
     Entry::new("norm.bias", "output_norm.bias", &[Hidden]),
@@ -41,7 +45,8 @@ pub(in crate::arch) const ROTARY_ATTENTION: &[Entry] = &[
 
 const QUERY: Entry =
     Entry::new("layers.{}.self_attn.q_proj.weight", "blk.{}.attn_q.weight", &[Query, Hidden]);
-const KEY: Entry =
+/// The projection to keys.
+pub(in crate::arch) const KEY: Entry =
     Entry::new("layers.{}.self_attn.k_proj.weight", "blk.{}.attn_k.weight", &[KeyValue, Hidden]);
 const QUERY_BIAS: Entry =
     Entry::new("layers.{}.self_attn.q_proj.bias", "blk.{}.attn_q.bias", &[Query]).optional();
@@ -104,22 +109,59 @@ pub(in crate::arch) const MIXTURE: &[Entry] = &[
     .mixture(),
 ];
 
-/// Returns entries with all experts of a layer in one tensor `down` and one tensor `gate_up`, where `rows` gives the rows
-/// of gate and upward projection. They are optional, because checkpoints have other layouts of experts as well.
+/// Two matrices, which are a feed-forward network without a gate.
+pub(in crate::arch) const UP_DOWN: &[Entry] = &[
+    Entry::new("layers.{}.mlp.up_proj.weight", "blk.{}.ffn_up.weight", &[FeedForward, Hidden]),
+    Entry::new("layers.{}.mlp.down_proj.weight", "blk.{}.ffn_down.weight", &[Hidden, FeedForward]),
+    Entry::new("layers.{}.mlp.up_proj.bias", "blk.{}.ffn_up.bias", &[FeedForward]).optional(),
+    Entry::new("layers.{}.mlp.down_proj.bias", "blk.{}.ffn_down.bias", &[Hidden]).optional(),
+];
+
+/// Norms of queries and keys over all heads together.
+pub(in crate::arch) const WHOLE_NORMS: &[Entry] = &[
+    Entry::new("layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight", &[Query]),
+    Entry::new("layers.{}.self_attn.k_norm.weight", "blk.{}.attn_k_norm.weight", &[KeyValue]),
+];
+
+/// The correction of a router's scores, for the choice of experts alone.
+pub(in crate::arch) const CORRECTION: Entry =
+    Entry::new("layers.{}.mlp.gate.e_score_correction_bias", "blk.{}.exp_probs_b.bias", &[Experts]).mixture();
+
+/// Shared experts, which all tokens pass through.
+pub(in crate::arch) const SHARED: &[Entry] = &shared(
+    "layers.{}.mlp.shared_experts.gate_proj.weight",
+    "layers.{}.mlp.shared_experts.up_proj.weight",
+    "layers.{}.mlp.shared_experts.down_proj.weight",
+);
+
+/// Returns entries of shared experts whose matrices are called `gate`, `up` and `down`.
+pub(in crate::arch) const fn shared(gate: &'static str, up: &'static str, down: &'static str) -> [Entry; 3] {
+    [
+        Entry::new(gate, "blk.{}.ffn_gate_shexp.weight", &[SharedFeedForward, Hidden]).mixture(),
+        Entry::new(up, "blk.{}.ffn_up_shexp.weight", &[SharedFeedForward, Hidden]).mixture(),
+        Entry::new(down, "blk.{}.ffn_down_shexp.weight", &[Hidden, SharedFeedForward]).mixture(),
+    ]
+}
+
+/// Returns entries of experts with all experts of a layer in one tensor `down` and one tensor `gate_up`, where `rows` gives
+/// the rows of gate and upward projection.
 pub(in crate::arch) const fn experts_in_one(
     down: &'static str,
     gate_up: &'static str,
     [gate_rows, up_rows]: [fn(&Sizes) -> RowOrder; 2],
 ) -> [Entry; 3] {
     [
-        Entry::new(down, "blk.{}.ffn_down_exps.weight", &[Experts, Hidden, ExpertFeedForward]).optional(),
         Entry::new(gate_up, "blk.{}.ffn_gate_exps.weight", &[Experts, ExpertGateUp, Hidden])
-            .part(&[Experts, ExpertFeedForward, Hidden], gate_rows)
-            .optional(),
+            .part(&[Experts, ExpertFeedForward, Hidden], gate_rows),
         Entry::new(gate_up, "blk.{}.ffn_up_exps.weight", &[Experts, ExpertGateUp, Hidden])
-            .part(&[Experts, ExpertFeedForward, Hidden], up_rows)
-            .optional(),
+            .part(&[Experts, ExpertFeedForward, Hidden], up_rows),
+        Entry::new(down, "blk.{}.ffn_down_exps.weight", &[Experts, Hidden, ExpertFeedForward]),
     ]
+}
+
+/// Returns the entries as optional ones, for checkpoints that may have another layout of experts.
+pub(in crate::arch) const fn optional([a, b, c]: [Entry; 3]) -> [Entry; 3] {
+    [a.optional(), b.optional(), c.optional()]
 }
 
 /// Row orders of the gate and the upward projection in each expert if one follows the other.
@@ -134,6 +176,11 @@ pub(in crate::arch) const TURNS: [fn(&Sizes) -> RowOrder; 2] =
 fn gate_up_rows(sizes: &Sizes, first: u32, step: u64) -> RowOrder {
     let length = u64::from(sizes.expert_feed_forward);
     RowOrder::Picked { length, stride: 2 * length, first: first.into(), step }
+}
+
+/// Returns the transposition of matrices of `inputs` rows, restricted to every `step`-th column from `first` on.
+pub(in crate::arch) fn turned(inputs: u32, first: u64, step: u64) -> RowOrder {
+    RowOrder::Transposed { stride: inputs.into(), skip: 0, first, step }
 }
 
 /// Ends of the names of cached tables and masks, which are no weights.

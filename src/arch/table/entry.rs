@@ -5,7 +5,7 @@
 
 use super::dims::{Dim, Sizes};
 use super::place::{LAYER, Place};
-use crate::tensor::{Keep, MappedTensor, RowOrder, Source};
+use crate::tensor::{Keep, MappedTensor, RowOrder, Selection, Source};
 
 /// The heads that a rotary permutation applies to.
 #[derive(Debug, Clone, Copy)]
@@ -24,8 +24,17 @@ enum Arrangement {
     Transposed,
     /// One is added to each weight.
     PlusOne,
+    /// There is no output tensor: the numbers of all layers are the value of a key.
+    Key,
     /// The output has one matrix or row for each of this dimension.
     Stacked(Dim),
+    /// The output has some rows or columns of the checkpoint's tensor, or all in another order.
+    Selected(fn(&Sizes) -> Selection),
+    /// The output is the rates of a recurrence, whose logarithms the checkpoint holds, with the shape `out` (outermost first).
+    Rates {
+        out: &'static [Dim],
+        rows: fn(&Sizes) -> RowOrder,
+    },
     /// The output is a part, or another order, with the shape `out` (outermost first).
     Part {
         out: &'static [Dim],
@@ -41,6 +50,12 @@ enum Layers {
     Dense,
     /// The layers with a mixture have it.
     Mixture,
+    /// The layers with attention have it, in models with recurrent layers.
+    Attention,
+    /// The recurrent layers have it.
+    Recurrent,
+    /// The layers after the last, which predict further tokens, have it; their numbers start at 0 in the checkpoint.
+    Further,
 }
 
 /// An entry of a family's table.
@@ -79,6 +94,11 @@ impl Entry {
         Self { arrangement: Arrangement::Transposed, ..self }
     }
 
+    /// Makes no tensor but a key of GGUF, which is the name in it: a list with the number that each layer's tensor holds.
+    pub(in crate::arch) const fn key(self) -> Self {
+        Self { arrangement: Arrangement::Key, ..self }
+    }
+
     /// Adds one to each weight, because the checkpoint stores differences from one (Gemma).
     pub(in crate::arch) const fn plus_one(self) -> Self {
         Self { arrangement: Arrangement::PlusOne, ..self }
@@ -94,6 +114,22 @@ impl Entry {
         Self { arrangement: Arrangement::Part { out, rows }, ..self }
     }
 
+    /// Takes the rows and columns of `selection`, in its order.
+    pub(in crate::arch) const fn selected(self, selection: fn(&Sizes) -> Selection) -> Self {
+        Self { arrangement: Arrangement::Selected(selection), ..self }
+    }
+
+    /// Makes rates of their logarithms, which the checkpoint stores, with the shape `out` (outermost first) and the rows that
+    /// `rows` selects.
+    pub(in crate::arch) const fn rates(self, out: &'static [Dim], rows: fn(&Sizes) -> RowOrder) -> Self {
+        Self { arrangement: Arrangement::Rates { out, rows }, ..self }
+    }
+
+    /// Restricts the entry to the layers after the last, which predict further tokens.
+    pub(in crate::arch) const fn further(self) -> Self {
+        Self { layers: Layers::Further, ..self }
+    }
+
     /// Restricts the entry to layers before those with a mixture.
     pub(in crate::arch) const fn dense(self) -> Self {
         Self { layers: Layers::Dense, ..self }
@@ -104,6 +140,16 @@ impl Entry {
         Self { layers: Layers::Mixture, ..self }
     }
 
+    /// Restricts the entry to layers that are not recurrent.
+    pub(in crate::arch) const fn attention(self) -> Self {
+        Self { layers: Layers::Attention, ..self }
+    }
+
+    /// Restricts the entry to recurrent layers.
+    pub(in crate::arch) const fn recurrent(self) -> Self {
+        Self { layers: Layers::Recurrent, ..self }
+    }
+
     /// Restricts the entry to models for which `models` returns true.
     pub(in crate::arch) const fn only(self, models: fn(&Sizes) -> bool) -> Self {
         Self { models, ..self }
@@ -112,6 +158,11 @@ impl Entry {
     /// Stores the tensor in F32 whatever its shape.
     pub(in crate::arch) const fn always_f32(self) -> Self {
         Self { f32: true, ..self }
+    }
+
+    /// Returns the key whose list holds the numbers of the layers' tensors, if they become one.
+    pub(in crate::arch) fn key_name(&self) -> Option<&'static str> {
+        matches!(self.arrangement, Arrangement::Key).then_some(self.to)
     }
 
     /// Returns true if it becomes the same output as `other`.
@@ -137,8 +188,23 @@ impl Entry {
             Layers::All => true,
             Layers::Dense => layer < sizes.dense_layers,
             Layers::Mixture => layer >= sizes.dense_layers,
+            Layers::Attention => !sizes.recurrent.has(layer),
+            Layers::Recurrent => sizes.recurrent.has(layer),
+            Layers::Further => layer < sizes.further_layers,
         };
+        // A tensor outside the layers may be one of the layer after the last.
+        let layer = if self.layers == Layers::Further { Some(layer.unwrap_or(0)) } else { layer };
         (self.models)(sizes) && layer.is_none_or(in_layer)
+    }
+
+    /// Returns the number of layers that the checkpoint counts with those of the entry.
+    fn layers(&self, sizes: &Sizes) -> u32 {
+        if self.layers == Layers::Further { sizes.further_layers } else { sizes.layers }
+    }
+
+    /// Returns the layer of the output that the checkpoint's tensor of layer `layer` becomes.
+    fn output_layer(&self, layer: Option<u32>, sizes: &Sizes) -> Option<u32> {
+        if self.layers == Layers::Further { Some(sizes.layers + layer.unwrap_or(0)) } else { layer }
     }
 }
 
@@ -148,7 +214,7 @@ impl Entry {
         let parts = self.stacked_over().map(|over| sizes.get(over));
         self.per_layer() == place.layer.is_some()
             && parts.is_some() == place.part.is_some()
-            && place.layer.is_none_or(|layer| layer < sizes.layers)
+            && place.layer.is_none_or(|layer| layer < self.layers(sizes))
             && place.part.is_none_or(|part| u64::from(part) < parts.unwrap_or(0))
             && self.is_in(place.layer, sizes)
     }
@@ -162,7 +228,7 @@ pub(in crate::arch) fn output(
     source: Source,
 ) -> MappedTensor {
     let shape = match entry.arrangement {
-        Arrangement::Part { out, .. } => out,
+        Arrangement::Part { out, .. } | Arrangement::Rates { out, .. } => out,
         _ => entry.shape,
     };
     // GGUF lists dimensions from the innermost; in a transposed tensor this is the outermost of the checkpoint's.
@@ -184,7 +250,15 @@ pub(in crate::arch) fn output(
     let plain =
         entry.f32 || ne.len() < 2 || entry.to.ends_with("_norm.weight") || !entry.to.ends_with(".weight");
     let keep = if plain { Keep::F32 } else { Keep::Source };
-    MappedTensor { name: Place { layer, part: None }.name(entry.to), shape: ne, source, keep }
+    let layer = entry.output_layer(layer, sizes);
+    let tensor = MappedTensor { name: Place { layer, part: None }.name(entry.to), shape: ne, source, keep };
+    match entry.arrangement {
+        Arrangement::Selected(selection) => tensor.select(selection(sizes)),
+        Arrangement::Rates { .. } => {
+            MappedTensor { source: Source::Rates { of: Box::new(tensor.clone()) }, ..tensor }
+        }
+        _ => tensor,
+    }
 }
 
 fn rows(arrangement: Arrangement, sizes: &Sizes) -> RowOrder {
@@ -192,7 +266,22 @@ fn rows(arrangement: Arrangement, sizes: &Sizes) -> RowOrder {
         Arrangement::Rotary(Heads::Query) => RowOrder::RotaryPairs { heads: sizes.heads.into() },
         Arrangement::Rotary(Heads::KeyValue) => RowOrder::RotaryPairs { heads: sizes.kv_heads.into() },
         Arrangement::Transposed => RowOrder::TRANSPOSED,
-        Arrangement::Part { rows, .. } => rows(sizes),
-        Arrangement::Same | Arrangement::PlusOne | Arrangement::Stacked(_) => RowOrder::Same,
+        Arrangement::Part { rows, .. } | Arrangement::Rates { rows, .. } => rows(sizes),
+        Arrangement::Same
+        | Arrangement::PlusOne
+        | Arrangement::Key
+        | Arrangement::Stacked(_)
+        | Arrangement::Selected(_) => RowOrder::Same,
     }
+}
+
+/// Returns the first `N` of `entries`, restricted to layers that are not recurrent.
+pub(in crate::arch) const fn in_attention<const N: usize>(entries: &[Entry]) -> [Entry; N] {
+    let mut out = [Entry::new("", "", &[]); N];
+    let mut at = 0;
+    while at < N {
+        out[at] = entries[at].attention();
+        at += 1;
+    }
+    out
 }

@@ -71,6 +71,18 @@ impl Architecture for Family {
         Ok((self.keys)(config, &self.sizes(config)?)?.into_list())
     }
 
+    fn stored_keys(
+        &self,
+        config: &Config,
+        checkpoint: &dyn Checkpoint,
+    ) -> Result<Vec<(String, Value)>, ArchError> {
+        self.table.stored_keys(&self.sizes(&self.complete(config))?, checkpoint)
+    }
+
+    fn is_stored_key(&self, name: &str) -> bool {
+        self.table.is_stored_key(name)
+    }
+
     fn stored_shapes(&self, config: &Config, names: &[&str]) -> Result<Vec<Option<Vec<u64>>>, ArchError> {
         let sizes = self.sizes(&self.complete(config))?;
         Ok(names.iter().map(|name| self.table.stored_shape(&sizes, name)).collect())

@@ -1,6 +1,6 @@
 //! The list of a family's keys while they are collected.
 
-use kquant_formats::gguf::Value;
+use kquant_formats::gguf::{Array, Value};
 
 /// Keys under one prefix, in order.
 pub(in crate::arch) struct Keys {
@@ -26,12 +26,30 @@ impl Keys {
         }
     }
 
+    /// Inserts the key before the key `next`, or appends it if there is no such key.
+    pub(in crate::arch) fn insert(&mut self, next: &str, name: &str, value: Value) {
+        let next = format!("{}.{next}", self.prefix);
+        let at = self.list.iter().position(|(key, _)| *key == next).unwrap_or(self.list.len());
+        self.list.insert(at, (format!("{}.{name}", self.prefix), value));
+    }
+
     pub(in crate::arch) fn count(&mut self, name: &str, value: u32) {
         self.add(name, Value::U32(value));
     }
 
     pub(in crate::arch) fn number(&mut self, name: &str, value: f32) {
         self.add(name, Value::F32(value));
+    }
+
+    /// Adds a list with a flag for each layer.
+    pub(in crate::arch) fn flags(&mut self, name: &str, list: Vec<bool>) {
+        self.add(name, Value::Array(Array::Bool(list)));
+    }
+
+    /// Removes the key, so that it can come later in the order.
+    pub(in crate::arch) fn remove(&mut self, name: &str) {
+        let key = format!("{}.{name}", self.prefix);
+        self.list.retain(|(known, _)| *known != key);
     }
 
     /// Adds the number if there is one.

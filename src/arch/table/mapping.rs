@@ -48,8 +48,7 @@ impl Table {
             if self.ignored.iter().any(|end| info.name.ends_with(end)) {
                 continue;
             }
-            let Some(name) = name_in_text(&info.name) else { continue };
-            let (pattern, place) = pattern(name.strip_prefix(self.prefix).unwrap_or(&name));
+            let Some((pattern, place)) = self.located(&info.name) else { continue };
             let further = sizes.layers..sizes.layers.saturating_add(sizes.further_layers);
             if place.layer.is_some_and(|layer| further.contains(&layer)) {
                 continue;
@@ -77,7 +76,7 @@ impl Table {
                             output(all[at], place.layer, sizes, Source::Stacked { indices })
                         }));
                     }
-                } else {
+                } else if entry.key_name().is_none() {
                     mapped.push(output(
                         entry,
                         place.layer,
@@ -97,11 +96,16 @@ impl Table {
         if self.ignored.iter().any(|end| name.ends_with(end)) {
             return None;
         }
-        let name = name_in_text(name)?;
-        let (pattern, place) = pattern(name.strip_prefix(self.prefix).unwrap_or(&name));
+        let (pattern, place) = self.located(name)?;
         let mut entries = self.entries.iter().copied().flatten();
         let entry = entries.find(|entry| entry.from == pattern && entry.fits(place, sizes))?;
         Some(entry.shape.iter().map(|&dim| sizes.get(dim)).collect())
+    }
+
+    /// Splits layer and part off the name of a checkpoint tensor, without its prefix; `None` if it is not of the text model.
+    pub(in crate::arch) fn located(&self, name: &str) -> Option<(String, Place)> {
+        let name = name_in_text(name)?;
+        Some(pattern(name.strip_prefix(self.prefix).unwrap_or(&name)))
     }
 
     /// Returns true if the entry at `at` is the first of several that make the same output, of which one must be there,
@@ -150,7 +154,7 @@ impl Table {
 /// Returns the name in a text model of a tensor of a model with further modalities; `None` if it does not belong to the
 /// text model.
 pub(in crate::arch) fn name_in_text(name: &str) -> Option<Cow<'_, str>> {
-    const OTHERS: [&str; 2] = ["vision_tower.", "multi_modal_projector."];
+    const OTHERS: [&str; 4] = ["vision_tower.", "vision_model.", "visual.", "multi_modal_projector."];
     let inner = name.strip_prefix("model.").unwrap_or(name);
     if OTHERS.iter().any(|other| inner.starts_with(other)) {
         return None;

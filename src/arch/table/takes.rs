@@ -8,7 +8,7 @@ use crate::arch::config::Config;
 use crate::arch::error::ArchError;
 use crate::arch::table::dims::Sizes;
 use crate::arch::table::family::unsupported;
-use crate::arch::table::rope::{Rope, Scaling};
+use crate::arch::table::rope::{Rope, Scaling, section};
 use crate::checkpoint::{Checkpoint, TensorInfo};
 
 /// The values that a family supports.
@@ -29,6 +29,10 @@ pub(in crate::arch) struct Takes {
     pub head: HeadPlace,
     /// The value that transformers assumes if `tie_word_embeddings` is absent.
     pub tied: bool,
+    /// True if a factor `alpha` raises the base of the rotary frequencies where the type of scaling is dynamic.
+    pub raised_base: bool,
+    /// The function that says, as a clause, what llama.cpp computes otherwise than transformers whatever the length of the text.
+    pub differs: fn(&Config, &Sizes) -> Result<Option<&'static str>, ArchError>,
 }
 
 /// Biases whose presence a flag announces.
@@ -73,6 +77,9 @@ pub(in crate::arch) enum HeadPlace {
 /// Names of SiLU.
 pub(in crate::arch) const SILU: &[&str] = &["silu", "swish"];
 
+/// Names of the square of ReLU.
+pub(in crate::arch) const RELU_SQUARED: &[&str] = &["relu2"];
+
 /// Names of GELU: its two usual forms differ by less than 5e-4, and readers of the file compute one of them whichever is
 /// asked for.
 pub(in crate::arch) const GELU: &[&str] = &[
@@ -106,6 +113,10 @@ pub(in crate::arch) const ATTENTION_BIAS: Biases = Biases {
 pub(in crate::arch) const MLP_BIAS: Biases =
     Biases { flag: "mlp_bias", names: &[".mlp.gate_proj.bias", ".mlp.up_proj.bias", ".mlp.down_proj.bias"] };
 
+/// Biases of a feed-forward network of two matrices.
+pub(in crate::arch) const TWO_MATRICES_BIAS: Biases =
+    Biases { flag: "mlp_bias", names: &[".mlp.up_proj.bias", ".mlp.down_proj.bias"] };
+
 impl Takes {
     /// The values of a gated network with SiLU, rotary positions over whole heads, no windows and no biases.
     pub(in crate::arch) const PLAIN: Self = Self {
@@ -117,6 +128,8 @@ impl Takes {
         only: &[],
         head: HeadPlace::Either,
         tied: false,
+        raised_base: false,
+        differs: |_, _| Ok(None),
     };
 
     /// Refuses values that the family called `name` does not support.
@@ -128,7 +141,7 @@ impl Takes {
         truncated: bool,
     ) -> Result<(), ArchError> {
         let refuse = |what: String| Err(unsupported(config, name, what));
-        for key in ["hidden_act", "hidden_activation", "activation_function"] {
+        for key in ["hidden_act", "hidden_activation", "activation_function", "activation"] {
             match config.optional_text(&[key])? {
                 Some(found) if !self.activations.contains(&found) => {
                     let taken = self.activations.join(", ");
@@ -205,7 +218,11 @@ impl Takes {
     pub(in crate::arch) fn limits(&self, config: &Config, sizes: &Sizes) -> Result<Vec<Limit>, ArchError> {
         let mut limits: Vec<Limit> = self.window.limit(config, sizes)?.into_iter().collect();
         let rope = if self.scalings.is_empty() { None } else { Some(Rope::read(config, sizes.positions)?) };
-        if rope.is_some_and(|rope| matches!(rope.scaling, Scaling::Dynamic)) {
+        let raised = match section(config)?.filter(|_| self.raised_base) {
+            Some(params) => params.optional_double(&["alpha"])?.is_some(),
+            None => false,
+        };
+        if rope.is_some_and(|rope| !raised && matches!(rope.scaling, Scaling::Dynamic)) {
             limits.push(Limit {
                 tokens: sizes.positions,
                 what: format!(
@@ -216,6 +233,11 @@ impl Takes {
                 windows: None,
             });
         }
+        limits.extend((self.differs)(config, sizes)?.map(|clause| Limit {
+            tokens: 0,
+            what: format!("{clause}: there, a GGUF computes something else than the model"),
+            windows: None,
+        }));
         Ok(limits)
     }
 }

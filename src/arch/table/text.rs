@@ -1,6 +1,6 @@
 //! Dimensions and keys that most families' configurations have in common.
 
-use kquant_formats::gguf::Value;
+use kquant_formats::gguf::{Array, Value};
 
 use super::dims::Sizes;
 use super::family::unsupported;
@@ -13,6 +13,14 @@ const EXPERTS: &[&str] = &["num_local_experts", "num_experts", "n_routed_experts
 
 /// Returns the dimensions by their usual names, without experts.
 pub(in crate::arch) fn sizes(config: &Config) -> Result<Sizes, ArchError> {
+    sizes_around(config, config.count(INNER)?)
+}
+
+/// Names of the width inside the feed-forward network.
+const INNER: &[&str] = &["intermediate_size"];
+
+/// Returns the dimensions around a feed-forward network of width `feed_forward`, 0 without one.
+fn sizes_around(config: &Config, feed_forward: u32) -> Result<Sizes, ArchError> {
     let hidden = config.count(&["hidden_size"])?;
     let heads = config.count(&["num_attention_heads"])?;
     let kv_heads = config.optional_count(&["num_key_value_heads"])?.unwrap_or(heads);
@@ -36,7 +44,7 @@ pub(in crate::arch) fn sizes(config: &Config) -> Result<Sizes, ArchError> {
         // The second name is from the first conversions of Llama.
         positions: config.count(&["max_position_embeddings", "max_sequence_length"])?,
         hidden,
-        feed_forward: config.count(&["intermediate_size"])?,
+        feed_forward,
         heads,
         kv_heads,
         head_dim,
@@ -53,8 +61,48 @@ pub(in crate::arch) fn sizes_with_experts(config: &Config, width: &[&str]) -> Re
         experts_used: config.count(&["num_experts_per_tok"])?,
         expert_feed_forward: config.count(width)?,
         dense_layers: 0,
-        ..sizes(config)?
+        // Models whose layers all have experts may lack it.
+        ..sizes_around(config, config.optional_count(INNER)?.unwrap_or(0))?
     })
+}
+
+/// Returns the dimensions of a model of family `name` with shared experts, by DeepSeek's names: the first layers are dense.
+pub(in crate::arch) fn sizes_with_shared_experts(
+    config: &Config,
+    name: &'static str,
+) -> Result<Sizes, ArchError> {
+    let width = config.count(&["moe_intermediate_size"])?;
+    let groups = config.optional_count(&["n_group"])?.unwrap_or(1);
+    if config.optional_text(&["topk_method"])? == Some("greedy") && groups > 1 {
+        let what =
+            format!("experts chosen from all of {groups} groups (`topk_method` is greedy, `n_group`) are");
+        return Err(unsupported(config, name, what));
+    }
+    Ok(Sizes {
+        shared_feed_forward: width.saturating_mul(shared_experts(config)?),
+        dense_layers: config.optional_integer(&["first_k_dense_replace"])?.map_or(0, |n| n.max(0) as u32),
+        ..sizes_with_experts(config, &["moe_intermediate_size"])?
+    })
+}
+
+/// What llama.cpp computes otherwise where models have a fixed epsilon in norms of narrow vectors.
+pub(in crate::arch) const NARROW_EPSILON: &str = "the norms of the narrow vectors that queries, keys and values come from add 1e-6 to the variance in the model, and \
+     `rms_norm_eps` in llama.cpp";
+
+/// Returns the number of layers after the last that predict further tokens.
+pub(in crate::arch) fn further_layers(config: &Config) -> Result<u32, ArchError> {
+    Ok(config.optional_integer(&["num_nextn_predict_layers"])?.map_or(0, |n| n.max(0) as u32))
+}
+
+/// Returns the number of shared experts.
+pub(in crate::arch) fn shared_experts(config: &Config) -> Result<u32, ArchError> {
+    Ok(config.optional_count(&["n_shared_experts"])?.unwrap_or(1))
+}
+
+/// Returns the configuration with a sigmoid as the function of the router, for families that have no other and whose
+/// configurations do not say so in transformers 5.
+pub(in crate::arch) fn with_sigmoid(config: &Config) -> Config {
+    config.or(serde_json::json!({ "scoring_func": "sigmoid" }))
 }
 
 /// Returns the dimensions of a dense model of family `name` whose heads are rotated whole, and refuses others.
@@ -85,7 +133,7 @@ pub(in crate::arch) fn whole_heads(
 }
 
 /// Returns the part of a head that RoPE rotates, if the configuration gives it.
-fn partial(config: &Config) -> Result<Option<f32>, ArchError> {
+pub(in crate::arch) fn partial(config: &Config) -> Result<Option<f32>, ArchError> {
     const NAMES: &[&str] = &["partial_rotary_factor", "rotary_pct", "rope_pct"];
     if let Some(part) = config.optional_number(NAMES)? {
         return Ok(Some(part));
@@ -111,7 +159,9 @@ pub(in crate::arch) fn keys(name: &'static str, config: &Config, sizes: &Sizes) 
     keys.count("block_count", sizes.layers);
     keys.count("context_length", sizes.positions);
     keys.count("embedding_length", sizes.hidden);
-    keys.count("feed_forward_length", sizes.feed_forward);
+    if sizes.feed_forward > 0 {
+        keys.count("feed_forward_length", sizes.feed_forward);
+    }
     keys.count("attention.head_count", sizes.heads);
     keys.count("attention.head_count_kv", sizes.kv_heads);
     if config.optional_flag("is_causal")? == Some(false) {
@@ -149,9 +199,16 @@ pub(in crate::arch) fn head_widths(keys: &mut Keys, sizes: &Sizes) {
     keys.count("attention.value_length", sizes.head_dim);
 }
 
+/// Replaces the number of key-value heads by a list with that of each layer, 0 in recurrent ones.
+pub(in crate::arch) fn heads_by_layer(keys: &mut Keys, sizes: &Sizes) {
+    let heads = |recurrent| if recurrent { 0 } else { i32::try_from(sizes.kv_heads).unwrap_or(i32::MAX) };
+    let list = sizes.recurrent.list(sizes.layers).map(heads).collect();
+    keys.add("attention.head_count_kv", Value::Array(Array::I32(list)));
+}
+
 /// Adds the epsilon of the norms, under the name of their kind.
 pub(in crate::arch) fn epsilon(config: &Config, keys: &mut Keys) -> Result<(), ArchError> {
-    let mean_square = config.optional_number(&["rms_norm_eps"])?;
+    let mean_square = config.optional_number(&["rms_norm_eps", "norm_eps"])?;
     if let Some(epsilon) = mean_square {
         keys.number("attention.layer_norm_rms_epsilon", epsilon);
         return Ok(());

@@ -144,6 +144,7 @@ const HARMLESS: &[&str] = &[
     // These keys repeat what the tensors show.
     "num_nextn_predict_layers",
     "num_mtp_layers",
+    "qk_head_dim",
 ];
 
 /// Names of sections whose keys are checked one by one.

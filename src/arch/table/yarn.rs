@@ -65,6 +65,12 @@ impl Yarn {
         }
     }
 
+    /// Returns the quotient of the length factors of scales of 1 and of `all`, which readers compute from the key
+    /// `yarn_log_multiplier` of Mistral 3.
+    pub(in crate::arch) fn quotient(&self, all: f64) -> f64 {
+        self.length(1.0) / self.length(all)
+    }
+
     /// Returns the length factor `0.1 * scale * ln(factor) + 1` of rotated pairs, which YaRN recommends with a `scale` of
     /// 1.
     fn length(&self, scale: f64) -> f64 {

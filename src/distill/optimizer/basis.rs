@@ -120,7 +120,7 @@ pub(super) fn bases(
 fn of(name: &str, kind: ParameterKind, factors: &Factors) -> Option<Option<Basis>> {
     let turn = |factor: Option<&Hessian>| factor.and_then(Turn::of);
     match kind {
-        ParameterKind::Norm | ParameterKind::Bias => None,
+        ParameterKind::Norm | ParameterKind::Bias | ParameterKind::Recurrent => None,
         ParameterKind::Linear => Some((|| {
             Some(Basis { rows: Some(turn(factors.output(name))?), columns: turn(factors.input(name))? })
         })()),

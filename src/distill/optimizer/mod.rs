@@ -63,7 +63,7 @@ impl Method {
         let squares = shapes.iter().map(|shape| match shape.kind {
             ParameterKind::Linear => shape.rows * shape.rows + shape.columns * shape.columns,
             ParameterKind::Table => shape.columns * shape.columns,
-            ParameterKind::Norm | ParameterKind::Bias => 0,
+            ParameterKind::Norm | ParameterKind::Bias | ParameterKind::Recurrent => 0,
         });
         copies * squares.sum::<u64>()
     }

@@ -113,7 +113,7 @@ fn of(
     tied: bool,
 ) -> Option<Precondition> {
     match parameter.kind {
-        ParameterKind::Norm | ParameterKind::Bias => {
+        ParameterKind::Norm | ParameterKind::Bias | ParameterKind::Recurrent => {
             let squares = factors.squares(name)?.iter().map(|&square| f64::from(square));
             Some(Precondition::Elements(reciprocals(squares, DAMPING)?))
         }

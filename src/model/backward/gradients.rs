@@ -10,9 +10,15 @@ const STEP: usize = 1 << 14;
 
 /// The gradient of the content of each slot at the current operation, `[tokens][width]`; `None` where no later operation
 /// reads it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::model) struct Gradients {
     slots: [Option<Vec<f32>>; SLOTS],
+}
+
+impl Default for Gradients {
+    fn default() -> Self {
+        Self { slots: [const { None }; SLOTS] }
+    }
 }
 
 impl Gradients {

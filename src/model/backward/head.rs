@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::super::head::{Head, SLICE};
 use super::super::products::Packed;
-use super::super::{FINAL_NORM, Model, ModelError, OUTPUT};
+use super::super::{Model, ModelError, OUTPUT};
 use super::gradients;
 use super::options::Labels;
 use super::reverse::{ROWS, check};
@@ -105,7 +105,7 @@ impl<'a> LossHead<'a> {
         }
         check(OUTPUT, &out, width, first)?;
         if let Some(observer) = observer.weights() {
-            self.head.norms.show(FINAL_NORM, hidden, &out, observer);
+            self.head.norms.show(self.model.graph.final_norm_name, hidden, &out, observer);
         }
         self.head.norms.gradient(hidden, &mut out);
         Ok(out)

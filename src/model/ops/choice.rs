@@ -25,7 +25,7 @@ impl Scored {
         match scores {
             Scores::Softmax => math::softmax(&mut row),
             Scores::Sigmoid => math::sigmoid(&mut row),
-            Scores::SoftmaxOfChosen => {}
+            Scores::SoftmaxOfChosen | Scores::SparseMixer => {}
         }
         let chosen = choose(experts, correction, &row);
         Self { scores, row, chosen }

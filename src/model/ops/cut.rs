@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{Operation, Recorded, Step};
-use crate::graph::Slot;
+use crate::graph::{CutEach, Slot};
 use crate::model::ModelError;
 use crate::model::backward::{ROWS, Reverse};
 use crate::model::check::{Shapes, wrong};
@@ -21,15 +21,15 @@ pub(super) struct Split;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SplitGate;
 
-/// The operation that cuts each row, or each of its heads, in two.
+/// The operation that cuts each row, or each of its heads, into parts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cut {
     pub input: Slot,
-    pub outputs: [Slot; 2],
-    pub heads: bool,
+    pub outputs: &'static [Slot],
+    pub each: CutEach,
 }
 
-/// The operation that undoes [`Cut`].
+/// The operation that undoes a [`Cut`] in two.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Join {
     pub inputs: [Slot; 2],
@@ -40,7 +40,7 @@ pub(super) struct Join {
 impl Operation for Split {
     fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
         let hyper = &source.model.hyper;
-        let pieces = [
+        let pieces = vec![
             Piece { slot: Slot::Query, width: hyper.heads * hyper.head },
             Piece { slot: Slot::Key, width: hyper.kv_heads * hyper.head },
             Piece { slot: Slot::Value, width: hyper.kv_heads * hyper.value },
@@ -50,17 +50,28 @@ impl Operation for Split {
 }
 
 impl Operation for Cut {
+    fn check(&self, shapes: &mut Shapes) -> Result<(), ModelError> {
+        let widths: Option<Vec<usize>> = self.outputs.iter().map(|&slot| shapes.width(slot)).collect();
+        let parts: usize = widths.iter().flatten().sum();
+        match shapes.width(self.input) {
+            Some(whole) if widths.is_some() && whole != parts => Err(shapes.width_error(self.input, parts)),
+            _ => Ok(()),
+        }
+    }
+
     fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
         let hyper = &source.model.hyper;
-        let parts = if self.heads { hyper.heads } else { 1 };
-        let [first, second] =
-            self.outputs.map(|slot| Some(Piece { slot, width: hyper.width(slot)? / parts }));
-        let (Some(first), Some(second)) = (first, second) else {
-            let [a, b] = self.outputs;
-            let what = format!("cuts {:?} into {a:?} and {b:?}, whose widths no key says", self.input);
+        let parts = match self.each {
+            CutEach::Row => 1,
+            CutEach::Head => hyper.heads.max(1),
+            CutEach::Group => hyper.recurrent.as_ref().map_or(1, |recurrent| recurrent.groups.max(1)),
+        };
+        let piece = |&slot: &Slot| Some(Piece { slot, width: hyper.width(slot)? / parts });
+        let Some(pieces) = self.outputs.iter().map(piece).collect() else {
+            let what = format!("cuts {:?} into {:?}, whose widths no key says", self.input, self.outputs);
             return Err(ModelError::Graph { layer: source.layer, what });
         };
-        Ok(Box::new(CutStep { input: self.input, pieces: [first, second], parts }))
+        Ok(Box::new(CutStep { input: self.input, pieces, parts }))
     }
 }
 
@@ -73,17 +84,17 @@ struct Piece {
 }
 
 /// The step that cuts each of the `parts` of a row into pieces.
-#[derive(Debug, Clone, Copy)]
-struct CutStep<const N: usize> {
+#[derive(Debug, Clone)]
+struct CutStep {
     input: Slot,
-    pieces: [Piece; N],
+    pieces: Vec<Piece>,
     parts: usize,
 }
 
-impl<const N: usize> Step for CutStep<N> {
+impl Step for CutStep {
     fn forward(&self, tile: &mut Tile, _: &mut Positions) -> Result<(), ModelError> {
         let mut from = 0;
-        for Piece { slot, width } in self.pieces {
+        for &Piece { slot, width } in &self.pieces {
             copy_columns(tile, [self.input, slot], from..from + width, self.parts);
             from += width;
         }
@@ -91,11 +102,11 @@ impl<const N: usize> Step for CutStep<N> {
     }
 
     fn record(&self, _: &Tile) -> Box<dyn Recorded + '_> {
-        Box::new(*self)
+        Box::new(self.clone())
     }
 }
 
-impl<const N: usize> Recorded for CutStep<N> {
+impl Recorded for CutStep {
     fn backward(self: Box<Self>, reverse: &mut Reverse) -> Result<(), ModelError> {
         join_gradients(&self.pieces, self.parts, self.input, reverse);
         Ok(())

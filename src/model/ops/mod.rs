@@ -15,12 +15,21 @@ mod add;
 mod attention;
 mod choice;
 mod combine;
+mod convolve;
 mod cut;
+mod grow;
 mod linear;
 mod matrices;
 mod norm;
+mod repeat;
 mod rope;
 mod route;
+mod scale_shared;
+mod scan;
+mod scan_back;
+mod scan_heads;
+mod share;
+mod sparse_mixer;
 
 use std::fmt::Debug;
 
@@ -36,22 +45,31 @@ use crate::model::Observer;
 pub(super) use linear::LinearStep;
 pub(super) use norm::{NormWeights, Norms};
 pub(super) use route::route;
+pub(super) use scan::{RATE, SKIP, STEP_BIAS};
 
 /// Returns the operation that `op` names. This is the registry, with a line for each operation.
 pub(super) fn operation(op: &Op) -> Box<dyn Operation> {
     match *op {
         Op::Norm { input, output, name, kind } => Box::new(norm::Norm { input, output, name, kind }),
+        Op::Normalize { slot } => Box::new(norm::Normalize { slot }),
         Op::Linear { input, output, name } => Box::new(linear::Linear { input, output, name }),
         Op::Matrices { input, output, name, by } => Box::new(matrices::Matrices { input, output, name, by }),
         Op::Split => Box::new(cut::Split),
         Op::SplitGate => Box::new(cut::SplitGate),
-        Op::Cut { input, outputs, heads } => Box::new(cut::Cut { input, outputs, heads }),
+        Op::Cut { input, outputs, each } => Box::new(cut::Cut { input, outputs, each }),
         Op::Join { inputs, output, heads } => Box::new(cut::Join { inputs, output, heads }),
+        Op::Repeat { input, output } => Box::new(repeat::Repeat { input, output }),
         Op::Rope { slot } => Box::new(rope::Rotate { slot }),
+        Op::Grow => Box::new(grow::Grow),
         Op::Attention { sinks } => Box::new(attention::Attention { sinks }),
         Op::Activate(activation) => Box::new(activate::Activate(activation)),
+        Op::Gate { slot, gate, function } => Box::new(activate::GateBy { slot, gate, function }),
+        Op::Convolve { name, silu } => Box::new(convolve::Convolve { name, silu }),
+        Op::Scan(recurrence) => Box::new(scan::Scanning(recurrence)),
         Op::Route { bias } => Box::new(route::Route { bias }),
+        Op::Share => Box::new(share::Share),
         Op::Combine => Box::new(combine::Combine),
+        Op::ScaleShared => Box::new(scale_shared::ScaleShared),
         Op::Add => Box::new(add::Add),
     }
 }

@@ -6,7 +6,7 @@ use kquant_kernels::math;
 use rayon::prelude::*;
 
 use super::{Operation, Recorded, Step};
-use crate::graph::{NormKind, Slot};
+use crate::graph::{Hyper, NormKind, Slot};
 use crate::model::backward::{ROWS, Reverse, copied};
 use crate::model::check::Shapes;
 use crate::model::steps::Positions;
@@ -27,8 +27,9 @@ pub(super) struct Norm {
 impl Operation for Norm {
     fn check(&self, shapes: &mut Shapes) -> Result<(), ModelError> {
         let tensor = shapes.weight(self.name)?;
-        let (found, head) = (tensor.columns() as usize, shapes.hyper().head);
-        let of_heads = matches!(self.input, Slot::Query | Slot::Key) && tensor.shape.len() > 1;
+        let of_heads =
+            matches!(self.input, Slot::Query | Slot::Key | Slot::Scanned) && tensor.shape.len() > 1;
+        let (found, head) = (tensor.columns() as usize, shapes.hyper().part(self.input, of_heads));
         let whole = shapes.width(self.input).unwrap_or(found);
         let wanted = match of_heads {
             true => vec![head as u64, (whole / head) as u64],
@@ -44,7 +45,22 @@ impl Operation for Norm {
     fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
         let name = source.full(self.name);
         let norms = source.model.norms(&name, self.kind)?;
-        Ok(Box::new(NormStep { input: self.input, output: self.output, name, norms }))
+        Ok(Box::new(NormStep { input: self.input, output: self.output, name: Some(name), norms }))
+    }
+}
+
+/// The operation that divides each head of `slot` by its root mean square.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Normalize {
+    pub slot: Slot,
+}
+
+impl Operation for Normalize {
+    fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
+        let Hyper { head, epsilon, .. } = source.model.hyper;
+        let parts = vec![NormWeights { weight: vec![1.0; head], bias: None }];
+        let norms = Norms { kind: NormKind::Rms, epsilon, parts };
+        Ok(Box::new(NormStep { input: self.slot, output: self.slot, name: None, norms }))
     }
 }
 
@@ -52,8 +68,8 @@ impl Operation for Norm {
 struct NormStep {
     input: Slot,
     output: Slot,
-    /// Name of its tensors, without `.weight` and `.bias`.
-    name: String,
+    /// Name of its tensors, without `.weight` and `.bias`, if it has some.
+    name: Option<String>,
     norms: Norms,
 }
 
@@ -87,8 +103,8 @@ struct NormRecord<'a> {
 impl Recorded for NormRecord<'_> {
     fn backward(self: Box<Self>, reverse: &mut Reverse) -> Result<(), ModelError> {
         if let Some(mut gradient) = reverse.gradients.take(self.step.output) {
-            if let Some(observer) = reverse.observer.weights() {
-                self.step.norms.show(&self.step.name, &self.x, &gradient, observer);
+            if let (Some(observer), Some(name)) = (reverse.observer.weights(), &self.step.name) {
+                self.step.norms.show(name, &self.x, &gradient, observer);
             }
             self.step.norms.gradient(&self.x, &mut gradient);
             reverse.gradients.add(self.step.input, gradient);

@@ -4,7 +4,7 @@ use kquant_kernels::math;
 use rayon::prelude::*;
 
 use super::choice::Scored;
-use super::{Operation, Recorded, Step};
+use super::{Operation, Recorded, Step, sparse_mixer};
 use crate::graph::{Experts, Scores, Slot};
 use crate::model::ModelError;
 use crate::model::backward::{ROWS, Reverse, copied};
@@ -95,6 +95,8 @@ pub(in crate::model) fn route(
         let mut weights: Vec<f32> = chosen.iter().map(|&expert| row[expert]).collect();
         if scores == Scores::SoftmaxOfChosen {
             math::softmax(&mut weights);
+        } else if scores == Scores::SparseMixer {
+            weights = sparse_mixer::weights(&row, &chosen);
         } else if experts.normalized {
             let sum: f32 = weights.iter().sum::<f32>() + TINY;
             weights.iter_mut().for_each(|weight| *weight /= sum);
@@ -130,6 +132,9 @@ fn gradient(
 ) {
     let Scored { scores, row, chosen } = Scored::of(experts, correction, logits);
     let mut gradient: Vec<f32> = gradient.iter().map(|d| d * experts.scale).collect();
+    if scores == Scores::SparseMixer {
+        return sparse_mixer::add_gradient(&row, &chosen, &gradient, out);
+    }
     if scores == Scores::SoftmaxOfChosen {
         let mut weights: Vec<f32> = chosen.iter().map(|&expert| row[expert]).collect();
         math::softmax(&mut weights);
@@ -146,7 +151,7 @@ fn gradient(
     match scores {
         Scores::Softmax => math::softmax_gradient(out, &row),
         Scores::Sigmoid => math::sigmoid_gradient(out, &row),
-        Scores::SoftmaxOfChosen => {}
+        Scores::SoftmaxOfChosen | Scores::SparseMixer => {}
     }
 }
 
@@ -154,8 +159,15 @@ fn gradient(
 mod tests {
     use super::*;
 
-    const PLAIN: Experts =
-        Experts { count: 4, used: 2, scores: None, normalized: true, scale: 1.0, groups: None };
+    const PLAIN: Experts = Experts {
+        count: 4,
+        used: 2,
+        scores: None,
+        normalized: true,
+        scale: 1.0,
+        groups: None,
+        shared: false,
+    };
 
     fn routes(experts: &Experts, correction: Option<&[f32]>, logits: &[f32]) -> Vec<f32> {
         let mut routes = vec![f32::NAN; logits.len() / experts.count * 2 * experts.used];

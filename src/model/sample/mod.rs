@@ -95,12 +95,13 @@ struct Share {
 }
 
 impl Model {
-    /// Returns the bytes that a text of `context` tokens takes: keys and values, which grow by doubling, the buffers of one
-    /// token, and its logits twice.
+    /// Returns the bytes that a text of `context` tokens takes: keys and values, which grow by doubling, the states of recurrent
+    /// layers, the buffers of one token, and its logits twice.
     fn text_bytes(&self, context: usize) -> u64 {
         let cached = self.widths[Slot::Key as usize] + self.widths[Slot::Value as usize];
         let cache = 4 * (self.hyper.layers * context.next_power_of_two() * cached) as u64;
-        cache + self.token_bytes() + 8 * self.vocab as u64
+        let states = self.hyper.recurrent.as_ref().map_or(0, |r| r.kernel * r.channels() + r.inner * r.state);
+        cache + 4 * (self.hyper.layers * states) as u64 + self.token_bytes() + 8 * self.vocab as u64
     }
 
     /// Divides `memory` so that all weights are held if at least one of `texts` texts fits beside them, and one layer at a

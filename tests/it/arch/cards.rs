@@ -22,6 +22,7 @@ fn keys(case: &Path) -> Vec<(String, Json)> {
         generation: generation.as_ref(),
         card: Some(&card),
         overrides: overrides.as_ref(),
+        stored: &[],
     };
     let weights = MappedTensor {
         name: "w".into(),

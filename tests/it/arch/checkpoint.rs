@@ -90,7 +90,21 @@ impl Memory {
                 return indices.iter().flat_map(|&i| self.values[i].clone()).collect();
             }
             Source::Tensor { index, rows } => (*index, *rows),
-            Source::Selected { .. } | Source::Changed { .. } => {
+            Source::Rates { of } => {
+                return self.values_of(of).iter().map(|&v| kquant::tensor::rate(v)).collect();
+            }
+            Source::Selected { of, selection } => {
+                let (values, width) = (self.values_of(of), of.shape[0] as usize);
+                let all = |list: &Option<std::sync::Arc<[u32]>>, count: usize| -> Vec<usize> {
+                    list.as_ref()
+                        .map_or((0..count).collect(), |list| list.iter().map(|&n| n as usize).collect())
+                };
+                let columns = all(&selection.columns, width);
+                let rows = all(&selection.rows, values.len() / width).into_iter();
+                let places = rows.flat_map(|row| columns.iter().map(move |c| row * width + c));
+                return places.map(|place| values[place]).collect();
+            }
+            Source::Changed { .. } => {
                 panic!("{}: changed by no conversion", tensor.name)
             }
         };
@@ -98,6 +112,7 @@ impl Memory {
         let bias = tensor.name.ends_with(".bias") || shape.len() < 2;
         let columns = if bias { 1 } else { shape[shape.len() - 1] as usize };
         let order: Vec<usize> = match rows {
+            RowOrder::Flat => (0..values.len()).collect(),
             RowOrder::Transposed { stride, skip, first, step } => {
                 let [stride, skip, first, step] = [stride, skip, first, step].map(|n| n as usize);
                 let ne: Vec<usize> = tensor.shape.iter().map(|&n| n as usize).collect();

@@ -4,6 +4,7 @@ mod cards;
 mod checkpoint;
 mod converter;
 mod keys;
+mod pending;
 mod refusals;
 mod tensors;
 
@@ -15,15 +16,6 @@ use kquant::arch::Config;
 /// The folder of a small checkpoint with random weights.
 fn folder(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/archs").join(name)
-}
-
-/// All such folders: those of the repository, or of the folder that KQUANT_ARCHS names.
-fn folders() -> Vec<PathBuf> {
-    let root = std::env::var_os("KQUANT_ARCHS").map_or_else(|| folder(""), PathBuf::from);
-    let mut folders: Vec<PathBuf> = std::fs::read_dir(root).unwrap().map(|f| f.unwrap().path()).collect();
-    folders.sort();
-    assert!(folders.len() > 3);
-    folders
 }
 
 pub fn load(name: &str) -> Memory {

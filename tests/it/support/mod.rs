@@ -1,5 +1,7 @@
 //! What whole-program tests share: scratch folders, a micro checkpoint made by code, runs of the binary.
 
+pub mod archs;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
