@@ -131,6 +131,9 @@ impl GradientObserver for Seen {
     }
 }
 
+/// Tokens that mixtures of experts are checked over: of many, some token always chooses other experts when a value is moved.
+const ROUTED_TOKENS: usize = 12;
+
 /// The place at which values are moved: after an operation of a layer, or before the first operation.
 #[derive(Clone, Copy)]
 struct Place {
@@ -162,8 +165,11 @@ impl Checked {
     fn new(folder: &Path) -> Self {
         let json: serde_json::Value =
             serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
-        let tokens: Vec<u32> = serde_json::from_value(json["tokens"].clone()).unwrap();
+        let mut tokens: Vec<u32> = serde_json::from_value(json["tokens"].clone()).unwrap();
         let mut model = Model::open(folder, None).unwrap();
+        if model.hyper.experts.is_some() {
+            tokens.truncate(ROUTED_TOKENS);
+        }
         let moved = Arc::new(MovedWeights::default());
         model.set_overlay(moved.clone());
         let label = |i: usize| (crate::model::draws::uniform(1, i as u64) * model.vocab_size() as f64) as u32;
