@@ -104,15 +104,14 @@ impl<'a> Training<'a> {
 
     /// Trains to the end. When it is cancelled and its state is to be kept, it is.
     pub(super) fn all(&mut self) -> Result<(), DistillError> {
-        match self.steps() {
-            Err(DistillError::Model(ModelError::Interrupted)) => match &self.job.checkpoints {
-                Some(kept) => {
-                    self.keep()?;
-                    Err(DistillError::Stopped { step: self.numbers.step, path: kept.path.clone() })
-                }
-                None => Err(ModelError::Interrupted.into()),
-            },
-            other => other,
+        let result = self.steps();
+        // Whatever was interrupted, the teacher's pass or the student's, has changed nothing since the last step.
+        match (&self.job.checkpoints, &result) {
+            (Some(kept), Err(_)) if self.context.is_cancelled() => {
+                self.keep()?;
+                Err(DistillError::Stopped { step: self.numbers.step, path: kept.path.clone() })
+            }
+            _ => result,
         }
     }
 
