@@ -1,4 +1,4 @@
-//! The whole way from a GGUF to a GGUF: reading, encoding, hashing, writing, for each way of reading.
+//! The whole way from a GGUF to a GGUF: reading, encoding, hashing, writing.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::fs;
@@ -8,7 +8,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use kquant::checkpoint::Io;
 use kquant::context::Silent;
 use kquant::encode;
 use kquant::job::{Job, Outputs, Prepared, Resources, Statistics, Types, prepare};
@@ -41,11 +40,10 @@ fn write_model(path: &Path) {
     fs::write(path, bytes).unwrap();
 }
 
-fn prepared(model: &Path, kind: &str, io: Io) -> Prepared {
+fn prepared(model: &Path, kind: &str) -> Prepared {
     let options = recipe::Options::new(recipe::file_type(kind).unwrap());
     prepare(Job {
         model: model.to_owned(),
-        io,
         types: Types::FileType(recipe::Options { pure: true, ..options }),
         statistics: Statistics::None,
         encoder: encode::by_name("ggml").unwrap(),
@@ -69,14 +67,12 @@ fn pipeline(c: &mut Criterion) {
     group.throughput(Throughput::Elements(COLUMNS * ROWS * TENSORS));
     group.sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3));
     for (name, kind) in [("q8_0", "Q8_0"), ("q4_k", "Q4_K_S")] {
-        for (way, io) in [("mmap", Io::Mmap), ("pread", Io::Pread)] {
-            let prepared = prepared(&model, kind, io);
-            group.bench_function(format!("{name}/{way}"), |b| {
-                b.iter(|| {
-                    black_box(prepared.run(None, &outputs, &resources, &cancel, &Silent)).unwrap();
-                });
+        let prepared = prepared(&model, kind);
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                black_box(prepared.run(None, &outputs, &resources, &cancel, &Silent)).unwrap();
             });
-        }
+        });
     }
     group.finish();
 }

@@ -3,9 +3,8 @@
 whose experts make three tensors of 134 MB each.
 
 The anonymous memory (pages of mapped files aside) must stay under `--memory` plus 200 MB, and the result must be the
-same for every budget and for every way of reading (`--io`). With 128M nothing but the budget may grow with the model: all
-resident memory, pages of mapped files included, must stay under 300 MB, whichever way the checkpoint is read, also when a
-GGUF is read. Linux only: it samples /proc/PID/status. Needs about 5 GB of disk, and nothing but Python.
+same for every budget. With 128M nothing but the budget may grow with the model: all resident memory, pages of mapped files
+included, must stay under 300 MB, also when a GGUF is read. Linux only: it samples /proc/PID/status. Needs about 5 GB of disk, and nothing but Python.
 """
 
 import argparse
@@ -28,21 +27,21 @@ ALLOWANCE = 200 * MB
 RESIDENT = 300 * MB
 
 
-# How a run is made, and what its peaks must stay under: (--memory, --io, anonymous, resident), in bytes where limited.
+# How a run is made, and what its peaks must stay under: (--memory, anonymous, resident), in bytes where limited.
 FOLDER_RUNS = [
-    ("256M", "auto", 256 * MIB + ALLOWANCE, None),
-    ("64M", "pread", 64 * MIB + ALLOWANCE, None),
-    ("128M", "mmap", RESIDENT, RESIDENT),
-    (None, "auto", None, None),
+    ("256M", 256 * MIB + ALLOWANCE, None),
+    ("64M", 64 * MIB + ALLOWANCE, None),
+    ("128M", RESIDENT, RESIDENT),
+    (None, None, None),
 ]
 # As f32 the experts of one tensor would be 268 MB.
-MIXTURE_RUNS = [("16M", "auto", 16 * MIB + ALLOWANCE, None), (None, "auto", None, None)]
-GGUF_RUNS = [("128M", "mmap", RESIDENT, RESIDENT), ("128M", "pread", RESIDENT, RESIDENT)]
+MIXTURE_RUNS = [("16M", 16 * MIB + ALLOWANCE, None), (None, None, None)]
+GGUF_RUNS = [("128M", RESIDENT, RESIDENT), (None, None, None)]
 
 
-def measure(kquant, model, out, memory, io):
+def measure(kquant, model, out, memory):
     """One run; returns how it went, and size and SHA-256 of the output, or raises RuntimeError."""
-    args = [kquant.path, "quantize", model, "-o", out, "--type", "Q4_K_M", "--json", "--quiet", "--io", io]
+    args = [kquant.path, "quantize", model, "-o", out, "--type", "Q4_K_M", "--json", "--quiet"]
     run = synthetic.watched(args + (["--memory", memory] if memory else []))
     (file,) = json.loads(run.stdout)["files"]
     out.unlink()
@@ -51,14 +50,14 @@ def measure(kquant, model, out, memory, io):
 
 def check(kquant, model, runs, out, tally):
     """All runs over one model, which must agree; prints the table and a line on the output."""
-    print(f"{'--memory':>9} {'--io':>6} {'peak anonymous':>15} {'allowed':>9} {'peak total':>11} {'allowed':>9} {'of it files':>12} {'samples':>8} {'seconds':>8}")
+    print(f"{'--memory':>9} {'peak anonymous':>15} {'allowed':>9} {'peak total':>11} {'allowed':>9} {'of it files':>12} {'samples':>8} {'seconds':>8}")
     hashes = {}
-    for memory, io, *limits in runs:
-        name = f"--memory {memory or 'default'} --io {io}"
-        run, size, hashes[name] = measure(kquant, model, out, memory, io)
+    for memory, *limits in runs:
+        name = f"--memory {memory or 'default'}"
+        run, size, hashes[name] = measure(kquant, model, out, memory)
         peaks = {"anonymous": run.anonymous(), "resident": run.peaks["VmHWM"]}
         show = [f"{x / MB:.0f} MB" if x else "-" for x in (peaks["anonymous"], limits[0], peaks["resident"], limits[1], run.peaks["RssFile"])]
-        print(f"{memory or 'default':>9} {io:>6} {show[0]:>15} {show[1]:>9} {show[2]:>11} {show[3]:>9} {show[4]:>12} {run.samples:>8} {run.seconds:>8.1f}", flush=True)
+        print(f"{memory or 'default':>9} {show[0]:>15} {show[1]:>9} {show[2]:>11} {show[3]:>9} {show[4]:>12} {run.samples:>8} {run.seconds:>8.1f}", flush=True)
         for (what, peak), limit in zip(peaks.items(), limits):
             if limit:
                 problem = "" if 0 < peak < limit else f"{peak / MB:.0f} MB, {limit / MB:.0f} MB allowed"

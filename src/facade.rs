@@ -6,7 +6,6 @@ use std::sync::atomic::AtomicBool;
 use kquant_formats::FormatError;
 use kquant_formats::imatrix::Imatrix;
 
-use crate::checkpoint::Io;
 use crate::context::{Context, Progress, Silent, Unit};
 use crate::evaluate::{self, EvaluateError, Reference};
 use crate::job::{
@@ -259,7 +258,6 @@ impl Quantizer {
         };
         let prepared = prepare(Job {
             model: self.model,
-            io: Io::Auto,
             types,
             statistics: made.statistics,
             encoder: method.encoder,

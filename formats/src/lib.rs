@@ -11,7 +11,6 @@
 //! | [`json`] | JSON as Python's module reads it |
 //! | [`logits`] | llama-perplexity's files of a text's log-probabilities |
 //! | [`sentencepiece`] | SentencePiece models |
-//! | [`map`] | read-only memory maps of whole files |
 //! | [`source`] | files of tensor data, read a window at a time |
 //! | [`partial`] | output files that appear only when complete |
 //! | [`whole`] | small files and texts, read at once up to a limit |
@@ -19,7 +18,7 @@
 //! | [`scratch`] | temporary storage for data that memory cannot hold |
 //! | [`error`] | errors of readers and writers |
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod cursor;
 pub mod error;
@@ -29,7 +28,6 @@ pub mod imatrix;
 pub mod json;
 mod limits;
 pub mod logits;
-pub mod map;
 mod names;
 pub mod partial;
 mod pointers;

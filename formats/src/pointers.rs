@@ -42,7 +42,7 @@ pub(crate) fn check_file(path: &Path, file: &File, length: u64) -> Result<()> {
 mod tests {
     use std::fs;
 
-    use crate::map::Mapped;
+    use crate::source::Source;
     use crate::whole::{CONFIGURATION, read, read_if_there};
 
     fn pointer(version: &str) -> String {
@@ -55,7 +55,7 @@ mod tests {
         for version in ["https://git-lfs.github.com/spec/v1", "https://hawser.github.com/spec/v1"] {
             fs::write(file.path(), pointer(version)).unwrap();
             let errors =
-                [read(file.path(), CONFIGURATION).unwrap_err(), Mapped::open(file.path()).unwrap_err()];
+                [read(file.path(), CONFIGURATION).unwrap_err(), Source::open(file.path()).unwrap_err()];
             for message in errors.map(|e| e.to_string()) {
                 assert!(
                     message.contains("is a Git LFS pointer") && message.contains("2471645608 bytes"),
@@ -74,7 +74,7 @@ mod tests {
         for text in ["", "version 3", &long, "# version https://git-lfs.github.com/spec/v1"] {
             fs::write(file.path(), text).unwrap();
             assert_eq!(read(file.path(), CONFIGURATION).unwrap(), text.as_bytes());
-            assert_eq!(Mapped::open(file.path()).unwrap().bytes(), text.as_bytes());
+            assert_eq!(Source::open(file.path()).unwrap().whole().read().unwrap(), text.as_bytes());
         }
         assert_eq!(read_if_there(std::path::Path::new("no/such/file"), CONFIGURATION).unwrap(), None);
         assert!(read_if_there(&std::env::temp_dir(), CONFIGURATION).is_err());

@@ -14,12 +14,11 @@ mod safetensors;
 use std::ops::Range;
 
 use kquant_formats::FormatError;
-use kquant_formats::source::{Extent, Window};
+use kquant_formats::source::Extent;
 use kquant_kernels::block::BlockType;
 
 pub use gguf::type_layout;
-pub use kquant_formats::source::Io;
-pub use open::{OpenError, Opened, Origin, open, open_by};
+pub use open::{OpenError, Opened, Origin, open};
 pub use quantized::Quantization;
 
 /// A tensor as the checkpoint stores it.
@@ -162,7 +161,7 @@ impl dyn Checkpoint + '_ {
         info.stored_bytes(weights).ok_or_else(|| info.unreadable(format_args!("{weights} weights at once")))
     }
 
-    /// Returns the stored bytes of rows `rows` of tensor `tensor`; `buffer` holds them if they are copied.
+    /// Returns the stored bytes of rows `rows` of tensor `tensor`, read into `buffer`.
     ///
     /// # Errors
     /// Fails when a row is out of bounds or not a whole number of blocks, or when the file cannot be read.
@@ -171,7 +170,7 @@ impl dyn Checkpoint + '_ {
         tensor: usize,
         rows: Range<u64>,
         buffer: &'b mut Vec<u8>,
-    ) -> Result<Window<'b>, ReadError> {
+    ) -> Result<&'b [u8], ReadError> {
         let info = self.info(tensor)?;
         let range = row_range(info, &rows)?;
         if info.gathered.is_some() {
@@ -181,7 +180,7 @@ impl dyn Checkpoint + '_ {
             }
             let out = &mut buffer[..bytes];
             self.gather(tensor, rows, out)?;
-            return Ok(Window::of(out));
+            return Ok(out);
         }
         Ok(self.extent(tensor)?.window(range, buffer)?)
     }

@@ -11,7 +11,7 @@ use kquant_formats::whole;
 use super::gguf::{GgufCheckpoint, type_layout};
 use super::quantized::left_over;
 use super::safetensors::SafeTensorsCheckpoint;
-use super::{Checkpoint, Io, Quantization, ReadError, absent, foreign};
+use super::{Checkpoint, Quantization, ReadError, absent, foreign};
 
 /// The format of the input, with the source of its metadata.
 #[derive(Debug)]
@@ -81,22 +81,14 @@ pub enum OpenError {
 /// # Errors
 /// Fails with an [`OpenError`] that names the file and what to do.
 pub fn open(path: &Path) -> Result<Opened, OpenError> {
-    open_by(path, Io::Auto)
-}
-
-/// Opens `path` as [`open`] does, with tensor data read by the method `io`.
-///
-/// # Errors
-/// Fails as [`open`] does.
-pub fn open_by(path: &Path, io: Io) -> Result<Opened, OpenError> {
     let fault = |source| OpenError::Io { path: path.to_owned(), source };
     if fs::metadata(path).map_err(fault)?.is_dir() {
         absent::check_folder(path)?;
-        return open_safetensors(path, path, io);
+        return open_safetensors(path, path);
     }
     let magic = whole::start(path, 8).map_err(fault)?;
     if [b"GGUF", b"FUGG"].iter().any(|start| magic.starts_with(*start)) {
-        let gguf = Gguf::open_by(path, type_layout, io)?;
+        let gguf = Gguf::open(path, type_layout)?;
         let files = gguf.files().map(|f| f.path().to_owned()).collect();
         let origin = Origin::Gguf { metadata: gguf.metadata().clone() };
         return Ok(Opened {
@@ -113,11 +105,11 @@ pub fn open_by(path: &Path, io: Io) -> Result<Opened, OpenError> {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
-    open_safetensors(path, folder, io)
+    open_safetensors(path, folder)
 }
 
-fn open_safetensors(path: &Path, folder: &Path, io: Io) -> Result<Opened, OpenError> {
-    let file = SafeTensors::open_by(path, io)?;
+fn open_safetensors(path: &Path, folder: &Path) -> Result<Opened, OpenError> {
+    let file = SafeTensors::open(path)?;
     let files: Vec<PathBuf> = file.files().iter().map(|f| f.path().to_owned()).collect();
     let mut notes = file.notes().to_vec();
     notes.extend(foreign::note(folder, &files));

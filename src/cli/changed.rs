@@ -43,7 +43,6 @@ impl Destination<'_> {
         options.overrides.allow_requantize = self.kind != "COPY";
         let job = Job {
             model: self.model.to_owned(),
-            io: self.text_args.reading.io(),
             types: Types::FileType(options),
             statistics: Statistics::None,
             encoder: ENCODERS[0],

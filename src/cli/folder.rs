@@ -33,7 +33,6 @@ fn named(kind: Option<&str>) -> Option<&str> {
 pub(super) fn write(target: &Destination, changed: &Converted) -> anyhow::Result<u64> {
     let job = job::FolderJob {
         model: target.model,
-        io: target.text_args.reading.io(),
         kind: named(target.asked),
         pre: target.text_args.pre.as_deref(),
         out: (!target.dry_run).then_some(target.out),

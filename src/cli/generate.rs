@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 
 use kquant::model::{Model, Sampler};
 
-use super::reading::IoArg;
 use super::running::{RunArgs, cancel_on_signal};
 use super::{Outcome, notes};
 
@@ -35,12 +34,10 @@ pub(super) struct Args {
     pre: Option<String>,
     #[command(flatten)]
     means: RunArgs,
-    #[command(flatten)]
-    reading: IoArg,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let model = Model::open_by(&args.model, args.pre.as_deref(), args.reading.io())?;
+    let model = Model::open(&args.model, args.pre.as_deref())?;
     notes::print(model.opened())?;
     args.means.run(|| generate(args, &model))??;
     Ok(Outcome::Done)

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use kquant::hash::digest;
 
 use super::printable::{printable, printable_path};
-use super::reading::IoArg;
 use super::{Outcome, print_json};
 
 /// Print SHA-256 of a GGUF: each tensor, all tensor data, the metadata, the file
@@ -23,12 +22,10 @@ pub(super) struct Args {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    reading: IoArg,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let files = digest(&args.file, args.reading.io())?;
+    let files = digest(&args.file)?;
     if args.json {
         print_json(&files)?;
         return Ok(Outcome::Done);

@@ -21,7 +21,6 @@ mod printable;
 mod progress;
 mod prune;
 mod quantize;
-mod reading;
 mod running;
 mod sample;
 mod sweep;

@@ -11,7 +11,6 @@ use kquant::text::Chunks;
 use kquant::threads;
 
 use super::bytes;
-use super::reading::IoArg;
 
 /// How much of which text, with which means.
 #[derive(Debug, Clone, clap::Args)]
@@ -29,8 +28,6 @@ pub(super) struct TextArgs {
     /// AVX512_BF16 and less exact. By default f32, but bf16 where weights are rounded with feedback, channels pruned or students trained.
     #[arg(long, value_name = "TYPE")]
     pub products: Option<ProductsArg>,
-    #[command(flatten)]
-    pub reading: IoArg,
 }
 
 /// Values of `--products`.
@@ -87,7 +84,7 @@ pub(super) fn cancel_on_signal() -> anyhow::Result<&'static AtomicBool> {
 impl TextArgs {
     /// Opens the model at `path`, to be run as the arguments say.
     pub(super) fn open(&self, path: &Path) -> Result<Model, ModelError> {
-        let mut model = Model::open_by(path, self.pre.as_deref(), self.reading.io())?;
+        let mut model = Model::open(path, self.pre.as_deref())?;
         self.set_up(&mut model);
         Ok(model)
     }

@@ -13,7 +13,6 @@ use kquant_formats::partial::PartialFile;
 
 use super::printable::printable_path;
 use super::progress::Display;
-use super::reading::IoArg;
 use super::running::{ProductsArg, RunArgs, cancel_on_signal};
 use super::{Outcome, notes, print_json};
 
@@ -66,8 +65,6 @@ pub(super) struct Args {
     json: bool,
     #[command(flatten)]
     means: RunArgs,
-    #[command(flatten)]
-    reading: IoArg,
 }
 
 /// What `--json` prints.
@@ -84,7 +81,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     // Checked before the work, so that a bad path costs nothing.
     outputs::check(&outputs::model_files(&args.model), &[&args.out])?;
     outputs::try_start(&[&args.out], args.force)?;
-    let mut model = Model::open_by(&args.model, args.pre.as_deref(), args.reading.io())?;
+    let mut model = Model::open(&args.model, args.pre.as_deref())?;
     model.compute_in(args.products.into());
     notes::print(model.opened())?;
     let start = Instant::now();

@@ -77,7 +77,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     };
     let mut curve = sweep(&SweepRequest {
         model: &args.model,
-        io: args.text_args.reading.io(),
         pre: args.text_args.pre.as_deref(),
         allocation: &allocation,
         points: args.points,
@@ -134,7 +133,6 @@ fn measured(
         let made = args.calibration.statistics(method, false, (&args.model, &args.text_args), &args.means)?;
         Ok(Job {
             model: args.model.clone(),
-            io: args.text_args.reading.io(),
             types: Types::Chosen(Box::new(chosen.clone())),
             statistics: made.statistics,
             encoder: method.encoder,

@@ -7,7 +7,6 @@ use kquant::hash::{Difference, Expected, compare, digest};
 use serde::Serialize;
 
 use super::printable::{printable, printable_path};
-use super::reading::IoArg;
 use super::{Outcome, print_json};
 
 /// Check a GGUF against a manifest: exit code 1 on any mismatch, missing or extra entry
@@ -22,8 +21,6 @@ pub(super) struct Args {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    reading: IoArg,
 }
 
 #[derive(Serialize)]
@@ -35,7 +32,7 @@ struct Result<'a> {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let expected = Expected::open(&args.manifest)?;
-    let files = digest(&args.file, args.reading.io())?;
+    let files = digest(&args.file)?;
     let differences = compare(&expected, &files);
     let tensors = files.iter().map(|f| f.tensors.len()).sum();
     if args.json {

@@ -318,8 +318,8 @@ impl ScoredRows<'_> {
         let results: Vec<Result<Score, EvaluateError>> = (0..scored.len())
             .into_par_iter()
             .map_init(
-                || (Vec::new(), Vec::new(), Vec::new()),
-                |(row, base, kept), i| {
+                || (Vec::new(), Vec::new(), Vec::new(), Vec::new()),
+                |(row, base, kept, bytes), i| {
                     self.logits.row(self.first + i, row);
                     let target = chunks.targets(self.chunk)[i];
                     let score = match against {
@@ -333,7 +333,7 @@ impl ScoredRows<'_> {
                             compare_kept_rows(base, ids, kept, row, target).map(Score::Compared)
                         }
                         Against::File(file) => {
-                            file.row(self.chunk, i)?.decode_into(base);
+                            file.row(self.chunk, i, bytes)?.decode_into(base);
                             compare_log_probs(base, row, target).map(Score::Compared)
                         }
                     };

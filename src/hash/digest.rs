@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use kquant_formats::FormatError;
 use kquant_formats::gguf::Gguf;
-use kquant_formats::source::{Io, Source};
+use kquant_formats::source::Source;
 use kquant_kernels::block;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -45,12 +45,12 @@ pub struct Digest {
     pub tensors: Vec<TensorDigest>,
 }
 
-/// Hashes every file of the GGUF at `path`, which may be split, and reads tensor data in the way `io`.
+/// Hashes every file of the GGUF at `path`, which may be split.
 ///
 /// # Errors
 /// Fails when a file cannot be read or is malformed, or when shards are missing or do not belong together.
-pub fn digest(path: &Path, io: Io) -> Result<Vec<Digest>, FormatError> {
-    let gguf = Gguf::open_by(path, type_layout, io)?;
+pub fn digest(path: &Path) -> Result<Vec<Digest>, FormatError> {
+    let gguf = Gguf::open(path, type_layout)?;
     gguf.files().enumerate().map(|(shard, file)| digest_file(&gguf, shard, file)).collect()
 }
 

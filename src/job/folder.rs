@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::checkpoint::{self, Io, Opened};
+use crate::checkpoint::{self, Opened};
 use crate::context::Context;
 use crate::convert::{Converted, convert};
 use crate::folder::{FolderError, NewFolder, write};
@@ -12,8 +12,6 @@ use crate::folder::{FolderError, NewFolder, write};
 pub struct FolderJob<'a> {
     /// The source: a Hugging Face folder or a safetensors file in one.
     pub model: &'a Path,
-    /// How its tensor data are read.
-    pub io: Io,
     /// Type of all weights, F32, F16 or BF16; each tensor keeps its own without it.
     pub kind: Option<&'a str>,
     /// Name of the pre-tokenizer, when it is not recognised.
@@ -37,7 +35,7 @@ impl FolderJob<'_> {
     /// # Errors
     /// [`FolderError`]; no folder is left behind.
     pub fn run(&self, changed: &Converted, run: &Context) -> Result<u64, FolderError> {
-        let opened = checkpoint::open_by(self.model, self.io)?;
+        let opened = checkpoint::open(self.model)?;
         let base = convert(&opened, self.pre, None)?;
         let folder = NewFolder::new(&opened, &base, changed, self.kind)?;
         match self.out {

@@ -28,7 +28,7 @@ use kquant_formats::imatrix::Imatrix;
 use kquant_formats::partial::PartialFile;
 use serde::Serialize;
 
-use crate::checkpoint::{self, Io, Opened};
+use crate::checkpoint::{self, Opened};
 use crate::context::{Progress, Unit};
 use crate::convert::{Converted, convert};
 use crate::encode::Encoder;
@@ -75,8 +75,6 @@ pub use text::{Cut, TextError, TextFile, default_context};
 pub struct Job {
     /// A Hugging Face folder, a safetensors file or a GGUF.
     pub model: PathBuf,
-    /// How its tensor data are read.
-    pub io: Io,
     /// How the types of the tensors are chosen.
     pub types: Types,
     /// Where importance comes from.
@@ -175,7 +173,7 @@ pub fn prepare_changed(
     job: Job,
     change: impl FnOnce(Converted) -> Converted,
 ) -> Result<Prepared, QuantizeError> {
-    let opened = checkpoint::open_by(&job.model, job.io)?;
+    let opened = checkpoint::open(&job.model)?;
     let read = match &job.statistics {
         Statistics::File(path) => Some(Imatrix::open(path)?),
         _ => None,

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::allocated::overhead;
 use super::{Job, Outputs, QuantizeError, Resources, prepare};
-use crate::checkpoint::{self, Io};
+use crate::checkpoint;
 use crate::context::{Context, Unit};
 use crate::convert::convert;
 use crate::encode::ENCODERS;
@@ -22,8 +22,6 @@ use crate::text::Chunks;
 pub struct SweepRequest<'a> {
     /// A Hugging Face folder, a safetensors file or a GGUF.
     pub model: &'a Path,
-    /// How its tensor data are read.
-    pub io: Io,
     /// Name of the pre-tokenizer, when it is not recognised.
     pub pre: Option<&'a str>,
     /// Menu, prices and types that are named; the target does not count.
@@ -78,7 +76,7 @@ pub struct Measurement<'a> {
 /// # Errors
 /// [`QuantizeError`] when the model is not understood, or the prices are not of it or of the menu.
 pub fn sweep(request: &SweepRequest) -> Result<Sweep, QuantizeError> {
-    let opened = checkpoint::open_by(request.model, request.io)?;
+    let opened = checkpoint::open(request.model)?;
     let input = convert(&opened, request.pre, None)
         .map_err(|source| QuantizeError::Input { path: request.model.to_owned(), source })?;
     let curve = || -> Result<Sweep, PlanError> {

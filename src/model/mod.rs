@@ -59,7 +59,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::arch::{self, ArchError};
-use crate::checkpoint::{self, Io, Opened, Origin};
+use crate::checkpoint::{self, Opened, Origin};
 use crate::convert::{ConvertError, Converted, convert};
 use crate::graph::{Graph, Hyper, KeyError, Op, SLOTS, Slot, Windows, architecture, weight_name};
 use crate::tensor::{MappedTensor, Replaced};
@@ -112,15 +112,7 @@ impl Model {
     /// Fails when the file cannot be opened or converted, its architecture cannot be run, or a tensor is missing or of a
     /// wrong shape.
     pub fn open(path: &Path, pre: Option<&str>) -> Result<Self, ModelError> {
-        Self::open_by(path, pre, Io::Auto)
-    }
-
-    /// Opens `path` as [`open`](Self::open) does and reads weights in the way `io`.
-    ///
-    /// # Errors
-    /// Fails as [`open`](Self::open) does.
-    pub fn open_by(path: &Path, pre: Option<&str>, io: Io) -> Result<Self, ModelError> {
-        let opened = checkpoint::open_by(path, io)?;
+        let opened = checkpoint::open(path)?;
         let input = convert(&opened, pre, None)
             .map_err(|source| ModelError::Input { path: path.to_owned(), source })?;
         Self::new(path, pre, Arc::new(opened), input)

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::{Channels, Columns, LayerChoice, PruneError, PrunedChannels, Score, channels, head_groups_left};
-use crate::checkpoint::Io;
 use crate::context::{Context, Silent};
 use crate::convert::Converted;
 use crate::encode::ENCODERS;
@@ -179,7 +178,6 @@ fn a_narrower_model_computes_what_zeros_in_the_old_shape_do() {
 fn write(path: &Path, changed: Converted, out: &Path) {
     let job = Job {
         model: path.to_owned(),
-        io: Io::Auto,
         types: Types::FileType(Options::new(file_type("F32").unwrap())),
         statistics: Statistics::None,
         encoder: ENCODERS[0],

@@ -3,8 +3,6 @@
 
 use std::ops::Range;
 
-use kquant_formats::source::Window;
-
 use crate::checkpoint::{Checkpoint, ReadError};
 use crate::encode::first_where;
 use crate::tensor::rates::rate;
@@ -26,11 +24,11 @@ enum Stored<'a> {
     /// The weights of the rows `[rows][columns]`, decoded already.
     Taken(Vec<f32>),
     /// Neighbouring rows of the checkpoint tensor, in its order.
-    Window(Span, Window<'a>),
+    Window(Span, &'a [u8]),
     /// The bytes of the rows `[rows]` that become the output's, in the output's order.
     Rows(&'a [u8]),
     /// All of a bias whose elements are rearranged.
-    Elements(usize, RowOrder, Window<'a>),
+    Elements(usize, RowOrder, &'a [u8]),
     /// The bytes of some columns of every input row that becomes a column, `[columns][...]`.
     Columns(Columns, &'a [u8]),
     /// The decoded values of these columns, for a tensor whose rows can only be read whole.

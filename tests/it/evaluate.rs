@@ -102,9 +102,11 @@ fn a_logits_file_is_llama_perplexitys_and_gives_its_statistics() {
     let chunks = Chunks::recorded(file.tokens().to_vec(), file.context(), None, Some(1)).unwrap();
     assert_eq!(chunks, made_up.chunks);
     let mut divergence = Divergence::default();
-    let mut base = Vec::new();
+    let (mut base, mut bytes) = (Vec::new(), Vec::new());
     for (i, (_, model, target)) in made_up.rows().enumerate() {
-        file.row(i / file.rows_per_chunk(), i % file.rows_per_chunk()).unwrap().decode_into(&mut base);
+        file.row(i / file.rows_per_chunk(), i % file.rows_per_chunk(), &mut bytes)
+            .unwrap()
+            .decode_into(&mut base);
         divergence.push(&compare_log_probs(&base, model, target).unwrap());
     }
     let report = serde_json::to_value(Report::compared(&chunks, &divergence)).unwrap();

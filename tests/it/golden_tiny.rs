@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use kquant::checkpoint::Io;
 use kquant::hash::digest;
 use serde::Deserialize;
 
@@ -28,7 +27,7 @@ fn golden() -> Golden {
 fn made(out: &Path, kind: &str, more: &[&str]) -> Tensors {
     let more = [&["--encoder", "ggml", "--force", "--quiet"], more].concat();
     ok(quantize(&data("tiny-llama"), out, kind, &more));
-    let files = digest(out, Io::Auto).unwrap();
+    let files = digest(out).unwrap();
     assert_eq!(files.len(), 1, "{kind}");
     files.into_iter().flat_map(|f| f.tensors).map(|t| (t.name, (t.kind, t.sha256))).collect()
 }

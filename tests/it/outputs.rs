@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kquant::checkpoint::Io;
 use kquant::context::{Progress, Silent};
 use kquant::encode;
 use kquant::job::{Job, Outputs, Resources, Statistics, Types, prepare};
@@ -290,7 +289,6 @@ fn outputs_of_a_run_appear_together_or_not_at_all() {
     let shard = |no: u32| scratch.path(&format!("out-{no:05}-of-00003.gguf"));
     let job = Job {
         model: folder,
-        io: Io::Auto,
         types: Types::FileType(recipe::Options::new(recipe::file_type("Q8_0").unwrap())),
         statistics: Statistics::None,
         encoder: encode::by_name("ggml").unwrap(),

@@ -1,31 +1,28 @@
-//! `--io`: files are read in different ways and the results are the same.
+//! Files are read within any memory, whatever happens to them meanwhile.
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::support::{
-    Scratch, Tensor, data, kquant, micro_llama, ok, quantize, refused, stderr, write_folder, write_sharded,
+    Scratch, Tensor, beginning_with, data, kquant, micro_config, micro_llama, noise, ok, quantize, refused,
+    write_folder, write_sharded,
 };
-use kquant::checkpoint::{Io, open_by};
+use kquant::checkpoint::open;
 
-const WAYS: [&str; 3] = ["auto", "mmap", "pread"];
-
-/// Asserts that every way and a small budget give the same bytes.
+/// Asserts that every budget gives the same bytes.
 fn same_bytes(scratch: &Scratch, model: &Path, kind: &str) {
-    let outputs: Vec<Vec<u8>> = WAYS
-        .iter()
-        .flat_map(|io| [("2G", io), ("24K", io), ("200K", io)])
-        .map(|(memory, io)| {
-            let out = scratch.path("out.gguf");
-            ok(quantize(model, &out, kind, &["--force", "--io", io, "--memory", memory, "--threads", "3"]));
-            fs::read(&out).unwrap()
-        })
-        .collect();
+    let outputs = ["2G", "24K", "200K"].map(|memory| {
+        let out = scratch.path("out.gguf");
+        ok(quantize(model, &out, kind, &["--force", "--memory", memory, "--threads", "3"]));
+        fs::read(&out).unwrap()
+    });
     assert!(outputs.iter().all(|o| *o == outputs[0]), "{} {kind}", model.display());
 }
 
 #[test]
-fn every_way_gives_the_same_output() {
-    let scratch = Scratch::new("io");
+fn every_budget_gives_the_same_output() {
+    let scratch = Scratch::new("reading");
     let (folder, shards) = (scratch.path("model"), scratch.path("shards"));
     write_folder(&folder, &micro_llama());
     write_sharded(&shards, &micro_llama(), 3);
@@ -34,87 +31,156 @@ fn every_way_gives_the_same_output() {
     }
     // A GGUF, and a copy of its bytes.
     let gguf = scratch.path("bf16.gguf");
-    ok(quantize(&data("tiny-llama"), &gguf, "BF16", &["--io", "pread"]));
+    ok(quantize(&data("tiny-llama"), &gguf, "BF16", &[]));
     same_bytes(&scratch, &gguf, "Q8_0");
     same_bytes(&scratch, &gguf, "COPY");
-}
-
-#[test]
-fn transposed_tensors_are_read_in_every_way() {
-    let scratch = Scratch::new("io-gpt2");
+    // Transposed tensors.
     same_bytes(&scratch, &data("archs/gpt2"), "Q8_0");
 }
 
-#[test]
-fn evaluation_and_hashes_are_the_same() {
-    let scratch = Scratch::new("io-evaluation");
-    let text = data("corpora/calibration-small.txt");
-    let run = |command: &str, io: &str, more: &[&str]| {
-        let (model, text) = (data("tiny-llama"), text.to_str().unwrap());
-        let args = [command, model.to_str().unwrap(), "--text", text, "--chunks", "2", "--quiet", "--io", io];
-        ok(kquant(args.iter().chain(more)))
-    };
-    assert_eq!(run("perplexity", "mmap", &[]), run("perplexity", "pread", &[]));
-    let matrix = |io: &str| {
-        let out = scratch.path(&format!("{io}.gguf"));
-        run("calibrate", io, &["-o", out.to_str().unwrap()]);
-        fs::read(out).unwrap()
-    };
-    assert!(matrix("mmap") == matrix("pread"));
-    let out = scratch.path("out.gguf");
-    ok(quantize(&data("tiny-llama"), &out, "Q4_0", &[]));
-    let hash = |io: &str| ok(kquant(["hash", out.to_str().unwrap(), "--io", io]));
-    assert_eq!(hash("mmap"), hash("pread"));
-}
-
-#[test]
-fn other_ways_are_refused() {
-    let scratch = Scratch::new("io-unknown");
-    let out = scratch.path("out.gguf");
-    let run = quantize(&data("tiny-llama"), &out, "Q8_0", &["--io", "fast"]);
-    refused("unknown", &run, "possible values: auto, mmap, pread", &out);
-    assert!(stderr(&run).contains("'fast'"));
-}
-
 /// The path of a tiny safetensors file of one tensor, 64 rows of 512 F32 weights.
-fn one_tensor(folder: &Path) -> std::path::PathBuf {
-    write_folder(folder, &[Tensor::f32("w", &[64, 512], &crate::support::noise(1, 64 * 512))]);
+fn one_tensor(folder: &Path) -> PathBuf {
+    write_folder(folder, &[Tensor::f32("w", &[64, 512], &noise(1, 64 * 512))]);
     folder.join("model.safetensors")
 }
 
 #[test]
-fn a_truncated_file_is_refused_in_every_way() {
-    let scratch = Scratch::new("io-truncated");
+fn a_truncated_file_is_refused() {
+    let scratch = Scratch::new("reading-truncated");
     let (model, out) = (one_tensor(&scratch.path("model")), scratch.path("out.gguf"));
     let bytes = fs::read(&model).unwrap();
     for length in [0, 5, 40, bytes.len() / 2, bytes.len() - 1] {
         fs::write(&model, &bytes[..length]).unwrap();
-        for io in WAYS {
-            let run = quantize(&model, &out, "F32", &["--io", io]);
-            refused(&format!("{length} bytes, {io}"), &run, "model.safetensors", &out);
-        }
+        refused(&format!("{length} bytes"), &quantize(&model, &out, "F32", &[]), "model.safetensors", &out);
     }
 }
 
 #[test]
 fn a_file_truncated_while_it_is_open_is_an_error() {
-    let scratch = Scratch::new("io-shrinks");
-    for io in [Io::Mmap, Io::Pread] {
-        let model = one_tensor(&scratch.path("model"));
-        let opened = open_by(&model, io).unwrap();
-        let whole = fs::metadata(&model).unwrap().len();
-        fs::OpenOptions::new().write(true).open(&model).unwrap().set_len(whole - 1024).unwrap();
-        let mut buffer = Vec::new();
-        assert!(opened.checkpoint.fetch(0, 0..62, &mut buffer).is_ok());
-        let error = opened.checkpoint.fetch(0, 60..64, &mut buffer).unwrap_err().to_string();
-        assert!(error.contains("model.safetensors at byte") && error.contains("fetch it again"), "{error}");
-        assert!(
-            opened
-                .checkpoint
-                .fetch(0, 60..65, &mut buffer)
-                .unwrap_err()
-                .to_string()
-                .contains("rows 60 to 65")
-        );
+    let scratch = Scratch::new("reading-shrinks");
+    let model = one_tensor(&scratch.path("model"));
+    let opened = open(&model).unwrap();
+    let whole = fs::metadata(&model).unwrap().len();
+    fs::OpenOptions::new().write(true).open(&model).unwrap().set_len(whole - 1024).unwrap();
+    let mut buffer = Vec::new();
+    assert!(opened.checkpoint.fetch(0, 0..62, &mut buffer).is_ok());
+    let error = opened.checkpoint.fetch(0, 60..64, &mut buffer).unwrap_err().to_string();
+    assert!(error.contains("model.safetensors at byte") && error.contains("fetch it again"), "{error}");
+    assert!(
+        opened.checkpoint.fetch(0, 60..65, &mut buffer).unwrap_err().to_string().contains("rows 60 to 65")
+    );
+}
+
+/// A command line, of which the file at `cut` is cut off while it runs.
+struct Cut<'a> {
+    args: Vec<&'a str>,
+    cut: &'a Path,
+}
+
+impl Cut<'_> {
+    /// Runs the command and cuts the file off after `delay`. Asserts that the run ended by itself, with nothing of `out` left if it
+    /// failed, and returns whether it did.
+    fn fails(&self, delay: Duration, out: &Path) -> bool {
+        let whole = fs::read(self.cut).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kquant"));
+        let run = command.args(&self.args).args(["-o", out.to_str().unwrap(), "--force", "--quiet"]);
+        let run = run.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(delay);
+        fs::OpenOptions::new().write(true).open(self.cut).unwrap().set_len(0).unwrap();
+        let ended = run.wait_with_output().unwrap();
+        fs::write(self.cut, whole).unwrap();
+        let message = String::from_utf8_lossy(&ended.stderr);
+        let failed = match ended.status.code() {
+            Some(0) => false,
+            Some(2) => true,
+            code => panic!("{:?} cut after {delay:?}: {code:?} {}, {message}", self.args, ended.status),
+        };
+        if failed {
+            assert!(beginning_with(out).is_empty(), "{:?}: {:?}", self.args, beginning_with(out));
+        }
+        let _ = fs::remove_file(out);
+        failed
     }
+}
+
+#[test]
+fn a_file_that_is_cut_off_while_it_is_read_ends_no_run_by_a_signal() {
+    let scratch = Scratch::new("reading-cut");
+    let text = scratch.path("text.txt");
+    fs::copy(data("corpora/calibration-small.txt"), &text).unwrap();
+    let [gguf, hessians, fishers, merged] =
+        ["in.gguf", "hessians.gguf", "fishers.gguf", "merged.gguf"].map(|name| scratch.path(name));
+    let model = data("tiny-llama");
+    ok(quantize(&model, &gguf, "F32", &[]));
+    let path = |path: &'_ Path| path.to_str().unwrap().to_owned();
+    for (out, what) in [(&hessians, "--hessian"), (&fishers, "--fisher")] {
+        let args = ["calibrate", &path(&model), "--text", &path(&text), "--chunks", "8", "-c", "64"];
+        ok(kquant(args.into_iter().chain([what, "-o", &path(out)])));
+    }
+    fs::copy(&hessians, &merged).unwrap();
+    let names = [&gguf, &hessians, &fishers, &merged, &model].map(|found| path(found));
+    let [gguf_name, hessians_name, fishers_name, merged_name, model_name] =
+        names.each_ref().map(|name| &**name);
+    let runs = [
+        Cut { args: vec!["quantize", gguf_name, "--type", "IQ4_XS", "--allow-requantize"], cut: &gguf },
+        Cut {
+            args: vec!["quantize", model_name, "--type", "Q3_K_S", "--imatrix", hessians_name],
+            cut: &hessians,
+        },
+        Cut {
+            args: vec![
+                "quantize",
+                model_name,
+                "--type",
+                "Q3_K_S",
+                "--quality",
+                "best",
+                "--imatrix",
+                fishers_name,
+            ],
+            cut: &fishers,
+        },
+        Cut { args: vec!["imatrix", "merge", merged_name], cut: &merged },
+    ];
+    let out = scratch.path("out.gguf");
+    let mut failed = 0;
+    for run in runs {
+        for delay in [1, 5, 10, 20, 40, 80, 160] {
+            failed += usize::from(run.fails(Duration::from_millis(delay), &out));
+        }
+    }
+    assert!(failed > 0, "no run saw its file cut off");
+}
+
+#[cfg(unix)]
+#[test]
+fn models_of_more_files_than_may_be_open_are_read() {
+    let scratch = Scratch::new("reading-many");
+    let folders = ["few/model", "many/model"].map(|name| scratch.path(name));
+    // One layer of the small model again and again, each tensor in a file of its own.
+    let layers = 20;
+    let tensors: Vec<Tensor> = (0..layers)
+        .flat_map(|layer| micro_llama().into_iter().map(move |tensor| (layer, tensor)))
+        .filter(|(layer, tensor)| *layer == 0 || tensor.name.contains("layers.0."))
+        .map(|(layer, tensor)| Tensor {
+            name: tensor.name.replace("layers.0.", &format!("layers.{layer}.")),
+            ..tensor
+        })
+        .collect();
+    let mut config = micro_config();
+    config["num_hidden_layers"] = layers.into();
+    let outs = folders.iter().zip([1, tensors.len()]).map(|(folder, files)| {
+        write_sharded(folder, &tensors, files);
+        fs::write(folder.join("config.json"), config.to_string()).unwrap();
+        let out = folder.join("out.gguf");
+        let run = Command::new("sh")
+            .args(["-c", "ulimit -n 160; exec \"$0\" quantize \"$1\" -o \"$2\" --type Q8_0"])
+            .args([Path::new(env!("CARGO_BIN_EXE_kquant")), folder, &out])
+            .output()
+            .unwrap();
+        ok(run);
+        fs::read(out).unwrap()
+    });
+    let outs: Vec<Vec<u8>> = outs.collect();
+    assert!(tensors.len() > 160 && outs[0] == outs[1]);
 }

@@ -8,7 +8,7 @@ use super::split;
 use super::tensors::{TensorInfo, TypeTable, resolve};
 use super::value::Metadata;
 use crate::error::{FormatError, Result};
-use crate::source::{Extent, Io, Source};
+use crate::source::{Extent, Source};
 
 /// An open and checked GGUF: its metadata, its tensors and the places of their bytes.
 #[derive(Debug)]
@@ -30,9 +30,9 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn open(path: &Path, types: TypeTable, index: usize, io: Io) -> Result<Self> {
-        let file = Source::open(path, io)?;
-        let mut header = file.parse(|bytes| Header::parse_prefix(path, bytes, file.bytes()))?;
+    pub(super) fn open(path: &Path, types: TypeTable, index: usize) -> Result<Self> {
+        let file = Source::open_shard(path, index)?;
+        let mut header = Header::read(&file)?;
         let metadata = std::mem::take(&mut header.metadata);
         let (version, alignment) = (header.version, header.alignment);
         let (tensors, header_bytes) = resolve(path, file.bytes(), header, types, index)?;
@@ -65,15 +65,7 @@ impl Gguf {
     /// Fails when a file cannot be read, a file breaks a rule of the format, or shards are missing or do not belong
     /// together.
     pub fn open(path: &Path, types: TypeTable) -> Result<Self> {
-        Self::open_by(path, types, Io::Auto)
-    }
-
-    /// Opens `path` as [`open`](Self::open) does and reads tensor data in the way `io`.
-    ///
-    /// # Errors
-    /// Fails as [`open`](Self::open) does.
-    pub fn open_by(path: &Path, types: TypeTable, io: Io) -> Result<Self> {
-        let mut shards = split::open_all(Shard::open(path, types, 0, io)?, types, io)?;
+        let mut shards = split::open_all(Shard::open(path, types, 0)?, types)?;
         let tensors = shards.iter_mut().flat_map(|s| std::mem::take(&mut s.tensors)).collect();
         let first = shards.first_mut().map(|s| std::mem::take(&mut s.metadata)).unwrap_or_default();
         Ok(Self { first, shards, tensors })
@@ -94,11 +86,13 @@ impl Gguf {
     /// # Errors
     /// Fails when the tensor is of another file and does not fit this one.
     pub fn extent(&self, tensor: &TensorInfo) -> Result<Extent<'_>> {
-        let place = || Extent::new(&self.shards.get(tensor.shard)?.file, tensor.offset, tensor.bytes);
-        place().ok_or_else(|| FormatError::Invalid {
-            what: format!("tensor {:?} does not fit the file", tensor.name),
-            hint: "ask for one of the file's own",
-        })
+        match self.shards.get(tensor.shard) {
+            Some(shard) => tensor.extent(&shard.file),
+            None => Err(FormatError::Invalid {
+                what: format!("tensor {:?} is of shard {}", tensor.name, tensor.shard),
+                hint: "ask for one of the file's own",
+            }),
+        }
     }
 
     /// Returns the bytes of `tensor`, one of `tensors()`.

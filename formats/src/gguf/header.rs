@@ -9,6 +9,7 @@ use super::value::Metadata;
 use crate::cursor::Cursor;
 use crate::error::{DAMAGED, FormatError, Result};
 use crate::names::has_control;
+use crate::source::Source;
 
 pub(crate) const MAGIC: [u8; 4] = *b"GGUF";
 pub(super) const VERSION: u32 = 3;
@@ -44,13 +45,13 @@ pub(crate) struct Record {
 }
 
 impl Header {
-    /// Parses the header at the start of `bytes`, the whole content of `path`.
-    pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
-        Self::parse_prefix(path, bytes, bytes.len() as u64)
+    /// Reads the header at the start of `file`.
+    pub(crate) fn read(file: &Source) -> Result<Self> {
+        file.parse(|bytes| Self::parse_prefix(file.path(), bytes, file.bytes()))
     }
 
     /// Parses the header at the start of `bytes`, a prefix of `path`, which has `end` bytes.
-    pub(super) fn parse_prefix(path: &Path, bytes: &[u8], end: u64) -> Result<Self> {
+    fn parse_prefix(path: &Path, bytes: &[u8], end: u64) -> Result<Self> {
         let c = &mut Cursor::prefix(path, bytes, end);
         let version = read_version(c)?;
         let tensors = read_count(c, "tensor", MIN_TENSOR_BYTES)?;

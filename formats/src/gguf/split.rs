@@ -7,7 +7,6 @@ use super::file::Shard;
 use super::tensors::TypeTable;
 use super::value::Metadata;
 use crate::error::{FormatError, Result, summary};
-use crate::source::Io;
 
 /// Key of a shard's index, from 0 (`u16`).
 pub const NO: &str = "split.no";
@@ -54,7 +53,7 @@ fn number(path: &Path, metadata: &Metadata, key: &str) -> Result<Option<u16>> {
 }
 
 /// Opens every shard of the model that `any` belongs to, in order; only `any` if it stands alone.
-pub(super) fn open_all(any: Shard, types: TypeTable, io: Io) -> Result<Vec<Shard>> {
+pub(super) fn open_all(any: Shard, types: TypeTable) -> Result<Vec<Shard>> {
     let given = any.file.path().to_owned();
     let fault = |what: String, hint| FormatError::malformed(&given, None, what, hint);
     let count = count(&given, &any.metadata)?;
@@ -83,7 +82,7 @@ pub(super) fn open_all(any: Shard, types: TypeTable, io: Io) -> Result<Vec<Shard
         return Err(fault(what, "fetch the missing files"));
     }
     let shards =
-        (0..).zip(&paths).map(|(no, path)| open_one(path, no, count, (types, io))).collect::<Result<_>>()?;
+        (0..).zip(&paths).map(|(no, path)| open_one(path, no, count, types)).collect::<Result<_>>()?;
     check_tensors(&shards)?;
     Ok(shards)
 }
@@ -102,9 +101,9 @@ fn check_alone(shard: &Shard, count: u16) -> Result<()> {
     }
 }
 
-fn open_one(path: &Path, no: u16, expected: u16, (types, io): (TypeTable, Io)) -> Result<Shard> {
+fn open_one(path: &Path, no: u16, expected: u16, types: TypeTable) -> Result<Shard> {
     const HINT: &str = "fetch this shard again";
-    let shard = Shard::open(path, types, no.into(), io)?;
+    let shard = Shard::open(path, types, no.into())?;
     check_alone(&shard, expected)?;
     let found = count(path, &shard.metadata)?;
     if found != expected {

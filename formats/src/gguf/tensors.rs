@@ -5,6 +5,7 @@ use std::path::Path;
 use super::header::{Header, Record};
 use super::rules::pad;
 use crate::error::{DAMAGED, FormatError, Result};
+use crate::source::{Extent, Source};
 
 /// The way in which a tensor type stores a row: blocks of `elements` weights in `bytes` bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,16 @@ pub struct TensorInfo {
     pub bytes: u64,
     /// Index of the shard that holds the tensor.
     pub shard: usize,
+}
+
+impl TensorInfo {
+    /// Returns the place of the tensor's bytes in `file`, its shard.
+    pub(crate) fn extent<'a>(&self, file: &'a Source) -> Result<Extent<'a>> {
+        Extent::new(file, self.offset, self.bytes).ok_or_else(|| FormatError::Invalid {
+            what: format!("tensor {:?} does not fit the file", self.name),
+            hint: "ask for one of the file's own",
+        })
+    }
 }
 
 // Ids that ggml has given up, with their names; files of 2023 and 2024 use them.

@@ -2,11 +2,13 @@
 //! they are read.
 
 mod fisher;
+mod sums;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use self::fisher::FisherPlace;
+use self::sums::Impossible;
 use super::{
     BLOCK_TOKENS, BLOCKS, BlockRange, Blocks, Cut, Description, F64, Fishers, GROUPS, Group, HELD_OUT_EVERY,
     Half, SQUARES, TEXTS, TOKENS, VERSION, VERSION_KEY, float_types, packed_row,
@@ -17,17 +19,14 @@ use crate::gguf::header::{Header, MAGIC};
 use crate::gguf::tensors::{TensorInfo, resolve};
 use crate::gguf::{Array, Metadata, Value};
 use crate::imatrix::Imatrix;
-use crate::map::Mapped;
-
-/// Number of values that are decoded at a time.
-const PIECE: usize = 1 << 16;
+use crate::source::Source;
 
 const AGAIN: &str = "compute the statistics again";
 
 /// An open statistics file; sums are read from it group by group.
 #[derive(Debug)]
 pub struct HessianFile {
-    map: Mapped,
+    file: Source,
     description: Description,
     importance: Imatrix,
     places: Vec<Places>,
@@ -49,11 +48,11 @@ impl HessianFile {
     /// # Errors
     /// Fails when the file cannot be read, or is a GGUF that breaks the format's rules.
     pub fn is_at(path: &Path) -> Result<bool> {
-        let map = Mapped::open(path)?;
-        if !map.bytes().starts_with(&MAGIC) {
+        let file = Source::open(path)?;
+        if !file.starts_with(&MAGIC)? {
             return Ok(false);
         }
-        Ok(Header::parse(path, map.bytes())?.metadata.get(VERSION_KEY).is_some())
+        Ok(Header::read(&file)?.metadata.get(VERSION_KEY).is_some())
     }
 
     /// Opens the statistics file at `path`.
@@ -62,16 +61,16 @@ impl HessianFile {
     /// Fails when the file cannot be read, breaks a rule of GGUF, is no statistics file or has a later version, or when its
     /// groups, shapes, counts or ranges contradict each other.
     pub fn open(path: &Path) -> Result<Self> {
-        let map = Mapped::open(path)?;
-        let mut header = Header::parse(path, map.bytes())?;
+        let file = Source::open(path)?;
+        let mut header = Header::read(&file)?;
         let keys = Keys { path, metadata: std::mem::take(&mut header.metadata) };
         keys.check_version()?;
         let importance = Imatrix::open(path)?;
         let cut = keys.cut(&importance)?;
         let groups = keys.groups(&importance)?;
-        let (tensors, _) = resolve(path, map.bytes().len() as u64, header, float_types, 0)?;
+        let (tensors, _) = resolve(path, file.bytes(), header, float_types, 0)?;
         let tensors: BTreeMap<&str, &TensorInfo> = tensors.iter().map(|t| (t.name.as_str(), t)).collect();
-        let finder = Finder { path, bytes: map.bytes(), tensors };
+        let finder = Finder { file: &file, tensors };
         let places = groups.iter().map(|group| finder.places(group, &importance));
         let places = places.collect::<Result<_>>()?;
         let fishers = Fishers::described(&keys.metadata).map_err(|what| keys.malformed(what))?;
@@ -84,12 +83,12 @@ impl HessianFile {
             groups,
             fishers,
         };
-        Ok(Self { map, description, importance, places, fishers: fisher_places })
+        Ok(Self { file, description, importance, places, fishers: fisher_places })
     }
 
     /// Returns the path of the file.
     pub fn path(&self) -> &Path {
-        self.map.path()
+        self.file.path()
     }
 
     /// Returns everything that the file states besides its sums.
@@ -121,7 +120,7 @@ impl HessianFile {
     /// Fails when there is no such group, or a value cannot be a sum of squares.
     pub fn squares(&self, group: usize) -> Result<[Vec<f64>; 2]> {
         let (found, places) = self.group(group)?;
-        let mut all: Vec<f64> = Number::all(self.bytes(&places.squares));
+        let mut all: Vec<f64> = Number::all(&places.squares.extent(&self.file)?.read()?);
         let sums = found.columns * found.matrices;
         let fault = |v: &f64, i: usize| !v.is_finite() || (i < sums && *v < 0.0);
         if let Some(i) = (0..all.len()).find(|&i| fault(&all[i], i)) {
@@ -151,31 +150,21 @@ impl HessianFile {
             return Err(FormatError::Invalid { what, hint: AGAIN });
         }
         let first = matrix * found.packed();
-        let all = self.bytes(place).get(first * f64::BYTES as usize..).unwrap_or_default();
-        let pieces = all.chunks(PIECE * f64::BYTES as usize).zip(sums.chunks_mut(PIECE));
-        for (piece, (bytes, sums)) in pieces.enumerate() {
-            let mut finite = true;
-            for (bytes, sum) in bytes.as_chunks().0.iter().zip(sums.iter_mut()) {
-                let value = f64::from_le_bytes(*bytes);
-                finite &= value.is_finite();
-                *sum += value;
-            }
-            if !finite {
-                let values: Vec<f64> = Number::all(bytes);
-                let at = values.iter().position(|v| !v.is_finite()).unwrap_or_default();
-                let what = format!("outer product {} is {}", piece * PIECE + at, values[at]);
-                return Err(self.fault(found, place, first + piece * PIECE + at, &what));
-            }
-        }
-        for row in 0..found.columns {
-            let at = first + packed_row(found.columns, row).start;
-            let value = f64::first(self.bytes(place).get(at * f64::BYTES as usize..).unwrap_or_default());
-            if let Some(value) = value.filter(|v| *v < 0.0) {
-                let what = format!("the square of column {row} is {value}, which activations cannot give");
-                return Err(self.fault(found, place, at, &what));
+        let bytes = |values: usize| values as u64 * f64::BYTES;
+        let own = place.extent(&self.file)?.part(bytes(first)..bytes(first + found.packed()))?;
+        let squares = (0..found.columns).map(|row| packed_row(found.columns, row).start);
+        match sums::add(own, sums, squares)? {
+            None => Ok(()),
+            Some(Impossible { at, value, square }) => {
+                let what = match square {
+                    Some(row) => {
+                        format!("the square of column {row} is {value}, which activations cannot give")
+                    }
+                    None => format!("outer product {at} is {value}"),
+                };
+                Err(self.fault(found, place, first + at, &what))
             }
         }
-        Ok(())
     }
 
     fn group(&self, group: usize) -> Result<(&Group, &Places)> {
@@ -186,23 +175,10 @@ impl HessianFile {
         })
     }
 
-    fn bytes(&self, tensor: &TensorInfo) -> &[u8] {
-        data(self.map.bytes(), tensor)
-    }
-
     fn fault(&self, group: &Group, tensor: &TensorInfo, at: usize, what: &str) -> FormatError {
         let offset = tensor.offset + at as u64 * f64::BYTES;
         FormatError::malformed(self.path(), offset, format!("group {:?}: {what}", group.name()), AGAIN)
     }
-}
-
-/// Returns the data of `tensor` in `bytes`, the content of the file; nothing if they lie outside of it.
-fn data<'a>(bytes: &'a [u8], tensor: &TensorInfo) -> &'a [u8] {
-    let range = || {
-        let start = usize::try_from(tensor.offset).ok()?;
-        bytes.get(start..start.checked_add(usize::try_from(tensor.bytes).ok()?)?)
-    };
-    range().unwrap_or_default()
 }
 
 /// The metadata of a statistics file, with the checks of its keys.
@@ -327,8 +303,7 @@ impl Keys<'_> {
 
 /// Looks up the tensors that hold a group's sums.
 struct Finder<'a> {
-    path: &'a Path,
-    bytes: &'a [u8],
+    file: &'a Source,
     tensors: BTreeMap<&'a str, &'a TensorInfo>,
 }
 
@@ -338,11 +313,11 @@ impl Finder<'_> {
         let (n, matrices) = (group.columns as u64, group.matrices as u64);
         let triangle = n.checked_add(1).and_then(|next| n.checked_mul(next)).map(|twice| twice / 2);
         let triangles = triangle.and_then(|values| values.checked_mul(matrices));
-        let fault = |what: String| FormatError::malformed(self.path, None, what, DAMAGED);
+        let fault = |what: String| FormatError::malformed(self.file.path(), None, what, DAMAGED);
         let triangles =
             triangles.ok_or_else(|| fault(format!("group {:?} has {n} columns", group.name())))?;
         let counts = self.find(group.name(), TOKENS, matrices.saturating_mul(2))?;
-        let counts: Vec<f64> = Number::all(data(self.bytes, &counts));
+        let counts: Vec<f64> = Number::all(&counts.extent(self.file)?.read()?);
         let whole = |n: &f64| (0.0..=2f64.powi(53)).contains(n) && n.fract() == 0.0;
         let pairs = counts.as_chunks::<2>().0;
         let expected = importance.entries.get(group.name()).map_or(&[][..], |e| &e.counts);
@@ -363,7 +338,7 @@ impl Finder<'_> {
     /// Finds the tensor of the name `tensor` + `suffix`, which must hold `values` F64 values.
     fn find(&self, tensor: &str, suffix: &str, values: u64) -> Result<TensorInfo> {
         let name = format!("{tensor}{suffix}");
-        let fault = |what: String| FormatError::malformed(self.path, None, what, DAMAGED);
+        let fault = |what: String| FormatError::malformed(self.file.path(), None, what, DAMAGED);
         let tensor = self.tensors.get(&*name);
         let tensor = tensor.ok_or_else(|| fault(format!("the tensor {name:?} is missing")))?;
         if tensor.type_id != F64 || values.checked_mul(f64::BYTES) != Some(tensor.bytes) {

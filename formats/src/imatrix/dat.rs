@@ -13,8 +13,9 @@ use crate::partial::PartialFile;
 // An entry has at least a name's length, one byte of name, calls, a length and one value.
 const MIN_ENTRY_BYTES: u64 = 4 + 1 + 4 + 4 + 4;
 
-pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Imatrix> {
-    let c = &mut Cursor::new(path, bytes);
+/// Parses the matrix at the start of `bytes`, a prefix of `path`, which has `end` bytes.
+pub(super) fn parse(path: &Path, bytes: &[u8], end: u64) -> Result<Imatrix> {
+    let c = &mut Cursor::prefix(path, bytes, end);
     let at = c.clone();
     let count = read_count(c, "the entry count")?;
     if count == 0 || count > c.remaining() / MIN_ENTRY_BYTES {

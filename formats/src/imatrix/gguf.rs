@@ -12,6 +12,7 @@ use crate::gguf::tensors::{TensorInfo, resolve};
 use crate::gguf::{Array, Metadata, TensorSpec, Value, layout};
 use crate::hessian::{F32, float_types};
 use crate::partial::PartialFile;
+use crate::source::Source;
 
 pub(crate) const SUMS: &str = ".in_sum2";
 pub(crate) const COUNTS: &str = ".counts";
@@ -22,8 +23,9 @@ const CHUNK_SIZE: &str = "imatrix.chunk_size";
 /// The two tensors of an entry, sums of squares and counts; either may be missing.
 type Pair<'a> = (Option<&'a TensorInfo>, Option<&'a TensorInfo>);
 
-pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Imatrix> {
-    let mut header = Header::parse(path, bytes)?;
+pub(super) fn read(file: &Source) -> Result<Imatrix> {
+    let path = file.path();
+    let mut header = Header::read(file)?;
     let metadata = std::mem::take(&mut header.metadata);
     // These keys are read before the tensors, so that a model given by mistake is named as such and not as a file of unknown
     // types.
@@ -32,7 +34,7 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Imatrix> {
     let Some(Value::Array(Array::String(datasets))) = metadata.get(DATASETS) else {
         return Err(no_imatrix(path, DATASETS, "array of strings"));
     };
-    let (tensors, _) = resolve(path, bytes.len() as u64, header, float_types, 0)?;
+    let (tensors, _) = resolve(path, file.bytes(), header, float_types, 0)?;
 
     let mut pairs: BTreeMap<&str, Pair> = BTreeMap::new();
     for tensor in &tensors {
@@ -52,7 +54,7 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Imatrix> {
     }
     let mut entries = BTreeMap::new();
     for (name, pair) in pairs {
-        entries.insert(name.to_owned(), read_entry(path, bytes, name, pair)?);
+        entries.insert(name.to_owned(), read_entry(file, name, pair)?);
     }
     let (chunk_count, chunk_size) = (Some(chunk_count), Some(chunk_size));
     Ok(Imatrix { entries, datasets: datasets.clone(), chunk_count, chunk_size })
@@ -70,7 +72,8 @@ fn no_imatrix(path: &Path, key: &str, kind: &str) -> FormatError {
     FormatError::malformed(path, None, what, "give a file that llama-imatrix wrote")
 }
 
-fn read_entry(path: &Path, bytes: &[u8], name: &str, pair: Pair) -> Result<Entry> {
+fn read_entry(file: &Source, name: &str, pair: Pair) -> Result<Entry> {
+    let path = file.path();
     let fault = |what: String| FormatError::malformed(path, None, format!("entry {name:?}: {what}"), DAMAGED);
     let (Some(sums_at), Some(counts_at)) = pair else {
         return Err(fault("it has only one of .in_sum2 and .counts".into()));
@@ -78,8 +81,8 @@ fn read_entry(path: &Path, bytes: &[u8], name: &str, pair: Pair) -> Result<Entry
     if [sums_at.type_id, counts_at.type_id] != [F32; 2] {
         return Err(fault("its sums and counts are not F32".into()));
     }
-    let sums = values(bytes, sums_at);
-    let counts: Vec<f32> = values(bytes, counts_at);
+    let sums: Vec<f32> = Number::all(&sums_at.extent(file)?.read()?);
+    let counts: Vec<f32> = Number::all(&counts_at.extent(file)?.read()?);
     let (matrices, total) = (counts.len(), sums.len());
     if matrices == 0 || !total.is_multiple_of(matrices) {
         return Err(fault(format!("{total} sums cannot be shared by {matrices} matrices")));
@@ -89,15 +92,6 @@ fn read_entry(path: &Path, bytes: &[u8], name: &str, pair: Pair) -> Result<Entry
     // llama-quantize rounds counts to whole numbers, halves away from zero.
     let counts = counts.into_iter().map(f32::round).collect();
     Ok(Entry { columns: total / matrices, matrices, sums, counts })
-}
-
-/// Returns the values of `tensor`, whose place in `bytes` was checked.
-fn values(bytes: &[u8], tensor: &TensorInfo) -> Vec<f32> {
-    let range = || {
-        let start = usize::try_from(tensor.offset).ok()?;
-        bytes.get(start..start.checked_add(usize::try_from(tensor.bytes).ok()?)?)
-    };
-    Number::all(range().unwrap_or_default())
 }
 
 pub(super) fn write(matrix: &Imatrix, path: &Path, force: bool) -> Result<()> {

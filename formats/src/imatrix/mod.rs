@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::cursor::Number;
 use crate::error::{FormatError, Result};
 use crate::gguf::header::MAGIC;
-use crate::map::Mapped;
+use crate::source::Source;
 
 /// The content of an importance matrix file.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,11 +48,10 @@ impl Imatrix {
     /// Fails when the file cannot be read, is truncated or states absurd lengths, or an entry holds numbers that cannot be
     /// sums of squares.
     pub fn open(path: &Path) -> Result<Self> {
-        let map = Mapped::open(path)?;
-        if map.bytes().starts_with(&MAGIC) {
-            gguf::parse(path, map.bytes())
-        } else {
-            dat::parse(path, map.bytes())
+        let file = Source::open(path)?;
+        match file.starts_with(&MAGIC)? {
+            true => gguf::read(&file),
+            false => file.parse(|bytes| dat::parse(path, bytes, file.bytes())),
         }
     }
 

@@ -6,15 +6,15 @@ use std::path::Path;
 use super::{Layout, MAGIC, MAX_CODE, MIN_CONTEXT, RANGE, SCALES_BYTES};
 use crate::cursor::{Cursor, Number};
 use crate::error::{DAMAGED, FormatError, Result};
-use crate::map::Mapped;
+use crate::source::Source;
 
 /// Most that rounding, to 16 bits and in the arithmetic before, may add to a log-probability, in nats.
 const MARGIN: f32 = 0.01;
 
-/// A mapped logits file, whose rows are read from the disk when they are used.
+/// An open logits file, whose rows are read when they are used.
 #[derive(Debug)]
 pub struct LogitsFile {
-    map: Mapped,
+    file: Source,
     layout: Layout,
     tokens: Vec<u32>,
     rows_offset: u64,
@@ -32,32 +32,20 @@ pub struct LogProbs<'a> {
 }
 
 impl LogitsFile {
-    /// Maps `path` and checks everything but the rows' numbers.
+    /// Opens `path` and checks everything but the rows' numbers.
     ///
     /// # Errors
     /// Fails when the file cannot be read, is no logits file, holds impossible numbers or tokens outside its vocabulary, or
     /// has another length than its header implies.
     pub fn open(path: &Path) -> Result<Self> {
-        let map = Mapped::open(path)?;
-        let c = &mut Cursor::new(path, map.bytes());
-        if !map.bytes().starts_with(MAGIC) {
-            let what = "is no logits file: it does not begin with `_logits_`";
-            return Err(c.malformed(what, "give a file that `llama-perplexity --kl-divergence-base` wrote"));
-        }
-        c.take(MAGIC.len() as u64, &"the magic")?;
-        let context = read_count(c, "tokens per chunk", MIN_CONTEXT)?;
-        let vocabulary = read_count(c, "size of the vocabulary", 1)?;
-        let chunks = read_count(c, "number of chunks", 1)?;
-        let layout = Layout { context, vocabulary, chunks };
-        check_length(path, map.bytes().len() as u64, layout)?;
-        let tokens = read_tokens(path, c, layout)?;
-        let rows_offset = c.offset();
-        Ok(Self { map, layout, tokens, rows_offset })
+        let file = Source::open(path)?;
+        let (layout, tokens, rows_offset) = file.parse(|bytes| read_header(path, bytes, file.bytes()))?;
+        Ok(Self { file, layout, tokens, rows_offset })
     }
 
     /// Returns the path of the file.
     pub fn path(&self) -> &Path {
-        self.map.path()
+        self.file.path()
     }
 
     /// Returns the tokens per chunk.
@@ -86,12 +74,12 @@ impl LogitsFile {
         self.layout.rows_per_chunk() as usize
     }
 
-    /// Returns the row of position `context / 2 + row` of a chunk.
+    /// Returns the row of position `context / 2 + row` of a chunk, read into `buffer`.
     ///
     /// # Errors
     /// Fails when the file has no such row, or its scale, minimum or codes cannot belong to log-probabilities.
     /// Log-probabilities are at most 0 and reach at most 16 nats below the best, whose code is the highest.
-    pub fn row(&self, chunk: usize, row: usize) -> Result<LogProbs<'_>> {
+    pub fn row<'b>(&self, chunk: usize, row: usize, buffer: &'b mut Vec<u8>) -> Result<LogProbs<'b>> {
         if chunk >= self.chunks() || row >= self.rows_per_chunk() {
             return Err(FormatError::Invalid {
                 what: format!("{}: has no row {row} of chunk {chunk}", self.path().display()),
@@ -100,8 +88,7 @@ impl LogitsFile {
         }
         let index = chunk as u64 * self.layout.rows_per_chunk() + row as u64;
         let offset = self.rows_offset + index * self.layout.row_bytes();
-        let bytes =
-            usize::try_from(offset).ok().and_then(|at| self.map.bytes().get(at..)).unwrap_or_default();
+        let bytes = self.file.window(offset..offset + self.layout.row_bytes(), buffer)?;
         let fault = |what: String| {
             FormatError::malformed(self.path(), offset, format!("row {row} of chunk {chunk} {what}"), DAMAGED)
         };
@@ -164,6 +151,24 @@ impl LogProbs<'_> {
         out.clear();
         out.extend(self.codes().map(|code| self.scale * f32::from(code) + self.min));
     }
+}
+
+/// Reads everything before the rows from `bytes`, a prefix of `path`, which has `end` bytes: the layout, the tokens and the offset
+/// of the rows in bytes.
+fn read_header(path: &Path, bytes: &[u8], end: u64) -> Result<(Layout, Vec<u32>, u64)> {
+    let c = &mut Cursor::prefix(path, bytes, end);
+    if !bytes.starts_with(MAGIC) {
+        let what = "is no logits file: it does not begin with `_logits_`";
+        return Err(c.malformed(what, "give a file that `llama-perplexity --kl-divergence-base` wrote"));
+    }
+    c.take(MAGIC.len() as u64, &"the magic")?;
+    let context = read_count(c, "tokens per chunk", MIN_CONTEXT)?;
+    let vocabulary = read_count(c, "size of the vocabulary", 1)?;
+    let chunks = read_count(c, "number of chunks", 1)?;
+    let layout = Layout { context, vocabulary, chunks };
+    check_length(path, end, layout)?;
+    let tokens = read_tokens(path, c, layout)?;
+    Ok((layout, tokens, c.offset()))
 }
 
 /// Reads a count of at least `least`.

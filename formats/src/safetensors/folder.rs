@@ -13,7 +13,7 @@ use super::TensorInfo;
 use super::shards;
 use crate::error::{DAMAGED, FormatError, Result, summary};
 use crate::json;
-use crate::map::Mapped;
+use crate::whole;
 
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 pub(super) const SINGLE: &str = "model.safetensors";
@@ -138,20 +138,22 @@ fn unlisted(folder: &Path, names: &[String]) -> Result<Files> {
 /// Returns the files that the index at `path` lists, all of which must lie in its folder.
 fn indexed(path: &Path) -> Result<Files> {
     const HINT: &str = "fetch the index and its files again";
-    let map = Mapped::open(path)?;
-    let parsed: IndexJson = json::parse(map.bytes())
+    let parsed: IndexJson = json::parse(&whole::read(path, whole::LIST)?)
         .map_err(|e| FormatError::malformed(path, None, format!("is no index of weights: {e}"), DAMAGED))?;
     let index = Index { path: path.to_owned(), weight_map: parsed.weight_map };
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut paths = Vec::new();
     let mut problems = Vec::new();
-    for name in index.weight_map.values().collect::<BTreeSet<_>>() {
+    let mut tensors_of: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in index.weight_map.values() {
+        *tensors_of.entry(name).or_default() += 1;
+    }
+    for (name, tensors) in tensors_of {
         let inside = Path::new(name).components().all(|c| matches!(c, Component::Normal(_)));
         let file = folder.join(name);
         if !inside || name.is_empty() {
             problems.push(format!("{name:?} does not lie in the index's folder"));
         } else if !file.exists() {
-            let tensors = index.weight_map.values().filter(|v| *v == name).count();
             problems.push(format!("{name} is missing ({tensors} tensors)"));
         }
         paths.push(file);

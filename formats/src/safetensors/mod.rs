@@ -15,7 +15,7 @@ use header::Header;
 pub use write::{NewTensor, Places, index, places, shard_counts, shard_name};
 
 use crate::error::{FormatError, Result};
-use crate::source::{Extent, Io, Source};
+use crate::source::{Extent, Source};
 
 /// One tensor of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,23 +55,15 @@ impl SafeTensors {
     /// every tensor and file that is missing, misplaced or extra), or a folder holds two different models under the names
     /// above.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::open_by(path, Io::Auto)
-    }
-
-    /// Opens `path` as [`open`](Self::open) does and reads tensor data in the way `io`.
-    ///
-    /// # Errors
-    /// Fails as [`open`](Self::open) does.
-    pub fn open_by(path: &Path, io: Io) -> Result<Self> {
         let found = folder::find(path)?;
-        let mut checkpoint = Self::of_files(&found.paths, io)?;
+        let mut checkpoint = Self::of_files(&found.paths)?;
         match &found.index {
             Some(index) => index.check(&found.paths, &checkpoint.tensors)?,
             None => shards::check_once(&found.paths, &checkpoint.tensors)?,
         }
         checkpoint.notes = found.notes;
         if let Some(Rival { name, paths }) = found.rival {
-            let shards = paths.and_then(|paths| Self::of_files(&paths, io));
+            let shards = paths.and_then(|paths| Self::of_files(&paths));
             let why = match shards {
                 Ok(shards) => {
                     shards::compare(path, &checkpoint.tensors, &name, &shards.tensors)?;
@@ -88,11 +80,11 @@ impl SafeTensors {
     }
 
     /// Opens `paths` and collects their tensors, file by file.
-    fn of_files(paths: &[PathBuf], io: Io) -> Result<Self> {
+    fn of_files(paths: &[PathBuf]) -> Result<Self> {
         let mut checkpoint =
             Self { files: Vec::new(), tensors: Vec::new(), metadata: BTreeMap::new(), notes: Vec::new() };
         for (shard, path) in paths.iter().enumerate() {
-            let file = Source::open(path, io)?;
+            let file = Source::open_shard(path, shard)?;
             let header = file.parse(|bytes| Header::parse(path, bytes, file.bytes(), shard))?;
             checkpoint.files.push(file);
             checkpoint.tensors.extend(header.tensors);

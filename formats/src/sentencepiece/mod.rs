@@ -13,7 +13,7 @@ pub use write::trimmed;
 
 use crate::cursor::Cursor;
 use crate::error::{FormatError, Result};
-use crate::map::Mapped;
+use crate::whole;
 
 /// The meaning of a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,10 +95,10 @@ impl SentencePiece {
     /// Fails when the file cannot be read, is no protocol buffer of a SentencePiece model, has no pieces or empty or
     /// repeated ones, or has scores that are not finite or ids outside of the vocabulary.
     pub fn open(path: &Path) -> Result<Self> {
-        let map = Mapped::open(path)?;
+        let bytes = whole::read(path, whole::LIST)?;
         let mut model = Self::empty();
         let mut ids: Ids = [0, 1, 2, -1];
-        let c = &mut Cursor::new(path, map.bytes());
+        let c = &mut Cursor::new(path, &bytes);
         while let Some(field) = wire::next(c)? {
             match field.number {
                 1 => model.pieces.push(read_piece(&field)?),

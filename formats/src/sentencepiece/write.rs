@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{SentencePiece, wire};
 use crate::cursor::Cursor;
 use crate::error::Result;
-use crate::map::Mapped;
+use crate::whole;
 
 /// Field of a piece in the model, of the trainer's settings, and of texts with their pieces, which a reader checks.
 const PIECE: u64 = 1;
@@ -32,10 +32,10 @@ pub fn trimmed(path: &Path, keeps: impl Fn(u64) -> bool) -> Result<Vec<u8>> {
     };
     let ids = [model.unknown_id, model.bos_id, model.eos_id, model.pad_id].map(|id| id.map_or(NONE, new_id));
     let size = (0..model.pieces.len() as u64).filter(|&id| keeps(id)).count() as u64;
-    let map = Mapped::open(path)?;
-    let c = &mut Cursor::new(path, map.bytes());
+    let model = whole::read(path, whole::LIST)?;
+    let c = &mut Cursor::new(path, &model);
     let (mut out, mut piece, mut said) = (Vec::new(), 0, false);
-    while let Some((field, bytes)) = wire::next_with_bytes(c, map.bytes())? {
+    while let Some((field, bytes)) = wire::next_with_bytes(c, &model)? {
         match field.number {
             PIECE => {
                 if keeps(piece) {
@@ -44,7 +44,7 @@ pub fn trimmed(path: &Path, keeps: impl Fn(u64) -> bool) -> Result<Vec<u8>> {
                 piece += 1;
             }
             TRAINER => {
-                let others = settings(&mut field.message()?, map.bytes())?;
+                let others = settings(&mut field.message()?, &model)?;
                 wire::write_bytes(&mut out, TRAINER, &with_ids(others, size, ids));
                 said = true;
             }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Source, Window};
+use super::Source;
 use crate::error::{FormatError, Result};
 
 /// The place of a tensor's bytes. Offsets in it count from the tensor's first byte.
@@ -34,11 +34,11 @@ impl<'a> Extent<'a> {
         Ok(Self { source: self.source, offset: place.start, bytes: place.end - place.start })
     }
 
-    /// Returns the bytes of `range`, mapped or read into `buffer` as by [`Source::window`].
+    /// Returns the bytes of `range`, read into `buffer` as by [`Source::window`].
     ///
     /// # Errors
     /// Fails when the range is not inside the tensor, or cannot be read.
-    pub fn window<'b>(&self, range: Range<u64>, buffer: &'b mut Vec<u8>) -> Result<Window<'b>> {
+    pub fn window<'b>(&self, range: Range<u64>, buffer: &'b mut Vec<u8>) -> Result<&'b [u8]> {
         self.source.window(self.place(&range)?, buffer)
     }
 
@@ -78,7 +78,7 @@ impl<'a> Extent<'a> {
         let mut start = 0;
         while start < self.bytes {
             let end = start.saturating_add(PIECE).min(self.bytes);
-            each(&self.window(start..end, &mut buffer)?);
+            each(self.window(start..end, &mut buffer)?);
             start = end;
         }
         Ok(())

@@ -56,7 +56,7 @@ fn write(path: &Path) {
 
 fn decoded(file: &LogitsFile, chunk: usize, row: usize) -> Vec<f32> {
     let mut log_probs = vec![f32::NAN];
-    file.row(chunk, row).unwrap().decode_into(&mut log_probs);
+    file.row(chunk, row, &mut Vec::new()).unwrap().decode_into(&mut log_probs);
     log_probs
 }
 
@@ -81,7 +81,7 @@ fn what_is_written_can_be_read() {
     let half = -std::f32::consts::LN_2;
     assert!(near(&decoded(&file, 1, 1), &[half - 16.0, half, half]));
     for (chunk, row) in [(2, 0), (0, 2), (usize::MAX, usize::MAX)] {
-        assert!(matches!(file.row(chunk, row), Err(FormatError::Invalid { .. })));
+        assert!(matches!(file.row(chunk, row, &mut Vec::new()), Err(FormatError::Invalid { .. })));
     }
 }
 
@@ -204,8 +204,8 @@ fn scales_that_are_no_numbers_are_refused_with_their_row() {
         bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
         fs::write(&path, &bytes).unwrap();
         let file = LogitsFile::open(&path).unwrap();
-        assert!(file.row(0, 1).is_ok() && file.row(1, 1).is_ok());
-        let message = file.row(1, 0).unwrap_err().to_string();
+        assert!(file.row(0, 1, &mut Vec::new()).is_ok() && file.row(1, 1, &mut Vec::new()).is_ok());
+        let message = file.row(1, 0, &mut Vec::new()).unwrap_err().to_string();
         assert!(message.contains("at byte 100: row 0 of chunk 1"), "{message}");
     }
 }
@@ -234,8 +234,8 @@ fn numbers_that_are_no_log_probabilities_are_refused_with_their_row() {
         damaged[third + at..third + at + bytes.len()].copy_from_slice(&bytes);
         fs::write(&path, &damaged).unwrap();
         let file = LogitsFile::open(&path).unwrap();
-        assert!(file.row(0, 1).is_ok() && file.row(1, 1).is_ok());
-        let message = file.row(1, 0).unwrap_err().to_string();
+        assert!(file.row(0, 1, &mut Vec::new()).is_ok() && file.row(1, 1, &mut Vec::new()).is_ok());
+        let message = file.row(1, 0, &mut Vec::new()).unwrap_err().to_string();
         let wanted = format!("base.logits at byte 100: row 0 of chunk 1 {fragment}");
         assert!(message.contains(&wanted), "expected {wanted} in: {message}");
     }
@@ -253,7 +253,7 @@ proptest! {
         writer.append(&row).unwrap();
         writer.finish().unwrap();
         let file = LogitsFile::open(&path).unwrap();
-        let scale = file.row(0, 0).unwrap().scale;
+        let scale = file.row(0, 0, &mut Vec::new()).unwrap().scale;
         let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         for (logit, log_prob) in logits.iter().zip(decoded(&file, 0, 0)) {
             let expected = (logit - max).max(-16.0) - total;

@@ -23,6 +23,9 @@ pub(super) enum Node {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Card(Vec<(String, Node)>);
 
+/// Most bytes that the copies of all aliases have together; cards use none, and a short text could stand for gigabytes.
+const MOST_COPIED: usize = 1 << 20;
+
 /// Largest size of a card in bytes, a hundred times that of long ones.
 const LONGEST: u64 = 4 << 20;
 
@@ -111,6 +114,7 @@ struct Open {
 fn parse(text: &str) -> Result<Node, String> {
     let mut open: Vec<Open> = Vec::new();
     let mut anchors: HashMap<usize, Node> = HashMap::new();
+    let mut copied = 0;
     for event in Parser::new_from_str(text) {
         let (event, _) = event.map_err(|e| {
             // Lines are counted from the second line of the file.
@@ -123,8 +127,16 @@ fn parse(text: &str) -> Result<Node, String> {
             }
             // An alias stands for a text only, because copies of copies could grow without end.
             Event::Alias(anchor) => match anchors.get(&anchor) {
-                Some(node @ (Node::Text(_) | Node::Null)) => (node.clone(), 0),
-                _ => (Node::Null, 0),
+                Some(node) => {
+                    copied += node.text().map_or(0, |text| text.len());
+                    if copied > MOST_COPIED {
+                        return Err(
+                            "the front matter's aliases stand for more than a megabyte of text".into()
+                        );
+                    }
+                    (node.clone(), 0)
+                }
+                None => (Node::Null, 0),
             },
             Event::SequenceStart(anchor, _) => {
                 open.push(Open { node: Node::List(Vec::new()), anchor, key: None });
@@ -143,7 +155,8 @@ fn parse(text: &str) -> Result<Node, String> {
         if open.len() > DEEPEST {
             return Err("the front matter has too many lists in lists".into());
         }
-        if anchor > 0 {
+        // Only texts are copied for their aliases.
+        if anchor > 0 && matches!(node, Node::Text(_)) {
             anchors.insert(anchor, node.clone());
         }
         match open.last_mut() {
@@ -210,5 +223,8 @@ mod tests {
         assert!(error.contains("line"), "{error}");
         assert!(Card::parse("---\n- a\n- b\n---\n").unwrap_err().contains("key: value"));
         assert!(Card::parse(&format!("---\na: {}\n---\n", "[".repeat(100_000))).is_err());
+        let aliases = format!("---\nlicense: &x {}\ntags:\n{}---\n", "a".repeat(1000), "- *x\n".repeat(1049));
+        assert!(Card::parse(&aliases.replacen("- *x\n", "", 1)).is_ok());
+        assert!(Card::parse(&aliases).unwrap_err().contains("aliases"));
     }
 }

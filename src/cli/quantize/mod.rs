@@ -41,7 +41,7 @@ Examples:
 
 /// Quantize a checkpoint or a GGUF to one GGUF
 ///
-/// Nothing is half-written: the output appears under its name when it is complete. The bytes do not depend on threads, memory or the way of reading.
+/// Nothing is half-written: the output appears under its name when it is complete. The bytes do not depend on threads or memory.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -238,7 +238,6 @@ fn job(args: &Args) -> anyhow::Result<Job> {
     };
     Ok(Job {
         model: args.model.clone(),
-        io: args.text_args.reading.io(),
         types,
         statistics: made.statistics,
         encoder: method.encoder,

@@ -41,7 +41,7 @@ impl Judge {
     pub(super) fn verify(&self, args: &Args, report: &Report) -> anyhow::Result<Scores> {
         let Self { source, texts } = self;
         let out = report.files.first().context("nothing was written")?;
-        let mut result = Model::open_by(&out.path, None, args.text_args.reading.io())?;
+        let mut result = Model::open(&out.path, None)?;
         args.text_args.set_up(&mut result);
         let means = means(args);
         let cancel = cancel_on_signal()?;

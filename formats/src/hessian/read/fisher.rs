@@ -1,6 +1,7 @@
 //! Reading of Fisher matrices.
 
-use super::{AGAIN, Finder, HessianFile, data};
+use super::sums::{self, Impossible};
+use super::{AGAIN, Finder, HessianFile};
 use crate::cursor::Number;
 use crate::error::{DAMAGED, FormatError, Result};
 use crate::gguf::tensors::TensorInfo;
@@ -36,22 +37,11 @@ impl HessianFile {
             let what = format!("has {} values, not {}", found.values(), sums.len());
             return Err(invalid(format!("the Fisher matrix of {:?} {what}", found.tensor)));
         }
-        let mut fault = None;
-        let bytes = self.bytes(&place.sums);
-        for (at, (bytes, sum)) in bytes.as_chunks().0.iter().zip(sums.iter_mut()).enumerate() {
-            let value = f64::from_le_bytes(*bytes);
-            *sum += value;
-            if !value.is_finite() {
-                fault = fault.or(Some((at, value)));
-            }
-        }
         let squares = (0..found.outputs)
             .map(|i| if found.is_diagonal() { i } else { packed_row(found.outputs, i).start });
-        let square = |at: usize| f64::first(bytes.get(at * f64::BYTES as usize..).unwrap_or_default());
-        let negative = || squares.filter_map(|at| Some((at, square(at)?))).find(|(_, v)| *v < 0.0);
-        match fault.or_else(negative) {
+        match sums::add(place.sums.extent(&self.file)?, sums, squares)? {
             None => Ok(()),
-            Some((at, value)) => {
+            Some(Impossible { at, value, .. }) => {
                 let what = format!(
                     "Fisher matrix of {:?}: value {at} is {value}, which gradients cannot give",
                     found.tensor
@@ -68,10 +58,10 @@ impl Finder<'_> {
     pub(super) fn fishers(&self, described: Option<&Fishers>) -> Result<Vec<FisherPlace>> {
         let mut places = Vec::new();
         for fisher in described.map_or(&[][..], |all| &all.tensors) {
-            let fault = |what: String| FormatError::malformed(self.path, None, what, DAMAGED);
+            let fault = |what: String| FormatError::malformed(self.file.path(), None, what, DAMAGED);
             let values = fisher.checked_values().ok_or_else(|| fault(format!("{fisher:?} is too large")))?;
             let tokens = self.find(&fisher.tensor, fisher::TOKENS, 1)?;
-            let tokens = f64::first(data(self.bytes, &tokens)).unwrap_or(f64::NAN);
+            let tokens = f64::first(&tokens.extent(self.file)?.read()?).unwrap_or(f64::NAN);
             if !((0.0..=2f64.powi(53)).contains(&tokens) && tokens.fract() == 0.0) {
                 return Err(fault(format!("{tokens} gradients of tensor {:?}", fisher.tensor)));
             }
