@@ -58,12 +58,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::arch::{self, ArchError};
+use crate::arch;
 use crate::checkpoint::{self, Opened, Origin};
-use crate::convert::{ConvertError, Converted, convert};
+use crate::convert::{Converted, convert};
 use crate::graph::{Graph, Hyper, KeyError, Op, SLOTS, Slot, Windows, architecture, weight_name};
 use crate::tensor::{MappedTensor, Replaced};
-use crate::vocab::{self, Tokenizer};
+use crate::vocab::Tokenizer;
 
 pub use error::ModelError;
 pub use forward::{Hidden, Pass};
@@ -96,10 +96,6 @@ pub struct Model {
     index: HashMap<String, usize>,
     /// Number of rows of the embedding, and of logits.
     vocab: usize,
-    /// Name of the pre-tokenizer that the caller chose, if any.
-    pre: Option<String>,
-    /// True if the vocabulary is that of the opened file or folder.
-    has_own_vocabulary: bool,
     /// True if inputs of linear maps are rounded as llama.cpp does.
     rounds: bool,
     products: Products,
@@ -115,7 +111,7 @@ impl Model {
         let opened = checkpoint::open(path)?;
         let input = convert(&opened, pre, None)
             .map_err(|source| ModelError::Input { path: path.to_owned(), source })?;
-        Self::new(path, pre, Arc::new(opened), input)
+        Self::new(path, Arc::new(opened), input)
     }
 
     /// Returns this model with `input` in the place of its converted model, whose tensors are read from the same file.
@@ -123,18 +119,12 @@ impl Model {
     /// # Errors
     /// Fails when a tensor of the forward pass is missing in `input` or of a wrong shape.
     pub fn changed(&self, input: Converted) -> Result<Self, ModelError> {
-        let mut changed = Self::new(&self.path, self.pre.as_deref(), self.opened.clone(), input)?;
+        let mut changed = Self::new(&self.path, self.opened.clone(), input)?;
         (changed.rounds, changed.products) = (self.rounds, self.products);
-        changed.has_own_vocabulary = false;
         Ok(changed)
     }
 
-    fn new(
-        path: &Path,
-        pre: Option<&str>,
-        opened: Arc<Opened>,
-        input: Converted,
-    ) -> Result<Self, ModelError> {
+    fn new(path: &Path, opened: Arc<Opened>, input: Converted) -> Result<Self, ModelError> {
         let name = architecture(&input.metadata)?;
         let graph = arch::graph(name).ok_or_else(|| ModelError::Architecture {
             name: name.to_owned(),
@@ -158,8 +148,6 @@ impl Model {
             overlay: None,
             index,
             vocab: 0,
-            pre: pre.map(str::to_owned),
-            has_own_vocabulary: true,
             rounds: false,
             products: Products::default(),
         };
@@ -211,35 +199,18 @@ impl Model {
         &self.input.metadata
     }
 
-    /// Returns the model's tokenizer, from a folder's own files or the keys of a GGUF.
+    /// Returns the model's tokenizer: a folder's is that of the GGUF that it would become.
     ///
     /// # Errors
     /// Fails when the tokenizer is missing, malformed or of a kind that kquant does not have.
     pub fn tokenizer(&self) -> Result<Tokenizer, ModelError> {
-        let tokenizer = match &self.opened.origin {
-            Origin::HuggingFace { folder } if self.has_own_vocabulary => {
-                let config = arch::Config::open(&folder.join("config.json")).map_err(ArchError::from);
-                let config = config.map_err(|e| self.input_error(e.into()))?.json();
-                Tokenizer::from_folder(&vocab::Request {
-                    folder,
-                    architecture: &self.hyper.architecture,
-                    vocab_size: Some(self.vocab as u64),
-                    config: &config,
-                    pre: self.pre.as_deref(),
-                })
-            }
-            _ => Tokenizer::from_metadata(&self.input.metadata),
-        };
+        let tokenizer = Tokenizer::from_metadata(&self.input.metadata);
         tokenizer.map_err(|source| ModelError::Tokenizer { path: self.path.clone(), source })
     }
 
     /// The converted model: its tensors and metadata.
     pub fn converted(&self) -> &Converted {
         &self.input
-    }
-
-    fn input_error(&self, source: ConvertError) -> ModelError {
-        ModelError::Input { path: self.path.clone(), source }
     }
 
     /// Returns the opened model file or folder.

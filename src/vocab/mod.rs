@@ -13,7 +13,6 @@
 //! | `special`, `ends`, `named`, `post_processor`, `template` | ids of special tokens, which of them are added, chat templates |
 //! | `scripts` | the writing system of a token |
 //! | `warnings` | what the keys cannot say |
-//! | `library` | what Hugging Face's library may be given |
 //! | `tokenizer` | text to token ids and back |
 //!
 //! Keys, types, values and order are those of llama.cpp's converter, except where these would make llama.cpp tokenize
@@ -27,7 +26,6 @@ mod charsmap;
 mod ends;
 mod error;
 mod files;
-mod library;
 mod model;
 mod named;
 mod post_processor;

@@ -79,21 +79,11 @@ impl Tokens {
         Ok(Self((0..count).map(pad).collect()))
     }
 
-    /// Returns texts and kinds, by id.
-    pub(super) fn into_texts(self) -> (Vec<String>, Vec<Kind>) {
-        self.0.into_iter().map(|token| (token.text, token.kind)).unzip()
-    }
-
     /// Puts `token` at `id`, which must be below the length.
     pub(super) fn put(&mut self, id: u64, token: Token) {
         if let Some(slot) = usize::try_from(id).ok().and_then(|id| self.0.get_mut(id)) {
             *slot = token;
         }
-    }
-
-    /// Returns the texts, by id.
-    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|token| token.text.as_str())
     }
 
     /// Returns the token at `id`, if there is one.

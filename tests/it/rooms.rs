@@ -75,7 +75,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "evaluate",
         ],
     ),
-    ("facade", &["checkpoint", "context", "threads", "recipe", "model", "evaluate", "job"]),
+    ("facade", &["context", "threads", "recipe", "model", "evaluate", "job"]),
 ];
 
 /// The names that follow `crate::` in `source`, comments and unit tests left out.

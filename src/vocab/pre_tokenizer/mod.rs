@@ -8,6 +8,7 @@
 //!
 //! A `tokenizer.json` holds a definition, while a GGUF holds llama.cpp's name for it.
 
+mod checked;
 mod probes;
 pub(super) mod table;
 mod words;

@@ -8,10 +8,9 @@ use serde_json::Value;
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _, PreTokenizerWrapper};
 
 use super::super::files::Json;
-use super::super::library;
 use super::super::spaces::{kind, steps};
 use super::table::DEFINITIONS;
-use super::{Definition, PreTokenizer};
+use super::{Definition, PreTokenizer, checked};
 
 /// A JSON list of texts that the definitions of the table cut differently.
 const PROBES: &str = include_str!("probes.json");
@@ -44,7 +43,9 @@ fn library(file: &Json) -> Option<PreTokenizerWrapper> {
     if byte_level.any(|step| step.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(true)) {
         return None;
     }
-    library::check_pre_tokenizer(file).ok()?;
+    if !checked::runs(file) {
+        return None;
+    }
     serde_json::from_value(file.value.get("pre_tokenizer")?.clone()).ok()
 }
 

@@ -1,7 +1,5 @@
 //! Errors of tokenizing.
 
-use std::path::{Path, PathBuf};
-
 use super::super::VocabError;
 
 /// The reason why a tokenizer cannot be built, or a text cannot be tokenized.
@@ -21,7 +19,7 @@ pub enum TokenizerError {
     /// The tokenizer is of a kind that kquant does not have.
     #[error(
         "tokenizer.ggml.model is {model:?}; kquant tokenizes for \"llama\" (SentencePiece BPE), \"t5\" (SentencePiece \
-         Unigram) and \"gpt2\" (byte-level BPE); use the original model's folder"
+         Unigram) and \"gpt2\" (byte-level BPE); without a text, for example without --calibrate and --verify, it is quantized"
     )]
     UnknownModel {
         /// Value of `tokenizer.ggml.model`.
@@ -29,19 +27,11 @@ pub enum TokenizerError {
     },
     /// The pre-tokenizer is one whose expressions kquant does not have.
     #[error(
-        "tokenizer.ggml.pre is {pre:?}, a pre-tokenizer that kquant does not have; use the original model's folder"
+        "tokenizer.ggml.pre is {pre:?}, a pre-tokenizer that kquant does not have; name one that cuts texts alike with --pre"
     )]
     UnknownPre {
         /// Value of `tokenizer.ggml.pre`.
         pre: String,
-    },
-    /// Hugging Face's library refuses the file or the text.
-    #[error("{}: {what}", path.display())]
-    Library {
-        /// Path of `tokenizer.json`.
-        path: PathBuf,
-        /// Message of the library.
-        what: String,
     },
     /// The matching of an expression failed on a text.
     #[error("pre-tokenizer expression {expression}: {what}, at byte {offset} of the text")]
@@ -65,10 +55,5 @@ impl TokenizerError {
     /// Returns the error of a key that is missing or wrong.
     pub(super) fn key(key: &'static str, what: impl Into<String>) -> Self {
         Self::Key { key, what: what.into() }
-    }
-
-    /// Returns the library's error for `path`.
-    pub(super) fn library(path: &Path, what: impl ToString) -> Self {
-        Self::Library { path: path.to_owned(), what: what.to_string() }
     }
 }

@@ -1,4 +1,4 @@
-//! Tokenizing of text and back, with a model's folder or with GGUF keys alone.
+//! Tokenizing of text and back, by the GGUF keys that a model has or is converted to.
 //!
 //! | file | what |
 //! |---|---|
@@ -8,13 +8,11 @@
 //! | `spm`, `bpe`, `merge` | SentencePiece BPE (`llama`) and byte-level BPE (`gpt2`), as llama.cpp does them |
 //! | `needs` | what a vocabulary needs when tokens are taken out of it |
 //! | `ugm` | SentencePiece Unigram (`t5`), as llama.cpp does it |
-//! | `hugging_face` | `tokenizer.json` through the `tokenizers` library, the reference for models' folders |
 //!
-//! The two ways share the texts' bytes and the roles, but no step from text to ids, so that each checks the other.
+//! A folder and the GGUF made of it cut a text alike, as llama.cpp will. Tests compare the ids with Hugging Face's library.
 
 mod bpe;
 mod error;
-mod hugging_face;
 mod keys;
 mod merge;
 mod needs;
@@ -28,12 +26,8 @@ mod vocabulary;
 
 use kquant_formats::gguf::Metadata;
 
-use super::Request;
-use super::files::Files;
-use super::unigram;
 use bpe::Bpe;
 pub use error::TokenizerError;
-use hugging_face::HuggingFace;
 use roles::Roles;
 use special::{Fragment, Splitter};
 use spm::Spm;
@@ -54,24 +48,9 @@ enum Engine {
     Spm { splitter: Splitter, spm: Spm },
     Bpe { splitter: Splitter, bpe: Bpe },
     Ugm { splitter: Splitter, ugm: Ugm },
-    HuggingFace(Box<HuggingFace>),
 }
 
 impl Tokenizer {
-    /// Reads the tokenizer of a Hugging Face folder: `tokenizer.json` is read by Hugging Face's own library. A folder
-    /// with `tokenizer.model` alone is read by way of its GGUF keys, and so is a Unigram vocabulary, in which the library
-    /// would find control tokens in plain text.
-    ///
-    /// # Errors
-    /// Fails when there is no tokenizer, or when its files are malformed or of a kind that kquant does not have.
-    pub fn from_folder(request: &Request) -> Result<Self, TokenizerError> {
-        let files = Files::read(request.folder)?;
-        match &files.tokenizer {
-            Some(file) if !unigram::is_unigram(file) => hugging_face::read(request, &files, file),
-            _ => Self::from_metadata(&super::load(request)?.keys),
-        }
-    }
-
     /// Builds the tokenizer from the keys `tokenizer.ggml.*`.
     ///
     /// # Errors
@@ -124,7 +103,6 @@ impl Tokenizer {
                     }
                 }
             }
-            Engine::HuggingFace(library) => library.encode(text, parse_special, &mut out)?,
         }
         Ok(out)
     }

@@ -13,7 +13,7 @@ impl Tokenizer {
         match &self.engine {
             Engine::Spm { spm, .. } => spm.parts(self.vocabulary.text(id)),
             Engine::Bpe { bpe, .. } => bpe.parts(self.vocabulary.piece(id)),
-            Engine::Ugm { .. } | Engine::HuggingFace(_) => Vec::new(),
+            Engine::Ugm { .. } => Vec::new(),
         }
     }
 

@@ -1,8 +1,9 @@
-//! Tests of both ways from text to ids, against each other and against llama.cpp's recorded ids.
+//! Tests of the way from text to ids, against Hugging Face's library and llama.cpp's recorded ids.
 
 mod folders;
 mod golden;
 mod keys;
+mod library;
 mod properties;
 mod published;
 mod unigram;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use kquant_formats::gguf::{Array, Metadata, Value};
 
+use self::library::Library;
 use super::{Tokenizer, TokenizerError};
 use crate::vocab::{Request, load};
 
@@ -29,9 +31,9 @@ fn request<T>(folder: &str, architecture: &str, with: impl FnOnce(&Request) -> T
     with(&Request { folder: &path, architecture, vocab_size: None, config: &config, pre: None })
 }
 
-/// Returns the tokenizer of a folder, with Hugging Face's library.
-fn from_folder(folder: &str, architecture: &str) -> Tokenizer {
-    request(folder, architecture, Tokenizer::from_folder).unwrap()
+/// Returns Hugging Face's tokenizer of a folder.
+fn library(folder: &str) -> Library {
+    Library::open(&data(folder).join("tokenizer.json"))
 }
 
 /// Returns the GGUF keys of a folder.

@@ -6,7 +6,7 @@ use kquant_formats::gguf::Value;
 use tokenizers::Tokenizer as Library;
 
 use super::golden::expand;
-use super::{FIRST, data, encode, from_folder, json, spm};
+use super::{FIRST, data, encode, from_keys, json, spm};
 
 /// Returns true for texts that the library treats differently from SentencePiece: it finds byte tokens and visible spaces
 /// in the text, and maps characters by graphemes, of which it drops what follows the first match
@@ -23,7 +23,7 @@ fn the_likeliest_tokens_are_hugging_faces() {
     texts.push(fs::read_to_string(data("corpora/eval-small.txt")).unwrap());
     for name in ["unigram", "unigram-bytes"] {
         let library = Library::from_file(data(&format!("tokenizers/{name}/tokenizer.json"))).unwrap();
-        let own = from_folder(&format!("tokenizers/{name}"), "llama");
+        let own = from_keys(&format!("tokenizers/{name}"), "llama");
         let mut equal = 0;
         for text in &texts {
             let wanted = library.encode_fast(text.as_str(), false).unwrap();
@@ -38,7 +38,7 @@ fn the_likeliest_tokens_are_hugging_faces() {
 
 #[test]
 fn decoding_gives_the_text_back() {
-    let own = from_folder("tokenizers/unigram-bytes", "llama");
+    let own = from_keys("tokenizers/unigram-bytes", "llama");
     for text in ["Hello  world\n é 漢字 ", "  a", "x"] {
         assert_eq!(own.decode(&own.encode(text, false).unwrap()), text);
     }
@@ -46,7 +46,7 @@ fn decoding_gives_the_text_back() {
 
 #[test]
 fn control_tokens_in_plain_text_are_text() {
-    let own = from_folder("tokenizers/unigram", "llama");
+    let own = from_keys("tokenizers/unigram", "llama");
     assert!(own.encode("<s>", false).unwrap().len() > 1);
     assert_eq!(own.encode("<s><sep>", true).unwrap(), [1, 4]);
     assert_eq!((own.bos(), own.eos(), own.add_bos(), own.add_eos()), (Some(1), Some(2), Some(1), None));
