@@ -52,12 +52,12 @@ fn generate(args: &Args, model: &Model) -> anyhow::Result<()> {
     if next.is_empty() {
         next.extend(tokenizer.bos().or(tokenizer.eos()));
     }
-    let mut session = model.session(args.means.memory)?;
+    let mut session = model.session(args.means.memory, next.len().saturating_add(args.tokens))?;
     let sampler = Sampler::new(args.temperature, args.seed);
     let mut out = io::stdout().lock();
     write!(out, "{}", args.prompt)?;
     for position in 0..args.tokens as u64 {
-        if session.room() < next.len() || cancel.load(Ordering::Relaxed) {
+        if position > 0 && session.room() == 0 || cancel.load(Ordering::Relaxed) {
             break;
         }
         let token = sampler.choose(&mut session.feed(&next)?, 0, position);

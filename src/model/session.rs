@@ -20,12 +20,13 @@ pub struct Session<'a> {
 }
 
 impl Model {
-    /// Starts one text, whose weights are held decoded if they fit `memory` bytes.
+    /// Starts one text of at most `context` tokens, or of the model's context if that is shorter. Weights are held decoded if they fit
+    /// `memory` bytes.
     ///
     /// # Errors
     /// Fails when weights cannot be read.
-    pub fn session(&self, memory: u64) -> Result<Session<'_>, ModelError> {
-        self.sessions(1, self.hyper.context, self.decoded_bytes() <= memory)
+    pub fn session(&self, memory: u64, context: usize) -> Result<Session<'_>, ModelError> {
+        self.sessions(1, context.min(self.hyper.context), self.decoded_bytes() <= memory)
     }
 
     /// Starts `texts` texts of at most `context` tokens each; `hold` says whether all weights are held decoded.

@@ -75,7 +75,7 @@ fn equals_transformers(folder: &Path) {
 
 fn token_by_token(name: &str, model: &Model, tokens: &[u32], whole: &[f32]) {
     for memory in [0, u64::MAX] {
-        let mut session = model.session(memory).unwrap();
+        let mut session = model.session(memory, usize::MAX).unwrap();
         let mut ours = session.feed(&tokens[..7]).unwrap();
         for token in &tokens[7..] {
             ours.extend(session.feed(&[*token]).unwrap());

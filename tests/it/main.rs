@@ -3,6 +3,8 @@
 
 mod arch;
 mod both_sides;
+#[cfg(unix)]
+mod bounded;
 mod calibrate;
 mod calibrated;
 mod configuration;

@@ -101,8 +101,7 @@ fn read_count(c: &mut Cursor, what: &str, least_bytes: u64) -> Result<u64> {
 }
 
 fn read_metadata(c: &mut Cursor, count: u64) -> Result<Metadata> {
-    let mut entries = Vec::new();
-    let mut seen = HashSet::new();
+    let mut metadata = Metadata::new();
     for i in 0..count {
         let at = c.clone();
         let key = read_string(c, &format_args!("the name of key {i}"))?;
@@ -113,12 +112,12 @@ fn read_metadata(c: &mut Cursor, count: u64) -> Result<Metadata> {
             let what = format!("the name of key {i}, {key:?}, holds a control character");
             return Err(at.malformed(what, "rename the key"));
         }
-        if !seen.insert(key) {
+        if metadata.get(key).is_some() {
             return Err(at.malformed(format!("the key {key:?} appears twice"), "remove one of the two"));
         }
-        entries.push((key.to_owned(), read_value(c, &format_args!("the key {key:?}"))?));
+        metadata.set(key, read_value(c, &format_args!("the key {key:?}"))?);
     }
-    Ok(Metadata::from_unique(entries))
+    Ok(metadata)
 }
 
 fn read_records(c: &mut Cursor, count: u64) -> Result<Vec<Record>> {

@@ -1,5 +1,7 @@
 //! Metadata values, and the ordered map that holds them.
 
+use std::collections::HashMap;
+
 /// One metadata value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -92,8 +94,18 @@ impl From<&str> for Value {
 }
 
 /// Metadata in file order; keys are unique.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Metadata(Vec<(String, Value)>);
+#[derive(Debug, Clone, Default)]
+pub struct Metadata {
+    entries: Vec<(String, Value)>,
+    /// The place of each key among the entries.
+    places: HashMap<String, usize>,
+}
+
+impl PartialEq for Metadata {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries
+    }
+}
 
 impl Metadata {
     /// Returns an empty map.
@@ -101,43 +113,64 @@ impl Metadata {
         Self::default()
     }
 
-    /// Makes a map of entries whose keys are known to be unique, without the search that `set` makes for each.
-    pub(super) fn from_unique(entries: Vec<(String, Value)>) -> Self {
-        Self(entries)
-    }
-
     /// Returns the value of `key`.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v)
+        self.places.get(key).and_then(|&at| self.entries.get(at)).map(|(_, value)| value)
     }
 
     /// Replaces the value of `key` in place, or appends the key.
     pub fn set(&mut self, key: impl Into<String>, value: Value) {
         let key = key.into();
-        match self.0.iter_mut().find(|(k, _)| *k == key) {
+        match self.places.get(&key).and_then(|&at| self.entries.get_mut(at)) {
             Some(entry) => entry.1 = value,
-            None => self.0.push((key, value)),
+            None => {
+                self.places.insert(key.clone(), self.entries.len());
+                self.entries.push((key, value));
+            }
         }
     }
 
     /// Removes `key` and keeps the order of the others.
     pub fn remove(&mut self, key: &str) -> Option<Value> {
-        let at = self.0.iter().position(|(k, _)| k == key)?;
-        Some(self.0.remove(at).1)
+        let at = self.places.remove(key)?;
+        let (_, value) = self.entries.remove(at);
+        self.places.values_mut().filter(|place| **place > at).for_each(|place| *place -= 1);
+        Some(value)
     }
 
     /// Returns keys and values in file order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.0.iter().map(|(k, v)| (k.as_str(), v))
+        self.entries.iter().map(|(k, v)| (k.as_str(), v))
     }
 
     /// Returns the number of keys.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.entries.len()
     }
 
     /// Returns whether there are no keys.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_keep_their_order_and_are_found() {
+        let mut metadata = Metadata::new();
+        for key in ["a", "b", "c", "d"] {
+            metadata.set(key, key.into());
+        }
+        metadata.set("b", "new".into());
+        assert_eq!(metadata.remove("a"), Some("a".into()));
+        assert_eq!(metadata.remove("a"), None);
+        metadata.set("a", "last".into());
+        let keys: Vec<&str> = metadata.iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["b", "c", "d", "a"]);
+        let values = ["b", "c", "d", "a"].map(|key| metadata.get(key).and_then(Value::as_str));
+        assert_eq!(values, [Some("new"), Some("c"), Some("d"), Some("last")]);
     }
 }
