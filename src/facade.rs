@@ -269,7 +269,7 @@ impl Quantizer {
         let outputs = Outputs { model: out.to_owned(), manifest: None, report: None, force: self.force };
         prepared.check_outputs(&outputs)?;
         let Context { memory, cancel, progress } = settings.context();
-        let calibrated = settings.on_threads(|| prepared.calibrate(memory, cancel, progress))??;
+        let calibrated = settings.on_threads(|| prepared.calibrate(memory, cancel, progress, None))??;
         let resources = Resources { memory, threads: settings.threads };
         Ok(prepared.run(calibrated.as_ref(), &outputs, &resources, cancel, progress)?)
     }

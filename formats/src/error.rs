@@ -72,7 +72,8 @@ pub type Result<T> = std::result::Result<T, FormatError>;
 pub(crate) const DAMAGED: &str = "the file is truncated or damaged: fetch it again";
 
 impl FormatError {
-    pub(crate) fn io(path: &Path, action: &'static str, cause: io::Error) -> Self {
+    /// Returns the error of the system's answer `cause` to an attempt to `action`, a verb, at `path`.
+    pub fn io(path: &Path, action: &'static str, cause: io::Error) -> Self {
         Self::Io { path: path.to_owned(), action, cause }
     }
 

@@ -21,7 +21,7 @@ use crate::scratch::write_all_at;
 use crate::source::write_out;
 
 pub use folder::PartialFolder;
-pub use left_over::is_partial_of;
+pub use left_over::{is_partial_of, remove_left_overs};
 pub use target::resolve;
 pub(crate) use target::special;
 

@@ -6,6 +6,7 @@ mod bytes;
 mod calibrate;
 mod calibration;
 mod changed;
+mod clean;
 mod distill;
 mod folder;
 mod generate;
@@ -75,6 +76,7 @@ enum Command {
     Generate(generate::Args),
     Sample(sample::Args),
     Tokenize(tokenize::Args),
+    Clean(clean::Args),
 }
 
 /// How a command ended without an error.
@@ -105,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
         Command::Sample(args) => sample::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
+        Command::Clean(args) => clean::run(&args),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

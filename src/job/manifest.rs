@@ -5,13 +5,30 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::{Job, Prepared, QuantizeError, Report, Types};
-use crate::hash::{Digest, Manifest, SourceFile, file_sha256};
+use crate::hash::{Digest, Manifest, SourceFile, bytes_sha256, file_sha256};
 use crate::layerwise::Calibration;
 use crate::recipe::Overrides;
 
 impl Prepared {
-    /// The manifest of the run that `report` tells of; hashes the sources.
-    pub(super) fn manifest(&self, report: &Report) -> Result<Manifest, QuantizeError> {
+    /// A SHA-256 of everything that the encoded tensors depend on: the sources, which are read whole, the plan, the options and the
+    /// version of kquant.
+    ///
+    /// # Errors
+    /// [`QuantizeError::Hash`] when a source cannot be read.
+    pub fn run_sha256(&self) -> Result<String, QuantizeError> {
+        let calibration = self.job.statistics.calibration().map(Calibration::options);
+        let run = serde_json::json!({
+            "kquant": env!("CARGO_PKG_VERSION"),
+            "plan_sha256": self.view().sha256()?,
+            "options": options(&self.job),
+            "calibration": calibration,
+            "sources": self.sources()?,
+        });
+        Ok(bytes_sha256(run.to_string().as_bytes()))
+    }
+
+    /// Names, sizes and hashes of the sources.
+    fn sources(&self) -> Result<Vec<SourceFile>, QuantizeError> {
         let known = self.job.statistics.text();
         let statistics = self.job.statistics.path().filter(|_| known.is_none());
         let sources: Vec<&PathBuf> =
@@ -22,12 +39,17 @@ impl Prepared {
         };
         let mut sources: Vec<SourceFile> = sources.par_iter().map(hash).collect::<Result<_, _>>()?;
         sources.extend(known);
+        Ok(sources)
+    }
+
+    /// The manifest of the run that `report` tells of; hashes the sources.
+    pub(super) fn manifest(&self, report: &Report) -> Result<Manifest, QuantizeError> {
         let job = &self.job;
         Ok(Manifest {
             kquant: env!("CARGO_PKG_VERSION").to_owned(),
             plan_sha256: report.plan_sha256.clone(),
             options: options(job),
-            sources,
+            sources: self.sources()?,
             files: report
                 .files
                 .iter()

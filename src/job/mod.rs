@@ -33,7 +33,7 @@ use crate::context::{Progress, Unit};
 use crate::convert::{Converted, convert};
 use crate::encode::Encoder;
 use crate::hash::Digest;
-use crate::layerwise::{Calibrated, Calibration};
+use crate::layerwise::{Calibrated, Calibration, Journal};
 use crate::outputs;
 use crate::pipeline;
 use crate::pipeline::PipelineError;
@@ -259,7 +259,8 @@ impl Prepared {
         self.job.statistics.calibration()
     }
 
-    /// Encodes what is encoded with feedback from a text; to be given to [`Prepared::run`].
+    /// Encodes what is encoded with feedback from a text; to be given to [`Prepared::run`]. What `journal`, that of this run, holds is
+    /// not done again.
     ///
     /// # Errors
     /// [`QuantizeError::Calibrated`].
@@ -268,10 +269,11 @@ impl Prepared {
         memory: u64,
         cancel: &AtomicBool,
         progress: &dyn Progress,
+        journal: Option<&Journal>,
     ) -> Result<Option<Calibrated>, QuantizeError> {
         let Some(calibration) = self.calibration() else { return Ok(None) };
         progress.begin(calibration.work(), Unit::Work);
-        calibration.run(&self.plan, memory, cancel, progress).map(Some).map_err(|source| {
+        calibration.run(&self.plan, memory, cancel, progress, journal).map(Some).map_err(|source| {
             QuantizeError::Calibrated { path: self.job.model.clone(), source: Box::new(source) }
         })
     }

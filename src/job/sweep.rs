@@ -145,7 +145,7 @@ where
         let (Some(point), Some(chosen)) = (sweep.points.get_mut(i), sweep.chosen.get(i)) else { continue };
         let prepared = prepare(job(chosen)?)?;
         let outputs = Outputs { model: out.clone(), manifest: None, report: None, force: true };
-        let calibrated = prepared.calibrate(context.memory, context.cancel, context.progress)?;
+        let calibrated = prepared.calibrate(context.memory, context.cancel, context.progress, None)?;
         prepared.run(
             calibrated.as_ref(),
             &outputs,

@@ -257,7 +257,7 @@ impl Input {
         let columns = self.feedback.columns();
         TensorReport {
             name: tensor.mapped.name.clone(),
-            kind: tensor.block.name,
+            kind: tensor.block.name.to_owned(),
             rows: losses.rows,
             columns,
             tokens_per_column: self.tokens as f64 / columns as f64,

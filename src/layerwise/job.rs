@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use kquant_formats::imatrix::Imatrix;
 
+use super::journal::Journal;
 use super::range::check_outside_of_layers;
 use crate::context::{After, Progress};
 use crate::encode::LayerMethod;
@@ -111,6 +112,17 @@ impl Calibration {
         }
     }
 
+    /// Returns all options of the rounding, in no particular form: two calibrations of the same text with the same options encode alike.
+    pub fn options(&self) -> String {
+        let fishers = match &self.both_sides {
+            None => "no Fisher matrices".into(),
+            Some(FisherSource::Pass { seed }) => format!("labels by seed {seed}"),
+            Some(FisherSource::File(_) | FisherSource::Statistics) => "Fisher matrices of a file".into(),
+        };
+        let model = (self.model.products(), self.with_output);
+        format!("{:?}, {fishers}, {model:?}", self.layers)
+    }
+
     /// Returns what the output's metadata says of the calibration.
     pub fn provenance(&self) -> Provenance {
         let (text, sha256, context, method) = match &self.source {
@@ -163,7 +175,7 @@ impl Calibration {
         }
     }
 
-    /// Encodes the tensors that `plan` asks for.
+    /// Encodes the tensors that `plan` asks for. What a `journal` holds is not done again, and what is done is kept in it.
     ///
     /// # Errors
     /// Fails as [`Sequential::run`] and [`OneShot::run`] do.
@@ -173,6 +185,7 @@ impl Calibration {
         memory: u64,
         cancel: &AtomicBool,
         progress: &dyn Progress,
+        journal: Option<&Journal>,
     ) -> Result<Calibrated, CalibratedError> {
         let (model, layers) = (&self.model, self.layers.as_ref());
         check_outside_of_layers(model, plan)?;
@@ -191,6 +204,7 @@ impl Calibration {
                     memory,
                     cancel,
                     progress,
+                    journal,
                 };
                 match self.both_sides {
                     Some(FisherSource::Pass { seed }) => after_backward_pass(pass, seed),
@@ -200,7 +214,7 @@ impl Calibration {
             CalibrationSource::Statistics { file, .. } => {
                 let outputs =
                     self.both_sides.as_ref().map_or(OutputFishers::Unknown, |_| OutputFishers::File(file));
-                OneShot { model, plan, file, layers, outputs, memory, cancel, progress }.run()
+                OneShot { model, plan, file, layers, outputs, memory, cancel, progress, journal }.run()
             }
         }?;
         Ok(Calibrated { stash, report })
@@ -209,7 +223,7 @@ impl Calibration {
 
 /// Runs a backward pass with labels drawn by `seed`, then `pass` with the Fisher matrices that it gathered.
 fn after_backward_pass(pass: Sequential, seed: u64) -> Result<(Stash, CalibrationReport), CalibratedError> {
-    let Sequential { model, chunks, memory, cancel, progress, .. } = pass;
+    let Sequential { model, chunks, memory, cancel, progress, journal, .. } = pass;
     // A quarter of the memory holds the Fisher matrices.
     let left = memory - memory / 4;
     let of_all = |error| match error {
@@ -220,7 +234,14 @@ fn after_backward_pass(pass: Sequential, seed: u64) -> Result<(Stash, Calibratio
     };
     Sequential { memory: left, ..pass }.check_memory(true).map_err(of_all)?;
     let start = Instant::now();
-    let fishers = Fishers::collect(model, chunks, memory, seed, cancel, progress)?;
+    let fishers = match journal.map(|journal| journal.gradients(memory / 4)).transpose()?.flatten() {
+        Some(fishers) => fishers,
+        None => {
+            let fishers = Fishers::collect(model, chunks, memory, seed, cancel, progress)?;
+            journal.inspect(|journal| journal.keep_gradients(&fishers));
+            fishers
+        }
+    };
     let seconds = start.elapsed().as_secs_f64();
     let progress = &After { before: Fishers::work(model, chunks), whole: progress };
     let outputs = OutputFishers::Collected(&fishers);

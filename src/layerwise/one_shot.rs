@@ -8,6 +8,7 @@ use kquant_formats::hessian::Half;
 
 use super::embedding::encode_embedding;
 use super::input::{Input, MatrixMethod, unit_of};
+use super::journal::Journal;
 use super::matrices::{LayerMeans, encode_one, matrix_input, matrix_name, needs_layer};
 use super::moments::MeanMoments;
 use super::outputs::OutputFishers;
@@ -41,6 +42,8 @@ pub struct OneShot<'a> {
     pub cancel: &'a AtomicBool,
     /// The receiver of progress, in the unit of [`OneShot::work`].
     pub progress: &'a dyn Progress,
+    /// The journal of the run, if it has one.
+    pub journal: Option<&'a Journal>,
 }
 
 impl OneShot<'_> {
@@ -61,12 +64,13 @@ impl OneShot<'_> {
         let needed = self.check(&planned)?;
         let mut stash = Stash::new((self.memory - needed) / 2);
         let mut report = CalibrationReport::default();
-        if let Some(tensor) = planned.get(EMBEDDING) {
+        let restored = self.journal.map(|journal| journal.restore(&mut stash, &mut report, None));
+        let (first, mut done) = restored.transpose()?.flatten().unwrap_or_default();
+        if let Some(tensor) = planned.get(EMBEDDING).filter(|_| first == 0) {
             let table = (self.model, *tensor);
             encode_embedding(table, &self.outputs, &self.method(None), &mut stash, &mut report)?;
         }
-        let mut done = 0;
-        for group in self.file.groups() {
+        for (number, group) in self.file.groups().enumerate().skip(first) {
             let tensors: Vec<_> =
                 group.tensors().iter().filter_map(|name| planned.get(name.as_str()).copied()).collect();
             if group.matrices() > 1 {
@@ -78,6 +82,9 @@ impl OneShot<'_> {
             }
             done += tensors.iter().map(|t| t.mapped.weights()).sum::<u64>();
             self.progress.advance(done, group.tensors().first().map_or("", String::as_str));
+            if let Some(journal) = self.journal {
+                journal.keep((number + 1, done), &stash, &report, None);
+            }
         }
         Ok((stash, report))
     }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::embedding::encode_embedding;
 use super::input::{Halves, Input, unit_of};
+use super::journal::Tokens;
 use super::losses::{difference, losses};
 use super::report::CalibrationReport;
 use super::sequential::Sequential;
@@ -36,8 +37,14 @@ pub(super) struct SequentialPass<'a> {
 impl SequentialPass<'_> {
     /// Runs the pass from the embedding to the output.
     pub(super) fn run(mut self) -> Result<(Stash, CalibrationReport), CalibratedError> {
-        self.embed()?;
-        for layer in 0..self.job.model.hyper.layers {
+        let first = match self.restore()? {
+            Some(layers) => layers,
+            None => {
+                self.embed()?;
+                0
+            }
+        };
+        for layer in first..self.job.model.hyper.layers {
             for stage in &self.stages.layers()[layer] {
                 let halves = self.advance(layer, stage)?;
                 if let (Some(group), Some(halves)) = (&stage.group, halves) {
@@ -51,6 +58,10 @@ impl SequentialPass<'_> {
                     self.progress(self.job.chunks.tokens().len(), &format!("layer {layer}, weights"));
                 }
             }
+            if let Some(journal) = self.job.journal {
+                let (reached, tokens) = ((layer + 1, self.done), self.cut());
+                journal.keep(reached, &self.stash, &self.report, Some((&mut self.streams, tokens)));
+            }
         }
         if self.job.with_output && self.tensors.contains_key(OUTPUT) {
             let halves = self.output_moments()?;
@@ -58,6 +69,24 @@ impl SequentialPass<'_> {
         }
         self.report.notes.extend(self.report.unreached.told());
         Ok((self.stash, self.report))
+    }
+
+    /// Takes up what the journal holds of an earlier run, and returns the number of layers that are done.
+    fn restore(&mut self) -> Result<Option<usize>, CalibratedError> {
+        let Some(journal) = self.job.journal else { return Ok(None) };
+        let tokens = self.cut();
+        let streams = Some((&mut self.streams, tokens));
+        let Some((layers, done)) = journal.restore(&mut self.stash, &mut self.report, streams)? else {
+            return Ok(None);
+        };
+        self.done = done;
+        self.progress(0, "journal");
+        Ok(Some(layers))
+    }
+
+    /// Returns how the tokens are cut.
+    fn cut(&self) -> Tokens {
+        Tokens { all: self.job.chunks.tokens().len(), tile: self.tile }
     }
 
     /// Fills both streams: the original's with rows of the embedding as they are, the quantized one with rows as they
@@ -155,7 +184,7 @@ impl SequentialPass<'_> {
 
     /// Returns the number of tokens of tile `tile`.
     pub(super) fn tokens(&self, tile: usize) -> usize {
-        (self.job.chunks.tokens().len() - tile * self.tile).min(self.tile)
+        self.cut().of(tile)
     }
 
     fn progress(&mut self, work: usize, what: &str) {

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::statistics::Unreached;
 
 /// The report of a whole run.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct CalibrationReport {
     /// Number of tokens of the text.
     pub tokens: u64,
@@ -24,7 +24,7 @@ pub struct CalibrationReport {
 }
 
 /// The steps of a run.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Steps {
     /// The backward pass, where there is feedback over rows; its operations are not counted.
     pub backward: Step,
@@ -41,7 +41,7 @@ pub struct Steps {
 }
 
 /// The time and work of one step.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Step {
     /// Wall time, in seconds.
     pub seconds: f64,
@@ -73,13 +73,13 @@ impl Steps {
 
 /// The report of one tensor. Errors are sums over its rows of `e H e'`, with e the difference from the target and H the
 /// held-out Hessian, if there is one.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TensorReport {
     /// GGUF name of the tensor.
     pub name: String,
     /// Name of the tensor's type.
     #[serde(rename = "type")]
-    pub kind: &'static str,
+    pub kind: String,
     /// Number of rows.
     pub rows: u64,
     /// Number of columns.

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 use super::input::MatrixMethod;
+use super::journal::Journal;
 use super::outputs::OutputFishers;
 use super::pass::SequentialPass;
 use super::report::CalibrationReport;
@@ -45,6 +46,8 @@ pub struct Sequential<'a> {
     pub cancel: &'a AtomicBool,
     /// The receiver of progress, in the unit of [`Sequential::work`].
     pub progress: &'a dyn Progress,
+    /// The journal of the run, if it has one.
+    pub journal: Option<&'a Journal>,
 }
 
 impl Sequential<'_> {

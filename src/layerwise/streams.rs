@@ -45,6 +45,14 @@ impl Streams {
         Ok(())
     }
 
+    /// Returns the number of values of each buffer of tile `tile`.
+    pub(crate) fn lengths(&mut self, tile: usize, side: Side) -> Result<Vec<usize>, FormatError> {
+        let state = self.take(tile, side)?;
+        let lengths = state.iter().map(Vec::len).collect();
+        self.put(tile, side, state)?;
+        Ok(lengths)
+    }
+
     /// Takes the state of tile `tile` out.
     pub(crate) fn take(&mut self, tile: usize, side: Side) -> Result<State, FormatError> {
         let buffers = std::mem::take(&mut self.buffers[tile][side as usize]);

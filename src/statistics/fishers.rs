@@ -129,7 +129,8 @@ impl Fishers {
         Ok(all)
     }
 
-    fn new(room: u64) -> Self {
+    /// Creates an empty set, of which `room` bytes are held in memory.
+    pub(crate) fn new(room: u64) -> Self {
         Self { means: BTreeMap::new(), output_input: None, room, scratch: None }
     }
 
@@ -165,22 +166,24 @@ impl Fishers {
         self.means.get(OUTPUT).filter(|s| s.tokens > 0).map(|stored| self.values(stored)).transpose()
     }
 
-    fn values(&self, stored: &Stored) -> Result<Vec<f32>, FormatError> {
-        match (&stored.place, &self.scratch) {
-            (Place::Memory(values), _) => Ok(values.clone()),
-            (Place::File(at), Some(scratch)) => {
-                let mut bytes = vec![0; 4 * stored.values];
-                scratch.read_at(*at, &mut bytes)?;
-                Ok(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect())
-            }
-            (Place::File(_), None) => Ok(Vec::new()),
-        }
+    /// Returns name, number of gradients and number of values of each matrix.
+    pub(crate) fn shapes(&self) -> impl Iterator<Item = (&str, u64, usize)> {
+        self.means.iter().map(|(name, stored)| (name.as_str(), stored.tokens, stored.values))
     }
-}
 
-impl Sink for Fishers {
-    fn store(&mut self, tensor: &str, tokens: u64, sums: Vec<f64>) -> Result<(), ObserveError> {
-        let means: Vec<f32> = sums.iter().map(|sum| (sum / tokens.max(1) as f64) as f32).collect();
+    /// Returns the values of the matrix of `tensor`, a packed upper triangle or a diagonal; nothing if there is none.
+    ///
+    /// # Errors
+    /// Fails when the temporary file cannot be read.
+    pub(crate) fn means(&self, tensor: &str) -> Result<Vec<f32>, FormatError> {
+        self.means.get(tensor).map_or(Ok(Vec::new()), |stored| self.values(stored))
+    }
+
+    /// Stores the mean over `tokens` gradients of `tensor`.
+    ///
+    /// # Errors
+    /// Fails when the temporary file cannot be written.
+    pub(crate) fn put(&mut self, tensor: &str, tokens: u64, means: Vec<f32>) -> Result<(), FormatError> {
         let (values, bytes) = (means.len(), 4 * means.len() as u64);
         let place = if bytes <= self.room {
             self.room -= bytes;
@@ -197,6 +200,30 @@ impl Sink for Fishers {
         };
         self.means.insert(tensor.to_owned(), Stored { tokens, values, place });
         Ok(())
+    }
+
+    /// Sets the mean outer product of the output projection's input.
+    pub(crate) fn set_output_input(&mut self, input: Hessian) {
+        self.output_input = Some(input);
+    }
+
+    fn values(&self, stored: &Stored) -> Result<Vec<f32>, FormatError> {
+        match (&stored.place, &self.scratch) {
+            (Place::Memory(values), _) => Ok(values.clone()),
+            (Place::File(at), Some(scratch)) => {
+                let mut bytes = vec![0; 4 * stored.values];
+                scratch.read_at(*at, &mut bytes)?;
+                Ok(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect())
+            }
+            (Place::File(_), None) => Ok(Vec::new()),
+        }
+    }
+}
+
+impl Sink for Fishers {
+    fn store(&mut self, tensor: &str, tokens: u64, sums: Vec<f64>) -> Result<(), ObserveError> {
+        let means = sums.iter().map(|sum| (sum / tokens.max(1) as f64) as f32).collect();
+        Ok(self.put(tensor, tokens, means)?)
     }
 }
 

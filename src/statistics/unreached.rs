@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kquant_formats::imatrix::{Entry, Imatrix};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::pool::Common;
 use crate::statistics::describe::split_name;
@@ -12,13 +12,13 @@ use crate::statistics::describe::split_name;
 const NAMED: usize = 8;
 
 /// The experts that no token reached, by layer.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unreached {
     layers: BTreeMap<u32, OfLayer>,
 }
 
 /// The unreached experts of one layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct OfLayer {
     unreached: u64,
     experts: u64,

@@ -326,7 +326,7 @@ fn flat(
     let length = checkpoint.tensors().get(index).map_or(0, |info| info.shape.iter().product::<u64>());
     let bytes = checkpoint.fetch(index, 0..1, buffer)?;
     let mut all = vec![0.0; length as usize];
-    checkpoint.decode(index, (0, 0), &bytes, &mut all)?;
+    checkpoint.decode(index, (0, 0), bytes, &mut all)?;
     let part = all.get((rows.start * columns) as usize..(rows.end * columns) as usize);
     let part = part.ok_or_else(|| ReadError(format!("a vector of {length} has no row {}", rows.end)))?;
     Ok(part.to_vec())
@@ -443,7 +443,7 @@ fn decode_whole(
         let input = at.row + first..at.row + first + count;
         let part = &mut whole[..length * count as usize];
         let bytes = checkpoint.fetch(at.index, input.clone(), buffer)?;
-        checkpoint.decode(at.index, (input.start, 0), &bytes, part)?;
+        checkpoint.decode(at.index, (input.start, 0), bytes, part)?;
         part.chunks_exact(length.max(1)).for_each(|row| out.extend_from_slice(&row[wanted.clone()]));
     }
     Ok(out)

@@ -34,6 +34,7 @@ struct Stored {
     block: &'static BlockType,
     columns: usize,
     row_bytes: usize,
+    rows: u64,
     place: Place,
 }
 
@@ -63,6 +64,7 @@ impl Stash {
     ) -> Result<(), FormatError> {
         let row_bytes = columns / block.elements * block.bytes;
         let size = bytes.len() as u64;
+        let rows = (bytes.len() / row_bytes.max(1)) as u64;
         let place = if size <= self.room {
             self.room -= size;
             Place::Memory(bytes)
@@ -75,8 +77,18 @@ impl Stash {
             scratch.write_at(at, &bytes)?;
             Place::File(at)
         };
-        self.tensors.insert(name.to_owned(), Stored { block, columns, row_bytes, place });
+        self.tensors.insert(name.to_owned(), Stored { block, columns, row_bytes, rows, place });
         Ok(())
+    }
+
+    /// Returns the names of the tensors, in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Returns type, columns and rows of `name`; `None` if the stash does not hold it.
+    pub(crate) fn shape(&self, name: &str) -> Option<(&'static BlockType, usize, u64)> {
+        self.tensors.get(name).map(|stored| (stored.block, stored.columns, stored.rows))
     }
 
     /// Returns true if the stash holds `name`.

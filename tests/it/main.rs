@@ -36,6 +36,7 @@ mod quantize;
 mod quantize_pruned;
 mod quantized_inputs;
 mod reading;
+mod resume;
 mod rooms;
 mod sample;
 mod sizes;

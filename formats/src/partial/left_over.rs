@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::{Builder, NamedTempFile};
 
-use super::target::folder_of;
+use super::target::{folder_of, resolve};
 use crate::error::{FormatError, Result};
 
 /// Text between the output's name and the random part.
@@ -50,7 +50,7 @@ pub(super) fn start(path: &Path, target: &Path) -> Result<NamedTempFile> {
     let folder = folder_of(target);
     // Without taking turns, two runs that start at once could each find the other's file and both give up.
     let _turn = Turn::take(folder);
-    remove_left_overs(folder, name).map_err(fault)?;
+    remove_in(folder, name).map_err(fault)?;
     for _ in 0..ATTEMPTS {
         let file = create(folder, name).map_err(fault)?;
         // Between creation and lock the file looks like a left-over, which a run that did not wait for its turn may remove.
@@ -72,13 +72,26 @@ fn create(folder: &Path, name: &OsStr) -> io::Result<NamedTempFile> {
     Builder::new().prefix(&prefix).suffix(END).rand_bytes(RANDOM).make_in(folder, open)
 }
 
-/// Removes the partial files of `name` in `folder` that nobody holds.
+/// Removes what killed runs have left of the output `path`, and returns the number of files.
+///
+/// # Errors
+/// Fails when a living run is writing it.
+pub fn remove_left_overs(path: &Path) -> Result<usize> {
+    let target = resolve(path)?;
+    let Some(name) = target.file_name() else { return Ok(0) };
+    let folder = folder_of(&target);
+    let _turn = Turn::take(folder);
+    remove_in(folder, name).map_err(|e| FormatError::io(path, "clean", e))
+}
+
+/// Removes the partial files of `name` in `folder` that nobody holds, and returns their number.
 ///
 /// # Errors
 /// Fails when a living run holds one of them.
-fn remove_left_overs(folder: &Path, name: &OsStr) -> io::Result<()> {
+fn remove_in(folder: &Path, name: &OsStr) -> io::Result<usize> {
+    let mut removed = 0;
     // A folder that can be written to but not listed cannot be cleaned.
-    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(removed) };
     for entry in entries.filter_map(io::Result::ok).filter(|e| is_name(&e.file_name(), name)) {
         let path = entry.path();
         if !path.symlink_metadata().is_ok_and(|found| found.is_file()) {
@@ -89,13 +102,13 @@ fn remove_left_overs(folder: &Path, name: &OsStr) -> io::Result<()> {
         match file.try_lock() {
             Ok(()) if is_at(&file, &path) => {
                 // If this fails, the next run tries again.
-                let _ = fs::remove_file(&path);
+                removed += usize::from(fs::remove_file(&path).is_ok());
             }
             Err(TryLockError::WouldBlock) => return Err(busy()),
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
     }
-    Ok(())
+    Ok(removed)
 }
 
 pub(super) fn busy() -> io::Error {

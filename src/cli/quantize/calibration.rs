@@ -1,30 +1,85 @@
 //! Encoding with feedback, and what is told of it.
 
 use std::io::{self, Write};
-use std::sync::atomic::AtomicBool;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use kquant::job::Prepared;
-use kquant::layerwise::{Calibrated, Calibration, CalibrationReport};
+use kquant::job::{Prepared, QuantizeError};
+use kquant::layerwise::{Calibrated, CalibratedError, Calibration, CalibrationReport, Journal, journal};
 
 use super::{Args, means};
-use crate::cli::printable::printable;
+use crate::cli::printable::{printable, printable_path};
 use crate::cli::progress::Display;
 use crate::cli::table;
+
+/// Fails if a stopped run has left a journal beside the output and this run is not to go on from it.
+pub(super) fn check_journal(args: &Args) -> anyhow::Result<()> {
+    match &args.out {
+        Some(out) if !args.resume => Ok(Journal::check_absent(out)?),
+        _ => Ok(()),
+    }
+}
+
+/// Opens the journal of the run, if the job is one that takes long.
+pub(super) fn journal(args: &Args, prepared: &Prepared, out: &Path) -> anyhow::Result<Option<Journal>> {
+    if prepared.calibration().is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Journal::open(out, &prepared.run_sha256()?, args.resume)?))
+}
+
+/// Ends the journal of a run that came to `error`, or to its end: removes it if nothing can go on from it, else tells how.
+pub(super) fn end_journal(
+    journal: Option<Journal>,
+    out: &Path,
+    error: Option<&anyhow::Error>,
+    cancel: &AtomicBool,
+) -> anyhow::Result<()> {
+    let Some(journal) = journal else { return Ok(()) };
+    let is_of_use = error.is_some_and(|error| cancel.load(Ordering::Relaxed) || may_pass(error));
+    match journal::holds(out).filter(|_| is_of_use && journal.holds_something()) {
+        Some(holds) => {
+            let (folder, out) = (printable_path(&journal::folder_of(out)), printable_path(out));
+            writeln!(
+                io::stderr(),
+                "note: {folder} keeps {holds}: the same command with --resume goes on from there, `kquant clean {out}` removes it"
+            )?;
+            Ok(())
+        }
+        None => Ok(journal.remove()?),
+    }
+}
+
+/// Returns false for errors of the model or of its numbers, which would come again.
+fn may_pass(error: &anyhow::Error) -> bool {
+    match error.downcast_ref() {
+        Some(QuantizeError::Calibrated { source, .. }) => matches!(**source, CalibratedError::File(_)),
+        _ => true,
+    }
+}
 
 /// Encodes with feedback, if the job says so, and tells what came of it.
 pub(super) fn calibrate(
     args: &Args,
     prepared: &Prepared,
     cancel: &AtomicBool,
+    journal: Option<&Journal>,
 ) -> anyhow::Result<Option<Calibrated>> {
     let Some(calibration) = prepared.calibration() else { return Ok(None) };
     if !args.quiet {
         warn(calibration)?;
     }
     let display = Display::of_parts(args.quiet);
-    let calibrated = means(args).run(|| prepared.calibrate(args.memory, cancel, &display))?;
+    let calibrated = means(args).run(|| prepared.calibrate(args.memory, cancel, &display, journal))?;
     display.finish();
     let calibrated = calibrated?;
+    if let Some(fault) = journal.and_then(Journal::fault) {
+        writeln!(
+            io::stderr(),
+            "warning: no journal was kept, so that the run could not be resumed: {}",
+            printable(&fault)
+        )?;
+    }
     if let Some(calibrated) = &calibrated {
         for note in calibrated.report.notes.iter().filter(|_| !args.quiet) {
             writeln!(io::stderr(), "note: {}", printable(note))?;
@@ -62,7 +117,7 @@ fn print(report: &CalibrationReport) -> io::Result<()> {
     for t in &report.tensors {
         rows.push(vec![
             t.name.clone(),
-            t.kind.to_owned(),
+            t.kind.clone(),
             format!("{:.0}", t.tokens_per_column),
             format!("{:.2}", t.correction),
             format!("{:.4e}", t.ggml),
