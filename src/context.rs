@@ -39,6 +39,9 @@ pub trait Progress: Sync {
     /// A part of the run begins that takes `total` units; those of the parts before it are not counted again.
     fn begin(&self, _total: u64, _unit: Unit) {}
 
+    /// `done` units of work were done by an earlier run, so that they say nothing of the rate of this one.
+    fn resume(&self, _done: u64) {}
+
     /// `done` units of work are behind; the last of them belong to `what`.
     fn advance(&self, done: u64, what: &str);
 }
@@ -59,6 +62,10 @@ pub struct After<'a> {
 }
 
 impl Progress for After<'_> {
+    fn resume(&self, done: u64) {
+        self.whole.resume(self.before + done);
+    }
+
     fn advance(&self, done: u64, what: &str) {
         self.whole.advance(self.before + done, what);
     }

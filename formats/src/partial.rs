@@ -38,6 +38,17 @@ pub struct PartialFile {
     force: bool,
 }
 
+/// Refuses an output `path` of `bytes` bytes, together with what is written beside it, if there is no room for them: to be asked before
+/// hours of work.
+///
+/// # Errors
+/// Fails when fewer bytes are free, or the folder cannot be found.
+pub fn check_room(path: &Path, bytes: u64) -> Result<()> {
+    let target = resolve(path)?;
+    let room = File::open(target::folder_of(&target)).and_then(|folder| limits::check_room(&folder, bytes));
+    room.map_err(|e| FormatError::io(path, "write to the folder of", e))
+}
+
 impl PartialFile {
     /// Starts `path` with a size of `bytes`; an existing file is replaced at the end, and only if `force` is set.
     ///
@@ -64,7 +75,10 @@ impl PartialFile {
     }
 
     fn resize(&mut self, bytes: u64) -> Result<()> {
-        let sized = limits::check_size(bytes).and_then(|()| self.file.as_file().set_len(bytes));
+        let file = self.file.as_file();
+        let sized = limits::check_size(bytes)
+            .and_then(|()| limits::check_room(file, bytes.saturating_sub(self.bytes)))
+            .and_then(|()| file.set_len(bytes));
         sized.map_err(|e| self.io("give its full size to", e))?;
         self.bytes = bytes;
         Ok(())

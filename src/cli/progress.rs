@@ -26,6 +26,8 @@ struct RunPart {
     total: u64,
     unit: Unit,
     start: Instant,
+    /// Units that an earlier run has done.
+    resumed: u64,
 }
 
 enum Shown {
@@ -45,7 +47,7 @@ impl Display {
         } else {
             Shown::Lines(Mutex::new(start))
         };
-        Self { part: Mutex::new(RunPart { total, unit, start }), note: Mutex::new(None), shown }
+        Self { part: Mutex::new(RunPart { total, unit, start, resumed: 0 }), note: Mutex::new(None), shown }
     }
 
     /// A display for a run that says itself how much its parts take.
@@ -69,9 +71,13 @@ impl Display {
     }
 
     fn line(&self, done: u64, what: &str) -> String {
-        let RunPart { total, unit, start } = *self.part.lock().unwrap_or_else(PoisonError::into_inner);
-        let rate = done as f64 / start.elapsed().as_secs_f64();
-        let left = (total - done.min(total)) as f64 / rate;
+        let RunPart { total, unit, start, resumed } =
+            *self.part.lock().unwrap_or_else(PoisonError::into_inner);
+        let rate = done.saturating_sub(resumed) as f64 / start.elapsed().as_secs_f64();
+        let left = match rate > 0.0 {
+            true => format!("{:.0} s", (total - done.min(total)) as f64 / rate),
+            false => "unknown".into(),
+        };
         let share = done as f64 * 100.0 / total.max(1) as f64;
         let sizes = match unit {
             Unit::Bytes => {
@@ -79,7 +85,7 @@ impl Display {
             }
             Unit::Work => String::new(),
         };
-        format!("{share:3.0} %  {sizes}ETA {left:.0} s  {what}")
+        format!("{share:3.0} %  {sizes}ETA {left}  {what}")
     }
 }
 
@@ -101,12 +107,21 @@ fn set_style(bar: &ProgressBar, unit: Unit) {
 
 impl Progress for Display {
     fn begin(&self, total: u64, unit: Unit) {
-        let part = RunPart { total, unit, start: Instant::now() };
+        let part = RunPart { total, unit, start: Instant::now(), resumed: 0 };
         *self.part.lock().unwrap_or_else(PoisonError::into_inner) = part;
         if let Shown::Bar(bar) = &self.shown {
             bar.reset();
             bar.set_length(total);
             set_style(bar, unit);
+        }
+    }
+
+    fn resume(&self, done: u64) {
+        let mut part = self.part.lock().unwrap_or_else(PoisonError::into_inner);
+        (part.start, part.resumed) = (Instant::now(), done);
+        if let Shown::Bar(bar) = &self.shown {
+            bar.set_position(done);
+            bar.reset_eta();
         }
     }
 

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use kquant_formats::gguf::Metadata;
 use kquant_formats::imatrix::Imatrix;
-use kquant_formats::partial::PartialFile;
+use kquant_formats::partial::{PartialFile, check_room};
 use serde::Serialize;
 
 use crate::checkpoint::{self, Opened};
@@ -291,6 +291,15 @@ impl Prepared {
         inputs.extend(self.job.statistics.path().cloned());
         outputs::check(&inputs, &all)?;
         Ok(outputs::try_start(&all, outputs.force)?)
+    }
+
+    /// Checks that the disk has room for the model and for the journal beside it, before hours of work.
+    ///
+    /// # Errors
+    /// [`QuantizeError::File`] with the bytes that are needed and those that are free.
+    pub fn check_room(&self, outputs: &Outputs) -> Result<(), QuantizeError> {
+        let beside = self.calibration().map_or(0, |calibration| calibration.journal_bytes(&self.plan));
+        Ok(check_room(&outputs.model, self.tensor_bytes() + beside)?)
     }
 
     fn output_paths(&self, outputs: &Outputs) -> Vec<PathBuf> {

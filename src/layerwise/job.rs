@@ -158,6 +158,19 @@ impl Calibration {
         }
     }
 
+    /// Returns the largest number of bytes that the journal of the run takes on the disk: the encoded tensors and, twice while they are
+    /// replaced, the hidden states of both streams. The Fisher matrices of a backward pass come on top.
+    pub fn journal_bytes(&self, plan: &Plan) -> u64 {
+        let encoded: u64 = plan.tensors.iter().filter(|tensor| !tensor.copy).map(|tensor| tensor.bytes).sum();
+        match &self.source {
+            CalibrationSource::Text { chunks, .. } => {
+                let states = 2 * chunks.tokens().len() * self.model.hyper.hidden;
+                encoded + 2 * 4 * states as u64
+            }
+            CalibrationSource::Statistics { .. } => encoded,
+        }
+    }
+
     /// Returns the units of work that progress is reported in.
     pub fn work(&self) -> u64 {
         match &self.source {
@@ -235,7 +248,10 @@ fn after_backward_pass(pass: Sequential, seed: u64) -> Result<(Stash, Calibratio
     Sequential { memory: left, ..pass }.check_memory(true).map_err(of_all)?;
     let start = Instant::now();
     let fishers = match journal.map(|journal| journal.gradients(memory / 4)).transpose()?.flatten() {
-        Some(fishers) => fishers,
+        Some(fishers) => {
+            progress.resume(Fishers::work(model, chunks));
+            fishers
+        }
         None => {
             let fishers = Fishers::collect(model, chunks, memory, seed, cancel, progress)?;
             journal.inspect(|journal| journal.keep_gradients(&fishers));

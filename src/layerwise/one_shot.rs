@@ -66,6 +66,7 @@ impl OneShot<'_> {
         let mut report = CalibrationReport::default();
         let restored = self.journal.map(|journal| journal.restore(&mut stash, &mut report, None));
         let (first, mut done) = restored.transpose()?.flatten().unwrap_or_default();
+        self.progress.resume(done);
         if let Some(tensor) = planned.get(EMBEDDING).filter(|_| first == 0) {
             let table = (self.model, *tensor);
             encode_embedding(table, &self.outputs, &self.method(None), &mut stash, &mut report)?;

@@ -80,7 +80,7 @@ impl SequentialPass<'_> {
             return Ok(None);
         };
         self.done = done;
-        self.progress(0, "journal");
+        self.job.progress.resume(done);
         Ok(Some(layers))
     }
 

@@ -32,7 +32,7 @@ fn entry(sums: &[f32], count: f32) -> Entry {
     Entry { columns: sums.len(), matrices: 1, sums: sums.to_vec(), counts: vec![count] }
 }
 
-fn write(path: &Path) -> Result<(), FormatError> {
+pub fn write(path: &Path) -> Result<(), FormatError> {
     let writer = HessianWriter::create(path, &description(), false)?;
     let (q, o) = (entry(&[1.0, 4.0, 9.0], 1280.0), entry(&[2.0, 0.0], 1280.0));
     writer.write_outer((1, 0), Half::HeldOut, &[0.5, -0.25, 8.0])?;

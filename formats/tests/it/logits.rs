@@ -39,7 +39,7 @@ fn log_sum_exp(logits: &[f32]) -> f32 {
     logits.iter().map(|v| (v - max).exp()).sum::<f32>().ln()
 }
 
-fn encoded(logits: &[f32]) -> Vec<u8> {
+pub fn encoded(logits: &[f32]) -> Vec<u8> {
     let mut row = Vec::new();
     encode_row(logits, log_sum_exp(logits), &mut row).unwrap();
     row

@@ -11,6 +11,7 @@ mod malformed_gguf;
 mod malformed_imatrix;
 mod malformed_safetensors;
 mod malformed_sentencepiece;
+mod mutants;
 mod partial;
 mod partial_folder;
 mod safetensors;

@@ -39,7 +39,7 @@ fn rows(first: u32) -> Rows {
     }
 }
 
-fn write(path: &Path) {
+pub fn write(path: &Path) {
     let mut writer = TargetsWriter::create(path, &description(), &TOKENS, true).unwrap();
     writer.append(&rows(0)).unwrap();
     writer.append(&rows(1)).unwrap();

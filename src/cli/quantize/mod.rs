@@ -261,6 +261,7 @@ fn execute(args: &Args, prepared: &Prepared) -> anyhow::Result<Report> {
     let (manifest, report) = (args.manifest.clone(), args.report.clone());
     let outputs = Outputs { model: out, manifest, report, force: args.force };
     prepared.check_outputs(&outputs)?;
+    prepared.check_room(&outputs)?;
     let journal = journal(args, prepared, &outputs.model)?;
     let written = calibrate(args, prepared, cancel, journal.as_ref()).and_then(|calibrated| {
         let display = Display::of_parts(args.quiet);

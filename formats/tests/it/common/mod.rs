@@ -1,5 +1,7 @@
 //! Helpers that the tests share: scratch folders, a byte-level builder, and checks of errors.
 
+pub mod mutants;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,0 +1,78 @@
+//! Damage that knows where it hurts: numbers at the limits of their width, mostly in the header, and cut, removed and repeated pieces.
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+/// Bytes at the beginning of a file in which three of four changes are made, as lengths and counts stand there.
+const HEADER: usize = 2048;
+
+/// One change of a file.
+#[derive(Debug, Clone)]
+pub enum Change {
+    Byte(u8),
+    /// The last bytes of a number, little-endian.
+    Number(u64, usize),
+    Cut,
+    Remove(usize),
+    Repeat(usize),
+    /// The piece changes its place with the one that follows it.
+    Swap(usize),
+}
+
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        Just(0),
+        Just(1),
+        Just(u64::MAX),
+        (0u32..64).prop_map(|bit| 1 << bit),
+        (1u32..64).prop_map(|bit| (1 << bit) - 1),
+        0u64..300,
+        any::<u64>(),
+        any::<f32>().prop_map(|value| value.to_bits().into()),
+    ]
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        3 => any::<u8>().prop_map(Change::Byte),
+        6 => (number(), prop::sample::select(vec![2usize, 4, 8])).prop_map(|(n, width)| Change::Number(n, width)),
+        1 => Just(Change::Cut),
+        1 => (1usize..64).prop_map(Change::Remove),
+        1 => (1usize..64).prop_map(Change::Repeat),
+        1 => (1usize..64).prop_map(Change::Swap),
+    ]
+}
+
+/// One to four changes and their places.
+pub fn changes() -> impl Strategy<Value = Vec<(bool, Index, Change)>> {
+    prop::collection::vec((prop::bool::weighted(0.75), any::<Index>(), change()), 1..5)
+}
+
+/// Makes the changes.
+pub fn damaged(mut bytes: Vec<u8>, changes: &[(bool, Index, Change)]) -> Vec<u8> {
+    for (in_header, at, change) in changes {
+        let size = if *in_header { bytes.len().min(HEADER) } else { bytes.len() };
+        if size == 0 {
+            break;
+        }
+        let at = at.index(size);
+        let end = |length: usize| (at + length).min(bytes.len());
+        match *change {
+            Change::Byte(byte) => bytes[at] = byte,
+            Change::Number(number, width) => {
+                let end = end(width);
+                bytes[at..end].copy_from_slice(&number.to_le_bytes()[..end - at]);
+            }
+            Change::Cut => bytes.truncate(at),
+            Change::Remove(length) => drop(bytes.drain(at..end(length))),
+            Change::Repeat(length) => {
+                let piece = bytes[at..end(length)].to_vec();
+                drop(bytes.splice(at..at, piece));
+            }
+            Change::Swap(length) => {
+                let end = end(2 * length);
+                bytes[at..end].rotate_left(length.min(end - at));
+            }
+        }
+    }
+    bytes
+}
