@@ -34,6 +34,7 @@ Examples:
   kquant imatrix merge part-1.gguf part-2.gguf part-3.gguf part-4.gguf -o statistics.gguf")]
 pub(super) struct Args {
     /// A Hugging Face folder, a safetensors file or a GGUF.
+    #[arg(value_parser = crate::cli::hub::model)]
     model: PathBuf,
     /// Text to run, UTF-8, a file or a pipe; without one the model writes its own.
     #[arg(long, value_name = "FILE")]

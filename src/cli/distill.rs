@@ -40,9 +40,10 @@ Examples:
 Exit codes: 0 done, 1 the student came no closer to its teacher and nothing was written, 2 wrong usage or unusable input.")]
 pub(super) struct Args {
     /// The student: a Hugging Face folder, a safetensors file or a GGUF.
+    #[arg(value_parser = crate::cli::hub::model)]
     student: PathBuf,
     /// The model that it learns from.
-    #[arg(long, value_name = "MODEL", required_unless_present = "targets")]
+    #[arg(long, value_name = "MODEL", value_parser = crate::cli::hub::model, required_unless_present = "targets")]
     teacher: Option<PathBuf>,
     /// Text to train on.
     #[arg(long, value_name = "FILE", required_unless_present = "targets")]

@@ -16,6 +16,7 @@ use super::{Outcome, notes};
 #[command(after_help = "Example:\n  kquant generate model-q4_k_m.gguf --prompt 'The whale' --tokens 64")]
 pub(super) struct Args {
     /// A Hugging Face folder, a safetensors file or a GGUF.
+    #[arg(value_parser = crate::cli::hub::model)]
     model: PathBuf,
     /// Text to continue.
     #[arg(long, short, value_name = "TEXT")]

@@ -22,6 +22,7 @@ const STRING_SHOWN: usize = 100;
 )]
 pub(super) struct Args {
     /// A GGUF, a safetensors file or a Hugging Face folder.
+    #[arg(value_parser = crate::cli::hub::model)]
     model: PathBuf,
     /// Print JSON, arrays in full.
     #[arg(long)]

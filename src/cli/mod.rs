@@ -12,6 +12,7 @@ mod folder;
 mod generate;
 mod hash;
 mod hessians;
+mod hub;
 mod imatrix;
 mod inspect;
 mod notes;

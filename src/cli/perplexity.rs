@@ -37,13 +37,14 @@ Examples:
   kquant perplexity Llama-3.2-1B/ --text wiki.test.raw --save-logits base.logits")]
 pub(super) struct Args {
     /// A Hugging Face folder, a safetensors file or a GGUF.
+    #[arg(value_parser = crate::cli::hub::model)]
     model: PathBuf,
     /// Text to score, UTF-8, a file or a pipe; repeatable: each text is scored, and the worst is named. Not needed where --base is a
     /// logits file, which has its own.
     #[arg(long, value_name = "FILE")]
     text: Vec<PathBuf>,
     /// Compare with this model, or with a logits file that llama-perplexity or --save-logits wrote.
-    #[arg(long, value_name = "MODEL|LOGITS")]
+    #[arg(long, value_name = "MODEL|LOGITS", value_parser = crate::cli::hub::model)]
     base: Option<PathBuf>,
     /// Write the model's log-probabilities in llama-perplexity's format (16 bits each).
     #[arg(long, value_name = "FILE")]

@@ -30,6 +30,7 @@ Examples:
   kquant prices Llama-3.2-1B/ --calibrate calibration.txt --quality best --menu phone -o prices.json")]
 pub(super) struct Args {
     /// A Hugging Face folder, a safetensors file or a GGUF.
+    #[arg(value_parser = crate::cli::hub::model)]
     model: PathBuf,
     /// The list to write, JSON.
     #[arg(long, short)]

@@ -31,6 +31,7 @@ Examples:
 Exit codes: 0 done, 2 wrong usage or unusable input.")]
 pub(super) struct Args {
     /// A Hugging Face folder, a safetensors file or a GGUF.
+    #[arg(value_parser = crate::cli::hub::model)]
     model: PathBuf,
     /// Tokens to sample in all, rounded up to whole texts.
     #[arg(long, short = 'n', value_name = "N")]

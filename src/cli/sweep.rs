@@ -31,6 +31,7 @@ Examples:
   kquant sweep Llama-3.2-1B/ --prices prices.json --statistics statistics.gguf --measure 5 --text wiki.test.raw -o sweep.svg")]
 pub(super) struct Args {
     /// A Hugging Face folder, a safetensors file or a GGUF.
+    #[arg(value_parser = crate::cli::hub::model)]
     model: PathBuf,
     /// What tensors cost, of `kquant prices`.
     #[arg(long, value_name = "FILE")]

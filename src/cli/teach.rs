@@ -33,12 +33,13 @@ Examples:
 Exit codes: 0 done, 2 wrong usage or unusable input.")]
 pub(super) struct Args {
     /// The teacher: a Hugging Face folder, a safetensors file or a GGUF.
+    #[arg(value_parser = crate::cli::hub::model)]
     model: PathBuf,
     /// The text.
     #[arg(long, value_name = "FILE")]
     text: PathBuf,
     /// Read the text in the tokens of this model, whose vocabulary is a part of the teacher's.
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", value_parser = crate::cli::hub::model)]
     student: Option<PathBuf>,
     /// Likeliest tokens that are kept after each token.
     #[arg(long, value_name = "N", default_value = "128")]

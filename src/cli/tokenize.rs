@@ -18,6 +18,7 @@ Examples:
   kquant tokenize model-q4_k_m.gguf --text wiki.test.raw --text other.txt")]
 pub(super) struct Args {
     /// A Hugging Face folder, a safetensors file or a GGUF.
+    #[arg(value_parser = crate::cli::hub::model)]
     model: PathBuf,
     /// Text to tokenize, UTF-8, a file or a pipe; repeatable.
     #[arg(long, value_name = "FILE", required_unless_present = "prompt")]

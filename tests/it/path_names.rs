@@ -136,3 +136,27 @@ fn a_kept_split_is_called_what_the_output_is_called() {
         }
     }
 }
+
+#[test]
+fn a_published_name_stands_for_its_snapshot_in_the_cache() {
+    let scratch = Scratch::new("names-hub");
+    let snapshot = scratch.path(&format!("models--some-lab--Fir-1B/snapshots/{}", "0123456789".repeat(4)));
+    write_folder(&snapshot, &micro_llama());
+    let run = |model: &str, out: &Path| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_kquant"))
+            .args(["quantize", model, "-o", out.to_str().unwrap(), "--type", "Q8_0"])
+            .env("HF_HUB_CACHE", snapshot.ancestors().nth(3).unwrap())
+            .output()
+            .unwrap()
+    };
+    let [by_name, by_path] = ["name.gguf", "path.gguf"].map(|name| scratch.path(name));
+    ok(run("some-lab/Fir-1B", &by_name));
+    ok(run(snapshot.to_str().unwrap(), &by_path));
+    assert!(std::fs::read(&by_name).unwrap() == std::fs::read(&by_path).unwrap());
+    refused(
+        "unknown",
+        &run("some-lab/Fir-2B", &scratch.path("no.gguf")),
+        "some-lab/Fir-2B",
+        &scratch.path("no.gguf"),
+    );
+}

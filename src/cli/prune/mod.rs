@@ -42,6 +42,7 @@ Examples:
 Exit codes: 0 done, 2 wrong usage or unusable input.")]
 pub(super) struct Args {
     /// A Hugging Face folder, a safetensors file or a GGUF.
+    #[arg(value_parser = crate::cli::hub::model)]
     model: PathBuf,
     /// The GGUF to write; or, as a name that ends in `/` or an empty folder, a Hugging Face folder that transformers loads.
     #[arg(long, short, value_name = "FILE")]

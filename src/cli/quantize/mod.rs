@@ -46,6 +46,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// A Hugging Face folder, a safetensors file or a GGUF (any file of a split one).
+    #[arg(value_parser = crate::cli::hub::model)]
     model: PathBuf,
     /// The GGUF to write.
     #[arg(short, long, required_unless_present = "dry_run")]
@@ -63,7 +64,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "TOKENS", value_parser = super::distill::count, help_heading = "Size", conflicts_with_all = ["statistics", "prices", "manifest", "metadata", "keep_split"])]
     distill: Option<u64>,
     /// The model to learn from, and to be judged against; by default MODEL as it is before --prune.
-    #[arg(long, value_name = "MODEL", help_heading = "Size", requires = "distill")]
+    #[arg(long, value_name = "MODEL", value_parser = crate::cli::hub::model, help_heading = "Size", requires = "distill")]
     teacher: Option<PathBuf>,
     #[command(flatten)]
     calibration: CalibrationArgs,
