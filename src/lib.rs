@@ -24,6 +24,7 @@
 //! | [`model`] | the inference loop, layer by layer |
 //! | [`evaluate`] | logits to perplexity and KL divergence |
 //! | [`hash`] | hashes and manifests |
+//! | [`shards`] | a GGUF's tensors in other files: split, merged |
 //! | [`chart`] | charts as SVG |
 //! | [`outputs`] | no output takes the place of an input |
 //! | [`threads`] | threads to compute on |
@@ -52,6 +53,7 @@ pub mod plan;
 pub mod prices;
 pub mod prune;
 pub mod recipe;
+pub mod shards;
 pub mod statistics;
 mod symmetric;
 pub mod tensor;

@@ -14,6 +14,7 @@ mod hash;
 mod hessians;
 mod imatrix;
 mod inspect;
+mod merge;
 mod notes;
 mod overrides;
 mod perplexity;
@@ -24,6 +25,8 @@ mod prune;
 mod quantize;
 mod running;
 mod sample;
+mod shards;
+mod split;
 mod sweep;
 mod table;
 mod teach;
@@ -65,6 +68,8 @@ enum Command {
     Hash(hash::Args),
     Verify(verify::Args),
     Inspect(inspect::Args),
+    Split(split::Args),
+    Merge(merge::Args),
     Perplexity(perplexity::Args),
     Calibrate(calibrate::Args),
     Imatrix(imatrix::Args),
@@ -96,6 +101,8 @@ pub fn main() -> ExitCode {
         Command::Hash(args) => hash::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Split(args) => split::run(&args),
+        Command::Merge(args) => merge::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Imatrix(args) => imatrix::run(args),

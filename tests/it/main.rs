@@ -43,6 +43,7 @@ mod rooms;
 mod sample;
 mod sizes;
 mod special_inputs;
+mod split;
 mod support;
 mod tokenize;
 mod unreached;

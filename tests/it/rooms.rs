@@ -17,6 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("chart", &[]),
     ("outputs", &[]),
     ("hash", &["checkpoint"]),
+    ("shards", &["context", "hash"]),
     ("tensor", &["checkpoint", "encode"]),
     ("recipe", &["tensor"]),
     ("arch", &["checkpoint", "graph", "tensor"]),
