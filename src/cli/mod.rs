@@ -7,6 +7,7 @@ mod calibrate;
 mod calibration;
 mod changed;
 mod clean;
+mod completions;
 mod distill;
 mod folder;
 mod generate;
@@ -14,6 +15,7 @@ mod hash;
 mod hessians;
 mod imatrix;
 mod inspect;
+mod man;
 mod merge;
 mod notes;
 mod overrides;
@@ -82,6 +84,8 @@ enum Command {
     Sample(sample::Args),
     Tokenize(tokenize::Args),
     Clean(clean::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// How a command ended without an error.
@@ -115,6 +119,8 @@ pub fn main() -> ExitCode {
         Command::Sample(args) => sample::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Clean(args) => clean::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

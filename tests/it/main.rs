@@ -19,6 +19,7 @@ mod hessian;
 mod imatrix;
 mod json_files;
 mod malformed;
+mod manual;
 mod messages;
 mod metadata;
 mod mixture;
