@@ -25,6 +25,7 @@
 //! | [`evaluate`] | logits to perplexity and KL divergence |
 //! | [`hash`] | hashes and manifests |
 //! | [`shards`] | a GGUF's tensors in other files: split, merged |
+//! | [`model_card`] | README.md of quantized files |
 //! | [`chart`] | charts as SVG |
 //! | [`outputs`] | no output takes the place of an input |
 //! | [`threads`] | threads to compute on |
@@ -47,6 +48,7 @@ pub mod hash;
 pub mod job;
 pub mod layerwise;
 pub mod model;
+pub mod model_card;
 pub mod outputs;
 pub mod pipeline;
 pub mod plan;

@@ -5,6 +5,7 @@
 mod bytes;
 mod calibrate;
 mod calibration;
+mod card;
 mod changed;
 mod clean;
 mod completions;
@@ -72,6 +73,7 @@ enum Command {
     Inspect(inspect::Args),
     Split(split::Args),
     Merge(merge::Args),
+    Card(card::Args),
     Perplexity(perplexity::Args),
     Calibrate(calibrate::Args),
     Imatrix(imatrix::Args),
@@ -107,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Split(args) => split::run(&args),
         Command::Merge(args) => merge::run(&args),
+        Command::Card(args) => card::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Imatrix(args) => imatrix::run(args),

@@ -7,6 +7,7 @@ mod both_sides;
 mod bounded;
 mod calibrate;
 mod calibrated;
+mod card;
 mod configuration;
 mod dependencies;
 mod distill;

@@ -20,6 +20,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("shards", &["context", "hash"]),
     ("tensor", &["checkpoint", "encode"]),
     ("recipe", &["tensor"]),
+    ("model_card", &["checkpoint", "hash", "recipe"]),
     ("arch", &["checkpoint", "graph", "tensor"]),
     ("convert", &["checkpoint", "graph", "tensor", "arch", "vocab"]),
     ("transform", &["graph", "tensor", "arch", "vocab", "convert"]),
