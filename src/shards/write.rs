@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use kquant_formats::FormatError;
 use kquant_formats::gguf::{Gguf, TensorInfo};
-use kquant_formats::partial::PartialFile;
+use kquant_formats::partial::{PartialFile, check_room};
 use kquant_kernels::block;
 
 use super::ShardPlan;
@@ -45,6 +45,10 @@ pub fn write(
     force: bool,
     run: &Context,
 ) -> Result<Vec<Digest>, ShardsError> {
+    // Together, since none of them takes its room before it is written.
+    if let Some(first) = paths.first() {
+        check_room(first, plan.iter().map(|shard| shard.layout.total).sum())?;
+    }
     let mut files = Vec::new();
     for (shard, path) in plan.iter().zip(paths) {
         files.push(PartialFile::create(path, shard.layout.total, force)?);
