@@ -10,7 +10,8 @@ llama_model_quantize make two.gguf. Columns of the table:
   decode   the numpy decoders of the gguf package give the weights that kquant decodes, exactly
   logits   llama.cpp loads both; logits of a text are finite and equal
   text     llama.cpp goes on with the same 32 tokens
-Then for each model: token ids of kquant, from the folder's vocabulary and from the GGUF's, and of the `tokenizers` package
+Then for each model: llama.cpp loads what `kquant split` makes of one file, with the same logits, and `kquant merge` gives the tensors
+back; token ids of kquant, from the folder's vocabulary and from the GGUF's, and of the `tokenizers` package
 against those of llama.cpp, on corpora and on hard strings; and for each reference folder (a checkpoint with recorded logits),
 logits of llama.cpp against the recorded ones.
 Needs the packages of requirements.txt.
@@ -139,6 +140,18 @@ def check_file_types(kquant, folder, kinds, importance, text, scratch, tally):
             print(f"{name:<32} {' '.join(f'{word:<7}' for word in words)} {generated[:30]!r}", flush=True)
 
 
+def split_problem(kquant, folder, text, scratch):
+    """A model in several files, the first without tensors, as stock llama.cpp sees it, and merged again."""
+    whole, merged = scratch / "whole.gguf", scratch / "merged.gguf"
+    kquant.quantize(folder, whole, "Q8_0")
+    options = ["--max-tensors", "5", "--no-tensor-first-split"]
+    files = json.loads(kquant.run("split", whole, "-o", scratch / "part", *options, "--force", "--json"))
+    kquant.run("merge", files[-1]["path"], "-o", merged, "--force", "--quiet")
+    back = difference(stock.File(whole).tensors(), stock.File(merged).tensors())
+    problem, _, _ = run_problems(whole, Path(files[0]["path"]), text)
+    return back or problem
+
+
 def written_strings(scratch):
     """The hard strings, a file for each."""
     paths = []
@@ -242,6 +255,8 @@ def main():
         for model in args.models:
             matrix = dict(args.imatrix).get(model.name)
             check_file_types(kquant, model, args.types, matrix, text, scratch, tally)
+        for model in args.models:
+            tally.row(f"{model.name} split", split_problem, kquant, model, text, scratch)
         for model in args.models:
             check_tokens(kquant, model, args.corpora, scratch, tally)
         without = pending()

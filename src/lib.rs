@@ -24,6 +24,8 @@
 //! | [`model`] | the inference loop, layer by layer |
 //! | [`evaluate`] | logits to perplexity and KL divergence |
 //! | [`hash`] | hashes and manifests |
+//! | [`shards`] | a GGUF's tensors in other files: split, merged |
+//! | [`model_card`] | README.md of quantized files |
 //! | [`chart`] | charts as SVG |
 //! | [`outputs`] | no output takes the place of an input |
 //! | [`threads`] | threads to compute on |
@@ -46,12 +48,14 @@ pub mod hash;
 pub mod job;
 pub mod layerwise;
 pub mod model;
+pub mod model_card;
 pub mod outputs;
 pub mod pipeline;
 pub mod plan;
 pub mod prices;
 pub mod prune;
 pub mod recipe;
+pub mod shards;
 pub mod statistics;
 mod symmetric;
 pub mod tensor;

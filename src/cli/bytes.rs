@@ -2,6 +2,17 @@
 
 /// Parses `2G`, `512M`, `1.5GiB`, `65536`: powers of 1024.
 pub(super) fn parse(text: &str) -> Result<u64, String> {
+    parse_in(text, 1024.0)
+}
+
+/// Parses `2G`, `512M`, `65536` in powers of 1000, and `1.5GiB` in powers of 1024.
+pub(super) fn parse_decimal(text: &str) -> Result<u64, String> {
+    let binary = text.to_ascii_uppercase().trim_end_matches('B').ends_with('I');
+    parse_in(text, if binary { 1024.0 } else { 1000.0 })
+}
+
+/// Parses a size whose units are powers of `base`.
+fn parse_in(text: &str, base: f64) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = text[digits.len()..].to_ascii_uppercase();
     let exponent = match unit.trim_end_matches('B').trim_end_matches('I') {
@@ -13,7 +24,7 @@ pub(super) fn parse(text: &str) -> Result<u64, String> {
         _ => return Err(format!("unknown unit `{unit}`; use K, M, G or T, e.g. 512M")),
     };
     let number: f64 = digits.parse().map_err(|_| format!("`{text}` is no size; write e.g. 512M or 2G"))?;
-    let bytes = number * 1024f64.powi(exponent);
+    let bytes = number * base.powi(exponent);
     if (1.0..=2f64.powi(60)).contains(&bytes) {
         Ok(bytes as u64)
     } else {
@@ -46,6 +57,9 @@ mod tests {
         for bad in ["", "M", "-1M", "3X", "0", "nanG", "1e30T"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+        assert_eq!(parse_decimal("2G"), Ok(2_000_000_000));
+        assert_eq!(parse_decimal("1.5gib"), Ok(3 << 29));
+        assert_eq!(parse_decimal("65536"), Ok(65536));
         assert_eq!(show(4_404_019), "4.2 MiB");
         assert_eq!(show(12), "12 B");
     }

@@ -5,8 +5,10 @@
 mod bytes;
 mod calibrate;
 mod calibration;
+mod card;
 mod changed;
 mod clean;
+mod completions;
 mod distill;
 mod folder;
 mod generate;
@@ -15,6 +17,8 @@ mod hessians;
 mod hub;
 mod imatrix;
 mod inspect;
+mod man;
+mod merge;
 mod notes;
 mod overrides;
 mod perplexity;
@@ -25,6 +29,8 @@ mod prune;
 mod quantize;
 mod running;
 mod sample;
+mod shards;
+mod split;
 mod sweep;
 mod table;
 mod teach;
@@ -66,6 +72,9 @@ enum Command {
     Hash(hash::Args),
     Verify(verify::Args),
     Inspect(inspect::Args),
+    Split(split::Args),
+    Merge(merge::Args),
+    Card(card::Args),
     Perplexity(perplexity::Args),
     Calibrate(calibrate::Args),
     Imatrix(imatrix::Args),
@@ -78,6 +87,8 @@ enum Command {
     Sample(sample::Args),
     Tokenize(tokenize::Args),
     Clean(clean::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// How a command ended without an error.
@@ -97,6 +108,9 @@ pub fn main() -> ExitCode {
         Command::Hash(args) => hash::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Split(args) => split::run(&args),
+        Command::Merge(args) => merge::run(&args),
+        Command::Card(args) => card::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Imatrix(args) => imatrix::run(args),
@@ -109,6 +123,8 @@ pub fn main() -> ExitCode {
         Command::Sample(args) => sample::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Clean(args) => clean::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

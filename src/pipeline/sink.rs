@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
-use kquant_formats::gguf::split::{parse_shard_path, shard_path};
+use kquant_formats::gguf::split::{prefix, shard_path};
 use kquant_formats::partial::PartialFile;
 
 use super::PipelineError;
@@ -121,11 +121,11 @@ impl<'a> Sink<'a> {
 }
 
 /// Returns the names of the output files: `path` itself, or `PREFIX-0000i-of-0000n.gguf` for more than one, where the prefix
-/// is `path` without its extension and without a shard's number.
+/// is `path` without `.gguf` and without a shard's number.
 pub fn output_paths(path: &Path, files: usize) -> Vec<PathBuf> {
     if files == 1 {
         return vec![path.to_owned()];
     }
-    let prefix = parse_shard_path(path).map_or_else(|| path.with_extension(""), |(prefix, ..)| prefix);
+    let prefix = prefix(path);
     (0..files).map(|i| shard_path(&prefix, i as u16, files as u16)).collect()
 }

@@ -222,7 +222,7 @@ fn lay_out(tensors: &mut [PlannedTensor], metadata: &Metadata) -> Result<Vec<Pla
                 bytes: t.bytes,
             })
             .collect();
-        let mut keys = if file == 0 { metadata.clone() } else { shard_metadata(metadata) };
+        let mut keys = if file == 0 { metadata.clone() } else { split::follower_keys(metadata) };
         if count > 1 {
             keys.set(split::NO, Value::U16(file as u16));
             keys.set(split::COUNT, Value::U16(shards));
@@ -248,13 +248,4 @@ fn kept_file_type(tensors: &[PlannedTensor], input: &Metadata) -> Option<u32> {
     }
     let (name, _) = weights.into_iter().max_by_key(|&(_, weights)| weights)?;
     recipe::FILE_TYPES.iter().find(|t| t.base == Some(name))?.id
-}
-
-/// Keys of the files after the first: only what a reader of that file alone needs.
-fn shard_metadata(first: &Metadata) -> Metadata {
-    let mut keys = Metadata::new();
-    if let Some(alignment) = first.get("general.alignment") {
-        keys.set("general.alignment", alignment.clone());
-    }
-    keys
 }

@@ -5,8 +5,10 @@
 use super::value::{Metadata, Value};
 use crate::names::has_control;
 
-/// Alignment of tensor data in bytes where `general.alignment` is absent.
-const DEFAULT_ALIGNMENT: u64 = 32;
+/// Key of the alignment of tensor data in bytes.
+pub(super) const ALIGNMENT: &str = "general.alignment";
+/// Alignment of tensor data in bytes where that key is absent.
+pub(super) const DEFAULT_ALIGNMENT: u64 = 32;
 /// Largest alignment in bytes that is accepted, since every tensor of the output is padded to it.
 const MAX_ALIGNMENT: u64 = 1 << 24;
 /// Longest tensor name in bytes: ggml stores names in 64 bytes, the terminator included.
@@ -15,13 +17,13 @@ const MAX_DIMENSIONS: usize = 4;
 
 /// Returns the alignment that `metadata` asks for, in bytes.
 pub(super) fn alignment(metadata: &Metadata) -> Result<u64, String> {
-    match metadata.get("general.alignment") {
+    match metadata.get(ALIGNMENT) {
         None => Ok(DEFAULT_ALIGNMENT),
         Some(Value::U32(v)) if v.is_power_of_two() && u64::from(*v) <= MAX_ALIGNMENT => Ok((*v).into()),
         Some(Value::U32(v)) => {
-            Err(format!("general.alignment is {v}; it must be a power of two up to {MAX_ALIGNMENT}"))
+            Err(format!("{ALIGNMENT} is {v}; it must be a power of two up to {MAX_ALIGNMENT}"))
         }
-        Some(other) => Err(format!("general.alignment is of type {}; it must be u32", other.type_name())),
+        Some(other) => Err(format!("{ALIGNMENT} is of type {}; it must be u32", other.type_name())),
     }
 }
 

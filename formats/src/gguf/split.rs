@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::file::Shard;
+use super::rules::{ALIGNMENT, DEFAULT_ALIGNMENT};
 use super::tensors::TypeTable;
 use super::value::Metadata;
 use crate::error::{FormatError, Result, summary};
@@ -32,6 +33,25 @@ pub fn parse_shard_path(path: &Path) -> Option<(PathBuf, u16, u16)> {
     };
     let (no, count) = (number(no)?, number(count)?);
     (no <= count && !prefix.is_empty()).then(|| (path.with_file_name(prefix), no - 1, count))
+}
+
+/// Returns the prefix of the shards' names for an output called `path`: without `.gguf` and without a shard's number.
+pub fn prefix(path: &Path) -> PathBuf {
+    if let Some((prefix, ..)) = parse_shard_path(path) {
+        return prefix;
+    }
+    // Only this extension: what follows another dot belongs to the name, as in `Llama-3.2-1B`.
+    if path.extension().is_some_and(|e| e == "gguf") { path.with_extension("") } else { path.to_owned() }
+}
+
+/// Returns the keys, besides those of the split, of the files after the first, whose keys are `first`: only what a reader of that
+/// file alone needs, which is the alignment where it is not that of a file without keys.
+pub fn follower_keys(first: &Metadata) -> Metadata {
+    let mut keys = Metadata::new();
+    if let Some(alignment) = first.get(ALIGNMENT).filter(|a| a.as_u64() != Some(DEFAULT_ALIGNMENT)) {
+        keys.set(ALIGNMENT, alignment.clone());
+    }
+    keys
 }
 
 /// Returns the number of shards that `metadata` states; 1 for a file that stands alone.
@@ -95,7 +115,8 @@ fn check_alone(shard: &Shard, count: u16) -> Result<()> {
             let what = format!(
                 "another GGUF begins here: the model's {count} shards were joined with `cat` or the like"
             );
-            const HINT: &str = "give the shards as they were, of which any opens all; llama-gguf-split --merge makes one file";
+            const HINT: &str =
+                "give the shards as they were, of which any opens all; kquant merge makes one file";
             Err(FormatError::malformed(shard.file.path(), at, what, HINT))
         }
     }
@@ -152,6 +173,17 @@ mod tests {
         let path = shard_path(Path::new("models/x-of-y"), 9, 12);
         assert_eq!(path, Path::new("models/x-of-y-00010-of-00012.gguf"));
         assert_eq!(parse_shard_path(&path), Some((PathBuf::from("models/x-of-y"), 9, 12)));
+    }
+
+    #[test]
+    fn outputs_give_their_names_to_shards() {
+        for (output, expected) in [
+            ("a/m-00002-of-00003.gguf", "a/m"),
+            ("a/Llama-3.2-1B.gguf", "a/Llama-3.2-1B"),
+            ("a/Llama-3.2-1B", "a/Llama-3.2-1B"),
+        ] {
+            assert_eq!(prefix(Path::new(output)), Path::new(expected));
+        }
     }
 
     #[test]
