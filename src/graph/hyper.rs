@@ -22,6 +22,8 @@ pub struct Hyper {
     pub heads: usize,
     /// Number of key and value heads, a divisor of `heads`.
     pub kv_heads: usize,
+    /// Number of key and value heads of each layer, 0 in those without attention; `None` if all layers have `kv_heads`.
+    pub kv_list: Option<Vec<usize>>,
     /// Width of a head of queries and keys.
     pub head: usize,
     /// Width of a head of values.
@@ -136,13 +138,18 @@ impl Hyper {
     pub fn attention(&self, layer: usize) -> Heads {
         Heads {
             heads: self.heads,
-            kv_heads: self.kv_heads,
+            kv_heads: self.kv_heads_in(layer),
             dim: self.head,
             value_dim: self.value,
             scale: self.attention_scale,
             cap: self.attention_cap,
             window: if self.has_window(layer) { self.window } else { None },
         }
+    }
+
+    /// Returns the number of key and value heads of layer `layer`.
+    pub fn kv_heads_in(&self, layer: usize) -> usize {
+        self.kv_list.as_ref().and_then(|list| list.get(layer).copied()).unwrap_or(self.kv_heads)
     }
 
     /// Returns the width of the heads that RoPE rotates in `slot`.
@@ -242,6 +249,7 @@ impl Hyper {
             experts: keys.experts(graph)?,
             latent,
             recurrent: keys.recurrent(layers, hidden, kv_list.as_deref())?,
+            kv_list,
             growth: keys.growth()?,
             xielu: keys.xielu()?,
             architecture: architecture.clone(),

@@ -33,6 +33,7 @@ mod mistral;
 mod mistral3;
 mod mixtral;
 mod nemotron;
+mod nemotron_h;
 mod olmo2;
 mod olmo3;
 mod olmoe;
@@ -105,4 +106,6 @@ pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &lfm2::MIXTURE_FAMILY,
     &mamba2::FAMILY,
     &granite_hybrid::FAMILY,
+    &nemotron_h::FAMILY,
+    &nemotron_h::MIXTURE_FAMILY,
 ];

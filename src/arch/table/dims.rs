@@ -111,6 +111,8 @@ pub(in crate::arch) struct Sizes {
     pub scan: ScanSizes,
     /// Layers that are recurrent and have no attention.
     pub recurrent: LayerSet,
+    /// Layers that are a feed-forward network alone, without attention or recurrence.
+    pub alone: LayerSet,
     /// True if attention and the feed-forward network read one norm and add to the stream in parallel.
     pub side_by_side: bool,
     /// True if attention and the feed-forward network, which read the same stream, have norms of their own.

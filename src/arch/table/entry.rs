@@ -50,10 +50,12 @@ enum Layers {
     Dense,
     /// The layers with a mixture have it.
     Mixture,
-    /// The layers with attention have it, in models with recurrent layers.
+    /// The layers with attention have it, in models whose layers differ in kind.
     Attention,
     /// The recurrent layers have it.
     Recurrent,
+    /// The layers that are a feed-forward network alone have it.
+    Alone,
     /// The layers after the last, which predict further tokens, have it; their numbers start at 0 in the checkpoint.
     Further,
 }
@@ -140,7 +142,7 @@ impl Entry {
         Self { layers: Layers::Mixture, ..self }
     }
 
-    /// Restricts the entry to layers that are not recurrent.
+    /// Restricts the entry to layers with attention.
     pub(in crate::arch) const fn attention(self) -> Self {
         Self { layers: Layers::Attention, ..self }
     }
@@ -148,6 +150,11 @@ impl Entry {
     /// Restricts the entry to recurrent layers.
     pub(in crate::arch) const fn recurrent(self) -> Self {
         Self { layers: Layers::Recurrent, ..self }
+    }
+
+    /// Restricts the entry to layers that are a feed-forward network alone.
+    pub(in crate::arch) const fn alone(self) -> Self {
+        Self { layers: Layers::Alone, ..self }
     }
 
     /// Restricts the entry to models for which `models` returns true.
@@ -188,8 +195,9 @@ impl Entry {
             Layers::All => true,
             Layers::Dense => layer < sizes.dense_layers,
             Layers::Mixture => layer >= sizes.dense_layers,
-            Layers::Attention => !sizes.recurrent.has(layer),
+            Layers::Attention => !sizes.recurrent.has(layer) && !sizes.alone.has(layer),
             Layers::Recurrent => sizes.recurrent.has(layer),
+            Layers::Alone => sizes.alone.has(layer),
             Layers::Further => layer < sizes.further_layers,
         };
         // A tensor outside the layers may be one of the layer after the last.
@@ -275,7 +283,7 @@ fn rows(arrangement: Arrangement, sizes: &Sizes) -> RowOrder {
     }
 }
 
-/// Returns the first `N` of `entries`, restricted to layers that are not recurrent.
+/// Returns the first `N` of `entries`, restricted to layers with attention.
 pub(in crate::arch) const fn in_attention<const N: usize>(entries: &[Entry]) -> [Entry; N] {
     let mut out = [Entry::new("", "", &[]); N];
     let mut at = 0;
