@@ -94,7 +94,7 @@ pub const fn gated(input: Slot, activation: Activation) -> [Op; 4] {
 /// A gated feed-forward network with gate and up in one matrix.
 pub const FUSED_SILU: &[Op] = &[
     linear(Slot::Normed, Slot::Up, "ffn_up"),
-    Op::SplitGate,
+    Op::SplitGate { routed: false },
     Op::Activate(Activation::SiluGate),
     linear(Slot::Gate, Slot::Delta, "ffn_down"),
 ];

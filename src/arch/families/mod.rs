@@ -13,6 +13,7 @@ mod falcon;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma4;
 mod glm4;
 mod glm4_moe;
 mod gpt2;
@@ -67,6 +68,7 @@ pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &gemma::FAMILY,
     &gemma2::FAMILY,
     &gemma3::FAMILY,
+    &gemma4::FAMILY,
     &phi2::FAMILY,
     &phi3::FAMILY,
     &smollm3::FAMILY,

@@ -70,11 +70,7 @@ pub(super) static MIXTURE_FAMILY: Family = Family {
         entries: &[OUTSIDE, state_space!("layers.{}.mixer."), ATTENTION, MIXTURE],
     },
     computed: nothing,
-    takes: Takes {
-        models: has_experts,
-        only: &[UNBIASED, NO_LATENT],
-        ..TAKES
-    },
+    takes: Takes { models: has_experts, only: &[UNBIASED, NO_LATENT], ..TAKES },
     graph: &GRAPH,
 };
 
@@ -97,7 +93,8 @@ const ATTENTION_BIAS: Biases = Biases {
     names: &[".mixer.q_proj.bias", ".mixer.k_proj.bias", ".mixer.v_proj.bias", ".mixer.o_proj.bias"],
 };
 
-const MLP_BIAS: Biases = Biases { flag: "mlp_bias", names: &[".mixer.up_proj.bias", ".mixer.down_proj.bias"] };
+const MLP_BIAS: Biases =
+    Biases { flag: "mlp_bias", names: &[".mixer.up_proj.bias", ".mixer.down_proj.bias"] };
 
 const OUTSIDE: &[Entry] = &[
     Entry::new("embeddings.weight", "token_embd.weight", &[Vocab, Hidden]),
@@ -108,12 +105,22 @@ const OUTSIDE: &[Entry] = &[
 
 /// Queries and keys are rearranged as if they had positions, as the converter does; no score changes.
 const ATTENTION: &[Entry] = &[
-    Entry::new("layers.{}.mixer.q_proj.weight", "blk.{}.attn_q.weight", &[Query, Hidden]).rotary(Heads::Query).attention(),
-    Entry::new("layers.{}.mixer.k_proj.weight", "blk.{}.attn_k.weight", &[KeyValue, Hidden]).rotary(Heads::KeyValue).attention(),
+    Entry::new("layers.{}.mixer.q_proj.weight", "blk.{}.attn_q.weight", &[Query, Hidden])
+        .rotary(Heads::Query)
+        .attention(),
+    Entry::new("layers.{}.mixer.k_proj.weight", "blk.{}.attn_k.weight", &[KeyValue, Hidden])
+        .rotary(Heads::KeyValue)
+        .attention(),
     Entry::new("layers.{}.mixer.v_proj.weight", "blk.{}.attn_v.weight", &[KeyValue, Hidden]).attention(),
     Entry::new("layers.{}.mixer.o_proj.weight", "blk.{}.attn_output.weight", &[Hidden, Query]).attention(),
-    Entry::new("layers.{}.mixer.q_proj.bias", "blk.{}.attn_q.bias", &[Query]).rotary(Heads::Query).attention().optional(),
-    Entry::new("layers.{}.mixer.k_proj.bias", "blk.{}.attn_k.bias", &[KeyValue]).rotary(Heads::KeyValue).attention().optional(),
+    Entry::new("layers.{}.mixer.q_proj.bias", "blk.{}.attn_q.bias", &[Query])
+        .rotary(Heads::Query)
+        .attention()
+        .optional(),
+    Entry::new("layers.{}.mixer.k_proj.bias", "blk.{}.attn_k.bias", &[KeyValue])
+        .rotary(Heads::KeyValue)
+        .attention()
+        .optional(),
     Entry::new("layers.{}.mixer.v_proj.bias", "blk.{}.attn_v.bias", &[KeyValue]).attention().optional(),
     Entry::new("layers.{}.mixer.o_proj.bias", "blk.{}.attn_output.bias", &[Hidden]).attention().optional(),
 ];
@@ -158,11 +165,8 @@ const MIXTURE: &[Entry] = &[
     .alone(),
 ];
 
-static GRAPH: Graph = Graph {
-    layer,
-    routing: Routing { scores: Some(Scores::Sigmoid), normalized: true },
-    ..Graph::PLAIN
-};
+static GRAPH: Graph =
+    Graph { layer, routing: Routing { scores: Some(Scores::Sigmoid), normalized: true }, ..Graph::PLAIN };
 
 fn layer(hyper: &Hyper, number: usize) -> Vec<Op> {
     const SQUARE: Activation = Activation::ReluSquared;
@@ -227,7 +231,11 @@ fn mixture_sizes(config: &Config) -> Result<Sizes, ArchError> {
 
 fn sizes(config: &Config, name: &'static str) -> Result<Sizes, ArchError> {
     if config.optional_text(&["mamba_hidden_act"])?.is_some_and(|function| function != "silu") {
-        return Err(unsupported(config, name, "another activation than silu (`mamba_hidden_act`) is".to_owned()));
+        return Err(unsupported(
+            config,
+            name,
+            "another activation than silu (`mamba_hidden_act`) is".to_owned(),
+        ));
     }
     for key in HARMLESS {
         config.value(key);
@@ -269,13 +277,19 @@ const HARMLESS: [&str; 11] = [
 ];
 
 fn keys(name: &'static str, config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
-    let epsilon = config.optional_number(&["layer_norm_epsilon", "norm_eps", "rms_norm_eps"])?.unwrap_or(1e-5);
+    let epsilon =
+        config.optional_number(&["layer_norm_epsilon", "norm_eps", "rms_norm_eps"])?.unwrap_or(1e-5);
     let mut keys = text::keys(name, &config.or(json!({ "rms_norm_eps": epsilon })), sizes)?;
     text::heads_by_layer(&mut keys, sizes);
     let inner = if sizes.experts > 0 { sizes.expert_feed_forward } else { sizes.feed_forward };
-    text::by_layer(&mut keys, "feed_forward_length", sizes, |layer| {
-        if sizes.alone.has(layer) { inner } else { 0 }
-    });
+    text::by_layer(
+        &mut keys,
+        "feed_forward_length",
+        sizes,
+        |layer| {
+            if sizes.alone.has(layer) { inner } else { 0 }
+        },
+    );
     keys.insert("expert_count", "attention.layer_norm_epsilon", Value::F32(epsilon));
     // Attention has no positions. The widths of heads come later.
     keys.remove("rope.freq_base");

@@ -43,7 +43,7 @@ enum Arrangement {
 }
 
 /// The layers that have a tensor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Layers {
     All,
     /// The layers before those with a mixture have it.
@@ -54,8 +54,8 @@ enum Layers {
     Attention,
     /// The recurrent layers have it.
     Recurrent,
-    /// The layers that are a feed-forward network alone have it.
-    Alone,
+    /// The layers that the function is true for have it.
+    Where(fn(&Sizes, u32) -> bool),
     /// The layers after the last, which predict further tokens, have it; their numbers start at 0 in the checkpoint.
     Further,
 }
@@ -154,7 +154,12 @@ impl Entry {
 
     /// Restricts the entry to layers that are a feed-forward network alone.
     pub(in crate::arch) const fn alone(self) -> Self {
-        Self { layers: Layers::Alone, ..self }
+        self.of_layers(|sizes, layer| sizes.alone.has(layer))
+    }
+
+    /// Restricts the entry to layers for which `has` returns true.
+    pub(in crate::arch) const fn of_layers(self, has: fn(&Sizes, u32) -> bool) -> Self {
+        Self { layers: Layers::Where(has), ..self }
     }
 
     /// Restricts the entry to models for which `models` returns true.
@@ -197,22 +202,22 @@ impl Entry {
             Layers::Mixture => layer >= sizes.dense_layers,
             Layers::Attention => !sizes.recurrent.has(layer) && !sizes.alone.has(layer),
             Layers::Recurrent => sizes.recurrent.has(layer),
-            Layers::Alone => sizes.alone.has(layer),
+            Layers::Where(has) => has(sizes, layer),
             Layers::Further => layer < sizes.further_layers,
         };
         // A tensor outside the layers may be one of the layer after the last.
-        let layer = if self.layers == Layers::Further { Some(layer.unwrap_or(0)) } else { layer };
+        let layer = if matches!(self.layers, Layers::Further) { Some(layer.unwrap_or(0)) } else { layer };
         (self.models)(sizes) && layer.is_none_or(in_layer)
     }
 
     /// Returns the number of layers that the checkpoint counts with those of the entry.
     fn layers(&self, sizes: &Sizes) -> u32 {
-        if self.layers == Layers::Further { sizes.further_layers } else { sizes.layers }
+        if matches!(self.layers, Layers::Further) { sizes.further_layers } else { sizes.layers }
     }
 
     /// Returns the layer of the output that the checkpoint's tensor of layer `layer` becomes.
     fn output_layer(&self, layer: Option<u32>, sizes: &Sizes) -> Option<u32> {
-        if self.layers == Layers::Further { Some(sizes.layers + layer.unwrap_or(0)) } else { layer }
+        if matches!(self.layers, Layers::Further) { Some(sizes.layers + layer.unwrap_or(0)) } else { layer }
     }
 }
 

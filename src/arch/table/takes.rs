@@ -144,7 +144,8 @@ impl Takes {
         truncated: bool,
     ) -> Result<(), ArchError> {
         let refuse = |what: String| Err(unsupported(config, name, what));
-        for key in ["hidden_act", "hidden_activation", "mlp_hidden_act", "activation_function", "activation"] {
+        for key in ["hidden_act", "hidden_activation", "mlp_hidden_act", "activation_function", "activation"]
+        {
             match config.optional_text(&[key])? {
                 Some(found) if !self.activations.contains(&found) => {
                     let taken = self.activations.join(", ");

@@ -6,7 +6,7 @@ use kquant_kernels::math;
 use rayon::prelude::*;
 
 use super::{Operation, Recorded, Step};
-use crate::graph::{Hyper, NormKind, Slot};
+use crate::graph::{NormKind, Slot};
 use crate::model::backward::{ROWS, Reverse, copied};
 use crate::model::check::Shapes;
 use crate::model::steps::Positions;
@@ -29,7 +29,8 @@ impl Operation for Norm {
         let tensor = shapes.weight(self.name)?;
         let of_heads =
             matches!(self.input, Slot::Query | Slot::Key | Slot::Scanned) && tensor.shape.len() > 1;
-        let (found, head) = (tensor.columns() as usize, shapes.hyper().part(self.input, of_heads));
+        let (found, head) =
+            (tensor.columns() as usize, shapes.hyper().part(self.input, shapes.layer(), of_heads));
         let whole = shapes.width(self.input).unwrap_or(found);
         let wanted = match of_heads {
             true => vec![head as u64, (whole / head) as u64],
@@ -57,10 +58,38 @@ pub(super) struct Normalize {
 
 impl Operation for Normalize {
     fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
-        let Hyper { head, epsilon, .. } = source.model.hyper;
+        let hyper = &source.model.hyper;
+        let (head, epsilon) = (hyper.part(self.slot, source.layer, false), hyper.epsilon);
         let parts = vec![NormWeights { weight: vec![1.0; head], bias: None }];
         let norms = Norms { kind: NormKind::Rms, epsilon, parts };
         Ok(Box::new(NormStep { input: self.slot, output: self.slot, name: None, norms }))
+    }
+}
+
+/// The operation `output = norm(input)`, whose weights are those of the tensor `blk.N.{name}` over the root of its width.
+///
+/// Source: `Gemma4TextRouter` of transformers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NormBy {
+    pub input: Slot,
+    pub output: Slot,
+    pub name: &'static str,
+}
+
+impl Operation for NormBy {
+    fn check(&self, shapes: &mut Shapes) -> Result<(), ModelError> {
+        let width = shapes.width(self.input).unwrap_or(0);
+        shapes.set_width(self.output, width);
+        shapes.check_tensor(self.name, &[width as u64])
+    }
+
+    fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
+        let scales = source.whole(self.name)?;
+        let root = (scales.len() as f32).sqrt();
+        let weight = scales.iter().map(|scale| scale / root).collect();
+        let parts = vec![NormWeights { weight, bias: None }];
+        let norms = Norms { kind: NormKind::Rms, epsilon: source.model.hyper.epsilon, parts };
+        Ok(Box::new(NormStep { input: self.input, output: self.output, name: None, norms }))
     }
 }
 
@@ -148,6 +177,13 @@ impl Norms {
                 NormKind::Layer => math::layer_norm(out, x, &norm.weight, norm.bias.as_deref(), self.epsilon),
             }
         }
+    }
+
+    /// Computes what [`apply`](Self::apply) does in parallel.
+    pub(in crate::model) fn apply_to_rows(&self, x: &[f32], out: &mut [f32]) {
+        let row: usize = self.parts.iter().map(|norm| norm.weight.len()).sum();
+        let step = ROWS * row.max(1);
+        out.par_chunks_mut(step).zip(x.par_chunks(step)).for_each(|(out, x)| self.apply(x, out));
     }
 
     /// Shows `observer` the gradients of the weights and biases of the tensors called `name`, by `gradient`, that of the
