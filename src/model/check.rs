@@ -108,6 +108,14 @@ impl<'a> Shapes<'a> {
         self.model.check(&format!("blk.{}.{name}", self.layer), shape)
     }
 
+    /// Returns the tensor of the weights of the norm `name`, and its name without `blk.N.`.
+    pub(super) fn norm(&self, name: &str) -> Result<(String, &'a MappedTensor), ModelError> {
+        let prefix = format!("blk.{}.", self.layer);
+        let full = self.model.norm_weight(&format!("{prefix}{name}"));
+        let tensor = self.model.tensor(&full)?;
+        Ok((full.strip_prefix(&prefix).unwrap_or(&full).to_owned(), tensor))
+    }
+
     /// Returns the tensor of the weight `name`.
     pub(super) fn weight(&self, name: &str) -> Result<&'a MappedTensor, ModelError> {
         self.model.tensor(&self.weight_name(name))

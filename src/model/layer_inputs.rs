@@ -96,7 +96,7 @@ impl Model {
             let mut of_table = inputs.clone();
             scaled(&mut of_table, (self.hyper.layer_input as f32).sqrt());
             observer.rows(LAYER_EMBEDDING, tokens, &of_table, all);
-            norms.show(LAYER_NORM, &projected, &inputs, observer);
+            norms.show(&self.norm_weight(LAYER_NORM), &projected, &inputs, observer);
         }
         norms.gradient(&projected, &mut inputs);
         scaled(&mut inputs, 1.0 / (hidden as f32).sqrt());

@@ -47,7 +47,10 @@ impl Model {
                     Op::Convolve { name, .. } => (name, ParameterKind::Recurrent, ParameterKind::Recurrent),
                     _ => continue,
                 };
-                let weight = weight_name(layer, name);
+                let weight = match op {
+                    Op::Norm { .. } => self.norm_weight(&format!("blk.{layer}.{name}")),
+                    _ => weight_name(layer, name),
+                };
                 let bias = TensorName(&weight).bias();
                 all.extend([(weight, part), (bias, of_bias)]);
             }

@@ -178,6 +178,7 @@ fn origin(source: &Source) -> String {
         Source::Tensor { rows: RowOrder::Transposed { .. }, .. } => "transposed".to_owned(),
         Source::Shifted { by, .. } => format!("with {by} added"),
         Source::Stacked { indices } => format!("{} stacked", indices.len()),
+        Source::Scaled { of, .. } => format!("times factors: {}", origin(&of.source)),
         Source::Rates { of } => format!("rates of: {}", origin(&of.source)),
         Source::Values(_) => "computed".to_owned(),
         Source::Selected { of, selection } => {

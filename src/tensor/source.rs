@@ -1,5 +1,6 @@
 //! Sources of an output tensor's rows.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Selection, Stash, TensorName};
@@ -100,6 +101,15 @@ impl RowOrder {
     }
 }
 
+/// The factors of some rows of a tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowFactors {
+    /// Numbers of the rows.
+    pub rows: Range<u64>,
+    /// Factors, which are multiplied one after the other in f32.
+    pub by: Vec<f32>,
+}
+
 /// The source of an output tensor's weights.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Source {
@@ -126,6 +136,13 @@ pub enum Source {
     Rates {
         /// The tensor of the logarithms.
         of: Box<MappedTensor>,
+    },
+    /// Another tensor whose rows are multiplied by numbers of the configuration (Falcon H1).
+    Scaled {
+        /// The tensor that is multiplied.
+        of: Box<MappedTensor>,
+        /// Factors of ranges of rows.
+        factors: Vec<RowFactors>,
     },
     /// Numbers computed from the configuration.
     Values(Vec<f32>),
@@ -199,7 +216,9 @@ impl MappedTensor {
         match &self.source {
             Source::Tensor { index, .. } | Source::Shifted { index, .. } => Some(*index),
             Source::Stacked { indices } => indices.first().copied(),
-            Source::Selected { of, .. } | Source::Rates { of } => of.first_stored(),
+            Source::Selected { of, .. } | Source::Rates { of } | Source::Scaled { of, .. } => {
+                of.first_stored()
+            }
             Source::Values(_) | Source::Changed { .. } => None,
         }
     }

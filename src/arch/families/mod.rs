@@ -10,6 +10,7 @@ mod ernie4_5;
 mod ernie4_5_moe;
 mod exaone4;
 mod falcon;
+mod falcon_h1;
 mod gemma;
 mod gemma2;
 mod gemma3;
@@ -108,6 +109,7 @@ pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &lfm2::MIXTURE_FAMILY,
     &mamba2::FAMILY,
     &granite_hybrid::FAMILY,
+    &falcon_h1::FAMILY,
     &nemotron_h::FAMILY,
     &nemotron_h::MIXTURE_FAMILY,
 ];

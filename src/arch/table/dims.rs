@@ -125,6 +125,10 @@ pub(in crate::arch) struct Sizes {
     pub double: LayerSet,
     /// Width of the input that each layer has from the tokens themselves; 0 without one.
     pub layer_input: u32,
+    /// Factors of weights that the converter multiplies.
+    pub multipliers: Multipliers,
+    /// True if the output of recurrent layers has a norm.
+    pub scan_norm: bool,
     /// True if attention and the feed-forward network read one norm and add to the stream in parallel.
     pub side_by_side: bool,
     /// True if attention and the feed-forward network, which read the same stream, have norms of their own.
@@ -141,6 +145,22 @@ pub(in crate::arch) struct OtherHeads {
     pub kv_heads: u32,
     /// True if these layers have no projection to values, and keys before their norm are the values.
     pub values_are_keys: bool,
+}
+
+/// Factors that weights are multiplied by (Falcon H1).
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::arch) struct Multipliers {
+    pub embedding: f32,
+    pub output: f32,
+    pub attention_in: f32,
+    pub attention_out: f32,
+    pub keys: f32,
+    pub scan_in: f32,
+    /// Gate, values, keys, queries and steps of the recurrence.
+    pub scan_parts: [f32; 5],
+    pub scan_out: f32,
+    pub gate: f32,
+    pub down: f32,
 }
 
 /// The dimensions of latent attention; 0 without it.

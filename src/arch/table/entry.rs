@@ -5,7 +5,7 @@
 
 use super::dims::{Dim, Sizes};
 use super::place::{LAYER, Place};
-use crate::tensor::{Keep, MappedTensor, RowOrder, Selection, Source};
+use crate::tensor::{Keep, MappedTensor, RowFactors, RowOrder, Selection, Source};
 
 /// The heads that a rotary permutation applies to.
 #[derive(Debug, Clone, Copy)]
@@ -72,13 +72,25 @@ pub(in crate::arch) struct Entry {
     f32: bool,
     layers: Layers,
     models: fn(&Sizes) -> bool,
+    /// Factors of the output's rows, if the converter multiplies them.
+    factors: Option<fn(&Sizes) -> Vec<RowFactors>>,
 }
 
 impl Entry {
     /// Creates the entry of a required tensor whose rows are taken as they are.
     pub(in crate::arch) const fn new(from: &'static str, to: &'static str, shape: &'static [Dim]) -> Self {
         let (arrangement, layers) = (Arrangement::Same, Layers::All);
-        Self { from, to, shape, arrangement, optional: false, f32: false, layers, models: |_| true }
+        Self {
+            from,
+            to,
+            shape,
+            arrangement,
+            optional: false,
+            f32: false,
+            layers,
+            models: |_| true,
+            factors: None,
+        }
     }
 
     /// Lets the tensor be absent; one that exists in some layer must exist in all.
@@ -165,6 +177,11 @@ impl Entry {
     /// Restricts the entry to models for which `models` returns true.
     pub(in crate::arch) const fn only(self, models: fn(&Sizes) -> bool) -> Self {
         Self { models, ..self }
+    }
+
+    /// Multiplies the output's rows by `factors`.
+    pub(in crate::arch) const fn times(self, factors: fn(&Sizes) -> Vec<RowFactors>) -> Self {
+        Self { factors: Some(factors), ..self }
     }
 
     /// Stores the tensor in F32 whatever its shape.
@@ -265,6 +282,10 @@ pub(in crate::arch) fn output(
     let keep = if plain { Keep::F32 } else { Keep::Source };
     let layer = entry.output_layer(layer, sizes);
     let tensor = MappedTensor { name: Place { layer, part: None }.name(entry.to), shape: ne, source, keep };
+    if let Some(factors) = entry.factors {
+        let source = Source::Scaled { of: Box::new(tensor.clone()), factors: factors(sizes) };
+        return MappedTensor { source, ..tensor };
+    }
     match entry.arrangement {
         Arrangement::Selected(selection) => tensor.select(selection(sizes)),
         Arrangement::Rates { .. } => {
