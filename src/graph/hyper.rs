@@ -30,6 +30,8 @@ pub struct Hyper {
     pub value: usize,
     /// Number of dimensions of a head that RoPE rotates.
     pub rotary: usize,
+    /// True if queries and keys turn by their positions, in architectures where this is up to the model (Granite 4 hybrid and Bamba).
+    pub turns: bool,
     /// Widths of heads in layers with a window, if they are others.
     pub window_heads: Option<HeadWidths>,
     /// Width of the input that each layer has from the tokens themselves; 0 without one.
@@ -246,6 +248,7 @@ impl Hyper {
                 None => keys.optional("attention.value_length")?.unwrap_or(head),
             },
             rotary,
+            turns: keys.flag("rope.scaling.finetuned")?.unwrap_or(false),
             window_heads: keys.window_heads()?,
             layer_input: keys.natural("embedding_length_per_layer_input")?.unwrap_or(0),
             shared_keys: keys.natural("attention.shared_kv_layers")?.unwrap_or(0),

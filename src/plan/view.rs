@@ -162,6 +162,9 @@ fn bits(bytes: u64, weights: u64) -> f64 {
 fn origin(source: &Source) -> String {
     match source {
         Source::Tensor { rows: RowOrder::Same, .. } => "same".to_owned(),
+        Source::Tensor { rows: RowOrder::RotaryPart { heads, rotary }, .. } => {
+            format!("first {rotary} rows of {heads} heads as rotary pairs")
+        }
         Source::Tensor { rows: RowOrder::RotaryPairs { heads }, .. } => {
             format!("rotary pairs of {heads} heads")
         }

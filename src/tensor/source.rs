@@ -19,6 +19,13 @@ pub enum RowOrder {
         /// Number of heads whose rows are interleaved.
         heads: u64,
     },
+    /// Rows of rotary pairs, of which only the first `rotary` rows of each of the `heads` heads turn; the rest stay.
+    RotaryPart {
+        /// Number of heads whose rows are interleaved.
+        heads: u64,
+        /// Number of rows of a head that turn.
+        rotary: u64,
+    },
     /// Some of the rows are taken: output row `n * length + i` is input row `n * stride + first + i * step`.
     Picked {
         /// Number of output rows of a block.
@@ -76,6 +83,12 @@ impl RowOrder {
                 let width = (rows / heads).max(1);
                 let (head, within) = (row / width, row % width);
                 Some(head * width + (within % 2) * (width / 2) + within / 2)
+            }
+            Self::RotaryPart { heads, rotary } => {
+                let width = (rows / heads).max(1);
+                let (head, within) = (row / width, row % width);
+                let from = if within < rotary { within % 2 * (rotary / 2) + within / 2 } else { within };
+                Some(head * width + from)
             }
             Self::Picked { length, stride, first, step } => {
                 Some(row / length * stride + first + row % length * step)
@@ -263,6 +276,9 @@ mod tests {
 
     #[test]
     fn rotary_pairs_interleave_the_halves_of_each_head() {
+        let part = RowOrder::RotaryPart { heads: 2, rotary: 4 };
+        let sources: Vec<_> = (0..12).map(|row| part.source(row, 12).unwrap()).collect();
+        assert_eq!(sources, [0, 2, 1, 3, 4, 5, 6, 8, 7, 9, 10, 11]);
         let rows = RowOrder::RotaryPairs { heads: 2 };
         assert_eq!(order(rows, 12), [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]);
     }

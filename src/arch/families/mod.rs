@@ -2,6 +2,7 @@
 
 mod apertus;
 mod arcee;
+mod bamba;
 mod bitnet;
 mod cohere2;
 mod deepseek2;
@@ -109,6 +110,7 @@ pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &lfm2::MIXTURE_FAMILY,
     &mamba2::FAMILY,
     &granite_hybrid::FAMILY,
+    &bamba::FAMILY,
     &falcon_h1::FAMILY,
     &nemotron_h::FAMILY,
     &nemotron_h::MIXTURE_FAMILY,

@@ -297,8 +297,16 @@ pub(in crate::arch) fn output(
 
 fn rows(arrangement: Arrangement, sizes: &Sizes) -> RowOrder {
     match arrangement {
-        Arrangement::Rotary(Heads::Query) => RowOrder::RotaryPairs { heads: sizes.heads.into() },
-        Arrangement::Rotary(Heads::KeyValue) => RowOrder::RotaryPairs { heads: sizes.kv_heads.into() },
+        Arrangement::Rotary(heads) => {
+            let heads = match heads {
+                Heads::Query => sizes.heads.into(),
+                Heads::KeyValue => sizes.kv_heads.into(),
+            };
+            match sizes.rotary < sizes.head_dim {
+                true => RowOrder::RotaryPart { heads, rotary: sizes.rotary.into() },
+                false => RowOrder::RotaryPairs { heads },
+            }
+        }
         Arrangement::Transposed => RowOrder::TRANSPOSED,
         Arrangement::Part { rows, .. } | Arrangement::Rates { rows, .. } => rows(sizes),
         Arrangement::Same
