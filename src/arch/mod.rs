@@ -36,6 +36,9 @@ pub trait Architecture: Sync {
     /// Returns the values of `model_type` that decide if `architectures` is absent.
     fn model_types(&self) -> &'static [&'static str];
 
+    /// Returns true if `config`, whose class is one of the family's, is of the family and not of another one that shares the class.
+    fn is_of(&self, config: &Config) -> bool;
+
     /// Returns the family's name in GGUF, which is the prefix of its keys.
     fn gguf_name(&self) -> &'static str;
 
@@ -125,7 +128,8 @@ type Names = fn(&dyn Architecture) -> &'static [&'static str];
 
 /// Returns the family of the model that `config` describes.
 ///
-/// The first entry of `architectures` decides or, if there is none, `model_type`.
+/// The first entry of `architectures` decides or, if there is none, `model_type`; where families share a class, the rest of the
+/// configuration does.
 ///
 /// # Errors
 /// Fails when no family lists the class; the error names the known classes.
@@ -136,11 +140,10 @@ pub fn find(config: &Config) -> Result<&'static dyn Architecture, ArchError> {
         (None, Some(model_type)) => (model_type, |family| family.model_types()),
         (None, None) => return Err(config.missing(&["architectures", "model_type"]).into()),
     };
-    FAMILIES.iter().copied().find(|family| listed(*family).contains(&name)).ok_or_else(|| {
-        ArchError::UnknownClass {
-            file: config.origin().to_owned(),
-            class: name.to_owned(),
-            known: FAMILIES.iter().flat_map(|family| listed(*family)).copied().collect(),
-        }
+    let mut families = FAMILIES.iter().copied();
+    families.find(|family| listed(*family).contains(&name) && family.is_of(config)).ok_or_else(|| {
+        let mut known: Vec<_> = FAMILIES.iter().flat_map(|family| listed(*family)).copied().collect();
+        known.dedup();
+        ArchError::UnknownClass { file: config.origin().to_owned(), class: name.to_owned(), known }
     })
 }

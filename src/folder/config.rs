@@ -20,13 +20,16 @@ const NUMBERS: &[Number] = &[
         &["num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"],
         None,
     ),
-    Number("expert_used_count", &["num_experts_per_tok", "moe_k"], None),
+    Number("expert_used_count", &["num_experts_per_tok", "moe_k", "top_k_experts"], None),
     Number("expert_group_count", &["n_group"], None),
     Number("expert_group_used_count", &["topk_group"], None),
     Number("leading_dense_block_count", &["first_k_dense_replace", "moe_layer_start_index"], None),
     Number("attention.head_count", &["num_attention_heads"], Some("n_head")),
     Number("attention.head_count_kv", &["num_key_value_heads"], None),
 ];
+
+/// The number of rows of the table that inputs of layers are looked up in (Gemma 4).
+const LAYER_VOCAB: &str = "vocab_size_per_layer_input";
 
 /// Lists with one element for each layer.
 const LAYER_LISTS: &[&str] = &["layer_types", "mlp_layer_types", "no_rope_layers", "attn_type_list"];
@@ -70,7 +73,9 @@ impl Change<'_> {
             }
         }
         if self.vocab[0] != self.vocab[1] {
-            set(&mut config, &["vocab_size"], self.vocab[1]);
+            let second = value(&config, LAYER_VOCAB).is_some();
+            let names = [Some("vocab_size"), second.then_some(LAYER_VOCAB)];
+            names.into_iter().flatten().for_each(|name| set(&mut config, &[name], self.vocab[1]));
         }
         self.head_width(&mut config)?;
         self.layer_lists(&mut config);

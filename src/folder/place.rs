@@ -40,7 +40,11 @@ pub(super) fn places(mapped: &MappedTensor) -> Option<Vec<(usize, Place)>> {
             let place = |part| Place::Whole { first: part * each, less: 0.0 };
             (0..).zip(indices).map(|(part, &index)| (index, place(part))).collect()
         }
-        Source::Values(_) | Source::Rates { .. } | Source::Selected { .. } | Source::Changed { .. } => {
+        Source::Values(_)
+        | Source::Scaled { .. }
+        | Source::Rates { .. }
+        | Source::Selected { .. }
+        | Source::Changed { .. } => {
             return None;
         }
     })

@@ -22,12 +22,22 @@ pub struct Hyper {
     pub heads: usize,
     /// Number of key and value heads, a divisor of `heads`.
     pub kv_heads: usize,
+    /// Number of key and value heads of each layer, 0 in those without attention; `None` if all layers have `kv_heads`.
+    pub kv_list: Option<Vec<usize>>,
     /// Width of a head of queries and keys.
     pub head: usize,
     /// Width of a head of values.
     pub value: usize,
     /// Number of dimensions of a head that RoPE rotates.
     pub rotary: usize,
+    /// True if queries and keys turn by their positions, in architectures where this is up to the model (Granite 4 hybrid and Bamba).
+    pub turns: bool,
+    /// Widths of heads in layers with a window, if they are others.
+    pub window_heads: Option<HeadWidths>,
+    /// Width of the input that each layer has from the tokens themselves; 0 without one.
+    pub layer_input: usize,
+    /// Number of layers at the end that attend to keys and values of layers before.
+    pub shared_keys: usize,
     /// Parameters of RoPE.
     pub rope: RopeKeys,
     /// Number that norms add to the variance.
@@ -64,6 +74,17 @@ pub struct Hyper {
     pub growth: Option<Growth>,
     /// For each layer the numbers of its activation xIELU: `alpha_p`, `alpha_n`, `beta` and `eps`; empty without it.
     pub xielu: Vec<[f32; 4]>,
+}
+
+/// The widths of a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadWidths {
+    /// Width of a head of queries and keys.
+    pub head: usize,
+    /// Width of a head of values.
+    pub value: usize,
+    /// Number of dimensions of a head that RoPE rotates.
+    pub rotary: usize,
 }
 
 /// The growth of queries with their position: the one at position p is multiplied by `1 + rate * ln(1 + floor((p + offset) / step))`
@@ -134,22 +155,34 @@ pub struct Latent {
 impl Hyper {
     /// Returns the shape of attention in layer `layer`.
     pub fn attention(&self, layer: usize) -> Heads {
+        let widths = self.head_widths(layer);
         Heads {
             heads: self.heads,
-            kv_heads: self.kv_heads,
-            dim: self.head,
-            value_dim: self.value,
+            kv_heads: self.kv_heads_in(layer),
+            dim: widths.head,
+            value_dim: widths.value,
             scale: self.attention_scale,
             cap: self.attention_cap,
             window: if self.has_window(layer) { self.window } else { None },
         }
     }
 
-    /// Returns the width of the heads that RoPE rotates in `slot`.
-    pub(crate) fn rotary_head(&self, slot: Slot) -> usize {
+    /// Returns the widths of heads in layer `layer`.
+    pub fn head_widths(&self, layer: usize) -> HeadWidths {
+        let usual = HeadWidths { head: self.head, value: self.value, rotary: self.rotary };
+        self.window_heads.filter(|_| self.has_window(layer)).unwrap_or(usual)
+    }
+
+    /// Returns the number of key and value heads of layer `layer`.
+    pub fn kv_heads_in(&self, layer: usize) -> usize {
+        self.kv_list.as_ref().and_then(|list| list.get(layer).copied()).unwrap_or(self.kv_heads)
+    }
+
+    /// Returns the width of the heads that RoPE rotates in `slot` of layer `layer`.
+    pub(crate) fn rotary_head(&self, slot: Slot, layer: usize) -> usize {
         match slot {
             Slot::RotaryQuery | Slot::RotaryKey => self.rotary,
-            _ => self.head,
+            _ => self.head_widths(layer).head,
         }
     }
 
@@ -158,13 +191,14 @@ impl Hyper {
         self.recurrent.as_ref().is_some_and(|recurrent| recurrent.layers.get(layer).copied().unwrap_or(false))
     }
 
-    /// Returns the width of the parts of `slot` that a norm of their width is applied to; `each` is true if each part has weights
-    /// of its own.
-    pub(crate) fn part(&self, slot: Slot, each: bool) -> usize {
+    /// Returns the width of the parts of `slot` in layer `layer` that a norm of their width is applied to; `each` is true if each part
+    /// has weights of its own.
+    pub(crate) fn part(&self, slot: Slot, layer: usize, each: bool) -> usize {
         match (slot, &self.recurrent) {
             (Slot::Scanned, Some(recurrent)) if each => recurrent.inner / recurrent.groups.max(1),
             (Slot::Scanned, Some(recurrent)) => recurrent.value(),
-            _ => self.head,
+            (Slot::Value, _) => self.head_widths(layer).value,
+            _ => self.head_widths(layer).head,
         }
     }
 
@@ -214,6 +248,10 @@ impl Hyper {
                 None => keys.optional("attention.value_length")?.unwrap_or(head),
             },
             rotary,
+            turns: keys.flag("rope.scaling.finetuned")?.unwrap_or(false),
+            window_heads: keys.window_heads()?,
+            layer_input: keys.natural("embedding_length_per_layer_input")?.unwrap_or(0),
+            shared_keys: keys.natural("attention.shared_kv_layers")?.unwrap_or(0),
             rope: keys.rope(graph, context)?,
             epsilon: match keys.number("attention.layer_norm_rms_epsilon")? {
                 Some(epsilon) => epsilon,
@@ -242,6 +280,7 @@ impl Hyper {
             experts: keys.experts(graph)?,
             latent,
             recurrent: keys.recurrent(layers, hidden, kv_list.as_deref())?,
+            kv_list,
             growth: keys.growth()?,
             xielu: keys.xielu()?,
             architecture: architecture.clone(),
@@ -254,11 +293,23 @@ impl Hyper {
         if self.heads == 0 && self.recurrent.is_some() {
             return Ok(());
         }
-        if self.kv_heads > self.heads || !self.heads.is_multiple_of(self.kv_heads) {
+        let divides = |kv_heads: &usize| *kv_heads == 0 || self.heads.is_multiple_of(*kv_heads);
+        if self.kv_heads > self.heads
+            || ![self.kv_heads].iter().chain(self.kv_list.iter().flatten()).all(divides)
+        {
             return Err(keys.wrong("attention.head_count_kv", "must divide attention.head_count"));
         }
         if self.rotary > self.head || !self.rotary.is_multiple_of(2) {
             return Err(keys.wrong("rope.dimension_count", "must be even and at most the head's width"));
+        }
+        if self.shared_keys > 0 && (0..self.layers).any(|layer| !self.has_keys(layer)) {
+            return Err(keys.wrong("attention.shared_kv_layers", "leaves layers without keys to attend to"));
+        }
+        if let Some(HeadWidths { head, rotary, .. }) = self.window_heads
+            && (rotary > head || !rotary.is_multiple_of(2))
+        {
+            let what = "must be even and at most the head's width";
+            return Err(keys.wrong("rope.dimension_count_swa", what));
         }
         if self.head == 0 {
             return Err(keys.wrong("attention.head_count", "is more than embedding_length"));

@@ -4,7 +4,7 @@
 use kquant_formats::gguf::{Array, Metadata, Value};
 
 use super::KeyError;
-use crate::graph::{Experts, Graph, Growth, Latent, Scales, Scores, Windows};
+use crate::graph::{Experts, Graph, Growth, HeadWidths, Latent, Scales, Scores, Windows};
 
 /// Returns the value of `general.architecture`.
 pub(crate) fn architecture(metadata: &Metadata) -> Result<&str, KeyError> {
@@ -80,17 +80,20 @@ impl Keys<'_> {
         }
     }
 
-    /// Returns the number of key-value heads of the layers that have some; `list` has those of each layer, if the keys do.
+    /// Returns the widths of heads in layers with a window, if the keys have others for them.
+    pub(crate) fn window_heads(&self) -> Result<Option<HeadWidths>, KeyError> {
+        let Some(head) = self.optional("attention.key_length_swa")? else { return Ok(None) };
+        let value = self.optional("attention.value_length_swa")?.unwrap_or(head);
+        let rotary = self.optional("rope.dimension_count_swa")?.unwrap_or(head);
+        Ok(Some(HeadWidths { head, value, rotary }))
+    }
+
+    /// Returns the largest number of key-value heads of a layer; `list` has those of each layer, if the keys do.
     pub(crate) fn kv_heads(&self, list: Option<&[usize]>, heads: usize) -> Result<usize, KeyError> {
         const KEY: &str = "attention.head_count_kv";
         let Some(list) = list else { return Ok(self.optional(KEY)?.unwrap_or(heads)) };
         let most = list.iter().copied().max().unwrap_or(0);
-        match list.iter().all(|&heads| heads == most || heads == 0) && most > 0 {
-            true => Ok(most),
-            false => {
-                Err(self.wrong(KEY, "differs between layers with attention, which is not supported yet"))
-            }
-        }
+        if most > 0 { Ok(most) } else { Err(self.wrong(KEY, "has no layer with attention")) }
     }
 
     pub(crate) fn number(&self, key: &str) -> Result<Option<f32>, KeyError> {

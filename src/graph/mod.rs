@@ -4,6 +4,7 @@
 
 use kquant_kernels::math::Pairs;
 
+mod carried;
 mod error;
 mod groups;
 mod hyper;
@@ -15,9 +16,10 @@ mod rope_keys;
 mod slot;
 mod widths;
 
+pub use carried::{Carried, Recalled};
 pub use error::KeyError;
 pub use groups::{Group, linear_groups, live, weight_name};
-pub use hyper::{Experts, Growth, Hyper, Latent, RopeKeys};
+pub use hyper::{Experts, Growth, HeadWidths, Hyper, Latent, RopeKeys};
 pub(crate) use keys::{XIELU, architecture};
 pub use op::{Activation, By, CutEach, GATE_LIMIT, GateFunction, NormKind, Op, Recurrence};
 pub use recurrent::Recurrent;
@@ -34,6 +36,8 @@ pub struct Graph {
     pub layer: fn(&Hyper, usize) -> Vec<Op>,
     /// Names of the tensors of norms that a layer may lack; the operation is left out then.
     pub optional: &'static [&'static str],
+    /// Operations in the place of linear maps that a layer may lack, by the names of the maps.
+    pub stand_ins: &'static [(&'static str, Op)],
     /// The kind of norm before the output.
     pub final_norm: NormKind,
     /// Name of the norm before the output, without `.weight`.
@@ -111,6 +115,7 @@ impl Graph {
         scaled_embedding: false,
         layer: |_, _| Vec::new(),
         optional: &[],
+        stand_ins: &[],
         final_norm: NormKind::Rms,
         final_norm_name: "output_norm",
         pairs: Pairs::Halves,

@@ -1,5 +1,6 @@
 //! Operations, and the slots that they read and write.
 
+use super::carried::Recalled;
 use super::groups::Map;
 use super::slot::Slot;
 
@@ -131,7 +132,10 @@ pub enum Op {
     /// Cuts [`Slot::Fused`] into queries, keys and values.
     Split,
     /// Cuts [`Slot::Up`] into gate and up, the gate first.
-    SplitGate,
+    SplitGate {
+        /// True if each expert's part is cut, false if the row is.
+        routed: bool,
+    },
     /// Cuts each row, or each head of each row, into parts.
     Cut {
         /// The slot that is read.
@@ -201,6 +205,45 @@ pub enum Op {
     Combine,
     /// Multiplies each token's `delta` by the sigmoid of its [`Slot::SharedGate`].
     ScaleShared,
+    /// Computes `slot += other`.
+    Sum {
+        /// The slot that is added to.
+        slot: Slot,
+        /// The slot that is added, as wide.
+        other: Slot,
+    },
+    /// Computes `output = norm(input)` with the tensor `blk.N.{name}`, `[hidden]`, over the root of its width as the weight of an RMS
+    /// norm (Gemma 4's router).
+    NormBy {
+        /// The slot that is read.
+        input: Slot,
+        /// The slot that is written.
+        output: Slot,
+        /// Name of the tensor.
+        name: &'static str,
+    },
+    /// Multiplies the weight of each expert that a token is routed to by the expert's number in the tensor `blk.N.{name}`.
+    ScaleExperts {
+        /// Name of the tensor, `[experts]`.
+        name: &'static str,
+    },
+    /// Multiplies the stream by a number.
+    ScaleStream {
+        /// Name of the tensor that holds the number.
+        name: &'static str,
+    },
+    /// Copies a part of [`Slot::Carried`] to a slot.
+    Recall {
+        /// The part.
+        part: Recalled,
+        /// The slot that is written.
+        slot: Slot,
+    },
+    /// Leaves in [`Slot::Carried`] what later layers read, at the end of a layer.
+    PassOn {
+        /// True if the layer's keys and values are among it.
+        keys: bool,
+    },
     /// Adds `delta` to the stream, times the residual scale of the keys.
     Add,
 }
@@ -228,7 +271,7 @@ impl Op {
             Self::Normalize { slot } => uses(&[slot], &[slot]),
             Self::Share => uses(&[Slot::Normed, Slot::Routes], &[Slot::ExpertIn, Slot::Routes]),
             Self::Split => uses(&[Slot::Fused], &[Slot::Query, Slot::Key, Slot::Value]),
-            Self::SplitGate => uses(&[Slot::Up], &[Slot::Gate, Slot::Up]),
+            Self::SplitGate { .. } => uses(&[Slot::Up], &[Slot::Gate, Slot::Up]),
             Self::Cut { input, outputs, .. } => uses(&[input], outputs),
             Self::Join { inputs, output, .. } => uses(&inputs, &[output]),
             Self::Repeat { input, output } => uses(&[input], &[output]),
@@ -246,6 +289,13 @@ impl Op {
             Self::Route { .. } => uses(&[Slot::Router], &[Slot::Routes]),
             Self::Combine => uses(&[Slot::ExpertOut, Slot::Routes], &[Slot::Delta]),
             Self::ScaleShared => uses(&[Slot::Delta, Slot::SharedGate], &[Slot::Delta]),
+            Self::Sum { slot, other } => uses(&[slot, other], &[slot]),
+            Self::NormBy { input, output, .. } => uses(&[input], &[output]),
+            Self::ScaleExperts { .. } => uses(&[Slot::Routes], &[Slot::Routes]),
+            Self::ScaleStream { .. } => uses(&[Slot::Stream], &[Slot::Stream]),
+            Self::Recall { slot, .. } => uses(&[Slot::Carried], &[slot]),
+            Self::PassOn { keys: true } => uses(&[Slot::Carried, Slot::Key, Slot::Value], &[Slot::Carried]),
+            Self::PassOn { keys: false } => uses(&[Slot::Carried], &[Slot::Carried]),
             Self::Add => uses(&[Slot::Stream, Slot::Delta], &[Slot::Stream]),
         }
     }

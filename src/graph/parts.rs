@@ -94,7 +94,7 @@ pub const fn gated(input: Slot, activation: Activation) -> [Op; 4] {
 /// A gated feed-forward network with gate and up in one matrix.
 pub const FUSED_SILU: &[Op] = &[
     linear(Slot::Normed, Slot::Up, "ffn_up"),
-    Op::SplitGate,
+    Op::SplitGate { routed: false },
     Op::Activate(Activation::SiluGate),
     linear(Slot::Gate, Slot::Delta, "ffn_down"),
 ];
@@ -116,6 +116,18 @@ pub const fn mixture(activation: Activation) -> [Op; 7] {
         experts(Slot::Normed, Slot::Up, "ffn_up_exps"),
         Op::Activate(activation),
         experts(Slot::Gate, Slot::ExpertOut, "ffn_down_exps"),
+        Op::Combine,
+    ]
+}
+
+/// Returns a mixture of experts of two matrices each of the normed stream, with its router.
+pub const fn mixture_of_two_matrices(activation: Activation) -> [Op; 6] {
+    [
+        linear(Slot::Normed, Slot::Router, "ffn_gate_inp"),
+        Op::Route { bias: "exp_probs_b" },
+        experts(Slot::Normed, Slot::Up, "ffn_up_exps"),
+        Op::Activate(activation),
+        experts(Slot::Up, Slot::ExpertOut, "ffn_down_exps"),
         Op::Combine,
     ]
 }
@@ -154,6 +166,15 @@ pub const SHARED_EXPERT: [Op; 4] = [
     Op::Activate(Activation::SiluGate),
     linear(Slot::Gate, Slot::Delta, "ffn_down_shexp"),
 ];
+
+/// Returns shared experts of two matrices, which all tokens pass through.
+pub const fn shared_of_two_matrices(activation: Activation) -> [Op; 3] {
+    [
+        linear(Slot::Normed, Slot::Up, "ffn_up_shexp"),
+        Op::Activate(activation),
+        linear(Slot::Up, Slot::Delta, "ffn_down_shexp"),
+    ]
+}
 
 /// Shared experts of which each token gets a share.
 pub const GATED_SHARED_EXPERTS: &[Op] = &{

@@ -87,7 +87,12 @@ impl Keys<'_> {
                 Ok(list[..layers].to_vec())
             }
             (Some(_), ..) => Err(self.wrong(LIST, "does not say of each layer whether it is recurrent")),
-            (None, Some(heads), _) => Ok(heads.iter().map(|&heads| heads == 0).collect()),
+            (None, Some(heads), _) => {
+                // A layer with neither attention nor a recurrence is a feed-forward network alone.
+                let inner = self.list("feed_forward_length", layers)?.unwrap_or_default();
+                let alone = |layer: usize| inner.get(layer).is_some_and(|&inner| inner > 0);
+                Ok(heads.iter().enumerate().map(|(layer, &heads)| heads == 0 && !alone(layer)).collect())
+            }
             (None, None, Some(interval)) => {
                 Ok((0..layers).map(|layer| !(layer + 1).is_multiple_of(interval)).collect())
             }

@@ -81,6 +81,10 @@ impl Keys<'_> {
         if let Some(scale) = self.positive("attention.scale")? {
             return Ok(scale);
         }
+        // Gemma 4 does not scale scores, since queries and keys are normed.
+        if self.architecture == "gemma4" {
+            return Ok(1.0);
+        }
         // The keys of the two largest Gemmas do not give the factor.
         let by_hidden = matches!(
             (self.architecture, self.natural("block_count")?),

@@ -3,7 +3,7 @@
 /// A buffer of a tile of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Slot {
-    /// The residual stream, `[tokens][hidden]`; it is the only buffer that outlives a layer.
+    /// The residual stream, `[tokens][hidden]`; it and [`Carried`](Slot::Carried) alone outlive a layer.
     Stream,
     /// Output of a norm of the stream, `[tokens][hidden]`.
     Normed,
@@ -73,6 +73,10 @@ pub enum Slot {
     SharedGate,
     /// The outputs of the experts that each token is routed to, `[tokens][used * hidden]`.
     ExpertOut,
+    /// What the dense network beside a mixture gives, `[tokens][hidden]`.
+    Beside,
+    /// What goes from layer to layer beside the stream ([`Carried`](super::Carried)).
+    Carried,
     /// What a block adds to the stream, `[tokens][hidden]`.
     Delta,
 }

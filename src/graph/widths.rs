@@ -1,14 +1,18 @@
 //! The widths of slots, as far as the hyper-parameters decide them.
 
+use kquant_kernels::math::Heads;
+
 use crate::graph::{Hyper, Slot};
 
 impl Hyper {
-    /// Returns the width of a slot; `None` if the hyper-parameters do not decide it.
-    pub(crate) fn width(&self, slot: Slot) -> Option<usize> {
-        let Self { heads, kv_heads, head, value, hidden, rotary, .. } = *self;
+    /// Returns the width of a slot in layer `layer`; `None` if the hyper-parameters do not decide it.
+    pub(crate) fn width(&self, slot: Slot, layer: usize) -> Option<usize> {
+        let Self { hidden, rotary, .. } = *self;
+        let Heads { heads, kv_heads, dim: head, value_dim: value, .. } = self.attention(layer);
         let experts = self.experts.as_ref();
         match slot {
-            Slot::Stream | Slot::Normed | Slot::NormedParallel | Slot::Delta => Some(hidden),
+            Slot::Stream | Slot::Normed | Slot::NormedParallel | Slot::Beside | Slot::Delta => Some(hidden),
+            Slot::Carried => Some(self.carried_width(layer)),
             Slot::Fused => Some(match self.latent {
                 Some(latent) => latent.rank + rotary,
                 None => heads * head + kv_heads * (head + value),

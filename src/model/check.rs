@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::graph::{By, Experts, Hyper, SLOTS, Slot, weight_name};
+use crate::model::layer_inputs::{LAYER_EMBEDDING, LAYER_NORM, LAYER_PROJECTION};
 use crate::model::ops::operation;
 use crate::model::{EMBEDDING, Model, ModelError, OUTPUT, OUTPUT_NAME, POSITIONS};
 use crate::tensor::MappedTensor;
@@ -31,6 +32,12 @@ impl Model {
         if self.graph.learned_positions {
             self.check(POSITIONS, &[hidden, self.hyper.context as u64])?;
         }
+        if self.hyper.layer_input > 0 {
+            let (width, all) = (self.hyper.layer_input as u64, self.layer_inputs_width() as u64);
+            self.check(LAYER_EMBEDDING, &[all, vocab])?;
+            self.check(LAYER_PROJECTION, &[hidden, all])?;
+            self.check(&format!("{LAYER_NORM}.weight"), &[width])?;
+        }
         let mut widest = [0; SLOTS];
         for (layer, ops) in self.layers.iter().enumerate() {
             let mut shapes = Shapes { model: self, layer, widths: [None; SLOTS], makers: BTreeMap::new() };
@@ -38,7 +45,7 @@ impl Model {
             for op in ops {
                 operation(op).check(&mut shapes)?;
                 for slot in op.reads().into_iter().chain(op.writes()) {
-                    let width = shapes.found_width(slot).or(self.hyper.width(slot)).unwrap_or(0);
+                    let width = shapes.found_width(slot).or(self.hyper.width(slot, layer)).unwrap_or(0);
                     widest[slot as usize] = width.max(widest[slot as usize]);
                 }
             }
@@ -62,6 +69,11 @@ impl<'a> Shapes<'a> {
     /// Returns the model's hyper-parameters.
     pub(super) fn hyper(&self) -> &'a Hyper {
         &self.model.hyper
+    }
+
+    /// Returns the number of the layer.
+    pub(super) fn layer(&self) -> usize {
+        self.layer
     }
 
     /// Returns the keys of the mixture of experts that the weight `name` belongs to.
@@ -96,6 +108,14 @@ impl<'a> Shapes<'a> {
         self.model.check(&format!("blk.{}.{name}", self.layer), shape)
     }
 
+    /// Returns the tensor of the weights of the norm `name`, and its name without `blk.N.`.
+    pub(super) fn norm(&self, name: &str) -> Result<(String, &'a MappedTensor), ModelError> {
+        let prefix = format!("blk.{}.", self.layer);
+        let full = self.model.norm_weight(&format!("{prefix}{name}"));
+        let tensor = self.model.tensor(&full)?;
+        Ok((full.strip_prefix(&prefix).unwrap_or(&full).to_owned(), tensor))
+    }
+
     /// Returns the tensor of the weight `name`.
     pub(super) fn weight(&self, name: &str) -> Result<&'a MappedTensor, ModelError> {
         self.model.tensor(&self.weight_name(name))
@@ -113,7 +133,7 @@ impl<'a> Shapes<'a> {
 
     /// Returns the width of the content of `slot`, if the keys or the tensors checked so far determine it.
     pub(super) fn width(&self, slot: Slot) -> Option<usize> {
-        self.hyper().width(slot).or(self.found_width(slot))
+        self.hyper().width(slot, self.layer).or(self.found_width(slot))
     }
 
     /// Returns the width of `slot` that the tensors checked so far determine.
@@ -144,7 +164,7 @@ impl<'a> Shapes<'a> {
         // A row has a part for every matrix that it is routed to, except in the normed stream, which all experts read.
         let input_parts = if input == Slot::Normed { 1 } else { parts };
         let inputs = self.width(input).map_or(found[0], |width| width / input_parts);
-        let outputs = self.hyper().width(output).map_or(found[1], |width| width / parts);
+        let outputs = self.hyper().width(output, self.layer).map_or(found[1], |width| width / parts);
         let with_matrices = |mut shape: Vec<u64>| {
             shape.extend(by.map(|_| matrices as u64));
             shape

@@ -54,7 +54,7 @@ impl Model {
             return Err(ModelError::Context { asked: pass.context, longest: self.hyper.context });
         }
         let unit = chunks_per_block(pass.context);
-        let unit_bytes = models * (unit * pass.context * self.hyper.hidden * 4) as u64;
+        let unit_bytes = models * (unit * pass.context * self.hyper.row_width() * 4) as u64;
         let fixed = self.layer_bytes() + (self.tile_chunks(pass) * pass.context) as u64 * self.token_bytes();
         match pass.memory.checked_sub(fixed).map(|left| left / unit_bytes) {
             Some(units) if units > 0 => Ok(units as usize * unit),
@@ -68,6 +68,11 @@ impl Model {
         let twice = [Slot::Query, Slot::Key, Slot::Value, Slot::Attended, Slot::Convolved, Slot::Scanned]
             .map(|slot| self.widths[slot as usize]);
         4 * (self.widths.iter().sum::<usize>() + twice.iter().sum::<usize>()) as u64
+    }
+
+    /// Returns the widths of the stream and of what is carried beside it into layer `layer`.
+    pub(super) fn row_widths(&self, layer: usize) -> (usize, usize) {
+        (self.hyper.hidden, self.hyper.carried_width(layer))
     }
 
     /// Returns the chunks of a tile: a few blocks for every thread, within half of the memory that a layer leaves. At least
@@ -106,10 +111,10 @@ impl Model {
                 if pass.cancel.load(Ordering::Relaxed) {
                     return Err(ModelError::Interrupted);
                 }
-                let tokens = stream.len() / self.hyper.hidden;
-                tile.set_stream(std::mem::take(stream), self.hyper.hidden, i * tile_tokens);
+                tile.set_rows(std::mem::take(stream), self.row_widths(number), i * tile_tokens);
+                let tokens = tile.tokens();
                 let ran = steps.run(&mut tile, &mut Positions::of_chunks(&ropes), &mut observer);
-                *stream = tile.take_stream();
+                *stream = tile.take_rows();
                 ran?;
                 done += tokens as u64;
                 pass.progress.advance(done, &format!("layer {number}"));

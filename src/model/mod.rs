@@ -10,7 +10,7 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `embed`, `head` | the way from tokens to the stream, and from the stream to logits |
+//! | `embed`, `layer_inputs`, `head` | the way from tokens to the stream and to inputs of layers, and from the stream to logits |
 //! | `ops/` | each operation's shapes, weights, forward step and gradient |
 //! | `check`, `weights` | requirements on the tensors of operations, and reading of their weights |
 //! | `matrix`, `products`, `routed` | weights packed for products, and the assignment of rows to one of several matrices |
@@ -38,6 +38,7 @@ mod gradient_observer;
 mod groups;
 mod head;
 pub(crate) mod kept;
+mod layer_inputs;
 mod matrix;
 mod observer;
 mod ops;
@@ -237,13 +238,21 @@ impl Model {
             .ok_or_else(|| ModelError::Tensor { tensor: name.to_owned(), what: "is missing".into() })
     }
 
-    /// Returns the operations of layer `layer` by the graph, without optional norms that the model lacks. What reads such a norm of
+    /// Returns the operations of layer `layer` by the graph, with stand-ins for maps and without optional norms that the model lacks. What reads such a norm of
     /// the stream reads the other one.
     fn graph_ops(&self, layer: usize) -> Vec<Op> {
         let lacks = |name: &str| {
             self.graph.optional.contains(&name) && self.find(&weight_name(layer, name)).is_none()
         };
         let mut ops = (self.graph.layer)(&self.hyper, layer);
+        for op in &mut ops {
+            let name = op.map().map(|map| map.name);
+            let stands_in =
+                |(of, _): &&(&str, Op)| name == Some(*of) && self.find(&weight_name(layer, of)).is_none();
+            if let Some((_, stand_in)) = self.graph.stand_ins.iter().find(stands_in) {
+                *op = *stand_in;
+            }
+        }
         let absent = |op: &Op| matches!(op, Op::Norm { name, .. } if lacks(name));
         if ops.iter().any(|op| absent(op) && op.writes() == [Slot::NormedParallel]) {
             ops.iter_mut().for_each(|op| op.redirect(Slot::NormedParallel, Slot::Normed));

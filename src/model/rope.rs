@@ -59,9 +59,10 @@ impl Model {
         };
         let all = rope(&angles, keys.length);
         // Positions are not scaled in layers with a window.
+        let rotary = hyper.window_heads.map_or(hyper.rotary, |heads| heads.rotary);
         let window = keys
             .window_base
-            .map(|base| rope(&frequencies(f64::from(base), hyper.rotary, &[], 1.0), keys.window_length));
+            .map(|base| rope(&frequencies(f64::from(base), rotary, &[], 1.0), keys.window_length));
         Ok(Ropes { all, window })
     }
 }

@@ -1,6 +1,6 @@
 //! The routing of tokens as it would be without some experts.
 
-use super::ops::route;
+use super::ops::{route, scale_experts};
 use super::rope::Ropes;
 use super::stages::{Stage, Stages, State};
 use super::steps::{BoundSteps, Positions};
@@ -16,6 +16,8 @@ pub(crate) struct Router {
     experts: Experts,
     /// Correction of the scores, `[experts]`.
     correction: Option<Vec<f32>>,
+    /// Factor of each expert's weight, `[experts]`, if experts have some.
+    factors: Option<Vec<f32>>,
 }
 
 impl Stages<'_> {
@@ -29,10 +31,15 @@ impl Stages<'_> {
         let Some(group) = stage.group.as_ref().filter(|group| group.ops.len() == 1) else { return Ok(None) };
         let Some(Op::Route { bias }) = model.ops(layer)?.get(group.ops.end) else { return Ok(None) };
         let source = WeightSource { model, layer, replaced: None };
+        let factors = match model.ops(layer)?.get(group.ops.end + 1) {
+            Some(Op::ScaleExperts { name }) => Some(source.whole(name)?),
+            _ => None,
+        };
         Ok(Some(Router {
             steps: model.steps(layer, group.ops.clone(), None)?,
             experts: model.experts(&source.full(bias))?.clone(),
             correction: source.bias(bias)?,
+            factors,
         }))
     }
 
@@ -75,6 +82,9 @@ impl Router {
             };
             let correction = self.correction.as_deref().map(mask);
             route(&self.experts, correction.as_deref(), &mask(logits), routes);
+            if let Some(factors) = &self.factors {
+                scale_experts(factors, routes);
+            }
         }
         routes
     }

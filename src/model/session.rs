@@ -87,7 +87,7 @@ impl Session<'_> {
         }
         let (model, hidden) = (self.model, self.model.hyper.hidden);
         let mut tile = Tile::new(more);
-        tile.set_stream(model.embed(tokens, self.position, more)?, hidden, self.position);
+        tile.set_rows(model.embed(tokens, self.position, more)?, model.row_widths(0), self.position);
         for (number, caches) in self.caches.iter_mut().enumerate() {
             let decoded;
             let steps = match self.held.get(number) {
@@ -101,7 +101,7 @@ impl Session<'_> {
             steps.run(&mut tile, &mut Positions { ropes: &self.ropes, attend }, &mut None)?;
         }
         self.position += more;
-        let stream = tile.take_stream();
+        let stream = tile.take_rows();
         let last: Vec<f32> = stream
             .chunks_exact(more * hidden)
             .flat_map(|text| &text[(more - 1) * hidden..])

@@ -238,15 +238,18 @@ impl Stages<'_> {
             return Err(ModelError::Graph { layer: stage.layer, what });
         }
         let mut tile = Tile::new(self.context);
-        tile.set(&stage.entry, state, self.model.hyper.hidden, first);
+        match stage.ops.start {
+            0 => tile.set_rows(state.concat(), self.model.row_widths(stage.layer), first),
+            _ => tile.set(&stage.entry, state, self.model.hyper.hidden, first),
+        }
         bound.steps.run(&mut tile, &mut Positions::of_chunks(&self.ropes), &mut None)?;
-        Ok(tile.take(&stage.exit))
+        Ok(if stage.group.is_none() { vec![tile.take_rows()] } else { tile.take(&stage.exit) })
     }
 
     /// Returns the largest number of values per token that are kept between two stages.
     pub(crate) fn widest_state(&self) -> usize {
         let width = |slot: &Slot| self.model.widths[*slot as usize];
         let states = self.layers.iter().flatten().map(|stage| stage.exit.iter().map(width).sum());
-        states.max().unwrap_or(0)
+        states.max().unwrap_or(0).max(self.model.hyper.row_width())
     }
 }

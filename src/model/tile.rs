@@ -25,14 +25,17 @@ impl Tile {
         Self { buffers: [const { Vec::new() }; SLOTS], tokens: 0, context, first: 0 }
     }
 
-    /// Puts in the residual stream `[tokens][hidden]` of the tile that starts at token `first`.
-    pub(super) fn set_stream(&mut self, stream: Vec<f32>, hidden: usize, first: usize) {
-        self.set(&[Slot::Stream], vec![stream], hidden, first);
+    /// Puts in the `rows` of the tile that starts at token `first`: the residual stream, `hidden` wide, and what is carried beside it,
+    /// `carried` wide.
+    pub(super) fn set_rows(&mut self, rows: Vec<f32>, (hidden, carried): (usize, usize), first: usize) {
+        let [stream, beside] = split_rows(rows, hidden, carried);
+        self.set(&[Slot::Stream, Slot::Carried], vec![stream, beside], hidden, first);
     }
 
-    /// Takes the residual stream out.
-    pub(super) fn take_stream(&mut self) -> Vec<f32> {
-        self.take_slot(Slot::Stream)
+    /// Takes the residual stream out, and beside it what is carried to the next layer.
+    pub(super) fn take_rows(&mut self) -> Vec<f32> {
+        let [stream, beside] = [Slot::Stream, Slot::Carried].map(|slot| self.take_slot(slot));
+        join_rows(stream, &beside, self.tokens)
     }
 
     /// Puts in the contents of `slots`, of which the stream must be one, of the tile that starts at token `first`.
@@ -104,6 +107,36 @@ impl Tile {
             }),
         }
     }
+}
+
+/// Cuts `rows` `[tokens][first + second]` into columns.
+pub(super) fn split_rows(rows: Vec<f32>, first: usize, second: usize) -> [Vec<f32>; 2] {
+    if second == 0 {
+        return [rows, Vec::new()];
+    }
+    let tokens = rows.len() / (first + second);
+    let (mut a, mut b) = (vec![0.0; tokens * first], vec![0.0; tokens * second]);
+    let out = a.par_chunks_mut(first).zip(b.par_chunks_mut(second));
+    out.zip(rows.par_chunks(first + second)).for_each(|((a, b), row)| {
+        a.copy_from_slice(&row[..first]);
+        b.copy_from_slice(&row[first..]);
+    });
+    [a, b]
+}
+
+/// Puts the rows of `b` beside those of `a`, `tokens` each.
+pub(super) fn join_rows(a: Vec<f32>, b: &[f32], tokens: usize) -> Vec<f32> {
+    if b.is_empty() {
+        return a;
+    }
+    let (first, second) = (a.len() / tokens.max(1), b.len() / tokens.max(1));
+    let mut out = vec![0.0; a.len() + b.len()];
+    let rows = out.par_chunks_mut(first + second).zip(a.par_chunks(first)).zip(b.par_chunks(second));
+    rows.for_each(|((out, a), b)| {
+        out[..first].copy_from_slice(a);
+        out[first..].copy_from_slice(b);
+    });
+    out
 }
 
 /// Returns the index of the first value that is NaN or infinite.

@@ -1,5 +1,6 @@
 //! The tensors of a model whose gradients a backward pass gives.
 
+use super::layer_inputs::{LAYER_EMBEDDING, LAYER_NORM, LAYER_PROJECTION};
 use super::ops::{RATE, SKIP, STEP_BIAS};
 use super::{EMBEDDING, Model, OUTPUT, OUTPUT_BIAS, POSITIONS};
 use crate::graph::{Op, weight_name};
@@ -24,10 +25,13 @@ impl Model {
     /// Returns the names of all tensors that a [`WeightObserver`](super::WeightObserver) is shown, in the order of the forward
     /// pass, each once.
     ///
-    /// Not among them are attention sinks and what only chooses experts: these stay as they are.
+    /// Not among them are attention sinks, scales of experts and of the stream, and what only chooses experts: these stay as they are.
     pub fn trainable(&self) -> Vec<(String, ParameterKind)> {
         let tables = [EMBEDDING, POSITIONS].map(|name| (name.to_owned(), ParameterKind::Table));
         let mut all = tables.to_vec();
+        let norm = format!("{LAYER_NORM}.weight");
+        all.extend([LAYER_EMBEDDING, LAYER_PROJECTION].map(|name| (name.to_owned(), ParameterKind::Table)));
+        all.push((norm, ParameterKind::Norm));
         for (layer, ops) in self.layers.iter().enumerate() {
             for op in ops {
                 if let Op::Scan(_) = op {
@@ -43,7 +47,10 @@ impl Model {
                     Op::Convolve { name, .. } => (name, ParameterKind::Recurrent, ParameterKind::Recurrent),
                     _ => continue,
                 };
-                let weight = weight_name(layer, name);
+                let weight = match op {
+                    Op::Norm { .. } => self.norm_weight(&format!("blk.{layer}.{name}")),
+                    _ => weight_name(layer, name),
+                };
                 let bias = TensorName(&weight).bias();
                 all.extend([(weight, part), (bias, of_bias)]);
             }

@@ -78,7 +78,7 @@ impl Model {
     /// Reads the norm with the tensors `name.weight` and `name.bias`, whose rows, if there are several, are for one part of
     /// a row each.
     pub(super) fn norms(&self, name: &str, kind: NormKind) -> Result<Norms, ModelError> {
-        let tensor = self.tensor(&format!("{name}.weight"))?;
+        let tensor = self.tensor(&self.norm_weight(name))?;
         let (weights, bias) = (self.values(tensor)?, self.bias(name)?);
         let width = (tensor.columns() as usize).max(1);
         let mut biases = bias.iter().flat_map(|bias| bias.chunks_exact(width));
@@ -88,6 +88,11 @@ impl Model {
         };
         let parts = weights.chunks_exact(width).map(norm).collect();
         Ok(Norms { kind, epsilon: self.hyper.epsilon, parts })
+    }
+
+    /// Returns the name of the weight of the norm `name`, which is `name` alone in files of the converter for Falcon H1.
+    pub(super) fn norm_weight(&self, name: &str) -> String {
+        if self.find(name).is_some() { name.to_owned() } else { format!("{name}.weight") }
     }
 
     /// Returns the rounding of activations before they are multiplied by `tensor`.

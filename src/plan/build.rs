@@ -186,7 +186,11 @@ fn copied_whole(mapped: &MappedTensor, checkpoint: &dyn Checkpoint, block: &Bloc
         Source::Selected { of, selection } => {
             selection.columns.is_none() && copied_whole(of, checkpoint, block)
         }
-        Source::Shifted { .. } | Source::Rates { .. } | Source::Values(_) | Source::Changed { .. } => false,
+        Source::Shifted { .. }
+        | Source::Scaled { .. }
+        | Source::Rates { .. }
+        | Source::Values(_)
+        | Source::Changed { .. } => false,
     }
 }
 

@@ -162,6 +162,9 @@ fn bits(bytes: u64, weights: u64) -> f64 {
 fn origin(source: &Source) -> String {
     match source {
         Source::Tensor { rows: RowOrder::Same, .. } => "same".to_owned(),
+        Source::Tensor { rows: RowOrder::RotaryPart { heads, rotary }, .. } => {
+            format!("first {rotary} rows of {heads} heads as rotary pairs")
+        }
         Source::Tensor { rows: RowOrder::RotaryPairs { heads }, .. } => {
             format!("rotary pairs of {heads} heads")
         }
@@ -178,6 +181,7 @@ fn origin(source: &Source) -> String {
         Source::Tensor { rows: RowOrder::Transposed { .. }, .. } => "transposed".to_owned(),
         Source::Shifted { by, .. } => format!("with {by} added"),
         Source::Stacked { indices } => format!("{} stacked", indices.len()),
+        Source::Scaled { of, .. } => format!("times factors: {}", origin(&of.source)),
         Source::Rates { of } => format!("rates of: {}", origin(&of.source)),
         Source::Values(_) => "computed".to_owned(),
         Source::Selected { of, selection } => {

@@ -23,6 +23,6 @@ pub use name::TensorName;
 pub use rates::rate;
 pub(crate) use read::{Fetched, first_non_finite, head_rows, read_rows, span};
 pub use selection::Selection;
-pub use source::{Keep, MappedTensor, RowOrder, Source};
+pub use source::{Keep, MappedTensor, RowFactors, RowOrder, Source};
 pub(crate) use stash::Replaced;
 pub use stash::Stash;

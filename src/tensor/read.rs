@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::checkpoint::{Checkpoint, ReadError};
 use crate::encode::first_where;
 use crate::tensor::rates::rate;
-use crate::tensor::{MappedTensor, Replaced, RowOrder, Selection, Source, Stash};
+use crate::tensor::{MappedTensor, Replaced, RowFactors, RowOrder, Selection, Source, Stash};
 
 /// Rows of an output tensor, all in one matrix, in the form in which the checkpoint stores them.
 pub(crate) struct Fetched<'a> {
@@ -71,6 +71,25 @@ pub(crate) fn read_rows(
         (start, out) = (end, rest);
     }
     Ok(())
+}
+
+/// Returns rows `rows` of `of`, `[rows][columns]`, times the factors of their numbers.
+fn scaled(
+    checkpoint: &dyn Checkpoint,
+    of: &MappedTensor,
+    factors: &[RowFactors],
+    rows: &Range<u64>,
+) -> Result<Vec<f32>, ReadError> {
+    let columns = of.columns() as usize;
+    let mut out = vec![0.0; (rows.end - rows.start) as usize * columns];
+    read_rows(checkpoint, of, rows.clone(), &mut out)?;
+    for (row, out) in rows.clone().zip(out.chunks_exact_mut(columns.max(1))) {
+        let own = factors.iter().filter(|factors| factors.rows.contains(&row));
+        for factor in own.flat_map(|factors| &factors.by) {
+            out.iter_mut().for_each(|weight| *weight *= factor);
+        }
+    }
+    Ok(out)
 }
 
 /// Returns the number of rows in a head; `None` if the rows of `tensor` are not rearranged inside heads.
@@ -139,6 +158,7 @@ impl<'a> Fetched<'a> {
                 Stored::Elements(index, order, checkpoint.fetch(index, 0..all, buffer)?)
             }
             Source::Rates { of } => Stored::Taken(rates(checkpoint, of, &rows)?),
+            Source::Scaled { of, factors } => Stored::Taken(scaled(checkpoint, of, factors, &rows)?),
             Source::Changed { stash, name } => Stored::Taken(changed(tensor, stash, name, &rows)?),
             Source::Selected { of, selection } if source_row(tensor, rows.start).is_none() => {
                 Stored::Taken(taken(checkpoint, of, selection, &rows)?)

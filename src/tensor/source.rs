@@ -1,5 +1,6 @@
 //! Sources of an output tensor's rows.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Selection, Stash, TensorName};
@@ -17,6 +18,13 @@ pub enum RowOrder {
     RotaryPairs {
         /// Number of heads whose rows are interleaved.
         heads: u64,
+    },
+    /// Rows of rotary pairs, of which only the first `rotary` rows of each of the `heads` heads turn; the rest stay.
+    RotaryPart {
+        /// Number of heads whose rows are interleaved.
+        heads: u64,
+        /// Number of rows of a head that turn.
+        rotary: u64,
     },
     /// Some of the rows are taken: output row `n * length + i` is input row `n * stride + first + i * step`.
     Picked {
@@ -76,6 +84,12 @@ impl RowOrder {
                 let (head, within) = (row / width, row % width);
                 Some(head * width + (within % 2) * (width / 2) + within / 2)
             }
+            Self::RotaryPart { heads, rotary } => {
+                let width = (rows / heads).max(1);
+                let (head, within) = (row / width, row % width);
+                let from = if within < rotary { within % 2 * (rotary / 2) + within / 2 } else { within };
+                Some(head * width + from)
+            }
             Self::Picked { length, stride, first, step } => {
                 Some(row / length * stride + first + row % length * step)
             }
@@ -98,6 +112,15 @@ impl RowOrder {
             Self::Flat | Self::Transposed { .. } => None,
         }
     }
+}
+
+/// The factors of some rows of a tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowFactors {
+    /// Numbers of the rows.
+    pub rows: Range<u64>,
+    /// Factors, which are multiplied one after the other in f32.
+    pub by: Vec<f32>,
 }
 
 /// The source of an output tensor's weights.
@@ -126,6 +149,13 @@ pub enum Source {
     Rates {
         /// The tensor of the logarithms.
         of: Box<MappedTensor>,
+    },
+    /// Another tensor whose rows are multiplied by numbers of the configuration (Falcon H1).
+    Scaled {
+        /// The tensor that is multiplied.
+        of: Box<MappedTensor>,
+        /// Factors of ranges of rows.
+        factors: Vec<RowFactors>,
     },
     /// Numbers computed from the configuration.
     Values(Vec<f32>),
@@ -199,7 +229,9 @@ impl MappedTensor {
         match &self.source {
             Source::Tensor { index, .. } | Source::Shifted { index, .. } => Some(*index),
             Source::Stacked { indices } => indices.first().copied(),
-            Source::Selected { of, .. } | Source::Rates { of } => of.first_stored(),
+            Source::Selected { of, .. } | Source::Rates { of } | Source::Scaled { of, .. } => {
+                of.first_stored()
+            }
             Source::Values(_) | Source::Changed { .. } => None,
         }
     }
@@ -244,6 +276,9 @@ mod tests {
 
     #[test]
     fn rotary_pairs_interleave_the_halves_of_each_head() {
+        let part = RowOrder::RotaryPart { heads: 2, rotary: 4 };
+        let sources: Vec<_> = (0..12).map(|row| part.source(row, 12).unwrap()).collect();
+        assert_eq!(sources, [0, 2, 1, 3, 4, 5, 6, 8, 7, 9, 10, 11]);
         let rows = RowOrder::RotaryPairs { heads: 2 };
         assert_eq!(order(rows, 12), [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]);
     }

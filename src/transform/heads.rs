@@ -98,6 +98,14 @@ fn hyper(input: &Converted) -> Result<(String, Hyper), HeadsError> {
     let graph = arch::graph(&family).filter(|_| FREE.contains(&family.as_str()));
     let graph = graph.ok_or_else(|| HeadsError::Family(family.clone()))?;
     let hyper = input.hyper(graph)?;
+    if hyper.kv_list.is_some() {
+        let key = format!("{family}.attention.head_count_kv");
+        return Err(KeyError {
+            key,
+            what: "is a list, and heads that differ between layers cannot be cut".into(),
+        }
+        .into());
+    }
     Ok((family, hyper))
 }
 

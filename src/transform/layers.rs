@@ -25,6 +25,11 @@ pub enum LayersError {
     /// Blocks after the last layer would not fit.
     #[error("{FURTHER}")]
     Further,
+    /// Layers read what other layers made, which those that are left might not have.
+    #[error(
+        "layers of this `{0}` have inputs of their own or attend to keys of layers before them, by number: layers cannot be cut"
+    )]
+    Linked(String),
     /// A layer is to be cut that the model does not have.
     #[error("layer {layer} is to be cut, but the model has layers 0 to {}", layers - 1)]
     NoLayer {
@@ -137,7 +142,11 @@ impl<'a> Layers<'a> {
         }
         let family = architecture(&input.metadata)?;
         let graph = arch::graph(family).ok_or_else(|| LayersError::Architecture(family.to_owned()))?;
-        Ok(Self { input, family, graph, hyper: input.hyper(graph)? })
+        let hyper = input.hyper(graph)?;
+        if hyper.carries() {
+            return Err(LayersError::Linked(family.to_owned()));
+        }
+        Ok(Self { input, family, graph, hyper })
     }
 
     fn check(&self, kept: &[u32]) -> Result<(), LayersError> {
@@ -164,6 +173,7 @@ impl<'a> Layers<'a> {
         let but_for_layers = Hyper {
             layers: old.layers,
             dense_layers: old.dense_layers,
+            kv_list: old.kv_list.clone(),
             windows: old.windows,
             recurrent: old.recurrent.clone().filter(|_| new.recurrent.is_some()),
             window_layers: old.window_layers.clone(),

@@ -23,7 +23,8 @@ use crate::arch::table::state_space::{scan_keys, state_space, with_scan};
 use crate::arch::table::takes::{ATTENTION_BIAS, Literal, Only, Takes};
 use crate::arch::table::text;
 
-const NAME: &str = "granitehybrid";
+/// Name of the family in GGUF.
+pub(super) const NAME: &str = "granitehybrid";
 
 /// The context that the converter writes: without positions, the model has no bound.
 const CONTEXT: u32 = 1 << 20;
@@ -47,10 +48,14 @@ pub(super) static FAMILY: Family = Family {
         only: &[Only { key: "mamba_proj_bias", value: Literal::Flag(false) }],
         ..Takes::PLAIN
     },
-    graph: &Graph { layer, pairs: Pairs::Adjacent, ..Graph::PLAIN },
+    graph: &GRAPH,
 };
 
-const ATTENTION_LAYERS: &[Entry] = &{
+/// The forward pass, which is Bamba's, too.
+pub(super) static GRAPH: Graph = Graph { layer, pairs: Pairs::Adjacent, ..Graph::PLAIN };
+
+/// Attention in the layers that have it.
+pub(super) const ATTENTION_LAYERS: &[Entry] = &{
     let [query, key] = in_attention::<2>(ROTARY_ATTENTION);
     let [value] = in_attention::<1>(VALUE);
     let [output] = in_attention::<1>(ATTENTION_OUTPUT);
@@ -95,6 +100,7 @@ fn is_dense(sizes: &Sizes) -> bool {
 fn layer(hyper: &Hyper, number: usize) -> Vec<Op> {
     let mixer = match hyper.is_recurrent(number) {
         true => MAMBA.to_vec(),
+        false if hyper.turns => [QUERY_KEY_VALUE, TURN, ATTEND].concat(),
         false => [QUERY_KEY_VALUE, ATTEND].concat(),
     };
     let feed_forward = match hyper.experts {

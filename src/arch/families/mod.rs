@@ -2,6 +2,7 @@
 
 mod apertus;
 mod arcee;
+mod bamba;
 mod bitnet;
 mod cohere2;
 mod deepseek2;
@@ -10,9 +11,11 @@ mod ernie4_5;
 mod ernie4_5_moe;
 mod exaone4;
 mod falcon;
+mod falcon_h1;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma4;
 mod glm4;
 mod glm4_moe;
 mod gpt2;
@@ -33,6 +36,7 @@ mod mistral;
 mod mistral3;
 mod mixtral;
 mod nemotron;
+mod nemotron_h;
 mod olmo2;
 mod olmo3;
 mod olmoe;
@@ -66,6 +70,7 @@ pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &gemma::FAMILY,
     &gemma2::FAMILY,
     &gemma3::FAMILY,
+    &gemma4::FAMILY,
     &phi2::FAMILY,
     &phi3::FAMILY,
     &smollm3::FAMILY,
@@ -105,4 +110,8 @@ pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &lfm2::MIXTURE_FAMILY,
     &mamba2::FAMILY,
     &granite_hybrid::FAMILY,
+    &bamba::FAMILY,
+    &falcon_h1::FAMILY,
+    &nemotron_h::FAMILY,
+    &nemotron_h::MIXTURE_FAMILY,
 ];

@@ -75,6 +75,10 @@ pub(in crate::arch) enum Dim {
     StateGroup,
     /// Mamba: gate, channels and steps in one projection.
     StateProjection,
+    /// Width of the input that a layer has from the tokens themselves.
+    LayerInput,
+    /// Width of the inputs that all layers have from the tokens themselves.
+    LayerInputs,
     /// Width of two hidden states side by side.
     TwoHidden,
     /// Gated attention: queries and gates of all heads.
@@ -111,12 +115,52 @@ pub(in crate::arch) struct Sizes {
     pub scan: ScanSizes,
     /// Layers that are recurrent and have no attention.
     pub recurrent: LayerSet,
+    /// Layers that are a feed-forward network alone, without attention or recurrence.
+    pub alone: LayerSet,
+    /// Heads of some layers that are others than those of the rest.
+    pub other_heads: OtherHeads,
+    /// Layers that attend to keys and values of layers before.
+    pub sharing: LayerSet,
+    /// Layers whose feed-forward network is twice as wide.
+    pub double: LayerSet,
+    /// Width of the input that each layer has from the tokens themselves; 0 without one.
+    pub layer_input: u32,
+    /// Factors of weights that the converter multiplies.
+    pub multipliers: Multipliers,
+    /// True if the output of recurrent layers has a norm.
+    pub scan_norm: bool,
     /// True if attention and the feed-forward network read one norm and add to the stream in parallel.
     pub side_by_side: bool,
     /// True if attention and the feed-forward network, which read the same stream, have norms of their own.
     pub norms_apart: bool,
     /// True if queries and keys have norms.
     pub query_key_norms: bool,
+}
+
+/// Heads of some layers that are others than those of the rest.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::arch) struct OtherHeads {
+    pub layers: LayerSet,
+    pub head_dim: u32,
+    pub kv_heads: u32,
+    /// True if these layers have no projection to values, and keys before their norm are the values.
+    pub values_are_keys: bool,
+}
+
+/// Factors that weights are multiplied by (Falcon H1).
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::arch) struct Multipliers {
+    pub embedding: f32,
+    pub output: f32,
+    pub attention_in: f32,
+    pub attention_out: f32,
+    pub keys: f32,
+    pub scan_in: f32,
+    /// Gate, values, keys, queries and steps of the recurrence.
+    pub scan_parts: [f32; 5],
+    pub scan_out: f32,
+    pub gate: f32,
+    pub down: f32,
 }
 
 /// The dimensions of latent attention; 0 without it.
@@ -154,6 +198,20 @@ impl ScanSizes {
 }
 
 impl Sizes {
+    /// Returns the dimensions of layer `layer`, or those outside the layers.
+    pub(in crate::arch) fn in_layer(&self, layer: Option<u32>) -> Self {
+        let mut sizes = *self;
+        if let Some(layer) = layer {
+            if self.other_heads.layers.has(layer) {
+                (sizes.head_dim, sizes.kv_heads) = (self.other_heads.head_dim, self.other_heads.kv_heads);
+            }
+            if self.double.has(layer) {
+                sizes.feed_forward = self.feed_forward.saturating_mul(2);
+            }
+        }
+        sizes
+    }
+
     /// Returns the dimension, saturating at the largest u64.
     pub(in crate::arch) fn get(&self, dim: Dim) -> u64 {
         let [heads, kv_heads, head_dim] = [self.heads, self.kv_heads, self.head_dim].map(u64::from);
@@ -198,6 +256,8 @@ impl Sizes {
             Dim::StateGroups => self.scan.groups.into(),
             Dim::StateGroup => inner / u64::from(self.scan.groups.max(1)),
             Dim::StateProjection => inner.saturating_add(channels).saturating_add(self.scan.heads.into()),
+            Dim::LayerInput => self.layer_input.into(),
+            Dim::LayerInputs => u64::from(self.layers).saturating_mul(self.layer_input.into()),
             Dim::TwoHidden => 2 * u64::from(self.hidden),
             Dim::QueryAndGate => heads.saturating_mul(2 * head_dim),
             Dim::ShortProjection => 3 * u64::from(self.hidden),

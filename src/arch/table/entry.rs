@@ -5,7 +5,7 @@
 
 use super::dims::{Dim, Sizes};
 use super::place::{LAYER, Place};
-use crate::tensor::{Keep, MappedTensor, RowOrder, Selection, Source};
+use crate::tensor::{Keep, MappedTensor, RowFactors, RowOrder, Selection, Source};
 
 /// The heads that a rotary permutation applies to.
 #[derive(Debug, Clone, Copy)]
@@ -43,17 +43,19 @@ enum Arrangement {
 }
 
 /// The layers that have a tensor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Layers {
     All,
     /// The layers before those with a mixture have it.
     Dense,
     /// The layers with a mixture have it.
     Mixture,
-    /// The layers with attention have it, in models with recurrent layers.
+    /// The layers with attention have it, in models whose layers differ in kind.
     Attention,
     /// The recurrent layers have it.
     Recurrent,
+    /// The layers that the function is true for have it.
+    Where(fn(&Sizes, u32) -> bool),
     /// The layers after the last, which predict further tokens, have it; their numbers start at 0 in the checkpoint.
     Further,
 }
@@ -70,13 +72,25 @@ pub(in crate::arch) struct Entry {
     f32: bool,
     layers: Layers,
     models: fn(&Sizes) -> bool,
+    /// Factors of the output's rows, if the converter multiplies them.
+    factors: Option<fn(&Sizes) -> Vec<RowFactors>>,
 }
 
 impl Entry {
     /// Creates the entry of a required tensor whose rows are taken as they are.
     pub(in crate::arch) const fn new(from: &'static str, to: &'static str, shape: &'static [Dim]) -> Self {
         let (arrangement, layers) = (Arrangement::Same, Layers::All);
-        Self { from, to, shape, arrangement, optional: false, f32: false, layers, models: |_| true }
+        Self {
+            from,
+            to,
+            shape,
+            arrangement,
+            optional: false,
+            f32: false,
+            layers,
+            models: |_| true,
+            factors: None,
+        }
     }
 
     /// Lets the tensor be absent; one that exists in some layer must exist in all.
@@ -140,7 +154,7 @@ impl Entry {
         Self { layers: Layers::Mixture, ..self }
     }
 
-    /// Restricts the entry to layers that are not recurrent.
+    /// Restricts the entry to layers with attention.
     pub(in crate::arch) const fn attention(self) -> Self {
         Self { layers: Layers::Attention, ..self }
     }
@@ -150,9 +164,24 @@ impl Entry {
         Self { layers: Layers::Recurrent, ..self }
     }
 
+    /// Restricts the entry to layers that are a feed-forward network alone.
+    pub(in crate::arch) const fn alone(self) -> Self {
+        self.of_layers(|sizes, layer| sizes.alone.has(layer))
+    }
+
+    /// Restricts the entry to layers for which `has` returns true.
+    pub(in crate::arch) const fn of_layers(self, has: fn(&Sizes, u32) -> bool) -> Self {
+        Self { layers: Layers::Where(has), ..self }
+    }
+
     /// Restricts the entry to models for which `models` returns true.
     pub(in crate::arch) const fn only(self, models: fn(&Sizes) -> bool) -> Self {
         Self { models, ..self }
+    }
+
+    /// Multiplies the output's rows by `factors`.
+    pub(in crate::arch) const fn times(self, factors: fn(&Sizes) -> Vec<RowFactors>) -> Self {
+        Self { factors: Some(factors), ..self }
     }
 
     /// Stores the tensor in F32 whatever its shape.
@@ -188,23 +217,24 @@ impl Entry {
             Layers::All => true,
             Layers::Dense => layer < sizes.dense_layers,
             Layers::Mixture => layer >= sizes.dense_layers,
-            Layers::Attention => !sizes.recurrent.has(layer),
+            Layers::Attention => !sizes.recurrent.has(layer) && !sizes.alone.has(layer),
             Layers::Recurrent => sizes.recurrent.has(layer),
+            Layers::Where(has) => has(sizes, layer),
             Layers::Further => layer < sizes.further_layers,
         };
         // A tensor outside the layers may be one of the layer after the last.
-        let layer = if self.layers == Layers::Further { Some(layer.unwrap_or(0)) } else { layer };
+        let layer = if matches!(self.layers, Layers::Further) { Some(layer.unwrap_or(0)) } else { layer };
         (self.models)(sizes) && layer.is_none_or(in_layer)
     }
 
     /// Returns the number of layers that the checkpoint counts with those of the entry.
     fn layers(&self, sizes: &Sizes) -> u32 {
-        if self.layers == Layers::Further { sizes.further_layers } else { sizes.layers }
+        if matches!(self.layers, Layers::Further) { sizes.further_layers } else { sizes.layers }
     }
 
     /// Returns the layer of the output that the checkpoint's tensor of layer `layer` becomes.
     fn output_layer(&self, layer: Option<u32>, sizes: &Sizes) -> Option<u32> {
-        if self.layers == Layers::Further { Some(sizes.layers + layer.unwrap_or(0)) } else { layer }
+        if matches!(self.layers, Layers::Further) { Some(sizes.layers + layer.unwrap_or(0)) } else { layer }
     }
 }
 
@@ -252,6 +282,10 @@ pub(in crate::arch) fn output(
     let keep = if plain { Keep::F32 } else { Keep::Source };
     let layer = entry.output_layer(layer, sizes);
     let tensor = MappedTensor { name: Place { layer, part: None }.name(entry.to), shape: ne, source, keep };
+    if let Some(factors) = entry.factors {
+        let source = Source::Scaled { of: Box::new(tensor.clone()), factors: factors(sizes) };
+        return MappedTensor { source, ..tensor };
+    }
     match entry.arrangement {
         Arrangement::Selected(selection) => tensor.select(selection(sizes)),
         Arrangement::Rates { .. } => {
@@ -263,8 +297,16 @@ pub(in crate::arch) fn output(
 
 fn rows(arrangement: Arrangement, sizes: &Sizes) -> RowOrder {
     match arrangement {
-        Arrangement::Rotary(Heads::Query) => RowOrder::RotaryPairs { heads: sizes.heads.into() },
-        Arrangement::Rotary(Heads::KeyValue) => RowOrder::RotaryPairs { heads: sizes.kv_heads.into() },
+        Arrangement::Rotary(heads) => {
+            let heads = match heads {
+                Heads::Query => sizes.heads.into(),
+                Heads::KeyValue => sizes.kv_heads.into(),
+            };
+            match sizes.rotary < sizes.head_dim {
+                true => RowOrder::RotaryPart { heads, rotary: sizes.rotary.into() },
+                false => RowOrder::RotaryPairs { heads },
+            }
+        }
         Arrangement::Transposed => RowOrder::TRANSPOSED,
         Arrangement::Part { rows, .. } | Arrangement::Rates { rows, .. } => rows(sizes),
         Arrangement::Same
@@ -275,7 +317,7 @@ fn rows(arrangement: Arrangement, sizes: &Sizes) -> RowOrder {
     }
 }
 
-/// Returns the first `N` of `entries`, restricted to layers that are not recurrent.
+/// Returns the first `N` of `entries`, restricted to layers with attention.
 pub(in crate::arch) const fn in_attention<const N: usize>(entries: &[Entry]) -> [Entry; N] {
     let mut out = [Entry::new("", "", &[]); N];
     let mut at = 0;

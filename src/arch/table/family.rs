@@ -58,6 +58,10 @@ impl Architecture for Family {
         self.model_types
     }
 
+    fn is_of(&self, config: &Config) -> bool {
+        (self.takes.models)(config)
+    }
+
     fn gguf_name(&self) -> &'static str {
         self.name
     }

@@ -59,6 +59,7 @@ impl Table {
                 wrong.unknown.push(info.name.clone());
                 continue;
             }
+            let sizes = &sizes.in_layer(place.layer);
             for &(at, entry) in entries.iter().filter(|(_, entry)| fits(entry)) {
                 let expected: Vec<u64> = entry.shape.iter().map(|&dim| sizes.get(dim)).collect();
                 if !found.insert((at, place)) {
@@ -99,6 +100,7 @@ impl Table {
         let (pattern, place) = self.located(name)?;
         let mut entries = self.entries.iter().copied().flatten();
         let entry = entries.find(|entry| entry.from == pattern && entry.fits(place, sizes))?;
+        let sizes = sizes.in_layer(place.layer);
         Some(entry.shape.iter().map(|&dim| sizes.get(dim)).collect())
     }
 
@@ -154,7 +156,16 @@ impl Table {
 /// Returns the name in a text model of a tensor of a model with further modalities; `None` if it does not belong to the
 /// text model.
 pub(in crate::arch) fn name_in_text(name: &str) -> Option<Cow<'_, str>> {
-    const OTHERS: [&str; 4] = ["vision_tower.", "vision_model.", "visual.", "multi_modal_projector."];
+    const OTHERS: [&str; 8] = [
+        "vision_tower.",
+        "vision_model.",
+        "visual.",
+        "multi_modal_projector.",
+        "embed_vision.",
+        "embed_audio.",
+        "audio_tower.",
+        "vision_embedder.",
+    ];
     let inner = name.strip_prefix("model.").unwrap_or(name);
     if OTHERS.iter().any(|other| inner.starts_with(other)) {
         return None;

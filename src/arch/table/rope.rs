@@ -37,6 +37,8 @@ pub(in crate::arch) enum Scaling {
     Llama3(Llama3),
     /// Frequencies are scaled by LongRoPE.
     Long(LongRope),
+    /// A part of the pairs turns, at the frequencies that they have in the whole head.
+    Proportional,
 }
 
 impl Scaling {
@@ -49,6 +51,7 @@ impl Scaling {
             Self::Yarn(_) => "yarn",
             Self::Llama3(_) => "llama3",
             Self::Long(_) => "longrope",
+            Self::Proportional => "proportional",
         }
     }
 }
@@ -108,6 +111,7 @@ impl Scaling {
             "dynamic" => Self::Dynamic,
             "linear" => Self::Linear { factor: params.number(&["factor"])? },
             "yarn" => Self::Yarn(Yarn::read(params, original()?, context)?),
+            "proportional" => Self::Proportional,
             "longrope" | "su" => Self::Long(LongRope::read(params, original()?, context)?),
             "llama3" => Self::Llama3(Llama3 {
                 factor: params.number(&["factor"])?,
@@ -116,7 +120,8 @@ impl Scaling {
                 original_context: original()?.ok_or_else(|| params.missing(ORIGINAL))?,
             }),
             _ => {
-                return Err(params.unusable(key, "one of default, dynamic, linear, yarn, llama3, longrope"));
+                return Err(params
+                    .unusable(key, "one of default, dynamic, linear, yarn, llama3, longrope, proportional"));
             }
         })
     }
@@ -133,7 +138,11 @@ impl Rope {
     /// Adds the keys of the scaling, which readers of the file apply in every family.
     pub(in crate::arch) fn write_scaling(&self, keys: &mut Keys, latent: bool) {
         match &self.scaling {
-            Scaling::None | Scaling::Dynamic | Scaling::Llama3(_) | Scaling::Long(_) => {}
+            Scaling::None
+            | Scaling::Dynamic
+            | Scaling::Llama3(_)
+            | Scaling::Long(_)
+            | Scaling::Proportional => {}
             Scaling::Linear { factor } => {
                 keys.add("rope.scaling.type", "linear".into());
                 keys.number("rope.scaling.factor", *factor);

@@ -61,24 +61,35 @@ const HARMLESS: [&str; 10] = [
     "init_method",
 ];
 
-/// Checks that groups divide heads, that all heads together are `expand` times as wide as the stream, and that steps have no
-/// bounds, as readers of the file assume; returns `sizes` with the state space.
+/// Checks what [`with_scan_of_any_width`] does, and that all heads together are `expand` times as wide as the stream, as readers of
+/// the file assume; returns `sizes` with the state space.
 pub(in crate::arch) fn with_scan(
     config: &Config,
     sizes: Sizes,
     scan: ScanSizes,
     (expand, key): (u32, &'static str),
 ) -> Result<Sizes, ArchError> {
+    let sizes = with_scan_of_any_width(config, sizes, scan)?;
+    if scan.inner() != expand.saturating_mul(sizes.hidden) {
+        let expected =
+            "the width of all heads together over that of the stream, as readers of the file assume";
+        return Err(config.unusable(key, expected).into());
+    }
+    Ok(sizes)
+}
+
+/// Checks that groups divide heads and that steps have no bounds, as readers of the file assume; returns `sizes` with the state
+/// space.
+pub(in crate::arch) fn with_scan_of_any_width(
+    config: &Config,
+    sizes: Sizes,
+    scan: ScanSizes,
+) -> Result<Sizes, ArchError> {
     for key in HARMLESS {
         config.value(key);
     }
     if !scan.heads.is_multiple_of(scan.groups) {
         return Err(config.unusable("n_groups", "a divisor of the number of heads").into());
-    }
-    if scan.inner() != expand.saturating_mul(sizes.hidden) {
-        let expected =
-            "the width of all heads together over that of the stream, as readers of the file assume";
-        return Err(config.unusable(key, expected).into());
     }
     let is_unbounded = |limit: &serde_json::Value| match limit.as_array().map(Vec::as_slice) {
         Some([least, most]) => least.as_f64() == Some(0.0) && most.as_f64().is_none(),

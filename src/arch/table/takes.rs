@@ -31,6 +31,8 @@ pub(in crate::arch) struct Takes {
     pub tied: bool,
     /// True if a factor `alpha` raises the base of the rotary frequencies where the type of scaling is dynamic.
     pub raised_base: bool,
+    /// The function that says whether a configuration is of the family, where families share a class.
+    pub models: fn(&Config) -> bool,
     /// The function that says, as a clause, what llama.cpp computes otherwise than transformers whatever the length of the text.
     pub differs: fn(&Config, &Sizes) -> Result<Option<&'static str>, ArchError>,
 }
@@ -129,6 +131,7 @@ impl Takes {
         head: HeadPlace::Either,
         tied: false,
         raised_base: false,
+        models: |_| true,
         differs: |_, _| Ok(None),
     };
 
@@ -141,7 +144,8 @@ impl Takes {
         truncated: bool,
     ) -> Result<(), ArchError> {
         let refuse = |what: String| Err(unsupported(config, name, what));
-        for key in ["hidden_act", "hidden_activation", "activation_function", "activation"] {
+        for key in ["hidden_act", "hidden_activation", "mlp_hidden_act", "activation_function", "activation"]
+        {
             match config.optional_text(&[key])? {
                 Some(found) if !self.activations.contains(&found) => {
                     let taken = self.activations.join(", ");

@@ -199,11 +199,16 @@ pub(in crate::arch) fn head_widths(keys: &mut Keys, sizes: &Sizes) {
     keys.count("attention.value_length", sizes.head_dim);
 }
 
-/// Replaces the number of key-value heads by a list with that of each layer, 0 in recurrent ones.
+/// Replaces the number of key-value heads by a list with that of each layer, 0 in those without attention.
 pub(in crate::arch) fn heads_by_layer(keys: &mut Keys, sizes: &Sizes) {
-    let heads = |recurrent| if recurrent { 0 } else { i32::try_from(sizes.kv_heads).unwrap_or(i32::MAX) };
-    let list = sizes.recurrent.list(sizes.layers).map(heads).collect();
-    keys.add("attention.head_count_kv", Value::Array(Array::I32(list)));
+    let lacks = |layer| sizes.recurrent.has(layer) || sizes.alone.has(layer);
+    by_layer(keys, "attention.head_count_kv", sizes, |layer| if lacks(layer) { 0 } else { sizes.kv_heads });
+}
+
+/// Sets the key `name` to a list with the number that `of` gives of each layer.
+pub(in crate::arch) fn by_layer(keys: &mut Keys, name: &str, sizes: &Sizes, of: impl Fn(u32) -> u32) {
+    let list = (0..sizes.layers).map(|layer| i32::try_from(of(layer)).unwrap_or(i32::MAX)).collect();
+    keys.add(name, Value::Array(Array::I32(list)));
 }
 
 /// Adds the epsilon of the norms, under the name of their kind.

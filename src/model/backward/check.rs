@@ -134,7 +134,7 @@ impl GradientObserver for Seen {
 /// Tokens that mixtures of experts are checked over: of many, some token always chooses other experts when a value is moved.
 const ROUTED_TOKENS: usize = 12;
 
-/// The place at which values are moved: after an operation of a layer, or before the first operation.
+/// The place at which values are moved: after an operation of a layer, or, without an operation, in the rows of the embedding.
 #[derive(Clone, Copy)]
 struct Place {
     layer: usize,
@@ -185,7 +185,11 @@ impl Checked {
         let (model, context) = (&self.model, self.tokens.len());
         let ropes = model.ropes(context).unwrap();
         let mut tile = Tile::new(context);
-        tile.set_stream(model.embed(&self.tokens, 0, context).unwrap(), model.hyper.hidden, 0);
+        let mut rows = model.lookup(&self.tokens, |token, out| model.embedding_row(token, out)).unwrap();
+        if place.is_some_and(|place| place.op.is_none()) {
+            rows.iter_mut().zip(moved).for_each(|(value, moved)| *value += moved);
+        }
+        tile.set_rows(model.enter(rows, &self.tokens, 0, context).unwrap(), model.row_widths(0), 0);
         for number in 0..model.hyper.layers {
             let steps = model.layer_steps(number).unwrap();
             let here = place.filter(|place| place.layer == number);
@@ -195,9 +199,6 @@ impl Checked {
                 values.iter_mut().zip(moved).for_each(|(value, moved)| *value += moved);
                 tile.set_slot(place.slot, values);
             };
-            if let Some(place) = here.filter(|place| place.op.is_none()) {
-                add(&mut tile, place);
-            }
             for (at, op) in model.ops(number).unwrap().iter().enumerate() {
                 steps.run_one(at, &mut tile, &mut Positions::of_chunks(&ropes)).unwrap();
                 if let Some(place) = here.filter(|place| place.op == Some(at)) {
@@ -210,7 +211,7 @@ impl Checked {
             }
         }
         let mut head = LossHead::new(model, Labels::Given(&self.labels), context, 1 << 28).unwrap();
-        let normed = head.normed(&tile.take_stream());
+        let normed = head.normed(&tile.take_rows());
         let (loss, p) = head.loss_of(&normed);
         Ran { loss, choices, p }
     }
@@ -298,7 +299,7 @@ impl Checked {
         let (model, context) = (&self.model, self.tokens.len());
         let ropes = model.ropes(context).unwrap();
         let mut tile = Tile::new(context);
-        tile.set_stream(model.embed(&self.tokens, 0, context).unwrap(), model.hyper.hidden, 0);
+        tile.set_rows(model.embed(&self.tokens, 0, context).unwrap(), model.row_widths(0), 0);
         for number in 0..=layer {
             let end = if number == layer { op } else { model.ops(number).unwrap().len() };
             let steps = model.steps(number, 0..end, None).unwrap();
@@ -336,10 +337,9 @@ fn check_folder(folder: &Path) {
     let (loss, seen) = checked.gradients(Labels::Given(&checked.labels));
     let expected = checked.run(None, &[]).loss;
     assert!((loss - expected).abs() < 1e-6 * expected, "{name}: {loss} {expected}");
-    let scale = checked.model.hyper.embedding_scale;
     let place = Place { layer: 0, op: None, slot: Slot::Stream };
     checked.check(&format!("{name} {EMBEDDING}"), &seen.gradients[EMBEDDING], |moved| {
-        checked.run(Some(place), &moved.iter().map(|moved| moved * scale).collect::<Vec<_>>())
+        checked.run(Some(place), moved)
     });
     let mut checks = 1;
     for layer in 0..checked.model.hyper.layers {

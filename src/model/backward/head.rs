@@ -105,7 +105,8 @@ impl<'a> LossHead<'a> {
         }
         check(OUTPUT, &out, width, first)?;
         if let Some(observer) = observer.weights() {
-            self.head.norms.show(self.model.graph.final_norm_name, hidden, &out, observer);
+            let weight = self.model.norm_weight(self.model.graph.final_norm_name);
+            self.head.norms.show(&weight, hidden, &out, observer);
         }
         self.head.norms.gradient(hidden, &mut out);
         Ok(out)

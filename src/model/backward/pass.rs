@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::super::kept::{Form, Kept};
 use super::super::rope::Ropes;
 use super::super::steps::Positions;
-use super::super::tile::Tile;
+use super::super::tile::{Tile, split_rows};
 use super::super::{EMBEDDING, Model, ModelError, OUTPUT, POSITIONS};
 use super::gradients::{Gradients, copied, scale};
 use super::head::LossHead;
@@ -109,7 +109,7 @@ impl<'a> BackwardPass<'a> {
         };
         let tile = blocks as usize * block;
         let tiles = tokens.div_ceil(tile);
-        let values = (tokens * model.hyper.hidden) as u64;
+        let values = (tokens * model.hyper.row_width()) as u64;
         let form = if how.exact { Form::F32 } else { Form::Bf16 };
         let mut kept = |count: usize, values: u64, form: Form| {
             let kept = Kept::new(count, values, form, spare)?;
@@ -160,9 +160,9 @@ impl<'a> BackwardPass<'a> {
             self.check_cancel()?;
             let stream = self.stream.take(at)?;
             self.inputs.put(place + at, copied(&stream))?;
-            tile.set_stream(stream, self.model.hyper.hidden, first);
+            tile.set_rows(stream, self.model.row_widths(number), first);
             steps.run(&mut tile, &mut Positions::of_chunks(&self.ropes), observer)?;
-            self.stream.put(at, tile.take_stream())?;
+            self.stream.put(at, tile.take_rows())?;
             self.advance(self.length(first), self.work.forward[number], &format!("layer {number}"));
         }
         observer.as_mut().map_or(Ok(()), |observer| observer.end_of_layer())?;
@@ -200,13 +200,18 @@ impl<'a> BackwardPass<'a> {
         for (at, first) in self.tiles() {
             self.check_cancel()?;
             let (input, gradient) = (self.inputs.take(place + at)?, self.stream.take(at)?);
-            tile.set_stream(input, self.model.hyper.hidden, first);
+            tile.set_rows(input, self.model.row_widths(number), first);
             let (tokens, ropes) = (self.length(first), &self.ropes);
             let tape = record(&mut tile, &steps, ropes, observer.weights().is_some())?;
             let gradients = Gradients::default();
             let context = self.how.context;
             let reverse = Reverse { ropes, context, tokens, first, gradients, observer: &mut *observer };
-            let gradient = reverse.run(number, tape, gradient)?;
+            let after = self.model.row_widths(number + 1);
+            let gradient = reverse.run(
+                (number, self.model.row_widths(number).1),
+                tape,
+                split_rows(gradient, after.0, after.1),
+            )?;
             self.stream.put(at, gradient)?;
             self.advance(tokens, self.work.backward[number], &format!("layer {number} backwards"));
         }
@@ -217,8 +222,10 @@ impl<'a> BackwardPass<'a> {
     fn embedding(&mut self, tokens: &[u32], observer: &mut dyn GradientObserver) -> Result<(), ModelError> {
         let hyper = &self.model.hyper;
         for (at, first) in self.tiles() {
-            let mut gradient = self.stream.take(at)?;
             let tokens = &tokens[first..first + self.length(first)];
+            let rows = self.stream.take(at)?;
+            let mut gradient =
+                self.model.layer_inputs_gradient((tokens, self.how.context), rows, observer)?;
             if let (Some(observer), true) = (observer.weights(), self.model.graph.learned_positions) {
                 let positions: Vec<u32> = (0..tokens.len()).map(|i| (i % self.how.context) as u32).collect();
                 observer.rows(POSITIONS, &positions, &gradient, hyper.hidden);

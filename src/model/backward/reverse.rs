@@ -3,7 +3,7 @@
 use super::super::ModelError;
 use super::super::ops::Recorded;
 use super::super::rope::Ropes;
-use super::super::tile::first_non_finite;
+use super::super::tile::{first_non_finite, join_rows};
 use super::gradients::Gradients;
 use crate::graph::Slot;
 use crate::model::GradientObserver;
@@ -28,20 +28,25 @@ pub(in crate::model) struct Reverse<'a> {
 }
 
 impl Reverse<'_> {
-    /// Walks the operations of layer `layer` backwards, from `gradient`, that of the stream after the layer, to the gradient
-    /// of the stream before it, both `[tokens][hidden]`.
+    /// Walks the operations of layer `layer` backwards, from the gradients of the stream after the layer, `[tokens][hidden]`, and of what
+    /// is carried beside it, to the gradient of the rows before the layer.
     pub(super) fn run(
         mut self,
-        layer: usize,
+        (layer, carried_before): (usize, usize),
         tape: Vec<Box<dyn Recorded + '_>>,
-        gradient: Vec<f32>,
+        [stream, carried]: [Vec<f32>; 2],
     ) -> Result<Vec<f32>, ModelError> {
-        self.gradients.add(Slot::Stream, gradient);
+        self.gradients.add(Slot::Stream, stream);
+        if !carried.is_empty() {
+            self.gradients.add(Slot::Carried, carried);
+        }
         for recorded in tape.into_iter().rev() {
             recorded.backward(&mut self)?;
         }
         let lost = || ModelError::Graph { layer, what: "does not read the stream".into() };
-        self.gradients.take(Slot::Stream).ok_or_else(lost)
+        let stream = self.gradients.take(Slot::Stream).ok_or_else(lost)?;
+        let carried = self.take_or_zeros(Slot::Carried, carried_before);
+        Ok(join_rows(stream, &carried, self.tokens))
     }
 
     /// Takes the gradient of the content of `slot`, which is `width` wide; zeros where no later operation reads it.

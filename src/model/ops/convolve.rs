@@ -32,7 +32,7 @@ impl Operation for Convolve {
 
     fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
         let weight = source.values(self.name)?;
-        let channels = source.model.hyper.width(Slot::Convolved).unwrap_or(weight.len()).max(1);
+        let channels = source.model.hyper.width(Slot::Convolved, source.layer).unwrap_or(weight.len()).max(1);
         let kernel = weight.len() / channels;
         let taps = (0..weight.len()).map(|i| weight[i % channels * kernel + i / channels]).collect();
         let bias = source.bias(self.name)?;

@@ -17,9 +17,11 @@ use crate::model::weights::WeightSource;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Split;
 
-/// The operation that cuts [`Slot::Up`] into gate and up, of which the gate comes first.
+/// The operation that cuts [`Slot::Up`], or the part of each expert in it, into gate and up, of which the gate comes first.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct SplitGate;
+pub(super) struct SplitGate {
+    pub routed: bool,
+}
 
 /// The operation that cuts each row, or each of its heads, into parts.
 #[derive(Debug, Clone, Copy)]
@@ -40,11 +42,8 @@ pub(super) struct Join {
 impl Operation for Split {
     fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
         let hyper = &source.model.hyper;
-        let pieces = vec![
-            Piece { slot: Slot::Query, width: hyper.heads * hyper.head },
-            Piece { slot: Slot::Key, width: hyper.kv_heads * hyper.head },
-            Piece { slot: Slot::Value, width: hyper.kv_heads * hyper.value },
-        ];
+        let piece = |slot: Slot| Piece { slot, width: hyper.width(slot, source.layer).unwrap_or(0) };
+        let pieces = [Slot::Query, Slot::Key, Slot::Value].map(piece).to_vec();
         Ok(Box::new(CutStep { input: Slot::Fused, pieces, parts: 1 }))
     }
 }
@@ -66,7 +65,7 @@ impl Operation for Cut {
             CutEach::Head => hyper.heads.max(1),
             CutEach::Group => hyper.recurrent.as_ref().map_or(1, |recurrent| recurrent.groups.max(1)),
         };
-        let piece = |&slot: &Slot| Some(Piece { slot, width: hyper.width(slot)? / parts });
+        let piece = |&slot: &Slot| Some(Piece { slot, width: hyper.width(slot, source.layer)? / parts });
         let Some(pieces) = self.outputs.iter().map(piece).collect() else {
             let what = format!("cuts {:?} into {:?}, whose widths no key says", self.input, self.outputs);
             return Err(ModelError::Graph { layer: source.layer, what });
@@ -115,9 +114,13 @@ impl Recorded for CutStep {
 
 impl Operation for SplitGate {
     fn check(&self, shapes: &mut Shapes) -> Result<(), ModelError> {
+        let (name, parts) = match self.routed {
+            true => ("ffn_gate_up_exps", shapes.experts("ffn_gate_up_exps")?.used),
+            false => ("ffn_up", 1),
+        };
         let up = shapes.width(Slot::Up).unwrap_or(0);
-        if !up.is_multiple_of(2) {
-            return Err(wrong(&shapes.weight_name("ffn_up"), "has an odd number of rows"));
+        if !up.is_multiple_of(2 * parts) {
+            return Err(wrong(&shapes.weight_name(name), "has an odd number of rows"));
         }
         // The tile needs the full width, which the map before has set; from here on, the slots hold halves.
         shapes.set_width(Slot::Gate, up / 2);
@@ -125,21 +128,31 @@ impl Operation for SplitGate {
         Ok(())
     }
 
-    fn bind(&self, _: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
-        Ok(Box::new(*self))
+    fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
+        let parts = match self.routed {
+            true => source.model.experts(&source.full("ffn_gate_up_exps"))?.used,
+            false => 1,
+        };
+        Ok(Box::new(SplitGateStep { parts }))
     }
 }
 
-impl Step for SplitGate {
+/// The step that cuts each of the `parts` of a row into halves.
+#[derive(Debug, Clone, Copy)]
+struct SplitGateStep {
+    parts: usize,
+}
+
+impl Step for SplitGateStep {
     fn forward(&self, tile: &mut Tile, _: &mut Positions) -> Result<(), ModelError> {
-        let half = tile.width(Slot::Up) / 2;
-        copy_columns(tile, [Slot::Up, Slot::Gate], 0..half, 1);
-        copy_columns(tile, [Slot::Up, Slot::Up], half..2 * half, 1);
+        let half = tile.width(Slot::Up) / self.parts / 2;
+        copy_columns(tile, [Slot::Up, Slot::Gate], 0..half, self.parts);
+        copy_columns(tile, [Slot::Up, Slot::Up], half..2 * half, self.parts);
         Ok(())
     }
 
     fn record(&self, tile: &Tile) -> Box<dyn Recorded + '_> {
-        Box::new(SplitGateRecord { half: tile.width(Slot::Up) / 2 })
+        Box::new(SplitGateRecord { half: tile.width(Slot::Up) / self.parts / 2, parts: self.parts })
     }
 
     fn needs_tile(&self) -> bool {
@@ -148,13 +161,15 @@ impl Step for SplitGate {
 }
 
 struct SplitGateRecord {
+    /// Width of the gate in each part.
     half: usize,
+    parts: usize,
 }
 
 impl Recorded for SplitGateRecord {
     fn backward(self: Box<Self>, reverse: &mut Reverse) -> Result<(), ModelError> {
         let pieces = [Slot::Gate, Slot::Up].map(|slot| Piece { slot, width: self.half });
-        join_gradients(&pieces, 1, Slot::Up, reverse);
+        join_gradients(&pieces, self.parts, Slot::Up, reverse);
         Ok(())
     }
 }

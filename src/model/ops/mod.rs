@@ -13,6 +13,7 @@
 mod activate;
 mod add;
 mod attention;
+mod carry;
 mod choice;
 mod combine;
 mod convolve;
@@ -24,12 +25,14 @@ mod norm;
 mod repeat;
 mod rope;
 mod route;
+mod scale;
 mod scale_shared;
 mod scan;
 mod scan_back;
 mod scan_heads;
 mod share;
 mod sparse_mixer;
+mod sum;
 
 use std::fmt::Debug;
 
@@ -45,6 +48,7 @@ use crate::model::Observer;
 pub(super) use linear::LinearStep;
 pub(super) use norm::{NormWeights, Norms};
 pub(super) use route::route;
+pub(super) use scale::scale_experts;
 pub(super) use scan::{RATE, SKIP, STEP_BIAS};
 
 /// Returns the operation that `op` names. This is the registry, with a line for each operation.
@@ -55,7 +59,7 @@ pub(super) fn operation(op: &Op) -> Box<dyn Operation> {
         Op::Linear { input, output, name } => Box::new(linear::Linear { input, output, name }),
         Op::Matrices { input, output, name, by } => Box::new(matrices::Matrices { input, output, name, by }),
         Op::Split => Box::new(cut::Split),
-        Op::SplitGate => Box::new(cut::SplitGate),
+        Op::SplitGate { routed } => Box::new(cut::SplitGate { routed }),
         Op::Cut { input, outputs, each } => Box::new(cut::Cut { input, outputs, each }),
         Op::Join { inputs, output, heads } => Box::new(cut::Join { inputs, output, heads }),
         Op::Repeat { input, output } => Box::new(repeat::Repeat { input, output }),
@@ -70,6 +74,12 @@ pub(super) fn operation(op: &Op) -> Box<dyn Operation> {
         Op::Share => Box::new(share::Share),
         Op::Combine => Box::new(combine::Combine),
         Op::ScaleShared => Box::new(scale_shared::ScaleShared),
+        Op::Sum { slot, other } => Box::new(sum::Sum { slot, other }),
+        Op::NormBy { input, output, name } => Box::new(norm::NormBy { input, output, name }),
+        Op::ScaleExperts { name } => Box::new(scale::ScaleExperts { name }),
+        Op::ScaleStream { name } => Box::new(scale::ScaleStream { name }),
+        Op::Recall { part, slot } => Box::new(carry::Recall { part, slot }),
+        Op::PassOn { keys } => Box::new(carry::PassOn { keys }),
         Op::Add => Box::new(add::Add),
     }
 }

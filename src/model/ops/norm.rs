@@ -6,13 +6,14 @@ use kquant_kernels::math;
 use rayon::prelude::*;
 
 use super::{Operation, Recorded, Step};
-use crate::graph::{Hyper, NormKind, Slot};
+use crate::graph::{NormKind, Slot};
 use crate::model::backward::{ROWS, Reverse, copied};
 use crate::model::check::Shapes;
 use crate::model::steps::Positions;
 use crate::model::tile::Tile;
 use crate::model::weights::WeightSource;
 use crate::model::{ModelError, WeightObserver};
+use crate::tensor::TensorName;
 use crate::text::for_blocks;
 
 /// The operation `output = norm(input)`.
@@ -26,17 +27,18 @@ pub(super) struct Norm {
 
 impl Operation for Norm {
     fn check(&self, shapes: &mut Shapes) -> Result<(), ModelError> {
-        let tensor = shapes.weight(self.name)?;
+        let (name, tensor) = shapes.norm(self.name)?;
         let of_heads =
             matches!(self.input, Slot::Query | Slot::Key | Slot::Scanned) && tensor.shape.len() > 1;
-        let (found, head) = (tensor.columns() as usize, shapes.hyper().part(self.input, of_heads));
+        let (found, head) =
+            (tensor.columns() as usize, shapes.hyper().part(self.input, shapes.layer(), of_heads));
         let whole = shapes.width(self.input).unwrap_or(found);
         let wanted = match of_heads {
             true => vec![head as u64, (whole / head) as u64],
             // A tensor as wide as a head is applied part by part, with weights that all heads share.
             false => vec![if found == head { head } else { whole } as u64],
         };
-        shapes.check_weight(self.name, &wanted)?;
+        shapes.check_tensor(&name, &wanted)?;
         shapes.check_bias(self.name, &wanted)?;
         shapes.set_width(self.output, whole);
         Ok(())
@@ -45,7 +47,8 @@ impl Operation for Norm {
     fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
         let name = source.full(self.name);
         let norms = source.model.norms(&name, self.kind)?;
-        Ok(Box::new(NormStep { input: self.input, output: self.output, name: Some(name), norms }))
+        let weight = Some(source.model.norm_weight(&name));
+        Ok(Box::new(NormStep { input: self.input, output: self.output, weight, norms }))
     }
 }
 
@@ -57,10 +60,38 @@ pub(super) struct Normalize {
 
 impl Operation for Normalize {
     fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
-        let Hyper { head, epsilon, .. } = source.model.hyper;
+        let hyper = &source.model.hyper;
+        let (head, epsilon) = (hyper.part(self.slot, source.layer, false), hyper.epsilon);
         let parts = vec![NormWeights { weight: vec![1.0; head], bias: None }];
         let norms = Norms { kind: NormKind::Rms, epsilon, parts };
-        Ok(Box::new(NormStep { input: self.slot, output: self.slot, name: None, norms }))
+        Ok(Box::new(NormStep { input: self.slot, output: self.slot, weight: None, norms }))
+    }
+}
+
+/// The operation `output = norm(input)`, whose weights are those of the tensor `blk.N.{name}` over the root of its width.
+///
+/// Source: `Gemma4TextRouter` of transformers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NormBy {
+    pub input: Slot,
+    pub output: Slot,
+    pub name: &'static str,
+}
+
+impl Operation for NormBy {
+    fn check(&self, shapes: &mut Shapes) -> Result<(), ModelError> {
+        let width = shapes.width(self.input).unwrap_or(0);
+        shapes.set_width(self.output, width);
+        shapes.check_tensor(self.name, &[width as u64])
+    }
+
+    fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
+        let scales = source.whole(self.name)?;
+        let root = (scales.len() as f32).sqrt();
+        let weight = scales.iter().map(|scale| scale / root).collect();
+        let parts = vec![NormWeights { weight, bias: None }];
+        let norms = Norms { kind: NormKind::Rms, epsilon: source.model.hyper.epsilon, parts };
+        Ok(Box::new(NormStep { input: self.input, output: self.output, weight: None, norms }))
     }
 }
 
@@ -68,8 +99,8 @@ impl Operation for Normalize {
 struct NormStep {
     input: Slot,
     output: Slot,
-    /// Name of its tensors, without `.weight` and `.bias`, if it has some.
-    name: Option<String>,
+    /// Name of the tensor of its weights, if it has some.
+    weight: Option<String>,
     norms: Norms,
 }
 
@@ -103,7 +134,7 @@ struct NormRecord<'a> {
 impl Recorded for NormRecord<'_> {
     fn backward(self: Box<Self>, reverse: &mut Reverse) -> Result<(), ModelError> {
         if let Some(mut gradient) = reverse.gradients.take(self.step.output) {
-            if let (Some(observer), Some(name)) = (reverse.observer.weights(), &self.step.name) {
+            if let (Some(observer), Some(name)) = (reverse.observer.weights(), &self.step.weight) {
                 self.step.norms.show(name, &self.x, &gradient, observer);
             }
             self.step.norms.gradient(&self.x, &mut gradient);
@@ -150,7 +181,14 @@ impl Norms {
         }
     }
 
-    /// Shows `observer` the gradients of the weights and biases of the tensors called `name`, by `gradient`, that of the
+    /// Computes what [`apply`](Self::apply) does in parallel.
+    pub(in crate::model) fn apply_to_rows(&self, x: &[f32], out: &mut [f32]) {
+        let row: usize = self.parts.iter().map(|norm| norm.weight.len()).sum();
+        let step = ROWS * row.max(1);
+        out.par_chunks_mut(step).zip(x.par_chunks(step)).for_each(|(out, x)| self.apply(x, out));
+    }
+
+    /// Shows `observer` the gradients of the weights in the tensor `name` and of the biases that belong to it, by `gradient`, that of the
     /// output, and the input `x`, both `[rows][width]`.
     pub(in crate::model) fn show(
         &self,
@@ -170,9 +208,9 @@ impl Norms {
                 values.iter_mut().zip(gradient).for_each(|(value, gradient)| *value *= gradient);
             },
         );
-        observer.columns(&format!("{name}.weight"), 0, &values, width);
+        observer.columns(name, 0, &values, width);
         if self.parts.iter().any(|norm| norm.bias.is_some()) {
-            observer.columns(&format!("{name}.bias"), 0, gradient, width);
+            observer.columns(&TensorName(name).bias(), 0, gradient, width);
         }
     }
 

@@ -21,7 +21,7 @@ impl Operation for Rotate {
     fn bind(&self, source: &WeightSource) -> Result<Box<dyn Step>, ModelError> {
         let hyper = &source.model.hyper;
         let reach = if hyper.has_window(source.layer) { Reach::Window } else { Reach::All };
-        Ok(Box::new(RotateStep { slot: self.slot, head: hyper.rotary_head(self.slot), reach }))
+        Ok(Box::new(RotateStep { slot: self.slot, head: hyper.rotary_head(self.slot, source.layer), reach }))
     }
 }
 

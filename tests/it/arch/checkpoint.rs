@@ -93,6 +93,15 @@ impl Memory {
             Source::Rates { of } => {
                 return self.values_of(of).iter().map(|&v| kquant::tensor::rate(v)).collect();
             }
+            Source::Scaled { of, factors } => {
+                let mut values = self.values_of(of);
+                for (row, values) in (0..).zip(values.chunks_mut(of.shape[0] as usize)) {
+                    let own = factors.iter().filter(|factors| factors.rows.contains(&row));
+                    own.flat_map(|factors| &factors.by)
+                        .for_each(|by| values.iter_mut().for_each(|v| *v *= by));
+                }
+                return values;
+            }
             Source::Selected { of, selection } => {
                 let (values, width) = (self.values_of(of), of.shape[0] as usize);
                 let all = |list: &Option<std::sync::Arc<[u32]>>, count: usize| -> Vec<usize> {

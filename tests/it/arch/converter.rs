@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use kquant::arch::{self, Config};
-use kquant::tensor::MappedTensor;
+use kquant::tensor::{MappedTensor, RowOrder, Source};
 use kquant_formats::gguf::{Array, Value};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
@@ -19,9 +19,21 @@ const WITHOUT_RECORD: &[&str] = &["gpt_neox", "bitnet"];
 const ROUNDED_OTHERWISE: &[(&str, &str, usize)] =
     &[("bamba", "blk.0.ssm_a", 6), ("granitemoehybrid", "blk.0.ssm_a", 6)];
 
+/// The tensor as the converter rearranges its rows: as if all of a head turned, where only a part does (Bamba). llama.cpp then turns the
+/// wrong pairs, and kquant rearranges the part that turns.
+fn as_written(tensor: &MappedTensor) -> MappedTensor {
+    match tensor.source {
+        Source::Tensor { index, rows: RowOrder::RotaryPart { heads, .. } } => {
+            let source = Source::Tensor { index, rows: RowOrder::RotaryPairs { heads } };
+            MappedTensor { source, ..tensor.clone() }
+        }
+        _ => tensor.clone(),
+    }
+}
+
 /// The values of `tensor` of the folder called `folder` as the converter rounds them.
 fn values(checkpoint: &Memory, folder: &str, tensor: &MappedTensor) -> Vec<f32> {
-    let mut values = checkpoint.values_of(tensor);
+    let mut values = checkpoint.values_of(&as_written(tensor));
     for (_, _, element) in ROUNDED_OTHERWISE.iter().filter(|one| (one.0, one.1) == (folder, &*tensor.name)) {
         values[*element] = values[*element].next_down();
     }

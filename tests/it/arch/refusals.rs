@@ -137,8 +137,8 @@ fn values_that_cannot_be_used() {
         ("llama", json!({ "rope_scaling": { "type": "linear" } }), "no value for `rope_scaling.factor`"),
         (
             "llama",
-            json!({ "rope_scaling": { "type": "proportional" } }),
-            "`rope_scaling.type` is \"proportional\", expected one of",
+            json!({ "rope_scaling": { "type": "spiral" } }),
+            "`rope_scaling.type` is \"spiral\", expected one of",
         ),
         (
             "llama",
