@@ -55,8 +55,10 @@ class Job:
 
 def jobs(kquant, folder):
     """All writing commands, on small models and texts."""
+    shard = folder / "shard-00001-of-00002.gguf"
     gguf, hessians, importance = folder / "f16.gguf", folder / "hessians.gguf", folder / "importance.gguf"
     kquant.quantize(MODEL, gguf, "F16")
+    kquant.run("split", gguf, "-o", folder / "shard", "--max-tensors", len(kquant.tensors(gguf)) // 2 + 1)
     text = ["--text", TEXT, "--chunks", "8", "-c", "64"]
     kquant.run("calibrate", MODEL, *text, "--fisher", "-o", hessians)
     kquant.run("calibrate", MODEL, *text, "-o", importance)
@@ -73,6 +75,7 @@ def jobs(kquant, folder):
         Job("calibrate", ["calibrate", MODEL, *text]),
         Job("calibrate --fisher", ["calibrate", gguf, *text, "--fisher"], [1]),
         Job("imatrix merge", ["imatrix", "merge", hessians], [2]),
+        Job("merge", ["merge", shard]),
         Job("prices", ["prices", MODEL, "--statistics", hessians], [3]),
         Job("prune --vocab", ["prune", MODEL, "--vocab", "1024", *text]),
         Job("prune --ffn", ["prune", gguf, "--ffn", "50%", *text], [1]),
