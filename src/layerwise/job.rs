@@ -164,7 +164,9 @@ impl Calibration {
         let encoded: u64 = plan.tensors.iter().filter(|tensor| !tensor.copy).map(|tensor| tensor.bytes).sum();
         match &self.source {
             CalibrationSource::Text { chunks, .. } => {
-                let states = 2 * chunks.tokens().len() * self.model.hyper.hidden;
+                let hyper = &self.model.hyper;
+                let beside = (0..=hyper.layers).map(|layer| hyper.carried_width(layer)).max().unwrap_or(0);
+                let states = 2 * chunks.tokens().len() * (hyper.hidden + beside);
                 encoded + 2 * 4 * states as u64
             }
             CalibrationSource::Statistics { .. } => encoded,
