@@ -11,14 +11,18 @@ pub enum ArchError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// No family lists the class.
-    #[error("{file}: architecture \"{class}\" is not supported yet; supported: {}", known.join(", "))]
+    #[error(
+        "{file}: architecture \"{class}\" is not supported yet; the nearest that are: {}. docs/architectures.md lists all, \
+         docs/adding-an-architecture.md says how to add one",
+        nearest.join(", ")
+    )]
     UnknownClass {
         /// Path of the configuration file.
         file: String,
         /// The class, or the model type if no class is given.
         class: String,
-        /// Classes or model types that are known.
-        known: Vec<&'static str>,
+        /// Known classes or model types whose names are most alike.
+        nearest: Vec<&'static str>,
     },
     /// The family does not have a feature of this model.
     #[error("{file}: {what} not yet supported for architecture {family}")]

@@ -142,8 +142,31 @@ pub fn find(config: &Config) -> Result<&'static dyn Architecture, ArchError> {
     };
     let mut families = FAMILIES.iter().copied();
     families.find(|family| listed(*family).contains(&name) && family.is_of(config)).ok_or_else(|| {
-        let mut known: Vec<_> = FAMILIES.iter().flat_map(|family| listed(*family)).copied().collect();
-        known.dedup();
-        ArchError::UnknownClass { file: config.origin().to_owned(), class: name.to_owned(), known }
+        let known = FAMILIES.iter().flat_map(|family| listed(*family)).copied();
+        ArchError::UnknownClass {
+            file: config.origin().to_owned(),
+            class: name.to_owned(),
+            nearest: nearest(name, known),
+        }
     })
+}
+
+/// Returns the three of `known` whose names are most like `name`, the likest first.
+fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
+    let mut all: Vec<_> = known.map(|other| (strsim::jaro_winkler(name, other), other)).collect();
+    all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    all.dedup();
+    all.into_iter().take(3).map(|(_, other)| other).collect()
+}
+
+/// Returns all families as a table in Markdown: the name in GGUF, the classes of Hugging Face, the types of models.
+pub fn table_of_families() -> String {
+    let mut out = "| in GGUF | classes | `model_type` |\n|---|---|---|\n".to_owned();
+    for family in FAMILIES {
+        let list =
+            |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let (classes, types) = (list(family.classes()), list(family.model_types()));
+        out += &format!("| `{}` | {classes} | {types} |\n", family.gguf_name());
+    }
+    out
 }

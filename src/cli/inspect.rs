@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use kquant::arch;
 use kquant::checkpoint::{self, Opened, Origin, TensorInfo};
 use kquant_formats::gguf::{Array, Metadata, Value};
 use serde_json::{Value as Json, json};
@@ -50,6 +51,30 @@ fn metadata(opened: &Opened) -> Option<&Metadata> {
     }
 }
 
+/// Returns the name of the family in GGUF, or the reason why there is none. A folder without a configuration has no family.
+fn family(opened: &Opened) -> Option<Result<String, String>> {
+    match &opened.origin {
+        Origin::HuggingFace { folder } => {
+            let path = folder.join("config.json");
+            path.exists().then(|| {
+                let config = arch::Config::open(&path).map_err(|error| error.to_string())?;
+                arch::find(&config)
+                    .map(|family| family.gguf_name().to_owned())
+                    .map_err(|error| error.to_string())
+            })
+        }
+        Origin::Gguf { metadata } => {
+            let name = metadata.get("general.architecture")?.as_str()?;
+            Some(match arch::graph(name) {
+                Some(_) => Ok(name.to_owned()),
+                None => Err(format!(
+                    "{name} is quantized, but cannot be run, so that it is neither calibrated nor pruned; docs/architectures.md lists what can"
+                )),
+            })
+        }
+    }
+}
+
 fn weights(tensor: &TensorInfo) -> u64 {
     tensor.shape.iter().product()
 }
@@ -62,6 +87,11 @@ fn print_text(opened: &Opened) -> io::Result<()> {
     if let Some(quantization) = &opened.quantization {
         let state = if quantization.refusal.is_some() { ", not supported" } else { "" };
         writeln!(out, "\nquantized: {}{state}", printable(&quantization.describe()))?;
+    }
+    match family(opened) {
+        Some(Ok(name)) => writeln!(out, "\nfamily {name}: is converted, run, calibrated and pruned")?,
+        Some(Err(why)) => writeln!(out, "\nnot supported: {}", printable(&why))?,
+        None => {}
     }
     if let Some(metadata) = metadata(opened) {
         writeln!(out, "\n{} keys", metadata.len())?;
@@ -98,7 +128,8 @@ fn as_json(opened: &Opened) -> Json {
         .quantization
         .as_ref()
         .map(|q| json!({ "method": q.method, "details": q.details, "supported": q.refusal.is_none() }));
-    json!({ "files": opened.files, "quantization": quantization, "metadata": metadata, "tensors": tensors })
+    let family = family(opened).and_then(Result::ok);
+    json!({ "files": opened.files, "quantization": quantization, "family": family, "metadata": metadata, "tensors": tensors })
 }
 
 fn type_name(value: &Value) -> &'static str {

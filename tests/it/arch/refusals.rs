@@ -1,5 +1,6 @@
 //! What cannot be mapped, and what the error says.
 
+use std::fs;
 use std::path::Path;
 
 use kquant::arch::{self, ArchError, Config};
@@ -86,12 +87,15 @@ fn a_class_that_no_family_knows() {
             arch::find(&config_with("llama", json!({ "architectures": [class] }))).err().unwrap().to_string();
         assert!(
             error.starts_with(&format!(
-                "config.json: architecture \"{class}\" is not supported yet; supported: "
+                "config.json: architecture \"{class}\" is not supported yet; the nearest that are: "
             )),
             "{error}"
         );
-        assert!(error.contains("LlamaForCausalLM, ") && error.contains("GPT2LMHeadModel"), "{error}");
+        assert!(error.contains("docs/adding-an-architecture.md"), "{error}");
     }
+    let error =
+        arch::find(&config_with("llama", json!({ "architectures": ["Qwen4ForCausalLM"] }))).err().unwrap();
+    assert!(error.to_string().contains("Qwen3ForCausalLM, "), "{error}");
     let error = arch::find(&Config::parse("config.json", "{}").unwrap()).err().unwrap().to_string();
     assert!(error.starts_with("config.json: no value for `architectures` or `model_type`"), "{error}");
 }
@@ -305,4 +309,12 @@ fn files_that_are_no_configuration() {
         error.to_string().starts_with("generation_config.json: `top_k` is \"many\", expected"),
         "{error}"
     );
+}
+
+#[test]
+fn the_table_of_families_is_that_of_the_program() {
+    let page =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architectures.md")).unwrap();
+    let table = arch::table_of_families();
+    assert!(page.contains(&table), "the table of docs/architectures.md must be:\n{table}");
 }
