@@ -28,12 +28,22 @@ pub(super) struct Args {
     /// The card to write; by default it goes to standard output.
     #[arg(long, short)]
     out: Option<PathBuf>,
-    /// The model on Hugging Face that was quantized; repeatable; by default what the first file says, if it does.
-    #[arg(long, value_name = "OWNER/NAME")]
-    base_model: Vec<String>,
     /// What was measured of a file: JSON of `kquant perplexity --base` or `kquant quantize --verify --json`; repeatable.
     #[arg(long, value_name = "GGUF=JSON", value_parser = pair)]
     result: Vec<(PathBuf, PathBuf)>,
+    #[command(flatten)]
+    card: CardArgs,
+    /// Replace an existing file.
+    #[arg(long)]
+    force: bool,
+}
+
+/// What a card says that files do not.
+#[derive(Debug, clap::Args)]
+pub(super) struct CardArgs {
+    /// The model on Hugging Face that was quantized; repeatable; by default what the first file says, if it does.
+    #[arg(long, value_name = "OWNER/NAME")]
+    base_model: Vec<String>,
     /// Who quantized the model.
     #[arg(long, value_name = "NAME")]
     quantized_by: Option<String>,
@@ -43,9 +53,18 @@ pub(super) struct Args {
     /// The repository on Hugging Face where files will be.
     #[arg(long, value_name = "OWNER/NAME")]
     repository: Option<String>,
-    /// Replace an existing file.
-    #[arg(long)]
-    force: bool,
+}
+
+impl CardArgs {
+    /// The arguments as the library takes them.
+    pub(super) fn options(&self) -> CardOptions {
+        CardOptions {
+            base_models: self.base_model.clone(),
+            quantized_by: self.quantized_by.clone(),
+            license: self.license.clone(),
+            repository: self.repository.clone(),
+        }
+    }
 }
 
 /// Parses `GGUF=JSON`.
@@ -68,13 +87,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         CardEntry::open(file, result.map(|(_, json)| json.as_path()))
     };
     let entries = args.files.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    let options = CardOptions {
-        base_models: args.base_model.clone(),
-        quantized_by: args.quantized_by.clone(),
-        license: args.license.clone(),
-        repository: args.repository.clone(),
-    };
-    let card = model_card(&entries, &options);
+    let card = model_card(&entries, &args.card.options());
     if !card.contains("\nbase_model:\n") {
         writeln!(
             io::stderr(),

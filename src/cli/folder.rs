@@ -1,5 +1,6 @@
-//! A Hugging Face folder as the output of a command.
+//! Folders as the outputs of commands.
 
+use std::fs;
 use std::path::Path;
 
 use kquant::context::{Context, Unit};
@@ -14,6 +15,18 @@ use super::running::cancel_on_signal;
 /// Returns true if `out` asks for a folder: a name that ends in `/`, or a folder that is there.
 pub(super) fn is_asked(out: &Path) -> bool {
     out.as_os_str().to_string_lossy().ends_with(std::path::is_separator) || out.is_dir()
+}
+
+/// Does `work`, whose outputs go to the folder `out`, which is made if it is not there. A folder that was made and stayed empty goes away.
+pub(super) fn made_for<T>(out: &Path, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    // Where it cannot be made, the first output says why.
+    let made = fs::create_dir(out).is_ok();
+    let result = work();
+    if made && result.is_err() {
+        // Files that were finished before the failure stay, and the folder with them.
+        let _ = fs::remove_dir(out);
+    }
+    result
 }
 
 /// Checks that `model` can be written as a folder with weights of the type `kind`, before any text is run, if `out` asks for one.

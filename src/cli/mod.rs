@@ -17,6 +17,7 @@ mod hessians;
 mod hub;
 mod imatrix;
 mod inspect;
+mod ladder;
 mod man;
 mod merge;
 mod notes;
@@ -80,6 +81,7 @@ enum Command {
     Imatrix(imatrix::Args),
     Prices(prices::Args),
     Sweep(Box<sweep::Args>),
+    Ladder(Box<ladder::Args>),
     Prune(Box<prune::Args>),
     Teach(teach::Args),
     Distill(Box<distill::Args>),
@@ -115,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Imatrix(args) => imatrix::run(args),
         Command::Prices(args) => prices::run(&args),
+        Command::Ladder(args) => ladder::run(&args),
         Command::Prune(args) => prune::run(&args),
         Command::Teach(args) => teach::run(&args),
         Command::Distill(args) => distill::run(&args),

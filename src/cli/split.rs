@@ -1,6 +1,5 @@
 //! `kquant split`.
 
-use std::fs;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -66,13 +65,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let count = u16::try_from(plan.len())?;
     let paths: Vec<PathBuf> = (0..count).map(|no| shard_path(&prefix, no, count)).collect();
     warn_of_large(&gguf, limit)?;
-    // An empty folder does not stay where nothing is written.
-    let made = folder::is_asked(&args.out) && !args.write.dry_run && fs::create_dir(&args.out).is_ok();
-    let written = args.write.write(&gguf, &plan, &paths);
-    if made && written.is_err() {
-        fs::remove_dir(&args.out)?;
+    let write = || args.write.write(&gguf, &plan, &paths);
+    match folder::is_asked(&args.out) && !args.write.dry_run {
+        true => folder::made_for(&args.out, write)?,
+        false => write()?,
     }
-    written.map(|()| Outcome::Done)
+    Ok(Outcome::Done)
 }
 
 /// Returns the prefix of the files' names.

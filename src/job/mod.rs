@@ -249,6 +249,11 @@ impl Prepared {
         }
     }
 
+    /// Returns the statistics of the job, for the next one of the same model.
+    pub fn into_statistics(self) -> Statistics {
+        self.job.statistics
+    }
+
     /// Bytes of tensor data to write.
     pub fn tensor_bytes(&self) -> u64 {
         self.plan.tensors.iter().map(|t| t.bytes).sum()

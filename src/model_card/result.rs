@@ -27,18 +27,20 @@ impl Measured {
         let fault = |what: String| ModelCardError::Result { path: path.to_owned(), what };
         let text = whole::read_file_or_pipe(path, whole::TEXT)?;
         let json: Json = serde_json::from_slice(&text).map_err(|e| fault(format!("is no JSON: {e}")))?;
-        Self::find(&json).ok_or_else(|| fault("has no comparison with an original".to_owned()))
+        Self::of(&json).ok_or_else(|| fault("has no comparison with an original".to_owned()))
     }
 
-    fn find(json: &Json) -> Option<Self> {
+    /// Takes the numbers out of a result. Of several texts it is that with the largest mean divergence; `None` where nothing was
+    /// compared.
+    pub fn of(json: &Json) -> Option<Self> {
         // `quantize` has the proof beside what it wrote; several texts are a list.
         let json = json.get("proof").unwrap_or(json);
         let reports =
             json.get("texts").and_then(Json::as_array).map_or(std::slice::from_ref(json), Vec::as_slice);
-        reports.iter().filter_map(Self::of).max_by(|a, b| a.kl.total_cmp(&b.kl))
+        reports.iter().filter_map(Self::of_text).max_by(|a, b| a.kl.total_cmp(&b.kl))
     }
 
-    fn of(report: &Json) -> Option<Self> {
+    fn of_text(report: &Json) -> Option<Self> {
         let number = |at: &str| report.pointer(at).and_then(Json::as_f64);
         Some(Self { kl: number("/kl/mean")?, kl_p99_9: number("/kl/p99_9")?, same_top: number("/same_top")? })
     }
@@ -58,8 +60,8 @@ mod tests {
             json!({ "files": [], "proof": report(0.5) }),
             json!({ "texts": [report(0.25), report(0.5), report(0.125)] }),
         ] {
-            assert_eq!(Measured::find(&json), Some(expected), "{json}");
+            assert_eq!(Measured::of(&json), Some(expected), "{json}");
         }
-        assert_eq!(Measured::find(&json!({ "perplexity": { "value": 7.0 } })), None);
+        assert_eq!(Measured::of(&json!({ "perplexity": { "value": 7.0 } })), None);
     }
 }

@@ -19,6 +19,7 @@ mod golden_tiny;
 mod hessian;
 mod imatrix;
 mod json_files;
+mod ladder;
 mod malformed;
 mod manual;
 mod messages;

@@ -24,7 +24,8 @@ use super::progress::Display;
 use super::running::{RunArgs, TextArgs, cancel_on_signal};
 use super::{Outcome, bytes, print_json};
 use calibration::{calibrate, check_journal, end_journal, journal};
-use proof::{Judge, check_divergence, divergence};
+pub(super) use proof::Judge;
+use proof::{check_divergence, divergence};
 use pruning::PruneStep;
 
 const EXAMPLES: &str = "\
@@ -156,7 +157,8 @@ pub(super) fn run(mut args: Args) -> anyhow::Result<Outcome> {
     if !args.dry_run {
         check_outputs(&args)?;
     }
-    let judge = Judge::new(&args)?;
+    let original = args.teacher.as_ref().unwrap_or(&args.model);
+    let judge = Judge::new((original, &args.text_args), &args.verify)?;
     let smaller = pruning::smaller(&args)?;
     if let Some(smaller) = &smaller {
         args.model.clone_from(&smaller.path);
@@ -178,7 +180,8 @@ pub(super) fn run(mut args: Args) -> anyhow::Result<Outcome> {
     if !args.quiet {
         print::warnings(&report.warnings)?;
     }
-    let proof = judge.map(|judge| judge.verify(&args, &report)).transpose()?;
+    let first = report.files.first().context("nothing was written")?;
+    let proof = judge.map(|judge| judge.verify(&first.path, &args.text_args, &means(&args))).transpose()?;
     if args.json {
         let allocation = view.allocation.as_ref();
         print_json(&Printed { written: &report, allocation, proof: proof.as_ref() })?;
@@ -198,13 +201,13 @@ pub(super) fn run(mut args: Args) -> anyhow::Result<Outcome> {
 
 /// What `--json` prints after a run.
 #[derive(serde::Serialize)]
-struct Printed<'a> {
+pub(super) struct Printed<'a> {
     #[serde(flatten)]
-    written: &'a Report,
+    pub written: &'a Report,
     #[serde(skip_serializing_if = "Option::is_none")]
-    allocation: Option<&'a AllocationView<'a>>,
+    pub allocation: Option<&'a AllocationView<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    proof: Option<&'a Scores>,
+    pub proof: Option<&'a Scores>,
 }
 
 /// Checks all but the names of a split output, which its plan tells.

@@ -2,48 +2,52 @@
 
 use std::cmp::Ordering;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use kquant::context;
 use kquant::evaluate;
 use kquant::evaluate::{Reference, Scores, TextScore};
-use kquant::job::{Report, TextFile};
+use kquant::job::TextFile;
 use kquant::model::Model;
 use kquant::text::Chunks;
 
-use super::{Args, means};
+use super::Args;
 use crate::cli::Outcome;
 use crate::cli::progress::Display;
-use crate::cli::running::cancel_on_signal;
+use crate::cli::running::{RunArgs, TextArgs, cancel_on_signal};
 use kquant::context::Unit;
 
 /// What the result is scored against, and on what.
-pub(super) struct Judge {
+pub(in crate::cli) struct Judge {
     source: Model,
     texts: Vec<(PathBuf, Chunks)>,
 }
 
 impl Judge {
     /// Reads the texts, so that a bad one costs nothing; `None` where there are none.
-    pub(super) fn new(args: &Args) -> anyhow::Result<Option<Self>> {
-        if args.verify.is_empty() {
+    pub(in crate::cli) fn new(
+        (model, text_args): (&Path, &TextArgs),
+        texts: &[PathBuf],
+    ) -> anyhow::Result<Option<Self>> {
+        if texts.is_empty() {
             return Ok(None);
         }
-        let source = args.text_args.open(args.teacher.as_ref().unwrap_or(&args.model))?;
-        let read =
-            |text: &PathBuf| Ok((text.clone(), args.text_args.chunks(&source, &TextFile::read(text)?)?));
-        let texts = args.verify.iter().map(read).collect::<anyhow::Result<_>>()?;
+        let source = text_args.open(model)?;
+        let read = |text: &PathBuf| Ok((text.clone(), text_args.chunks(&source, &TextFile::read(text)?)?));
+        let texts = texts.iter().map(read).collect::<anyhow::Result<_>>()?;
         Ok(Some(Self { source, texts }))
     }
 
-    /// Scores what was written against what it was made of.
-    pub(super) fn verify(&self, args: &Args, report: &Report) -> anyhow::Result<Scores> {
+    /// Scores the model at `out` against what it was made of.
+    pub(in crate::cli) fn verify(
+        &self,
+        out: &Path,
+        text_args: &TextArgs,
+        means: &RunArgs,
+    ) -> anyhow::Result<Scores> {
         let Self { source, texts } = self;
-        let out = report.files.first().context("nothing was written")?;
-        let mut result = Model::open(&out.path, None)?;
-        args.text_args.set_up(&mut result);
-        let means = means(args);
+        let mut result = Model::open(out, None)?;
+        text_args.set_up(&mut result);
         let cancel = cancel_on_signal()?;
         let ids = result.ids_in(source)?;
         let reference = match &ids {
@@ -53,11 +57,11 @@ impl Judge {
         let mut scores = Vec::new();
         for (text, chunks) in texts {
             // A trimmed vocabulary cuts texts otherwise.
-            let again = ids.as_ref().map(|_| args.text_args.chunks(&result, &TextFile::read(text)?));
+            let again = ids.as_ref().map(|_| text_args.chunks(&result, &TextFile::read(text)?));
             let again = again.transpose()?;
             let chunks = again.as_ref().unwrap_or(chunks);
             let total = evaluate::work(source, chunks) + evaluate::work(&result, chunks);
-            let display = Display::new(total, Unit::Work, args.quiet);
+            let display = Display::new(total, Unit::Work, means.quiet);
             let run = context::Context { memory: means.memory, cancel, progress: &display };
             let report = means
                 .run(|| evaluate::evaluate(&result, Some(&reference), chunks, None, &run, &mut |_| {}))?;
