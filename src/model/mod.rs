@@ -238,8 +238,8 @@ impl Model {
             .ok_or_else(|| ModelError::Tensor { tensor: name.to_owned(), what: "is missing".into() })
     }
 
-    /// Returns the operations of layer `layer` by the graph, with stand-ins for maps and without optional norms that the model lacks. What reads such a norm of
-    /// the stream reads the other one.
+    /// Returns the operations of layer `layer` by the graph, with stand-ins for linear maps and without optional norms that the model
+    /// lacks. What reads such a norm of the stream reads the other one.
     fn graph_ops(&self, layer: usize) -> Vec<Op> {
         let lacks = |name: &str| {
             self.graph.optional.contains(&name) && self.find(&weight_name(layer, name)).is_none()

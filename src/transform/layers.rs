@@ -142,17 +142,16 @@ impl<'a> Layers<'a> {
         }
         let family = architecture(&input.metadata)?;
         let graph = arch::graph(family).ok_or_else(|| LayersError::Architecture(family.to_owned()))?;
-        let hyper = input.hyper(graph)?;
-        if hyper.carries() {
-            return Err(LayersError::Linked(family.to_owned()));
-        }
-        Ok(Self { input, family, graph, hyper })
+        Ok(Self { input, family, graph, hyper: input.hyper(graph)? })
     }
 
     fn check(&self, kept: &[u32]) -> Result<(), LayersError> {
         let layers = self.hyper.layers;
         if kept.is_empty() || kept.len() >= layers {
             return Err(LayersError::Count { cut: layers.saturating_sub(kept.len()), layers });
+        }
+        if self.hyper.carries() {
+            return Err(LayersError::Linked(self.family.to_owned()));
         }
         match self.changed(kept)? {
             Ok(()) => Ok(()),
@@ -204,6 +203,9 @@ impl<'a> Layers<'a> {
 
     fn period(&self) -> usize {
         let layers = self.hyper.layers as u32;
+        if self.hyper.carries() {
+            return layers as usize;
+        }
         let repeats = |period: &u32| {
             let rest: Vec<u32> = (*period..layers).collect();
             matches!(self.changed(&rest), Ok(Ok(())))

@@ -48,6 +48,14 @@ fn every_family_has_a_period_and_its_layers_are_renumbered() {
 }
 
 #[test]
+fn layers_that_read_what_others_made_stay_together() {
+    let path = archs().into_iter().find(|path| path.ends_with("gemma4")).unwrap();
+    let model = Model::open(&path, None).unwrap();
+    let error = keep_layers(model.converted(), &[0, 1, 2, 3, 4, 5, 6]).unwrap_err();
+    assert!(matches!(error, LayersError::Linked(_)) && error.to_string().contains("`gemma4`"), "{error}");
+}
+
+#[test]
 fn windows_of_every_second_layer_stay_where_they_are() {
     let path = archs().into_iter().find(|path| path.ends_with("gpt_oss")).unwrap();
     let model = Model::open(&path, None).unwrap();

@@ -233,6 +233,28 @@ fn features_that_a_family_does_not_have() {
         ),
         ("deepseek_v3".to_owned(), json!({ "rope_interleave": false }), "halves that turn together"),
         ("deepseek_v3".to_owned(), json!({ "moe_layer_freq": 2 }), "layers without experts between"),
+        (
+            "gemma4".to_owned(),
+            json!({ "num_kv_shared_layers": 4 }),
+            "shared from other layers than the last two",
+        ),
+        (
+            "gemma4".to_owned(),
+            json!({ "vocab_size_per_layer_input": 300 }),
+            "another vocabulary (`vocab_size_per_layer_input`) is not yet supported",
+        ),
+        ("gemma4".to_owned(), json!({ "num_global_key_value_heads": 2 }), "without values that are keys"),
+        ("falcon_h1".to_owned(), json!({ "tie_word_embeddings": true }), "an output that is the embedding"),
+        (
+            "falcon_h1".to_owned(),
+            json!({ "mamba_rms_norm": true, "mamba_norm_before_gate": true }),
+            "a norm before the gate (`mamba_norm_before_gate`)",
+        ),
+        (
+            "falcon_h1".to_owned(),
+            json!({ "ssm_multipliers": [1.0] }),
+            "`ssm_multipliers` is [1.0], expected a list of a number for each part",
+        ),
     ];
     for (model, changes, message) in cases {
         let config = config_with(&model, changes.clone());
