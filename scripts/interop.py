@@ -36,6 +36,7 @@ COLUMNS = "tensors hash keys bytes decode logits text".split()
 PROMPT_TOKENS, GENERATED = 120, 32
 LOGIT_TOLERANCE = 1e-5  # the bytes are equal, so the logits should be; leaves room for threads that sum in another order
 # Of the largest logit. llama.cpp is not exact (GELU from a table of f16); a wrong permutation or key costs tens of percent.
+EMBEDDING_COSINE = 0.9999  # with the recorded embedding
 REFERENCE_TOLERANCE = 0.01
 # Why llama.cpp computes something else, for folders whose record does not say it.
 DIFFERENT = {"bitnet": "llama.cpp has SiLU where the model has the square of ReLU"}
@@ -203,6 +204,15 @@ def pending():
     return {line.split(": ")[0] for line in lines if not line.startswith("#")}
 
 
+def embedding_problem(kquant, folder, scratch):
+    """llama.cpp's embedding by the converted checkpoint against that recorded beside it."""
+    path, record = scratch / "reference.gguf", json.loads((folder / "expected.json").read_text())
+    kquant.quantize(folder, path, "F32")
+    cosine = float(stock.embedding(path, record["tokens"]) @ np.fromfile(folder / "embedding.f32", "<f4"))
+    print(f"{folder.name}: cosine of the embedding {cosine:.7f}")
+    return "" if cosine >= EMBEDDING_COSINE else f"cosine {cosine:g}"
+
+
 def reference_problem(kquant, folder, scratch):
     """llama.cpp's logits of the converted checkpoint against those recorded beside it; no comparison where llama.cpp is known
     to compute something else, as `llama_cpp_note` says."""
@@ -267,7 +277,10 @@ def main():
             if model.name in without:
                 print(f"{model.name}: not compared, kquant does not convert it yet")
                 continue
-            tally.row(f"{model.name} logits", reference_problem, kquant, model, scratch)
+            if (model / "logits.f32").exists():
+                tally.row(f"{model.name} logits", reference_problem, kquant, model, scratch)
+            else:
+                tally.row(f"{model.name} embedding", embedding_problem, kquant, model, scratch)
     return tally.close()
 
 

@@ -17,7 +17,9 @@ mod table;
 
 pub use config::{Config, ConfigError};
 pub use error::{ArchError, Mismatch, WrongShape};
-pub use general::{Card, CardError, Surroundings, derived, folder_name, metadata, remove_odd_sampling};
+pub use general::{
+    Card, CardError, Pooling, Surroundings, derived, folder_name, metadata, pooling, remove_odd_sampling,
+};
 
 pub use table::windows::Limit;
 

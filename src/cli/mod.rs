@@ -10,6 +10,7 @@ mod changed;
 mod clean;
 mod completions;
 mod distill;
+mod evaluate;
 mod folder;
 mod generate;
 mod hash;
@@ -77,6 +78,7 @@ enum Command {
     Merge(merge::Args),
     Card(card::Args),
     Perplexity(perplexity::Args),
+    Evaluate(evaluate::Args),
     Calibrate(calibrate::Args),
     Imatrix(imatrix::Args),
     Prices(prices::Args),
@@ -114,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Merge(args) => merge::run(&args),
         Command::Card(args) => card::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Imatrix(args) => imatrix::run(args),
         Command::Prices(args) => prices::run(&args),

@@ -87,6 +87,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     check_outputs(args, json)?;
     let mut model = args.text_args.open(&args.model)?;
     notes::print(model.opened())?;
+    if kquant::evaluate::pooling_of(&model).is_some() {
+        bail!(
+            "{}: is an embedding model, whose predictions of tokens mean nothing: compare it with \
+             `kquant evaluate MODEL --embedding TEXT --base ORIGINAL`",
+            args.model.display()
+        );
+    }
     if args.round_activations {
         if args.text_args.products == Some(ProductsArg::Bf16) {
             bail!(

@@ -122,6 +122,7 @@ pub fn convert(opened: &Opened, pre: Option<&str>, given: Option<&Path>) -> Resu
         card: card.as_ref().ok(),
         overrides: given.as_ref(),
         stored: &stored,
+        pooling: arch::pooling(folder)?,
     };
     let mut metadata = arch::metadata(family, &config, &around, &tensors)?;
     let request = vocab::Request {

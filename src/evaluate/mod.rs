@@ -12,6 +12,8 @@
 //!    on their order, so that the text, and not the threads, determines the last bit. Both give running values.
 //! 4. [`Report`] is the result, as JSON or as lines; [`Scores`] has those on several texts and says which is the worst.
 //!
+//! Embedding models are compared by [`embeddings`] and [`compare_embeddings`] instead.
+//!
 //! To write a logits file, encode a row with the logarithm that [`Normalizer`] gives:
 //!
 //! ```
@@ -43,6 +45,7 @@
 
 mod compare;
 mod divergence;
+mod embedding;
 mod error;
 mod estimate;
 mod kept;
@@ -55,6 +58,9 @@ mod softmax;
 
 pub use compare::{TokenStats, compare_log_probs, compare_rows, score_row};
 pub use divergence::{Base, Comparison, DeltaP, Divergence};
+pub use embedding::{
+    EmbeddingReport, NEIGHBOURS, compare_embeddings, embedding_work, embeddings, pooling_of,
+};
 pub use error::{RowError, Side};
 pub use estimate::{Distribution, Estimate, Mean};
 pub use kept::compare_kept_rows;

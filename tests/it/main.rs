@@ -11,6 +11,7 @@ mod card;
 mod configuration;
 mod dependencies;
 mod distill;
+mod embedding;
 mod evaluate;
 mod evaluate_model;
 mod fisher;

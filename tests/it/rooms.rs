@@ -26,7 +26,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("transform", &["graph", "tensor", "arch", "vocab", "convert"]),
     ("folder", &["checkpoint", "context", "tensor", "arch", "convert"]),
     ("model", &["checkpoint", "context", "graph", "text", "vocab", "tensor", "arch", "convert"]),
-    ("evaluate", &["context", "text", "model"]),
+    ("evaluate", &["context", "text", "arch", "model"]),
     ("statistics", &["context", "text", "encode", "tensor", "model"]),
     ("plan", &["checkpoint", "text", "encode", "recipe", "hash", "tensor", "convert"]),
     ("layerwise", &["context", "graph", "text", "encode", "tensor", "model", "statistics", "plan"]),

@@ -9,7 +9,7 @@ use super::size_label::size_label_of;
 use crate::arch::Architecture;
 use crate::arch::config::{Config, ConfigError};
 use crate::arch::error::ArchError;
-use crate::arch::general::{Card, General, check_overrides, is_commit};
+use crate::arch::general::{Card, General, Pooling, check_overrides, is_commit};
 
 /// Sources of metadata other than a checkpoint's configuration.
 #[derive(Debug, Clone, Copy, Default)]
@@ -22,6 +22,8 @@ pub struct Surroundings<'a> {
     pub card: Option<&'a Card>,
     /// Keys of [`Architecture::stored_keys`].
     pub stored: &'a [(String, Value)],
+    /// How the model pools the states of a text, if it is an embedding model.
+    pub pooling: Option<Pooling>,
     /// Keys that the user sets, by their names in GGUF; `general.base_models` and `general.datasets` are lists.
     pub overrides: Option<&'a Config>,
 }
@@ -60,6 +62,9 @@ pub fn metadata(
     general.write(&mut out);
     for (key, value) in architecture.keys(config)? {
         out.set(key, value);
+    }
+    if let Some(pooling) = around.pooling {
+        out.set(format!("{}.pooling_type", architecture.gguf_name()), Value::U32(pooling.id()));
     }
     Ok(out)
 }

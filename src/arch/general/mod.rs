@@ -15,6 +15,7 @@ mod derived;
 mod metadata;
 mod naming;
 mod parents;
+mod pooling;
 mod published;
 mod size_label;
 
@@ -27,6 +28,7 @@ pub use card::{Card, CardError};
 pub use derived::derived;
 pub use metadata::{Surroundings, metadata, remove_odd_sampling};
 use parents::Parent;
+pub use pooling::{Pooling, pooling};
 pub use published::folder_name;
 pub(super) use published::is_commit;
 

@@ -23,6 +23,7 @@ fn keys(case: &Path) -> Vec<(String, Json)> {
         card: Some(&card),
         overrides: overrides.as_ref(),
         stored: &[],
+        pooling: None,
     };
     let weights = MappedTensor {
         name: "w".into(),

@@ -86,6 +86,7 @@ fn equals_converter(folder: &Path, name: &str, checkpoint: &Memory, with_values:
             folder: name,
             generation: Some(&generation),
             stored: &stored,
+            pooling: arch::pooling(folder).unwrap(),
             ..Default::default()
         };
         let metadata = arch::metadata(family, &config, &around, &tensors).unwrap();

@@ -1,0 +1,170 @@
+//! Embeddings of texts, and how far those of two models are from each other.
+//!
+//! The embedding of a text is made of the states of its tokens after the last norm: pooled, and divided by its length. Texts are padded to
+//! common lengths at their ends, which no token before sees, since all families attend backwards alone.
+
+use serde::Serialize;
+
+use crate::arch::Pooling;
+use crate::context::Context;
+use crate::model::{Model, ModelError, Pass};
+
+/// Number of neighbours of a text that are compared.
+pub const NEIGHBOURS: usize = 10;
+
+/// Shortest length in tokens to which texts are padded; others are its powers of two.
+const SHORTEST: usize = 32;
+
+/// How the embeddings of a model differ from those of its base, over the same texts.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EmbeddingReport {
+    /// Number of texts.
+    pub texts: usize,
+    /// Number of values of an embedding.
+    pub dimensions: usize,
+    /// Mean cosine of the embeddings of the same text by the two models.
+    pub mean_cosine: f64,
+    /// Smallest cosine, and the number of its text.
+    pub worst_cosine: f64,
+    /// Number of the text with the smallest cosine.
+    pub worst_text: usize,
+    /// Mean share of a text's nearest neighbours among the other texts, by cosine, that both models agree on.
+    pub shared_neighbours: f64,
+    /// Number of neighbours that were compared.
+    pub neighbours: usize,
+}
+
+/// Returns how `model` pools the states of a text; `None` if it is no embedding model.
+pub fn pooling_of(model: &Model) -> Option<Pooling> {
+    let keys = model.metadata();
+    let name = keys.get("general.architecture")?.as_str()?;
+    Pooling::by_id(keys.get(&format!("{name}.pooling_type"))?.as_u64()?)
+}
+
+/// Returns the embeddings of `texts`, tokens that are not empty, by `model`, each of length 1.
+///
+/// # Errors
+/// Fails when a text is longer than the model's context, the model cannot be run, or the run is cancelled.
+pub fn embeddings(
+    model: &Model,
+    pooling: Pooling,
+    texts: &[Vec<u32>],
+    run: &Context,
+) -> Result<Vec<Vec<f32>>, ModelError> {
+    let longest = model.hyper.context;
+    let padded = |text: &Vec<u32>| text.len().next_power_of_two().max(SHORTEST).min(longest).max(text.len());
+    let mut order: Vec<usize> = (0..texts.len()).collect();
+    order.sort_by_key(|&text| padded(&texts[text]));
+    let head = model.head(0)?;
+    let mut all = vec![Vec::new(); texts.len()];
+    let mut done = 0;
+    for same in order.chunk_by(|&a, &b| padded(&texts[a]) == padded(&texts[b])) {
+        let context = padded(&texts[same[0]]);
+        let pass = Pass { context, memory: run.memory, cancel: run.cancel, progress: run.progress };
+        let at_once = model.chunks_at_once(&pass, 1)?;
+        for part in same.chunks(at_once) {
+            let mut tokens = vec![0; part.len() * context];
+            for (row, &text) in tokens.chunks_mut(context).zip(part) {
+                row[..texts[text].len()].copy_from_slice(&texts[text]);
+            }
+            let hidden = model.hidden(&tokens, &pass, None, done)?;
+            done += (tokens.len() * model.hyper.layers) as u64;
+            for (number, &text) in part.iter().enumerate() {
+                let states = head.normed(hidden.rows(number * context, texts[text].len()));
+                all[text] = pooled(&states, model.hyper.hidden, pooling);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Returns the units of work that the progress of [`embeddings`] is at most reported in.
+pub fn embedding_work(model: &Model, texts: &[Vec<u32>]) -> u64 {
+    let tokens: usize = texts.iter().map(|text| text.len().next_power_of_two().max(SHORTEST)).sum();
+    (tokens * model.hyper.layers) as u64
+}
+
+/// Returns the embedding of a text with `states`, `[tokens][width]`.
+fn pooled(states: &[f32], width: usize, pooling: Pooling) -> Vec<f32> {
+    let mut out: Vec<f64> = vec![0.0; width];
+    let mut rows = states.chunks_exact(width);
+    match pooling {
+        Pooling::Mean => {
+            rows.for_each(|row| out.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x)))
+        }
+        Pooling::First | Pooling::Last => {
+            let row = if pooling == Pooling::First { rows.next() } else { rows.next_back() };
+            out.iter_mut().zip(row.into_iter().flatten()).for_each(|(out, x)| *out = f64::from(*x));
+        }
+    }
+    // The length takes away what a mean would divide by. An embedding of zeros stays what it is.
+    let length = out.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let scale = if length > 0.0 { 1.0 / length } else { 0.0 };
+    out.into_iter().map(|x| (x * scale) as f32).collect()
+}
+
+/// Compares the embeddings of a model with those of its base, text by text.
+pub fn compare_embeddings(model: &[Vec<f32>], base: &[Vec<f32>]) -> EmbeddingReport {
+    let cosines: Vec<f64> = model.iter().zip(base).map(|(a, b)| dot(a, b)).collect();
+    let worst = (0..cosines.len()).min_by(|&a, &b| cosines[a].total_cmp(&cosines[b])).unwrap_or(0);
+    let neighbours = NEIGHBOURS.min(model.len().saturating_sub(1));
+    let shared: usize = (0..model.len())
+        .map(|text| {
+            let [ours, theirs] = [model, base].map(|all| nearest(all, text, neighbours));
+            ours.iter().filter(|other| theirs.contains(other)).count()
+        })
+        .sum();
+    EmbeddingReport {
+        texts: model.len(),
+        dimensions: model.first().map_or(0, Vec::len),
+        mean_cosine: cosines.iter().sum::<f64>() / cosines.len().max(1) as f64,
+        worst_cosine: cosines.get(worst).copied().unwrap_or(f64::NAN),
+        worst_text: worst,
+        shared_neighbours: shared as f64 / (neighbours * model.len()).max(1) as f64,
+        neighbours,
+    }
+}
+
+/// Returns the `count` texts whose embeddings are nearest to that of `text`; of equally near ones the first.
+fn nearest(all: &[Vec<f32>], text: usize, count: usize) -> Vec<usize> {
+    let mut others: Vec<(f64, usize)> = (0..all.len())
+        .filter(|&other| other != text)
+        .map(|other| (dot(&all[text], &all[other]), other))
+        .collect();
+    others.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    others.into_iter().take(count).map(|(_, other)| other).collect()
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_pooled_to_length_one() {
+        let states = [3.0, 4.0, 0.0, 0.0, 8.0, 6.0];
+        assert_eq!(pooled(&states, 2, Pooling::First), [0.6, 0.8]);
+        assert_eq!(pooled(&states, 2, Pooling::Last), [0.8, 0.6]);
+        let mean = pooled(&states, 2, Pooling::Mean);
+        assert!((mean[0] - 11.0 / 221f32.sqrt()).abs() < 1e-6, "{mean:?}");
+        assert_eq!(pooled(&[0.0; 4], 2, Pooling::Mean), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn equal_embeddings_share_everything_and_others_less() {
+        let at = |degrees: f32| vec![degrees.to_radians().cos(), degrees.to_radians().sin()];
+        let base: Vec<Vec<f32>> = (0..20).map(|i| at(7.0 * i as f32)).collect();
+        let same = compare_embeddings(&base, &base);
+        assert!((same.mean_cosine - 1.0).abs() < 1e-6 && same.shared_neighbours == 1.0);
+        assert_eq!((same.texts, same.dimensions, same.neighbours), (20, 2, 10));
+        let mut moved = base.clone();
+        moved[3] = at(21.0 + 60.0);
+        let report = compare_embeddings(&moved, &base);
+        assert_eq!(report.worst_text, 3);
+        assert!((report.worst_cosine - 0.5).abs() < 1e-6 && report.shared_neighbours < 1.0);
+        assert_eq!(compare_embeddings(&base[..1], &base[..1]).neighbours, 0);
+    }
+}
