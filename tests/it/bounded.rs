@@ -5,11 +5,12 @@ use std::process::{Command, Output};
 
 use crate::support::{Scratch, data, micro_config, micro_llama, ok, write_folder};
 
-/// Runs the binary with no more than a gigabyte of address space.
+/// Runs the binary with no more than a gigabyte of address space, on two threads: each takes some of it for itself.
 fn within_a_gigabyte(args: &[&str]) -> Output {
     let run = Command::new("sh")
         .args(["-c", "ulimit -v 1000000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_kquant")])
         .args(args)
+        .args(["--threads", "2"])
         .output();
     run.unwrap()
 }
