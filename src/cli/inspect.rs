@@ -89,7 +89,7 @@ fn print_text(opened: &Opened) -> io::Result<()> {
         writeln!(out, "\nquantized: {}{state}", printable(&quantization.describe()))?;
     }
     match family(opened) {
-        Some(Ok(name)) => writeln!(out, "\nfamily {name}: is converted, run, calibrated and pruned")?,
+        Some(Ok(name)) => writeln!(out, "\nfamily {name}: can be run, calibrated and quantized")?,
         Some(Err(why)) => writeln!(out, "\nnot supported: {}", printable(&why))?,
         None => {}
     }

@@ -51,8 +51,7 @@ pub fn embeddings(
     texts: &[Vec<u32>],
     run: &Context,
 ) -> Result<Vec<Vec<f32>>, ModelError> {
-    let longest = model.hyper.context;
-    let padded = |text: &Vec<u32>| text.len().next_power_of_two().max(SHORTEST).min(longest).max(text.len());
+    let padded = |text: &[u32]| padded(text, model.hyper.context);
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|&text| padded(&texts[text]));
     let head = model.head(0)?;
@@ -78,9 +77,15 @@ pub fn embeddings(
     Ok(all)
 }
 
-/// Returns the units of work that the progress of [`embeddings`] is at most reported in.
+/// Returns the length to which `text` is padded for a model with a context of `longest` tokens; longer texts, which the model refuses,
+/// are not padded.
+fn padded(text: &[u32], longest: usize) -> usize {
+    text.len().next_power_of_two().max(SHORTEST).min(longest).max(text.len())
+}
+
+/// Returns the units of work that the progress of [`embeddings`] is reported in.
 pub fn embedding_work(model: &Model, texts: &[Vec<u32>]) -> u64 {
-    let tokens: usize = texts.iter().map(|text| text.len().next_power_of_two().max(SHORTEST)).sum();
+    let tokens: usize = texts.iter().map(|text| padded(text, model.hyper.context)).sum();
     (tokens * model.hyper.layers) as u64
 }
 

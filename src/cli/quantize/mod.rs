@@ -122,7 +122,7 @@ pub(super) struct Args {
     /// Threads; by default one per core, at most 16 per core.
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, help_heading = "Running")]
     threads: usize,
-    /// Buffers in flight and mapped windows of the input, whatever the tensors' sizes.
+    /// Buffers in flight, whatever the tensors' sizes.
     #[arg(long, value_name = "BYTES", default_value = "2G", value_parser = bytes::parse, help_heading = "Running")]
     memory: u64,
 }

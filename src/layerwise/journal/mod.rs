@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use kquant_formats::partial::PartialFile;
 use kquant_formats::{FormatError, whole};
 use serde::{Deserialize, Serialize};
 
@@ -157,7 +158,9 @@ impl Journal {
             }
             None => {
                 let text = serde_json::json!(Run { version: VERSION, run: run.to_owned() }).to_string();
-                state::write_whole(&path, text.as_bytes())?;
+                let mut file = PartialFile::create(&path, 0, true)?;
+                file.fill(text.as_bytes())?;
+                file.finish()?;
             }
         }
         let marks = Marks { files: 0, kept: BTreeSet::new(), written: None, fault: None };

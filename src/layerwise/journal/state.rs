@@ -100,13 +100,6 @@ fn write_gguf(
     file.finish()
 }
 
-/// Writes a small file.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FormatError> {
-    let file = PartialFile::create(path, bytes.len() as u64, true)?;
-    file.write_at(0, bytes)?;
-    file.finish()
-}
-
 /// Writes the tensors `names` of `stash`.
 pub(super) fn write_tensors(
     path: &Path,
