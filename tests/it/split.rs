@@ -150,10 +150,12 @@ fn tensors_keep_their_hashes_and_the_model_its_score() {
     assert_eq!(crate::support::divergence(&first, &model), 0.0);
     // What is split already is split anew, here into as many files as there are tensors and one for the keys.
     let again = scratch.path("again");
-    ok(split(&first, &again, &["--max-tensors", "1", "--no-tensor-first-split", "-q"]));
+    let printed = ok(split(&first, &again, &["--max-tensors", "1", "--no-tensor-first-split", "--json"]));
     let count = hashes(&model).len();
     let last = scratch.path(&format!("again-{:05}-of-{:05}.gguf", count + 1, count + 1));
     assert_eq!(hashes(&last), hashes(&model));
+    // All hashes are those of `kquant hash`, also of the file without tensors.
+    assert_eq!(printed, ok(kquant(["hash", last.to_str().unwrap(), "--json"])));
     ok(merge(&last, &scratch.path("whole.gguf"), &[]));
     assert_eq!(hashes(&scratch.path("whole.gguf")), hashes(&model));
 }

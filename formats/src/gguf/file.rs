@@ -26,6 +26,9 @@ pub(super) struct Shard {
     pub(super) tensors: Vec<TensorInfo>,
     version: u32,
     alignment: u64,
+    /// Byte behind the last record of the header.
+    header_end: u64,
+    /// Bytes before the tensor data, with padding, which a file without tensors need not have.
     header_bytes: u64,
 }
 
@@ -34,14 +37,14 @@ impl Shard {
         let file = Source::open_shard(path, index)?;
         let mut header = Header::read(&file)?;
         let metadata = std::mem::take(&mut header.metadata);
-        let (version, alignment) = (header.version, header.alignment);
+        let (version, alignment, header_end) = (header.version, header.alignment, header.end);
         let (tensors, header_bytes) = resolve(path, file.bytes(), header, types, index)?;
-        Ok(Self { file, metadata, tensors, version, alignment, header_bytes })
+        Ok(Self { file, metadata, tensors, version, alignment, header_end, header_bytes })
     }
 
     /// Returns the byte at which another GGUF begins behind the tensor data of this file, if there is one.
     pub(super) fn follower(&self) -> Result<Option<u64>> {
-        let end = self.tensors.last().map_or(self.header_bytes, |t| t.offset + t.bytes);
+        let end = self.tensors.last().map_or(self.header_end, |t| t.offset + t.bytes);
         for at in [Some(end), pad(end, self.alignment)].into_iter().flatten() {
             let mut magic = [0; MAGIC.len()];
             if at.saturating_add(magic.len() as u64) <= self.file.bytes() {

@@ -68,9 +68,6 @@ pub(crate) fn resolve(
     types: TypeTable,
     shard: usize,
 ) -> Result<(Vec<TensorInfo>, u64)> {
-    if header.tensors.is_empty() {
-        return Ok((Vec::new(), header.end));
-    }
     let overflow = || FormatError::malformed(path, None, "the tensor sizes overflow 64 bits", DAMAGED);
     let start = pad(header.end, header.alignment).ok_or_else(overflow)?;
     let mut expected = 0u64;
