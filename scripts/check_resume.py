@@ -3,13 +3,16 @@
 
 The model is a synthetic Llama, by default two layers of the shape of a 7B model. Kills come at even intervals of the time that the undisturbed run
 took, each after the journal was written once more, so that every run gets on. What a kill costs is the time of all runs together beyond
-the undisturbed one, less what the journal cannot save: the layer at hand. Needs nothing but Python.
+the undisturbed one, less what the journal cannot save: the layer at hand. Time is that of the processors, in seconds of all threads, so that
+what else the machine does is not counted. Needs nothing but Python, on Linux.
 
     scripts/check_resume.py --kquant target/release/kquant --text calibration.txt [--kills 10] [--quality good]
 """
 
 import argparse
 import json
+import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -20,11 +23,23 @@ import synthetic
 from program import Kquant, Tally
 
 
-def finish(command, out):
-    """Runs to the end; seconds, SHA-256 and time by step."""
-    start = time.monotonic()
+def of_children():
+    """Seconds of the processors that programs which have ended took."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def of_running(process):
+    """Seconds of the processors that a running program has taken."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def finish(command):
+    """Runs to the end; returns the seconds."""
+    start = of_children()
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    return time.monotonic() - start
+    return of_children() - start
 
 
 def written(journal):
@@ -38,21 +53,21 @@ def written(journal):
 def kill_after(command, journal, least):
     """Kills the run when `least` seconds have gone by and its journal was written. Returns its seconds, and those since the journal was written;
     None in the place of the latter if it came to its end."""
-    before, start = written(journal), time.monotonic()
+    before, start = written(journal), of_children()
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     seen = None
     while process.poll() is None:
-        now = time.monotonic()
+        now = of_running(process)
         if written(journal) != before:
             before, seen = written(journal), now
-        if seen and now - start >= least:
+        if seen is not None and now >= least:
             process.kill()
             process.wait()
-            return now - start, now - seen
+            return now, now - seen
         time.sleep(0.01)
     if process.returncode:
         raise SystemExit(f"exit code {process.returncode}")
-    return time.monotonic() - start, None
+    return of_children() - start, None
 
 
 def main():
@@ -64,6 +79,7 @@ def main():
     parser.add_argument("--quality", default="good", help="good or best (default: %(default)s)")
     parser.add_argument("--chunks", default="32", help="chunks of 512 tokens (default: %(default)s)")
     parser.add_argument("--shape", nargs=3, type=int, default=[2, 4096, 11008], metavar=("LAYERS", "HIDDEN", "FFN"), help="of the model (default: %(default)s)")
+    parser.add_argument("--memory", default="8G", help="of each run (default: %(default)s)")
     parser.add_argument("--dir", type=Path, help="where to put the files (default: the system's temporary folder)")
     args = parser.parse_args()
     layers, hidden, ffn = args.shape
@@ -74,9 +90,9 @@ def main():
         model.mkdir()
         size = shape.write(model)
         common = [kquant.path, "quantize", model, "--type", "Q3_K_S", "--calibrate", args.text, "--chunks", args.chunks, "-c", "512"]
-        common += ["--quality", args.quality, "--quiet"]
-        undisturbed = finish([*common, "-o", whole], whole)
-        print(f"{size / 1e6:.0f} MB in bf16, {layers} layers of {hidden} x {ffn}: {undisturbed:.1f} s undisturbed", flush=True)
+        common += ["--quality", args.quality, "--memory", args.memory, "--quiet"]
+        undisturbed = finish([*common, "-o", whole])
+        print(f"{size / 1e6:.0f} MB in bf16, {layers} layers of {hidden} x {ffn}: {undisturbed:.1f} s of the processors undisturbed", flush=True)
         journal, total, since, kills = Path(f"{resumed}.kquant-journal"), 0.0, 0.0, 0
         command = [*common, "-o", resumed]
         while kills < args.kills:
@@ -87,7 +103,7 @@ def main():
             since, kills = since + lost, kills + 1
             command = [*common, "-o", resumed, "--resume"]
         else:
-            total += finish(command, resumed)
+            total += finish(command)
         first, second = (json.loads(kquant.run("hash", path, "--json"))[0]["sha256"] for path in (whole, resumed))
         tally.check("the same bytes", "" if first == second else f"{first} and {second}")
         tally.check("runs were killed", "" if kills else "none")
