@@ -1,33 +1,11 @@
 #!/usr/bin/env bash
-# Runs the tests of kernels/ and formats/ as 64-bit Arm programs, in qemu. Needs Debian on x86-64 and cargo; adds Debian's Arm
-# architecture and installs what else is missing: Debian's compiler, which has a standard library for Arm, a linker and
-# the emulator. Arguments go to `cargo test`, after them those to the tests:
+# Runs the tests of kernels/ and formats/ as 64-bit Arm programs, in qemu, with what aarch64.sh installs. Arguments go to `cargo test`, after them those to the tests:
 #     scripts/test_aarch64.sh -p kquant-kernels --test it -- q4_k
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. scripts/packages.sh
-target=aarch64-unknown-linux-gnu
+. scripts/aarch64.sh
 
-missing=()
-[ -x /usr/bin/rustc ] && [ -d "/usr/lib/rustlib/$target" ] || missing+=(rustc-web libstd-rust-web-dev:arm64)
-command -v aarch64-linux-gnu-gcc >/dev/null || missing+=(gcc-aarch64-linux-gnu)
-[ -e /usr/aarch64-linux-gnu/include/stdint.h ] || missing+=(libc6-dev-arm64-cross)
-command -v qemu-aarch64-static >/dev/null || missing+=(qemu-user-static)
-if [ ${#missing[@]} -gt 0 ]; then
-    command -v dpkg >/dev/null && as_root dpkg --add-architecture arm64
-    packages "${missing[@]}"
-fi
-command -v cargo >/dev/null || . "$HOME/.cargo/env"
-
-export RUSTC=/usr/bin/rustc
-# Another compiler than that of the other builds.
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/aarch64
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
-# The C library is Arm's own package: that of the cross compiler's sysroot (2.36-8cross1) never returns from pthread_create.
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='qemu-aarch64-static -L /'
-# Compiling takes longer than emulating; so no second optimisation of the whole.
-export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
-"$RUSTC" --version
+arm_environment
 packages=(-p kquant-kernels -p kquant-formats)
 for argument in "$@"; do
     case $argument in
@@ -36,5 +14,5 @@ for argument in "$@"; do
     esac
 done
 start=$SECONDS
-cargo test --release --locked --target "$target" --lib --tests "${packages[@]}" "$@"
-printf 'on %s, in %d s\n' "$target" "$((SECONDS - start))"
+cargo test --release --locked --target "$arm" --lib --tests "${packages[@]}" "$@"
+printf 'on %s, in %d s\n' "$arm" "$((SECONDS - start))"
