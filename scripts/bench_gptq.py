@@ -13,6 +13,7 @@ On a busy machine compare the CPU seconds. Linux only; the default needs about 1
 """
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
@@ -78,10 +79,14 @@ def bench(kquant, args, scratch):
     )
     row("calibrate", forward, None, flops)
     command = [kquant.path, "quantize", folder, "-o", scratch / "out.gguf", "--calibrate", text, *common]
-    full = synthetic.watched([*command, "--type", args.type, *args.more])
+    wanted = [*command, "--type", args.type, *args.more]
+    expected = json.loads(subprocess.check_output([*map(str, wanted), "--dry-run", "--json"]))["expected"]
+    full = synthetic.watched(wanted)
     row(f"quantize --type {args.type} {' '.join(args.more)}", full, forward)
     lines = [line for line in full.stdout.splitlines() if "FLOP/s" in line]
     print("".join(f"\n{line}" for line in lines))
+    steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in expected["steps"])
+    print(f"--dry-run expected {expected['seconds']:.1f} s ({steps}), {expected['seconds'] / full.seconds:.2f} of the run's\n")
     statistics = scratch / "statistics.gguf"
     fisher = [kquant.path, "calibrate", folder, "--text", text, "-o", statistics, "--fisher", "--output-tensor", "--products", "bf16", "--quiet"]
     row("calibrate --fisher --products bf16", synthetic.watched([*fisher, *common]), forward)

@@ -62,6 +62,9 @@ def jobs(kquant, folder):
     text = ["--text", TEXT, "--chunks", "8", "-c", "64"]
     kquant.run("calibrate", MODEL, *text, "--fisher", "-o", hessians)
     kquant.run("calibrate", MODEL, *text, "-o", importance)
+    parts = folder / "parts"
+    for part in range(1, 4):
+        kquant.run("quantize", MODEL, "-o", parts, "--type", "Q8_0", "--part", f"{part}/3", "--quiet")
     student = folder / "student.gguf"
     kquant.run("prune", MODEL, "-o", student, "--ffn", "50%", *text, "--quiet")
     long = ["--calibrate", TEXT, "--chunks", "24", "-c", "64"]
@@ -76,6 +79,7 @@ def jobs(kquant, folder):
         Job("calibrate --fisher", ["calibrate", gguf, *text, "--fisher"], [1]),
         Job("imatrix merge", ["imatrix", "merge", hessians], [2]),
         Job("merge", ["merge", shard]),
+        Job("assemble", ["assemble", parts]),
         Job("prices", ["prices", MODEL, "--statistics", hessians], [3]),
         Job("prune --vocab", ["prune", MODEL, "--vocab", "1024", *text]),
         Job("prune --ffn", ["prune", gguf, "--ffn", "50%", *text], [1]),

@@ -25,6 +25,7 @@
 //! | [`evaluate`] | logits to perplexity and KL divergence |
 //! | [`hash`] | hashes and manifests |
 //! | [`shards`] | a GGUF's tensors in other files: split, merged |
+//! | [`parts`] | a model that several machines encode, each its part |
 //! | [`model_card`] | README.md of quantized files |
 //! | [`chart`] | charts as SVG |
 //! | [`outputs`] | no output takes the place of an input |
@@ -50,6 +51,7 @@ pub mod layerwise;
 pub mod model;
 pub mod model_card;
 pub mod outputs;
+pub mod parts;
 pub mod pipeline;
 pub mod plan;
 pub mod prices;

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 a check failed, 2 wrong usage or unusable input.
 
+mod assemble;
 mod bytes;
 mod calibrate;
 mod calibration;
@@ -76,6 +77,7 @@ enum Command {
     Inspect(inspect::Args),
     Split(split::Args),
     Merge(merge::Args),
+    Assemble(assemble::Args),
     Card(card::Args),
     Perplexity(perplexity::Args),
     Evaluate(evaluate::Args),
@@ -114,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Split(args) => split::run(&args),
         Command::Merge(args) => merge::run(&args),
+        Command::Assemble(args) => assemble::run(&args),
         Command::Card(args) => card::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),

@@ -89,7 +89,8 @@ impl WriteArgs {
     }
 }
 
-fn print_file(file: &Digest) -> io::Result<()> {
+/// Prints path, size and hash of a file that was written.
+pub(super) fn print_file(file: &Digest) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let (size, tensors) = (bytes::show(file.bytes), file.tensors.len());
     writeln!(out, "{}: {size}, {tensors} tensors", printable_path(&file.path))?;

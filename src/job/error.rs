@@ -8,6 +8,7 @@ use crate::checkpoint::OpenError;
 use crate::convert::ConvertError;
 use crate::layerwise::CalibratedError;
 use crate::outputs::OutputError;
+use crate::parts::PartsError;
 use crate::pipeline::PipelineError;
 use crate::plan::PlanError;
 
@@ -55,6 +56,15 @@ pub enum QuantizeError {
     /// An output cannot be written where it is wanted.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// What is at the place of a part, or the parts of a run.
+    #[error(transparent)]
+    Parts(#[from] PartsError),
+    /// A part of a run whose layers are encoded one after the other.
+    #[error(
+        "with a text at hand each layer is encoded after those before it, so that parts cannot be made by themselves; gather statistics first \
+         (kquant calibrate --text TEXT --part I/N, then kquant imatrix merge) and give them with --statistics"
+    )]
+    PartOfSequence,
     /// A source file cannot be hashed for the manifest.
     #[error("{path}: cannot hash for the manifest")]
     Hash {

@@ -64,7 +64,7 @@ pub(super) fn file_name(path: &Path) -> String {
 }
 
 /// The options that the bytes depend on.
-fn options(job: &Job) -> serde_json::Value {
+pub(super) fn options(job: &Job) -> serde_json::Value {
     let none = Overrides::default();
     let (chosen, named) = match &job.types {
         Types::Chosen(chosen) => {

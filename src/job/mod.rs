@@ -7,6 +7,7 @@ mod folder;
 mod manifest;
 mod method;
 mod own_text;
+mod part;
 mod prices;
 mod prune_channels;
 mod prune_experts;
@@ -32,13 +33,13 @@ use crate::checkpoint::{self, Opened};
 use crate::context::{Progress, Unit};
 use crate::convert::{Converted, convert};
 use crate::encode::Encoder;
-use crate::hash::Digest;
-use crate::layerwise::{Calibrated, Calibration, Journal};
+use crate::hash::{Digest, Manifest};
+use crate::layerwise::{Calibrated, Calibration, Estimate, Journal};
 use crate::outputs;
 use crate::pipeline;
 use crate::pipeline::PipelineError;
 use crate::plan;
-use crate::plan::{ImportanceMap, Inventory, KeyOverride, Plan, PlanError};
+use crate::plan::{Division, ImportanceMap, Inventory, KeyOverride, Plan, PlanError};
 use crate::recipe::{self, Allocated, Allocation};
 use crate::statistics::Unreached;
 use crate::statistics::pool::pool_importance;
@@ -51,6 +52,7 @@ pub use error::QuantizeError;
 pub use folder::{FolderJob, check_folder};
 pub use method::{Known, Method, MethodError, MethodOptions, Quality};
 pub use own_text::{CalibrationText, OWN_TOKENS, OwnShare, TextSource};
+pub use part::{PreparedPart, prepare_part};
 pub use prices::{PriceRequest, PricesError, prices, read_prices};
 pub use prune_channels::{
     ChannelsReport, ChannelsRequest, PruneChannelsError, kept_channels, prune_channels,
@@ -173,6 +175,15 @@ pub fn prepare_changed(
     job: Job,
     change: impl FnOnce(Converted) -> Converted,
 ) -> Result<Prepared, QuantizeError> {
+    let division = if job.keep_split { Division::AsInput } else { Division::OneFile };
+    prepare_divided(job, change, division)
+}
+
+fn prepare_divided(
+    job: Job,
+    change: impl FnOnce(Converted) -> Converted,
+    division: Division,
+) -> Result<Prepared, QuantizeError> {
     let opened = checkpoint::open(&job.model)?;
     let read = match &job.statistics {
         Statistics::File(path) => Some(Imatrix::open(path)?),
@@ -190,7 +201,7 @@ pub fn prepare_changed(
     let unreached = imatrix.and_then(|matrix| Unreached::of(matrix, experts).told());
     let pooled = imatrix.filter(|_| job.encoder.pools_experts()).map(pool_importance);
     let imatrix = pooled.as_deref().or(imatrix);
-    let (mut plan, importance, allocated) = plan_job(&job, &opened, &input, imatrix)
+    let (mut plan, importance, allocated) = plan_job(&job, (&opened, &input), imatrix, division)
         .map_err(|source| QuantizeError::Plan { path: job.model.clone(), source })?;
     plan.warnings.extend(unreached);
     Ok(Prepared { job, opened, importance, plan, allocated })
@@ -198,9 +209,9 @@ pub fn prepare_changed(
 
 fn plan_job(
     job: &Job,
-    opened: &Opened,
-    input: &Converted,
+    (opened, input): (&Opened, &Converted),
     imatrix: Option<&Imatrix>,
+    division: Division,
 ) -> Result<(Plan, ImportanceMap, Option<Allocated>), PlanError> {
     let name = job.statistics.name();
     let calibration = job.statistics.calibration();
@@ -208,7 +219,7 @@ fn plan_job(
     if let Some(calibration) = calibration {
         calibration.provenance().record(&mut provenance);
     }
-    let inventory = Inventory::new(opened, input, job.keep_split)?;
+    let inventory = Inventory::new(opened, input, division)?;
     let model = inventory.model_facts(imatrix.is_some() || calibration.is_some());
     let request = plan::Request {
         opened,
@@ -221,7 +232,7 @@ fn plan_job(
         provenance: &provenance,
         calibrated: calibration.is_some(),
         overrides: &job.overrides,
-        keep_split: job.keep_split,
+        division,
     };
     match &job.types {
         Types::FileType(options) => {
@@ -277,9 +288,21 @@ impl Prepared {
         journal: Option<&Journal>,
     ) -> Result<Option<Calibrated>, QuantizeError> {
         let Some(calibration) = self.calibration() else { return Ok(None) };
-        progress.begin(calibration.work(), Unit::Work);
+        progress.begin(calibration.work(&self.plan), Unit::Work);
         calibration.run(&self.plan, memory, cancel, progress, journal).map(Some).map_err(|source| {
             QuantizeError::Calibrated { path: self.job.model.clone(), source: Box::new(source) }
+        })
+    }
+
+    /// Says how long [`Prepared::calibrate`] will take, by seconds of its work; `None` where there is no text, or that says little.
+    ///
+    /// # Errors
+    /// [`QuantizeError::Calibrated`], above all when `memory` is too little.
+    pub fn estimate(&self, memory: u64, cancel: &AtomicBool) -> Result<Option<Estimate>, QuantizeError> {
+        let Some(calibration) = self.calibration() else { return Ok(None) };
+        calibration.estimate(&self.plan, memory, cancel).map_err(|source| QuantizeError::Calibrated {
+            path: self.job.model.clone(),
+            source: Box::new(source),
         })
     }
 
@@ -323,6 +346,18 @@ impl Prepared {
         cancel: &AtomicBool,
         progress: &dyn Progress,
     ) -> Result<Report, QuantizeError> {
+        self.write(calibrated, outputs, resources, (cancel, progress), |report| self.manifest(report))
+    }
+
+    /// Does what [`Prepared::run`] does, with a manifest that `describe` makes.
+    fn write(
+        &self,
+        calibrated: Option<&Calibrated>,
+        outputs: &Outputs,
+        resources: &Resources,
+        (cancel, progress): (&AtomicBool, &dyn Progress),
+        describe: impl FnOnce(&Report) -> Result<Manifest, QuantizeError>,
+    ) -> Result<Report, QuantizeError> {
         let start = Instant::now();
         self.check_outputs(outputs)?;
         let paths = self.output_paths(outputs);
@@ -362,7 +397,7 @@ impl Prepared {
             warnings,
         };
         if let Some(file) = manifest {
-            files.push(filled(file, &self.manifest(&report)?)?);
+            files.push(filled(file, &describe(&report)?)?);
         }
         if let Some((file, calibrated)) = of_calibration.zip(calibrated) {
             files.push(filled(file, &calibrated.report)?);

@@ -14,7 +14,7 @@ use crate::convert::convert;
 use crate::encode::ENCODERS;
 use crate::evaluate::{self, EvaluateError, Reference};
 use crate::model::{Model, ModelError};
-use crate::plan::{self, Inventory, PlanError};
+use crate::plan::{self, Division, Inventory, PlanError};
 use crate::recipe::{Allocated, Allocation, FILE_TYPES, FileTypePoints, Market, PriceUnit};
 use crate::text::Chunks;
 
@@ -80,7 +80,7 @@ pub fn sweep(request: &SweepRequest) -> Result<Sweep, QuantizeError> {
     let input = convert(&opened, request.pre, None)
         .map_err(|source| QuantizeError::Input { path: request.model.to_owned(), source })?;
     let curve = || -> Result<Sweep, PlanError> {
-        let inventory = Inventory::new(&opened, &input, false)?;
+        let inventory = Inventory::new(&opened, &input, Division::OneFile)?;
         let provenance = Metadata::new();
         let plan = plan::Request {
             opened: &opened,
@@ -93,7 +93,7 @@ pub fn sweep(request: &SweepRequest) -> Result<Sweep, QuantizeError> {
             provenance: &provenance,
             calibrated: false,
             overrides: &[],
-            keep_split: false,
+            division: Division::OneFile,
         };
         let (facts, model) = (inventory.facts(), inventory.model_facts(true));
         let outside = overhead(request.allocation, &plan)?;

@@ -85,6 +85,11 @@ impl Calibration {
         }
     }
 
+    /// Returns true if each tensor is encoded by itself, whatever became of the layers before it.
+    pub fn is_one_shot(&self) -> bool {
+        matches!(self.source, CalibrationSource::Statistics { .. })
+    }
+
     /// Returns the name of what statistics come from, as importance matrices record it.
     pub fn name(&self) -> String {
         match &self.source {
@@ -173,13 +178,13 @@ impl Calibration {
         }
     }
 
-    /// Returns the units of work that progress is reported in.
-    pub fn work(&self) -> u64 {
+    /// Returns the units of work that progress of encoding what `plan` asks for is reported in.
+    pub fn work(&self, plan: &Plan) -> u64 {
         match &self.source {
             CalibrationSource::Text { chunks, .. } => {
                 self.fisher_work(chunks) + Sequential::work(&self.model, chunks)
             }
-            CalibrationSource::Statistics { file, .. } => OneShot::work(&self.model, file),
+            CalibrationSource::Statistics { file, .. } => OneShot::work(plan, file),
         }
     }
 
@@ -216,6 +221,7 @@ impl Calibration {
                         _ => OutputFishers::Unknown,
                     },
                     with_output: self.with_output,
+                    last_layer: usize::MAX,
                     memory,
                     cancel,
                     progress,

@@ -7,6 +7,7 @@
 
 mod embedding;
 mod error;
+mod estimate;
 mod input;
 mod job;
 pub mod journal;
@@ -23,6 +24,7 @@ mod streams;
 mod target;
 
 pub use error::CalibratedError;
+pub use estimate::Estimate;
 pub(crate) use input::Halves;
 pub use job::{Calibrated, Calibration, CalibrationSource, FisherSource};
 pub use journal::{Journal, JournalError};

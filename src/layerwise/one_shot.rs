@@ -1,6 +1,6 @@
 //! Encoding with Hessians of the original model, read from a statistics file: no text is run, and one file serves all types.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ use crate::model::{EMBEDDING, Model};
 use crate::plan::{Plan, PlannedTensor};
 use crate::statistics::pool::{Common, of_mean_square};
 use crate::statistics::{GroupHessians, HessianFile};
-use crate::tensor::Stash;
+use crate::tensor::{MappedTensor, Stash};
 
 /// The settings of a one-shot run.
 pub struct OneShot<'a> {
@@ -47,10 +47,12 @@ pub struct OneShot<'a> {
 }
 
 impl OneShot<'_> {
-    /// Returns the units of work: the number of weights of the tensors that the file has statistics of.
-    pub fn work(model: &Model, file: &HessianFile) -> u64 {
-        let tensors = file.groups().flat_map(|group| group.tensors());
-        tensors.filter_map(|name| model.find(name)).map(|t| t.weights()).sum()
+    /// Returns the units of work: the number of weights of the tensors of `plan` that the file has statistics of.
+    pub fn work(plan: &Plan, file: &HessianFile) -> u64 {
+        let covered: BTreeSet<&str> =
+            file.groups().flat_map(|group| group.tensors()).map(String::as_str).collect();
+        let planned = plan.tensors.iter().map(|tensor| &tensor.mapped);
+        planned.filter(|tensor| covered.contains(tensor.name.as_str())).map(MappedTensor::weights).sum()
     }
 
     /// Encodes every tensor that the file has statistics of.
@@ -74,6 +76,10 @@ impl OneShot<'_> {
         for (number, group) in self.file.groups().enumerate().skip(first) {
             let tensors: Vec<_> =
                 group.tensors().iter().filter_map(|name| planned.get(name.as_str()).copied()).collect();
+            // A plan of one part of a model has none of the tensors of most groups.
+            if tensors.is_empty() {
+                continue;
+            }
             if group.matrices() > 1 {
                 self.encode_matrices(&group, &tensors, &mut stash, &mut report)?;
             } else if let Some(mut input) = self.input(&group, (0, &tensors), &mut None, &mut report)? {

@@ -44,7 +44,8 @@ impl SequentialPass<'_> {
                 0
             }
         };
-        for layer in first..self.job.model.hyper.layers {
+        let layers = self.job.model.hyper.layers.min(self.job.last_layer.saturating_add(1));
+        for layer in first..layers {
             for stage in &self.stages.layers()[layer] {
                 let halves = self.advance(layer, stage)?;
                 if let (Some(group), Some(halves)) = (&stage.group, halves) {

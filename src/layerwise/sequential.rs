@@ -40,6 +40,8 @@ pub struct Sequential<'a> {
     pub outputs: OutputFishers<'a>,
     /// True if the output projection gets feedback as well.
     pub with_output: bool,
+    /// Number of the last layer to go through; any large one for all of them.
+    pub last_layer: usize,
     /// Memory for weights, moments, hidden states and buffers, in bytes.
     pub memory: u64,
     /// A flag that is set from outside to stop early.
@@ -82,7 +84,13 @@ impl Sequential<'_> {
 
     /// Checks that the largest group fits the memory, with feedback over `both_sides` or over columns alone.
     pub(super) fn check_memory(&self, both_sides: bool) -> Result<(), CalibratedError> {
-        self.group_bytes(&self.model.stages(self.chunks.context())?, both_sides).map(drop)
+        self.least_memory(both_sides).map(drop)
+    }
+
+    /// Returns the least memory that the pass can do with, in bytes.
+    pub(super) fn least_memory(&self, both_sides: bool) -> Result<u64, CalibratedError> {
+        let bytes = self.group_bytes(&self.model.stages(self.chunks.context())?, both_sides)?;
+        Ok(bytes + bytes / 4)
     }
 
     /// Returns the method for a tensor, with feedback over rows if the factored Fisher matrix of its `outputs` is given.

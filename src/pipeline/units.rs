@@ -197,7 +197,13 @@ mod tests {
             bytes: mapped.weights() / 32 * 34,
             mapped,
         };
-        let plan = Plan { tensors: vec![tensor], files: Vec::new(), warnings: Vec::new(), notes: Vec::new() };
+        let plan = Plan {
+            tensors: vec![tensor],
+            files: Vec::new(),
+            file_name: String::new(),
+            warnings: Vec::new(),
+            notes: Vec::new(),
+        };
         split(&plan, &half, memory, 2)
     }
 

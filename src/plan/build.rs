@@ -7,7 +7,9 @@ use kquant_formats::gguf::{Metadata, TensorSpec, Value, layout, split};
 use kquant_formats::imatrix::Imatrix;
 use kquant_kernels::block::{BlockType, Importance as Use};
 
-use super::inventory::{Inventory, shard};
+use super::division::Division;
+use super::file_name::file_name;
+use super::inventory::Inventory;
 use super::keys::output_metadata;
 use super::overrides::{self, OverrideTypeError};
 use crate::checkpoint::{Checkpoint, Opened, Quantization};
@@ -41,8 +43,8 @@ pub struct Request<'a> {
     pub calibrated: bool,
     /// Metadata that the user sets.
     pub overrides: &'a [KeyOverride],
-    /// Whether the output is split as the input is.
-    pub keep_split: bool,
+    /// How the output is divided into files.
+    pub division: Division,
 }
 
 /// Why there is no plan.
@@ -106,13 +108,17 @@ pub fn build(request: &Request) -> Result<(Plan, ImportanceMap), PlanError> {
     for ((mapped, choice), encoded) in inventory.tensors().iter().zip(choices).zip(encoded) {
         tensors.push(planned(mapped, choice, encoded, &importance, request)?);
     }
+    let files = request.division.files(inventory.tensors(), request.opened);
+    let last = files.iter().max().copied().unwrap_or(0);
+    tensors.iter_mut().zip(files).for_each(|(tensor, file)| tensor.file = file);
     let (metadata, overridden) = metadata(&tensors, request)?;
-    let files = lay_out(&mut tensors, &metadata)?;
+    let files = lay_out(&mut tensors, &metadata, request.division.count(last))?;
     let warnings = request.input.warnings.iter().cloned().chain(found).collect();
     let bounded = request.opened.quantization.iter().filter(|q| q.is_lossy()).map(bounded);
     let found = request.opened.notes.iter().chain(&request.input.notes).cloned();
     let notes = found.chain(bounded).chain(overridden).collect();
-    Ok((Plan { tensors, files, warnings, notes }, importance))
+    let file_name = file_name(&metadata, encoding(&metadata, request.file_type));
+    Ok((Plan { tensors, files, file_name, warnings, notes }, importance))
 }
 
 /// What is to be known of a source that is quantized.
@@ -128,7 +134,7 @@ pub(super) fn tensor_error(tensor: &MappedTensor, what: String) -> PlanError {
     PlanError::Tensor { tensor: tensor.name.clone(), shape: tensor.shape.clone(), what }
 }
 
-/// One tensor of the plan, its place still open.
+/// One tensor of the plan, its file and place still open.
 fn planned(
     mapped: &MappedTensor,
     choice: &Choice,
@@ -167,7 +173,7 @@ fn planned(
             .as_ref()
             .map(|f| FallbackView { wanted: f.wanted.name, why: f.why.clone() }),
         encoder: request.encoder,
-        file: if request.keep_split { shard(mapped, request.opened) } else { 0 },
+        file: 0,
         offset: 0,
         bytes,
     })
@@ -209,9 +215,12 @@ fn metadata(
     Ok((metadata, notes))
 }
 
-/// Puts every tensor at its place and makes the headers.
-fn lay_out(tensors: &mut [PlannedTensor], metadata: &Metadata) -> Result<Vec<PlannedFile>, PlanError> {
-    let count = tensors.iter().map(|t| t.file + 1).max().unwrap_or(1);
+/// Puts every tensor at its place and makes the headers of `count` files.
+fn lay_out(
+    tensors: &mut [PlannedTensor],
+    metadata: &Metadata,
+    count: usize,
+) -> Result<Vec<PlannedFile>, PlanError> {
     let shards = u16::try_from(count).map_err(|_| PlanError::TooManyFiles(count))?;
     let total = tensors.len();
     let mut files = Vec::new();
@@ -239,6 +248,13 @@ fn lay_out(tensors: &mut [PlannedTensor], metadata: &Metadata) -> Result<Vec<Pla
         files.push(PlannedFile { header: placed.header, bytes: placed.total, alignment: placed.alignment });
     }
     Ok(files)
+}
+
+/// The name of the file type that the keys state.
+fn encoding(metadata: &Metadata, asked: &FileType) -> &'static str {
+    let stated = metadata.get("general.file_type").and_then(Value::as_u64);
+    let known = recipe::FILE_TYPES.iter().find(|t| t.id.is_some() && t.id.map(u64::from) == stated);
+    known.map_or(asked.name, |file_type| file_type.name)
 }
 
 /// The file type of a copy: a GGUF knows its own, that of a checkpoint is the one that most of its weights have.

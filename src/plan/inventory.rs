@@ -4,6 +4,7 @@ use kquant_formats::gguf::Metadata;
 use kquant_kernels::block::{self, BlockType};
 
 use super::build::{PlanError, tensor_error};
+use super::division::Division;
 use crate::checkpoint::{Checkpoint, Opened};
 use crate::convert::Converted;
 use crate::recipe::{self, ModelFacts, TensorFacts};
@@ -17,12 +18,12 @@ pub struct Inventory<'a> {
 }
 
 impl<'a> Inventory<'a> {
-    /// The tensors of `input` in llama-quantize's order, or by shard where the split of `opened` is kept.
+    /// The tensors of `input` in llama-quantize's order, or by shard where the `division` is that of the input.
     ///
     /// # Errors
     /// [`PlanError::Tensor`] when the table of types lacks one that a tensor is kept in.
-    pub fn new(opened: &'a Opened, input: &'a Converted, keep_split: bool) -> Result<Self, PlanError> {
-        let tensors = output_order(opened, input, keep_split);
+    pub fn new(opened: &'a Opened, input: &'a Converted, division: Division) -> Result<Self, PlanError> {
+        let tensors = output_order(opened, input, division);
         let kept =
             tensors.iter().map(|t| kept_type(t, opened.checkpoint.as_ref())).collect::<Result<_, _>>()?;
         Ok(Self { tensors, kept, metadata: &input.metadata })
@@ -51,9 +52,9 @@ impl<'a> Inventory<'a> {
 }
 
 /// The input's tensors in the order in which they are written: llama-quantize's, by shard when the split is kept.
-fn output_order<'a>(opened: &Opened, input: &'a Converted, keep_split: bool) -> Vec<&'a MappedTensor> {
+fn output_order<'a>(opened: &Opened, input: &'a Converted, division: Division) -> Vec<&'a MappedTensor> {
     let tensors = &input.tensors;
-    if keep_split {
+    if division == Division::AsInput {
         let mut order: Vec<usize> = (0..tensors.len()).collect();
         order.sort_by_key(|&i| (shard(&tensors[i], opened), i));
         return order.into_iter().map(|i| &tensors[i]).collect();

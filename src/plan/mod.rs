@@ -3,6 +3,8 @@
 //! Everything after a plan may run in any order, on any number of threads, and produces the same bytes.
 
 mod build;
+mod division;
+mod file_name;
 mod importance;
 mod inventory;
 mod keys;
@@ -17,6 +19,7 @@ use crate::encode::Encoder;
 use crate::tensor::MappedTensor;
 
 pub use build::{PlanError, Request, build};
+pub use division::Division;
 pub use importance::ImportanceMap;
 pub use inventory::Inventory;
 pub use overrides::{KeyOverride, KeyOverrideError, OverrideTypeError};
@@ -66,6 +69,8 @@ pub struct Plan {
     pub tensors: Vec<PlannedTensor>,
     /// Output files; more than one when the input's split is kept.
     pub files: Vec<PlannedFile>,
+    /// The name that GGUF's rule gives the output, with `.gguf`.
+    pub file_name: String,
     /// What a user should know before it runs.
     pub warnings: Vec<String>,
     /// What is no fault, but good to know.

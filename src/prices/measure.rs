@@ -9,7 +9,7 @@ use super::rounded::SampledRows;
 use crate::context::Context;
 use crate::encode::{Encoder, LayerMethod};
 use crate::model::{EMBEDDING, Model, ModelError, OUTPUT};
-use crate::plan::Inventory;
+use crate::plan::{Division, Inventory};
 use crate::recipe::{PRICES_VERSION, Price, PriceList, PriceOrigin, PriceUnit, TensorPrices, may_convert};
 use crate::statistics::HessianFile;
 use crate::tensor::MappedTensor;
@@ -46,7 +46,7 @@ impl Pricing<'_> {
     /// # Errors
     /// [`PriceError`]: statistics of another model or that cannot be read, too little memory, a weight that a type cannot hold, cancellation.
     pub fn by_statistics(&self, file: &HessianFile, context: &Context) -> Result<PriceList, PriceError> {
-        let inventory = Inventory::new(self.model.opened(), self.model.converted(), false)?;
+        let inventory = Inventory::new(self.model.opened(), self.model.converted(), Division::OneFile)?;
         let wanted: BTreeMap<&str, &MappedTensor> =
             self.convertible(&inventory).map(|t| (t.name.as_str(), t)).collect();
         let mut costs: BTreeMap<String, Costs> = BTreeMap::new();
@@ -81,7 +81,7 @@ impl Pricing<'_> {
     /// # Errors
     /// As [`Inventory::new`].
     pub fn work(&self) -> Result<u64, PriceError> {
-        let inventory = Inventory::new(self.model.opened(), self.model.converted(), false)?;
+        let inventory = Inventory::new(self.model.opened(), self.model.converted(), Division::OneFile)?;
         Ok(self.convertible(&inventory).map(MappedTensor::weights).sum())
     }
 

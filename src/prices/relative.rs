@@ -16,7 +16,7 @@ use super::rounded::Rounding;
 use super::sample::Sample;
 use crate::context::Context;
 use crate::model::{EMBEDDING, OUTPUT};
-use crate::plan::Inventory;
+use crate::plan::{Division, Inventory};
 use crate::recipe::{PriceList, PriceUnit};
 use crate::tensor::MappedTensor;
 
@@ -29,7 +29,7 @@ impl Pricing<'_> {
     /// # Errors
     /// [`PriceError`]: a weight that a type cannot hold, or cancellation.
     pub fn by_importance(&self, imatrix: &Imatrix, context: &Context) -> Result<PriceList, PriceError> {
-        let inventory = Inventory::new(self.model.opened(), self.model.converted(), false)?;
+        let inventory = Inventory::new(self.model.opened(), self.model.converted(), Division::OneFile)?;
         let (mut costs, mut done) = (BTreeMap::new(), 0);
         for tensor in self.convertible(&inventory) {
             costs.insert(tensor.name.clone(), self.relative(tensor, imatrix)?);

@@ -13,6 +13,7 @@ use kquant_formats::gguf::split::{self, COUNT, NO, TENSORS};
 use kquant_formats::gguf::{Gguf, Layout, Metadata, TensorSpec, Value, layout};
 
 pub use cut::{Cut, ShardLimit};
+pub(crate) use write::copy;
 pub use write::{ShardsError, write};
 
 /// A file that is to be written, and which of the model's tensors it holds.
@@ -59,6 +60,18 @@ pub fn merge(gguf: &Gguf) -> Result<ShardPlan, ShardsError> {
     }
     set_last(&mut keys, COUNT, Value::U16(0));
     Ok(lay_out(gguf, &keys, 0..gguf.tensors().len())?)
+}
+
+/// Plans the one file that the files of `gguf` are joined into, as if it had never been split: without the keys of a split model.
+///
+/// # Errors
+/// Fails when the header cannot be made.
+pub(crate) fn joined(gguf: &Gguf) -> Result<ShardPlan, FormatError> {
+    let mut keys = gguf.metadata().clone();
+    for key in [NO, COUNT, TENSORS] {
+        keys.remove(key);
+    }
+    lay_out(gguf, &keys, 0..gguf.tensors().len())
 }
 
 /// Sets `key` and makes it the last one.

@@ -45,6 +45,19 @@ pub fn write(
     force: bool,
     run: &Context,
 ) -> Result<Vec<Digest>, ShardsError> {
+    let (files, digests) = copy(gguf, plan, paths, force, run)?;
+    PartialFile::finish_all(files)?;
+    Ok(digests)
+}
+
+/// Writes as [`write`] does, but leaves it to the caller to give the files their names.
+pub(crate) fn copy(
+    gguf: &Gguf,
+    plan: &[ShardPlan],
+    paths: &[PathBuf],
+    force: bool,
+    run: &Context,
+) -> Result<(Vec<PartialFile>, Vec<Digest>), ShardsError> {
     // Together, since none of them takes its room before it is written.
     if let Some(first) = paths.first() {
         check_room(first, plan.iter().map(|shard| shard.layout.total).sum())?;
@@ -59,8 +72,7 @@ pub fn write(
     for ((shard, path), file) in plan.iter().zip(paths).zip(&files) {
         digests.push(copy.shard(shard, path, file)?);
     }
-    PartialFile::finish_all(files)?;
-    Ok(digests)
+    Ok((files, digests))
 }
 
 /// The state of a run.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::text::{Chunks, block_tokens, chunks_per_block};
 
-/// Part number `index` of `of` parts.
+/// Part number `index` of `of` parts: of a text, or of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
     /// Number of the part, from 1.
@@ -36,6 +36,16 @@ pub enum PartError {
 impl Part {
     /// The part that is all of a text.
     pub const WHOLE: Self = Self { index: 1, of: 1 };
+
+    /// Returns the number of the part, from 1.
+    pub fn number(self) -> u64 {
+        self.index
+    }
+
+    /// Returns the number of parts.
+    pub fn count(self) -> u64 {
+        self.of
+    }
 
     /// Returns the numbers of the blocks in this part of `chunks`, and the part's chunks.
     ///

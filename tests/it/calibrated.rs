@@ -164,3 +164,33 @@ fn a_text_that_says_too_little_is_warned_of() {
     );
     ok(warned);
 }
+
+/// The times themselves are the machine's; that all steps have one, and that more text takes longer, is not.
+#[test]
+fn time_and_memory_are_told_before_they_are_spent() {
+    let scratch = Scratch::new("calibrated-expected");
+    let text = data("corpora/calibration-small.txt");
+    let expected = |chunks: &str, more: &[&str]| {
+        let model = data("tiny-llama");
+        let fixed = ["quantize", model.to_str().unwrap(), "--type", "Q3_K_S", "--dry-run", "--json"];
+        let of = ["--calibrate", text.to_str().unwrap(), "--context", "128", "--chunks", chunks];
+        let printed = ok(kquant([&fixed[..], &of, more].concat()));
+        serde_json::from_str::<Json>(&printed).unwrap()["expected"].clone()
+    };
+    let few = expected("16", &[]);
+    let steps: Vec<&str> = few["steps"].as_array().unwrap().iter().map(|s| s[0].as_str().unwrap()).collect();
+    assert_eq!(steps, ["backward", "forward", "moments", "factors", "targets", "rounding"]);
+    let seconds = |of: &Json, step: usize| of["steps"][step][1].as_f64().unwrap();
+    assert!((1..6).all(|step| seconds(&few, step) > 0.0) && seconds(&few, 0) == 0.0, "{few}");
+    let sum: f64 = (0..6).map(|step| seconds(&few, step)).sum();
+    assert!((few["seconds"].as_f64().unwrap() - sum).abs() < 1e-9);
+    assert!(seconds(&expected("64", &["--quality", "best"]), 0) > 0.0);
+    // The memory that is told is enough, and less is refused with the same words as without --dry-run.
+    let least = few["least_memory"].to_string();
+    let out = scratch.path("out.gguf");
+    ok(calibrated(&out, "Q3_K_S", &["--memory", &least, "--quiet"]));
+    let room = fs::metadata(&out).unwrap().len();
+    assert!(few["disk"].as_u64().unwrap() > room, "{few}");
+    let short = calibrated(&scratch.path("x.gguf"), "Q3_K_S", &["--memory", "100K", "--dry-run"]);
+    refused("little memory", &short, "give --memory", &scratch.path("x.gguf"));
+}

@@ -32,6 +32,7 @@ mod outputs;
 mod overflow;
 mod overrides;
 mod own_text;
+mod parts;
 mod path_names;
 mod pointers;
 mod prune;

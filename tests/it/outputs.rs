@@ -348,3 +348,26 @@ fn more_threads_than_a_machine_can_use_are_not_started() {
         ok(kquant(args.iter().chain(&["--threads", *threads])));
     }
 }
+
+#[test]
+fn a_folder_gets_files_named_by_the_rule_of_gguf() {
+    let scratch = Scratch::new("outputs-named");
+    let (model, folder) = (data("tiny-llama"), scratch.path("new"));
+    let run = |more: &[&str]| {
+        let fixed = ["quantize", model.to_str().unwrap(), "--out-dir", folder.to_str().unwrap()];
+        kquant(fixed.iter().chain(more))
+    };
+    let named = |name: &str| folder.join(name);
+    let of_type = named("Tiny-Llama-2.1M-Q4_K_M.gguf");
+    let shown = ok(run(&["--type", "Q4_K_M", "--dry-run"]));
+    assert!(shown.ends_with(&format!("to be written: {}\n", of_type.display())), "{shown}");
+    assert!(!folder.exists());
+    ok(run(&["--type", "Q4_K_M", "--quiet"]));
+    assert!(of_type.exists());
+    let again = run(&["--type", "Q4_K_M", "--quiet"]);
+    assert!(again.status.code() == Some(2) && stderr(&again).contains("exists"), "{}", stderr(&again));
+    ok(run(&["--type", "COPY", "--quiet", "--override-kv", "general.name=str:../a b"]));
+    assert!(named("..-a-b-2.1M-BF16.gguf").exists());
+    let both = run(&["--type", "Q8_0", "-o", "x.gguf"]);
+    assert_eq!(both.status.code(), Some(2));
+}

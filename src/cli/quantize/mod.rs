@@ -2,6 +2,7 @@
 
 mod calibration;
 mod distillation;
+mod part;
 mod print;
 mod proof;
 mod pruning;
@@ -13,16 +14,18 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use kquant::evaluate::Scores;
 use kquant::job::{Job, Outputs, Prepared, Report, Resources, prepare};
+use kquant::layerwise::Estimate;
 use kquant::outputs;
-use kquant::plan::{AllocationView, KeyOverride};
+use kquant::plan::{AllocationView, KeyOverride, PlanView};
 use kquant::recipe::Menu;
+use kquant::text::Part;
 
 use super::calibration::CalibrationArgs;
 use super::overrides::OverrideArgs;
 use super::printable::printable_lines;
 use super::progress::Display;
 use super::running::{RunArgs, TextArgs, cancel_on_signal};
-use super::{Outcome, bytes, print_json};
+use super::{Outcome, bytes, folder, print_json};
 use calibration::{calibrate, check_journal, end_journal, journal};
 pub(super) use proof::Judge;
 use proof::{check_divergence, divergence};
@@ -37,6 +40,7 @@ Examples:
   kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --type Q3_K_S --calibrate calibration.txt --verify wiki.test.raw --max-kl 0.05
   kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --size 500M --calibrate calibration.txt --prune ffn=25% --prune vocab=65536
   kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --size 500M --calibrate calibration.txt --prune ffn=25% --distill 2M
+  kquant quantize Llama-3.1-70B/ -o parts/ --type Q4_K_M --part 3/8
   kquant quantize Llama-3.2-1B/ --type Q4_K_M --dry-run
   kquant quantize model/ -o out.gguf --type Q4_K_M --tensor-type 'ffn_down=Q6_K' --output-tensor-type Q8_0";
 
@@ -49,9 +53,12 @@ pub(super) struct Args {
     /// A Hugging Face folder, a safetensors file or a GGUF (any file of a split one).
     #[arg(value_parser = crate::cli::hub::model)]
     model: PathBuf,
-    /// The GGUF to write.
-    #[arg(short, long, required_unless_present = "dry_run")]
+    /// The GGUF to write; with --part the folder of the parts.
+    #[arg(short, long, required_unless_present_any = ["dry_run", "out_dir"])]
     out: Option<PathBuf>,
+    /// Write into this folder, which is made if it is not there, under the name that GGUF's rule gives: Llama-3.2-1B-Instruct-Q4_K_M.gguf.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "part"])]
+    out_dir: Option<PathBuf>,
     /// File type, as llama-quantize names it: Q4_K_M, Q3_K_S, IQ4_XS, Q8_0, BF16, COPY ...
     #[arg(short = 't', long = "type", value_name = "TYPE")]
     kind: Option<String>,
@@ -88,6 +95,12 @@ pub(super) struct Args {
     /// Write as many files as the input has, OUT-00001-of-0000N.gguf and so on; OUT may be given as one of these names.
     #[arg(long, help_heading = "Output")]
     keep_split: bool,
+    /// Encode only part I of N of the tensors, into the folder OUT; `kquant assemble` makes one file of all parts.
+    ///
+    /// Parts may be made on any machines, in any order. One that is there already is left as it is, and one that is damaged is made again.
+    /// Feedback needs --statistics, types by size need --prices: both files are the same for all parts.
+    #[arg(long, value_name = "I/N", help_heading = "Output", conflicts_with_all = ["calibrate", "prune", "distill", "keep_split", "resume", "manifest", "report", "verify"])]
+    part: Option<Part>,
     /// Replace an existing output.
     #[arg(long, help_heading = "Output")]
     force: bool,
@@ -110,7 +123,8 @@ pub(super) struct Args {
     #[command(flatten, next_help_heading = "Texts")]
     text_args: TextArgs,
 
-    /// Show what would be written, and stop.
+    /// Show what would be written, and stop. With a text for feedback, a few seconds of its work are timed, and the time, memory and disk that
+    /// the run will take are told.
     #[arg(long, help_heading = "Running")]
     dry_run: bool,
     /// Print JSON: the plan with --dry-run, else what was written.
@@ -153,6 +167,9 @@ pub(super) struct SizeArgs {
 }
 
 pub(super) fn run(mut args: Args) -> anyhow::Result<Outcome> {
+    if let Some(part) = args.part {
+        return part::run(&args, part);
+    }
     // Checked before the work, so that a bad text or path costs nothing.
     if !args.dry_run {
         check_outputs(&args)?;
@@ -165,18 +182,19 @@ pub(super) fn run(mut args: Args) -> anyhow::Result<Outcome> {
     }
     let prepared = prepare(job(&args)?)?;
     let view = prepared.view();
+    if let Some(folder) = &args.out_dir {
+        args.out = Some(folder.join(&prepared.plan.file_name));
+    }
     if args.dry_run {
-        if args.json {
-            print_json(&view)?;
-        } else {
-            print::plan(&view)?;
-        }
-        return Ok(Outcome::Done);
+        return show(&args, &prepared);
     }
     if !args.quiet {
         print::warn(&view)?;
     }
-    let report = execute(&args, &prepared)?;
+    let report = match &args.out_dir {
+        Some(dir) => folder::made_for(dir, || check_outputs(&args).and_then(|()| execute(&args, &prepared)))?,
+        None => execute(&args, &prepared)?,
+    };
     if !args.quiet {
         print::warnings(&report.warnings)?;
     }
@@ -197,6 +215,33 @@ pub(super) fn run(mut args: Args) -> anyhow::Result<Outcome> {
         }
     }
     check_divergence(&args, proof.as_ref())
+}
+
+/// Shows the plan, and what a run with a text will take.
+fn show(args: &Args, prepared: &Prepared) -> anyhow::Result<Outcome> {
+    let view = prepared.view();
+    let cancel = cancel_on_signal()?;
+    if args.json {
+        let expected = means(args).run(|| prepared.estimate(args.memory, cancel))??;
+        print_json(&Planned { plan: &view, expected })?;
+        return Ok(Outcome::Done);
+    }
+    print::plan(&view)?;
+    print::named(args.out.as_deref().filter(|_| args.out_dir.is_some()))?;
+    if let Some(expected) = means(args).run(|| prepared.estimate(args.memory, cancel))?? {
+        print::expected(&expected)?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// What `--json` prints with `--dry-run`.
+#[derive(serde::Serialize)]
+struct Planned<'a> {
+    #[serde(flatten)]
+    plan: &'a PlanView<'a>,
+    /// What encoding with feedback from a text will take on this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected: Option<Estimate>,
 }
 
 /// What `--json` prints after a run.

@@ -1,8 +1,12 @@
 //! What `quantize` prints.
 
 use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
 
+use indicatif::HumanDuration;
 use kquant::job::Report;
+use kquant::layerwise::Estimate;
 use kquant::plan::{AllocationView, PlanView};
 use kquant::recipe::PriceUnit;
 use kquant_kernels::isa::Isa;
@@ -33,6 +37,31 @@ pub(super) fn warn(view: &PlanView) -> io::Result<()> {
 pub(super) fn warnings(warnings: &[String]) -> io::Result<()> {
     let mut err = io::stderr().lock();
     warnings.iter().try_for_each(|warning| writeln!(err, "warning: {}", printable(warning)))
+}
+
+/// The name that the output will have, where it was left to kquant.
+pub(super) fn named(out: Option<&Path>) -> io::Result<()> {
+    out.map_or(Ok(()), |out| writeln!(io::stdout(), "to be written: {}", printable_path(out)))
+}
+
+/// What encoding with feedback will take.
+pub(super) fn expected(estimate: &Estimate) -> io::Result<()> {
+    let clock = |seconds: f64| HumanDuration(Duration::from_secs_f64(seconds)).to_string();
+    let steps = estimate.steps.iter().filter(|(_, seconds)| *seconds >= 0.5);
+    let steps: Vec<String> = steps.map(|(name, seconds)| format!("{name} {}", clock(*seconds))).collect();
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "feedback will take about {} on this machine ({})",
+        clock(estimate.seconds),
+        steps.join(", ")
+    )?;
+    writeln!(
+        out,
+        "it needs {} of memory (--memory) at least, and {} of disk at most, for the output and the journal beside it",
+        bytes::show(estimate.least_memory),
+        bytes::show(estimate.disk)
+    )
 }
 
 /// The plan, a line for each tensor.
