@@ -2,6 +2,7 @@
 
 use kquant_formats::gguf::{Metadata, Value};
 
+use crate::checkpoint::is_dense;
 use crate::tensor::MappedTensor;
 
 use super::naming::Naming;
@@ -60,11 +61,24 @@ pub fn metadata(
     general.default_to("name", || architecture.gguf_name().to_owned());
     general.default_to("size_label", || size_label_of(tensors));
     general.write(&mut out);
-    for (key, value) in architecture.keys(config)? {
-        out.set(key, value);
+    let mut keys = architecture.keys(config)?;
+    let name = |key: &str| format!("{}.{key}", architecture.gguf_name());
+    for tensor in tensors {
+        let layer = tensor.name.strip_suffix(".weight").filter(|_| is_dense(&tensor.name));
+        for (layer, (&size, end)) in layer.into_iter().flat_map(|layer| {
+            tensor.shape.iter().zip(["feat_in", "feat_out"]).map(move |sizes| (layer, sizes))
+        }) {
+            keys.push((name(&format!("{layer}_{end}")), Value::U32(u32::try_from(size).unwrap_or(u32::MAX))));
+        }
     }
     if let Some(pooling) = around.pooling {
-        out.set(format!("{}.pooling_type", architecture.gguf_name()), Value::U32(pooling.id()));
+        // The converter writes it after this key, where the family has it.
+        let before = keys.iter().position(|(key, _)| *key == name("attention.causal"));
+        let pooling = (name("pooling_type"), Value::U32(pooling.id()));
+        keys.insert(before.map_or(keys.len(), |at| at + 1), pooling);
+    }
+    for (key, value) in keys {
+        out.set(key, value);
     }
     Ok(out)
 }
