@@ -63,10 +63,15 @@ impl Embedder {
         notes::print(model.opened())?;
         let Some(pooling) = pooling_of(&model) else {
             let instead = match model.is_encoder() {
-                true => "put modules.json and 1_Pooling/config.json into its folder, or set the key pooling_type",
+                true => {
+                    "put modules.json and 1_Pooling/config.json into its folder, or set the key pooling_type"
+                }
                 false => "score it with kquant perplexity",
             };
-            bail!("{}: is no embedding model, as nothing says how to pool its states; {instead}", path.display());
+            bail!(
+                "{}: is no embedding model, as nothing says how to pool its states; {instead}",
+                path.display()
+            );
         };
         Ok(Self { model, pooling })
     }

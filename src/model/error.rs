@@ -69,8 +69,8 @@ pub enum ModelError {
     },
     /// The model is an encoder, where one that predicts tokens is needed.
     #[error(
-        "architecture `{name}` is an encoder, which embeds texts and predicts no tokens: `kquant quantize` without calibration \
-         quantizes it, and `kquant evaluate MODEL --embedding TEXT --base ORIGINAL` compares its embeddings"
+        "architecture `{name}` is an encoder, which embeds texts and predicts no tokens: `kquant quantize` quantizes it, with \
+         --calibrate TEXT up to --quality good, and `kquant evaluate MODEL --embedding TEXT --base ORIGINAL` compares its embeddings"
     )]
     Encoder {
         /// Value of `general.architecture`.

@@ -110,9 +110,18 @@ impl Model {
     /// or of a wrong shape.
     pub fn open(path: &Path, pre: Option<&str>) -> Result<Self, ModelError> {
         let model = Self::open_to_embed(path, pre)?;
-        match model.is_encoder() {
-            true => Err(ModelError::Encoder { name: model.hyper.architecture }),
-            false => Ok(model),
+        model.check_predicts()?;
+        Ok(model)
+    }
+
+    /// Checks that the model predicts tokens, which encoders do not.
+    ///
+    /// # Errors
+    /// Fails for an encoder.
+    pub fn check_predicts(&self) -> Result<(), ModelError> {
+        match self.is_encoder() {
+            true => Err(ModelError::Encoder { name: self.hyper.architecture.clone() }),
+            false => Ok(()),
         }
     }
 
@@ -243,7 +252,7 @@ impl Model {
 
     /// Returns whether the embeddings are the output projection as well.
     pub(crate) fn is_tied(&self) -> bool {
-        self.find(OUTPUT).is_none()
+        self.find(OUTPUT).is_none() && !self.is_encoder()
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<&MappedTensor> {

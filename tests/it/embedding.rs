@@ -198,6 +198,28 @@ fn encoders_are_quantized_and_compared() {
     }
 }
 
+/// What enters linear maps is all that calibration without gradients needs, and it makes up for errors in encoders as in decoders.
+#[test]
+fn encoders_are_calibrated() {
+    let [calibration, text] = ["calibration", "eval"].map(|name| data(&format!("corpora/{name}-small.txt")));
+    let [calibration, text] = [&calibration, &text].map(|path| path.to_str().unwrap());
+    for folder in encoders() {
+        let scratch = Scratch::new("embedding-calibrated");
+        let loss = |more: &[&str]| {
+            let out = scratch.path("out.gguf");
+            ok(quantize(&folder, &out, "Q4_0", &[&["--force", "--pure"], more].concat()));
+            let args =
+                ["evaluate", out.to_str().unwrap(), "--embedding", text, "--paragraphs", "40", "--json"];
+            let args = args.into_iter().chain(["--base", folder.to_str().unwrap()]);
+            let report: Json = serde_json::from_str(&ok(kquant(args))).unwrap();
+            1.0 - report["mean_cosine"].as_f64().unwrap()
+        };
+        let calibrated = ["--calibrate", calibration, "--context", "64", "--chunks", "64"];
+        let [plain, good] = [loss(&["--encoder", "ggml"]), loss(&calibrated)];
+        assert!(good < 0.8 * plain, "{}: {good} with calibration, {plain} without", folder.display());
+    }
+}
+
 #[test]
 fn encoders_are_refused_where_tokens_are_predicted() {
     let scratch = Scratch::new("embedding-refused");
@@ -209,15 +231,17 @@ fn encoders_are_refused_where_tokens_are_predicted() {
         &["perplexity", &model, "--text", text][..],
         &["generate", &model, "--prompt", "a"],
         &["sample", &model, "-o", out, "--tokens", "10"],
-        &["calibrate", &model, "--text", text, "-o", out],
+        &["calibrate", &model, "--text", text, "-o", out, "--fisher"],
+        &["calibrate", &model, "-o", out],
         &["prune", &model, "-o", out, "--layers", "1", "--text", text],
         &["prune", &model, "-o", out, "--vocab", "200", "--text", text],
         &["prune", &model, "-o", out, "--drop-layers", "1"],
         &["teach", &model, "--text", text, "-o", out],
         &["distill", &model, "--teacher", &model, "--text", text, "-o", out],
         &["prices", &model, "-o", out],
-        &["quantize", &model, "-o", out, "--type", "Q4_0", "--calibrate", text],
-        &["quantize", &model, "-o", out, "--type", "Q4_0", "--quality", "best"],
+        &["quantize", &model, "-o", out, "--type", "Q4_0", "--calibrate", text, "--quality", "best"],
+        &["quantize", &model, "-o", out, "--type", "Q4_0", "--quality", "good"],
+        &["quantize", &model, "-o", out, "--size", "100K", "--calibrate", text],
         &["quantize", &model, "-o", out, "--type", "Q4_0", "--verify", text],
     ] {
         let refused = kquant(args);

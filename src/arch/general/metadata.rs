@@ -63,14 +63,7 @@ pub fn metadata(
     general.write(&mut out);
     let mut keys = architecture.keys(config)?;
     let name = |key: &str| format!("{}.{key}", architecture.gguf_name());
-    for tensor in tensors {
-        let layer = tensor.name.strip_suffix(".weight").filter(|_| is_dense(&tensor.name));
-        for (layer, (&size, end)) in layer.into_iter().flat_map(|layer| {
-            tensor.shape.iter().zip(["feat_in", "feat_out"]).map(move |sizes| (layer, sizes))
-        }) {
-            keys.push((name(&format!("{layer}_{end}")), Value::U32(u32::try_from(size).unwrap_or(u32::MAX))));
-        }
-    }
+    keys.extend(dense_sizes(tensors).map(|(key, size)| (name(&key), Value::U32(size))));
     if let Some(pooling) = around.pooling {
         // The converter writes it after this key, where the family has it.
         let before = keys.iter().position(|(key, _)| *key == name("attention.causal"));
@@ -81,6 +74,18 @@ pub fn metadata(
         out.set(key, value);
     }
     Ok(out)
+}
+
+/// Returns the keys of the dense layers after the pooling: the widths of what they read and write.
+fn dense_sizes(tensors: &[MappedTensor]) -> impl Iterator<Item = (String, u32)> {
+    tensors.iter().filter(|tensor| is_dense(&tensor.name)).flat_map(|tensor| {
+        let layer = tensor.name.trim_end_matches(".weight");
+        let sizes = tensor.shape.iter().map(|&size| u32::try_from(size).unwrap_or(u32::MAX));
+        ["feat_in", "feat_out"]
+            .into_iter()
+            .zip(sizes)
+            .map(move |(end, size)| (format!("{layer}_{end}"), size))
+    })
 }
 
 fn naming(config: &Config, folder: &str, parameters: u64) -> Result<Naming, ConfigError> {
