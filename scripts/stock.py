@@ -164,18 +164,25 @@ class File:
             yield t.name, t.tensor_type.name, gguf.quants.dequantize(t.data, t.tensor_type)
 
 
-def embedding(path, tokens):
-    """The embedding of `tokens` by the model at `path`, pooled as the file says, of length 1."""
+def embeddings(path, texts, context):
+    """The embeddings of `texts`, lists of at most `context` tokens, by the model at `path`, pooled as the file says, of length 1."""
     llama_cpp.llama_log_set(_keep, None)
-    size = len(tokens)
-    options = {"n_ctx": size, "n_batch": size, "n_ubatch": size, "n_gpu_layers": 0, "verbose": False}
+    options = {"n_ctx": context, "n_batch": context, "n_ubatch": context, "n_gpu_layers": 0, "verbose": False}
     llama = llama_cpp.Llama(str(path), embedding=True, type_k=llama_cpp.GGML_TYPE_F32, type_v=llama_cpp.GGML_TYPE_F32, **options)
-    llama._batch.reset()
-    llama._batch.add_sequence(tokens, 0, True)
-    llama._ctx.decode(llama._batch)
-    found = llama_cpp.llama_get_embeddings_seq(llama._ctx.ctx, 0)
-    values = np.array(found[: llama.n_embd()], np.float32)
-    return values / np.linalg.norm(values)
+    found = []
+    for tokens in texts:
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(llama._ctx.ctx), True)
+        llama._batch.reset()
+        llama._batch.add_sequence(tokens, 0, True)
+        llama._ctx.decode(llama._batch)
+        values = np.array(llama_cpp.llama_get_embeddings_seq(llama._ctx.ctx, 0)[: llama.n_embd()], np.float32)
+        found.append(values / np.linalg.norm(values))
+    return np.array(found)
+
+
+def embedding(path, tokens):
+    """The embedding of one text, `tokens`."""
+    return embeddings(path, [tokens], len(tokens))[0]
 
 
 class Model:

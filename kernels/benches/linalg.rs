@@ -68,8 +68,16 @@ fn linear_layers(c: &mut Criterion) {
 }
 
 fn attention(c: &mut Criterion) {
-    let shape =
-        Heads { heads: 16, kv_heads: 16, dim: 64, value_dim: 64, scale: 0.125, cap: None, window: None };
+    let shape = Heads {
+        heads: 16,
+        kv_heads: 16,
+        dim: 64,
+        value_dim: 64,
+        scale: 0.125,
+        cap: None,
+        causal: true,
+        window: None,
+    };
     let width = shape.heads * shape.dim;
     let (q, k, v) = (noise(TOKENS * width), noise(TOKENS * width), noise(TOKENS * width));
     let (mut out, mut scratch) = (vec![0.0; TOKENS * width], Scratch::default());

@@ -4,6 +4,7 @@ mod absent;
 #[cfg(test)]
 #[path = "../../tests/it/support/archs.rs"]
 pub(crate) mod archs;
+mod dense;
 mod foreign;
 mod gguf;
 mod mxfp4;
@@ -17,6 +18,7 @@ use kquant_formats::FormatError;
 use kquant_formats::source::Extent;
 use kquant_kernels::block::BlockType;
 
+pub(crate) use dense::is_dense;
 pub use gguf::type_layout;
 pub use open::{OpenError, Opened, Origin, open};
 pub use quantized::Quantization;

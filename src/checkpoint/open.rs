@@ -8,10 +8,11 @@ use kquant_formats::gguf::{Gguf, Metadata};
 use kquant_formats::safetensors::SafeTensors;
 use kquant_formats::whole;
 
+use super::dense::WithDense;
 use super::gguf::{GgufCheckpoint, type_layout};
 use super::quantized::left_over;
 use super::safetensors::SafeTensorsCheckpoint;
-use super::{Checkpoint, Quantization, ReadError, absent, foreign};
+use super::{Checkpoint, Quantization, ReadError, absent, dense, foreign};
 
 /// The format of the input, with the source of its metadata.
 #[derive(Debug)]
@@ -122,6 +123,13 @@ fn open_safetensors(path: &Path, folder: &Path) -> Result<Opened, OpenError> {
     notes.extend(left_over);
     let checkpoint = SafeTensorsCheckpoint::new(file, quantization.as_ref())
         .map_err(|source| OpenError::Tensor { path: path.to_owned(), source })?;
+    let (layers, what) = dense::layers(folder)?;
+    refusal = refusal.or(what);
+    let files = layers.iter().map(|layer| layer.path.clone()).chain(files).collect();
+    let checkpoint: Box<dyn Checkpoint> = match layers.is_empty() {
+        true => Box::new(checkpoint),
+        false => Box::new(WithDense::new(layers, checkpoint)),
+    };
     let origin = Origin::HuggingFace { folder: folder.to_owned() };
-    Ok(Opened { checkpoint: Box::new(checkpoint), origin, quantization, files, notes, refusal })
+    Ok(Opened { checkpoint, origin, quantization, files, notes, refusal })
 }

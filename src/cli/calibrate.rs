@@ -87,7 +87,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     inputs.extend(args.text.clone());
     outputs::check(&inputs, &[&args.out])?;
     outputs::try_start(&[&args.out], args.force)?;
-    let model = args.text_args.open(&args.model)?;
+    let model = args.text_args.open_to_embed(&args.model)?;
+    if args.fisher || args.output_tensor {
+        model.check_predicts()?;
+    }
     notes::print(model.opened())?;
     let source = args.own.source(args.text.as_deref())?;
     if !args.means.quiet {

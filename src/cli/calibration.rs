@@ -180,7 +180,7 @@ impl CalibrationArgs {
         {
             self.own.note(text)?;
         }
-        let open = || text_args.open(model);
+        let open = || text_args.open_to_embed(model);
         let request = StatisticsRequest {
             source: &source,
             method,

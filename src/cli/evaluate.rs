@@ -18,7 +18,7 @@ use super::{Outcome, notes, print_json};
 
 /// Embed the paragraphs of a text, and compare the embeddings with those of another model
 ///
-/// For embedding models (Qwen 3 Embedding and other decoders that pool): the states of a paragraph's tokens are pooled and normalised. What counts for search is how
+/// For embedding models, which pool (encoders such as BERT, and decoders such as Qwen 3 Embedding): the states of a paragraph's tokens are pooled and normalised. What counts for search is how
 /// far each embedding moved (its cosine) and whether paragraphs keep their neighbours.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -59,11 +59,17 @@ struct Embedder {
 
 impl Embedder {
     fn open(path: &Path, args: &Args) -> anyhow::Result<Self> {
-        let model = Model::open(path, args.pre.as_deref())?;
+        let model = Model::open_to_embed(path, args.pre.as_deref())?;
         notes::print(model.opened())?;
         let Some(pooling) = pooling_of(&model) else {
+            let instead = match model.is_encoder() {
+                true => {
+                    "put modules.json and 1_Pooling/config.json into its folder, or set the key pooling_type"
+                }
+                false => "score it with kquant perplexity",
+            };
             bail!(
-                "{}: is no embedding model, as nothing says how to pool its states; score it with kquant perplexity",
+                "{}: is no embedding model, as nothing says how to pool its states; {instead}",
                 path.display()
             );
         };

@@ -89,6 +89,10 @@ fn print_text(opened: &Opened) -> io::Result<()> {
         writeln!(out, "\nquantized: {}{state}", printable(&quantization.describe()))?;
     }
     match family(opened) {
+        Some(Ok(name)) if arch::graph(&name).is_some_and(|graph| !graph.causal) => writeln!(
+            out,
+            "\nfamily {name}, an encoder: can be calibrated up to --quality good and quantized, and its embeddings compared (kquant evaluate --embedding)"
+        )?,
         Some(Ok(name)) => writeln!(out, "\nfamily {name}: can be run, calibrated and quantized")?,
         Some(Err(why)) => writeln!(out, "\nnot supported: {}", printable(&why))?,
         None => {}

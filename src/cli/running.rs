@@ -82,9 +82,16 @@ pub(super) fn cancel_on_signal() -> anyhow::Result<&'static AtomicBool> {
 }
 
 impl TextArgs {
-    /// Opens the model at `path`, to be run as the arguments say.
+    /// Opens the model at `path`, which predicts tokens, to be run as the arguments say.
     pub(super) fn open(&self, path: &Path) -> Result<Model, ModelError> {
-        let mut model = Model::open(path, self.pre.as_deref())?;
+        let model = self.open_to_embed(path)?;
+        model.check_predicts()?;
+        Ok(model)
+    }
+
+    /// Opens the model at `path`, which may be an encoder, to be run as the arguments say.
+    pub(super) fn open_to_embed(&self, path: &Path) -> Result<Model, ModelError> {
+        let mut model = Model::open_to_embed(path, self.pre.as_deref())?;
         self.set_up(&mut model);
         Ok(model)
     }

@@ -35,7 +35,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let tokenizer = Model::open(&args.model, args.pre.as_deref())?.tokenizer()?;
+    let tokenizer = Model::open_to_embed(&args.model, args.pre.as_deref())?.tokenizer()?;
     let mut out = BufWriter::new(io::stdout().lock());
     let mut print = |text: &str| -> anyhow::Result<()> {
         serde_json::to_writer(&mut out, &tokenizer.encode(text, args.special)?).map_err(io::Error::from)?;

@@ -1,7 +1,8 @@
 //! Embeddings of texts, and how far those of two models are from each other.
 //!
-//! The embedding of a text is made of the states of its tokens after the last norm: pooled, and divided by its length. Texts are padded to
-//! common lengths at their ends, which no token before sees, since all families attend backwards alone.
+//! The embedding of a text is made of the states of its tokens after the last norm: pooled, multiplied by the model's dense layers if it
+//! has some, and divided by its length. Texts of decoders are padded to common lengths at their ends, which no token before sees; tokens of
+//! encoders see both ways, so that only texts of equal length run together.
 
 use serde::Serialize;
 
@@ -51,7 +52,8 @@ pub fn embeddings(
     texts: &[Vec<u32>],
     run: &Context,
 ) -> Result<Vec<Vec<f32>>, ModelError> {
-    let padded = |text: &[u32]| padded(text, model.hyper.context);
+    let padded = |text: &[u32]| padded(text, model);
+    let dense = Dense::all(model)?;
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|&text| padded(&texts[text]));
     let head = model.head(0)?;
@@ -70,42 +72,79 @@ pub fn embeddings(
             done += (tokens.len() * model.hyper.layers) as u64;
             for (number, &text) in part.iter().enumerate() {
                 let states = head.normed(hidden.rows(number * context, texts[text].len()));
-                all[text] = pooled(&states, model.hyper.hidden, pooling);
+                let pooled = pooled(&states, model.hyper.hidden, pooling);
+                all[text] = unit(dense.iter().fold(pooled, |x, dense| dense.apply(&x)));
             }
         }
     }
     Ok(all)
 }
 
-/// Returns the length to which `text` is padded for a model with a context of `longest` tokens; longer texts, which the model refuses,
-/// are not padded.
-fn padded(text: &[u32], longest: usize) -> usize {
-    text.len().next_power_of_two().max(SHORTEST).min(longest).max(text.len())
+/// Returns the length to which `text` is padded for `model`. Texts of encoders are not, nor are texts that are longer than the context,
+/// which the model refuses.
+fn padded(text: &[u32], model: &Model) -> usize {
+    match model.is_encoder() {
+        true => text.len(),
+        false => text.len().next_power_of_two().max(SHORTEST).min(model.hyper.context).max(text.len()),
+    }
 }
 
 /// Returns the units of work that the progress of [`embeddings`] is reported in.
 pub fn embedding_work(model: &Model, texts: &[Vec<u32>]) -> u64 {
-    let tokens: usize = texts.iter().map(|text| padded(text, model.hyper.context)).sum();
+    let tokens: usize = texts.iter().map(|text| padded(text, model)).sum();
     (tokens * model.hyper.layers) as u64
 }
 
-/// Returns the embedding of a text with `states`, `[tokens][width]`.
-fn pooled(states: &[f32], width: usize, pooling: Pooling) -> Vec<f32> {
+/// A linear map that follows the pooling, without a bias (sentence-transformers' `Dense`).
+struct Dense {
+    /// Weights, `[outputs][inputs]`.
+    weights: Vec<f32>,
+    inputs: usize,
+}
+
+impl Dense {
+    /// Reads those of `model`, in their order.
+    fn all(model: &Model) -> Result<Vec<Self>, ModelError> {
+        let tensors = ["dense_2.weight", "dense_3.weight"].into_iter().filter_map(|name| model.find(name));
+        let mut width = model.hyper.hidden;
+        tensors
+            .map(|tensor| {
+                model.check(&tensor.name, &[width as u64, tensor.rows()])?;
+                let dense = Self { weights: model.values(tensor)?, inputs: width };
+                width = tensor.rows() as usize;
+                Ok(dense)
+            })
+            .collect()
+    }
+
+    fn apply(&self, x: &[f64]) -> Vec<f64> {
+        let row = |row: &[f32]| row.iter().zip(x).map(|(weight, x)| f64::from(*weight) * x).sum();
+        self.weights.chunks_exact(self.inputs.max(1)).map(row).collect()
+    }
+}
+
+/// Returns what the states of a text, `[tokens][width]`, are pooled to.
+fn pooled(states: &[f32], width: usize, pooling: Pooling) -> Vec<f64> {
     let mut out: Vec<f64> = vec![0.0; width];
     let mut rows = states.chunks_exact(width);
     match pooling {
         Pooling::Mean => {
-            rows.for_each(|row| out.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x)))
+            let part = 1.0 / (states.len() / width.max(1)).max(1) as f64;
+            rows.for_each(|row| out.iter_mut().zip(row).for_each(|(sum, x)| *sum += part * f64::from(*x)))
         }
         Pooling::First | Pooling::Last => {
             let row = if pooling == Pooling::First { rows.next() } else { rows.next_back() };
             out.iter_mut().zip(row.into_iter().flatten()).for_each(|(out, x)| *out = f64::from(*x));
         }
     }
-    // The length takes away what a mean would divide by. An embedding of zeros stays what it is.
-    let length = out.iter().map(|x| x * x).sum::<f64>().sqrt();
+    out
+}
+
+/// Returns `x` divided by its length; zeros stay what they are.
+fn unit(x: Vec<f64>) -> Vec<f32> {
+    let length = x.iter().map(|x| x * x).sum::<f64>().sqrt();
     let scale = if length > 0.0 { 1.0 / length } else { 0.0 };
-    out.into_iter().map(|x| (x * scale) as f32).collect()
+    x.into_iter().map(|x| (x * scale) as f32).collect()
 }
 
 /// Compares the embeddings of a model with those of its base, text by text.
@@ -151,11 +190,18 @@ mod tests {
     #[test]
     fn states_are_pooled_to_length_one() {
         let states = [3.0, 4.0, 0.0, 0.0, 8.0, 6.0];
-        assert_eq!(pooled(&states, 2, Pooling::First), [0.6, 0.8]);
-        assert_eq!(pooled(&states, 2, Pooling::Last), [0.8, 0.6]);
-        let mean = pooled(&states, 2, Pooling::Mean);
+        let of = |states: &[f32], pooling| unit(pooled(states, 2, pooling));
+        assert_eq!(of(&states, Pooling::First), [0.6, 0.8]);
+        assert_eq!(of(&states, Pooling::Last), [0.8, 0.6]);
+        let mean = of(&states, Pooling::Mean);
         assert!((mean[0] - 11.0 / 221f32.sqrt()).abs() < 1e-6, "{mean:?}");
-        assert_eq!(pooled(&[0.0; 4], 2, Pooling::Mean), [0.0, 0.0]);
+        assert_eq!(of(&[0.0; 4], Pooling::Mean), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn dense_layers_multiply_what_is_pooled() {
+        let dense = Dense { weights: vec![1.0, 2.0, 0.0, -1.0, 0.5, 0.5], inputs: 2 };
+        assert_eq!(dense.apply(&[3.0, 4.0]), [11.0, -4.0, 3.5]);
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub struct Hyper {
     pub residual_scale: f32,
     /// Divisor of logits.
     pub logit_scale: f32,
+    /// True if a query sees no token after its own; false for encoders.
+    pub causal: bool,
     /// Number of tokens that a query attends to in layers with a window.
     pub window: Option<usize>,
     /// Layers that have a window, where no list says it.
@@ -163,6 +165,7 @@ impl Hyper {
             value_dim: widths.value,
             scale: self.attention_scale,
             cap: self.attention_cap,
+            causal: self.causal,
             window: if self.has_window(layer) { self.window } else { None },
         }
     }
@@ -213,6 +216,7 @@ impl Hyper {
                 Windows::Always => true,
                 Windows::From(first) => layer >= first,
                 Windows::Pattern(every) => layer % every != every - 1,
+                Windows::PatternAfter(every) => !layer.is_multiple_of(every),
             }
     }
 
@@ -267,11 +271,15 @@ impl Hyper {
             embedding_scale,
             residual_scale,
             logit_scale,
+            causal: keys.flag("attention.causal")?.unwrap_or(graph.causal),
             window: keys.natural("attention.sliding_window")?.filter(|&window| window > 0),
             window_layers: keys.window_layers(graph)?,
             windows: match graph.windows {
                 Windows::Pattern(usual) if !keys.is_list(WINDOW_PATTERN) => {
                     Windows::Pattern(keys.optional(WINDOW_PATTERN)?.unwrap_or(usual))
+                }
+                Windows::PatternAfter(usual) if !keys.is_list(WINDOW_PATTERN) => {
+                    Windows::PatternAfter(keys.optional(WINDOW_PATTERN)?.unwrap_or(usual))
                 }
                 windows => windows,
             },

@@ -132,7 +132,9 @@ impl Keys<'_> {
 
     /// Returns for each layer whether it has a window, if the keys list it and the graph has windows in some layers.
     pub(crate) fn window_layers(&self, graph: &Graph) -> Result<Option<Vec<bool>>, KeyError> {
-        if !matches!(graph.windows, Windows::Pattern(_)) || !self.is_list(WINDOW_PATTERN) {
+        if !matches!(graph.windows, Windows::Pattern(_) | Windows::PatternAfter(_))
+            || !self.is_list(WINDOW_PATTERN)
+        {
             return Ok(None);
         }
         match self.get(WINDOW_PATTERN) {

@@ -28,8 +28,12 @@ pub use slot::{SLOTS, Slot};
 /// The properties that distinguish one architecture's forward pass from another's.
 #[derive(Debug)]
 pub struct Graph {
+    /// True if a query sees no token after its own, unless the key `attention.causal` says otherwise; false for encoders.
+    pub causal: bool,
     /// True if a learned position (`position_embd.weight`) is added to each embedding.
     pub learned_positions: bool,
+    /// The kind of norm (`token_embd_norm`) of what goes into the first layer, if there is one.
+    pub embedding_norm: Option<NormKind>,
     /// True if embeddings are multiplied by the root of their width (Gemma).
     pub scaled_embedding: bool,
     /// The function that gives the operations of a layer by its number.
@@ -40,8 +44,8 @@ pub struct Graph {
     pub stand_ins: &'static [(&'static str, Op)],
     /// The kind of norm before the output.
     pub final_norm: NormKind,
-    /// Name of the norm before the output, without `.weight`.
-    pub final_norm_name: &'static str,
+    /// Name of the norm before the output, without `.weight`; `None` if there is none, as each layer ends in a norm of the stream.
+    pub final_norm_name: Option<&'static str>,
     /// The elements of a head that RoPE rotates as pairs.
     pub pairs: Pairs,
     /// Layers that have a window, if the keys give its length.
@@ -81,6 +85,8 @@ pub enum Windows {
     /// All layers but the last of each so many have a window; `attention.sliding_window_pattern`, another number or a list of the
     /// layers, takes precedence if the keys have it.
     Pattern(usize),
+    /// All layers but the first of each so many have a window; the key takes precedence as it does for [`Windows::Pattern`].
+    PatternAfter(usize),
     /// Layers from this number on have a window.
     From(usize),
 }
@@ -111,13 +117,15 @@ pub enum Scores {
 impl Graph {
     /// The most common choices, as the base for `..` in a family's graph.
     pub const PLAIN: Self = Self {
+        causal: true,
         learned_positions: false,
+        embedding_norm: None,
         scaled_embedding: false,
         layer: |_, _| Vec::new(),
         optional: &[],
         stand_ins: &[],
         final_norm: NormKind::Rms,
-        final_norm_name: "output_norm",
+        final_norm_name: Some("output_norm"),
         pairs: Pairs::Halves,
         windows: Windows::Never,
         window_base: None,

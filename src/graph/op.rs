@@ -66,6 +66,8 @@ pub enum Activation {
     SiluGate,
     /// GELU of the gate in its tanh form: `gate = gelu(gate) * up`.
     GeluGate,
+    /// GELU of the gate by its definition: `gate = gelu(gate) * up`.
+    GeluErfGate,
     /// The activation of gpt-oss: gate and up are bounded by [`GATE_LIMIT`], then
     /// `gate = gate * sigmoid(1.702 gate) * (up + 1)`.
     ClampedGate,
@@ -84,7 +86,10 @@ pub enum Activation {
 impl Activation {
     /// Returns true if it combines gate and up.
     pub fn is_gate(self) -> bool {
-        matches!(self, Self::SiluGate | Self::GeluGate | Self::ClampedGate | Self::ReluSquaredGate)
+        matches!(
+            self,
+            Self::SiluGate | Self::GeluGate | Self::GeluErfGate | Self::ClampedGate | Self::ReluSquaredGate
+        )
     }
 }
 
@@ -168,7 +173,7 @@ pub enum Op {
     },
     /// Multiplies queries by what the keys say of their position ([`Growth`](super::Growth)).
     Grow,
-    /// Computes causal attention over the chunk, from queries, keys and values to [`Slot::Attended`].
+    /// Computes attention over the chunk, causal or both ways as the keys say, from queries, keys and values to [`Slot::Attended`].
     Attention {
         /// Name of the tensor `[heads]` of attention sinks, scores without a value, if the architecture has them.
         sinks: Option<&'static str>,

@@ -75,6 +75,12 @@ pub const ADD: &[Op] = &[Op::Add];
 /// A norm of attention's output before it is added to the stream.
 pub const POST_ATTENTION_NORM: &[Op] = &[rms(Slot::Delta, Slot::Delta, "post_attention_norm")];
 
+/// A norm of the stream after attention, in encoders.
+pub const ATTENTION_OUTPUT_NORM: &[Op] = &[layer_norm(Slot::Stream, Slot::Stream, "attn_output_norm")];
+
+/// A norm of the stream at the end of a layer, in encoders.
+pub const LAYER_OUTPUT_NORM: &[Op] = &[layer_norm(Slot::Stream, Slot::Stream, "layer_output_norm")];
+
 /// A norm of the feed-forward network's output before it is added to the stream.
 pub const POST_FEED_FORWARD_NORM: &[Op] = &[rms(Slot::Delta, Slot::Delta, "post_ffw_norm")];
 

@@ -194,6 +194,17 @@ pub fn statistics(
     }
 }
 
+impl StatisticsRequest<'_> {
+    /// Opens the model, which must predict tokens where gradients of predictions are wanted, or the output projection's inputs.
+    fn opened(&self) -> Result<Model, StatisticsError> {
+        let model = (self.open)()?;
+        if self.for_prices || self.method.needs_fishers() || self.method.with_output {
+            model.check_predicts()?;
+        }
+        Ok(model)
+    }
+}
+
 fn of_file(request: &StatisticsRequest, path: &Path) -> Result<PreparedStatistics, StatisticsError> {
     let method = request.method;
     let file = match request.source.known()? {
@@ -201,7 +212,7 @@ fn of_file(request: &StatisticsRequest, path: &Path) -> Result<PreparedStatistic
         _ => None,
     };
     let priced_by = match (&file, request.for_prices) {
-        (Some(_), true) => Some(PricedBy { model: (request.open)()?, file: HessianFile::open(path)? }),
+        (Some(_), true) => Some(PricedBy { model: request.opened()?, file: HessianFile::open(path)? }),
         _ => None,
     };
     let Some(layers) = method.layers.clone() else {
@@ -217,7 +228,7 @@ fn of_file(request: &StatisticsRequest, path: &Path) -> Result<PreparedStatistic
     }
     let source = CalibrationSource::Statistics { path: path.to_owned(), file };
     let fishers = method.needs_fishers().then_some(FisherSource::Statistics);
-    let calibration = calibration((request.open)()?, source, (layers, method), fishers);
+    let calibration = calibration(request.opened()?, source, (layers, method), fishers);
     Ok(PreparedStatistics { statistics: calibration, priced_by })
 }
 
@@ -242,7 +253,7 @@ fn of_text(
     text: &TextSource,
     context: &Context,
 ) -> Result<PreparedStatistics, StatisticsError> {
-    let (mut model, method) = ((request.open)()?, request.method);
+    let (mut model, method) = (request.opened()?, request.method);
     let text = text.read(&model, request.cut, request.seed, context)?;
     if method.layers.is_some() && request.fast_products {
         model.compute_in(Products::Bf16);
@@ -254,7 +265,8 @@ fn of_text(
     let CalibrationText { origin, chunks } = text;
     if let Some(layers) = method.layers.clone() {
         let (known, priced) = gathered.map_or((None, None), |[known, priced]| (Some(known), Some(priced)));
-        let priced_by = priced.map(|file| Ok::<_, ModelError>(PricedBy { model: (request.open)()?, file }));
+        let priced_by =
+            priced.map(|file| Ok::<_, StatisticsError>(PricedBy { model: request.opened()?, file }));
         let source = CalibrationSource::Text { origin, chunks };
         let fishers = known
             .map_or(FisherSource::Pass { seed: request.seed }, |file| FisherSource::File(Box::new(file)));

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use crate::graph::{By, Experts, Hyper, SLOTS, Slot, weight_name};
 use crate::model::layer_inputs::{LAYER_EMBEDDING, LAYER_NORM, LAYER_PROJECTION};
 use crate::model::ops::operation;
-use crate::model::{EMBEDDING, Model, ModelError, OUTPUT, OUTPUT_NAME, POSITIONS};
+use crate::model::{
+    EMBEDDING, EMBEDDING_NORM, Model, ModelError, OUTPUT, OUTPUT_NAME, POSITIONS, TOKEN_TYPES,
+};
 use crate::tensor::MappedTensor;
 
 /// Shapes of a layer's tensors and widths of its slots, while its operations are checked in order. Names of tensors lack
@@ -24,7 +26,14 @@ impl Model {
     pub(super) fn check_shapes(&self) -> Result<[usize; SLOTS], ModelError> {
         let (hidden, vocab) = (self.hyper.hidden as u64, self.vocab as u64);
         self.check(EMBEDDING, &[hidden, vocab])?;
-        self.check(&format!("{}.weight", self.graph.final_norm_name), &[hidden])?;
+        let entry = self.graph.embedding_norm.map(|_| EMBEDDING_NORM);
+        for norm in entry.into_iter().chain(self.graph.final_norm_name) {
+            self.check(&self.norm_weight(norm), &[hidden])?;
+            self.check_bias(norm, &[hidden])?;
+        }
+        if let Some(types) = self.find(TOKEN_TYPES) {
+            self.check(TOKEN_TYPES, &[hidden, types.rows()])?;
+        }
         if self.find(OUTPUT).is_some() {
             self.check(OUTPUT, &[hidden, vocab])?;
         }

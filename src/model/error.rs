@@ -67,6 +67,15 @@ pub enum ModelError {
         /// Names of the architectures that can be run.
         known: String,
     },
+    /// The model is an encoder, where one that predicts tokens is needed.
+    #[error(
+        "architecture `{name}` is an encoder, which embeds texts and predicts no tokens: `kquant quantize` quantizes it, with \
+         --calibrate TEXT up to --quality good, and `kquant evaluate MODEL --embedding TEXT --base ORIGINAL` compares its embeddings"
+    )]
+    Encoder {
+        /// Value of `general.architecture`.
+        name: String,
+    },
     /// A tensor is missing, or has another shape than the keys require.
     #[error("tensor `{tensor}` {what}")]
     Tensor {

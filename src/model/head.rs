@@ -14,7 +14,8 @@ pub(super) const SLICE: usize = 2048;
 /// The output projection, whose weights are held packed where memory allows and otherwise decoded slice by slice.
 pub struct Head<'a> {
     pub(super) model: &'a Model,
-    pub(super) norms: Norms,
+    /// The norm before the projection, if there is one.
+    pub(super) norms: Option<Norms>,
     pub(super) tensor: &'static str,
     /// Bias of the logits, `[vocab]`.
     bias: Option<Vec<f32>>,
@@ -37,8 +38,8 @@ impl Model {
     pub fn head(&self, memory: u64) -> Result<Head<'_>, ModelError> {
         let name = if self.find(OUTPUT).is_some() { OUTPUT } else { EMBEDDING };
         let tensor = self.tensor(name)?;
-        let (norms, bias) =
-            (self.norms(self.graph.final_norm_name, self.graph.final_norm)?, self.bias(OUTPUT_NAME)?);
+        let norms = self.graph.final_norm_name.map(|name| self.norms(name, self.graph.final_norm));
+        let (norms, bias) = (norms.transpose()?, self.bias(OUTPUT_NAME)?);
         let mut head = Head { model: self, norms, tensor: name, bias, held: None };
         if tensor.weights() * self.products.weight_bytes() <= memory {
             let slices = 0..self.vocab.div_ceil(SLICE);
@@ -63,8 +64,9 @@ impl Head<'_> {
 
     /// Returns the input of the projection, which is the final norm of `hidden` (`[rows][hidden]`).
     pub fn normed(&self, hidden: &[f32]) -> Vec<f32> {
+        let Some(norms) = &self.norms else { return hidden.to_vec() };
         let mut normed = vec![0.0; hidden.len()];
-        self.norms.apply(hidden, &mut normed);
+        norms.apply(hidden, &mut normed);
         normed
     }
 

@@ -103,12 +103,33 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens any model that `quantize` reads, and checks that every tensor of the forward pass exists in the right shape.
+    /// Opens any model that predicts tokens, and checks that every tensor of the forward pass exists in the right shape.
     ///
     /// # Errors
-    /// Fails when the file cannot be opened or converted, its architecture cannot be run, or a tensor is missing or of a
-    /// wrong shape.
+    /// Fails when the file cannot be opened or converted, its architecture cannot be run or is an encoder, or a tensor is missing
+    /// or of a wrong shape.
     pub fn open(path: &Path, pre: Option<&str>) -> Result<Self, ModelError> {
+        let model = Self::open_to_embed(path, pre)?;
+        model.check_predicts()?;
+        Ok(model)
+    }
+
+    /// Checks that the model predicts tokens, which encoders do not.
+    ///
+    /// # Errors
+    /// Fails for an encoder.
+    pub fn check_predicts(&self) -> Result<(), ModelError> {
+        match self.is_encoder() {
+            true => Err(ModelError::Encoder { name: self.hyper.architecture.clone() }),
+            false => Ok(()),
+        }
+    }
+
+    /// Opens a model for the states that it gives tokens, or for its tokenizer: as [`open`](Self::open) does, and encoders as well.
+    ///
+    /// # Errors
+    /// Fails as [`open`](Self::open) does, except for encoders.
+    pub fn open_to_embed(path: &Path, pre: Option<&str>) -> Result<Self, ModelError> {
         let opened = checkpoint::open(path)?;
         let input = convert(&opened, pre, None)
             .map_err(|source| ModelError::Input { path: path.to_owned(), source })?;
@@ -219,6 +240,11 @@ impl Model {
         &self.opened
     }
 
+    /// Returns true for an encoder: its tokens see both ways, so that it embeds texts and predicts none.
+    pub fn is_encoder(&self) -> bool {
+        !self.hyper.causal
+    }
+
     /// Returns the number of rows of the embedding, which is the number of logits.
     pub fn vocab_size(&self) -> usize {
         self.vocab
@@ -226,7 +252,7 @@ impl Model {
 
     /// Returns whether the embeddings are the output projection as well.
     pub(crate) fn is_tied(&self) -> bool {
-        self.find(OUTPUT).is_none()
+        self.find(OUTPUT).is_none() && !self.is_encoder()
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<&MappedTensor> {
@@ -268,7 +294,7 @@ impl Model {
     }
 
     /// Checks that the tensor `name` has the shape `shape`, columns first; dimensions of 1 at the end count for nothing.
-    fn check(&self, name: &str, shape: &[u64]) -> Result<(), ModelError> {
+    pub(crate) fn check(&self, name: &str, shape: &[u64]) -> Result<(), ModelError> {
         let tensor = self.tensor(name)?;
         let essential = |shape: &[u64]| shape.iter().rposition(|&n| n != 1).map_or(0, |last| last + 1);
         if tensor.shape[..essential(&tensor.shape)] == shape[..essential(shape)] {
@@ -283,6 +309,10 @@ impl Model {
 /// Name of the embedding's tensor, under which statistics of the rows looked up in it are stored, too.
 pub const EMBEDDING: &str = "token_embd.weight";
 const POSITIONS: &str = "position_embd.weight";
+/// Name of the tensor with a row for each type of token, of which all tokens of a single text have the first.
+const TOKEN_TYPES: &str = "token_types.weight";
+/// Name of the norm of what goes into the first layer, without `.weight`.
+const EMBEDDING_NORM: &str = "token_embd_norm";
 /// Name of the output projection's tensor, which observers use even where the projection is tied to the embedding.
 pub const OUTPUT: &str = "output.weight";
 const OUTPUT_NAME: &str = "output";

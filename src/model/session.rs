@@ -36,6 +36,7 @@ impl Model {
         context: usize,
         hold: bool,
     ) -> Result<Session<'_>, ModelError> {
+        self.check_predicts()?;
         let layers = if hold { self.hyper.layers } else { 0 };
         let held = (0..layers).map(|layer| self.layer_steps(layer)).collect::<Result<_, _>>()?;
         let head = self.head(if hold { u64::MAX } else { 0 })?;

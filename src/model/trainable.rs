@@ -2,7 +2,7 @@
 
 use super::layer_inputs::{LAYER_EMBEDDING, LAYER_NORM, LAYER_PROJECTION};
 use super::ops::{RATE, SKIP, STEP_BIAS};
-use super::{EMBEDDING, Model, OUTPUT, OUTPUT_BIAS, POSITIONS};
+use super::{EMBEDDING, EMBEDDING_NORM, Model, OUTPUT, OUTPUT_BIAS, POSITIONS, TOKEN_TYPES};
 use crate::graph::{Op, weight_name};
 use crate::tensor::TensorName;
 
@@ -27,8 +27,11 @@ impl Model {
     ///
     /// Not among them are attention sinks, scales of experts and of the stream, and what only chooses experts: these stay as they are.
     pub fn trainable(&self) -> Vec<(String, ParameterKind)> {
-        let tables = [EMBEDDING, POSITIONS].map(|name| (name.to_owned(), ParameterKind::Table));
+        let tables = [EMBEDDING, POSITIONS, TOKEN_TYPES].map(|name| (name.to_owned(), ParameterKind::Table));
         let mut all = tables.to_vec();
+        if self.graph.embedding_norm.is_some() {
+            all.extend(self.norm_parts(EMBEDDING_NORM));
+        }
         let norm = format!("{LAYER_NORM}.weight");
         all.extend([LAYER_EMBEDDING, LAYER_PROJECTION].map(|name| (name.to_owned(), ParameterKind::Table)));
         all.push((norm, ParameterKind::Norm));
@@ -55,13 +58,18 @@ impl Model {
                 all.extend([(weight, part), (bias, of_bias)]);
             }
         }
-        let norm = format!("{}.weight", self.graph.final_norm_name);
-        all.extend([(TensorName(&norm).bias(), ParameterKind::Norm), (norm, ParameterKind::Norm)]);
+        all.extend(self.graph.final_norm_name.into_iter().flat_map(|name| self.norm_parts(name)));
         all.extend([
             (OUTPUT.to_owned(), ParameterKind::Table),
             (OUTPUT_BIAS.to_owned(), ParameterKind::Bias),
         ]);
         all.retain(|(name, _)| self.find(name).is_some());
         all
+    }
+
+    /// Returns the tensors that the norm `name` outside the layers may have.
+    fn norm_parts(&self, name: &str) -> [(String, ParameterKind); 2] {
+        let weight = self.norm_weight(name);
+        [(TensorName(&weight).bias(), ParameterKind::Norm), (weight, ParameterKind::Norm)]
     }
 }

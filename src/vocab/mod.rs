@@ -9,6 +9,7 @@
 //! | `bpe` | byte-level BPE (`gpt2`) |
 //! | `pre_tokenizer` | how byte-level BPE cuts a text into words, and llama.cpp's name for it |
 //! | `unigram`, `charsmap` | SentencePiece Unigram (`t5`), from either file |
+//! | `wordpiece` | WordPiece (`bert`) |
 //! | `byte_letters` | how byte-level BPE writes bytes |
 //! | `special`, `ends`, `named`, `post_processor`, `template` | ids of special tokens, which of them are added, chat templates |
 //! | `scripts` | the writing system of a token |
@@ -41,6 +42,7 @@ mod tokenizer;
 mod tokens;
 mod unigram;
 mod warnings;
+mod wordpiece;
 
 use std::path::{Path, PathBuf};
 
@@ -102,6 +104,12 @@ pub fn load(request: &Request) -> Result<Loaded, VocabError> {
     Special::read(&files, request.config, special::ROLES, &listed).write(&mut out);
     if out.get("tokenizer.ggml.model").and_then(Value::as_str) == Some("t5") {
         unigram::write_added(&files, &mut out);
+        if request.architecture.contains("bert") {
+            out.set(wordpiece::TOKEN_TYPE_COUNT, Value::U32(wordpiece::token_types(request.config)));
+        }
+    }
+    if out.get("tokenizer.ggml.model").and_then(Value::as_str) == Some("bert") {
+        wordpiece::write_unknown(&files, &texts, &mut out);
     }
     let mut left_out = None;
     match template::Templates::read(&files) {
@@ -167,6 +175,9 @@ fn load_json(
     let Some(file) = &files.tokenizer else {
         return Err(missing(files, is_byte_level_only(request)));
     };
+    if wordpiece::is_wordpiece(file) {
+        return wordpiece::load(file, files, request.config, rows, out);
+    }
     if unigram::is_unigram(file) {
         return unigram::load_json(file, files, rows, out);
     }
@@ -206,14 +217,18 @@ fn normalizer_flags(files: &Files, out: &mut Metadata) {
         match spaces::kind(step) {
             "Lowercase" => lowercase = Some(true),
             "StripAccents" => strip_accents = Some(true),
-            _ => {}
+            _ => {
+                if let Some(flags) = wordpiece::flags(step) {
+                    [lowercase, strip_accents] = flags.map(Some);
+                }
+            }
         }
     }
     if let Some(value) = lowercase {
-        out.set("tokenizer.ggml.normalizer.lowercase", Value::Bool(value));
+        out.set(wordpiece::LOWERCASE, Value::Bool(value));
     }
     if let Some(value) = strip_accents {
-        out.set("tokenizer.ggml.normalizer.strip_accents", Value::Bool(value));
+        out.set(wordpiece::STRIP_ACCENTS, Value::Bool(value));
     }
 }
 

@@ -76,7 +76,8 @@ impl Bpe {
 /// Fails unless the model is BPE, the only kind that can be converted. The oldest files (GPT-2's own) have no `type` and
 /// are recognised by vocabulary and merges.
 fn check_kind(file: &Json, model: &Value) -> Result<(), VocabError> {
-    const INSTEAD: &str = "Unigram is, and BPE: byte-level, and SentencePiece's with byte fallback";
+    const INSTEAD: &str =
+        "Unigram and WordPiece are, and BPE: byte-level, and SentencePiece's with byte fallback";
     match model.get("type").and_then(Value::as_str) {
         Some("BPE") => {}
         None if model.get("merges").is_some() => {}
@@ -110,7 +111,8 @@ pub(super) fn dropout(file: &Json) -> Result<Option<f64>, VocabError> {
     }
 }
 
-fn read_vocab(file: &Json, model: &Value) -> Result<HashMap<String, u64>, VocabError> {
+/// Returns the ids of `model.vocab`, by text.
+pub(super) fn read_vocab(file: &Json, model: &Value) -> Result<HashMap<String, u64>, VocabError> {
     let Some(entries) = model.get("vocab").and_then(Value::as_object) else {
         return Err(VocabError::content(&file.path, "model.vocab is no map of text to id"));
     };

@@ -96,6 +96,17 @@ per_isa! {
 }
 
 per_isa! {
+    /// Computes `gate = gelu(gate) * up`, both `[n]`, by the definition of [`gelu_erf`].
+    pub fn gelu_erf_gate, gelu_erf_gate_on(gate: &mut [f32], up: &[f32]) {
+        assert!(gate.len() == up.len(), "gate and up differ in length: {} and {}", gate.len(), up.len());
+        for (gate, up) in gate.iter_mut().zip(up) {
+            let tail = 0.5 * erfc(gate.abs() * std::f32::consts::FRAC_1_SQRT_2);
+            *gate *= if *gate < 0.0 { tail } else { 1.0 - tail } * up;
+        }
+    }
+}
+
+per_isa! {
     /// Computes `gate = g / (1 + exp(-1.702 g)) * (u + 1)`, both `[n]`, where g is the gate, at most `limit`, and u
     /// is up, within `±limit`.
     ///
@@ -234,7 +245,9 @@ mod tests {
         let (x, up) = (inputs(), noise(3001, 2));
         let [mut gelu, mut clamped, mut capped, mut sigmoids, mut squares, mut gates] =
             [(); 6].map(|()| x.clone());
-        let [mut silus, mut gated, mut by_sigmoid] = [(); 3].map(|()| x.clone());
+        let [mut silus, mut gated, mut by_sigmoid, mut by_erf, mut erf] = [(); 5].map(|()| x.clone());
+        gelu_erf(&mut erf);
+        gelu_erf_gate(&mut by_erf, &up);
         silu(&mut silus);
         silu_gate(&mut gated, &up);
         sigmoid_gate(&mut by_sigmoid, &up);
@@ -248,6 +261,7 @@ mod tests {
         gelu_tanh(&mut plain);
         for (i, &x) in x.iter().map(|x| f64::from(*x)).collect::<Vec<_>>().iter().enumerate() {
             assert_eq!([gelu[i], gated[i]], [plain[i] * up[i], silus[i] * up[i]]);
+            assert!((by_erf[i] - erf[i] * up[i]).abs() <= 2e-6 * x.abs() as f32, "{x}");
             assert_eq!(squares[i], (x.max(0.0) as f32).powi(2));
             assert_eq!(gates[i], squares[i] * up[i]);
             let (g, u) = (x.min(0.75), f64::from(up[i]).clamp(-0.75, 0.75));
@@ -280,7 +294,7 @@ mod tests {
     fn every_instruction_set_gives_the_same_bits() {
         let (x, up) = (inputs(), noise(3001, 2));
         let run = |isa| {
-            let mut out = [(); 11].map(|()| x.clone());
+            let mut out = [(); 12].map(|()| x.clone());
             silu_gate_on(isa, &mut out[0], &up);
             gelu_tanh_on(isa, &mut out[1]);
             gelu_erf_on(isa, &mut out[2]);
@@ -292,6 +306,7 @@ mod tests {
             sigmoid_gate_on(isa, &mut out[8], &up);
             relu_squared_on(isa, &mut out[9]);
             relu_squared_gate_on(isa, &mut out[10], &up);
+            gelu_erf_gate_on(isa, &mut out[11], &up);
             out.map(|out| bits(&out))
         };
         for isa in Isa::available() {

@@ -50,6 +50,22 @@ per_isa! {
 }
 
 per_isa! {
+    /// Computes the gradient of [`gelu_erf_gate`](super::gelu_erf_gate) at `gate` and `up`, all `[n]`. `d_gate` comes as
+    /// the gradient of the output and becomes the gradient of the gate; `d_up` becomes the gradient of up.
+    pub fn gelu_erf_gate_gradient, gelu_erf_gate_gradient_on(
+        d_gate: &mut [f32],
+        d_up: &mut [f32],
+        gate: &[f32],
+        up: &[f32],
+    ) {
+        through_gate(d_gate, d_up, gate, up, |gate, up| {
+            let (value, slope) = by_erf(gate);
+            (slope * up, value)
+        });
+    }
+}
+
+per_isa! {
     /// Computes the gradient of [`clamped_gate`](super::clamped_gate) at `gate` and `up`, all `[n]`; it is 0 past the
     /// limits. `d_gate` comes as the gradient of the output and becomes the gradient of the gate; `d_up` becomes the
     /// gradient of up.
@@ -81,11 +97,7 @@ per_isa! {
     /// Computes the gradient of [`gelu_erf`](super::gelu_erf) at `x`, both `[n]`: it is multiplied by
     /// `Φ(x) + x φ(x)`, where Φ and φ are the distribution and the density of the normal distribution.
     pub fn gelu_erf_gradient, gelu_erf_gradient_on(gradient: &mut [f32], x: &[f32]) {
-        scale(gradient, x, |x| {
-            let tail = 0.5 * erfc(x.abs() * std::f32::consts::FRAC_1_SQRT_2);
-            let below = if x < 0.0 { tail } else { 1.0 - tail };
-            below + x * (0.5 * FRAC_2_SQRT_TAU * exp(-0.5 * x * x))
-        });
+        scale(gradient, x, |x| by_erf(x).1);
     }
 }
 
@@ -162,6 +174,14 @@ fn through_gate(
 fn times_sigmoid(x: f32, t: f32, slope: f32) -> (f32, f32) {
     let sigmoid = 1.0 / (1.0 + exp(-t));
     (x * sigmoid, sigmoid + x * (sigmoid * (1.0 - sigmoid)) * slope)
+}
+
+/// Returns GELU by its definition, and its derivative.
+#[inline(always)]
+fn by_erf(x: f32) -> (f32, f32) {
+    let tail = 0.5 * erfc(x.abs() * std::f32::consts::FRAC_1_SQRT_2);
+    let below = if x < 0.0 { tail } else { 1.0 - tail };
+    (x * below, below + x * (0.5 * FRAC_2_SQRT_TAU * exp(-0.5 * x * x)))
 }
 
 /// Returns GELU by its tanh formula, and its derivative.

@@ -1,4 +1,4 @@
-//! Causal attention with grouped queries, sliding windows, capped scores and sinks.
+//! Attention with grouped queries, sliding windows, capped scores and sinks: causal, or of encoders, whose queries see both ways.
 //!
 //! Queries are scored in blocks by matrix products; a softmax of each row and a product with the values follow. 512
 //! tokens of 16 heads of 64 run at 46 GFLOP/s on one core, counting the operations of the keys that are seen.
@@ -12,7 +12,7 @@ use super::softmax::softmax_with_on;
 use crate::isa::Isa;
 use crate::linalg::{View, ViewMut, gemm_on};
 
-/// The number of queries that are scored at a time. A block scores the keys up to its last query, so that smaller
+/// The number of queries that are scored at a time. A block scores the keys that any of its queries sees, so that smaller
 /// blocks score fewer keys in vain, while products of larger blocks run faster.
 pub(super) const BLOCK: usize = 128;
 
@@ -31,7 +31,10 @@ pub struct Heads {
     pub scale: f32,
     /// The bound of the scores, if any, which become `cap * tanh(score / cap)` (Gemma 2).
     pub cap: Option<f32>,
-    /// The number of keys that a query sees, of which its own is the last; `None` if it sees all keys up to its own.
+    /// True if a query sees no key after its own.
+    pub causal: bool,
+    /// The number of keys that a query sees, of which its own is the last; `None` if it sees all keys up to its own. A
+    /// query that sees both ways sees keys that are at most half as many apart from its own, before and after.
     pub window: Option<usize>,
 }
 
@@ -55,7 +58,8 @@ pub struct Scratch {
 
 impl Heads {
     /// Attends with `q` `[tokens][heads][dim]` to `seen` and writes `out` `[tokens][heads][value_dim]`. The queries
-    /// belong to the last `tokens` keys: query i sees keys up to `keys - tokens + i`.
+    /// belong to the last `tokens` keys: query i belongs to key `keys - tokens + i`, up to which it sees if attention is
+    /// causal.
     ///
     /// # Panics
     ///
@@ -69,10 +73,11 @@ impl Heads {
         let Some((tokens, keys)) = self.check(out, q, &seen) else { return };
         for first in (0..tokens).step_by(BLOCK) {
             let queries = BLOCK.min(tokens - first);
-            let (start, end) = self.keys_of(first + keys - tokens, queries);
+            let at = first + keys - tokens;
+            let Range { start, end } = self.keys_of(at, queries, keys);
             for head in 0..heads {
                 let kv_head = head * kv_heads / heads;
-                let block = QueryBlock { isa, queries, start, seen: end - start, shape: self };
+                let block = QueryBlock { isa, queries, at, start, seen: end - start, shape: self };
                 let q = &q[(first * heads + head) * dim..];
                 let k = &seen.keys[(start * kv_heads + kv_head) * dim..];
                 let v = &seen.values[(start * kv_heads + kv_head) * value_dim..];
@@ -104,19 +109,18 @@ impl Heads {
         Some((tokens, keys))
     }
 
-    /// Returns the first key that a block of `queries` queries sees, whose first query belongs to key `first`, and
-    /// the end of the keys that it sees.
-    pub(super) fn keys_of(&self, first: usize, queries: usize) -> (usize, usize) {
-        let end = first + queries;
-        (self.window.map_or(0, |window| (first + 1).saturating_sub(window)), end)
+    /// Returns the keys that a block of `queries` queries sees, whose first query belongs to key `first` of `keys`.
+    pub(super) fn keys_of(&self, first: usize, queries: usize, keys: usize) -> Range<usize> {
+        self.sight(first, keys).start..self.sight(first + queries - 1, keys).end
     }
 
-    /// Returns the keys that query `query` of a block of `queries` sees, among the `seen` keys from key `start` on.
-    pub(super) fn visible(&self, query: usize, queries: usize, start: usize, seen: usize) -> Range<usize> {
-        let end = seen - queries + query + 1;
-        let hidden =
-            self.window.map_or(0, |window| (start + end).saturating_sub(window).saturating_sub(start));
-        hidden..end
+    /// Returns the keys among `keys` that the query of key `key` sees.
+    fn sight(&self, key: usize, keys: usize) -> Range<usize> {
+        match self.window {
+            None => 0..if self.causal { key + 1 } else { keys },
+            Some(window) if self.causal => (key + 1).saturating_sub(window)..key + 1,
+            Some(window) => key.saturating_sub(window / 2)..keys.min(key + window / 2 + 1),
+        }
     }
 }
 
@@ -124,14 +128,22 @@ impl Heads {
 pub(super) struct QueryBlock<'a> {
     pub(super) isa: Isa,
     pub(super) queries: usize,
+    /// The key that the first query belongs to.
+    pub(super) at: usize,
     /// The first key that one of the queries sees.
     pub(super) start: usize,
-    /// The number of keys from `start` to the key of the last query.
+    /// The number of keys from `start` to the last that one of the queries sees.
     pub(super) seen: usize,
     pub(super) shape: &'a Heads,
 }
 
 impl QueryBlock<'_> {
+    /// Returns the keys that query `query` of the block sees, counted from the first that the block sees.
+    pub(super) fn visible(&self, query: usize) -> Range<usize> {
+        let Range { start, end } = self.shape.sight(self.at + query, self.start + self.seen);
+        start - self.start..end - self.start
+    }
+
     fn attend(
         &self,
         out: &mut [f32],
@@ -140,7 +152,7 @@ impl QueryBlock<'_> {
         sink: Option<f32>,
         scores: &mut Vec<f32>,
     ) {
-        let &Self { isa, queries, start, seen, shape } = self;
+        let &Self { isa, queries, seen, shape, .. } = self;
         let Heads { heads, kv_heads, dim, value_dim, .. } = *shape;
         scores.resize(queries * seen, 0.0);
         let q = View::new(q, queries, dim, heads * dim, 1);
@@ -150,7 +162,7 @@ impl QueryBlock<'_> {
             soft_cap_on(isa, scores, cap);
         }
         for (i, row) in scores.chunks_exact_mut(seen).enumerate() {
-            let visible = shape.visible(i, queries, start, seen);
+            let visible = self.visible(i);
             softmax_with_on(isa, &mut row[visible.clone()], sink);
             row[..visible.start].fill(0.0);
             row[visible.end..].fill(0.0);
@@ -166,12 +178,20 @@ mod tests {
     use super::*;
     use crate::math::tests::{bits, noise};
 
-    const SHAPE: Heads =
-        Heads { heads: 4, kv_heads: 2, dim: 8, value_dim: 8, scale: 0.7, cap: None, window: None };
+    const SHAPE: Heads = Heads {
+        heads: 4,
+        kv_heads: 2,
+        dim: 8,
+        value_dim: 8,
+        scale: 0.7,
+        cap: None,
+        causal: true,
+        window: None,
+    };
 
-    /// Computes attention of one query, which belongs to the last of `past` keys, by its definition in f64.
-    fn query(shape: &Heads, q: &[f32], seen: &Seen, past: usize, head: usize) -> Vec<f64> {
-        let Heads { heads, kv_heads, dim, value_dim, scale, cap, window } = *shape;
+    /// Computes attention of one query, which belongs to key number `own`, by its definition in f64.
+    fn query(shape: &Heads, q: &[f32], seen: &Seen, own: usize, head: usize) -> Vec<f64> {
+        let Heads { heads, kv_heads, dim, value_dim, scale, cap, causal, window } = *shape;
         let row = |x: &[f32], dim: usize, key: usize, i: usize| {
             f64::from(x[(key * kv_heads + head / (heads / kv_heads)) * dim + i])
         };
@@ -180,12 +200,18 @@ mod tests {
             let score = f64::from(scale) * products.sum::<f64>();
             cap.map(f64::from).map_or(score, |cap| cap * (score / cap).tanh())
         };
-        let first = window.map_or(0, |window| past.saturating_sub(window));
-        let weights: Vec<f64> = (first..past).map(|key| score(key).exp()).collect();
+        let keys = seen.keys.len() / (kv_heads * dim);
+        let is_near = |key: usize| match window {
+            Some(window) if causal => own < key + window,
+            Some(window) => own.abs_diff(key) <= window / 2,
+            None => true,
+        };
+        let visible: Vec<usize> = (0..keys).filter(|&key| (!causal || key <= own) && is_near(key)).collect();
+        let weights: Vec<f64> = visible.iter().map(|&key| score(key).exp()).collect();
         let sink = seen.sinks.get(head).map_or(0.0, |&sink| f64::from(sink).exp());
         let total = weights.iter().sum::<f64>() + sink;
         let value = |i| -> f64 {
-            (first..past).zip(&weights).map(|(key, w)| w * row(seen.values, value_dim, key, i)).sum()
+            visible.iter().zip(&weights).map(|(&key, w)| w * row(seen.values, value_dim, key, i)).sum()
         };
         (0..value_dim).map(|i| value(i) / total).collect()
     }
@@ -203,7 +229,7 @@ mod tests {
         shape.attend(&mut out, &q, seen, &mut Scratch::default());
         for (token, (out, q)) in out.chunks(heads * value_dim).zip(q.chunks(heads * dim)).enumerate() {
             for (head, out) in out.chunks(value_dim).enumerate() {
-                let exact = query(&shape, q, &seen, keys - tokens + token + 1, head);
+                let exact = query(&shape, q, &seen, keys - tokens + token, head);
                 for (out, exact) in out.iter().zip(exact) {
                     assert!(
                         (f64::from(*out) - exact).abs() < 2e-6,
@@ -236,6 +262,19 @@ mod tests {
             check(Heads { window: Some(window), ..shape }, BLOCK + 40, BLOCK + 50);
         }
         check_with(Heads { window: Some(9), ..SHAPE }, 20, 30, &[0.5, -2.0, 3.0, 20.0]);
+    }
+
+    #[test]
+    fn queries_of_encoders_see_both_ways() {
+        let shape = Heads { causal: false, ..SHAPE };
+        for (tokens, keys) in [(1, 1), (20, 20), (7, 30), (BLOCK + 5, BLOCK + 5)] {
+            check(shape, tokens, keys);
+            for window in [1, 2, 7, 16, 100, 1000] {
+                check(Heads { window: Some(window), ..shape }, tokens, keys);
+            }
+        }
+        let capped = Heads { window: Some(9), cap: Some(1.5), ..shape };
+        check_with(capped, BLOCK + 40, BLOCK + 50, &[0.5, -2.0, 3.0, 20.0]);
     }
 
     #[test]

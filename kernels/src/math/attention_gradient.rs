@@ -1,8 +1,10 @@
-//! The gradient of causal attention.
+//! The gradient of attention.
 //!
 //! P is the softmax of the scores S of one head's queries. Then `dV = P' dO` and `dP = dO V'`; `dS` follows from `dP`
 //! through the softmax and the cap; `dQ = scale dS K` and `dK = scale dS' Q`. Scores are computed again, a block of
 //! queries at a time, so that no more memory is held than in the forward pass.
+
+use std::ops::Range;
 
 use super::activation::soft_cap_on;
 use super::activation_gradient::soft_cap_gradient_on;
@@ -72,10 +74,11 @@ impl Heads {
         let Some((tokens, keys)) = self.check(d_out, q, &seen) else { return };
         for first in (0..tokens).step_by(BLOCK) {
             let queries = BLOCK.min(tokens - first);
-            let (start, end) = self.keys_of(first + keys - tokens, queries);
+            let at = first + keys - tokens;
+            let Range { start, end } = self.keys_of(at, queries, keys);
             for head in 0..heads {
                 let kv_head = head * kv_heads / heads;
-                let block = QueryBlock { isa, queries, start, seen: end - start, shape: self };
+                let block = QueryBlock { isa, queries, at, start, seen: end - start, shape: self };
                 let (k_at, v_at) =
                     ((start * kv_heads + kv_head) * dim, (start * kv_heads + kv_head) * value_dim);
                 let (q_at, out_at) = ((first * heads + head) * dim, (first * heads + head) * value_dim);
@@ -117,7 +120,7 @@ impl QueryBlock<'_> {
             capped.clone_from(p);
         }
         for (i, row) in p.chunks_exact_mut(self.seen).enumerate() {
-            let visible = self.shape.visible(i, self.queries, self.start, self.seen);
+            let visible = self.visible(i);
             softmax_with_on(self.isa, &mut row[visible.clone()], sink);
             row[..visible.start].fill(0.0);
             row[visible.end..].fill(0.0);
@@ -139,7 +142,7 @@ impl QueryBlock<'_> {
         let v = View::new(v, self.seen, value_dim, kv_heads * value_dim, 1);
         gemm_on(self.isa, ViewMut::row_major(d, self.seen), self.out_view(d_out), v.transposed(), 1.0, 0.0);
         for (i, (d, p)) in d.chunks_exact_mut(self.seen).zip(p.chunks_exact(self.seen)).enumerate() {
-            let visible = self.shape.visible(i, self.queries, self.start, self.seen);
+            let visible = self.visible(i);
             softmax_gradient_on(self.isa, &mut d[visible.clone()], &p[visible.clone()]);
             d[..visible.start].fill(0.0);
             d[visible.end..].fill(0.0);

@@ -215,6 +215,7 @@ fn activations() {
     gate("silu gate", |gate, up| gate * sigmoid(gate) * up, &silu_gate_gradient_on);
     gate("sigmoid gate", |gate, up| sigmoid(gate) * up, &sigmoid_gate_gradient_on);
     gate("gelu gate", |gate, up| gelu_by_tanh(gate) * up, &gelu_gate_gradient_on);
+    gate("gelu by erf gate", |gate, up| gelu_by_erf(gate) * up, &gelu_erf_gate_gradient_on);
     gate("relu squared gate", |gate, up| gate.max(0.0).powi(2) * up, &relu_squared_gate_gradient_on);
     let clamped = |gate: f64, up: f64| {
         let gate = gate.min(1.5);
@@ -257,12 +258,17 @@ fn probabilities() {
 
 /// Computes attention by its definition; the queries belong to the last keys.
 fn attention(shape: &Heads, sinks: &[f32], [q, k, v]: [&[f64]; 3]) -> Vec<f64> {
-    let Heads { heads, kv_heads, dim, value_dim, scale, cap, window } = *shape;
+    let Heads { heads, kv_heads, dim, value_dim, scale, cap, causal, window } = *shape;
     let (tokens, keys) = (q.len() / (heads * dim), k.len() / (kv_heads * dim));
     let mut out = Vec::new();
     for token in 0..tokens {
-        let end = keys - tokens + token + 1;
-        let first = window.map_or(0, |window| end.saturating_sub(window));
+        let own = keys - tokens + token;
+        let is_near = |key: usize| match window {
+            Some(window) if causal => own < key + window,
+            Some(window) => own.abs_diff(key) <= window / 2,
+            None => true,
+        };
+        let visible: Vec<usize> = (0..keys).filter(|&key| (!causal || key <= own) && is_near(key)).collect();
         for head in 0..heads {
             let kv = head / (heads / kv_heads);
             let q = &q[(token * heads + head) * dim..][..dim];
@@ -271,10 +277,10 @@ fn attention(shape: &Heads, sinks: &[f32], [q, k, v]: [&[f64]; 3]) -> Vec<f64> {
                 let score = f64::from(scale) * q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>();
                 cap.map(f64::from).map_or(score, |cap| cap * (score / cap).tanh())
             };
-            let scores: Vec<f64> = (first..end).map(score).collect();
+            let scores: Vec<f64> = visible.iter().map(|&key| score(key)).collect();
             let p = softmax_of(&scores, sinks.get(head).map(|&sink| f64::from(sink)));
             let value = |i: usize| -> f64 {
-                (first..end).zip(&p).map(|(key, p)| p * v[(key * kv_heads + kv) * value_dim + i]).sum()
+                visible.iter().zip(&p).map(|(&key, p)| p * v[(key * kv_heads + kv) * value_dim + i]).sum()
             };
             out.extend((0..value_dim).map(value));
         }
@@ -302,7 +308,16 @@ fn check_attention(name: &str, shape: Heads, (tokens, keys): (usize, usize), sin
 
 #[test]
 fn attentions() {
-    let plain = Heads { heads: 2, kv_heads: 2, dim: 4, value_dim: 4, scale: 0.2, cap: None, window: None };
+    let plain = Heads {
+        heads: 2,
+        kv_heads: 2,
+        dim: 4,
+        value_dim: 4,
+        scale: 0.2,
+        cap: None,
+        causal: true,
+        window: None,
+    };
     check_attention("attention", plain, (6, 6), &[]);
     check_attention("one query", plain, (1, 7), &[]);
     check_attention("grouped queries", Heads { heads: 4, ..plain }, (6, 8), &[]);
@@ -310,6 +325,9 @@ fn attentions() {
     check_attention("bounded scores", Heads { cap: Some(1.5), ..plain }, (6, 6), &[]);
     check_attention("a window", Heads { window: Some(3), heads: 4, ..plain }, (6, 9), &[]);
     check_attention("sinks", plain, (6, 6), &[0.5, -2.0]);
+    let both = Heads { causal: false, ..plain };
+    check_attention("both ways", both, (6, 6), &[]);
+    check_attention("both ways in a window", Heads { window: Some(4), heads: 4, ..both }, (7, 7), &[]);
     let all = Heads { heads: 4, value_dim: 3, cap: Some(1.5), window: Some(4), ..plain };
     check_attention("all of it", all, (7, 9), &[0.5, -2.0, 1.0, 3.0]);
 }
@@ -317,9 +335,18 @@ fn attentions() {
 /// There are more queries than one block, with a window that ends within a block.
 #[test]
 fn blocks_of_queries_add_up() {
-    let shape =
-        Heads { heads: 2, kv_heads: 1, dim: 1, value_dim: 1, scale: 0.3, cap: None, window: Some(100) };
+    let shape = Heads {
+        heads: 2,
+        kv_heads: 1,
+        dim: 1,
+        value_dim: 1,
+        scale: 0.3,
+        cap: None,
+        causal: true,
+        window: Some(100),
+    };
     check_attention("blocks", shape, (140, 150), &[]);
+    check_attention("blocks both ways", Heads { causal: false, ..shape }, (140, 140), &[]);
 }
 
 #[test]

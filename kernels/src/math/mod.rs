@@ -23,11 +23,11 @@ mod softmax;
 mod xielu;
 
 pub use activation::{
-    clamped_gate, gelu_erf, gelu_gate, gelu_tanh, relu_squared, relu_squared_gate, sigmoid, sigmoid_gate,
-    silu, silu_gate, soft_cap,
+    clamped_gate, gelu_erf, gelu_erf_gate, gelu_gate, gelu_tanh, relu_squared, relu_squared_gate, sigmoid,
+    sigmoid_gate, silu, silu_gate, soft_cap,
 };
 pub use activation_gradient::{
-    clamped_gate_gradient, gelu_erf_gradient, gelu_gate_gradient, gelu_tanh_gradient,
+    clamped_gate_gradient, gelu_erf_gate_gradient, gelu_erf_gradient, gelu_gate_gradient, gelu_tanh_gradient,
     relu_squared_gate_gradient, relu_squared_gradient, sigmoid_gate_gradient, sigmoid_gradient,
     silu_gate_gradient, silu_gradient, soft_cap_gradient,
 };

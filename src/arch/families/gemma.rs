@@ -48,6 +48,9 @@ static TABLE: Table = Table {
 /// The only value that the key may have: attention to later tokens belongs to another model.
 pub(super) const ONE_WAY: Only = Only { key: "use_bidirectional_attention", value: Literal::Flag(false) };
 
+/// The only value that the key may have in families whose attention scores have no bound.
+pub(super) const NO_BOUND: Only = Only { key: "attn_logit_softcapping", value: Literal::Null };
+
 /// Names that are ignored; the output is the embedding, even if the checkpoint repeats it.
 pub(super) const IGNORED: &[&str] = &["lm_head.weight", ".rotary_emb.inv_freq"];
 

@@ -4,7 +4,7 @@
 use crate::graph::parts::*;
 use crate::graph::{Activation, Graph, Slot, Windows};
 
-use super::gemma::{self, FOUR_NORMS, ONE_WAY, OUTSIDE};
+use super::gemma::{self, FOUR_NORMS, NO_BOUND, ONE_WAY, OUTSIDE};
 use crate::arch::config::Config;
 use crate::arch::error::ArchError;
 use crate::arch::table::dims::Dim::*;
@@ -12,8 +12,9 @@ use crate::arch::table::dims::Sizes;
 use crate::arch::table::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, GATED, OUTPUT, VALUE};
 use crate::arch::table::entry::Entry;
 use crate::arch::table::family::{Family, nothing};
+use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
-use crate::arch::table::takes::{ATTENTION_BIAS, GELU, Literal, Only, Takes};
+use crate::arch::table::takes::{ATTENTION_BIAS, GELU, Takes};
 use crate::arch::table::text;
 use crate::arch::table::windows::Window;
 
@@ -27,32 +28,23 @@ pub(super) static FAMILY: Family = Family {
     name: NAME,
     classes: &["Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"],
     model_types: &["gemma3_text", "gemma3"],
-    sizes,
-    keys: |config, sizes| {
-        let config = &complete(config);
-        let mut keys = text::keys(NAME, config, sizes)?;
-        text::head_widths(&mut keys, sizes);
-        keys.optional_number(
-            "final_logit_softcapping",
-            config.optional_number(&["final_logit_softcapping"])?,
-        );
-        keys.count("attention.sliding_window", config.count(&["sliding_window"])?);
-        Ok(keys)
-    },
+    sizes: |config| sizes(config, NAME),
+    keys: |config, sizes| keys(config, sizes, NAME),
     table: &TABLE,
     computed: nothing,
     takes: Takes {
         activations: GELU,
         window: Window::Written { base: true },
         biases: &[ATTENTION_BIAS],
-        only: &[ONE_WAY, Only { key: "attn_logit_softcapping", value: Literal::Null }],
+        only: &[ONE_WAY, NO_BOUND],
         tied: true,
         ..Takes::PLAIN
     },
     graph: &GRAPH,
 };
 
-static TABLE: Table = Table {
+/// The tensors, which EmbeddingGemma has as well.
+pub(super) static TABLE: Table = Table {
     family: NAME,
     prefix: "model.",
     ignored: CACHED,
@@ -64,7 +56,10 @@ const HEAD_NORMS: &[Entry] = &[
     Entry::new("layers.{}.self_attn.k_norm.weight", "blk.{}.attn_k_norm.weight", &[Head]).plus_one(),
 ];
 
-static GRAPH: Graph = Graph {
+static GRAPH: Graph = LAYERS;
+
+/// The forward pass, which EmbeddingGemma has as well, but for what tokens see.
+pub(super) const LAYERS: Graph = Graph {
     scaled_embedding: true,
     layer: |_, _| {
         let gated = gated(Slot::Normed, Activation::GeluGate);
@@ -92,11 +87,23 @@ fn complete(config: &Config) -> Config {
     }))
 }
 
-fn sizes(config: &Config) -> Result<Sizes, ArchError> {
+/// Returns the keys of the family called `name` in GGUF.
+pub(super) fn keys(config: &Config, sizes: &Sizes, name: &'static str) -> Result<Keys, ArchError> {
     let config = &complete(config);
-    let sizes = text::plain_sizes(config, NAME)?;
-    text::window_pattern(config, NAME, PATTERN)?;
+    let mut keys = text::keys(name, config, sizes)?;
+    text::head_widths(&mut keys, sizes);
+    let bound = config.optional_number(&["final_logit_softcapping"])?;
+    keys.optional_number("final_logit_softcapping", bound);
+    keys.count("attention.sliding_window", config.count(&["sliding_window"])?);
+    Ok(keys)
+}
+
+/// Returns the dimensions of a model of the family called `name` in GGUF.
+pub(super) fn sizes(config: &Config, name: &'static str) -> Result<Sizes, ArchError> {
+    let config = &complete(config);
+    let sizes = text::plain_sizes(config, name)?;
+    text::window_pattern(config, name, PATTERN)?;
     // The exception is the 27B model.
-    gemma::score_scale(config, NAME, &sizes, 62)?;
+    gemma::score_scale(config, name, &sizes, 62)?;
     Ok(sizes)
 }

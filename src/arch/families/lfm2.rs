@@ -171,7 +171,7 @@ const fn expert(
 
 static GRAPH: Graph = Graph {
     layer,
-    final_norm_name: "token_embd_norm",
+    final_norm_name: Some("token_embd_norm"),
     pairs: Pairs::Halves,
     routing: Routing { scores: Some(Scores::Sigmoid), normalized: true },
     ..Graph::PLAIN

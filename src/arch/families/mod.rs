@@ -3,6 +3,7 @@
 mod apertus;
 mod arcee;
 mod bamba;
+mod bert;
 mod bitnet;
 mod cohere2;
 mod deepseek2;
@@ -16,6 +17,7 @@ mod gemma;
 mod gemma2;
 mod gemma3;
 mod gemma4;
+mod gemma_embedding;
 mod glm4;
 mod glm4_moe;
 mod gpt2;
@@ -35,8 +37,10 @@ mod minimax_m2;
 mod mistral;
 mod mistral3;
 mod mixtral;
+mod modern_bert;
 mod nemotron;
 mod nemotron_h;
+mod nomic_bert;
 mod olmo2;
 mod olmo3;
 mod olmoe;
@@ -114,4 +118,9 @@ pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &falcon_h1::FAMILY,
     &nemotron_h::FAMILY,
     &nemotron_h::MIXTURE_FAMILY,
+    &bert::FAMILY,
+    &bert::ROBERTA_FAMILY,
+    &nomic_bert::FAMILY,
+    &modern_bert::FAMILY,
+    &gemma_embedding::FAMILY,
 ];

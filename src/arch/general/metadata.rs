@@ -2,6 +2,7 @@
 
 use kquant_formats::gguf::{Metadata, Value};
 
+use crate::checkpoint::is_dense;
 use crate::tensor::MappedTensor;
 
 use super::naming::Naming;
@@ -60,13 +61,31 @@ pub fn metadata(
     general.default_to("name", || architecture.gguf_name().to_owned());
     general.default_to("size_label", || size_label_of(tensors));
     general.write(&mut out);
-    for (key, value) in architecture.keys(config)? {
+    let mut keys = architecture.keys(config)?;
+    let name = |key: &str| format!("{}.{key}", architecture.gguf_name());
+    keys.extend(dense_sizes(tensors).map(|(key, size)| (name(&key), Value::U32(size))));
+    if let Some(pooling) = around.pooling {
+        // The converter writes it after this key, where the family has it.
+        let before = keys.iter().position(|(key, _)| *key == name("attention.causal"));
+        let pooling = (name("pooling_type"), Value::U32(pooling.id()));
+        keys.insert(before.map_or(keys.len(), |at| at + 1), pooling);
+    }
+    for (key, value) in keys {
         out.set(key, value);
     }
-    if let Some(pooling) = around.pooling {
-        out.set(format!("{}.pooling_type", architecture.gguf_name()), Value::U32(pooling.id()));
-    }
     Ok(out)
+}
+
+/// Returns the keys of the dense layers after the pooling: the widths of what they read and write.
+fn dense_sizes(tensors: &[MappedTensor]) -> impl Iterator<Item = (String, u32)> {
+    tensors.iter().filter(|tensor| is_dense(&tensor.name)).flat_map(|tensor| {
+        let layer = tensor.name.trim_end_matches(".weight");
+        let sizes = tensor.shape.iter().map(|&size| u32::try_from(size).unwrap_or(u32::MAX));
+        ["feat_in", "feat_out"]
+            .into_iter()
+            .zip(sizes)
+            .map(move |(end, size)| (format!("{layer}_{end}"), size))
+    })
 }
 
 fn naming(config: &Config, folder: &str, parameters: u64) -> Result<Naming, ConfigError> {

@@ -11,6 +11,10 @@ pub(in crate::arch) enum Dim {
     Vocab,
     /// Number of positions in a learned position table.
     Positions,
+    /// Number of positions in a learned position table of the checkpoint, of which the first may be left out.
+    StoredPositions,
+    /// Number of types of tokens.
+    TokenTypes,
     /// Width of the hidden state.
     Hidden,
     /// Width inside the feed-forward network.
@@ -93,6 +97,10 @@ pub(in crate::arch) struct Sizes {
     pub layers: u32,
     pub vocab: u32,
     pub positions: u32,
+    /// Number of positions at the start of a learned position table that no token of a text has.
+    pub skipped_positions: u32,
+    /// Number of types of tokens; 0 without an embedding of them.
+    pub token_types: u32,
     pub hidden: u32,
     pub feed_forward: u32,
     pub heads: u32,
@@ -224,6 +232,8 @@ impl Sizes {
             Dim::One => 1,
             Dim::Vocab => self.vocab.into(),
             Dim::Positions => self.positions.into(),
+            Dim::StoredPositions => u64::from(self.positions) + u64::from(self.skipped_positions),
+            Dim::TokenTypes => self.token_types.into(),
             Dim::Hidden => self.hidden.into(),
             Dim::FeedForward => self.feed_forward.into(),
             Dim::Query => heads.saturating_mul(head_dim),

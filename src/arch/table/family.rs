@@ -10,9 +10,9 @@ use crate::arch::error::ArchError;
 use crate::arch::table::heads;
 use crate::arch::table::takes::Takes;
 use crate::arch::{Architecture, Mapped};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, TensorInfo, is_dense};
 use crate::graph::Graph;
-use crate::tensor::{Keep, MappedTensor, Source};
+use crate::tensor::{Keep, MappedTensor, RowOrder, Source};
 
 /// A model family as data.
 pub(in crate::arch) struct Family {
@@ -42,6 +42,20 @@ pub(in crate::arch) type Computed = Vec<(&'static str, Vec<f32>)>;
 /// Returns no tensors, for families that compute none.
 pub(in crate::arch) fn nothing(_: &Config, _: &Sizes) -> Result<Computed, ArchError> {
     Ok(Vec::new())
+}
+
+/// Returns the dense layers after the pooling, which keep their names.
+fn dense(checkpoint: &dyn Checkpoint) -> impl Iterator<Item = MappedTensor> {
+    dense_names(checkpoint).map(|(index, info)| MappedTensor {
+        name: info.name.clone(),
+        shape: info.shape.iter().rev().copied().collect(),
+        source: Source::Tensor { index, rows: RowOrder::Same },
+        keep: Keep::Source,
+    })
+}
+
+fn dense_names(checkpoint: &dyn Checkpoint) -> impl Iterator<Item = (usize, &TensorInfo)> {
+    checkpoint.tensors().iter().enumerate().filter(|(_, info)| is_dense(&info.name))
 }
 
 /// Returns the error for a feature that `family` does not have; `what` is a noun phrase with a verb.
@@ -101,8 +115,17 @@ impl Architecture for Family {
             source: Source::Values(values),
             keep: Keep::F32,
         });
-        let mut tensors: Vec<MappedTensor> = computed.chain(self.table.map(&sizes, checkpoint)?).collect();
+        let dense = dense(checkpoint).filter(|_| self.takes.dense);
+        let table = self.table.map(&sizes, checkpoint)?;
+        let mut tensors: Vec<MappedTensor> = dense.chain(computed).chain(table).collect();
         let mut warnings = self.takes.biases_that_differ(config, checkpoint)?;
+        if !self.takes.dense && dense_names(checkpoint).next().is_some() {
+            warnings.push(format!(
+                "dense layers follow the pooling (modules.json), which llama.cpp's {} does not have: they are left out, and embeddings \
+                 are those before them",
+                self.name
+            ));
+        }
         warnings.extend(heads::settle(config, self.name, &self.takes, checkpoint, &mut tensors)?);
         Ok(Mapped { tensors, warnings, limits: self.takes.limits(config, &sizes)? })
     }

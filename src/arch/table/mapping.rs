@@ -7,7 +7,7 @@ use super::dims::{Dim, Sizes};
 use super::entry::{Entry, output};
 use super::place::{Place, pattern};
 use crate::arch::error::{ArchError, Mismatch, WrongShape};
-use crate::checkpoint::{Checkpoint, TensorInfo};
+use crate::checkpoint::{Checkpoint, TensorInfo, is_dense};
 use crate::tensor::{MappedTensor, RowOrder, Source};
 
 /// The table of a family.
@@ -167,7 +167,8 @@ pub(in crate::arch) fn name_in_text(name: &str) -> Option<Cow<'_, str>> {
         "vision_embedder.",
     ];
     let inner = name.strip_prefix("model.").unwrap_or(name);
-    if OTHERS.iter().any(|other| inner.starts_with(other)) {
+    // What follows the pooling belongs to no family's table.
+    if is_dense(name) || OTHERS.iter().any(|other| inner.starts_with(other)) {
         return None;
     }
     match name.split_once("language_model.") {

@@ -29,6 +29,8 @@ pub(in crate::arch) struct Takes {
     pub head: HeadPlace,
     /// The value that transformers assumes if `tie_word_embeddings` is absent.
     pub tied: bool,
+    /// True if dense layers may follow the pooling.
+    pub dense: bool,
     /// True if a factor `alpha` raises the base of the rotary frequencies where the type of scaling is dynamic.
     pub raised_base: bool,
     /// The function that says whether a configuration is of the family, where families share a class.
@@ -130,6 +132,7 @@ impl Takes {
         only: &[],
         head: HeadPlace::Either,
         tied: false,
+        dense: false,
         raised_base: false,
         models: |_| true,
         differs: |_, _| Ok(None),

@@ -153,6 +153,15 @@ fn rotary(config: &Config, head_dim: u32) -> Result<u32, ArchError> {
     Ok(turned)
 }
 
+/// Adds the keys that the dimensions of an encoder's layers give.
+pub(in crate::arch) fn sizes_of_layers(keys: &mut Keys, sizes: &Sizes) {
+    keys.count("block_count", sizes.layers);
+    keys.count("context_length", sizes.positions);
+    keys.count("embedding_length", sizes.hidden);
+    keys.count("feed_forward_length", sizes.feed_forward);
+    keys.count("attention.head_count", sizes.heads);
+}
+
 /// Returns the keys in the order in which the converter writes them for most families.
 pub(in crate::arch) fn keys(name: &'static str, config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
     let mut keys = Keys::new(name);

@@ -26,6 +26,7 @@ const HARMLESS: &[&str] = &[
     "use_cache",
     // These keys are for training.
     "attention_dropout",
+    "attention_probs_dropout_prob",
     "attn_pdrop",
     "aux_loss_alpha",
     "classifier_dropout",
@@ -35,8 +36,10 @@ const HARMLESS: &[&str] = &[
     "gradient_checkpointing",
     "hidden_dropout",
     "hidden_dropout_prob",
+    "initializer_cutoff_factor",
     "initializer_factor",
     "initializer_range",
+    "mlp_dropout",
     "output_router_logits",
     "pretraining_tp",
     "resid_pdrop",
@@ -44,9 +47,15 @@ const HARMLESS: &[&str] = &[
     "router_aux_loss_coef",
     "router_jitter_noise",
     "seq_aux",
+    "sparse_pred_ignore_index",
+    "sparse_prediction",
     // These keys select the precision of sums and the kernels.
     "attention_softmax_in_fp32",
     "cache_implementation",
+    "dense_seq_output",
+    "deterministic_flash_attn",
+    "fused_bias_fc",
+    "fused_dropout_add_ln",
     "layer_norm_in_fp32",
     "reorder_and_upcast_attn",
     "scale_attention_softmax_in_fp32",
@@ -81,6 +90,7 @@ const HARMLESS: &[&str] = &[
     "added_tokens",
     "begin_suppress_tokens",
     "bos_token_id",
+    "cls_token_id",
     "eos_token_id",
     "pad_token_id",
     "sep_token_id",
@@ -90,6 +100,9 @@ const HARMLESS: &[&str] = &[
     // These keys are for generation and tasks; old versions wrote them into every configuration.
     "bad_words_ids",
     "chunk_size_feed_forward",
+    "classifier_activation",
+    "classifier_bias",
+    "decoder_bias",
     "cross_attention_hidden_size",
     "diversity_penalty",
     "do_sample",
@@ -151,6 +164,7 @@ const HARMLESS: &[&str] = &[
     // These keys repeat what the tensors show.
     "num_nextn_predict_layers",
     "num_mtp_layers",
+    "pad_vocab_size_multiple",
     "qk_head_dim",
 ];
 

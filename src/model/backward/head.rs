@@ -104,11 +104,12 @@ impl<'a> LossHead<'a> {
             at += rows;
         }
         check(OUTPUT, &out, width, first)?;
-        if let Some(observer) = observer.weights() {
-            let weight = self.model.norm_weight(self.model.graph.final_norm_name);
-            self.head.norms.show(&weight, hidden, &out, observer);
+        if let Some((norms, name)) = self.head.norms.as_ref().zip(self.model.graph.final_norm_name) {
+            if let Some(observer) = observer.weights() {
+                norms.show(&self.model.norm_weight(name), hidden, &out, observer);
+            }
+            norms.gradient(hidden, &mut out);
         }
-        self.head.norms.gradient(hidden, &mut out);
         Ok(out)
     }
 

@@ -7,7 +7,7 @@ use super::super::kept::{Form, Kept};
 use super::super::rope::Ropes;
 use super::super::steps::Positions;
 use super::super::tile::{Tile, split_rows};
-use super::super::{EMBEDDING, Model, ModelError, OUTPUT, POSITIONS};
+use super::super::{EMBEDDING, Model, ModelError, OUTPUT};
 use super::gradients::{Gradients, copied, scale};
 use super::head::LossHead;
 use super::reverse::{Reverse, check};
@@ -224,12 +224,7 @@ impl<'a> BackwardPass<'a> {
         for (at, first) in self.tiles() {
             let tokens = &tokens[first..first + self.length(first)];
             let rows = self.stream.take(at)?;
-            let mut gradient =
-                self.model.layer_inputs_gradient((tokens, self.how.context), rows, observer)?;
-            if let (Some(observer), true) = (observer.weights(), self.model.graph.learned_positions) {
-                let positions: Vec<u32> = (0..tokens.len()).map(|i| (i % self.how.context) as u32).collect();
-                observer.rows(POSITIONS, &positions, &gradient, hyper.hidden);
-            }
+            let mut gradient = self.model.entry_gradient((tokens, self.how.context), rows, observer)?;
             scale(&mut gradient, hyper.embedding_scale);
             check(EMBEDDING, &gradient, hyper.hidden, first)?;
             observer.embedding_gradient(&gradient, hyper.hidden)?;

@@ -30,6 +30,7 @@ impl Operation for Activate {
         Ok(match self.0 {
             Activation::SiluGate => Box::new(GateStep::of_feed_forward(Gate::Silu)),
             Activation::GeluGate => Box::new(GateStep::of_feed_forward(Gate::Gelu)),
+            Activation::GeluErfGate => Box::new(GateStep::of_feed_forward(Gate::GeluErf)),
             Activation::ClampedGate => Box::new(GateStep::of_feed_forward(Gate::Clamped)),
             Activation::ReluSquaredGate => Box::new(GateStep::of_feed_forward(Gate::ReluSquared)),
             Activation::Gelu => plain(math::gelu_tanh, math::gelu_tanh_gradient),
@@ -137,6 +138,7 @@ enum Gate {
     Sigmoid,
     Silu,
     Gelu,
+    GeluErf,
     Clamped,
     ReluSquared,
 }
@@ -148,6 +150,7 @@ impl Gate {
             Self::Sigmoid => math::sigmoid_gate(gate, up),
             Self::Silu => math::silu_gate(gate, up),
             Self::Gelu => math::gelu_gate(gate, up),
+            Self::GeluErf => math::gelu_erf_gate(gate, up),
             Self::ReluSquared => math::relu_squared_gate(gate, up),
             Self::Clamped => math::clamped_gate(gate, up, GATE_LIMIT),
         }
@@ -164,6 +167,7 @@ impl Gate {
             Self::Sigmoid => math::sigmoid_gate_gradient(d_gate, d_up, gate, up),
             Self::Silu => math::silu_gate_gradient(d_gate, d_up, gate, up),
             Self::Gelu => math::gelu_gate_gradient(d_gate, d_up, gate, up),
+            Self::GeluErf => math::gelu_erf_gate_gradient(d_gate, d_up, gate, up),
             Self::ReluSquared => math::relu_squared_gate_gradient(d_gate, d_up, gate, up),
             Self::Clamped => math::clamped_gate_gradient(d_gate, d_up, gate, up, GATE_LIMIT),
         }

@@ -1,4 +1,4 @@
-//! Causal attention over a chunk, or over everything that a session has seen.
+//! Attention over a chunk, or over everything that a session has seen.
 
 use kquant_kernels::math::{GradientScratch, Heads, Scratch, Seen, SeenGradients};
 use rayon::prelude::*;

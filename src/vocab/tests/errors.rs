@@ -84,11 +84,11 @@ fn more_tokens_than_rows() {
 
 #[test]
 fn vocabularies_of_other_kinds() {
-    let word_piece = broken(|t| t["model"]["type"] = json!("WordPiece"));
+    let word_level = broken(|t| t["model"]["type"] = json!("WordLevel"));
     assert!(
-        word_piece
-            .contains("a vocabulary of type \"WordPiece\" is not supported; Unigram is, and BPE: byte-level"),
-        "{word_piece}"
+        word_level
+            .contains("a vocabulary of type \"WordLevel\" is not supported; Unigram and WordPiece are, and BPE: byte-level"),
+        "{word_level}"
     );
     let suffix = broken(|t| t["model"]["end_of_word_suffix"] = json!("</w>"));
     assert!(suffix.contains("model.end_of_word_suffix is not supported"), "{suffix}");

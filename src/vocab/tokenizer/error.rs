@@ -19,7 +19,7 @@ pub enum TokenizerError {
     /// The tokenizer is of a kind that kquant does not have.
     #[error(
         "tokenizer.ggml.model is {model:?}; kquant tokenizes for \"llama\" (SentencePiece BPE), \"t5\" (SentencePiece \
-         Unigram) and \"gpt2\" (byte-level BPE); without a text, for example without --calibrate and --verify, it is quantized"
+         Unigram), \"bert\" (WordPiece) and \"gpt2\" (byte-level BPE); without a text, for example without --calibrate and --verify, it is quantized"
     )]
     UnknownModel {
         /// Value of `tokenizer.ggml.model`.

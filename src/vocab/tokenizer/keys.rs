@@ -20,6 +20,8 @@ pub(super) enum Model {
     Bpe,
     /// SentencePiece Unigram, named `t5`.
     Ugm,
+    /// WordPiece, named `bert`.
+    Wpm,
 }
 
 impl Model {
@@ -28,6 +30,7 @@ impl Model {
             Some("llama") => Ok(Self::Spm),
             Some("gpt2") => Ok(Self::Bpe),
             Some("t5") => Ok(Self::Ugm),
+            Some("bert") => Ok(Self::Wpm),
             Some(model) => Err(TokenizerError::UnknownModel { model: model.to_owned() }),
             None => Err(TokenizerError::key(MODEL, "is missing or no text")),
         }

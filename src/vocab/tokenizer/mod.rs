@@ -8,6 +8,7 @@
 //! | `spm`, `bpe`, `merge` | SentencePiece BPE (`llama`) and byte-level BPE (`gpt2`), as llama.cpp does them |
 //! | `needs` | what a vocabulary needs when tokens are taken out of it |
 //! | `ugm` | SentencePiece Unigram (`t5`), as llama.cpp does it |
+//! | `wpm` | WordPiece (`bert`), as llama.cpp does it |
 //!
 //! A folder and the GGUF made of it cut a text alike, as llama.cpp will. Tests compare the ids with Hugging Face's library.
 
@@ -23,6 +24,7 @@ mod spm;
 mod tests;
 mod ugm;
 mod vocabulary;
+mod wpm;
 
 use kquant_formats::gguf::Metadata;
 
@@ -33,6 +35,7 @@ use special::{Fragment, Splitter};
 use spm::Spm;
 use ugm::Ugm;
 use vocabulary::Vocabulary;
+use wpm::Wpm;
 
 /// A model's tokenizer.
 #[derive(Debug)]
@@ -48,6 +51,7 @@ enum Engine {
     Spm { splitter: Splitter, spm: Spm },
     Bpe { splitter: Splitter, bpe: Bpe },
     Ugm { splitter: Splitter, ugm: Ugm },
+    Wpm { splitter: Splitter, wpm: Wpm },
 }
 
 impl Tokenizer {
@@ -64,6 +68,7 @@ impl Tokenizer {
             keys::Model::Spm => Engine::Spm { splitter, spm: Spm::read(metadata, &vocabulary)? },
             keys::Model::Bpe => Engine::Bpe { splitter, bpe: Bpe::read(metadata, &vocabulary)? },
             keys::Model::Ugm => Engine::Ugm { splitter, ugm: Ugm::read(metadata, &vocabulary)? },
+            keys::Model::Wpm => Engine::Wpm { splitter, wpm: Wpm::read(metadata, &vocabulary)? },
         };
         Ok(Self { vocabulary, roles, engine })
     }
@@ -99,6 +104,14 @@ impl Tokenizer {
                 for fragment in splitter.split(text, parse_special) {
                     match fragment {
                         Fragment::Text(text) => ugm.encode(text, &mut out),
+                        Fragment::Token(id) => out.push(id),
+                    }
+                }
+            }
+            Engine::Wpm { splitter, wpm } => {
+                for fragment in splitter.split(text, parse_special) {
+                    match fragment {
+                        Fragment::Text(text) => wpm.encode(text, &mut out),
                         Fragment::Token(id) => out.push(id),
                     }
                 }

@@ -5,7 +5,7 @@ use super::{Engine, Tokenizer};
 
 impl Tokenizer {
     /// Returns the tokens that the tokenizer makes on the way to `id`, in the order in which it makes them; with each of
-    /// them kept, it finds `id` wherever it did before. Unigram looks tokens up whole and needs none.
+    /// them kept, it finds `id` wherever it did before. Unigram and WordPiece look tokens up whole and need none.
     pub fn parts(&self, id: u32) -> Vec<u32> {
         if self.vocabulary.kind(id) != Kind::Normal {
             return Vec::new();
@@ -13,7 +13,7 @@ impl Tokenizer {
         match &self.engine {
             Engine::Spm { spm, .. } => spm.parts(self.vocabulary.text(id)),
             Engine::Bpe { bpe, .. } => bpe.parts(self.vocabulary.piece(id)),
-            Engine::Ugm { .. } => Vec::new(),
+            Engine::Ugm { .. } | Engine::Wpm { .. } => Vec::new(),
         }
     }
 

@@ -27,6 +27,9 @@ const PRE_WITH_BOS: &[&str] = &[
     "tekken",
 ];
 
+/// Key of the token that separates texts, spelled as GGUF does; it ends each text of BERT.
+const SEPARATOR: &str = "tokenizer.ggml.seperator_token_id";
+
 /// Texts of tokens that are shown, whatever kind the file gives them (gpt-oss).
 const SHOWN: &[&str] = &["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"];
 
@@ -50,14 +53,17 @@ impl Roles {
             let default = default.filter(|&id| (id as usize) < count);
             keys::id(metadata, role, count).or(default)
         };
-        let (spm, ugm) = (model == Model::Spm, model == Model::Ugm);
+        let [spm, ugm, wpm] = [Model::Spm, Model::Ugm, Model::Wpm].map(|kind| model == kind);
+        let separator = id(SEPARATOR, Some(102)).filter(|_| wpm);
         let mut roles = Self {
-            bos: id("tokenizer.ggml.bos_token_id", spm.then_some(1)),
-            eos: id("tokenizer.ggml.eos_token_id", spm.then_some(2).or(ugm.then_some(1))),
+            bos: id("tokenizer.ggml.bos_token_id", spm.then_some(1).or(wpm.then_some(101))),
+            eos: separator.or(id("tokenizer.ggml.eos_token_id", spm.then_some(2).or(ugm.then_some(1)))),
             eot: id(EOT, None),
-            add_bos: keys::flag(metadata, ADD_BOS)
-                .unwrap_or(spm || model == Model::Bpe && PRE_WITH_BOS.contains(&keys::pre(metadata))),
-            add_eos: keys::flag(metadata, ADD_EOS).unwrap_or(ugm),
+            // Texts of BERT are always between two tokens, whatever the flags say.
+            add_bos: wpm
+                || keys::flag(metadata, ADD_BOS)
+                    .unwrap_or(spm || model == Model::Bpe && PRE_WITH_BOS.contains(&keys::pre(metadata))),
+            add_eos: wpm || keys::flag(metadata, ADD_EOS).unwrap_or(ugm),
             ends: BTreeSet::new(),
         };
         roles.search(metadata, vocabulary);

@@ -38,7 +38,8 @@ impl Vocabulary {
             Some(types) => types.iter().take(texts.len()).map(|&code| Kind::from_code(code)).collect(),
             None => vec![Kind::Normal; texts.len()],
         };
-        let prefixes_space = keys::flag(metadata, ADD_SPACE_PREFIX).unwrap_or(model == Model::Spm);
+        let prefixes_space =
+            keys::flag(metadata, ADD_SPACE_PREFIX).unwrap_or(matches!(model, Model::Spm | Model::Wpm));
         let vocabulary = Self::new(model, prefixes_space && model != Model::Bpe, texts, kinds);
         vocabulary.check_unique()?;
         Ok(vocabulary)

@@ -132,8 +132,8 @@ fn errors_name_the_key() {
     assert!(
         error(&keys).to_string().starts_with("tokenizer.ggml.pre is \"whitespace\", a pre-tokenizer that")
     );
-    keys.set("tokenizer.ggml.model", Value::from("bert"));
-    assert!(error(&keys).to_string().starts_with("tokenizer.ggml.model is \"bert\"; kquant tokenizes for"));
+    keys.set("tokenizer.ggml.model", Value::from("rwkv"));
+    assert!(error(&keys).to_string().starts_with("tokenizer.ggml.model is \"rwkv\"; kquant tokenizes for"));
     let keys = bpe(&["a", "a"], &[]);
     assert!(error(&keys).to_string().contains("tokens: \"a\" has two ids, 0 and 1;"));
     let keys = bpe(&["a"], &["aa"]);

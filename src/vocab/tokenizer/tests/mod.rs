@@ -7,6 +7,7 @@ mod library;
 mod properties;
 mod published;
 mod unigram;
+mod wordpiece;
 
 use std::fs;
 use std::path::{Path, PathBuf};
