@@ -27,6 +27,7 @@
 //! | [`shards`] | a GGUF's tensors in other files: split, merged |
 //! | [`model_card`] | README.md of quantized files |
 //! | [`chart`] | charts as SVG |
+//! | [`report`] | a page of HTML to look at: what was made of what, and what that costs |
 //! | [`outputs`] | no output takes the place of an input |
 //! | [`threads`] | threads to compute on |
 //! | [`job`] | the main job, from the first to the last of these |
@@ -55,6 +56,7 @@ pub mod plan;
 pub mod prices;
 pub mod prune;
 pub mod recipe;
+pub mod report;
 pub mod shards;
 pub mod statistics;
 mod symmetric;

@@ -8,6 +8,7 @@ mod calibration;
 mod card;
 mod changed;
 mod clean;
+mod compare;
 mod completions;
 mod distill;
 mod evaluate;
@@ -23,6 +24,7 @@ mod man;
 mod merge;
 mod notes;
 mod overrides;
+mod page;
 mod perplexity;
 mod prices;
 mod printable;
@@ -78,6 +80,7 @@ enum Command {
     Merge(merge::Args),
     Card(card::Args),
     Perplexity(perplexity::Args),
+    Compare(compare::Args),
     Evaluate(evaluate::Args),
     Calibrate(calibrate::Args),
     Imatrix(imatrix::Args),
@@ -116,6 +119,7 @@ pub fn main() -> ExitCode {
         Command::Merge(args) => merge::run(&args),
         Command::Card(args) => card::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Imatrix(args) => imatrix::run(args),
