@@ -3,12 +3,12 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use kquant::context::{Context, Unit};
-use kquant::evaluate::{self, Listeners, Reference};
+use kquant::context::Context;
+use kquant::evaluate::Reference;
 use kquant::job::TextFile;
 use kquant::model::Model;
 use kquant::outputs;
-use kquant::report::{Inspected, ModelReport, findings, related, samples};
+use kquant::report::{Inspected, ModelReport, related, samples};
 use kquant::text::Chunks;
 use kquant_formats::partial::PartialFile;
 
@@ -84,9 +84,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     display.finish();
     let report = report?;
     if let Some(path) = &args.html {
-        let title = format!("{} beside {}", report.model.name, base.name());
-        let file = page::fill(path, (&title, &report.lead()), report.sections(), args.force)?;
-        PartialFile::finish_all(vec![file])?;
+        PartialFile::finish_all(vec![page::of_report(path, &report, Vec::new(), args.force)?])?;
     }
     if args.json {
         print_json(&report)?;
@@ -121,10 +119,7 @@ fn report(
     let Some(Runnable { base, model, texts }) = runnable else { return Ok(report) };
     let reference = Reference::Model(base);
     for (path, chunks) in texts {
-        run.progress.begin(evaluate::work(base, chunks) + evaluate::work(model, chunks), Unit::Work);
-        let mut listeners = Listeners { record: None, running: &mut |_| {}, watch: None };
-        let text = path.display().to_string();
-        report.texts.push(findings((model, Some(&reference)), (&text, chunks), run, &mut listeners)?);
+        report.texts.push(page::on_text((&reference, model), (path, chunks), run)?);
     }
     if let (Some((_, chunks)), 1..) = (texts.first(), args.samples) {
         report.samples = Some(samples((base, model), chunks, args.samples, run)?);
