@@ -91,7 +91,7 @@ impl ModelReport {
             bits_per_weight: of.bits_per_weight,
             kl,
         };
-        Some(size_section(&point(base, 0.0), &[point(&self.model, kl)], &worst.text))
+        Some(size_section(&point(base, 0.0), &[point(&self.model, kl)], &worst.name()))
     }
 
     /// Returns the text with the largest mean divergence, and that divergence.
@@ -119,10 +119,10 @@ impl ModelReport {
             let _ = write!(
                 out,
                 "On {} it diverges by {kl:.6} nats per token, and both expect the same token at {same:.2} % of the places. ",
-                text.text
+                text.name()
             );
         } else if let [text, ..] = self.texts.as_slice() {
-            let _ = write!(out, "Its perplexity on {} is {:.4}. ", text.text, text.report.perplexity.value);
+            let _ = write!(out, "Its perplexity on {} is {:.4}. ", text.name(), text.report.perplexity.value);
         }
         if let (Some((count, _)), Some(all)) = (self.changed(), &self.tensors) {
             let _ = write!(out, "{count} of {} tensors changed.", all.len());

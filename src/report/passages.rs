@@ -1,8 +1,11 @@
 //! Where in a text two models part: divergence by position in a chunk, and the passages that suffer most.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::ReportError;
+use super::facts::name_of;
 use crate::context::Context;
 use crate::evaluate::{self, Guess, Listeners, PositionScore, Reference};
 use crate::model::{Model, ModelError};
@@ -75,7 +78,7 @@ pub struct Passage {
 /// What a comparison on a text found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TextFindings {
-    /// The text's name.
+    /// Path of the text.
     pub text: String,
     /// Perplexities, divergence and its quantiles.
     #[serde(flatten)]
@@ -84,6 +87,13 @@ pub struct TextFindings {
     pub positions: Vec<PositionSpan>,
     /// The passages with the largest divergence, the worst first; they do not overlap.
     pub passages: Vec<Passage>,
+}
+
+impl TextFindings {
+    /// Returns the text's name: the last part of its path.
+    pub(super) fn name(&self) -> String {
+        name_of(Path::new(&self.text))
+    }
 }
 
 /// Scores `model` on `chunks` and compares it with `base`. Besides what [`evaluate`](crate::evaluate::evaluate()) needs, it holds some

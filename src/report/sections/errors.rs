@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::figure;
+use super::{figure, grouped};
 use crate::report::html::{Table, escaped};
 use crate::report::{Section, TensorError};
 
@@ -69,7 +69,7 @@ fn all(errors: &[TensorError]) -> String {
         table.row(&[
             format!("<span class=\"token\">{}</span>", escaped(&error.name)),
             escaped(&change(error)),
-            error.weights.to_string(),
+            grouped(error.weights),
             figure(error.relative_squared_error),
             figure(error.largest),
         ]);

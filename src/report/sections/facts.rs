@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{bytes, figure};
+use super::{bytes, figure, grouped};
 use crate::report::html::{Table, escaped};
 use crate::report::{ModelSummary, Section};
 
@@ -31,7 +31,7 @@ fn card(role: &str, model: &ModelSummary) -> String {
     line("Architecture", model.architecture.as_deref().unwrap_or("not told"));
     line("Size", &bytes(model.bytes));
     line("Bits per weight", &figure(model.bits_per_weight));
-    line("Weights", &format!("{} in {} tensors", model.weights, model.tensors));
+    line("Weights", &format!("{} in {} tensors", grouped(model.weights), model.tensors));
     let share =
         |bytes: u64| 100.0 * bytes as f64 / model.types.iter().map(|t| t.bytes).sum::<u64>().max(1) as f64;
     let types: Vec<String> = model
@@ -53,7 +53,7 @@ fn files(role: &str, model: &ModelSummary) -> String {
     for file in &model.files {
         table.row(&[
             format!("<span class=\"token\">{}</span>", escaped(&file.name)),
-            file.bytes.to_string(),
+            grouped(file.bytes),
             format!("<span class=\"hash\">{}</span>", escaped(&file.sha256)),
         ]);
     }

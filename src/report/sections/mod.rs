@@ -52,7 +52,20 @@ fn bytes(n: u64) -> String {
         1_000_000..1_000_000_000 => (1e6, "MB"),
         _ => (1e9, "GB"),
     };
-    format!("{:.2} {name} ({n} bytes)", n as f64 / unit)
+    format!("{:.2} {name} ({} bytes)", n as f64 / unit, grouped(n))
+}
+
+/// Returns a whole number with a comma before each three digits.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() * 4 / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }
 
 #[cfg(test)]
@@ -65,7 +78,7 @@ mod tests {
         assert_eq!(all, ["0", "0.01235", "3.500", "1235", "1.500e-9", "2.000e7", "not a number"]);
         assert_eq!(
             [999, 1_500_000, 2_340_000_000].map(bytes)[1..],
-            ["1.50 MB (1500000 bytes)", "2.34 GB (2340000000 bytes)"]
+            ["1.50 MB (1,500,000 bytes)", "2.34 GB (2,340,000,000 bytes)"]
         );
     }
 }

@@ -27,7 +27,7 @@ pub fn text_section(names: [&str; 2], number: usize, findings: &TextFindings) ->
         body += &format!("<h3>The {} worst passages</h3>\n", findings.passages.len());
         body += &passages(names, &findings.passages);
     }
-    Section { anchor: format!("text-{number}"), title: format!("On the text {}", findings.text), body }
+    Section { anchor: format!("text-{number}"), title: format!("On the text {}", findings.name()), body }
 }
 
 fn figures([base, model]: [&str; 2], findings: &TextFindings) -> String {
