@@ -60,6 +60,9 @@ const BOTTOM: f64 = 56.0;
 
 /// Distance between lines of the legend, in pixels.
 const LEGEND_LINE: f64 = 16.0;
+/// Distance between lines of the title, and width of one of its letters, in pixels, roughly.
+const TITLE_LINE: f64 = 19.0;
+const TITLE_LETTER: f64 = 8.6;
 /// Pixels along an axis for each figure beside it.
 const PER_TICK: f64 = 110.0;
 /// Height of a line of small text, in pixels: labels of points keep that far apart.
@@ -142,8 +145,12 @@ impl Chart {
             escaped(&self.title)
         );
         let lines = self.legend_places(width).last().map_or(0.0, |(_, line)| *line);
-        let frame = Frame { width, height, top: TOP + LEGEND_LINE * lines };
-        text(&mut out, (LEFT, 26.0), "title", "start", &self.title);
+        let title = title_lines(&self.title, width);
+        let below = TITLE_LINE * title.len().saturating_sub(1) as f64;
+        let frame = Frame { width, height, top: TOP + below + LEGEND_LINE * lines };
+        for (i, part) in title.iter().enumerate() {
+            text(&mut out, (LEFT, 26.0 + TITLE_LINE * i as f64), "title", "start", part);
+        }
         if let Some(scale) = Scale::of(self, frame) {
             self.axes(&mut out, &scale);
             let mut labels = Vec::new();
@@ -151,7 +158,7 @@ impl Chart {
                 series.draw(&mut out, &scale, &mut labels);
             }
         }
-        self.legend(&mut out, width);
+        self.legend(&mut out, width, 48.0 + below);
         out.push_str("</svg>\n");
         out
     }
@@ -190,10 +197,10 @@ impl Chart {
         places
     }
 
-    /// Mark and name of each series, below the title.
-    fn legend(&self, out: &mut String, width: f64) {
+    /// Mark and name of each series, from `first` pixels below the upper edge on.
+    fn legend(&self, out: &mut String, width: f64, first: f64) {
         for (series, (x, line)) in self.series.iter().zip(self.legend_places(width)) {
-            let y = 48.0 + LEGEND_LINE * line;
+            let y = first + LEGEND_LINE * line;
             mark(out, series.mark, (x + 8.0, y - 4.0));
             text(out, (x + 22.0, y), "small", "start", &series.name);
         }
@@ -229,6 +236,25 @@ impl Series {
             }
         }
     }
+}
+
+/// Lines of a title that fit a drawing of `width` pixels; a word that is longer than a line is cut.
+fn title_lines(title: &str, width: f64) -> Vec<String> {
+    let most = ((width - LEFT - 8.0) / TITLE_LETTER).max(1.0) as usize;
+    let mut lines: Vec<String> = Vec::new();
+    for word in title.split(' ') {
+        let word: String = match word.chars().count() > most {
+            true => word.chars().take(most - 1).chain(['\u{2026}']).collect(),
+            false => word.to_owned(),
+        };
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= most => {
+                *line += &format!(" {word}")
+            }
+            _ => lines.push(word),
+        }
+    }
+    lines
 }
 
 /// Round numbers in `[least, most]`, about `count` of them.
@@ -330,6 +356,15 @@ mod tests {
         }
         let ticks = ticks(scale.x, 6.0);
         assert!((4..=10).contains(&ticks.len()), "{ticks:?}");
+    }
+
+    #[test]
+    fn long_titles_have_several_lines() {
+        assert_eq!(title_lines("a-model.gguf: divergence from the teacher", WIDTH).len(), 1);
+        let lines = title_lines("a-model.gguf: divergence from the teacher", 360.0);
+        assert_eq!(lines, ["a-model.gguf: divergence from", "the teacher"]);
+        let cut = title_lines(&"long".repeat(40), 360.0);
+        assert!(cut.len() == 1 && cut[0].ends_with('\u{2026}') && cut[0].chars().count() == 32, "{cut:?}");
     }
 
     #[test]

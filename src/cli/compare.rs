@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use anyhow::bail;
 use kquant::context::Context;
-use kquant::evaluate::Reference;
+use kquant::evaluate::{self, Reference};
 use kquant::job::TextFile;
 use kquant::model::Model;
 use kquant::outputs;
@@ -103,6 +104,13 @@ fn runnable(args: &Args) -> anyhow::Result<Option<Runnable>> {
         return Ok(None);
     }
     let (base, model) = (args.text_args.open(&args.base)?, args.text_args.open(&args.model)?);
+    if evaluate::pooling_of(&model).is_some() {
+        bail!(
+            "{}: is an embedding model, whose predictions of tokens mean nothing: leave out --text, and compare embeddings with \
+             `kquant evaluate MODEL --embedding TEXT --base ORIGINAL`",
+            printable_path(&args.model)
+        );
+    }
     model.ids_in(&base)?;
     let read = |path: &PathBuf| Ok((path.clone(), args.text_args.chunks(&model, &TextFile::read(path)?)?));
     let texts = args.text.iter().map(read).collect::<anyhow::Result<_>>()?;

@@ -67,7 +67,7 @@ fn work(base: &Inspected) -> u64 {
 
 /// Sums over some rows of a tensor.
 #[derive(Clone, Copy, Default)]
-struct Moved {
+struct WeightChange {
     differences: f64,
     squares: f64,
     largest: f64,
@@ -81,7 +81,7 @@ fn tensor_error(
     let rows = (PIECE / before.columns().max(1)).max(1);
     let pieces: Vec<u64> = (0..before.rows()).step_by(rows as usize).collect();
     // The pieces and the order of their sums depend on the tensor alone.
-    let moved: Vec<Moved> = pieces
+    let moved: Vec<WeightChange> = pieces
         .into_par_iter()
         .map(|first| {
             if run.is_cancelled() {
@@ -98,7 +98,7 @@ fn tensor_error(
             Ok(moved(&read(base, before)?, &read(model, after)?))
         })
         .collect::<Result<_, _>>()?;
-    let sum = |value: fn(&Moved) -> f64| moved.iter().map(value).sum::<f64>();
+    let sum = |value: fn(&WeightChange) -> f64| moved.iter().map(value).sum::<f64>();
     Ok(TensorError {
         name: before.name.clone(),
         weights: before.weights(),
@@ -113,8 +113,8 @@ fn relative(differences: f64, squares: f64) -> f64 {
     if differences == 0.0 { 0.0 } else { differences / squares }
 }
 
-fn moved(before: &[f32], after: &[f32]) -> Moved {
-    let mut sums = Moved::default();
+fn moved(before: &[f32], after: &[f32]) -> WeightChange {
+    let mut sums = WeightChange::default();
     for (&a, &b) in before.iter().zip(after) {
         let (a, difference) = (f64::from(a), f64::from(a) - f64::from(b));
         sums.differences += difference * difference;

@@ -87,13 +87,13 @@ fn turns(c: char) -> bool {
 }
 
 /// A table of HTML whose first row is its head; it scrolls by itself where it is too wide.
-pub(super) struct Table {
+pub(super) struct HtmlTable {
     out: String,
     /// Columns with numbers, which are aligned right.
     right: &'static [usize],
 }
 
-impl Table {
+impl HtmlTable {
     /// Starts a table that `caption` describes; `class` is its class of style.
     pub(super) fn new(class: &str, caption: &str, head: &[&str], right: &'static [usize]) -> Self {
         let caption = escaped(caption);
@@ -154,7 +154,7 @@ mod tests {
         let html = page.html();
         assert!(!html.contains("<script") && html.matches("&lt;script&gt;").count() == 8, "{html}");
         assert_eq!(html.matches("</h1>").count(), 1);
-        let mut table = Table::new("plain", &evil, &[&evil], &[0]);
+        let mut table = HtmlTable::new("plain", &evil, &[&evil], &[0]);
         table.row(&[escaped(&evil)]);
         assert!(!table.end().contains("<script"));
     }

@@ -99,6 +99,6 @@ pub enum ReportError {
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
     /// The user stopped the run.
-    #[error("stopped")]
+    #[error("interrupted")]
     Cancelled,
 }

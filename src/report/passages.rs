@@ -126,7 +126,7 @@ pub fn findings(
         Some(Reference::Larger { model, .. } | Reference::Model(model)) => tokenizer(model)?,
         _ => tokenizer(model)?,
     };
-    let shown = Shown { chunks, own: &own, theirs: &theirs };
+    let shown = TokenTexts { chunks, own: &own, theirs: &theirs };
     let per_chunk = chunks.scored().len();
     let passages = worst(&seen, per_chunk).into_iter().map(|at| shown.passage(&seen, at)).collect();
     Ok(TextFindings { text: text.to_owned(), report, positions: spans(&seen, chunks), passages })
@@ -173,13 +173,13 @@ fn worst(seen: &[PositionScore], per_chunk: usize) -> Vec<usize> {
 }
 
 /// Tokens as texts.
-struct Shown<'a> {
+struct TokenTexts<'a> {
     chunks: &'a Chunks,
     own: &'a Tokenizer,
     theirs: &'a Tokenizer,
 }
 
-impl Shown<'_> {
+impl TokenTexts<'_> {
     /// Returns the passage that begins at place `at` of `seen`.
     fn passage(&self, seen: &[PositionScore], at: usize) -> Passage {
         let first = seen[at];
@@ -236,8 +236,11 @@ mod tests {
 
     #[test]
     fn the_worst_passages_do_not_overlap_and_stay_in_their_chunk() {
-        let loud =
-            |chunk: usize, i: usize| if (chunk, i) == (1, 3) || (chunk, i) == (2, 30) { 9.0 } else { 0.1 };
+        let loud = |chunk: usize, i: usize| match (chunk, i) {
+            (1, 3) => 9.0,
+            (2, 30) => 8.0,
+            _ => 0.1,
+        };
         let seen: Vec<_> = (0..3).flat_map(|c| (0..40).map(move |i| score(c, 40 + i, loud(c, i)))).collect();
         let worst = worst(&seen, 40);
         assert_eq!(worst.len(), PASSAGES);

@@ -265,15 +265,20 @@ fn prune_and_distill_write_what_became_of_the_model() {
     let (narrow, fewer) = (scratch.path("narrow.gguf"), scratch.path("fewer.gguf"));
     let (narrow, fewer) = (narrow.to_str().unwrap(), fewer.to_str().unwrap());
     let cut = [&["--text", &text][..], &CUT].concat();
-    let pruned = page(&scratch, &[&["prune", &tiny, "-o", narrow, "--ffn", "25%"][..], &cut].concat());
+    let pruned = page(
+        &scratch,
+        &[&["prune", &tiny, "-o", narrow, "--ffn", "512", "--score", "wanda", "--type", "F32"][..], &cut]
+            .concat(),
+    );
     assert_eq!(anchors(&pruned), ["made", "size", "types", "text-1", "samples"]);
     // With fewer tokens, both do not write alike.
     let pruned = page(&scratch, &[&["prune", &tiny, "-o", fewer, "--vocab", "1500"][..], &cut].concat());
     assert_eq!(anchors(&pruned), ["made", "size", "types", "text-1"]);
     let trained = scratch.path("trained.gguf");
     let paths = ["distill", narrow, "--teacher", &tiny, "-o", trained.to_str().unwrap()];
-    let how = ["--tokens", "20k", "--context", "64", "--chunks", "100", "--text", &text, "-q"];
-    let trained = page(&scratch, &[&paths[..], &how].concat());
+    let how = ["--optimizer", "adamw", "--rate", "1e-4", "--tokens", "8k", "--batch", "16"];
+    let text = ["--context", "64", "--chunks", "150", "--text", &text, "-q"];
+    let trained = page(&scratch, &[&paths[..], &how, &text].concat());
     assert_eq!(anchors(&trained), ["made", "course", "size", "types", "text-1", "samples"]);
     assert!(trained.contains("divergence from the teacher"));
 }

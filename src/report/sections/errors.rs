@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{figure, grouped};
-use crate::report::html::{Table, escaped};
+use crate::report::html::{HtmlTable, escaped};
 use crate::report::{Section, TensorError};
 
 /// Bars that are shown before the list of all.
@@ -64,7 +64,7 @@ fn change(error: &TensorError) -> String {
 /// Returns the table of all tensors, closed at first.
 fn all(errors: &[TensorError]) -> String {
     let head = ["Tensor", "Types", "Weights", "Relative squared error", "Largest change of a weight"];
-    let mut table = Table::new("plain", "All tensors in the order of the file", &head, &[2, 3, 4]);
+    let mut table = HtmlTable::new("plain", "All tensors in the order of the file", &head, &[2, 3, 4]);
     for error in errors {
         table.row(&[
             format!("<span class=\"token\">{}</span>", escaped(&error.name)),

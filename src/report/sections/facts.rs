@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{bytes, figure, grouped};
-use crate::report::html::{Table, escaped};
+use crate::report::html::{HtmlTable, escaped};
 use crate::report::{ModelSummary, Section};
 
 /// Returns the section on models, each with what it is to the others.
@@ -49,7 +49,7 @@ fn card(role: &str, model: &ModelSummary) -> String {
 /// Returns the table of a model's files.
 fn files(role: &str, model: &ModelSummary) -> String {
     let caption = format!("Files of {}: {}", role.to_lowercase(), model.name);
-    let mut table = Table::new("plain", &caption, &["File", "Bytes", "SHA-256"], &[1]);
+    let mut table = HtmlTable::new("plain", &caption, &["File", "Bytes", "SHA-256"], &[1]);
     for file in &model.files {
         table.row(&[
             format!("<span class=\"token\">{}</span>", escaped(&file.name)),

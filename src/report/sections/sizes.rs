@@ -3,7 +3,7 @@
 use super::{bytes, drawn, figure};
 use crate::chart::{Chart, Mark, Point, Series};
 use crate::report::Section;
-use crate::report::html::{Table, escaped};
+use crate::report::html::{HtmlTable, escaped};
 
 /// A model on the way from size to divergence.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +22,7 @@ pub struct SizePoint {
 pub fn size_section(base: &SizePoint, models: &[SizePoint], text: &str) -> Section {
     let head =
         ["Model", "Size", "Bits per weight", "Share of the base's size", "KL divergence, nats per token"];
-    let mut table = Table::new("plain", &format!("Size and divergence on {text}"), &head, &[2, 3, 4]);
+    let mut table = HtmlTable::new("plain", &format!("Size and divergence on {text}"), &head, &[2, 3, 4]);
     for (point, is_base) in [(base, true)].into_iter().chain(models.iter().map(|point| (point, false))) {
         table.row(&[
             escaped(&point.name),

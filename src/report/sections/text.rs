@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{drawn, figure};
 use crate::chart::{Chart, Mark, Point, Series};
 use crate::evaluate::{Comparison, Distribution, Estimate};
-use crate::report::html::{Table, escaped};
+use crate::report::html::{HtmlTable, escaped};
 use crate::report::{Passage, PassageToken, PositionSpan, Section, TextFindings};
 
 /// Returns the section on text number `number`; `names` are those of the base and of the model.
@@ -32,7 +32,8 @@ pub fn text_section(names: [&str; 2], number: usize, findings: &TextFindings) ->
 
 fn figures([base, model]: [&str; 2], findings: &TextFindings) -> String {
     let report = &findings.report;
-    let mut table = Table::new("plain", "What was measured", &["What", "Value", "Standard error"], &[1, 2]);
+    let mut table =
+        HtmlTable::new("plain", "What was measured", &["What", "Value", "Standard error"], &[1, 2]);
     let mut line = |name: &str, value: String, error: String| table.row(&[escaped(name), value, error]);
     let estimate = |e: Estimate| (figure(e.value), figure(e.stderr));
     let (value, error) = estimate(report.perplexity);
@@ -57,7 +58,7 @@ fn figures([base, model]: [&str; 2], findings: &TextFindings) -> String {
 
 fn quantiles(kl: &Distribution) -> String {
     let head = ["Share of the tokens", "KL divergence at most, nats"];
-    let mut table = Table::new("plain", "How divergence is spread over tokens", &head, &[1]);
+    let mut table = HtmlTable::new("plain", "How divergence is spread over tokens", &head, &[1]);
     let all = [
         ("half", kl.median),
         ("75 %", kl.p75),
@@ -92,7 +93,7 @@ fn positions(spans: &[PositionSpan]) -> String {
         series: vec![series],
     };
     let head = ["Positions", "Mean KL divergence, nats per token"];
-    let mut table = Table::new("plain", "Divergence by position", &head, &[1]);
+    let mut table = HtmlTable::new("plain", "Divergence by position", &head, &[1]);
     for span in spans {
         table.row(&[format!("{} to {}", span.first, span.last), figure(span.kl)]);
     }
@@ -133,7 +134,7 @@ fn changed([base, model]: [&str; 2], passage: &Passage) -> String {
     let (base, model) = (format!("{base} expects"), format!("{model} expects"));
     let head =
         ["The text has", &base, &model, "Probability of the text's token, before and after", "KL, nats"];
-    let mut table = Table::new("plain", "Tokens that changed", &head, &[4]);
+    let mut table = HtmlTable::new("plain", "Tokens that changed", &head, &[4]);
     for token in tokens {
         let expected =
             |p: &crate::report::Prediction| format!("{} {}", shown(&p.text), percent(p.probability));

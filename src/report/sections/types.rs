@@ -1,7 +1,7 @@
 //! Types by layer and role, as a map.
 
 use super::figure;
-use crate::report::html::{Table, escaped};
+use crate::report::html::{HtmlTable, escaped};
 use crate::report::{Section, TypeMap};
 
 /// Bits per weight that are drawn darkest.
@@ -22,7 +22,7 @@ pub fn types_section(name: &str, map: &TypeMap) -> Section {
     body += "</p>\n";
     if !map.layers.is_empty() {
         let head: Vec<&str> = ["Layer"].into_iter().chain(map.roles.iter().map(String::as_str)).collect();
-        let mut table = Table::new("map", &format!("Types of {name} by layer and role"), &head, &[0]);
+        let mut table = HtmlTable::new("map", &format!("Types of {name} by layer and role"), &head, &[0]);
         for row in &map.layers {
             let cells =
                 row.types.iter().map(|kind| kind.map_or_else(|| "none".into(), |kind| cell(map, kind)));
@@ -31,7 +31,7 @@ pub fn types_section(name: &str, map: &TypeMap) -> Section {
         body += &table.end();
     }
     if !map.outside.is_empty() {
-        let mut table = Table::new("map", "Matrices outside the layers", &["Tensor", "Type"], &[]);
+        let mut table = HtmlTable::new("map", "Matrices outside the layers", &["Tensor", "Type"], &[]);
         for (name, kind) in &map.outside {
             table.row(&[format!("<span class=\"token\">{}</span>", escaped(name)), cell(map, kind)]);
         }
