@@ -28,6 +28,7 @@
 //! | [`parts`] | a model that several machines encode, each its part |
 //! | [`model_card`] | README.md of quantized files |
 //! | [`chart`] | charts as SVG |
+//! | [`report`] | a page of HTML to look at: what was made of what, and what that costs |
 //! | [`outputs`] | no output takes the place of an input |
 //! | [`threads`] | threads to compute on |
 //! | [`job`] | the main job, from the first to the last of these |
@@ -57,6 +58,7 @@ pub mod plan;
 pub mod prices;
 pub mod prune;
 pub mod recipe;
+pub mod report;
 pub mod shards;
 pub mod statistics;
 mod symmetric;

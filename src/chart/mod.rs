@@ -50,7 +50,7 @@ pub struct Chart {
     pub series: Vec<Series>,
 }
 
-/// Size of the drawing, in pixels, and of the room around the axes' rectangle.
+/// Size of a drawing where nothing else is asked for, in pixels, and of the room around the axes' rectangle.
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 520.0;
 const LEFT: f64 = 76.0;
@@ -58,6 +58,13 @@ const RIGHT: f64 = 24.0;
 const TOP: f64 = 78.0;
 const BOTTOM: f64 = 56.0;
 
+/// Distance between lines of the legend, in pixels.
+const LEGEND_LINE: f64 = 16.0;
+/// Distance between lines of the title, and width of one of its letters, in pixels, roughly.
+const TITLE_LINE: f64 = 19.0;
+const TITLE_LETTER: f64 = 8.6;
+/// Pixels along an axis for each figure beside it.
+const PER_TICK: f64 = 110.0;
 /// Height of a line of small text, in pixels: labels of points keep that far apart.
 const LINE: f64 = 12.0;
 /// Width of a letter of small text, in pixels, roughly.
@@ -81,11 +88,20 @@ const STYLE: &str = "\
 struct Scale {
     x: [f64; 2],
     y: [f64; 2],
+    frame: Frame,
+}
+
+/// Size of a drawing and the upper end of its axes, in pixels.
+#[derive(Clone, Copy)]
+struct Frame {
+    width: f64,
+    height: f64,
+    top: f64,
 }
 
 impl Scale {
     /// The ends of all finite points with y above 0; `None` without any.
-    fn of(chart: &Chart) -> Option<Self> {
+    fn of(chart: &Chart, frame: Frame) -> Option<Self> {
         let points = || chart.series.iter().flat_map(|series| &series.points).filter(|p| is_drawn(p));
         let ends = |value: fn(&Point) -> f64| {
             let all = points().map(value);
@@ -96,17 +112,19 @@ impl Scale {
         let [left, right] = ends(|p| p.x)?;
         let [low, high] = ends(|p| p.y.log10())?;
         let room = ((right - left) * 0.03).max(1e-9);
-        Some(Self { x: [left - room, right + room], y: [low.floor(), high.ceil().max(low.floor() + 1.0)] })
+        let y = [low.floor(), high.ceil().max(low.floor() + 1.0)];
+        Some(Self { x: [left - room, right + room], y, frame })
     }
 
     fn x(&self, x: f64) -> f64 {
         let [least, most] = self.x;
-        LEFT + (x - least) / (most - least) * (WIDTH - LEFT - RIGHT)
+        LEFT + (x - least) / (most - least) * (self.frame.width - LEFT - RIGHT)
     }
 
     fn y(&self, y: f64) -> f64 {
         let [least, most] = self.y;
-        HEIGHT - BOTTOM - (y.log10() - least) / (most - least) * (HEIGHT - TOP - BOTTOM)
+        let Frame { height, top, .. } = self.frame;
+        height - BOTTOM - (y.log10() - least) / (most - least) * (height - top - BOTTOM)
     }
 }
 
@@ -117,48 +135,74 @@ fn is_drawn(point: &Point) -> bool {
 impl Chart {
     /// The chart as the text of an SVG file.
     pub fn svg(&self) -> String {
+        self.svg_of(WIDTH, HEIGHT)
+    }
+
+    /// The same in another size, in pixels; letters keep theirs, so that a narrow one can be read on a phone.
+    pub fn svg_of(&self, width: f64, height: f64) -> String {
         let mut out = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n{STYLE}",
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}\">\n{STYLE}",
             escaped(&self.title)
         );
-        text(&mut out, (LEFT, 26.0), "title", "start", &self.title);
-        if let Some(scale) = Scale::of(self) {
+        let lines = self.legend_places(width).last().map_or(0.0, |(_, line)| *line);
+        let title = title_lines(&self.title, width);
+        let below = TITLE_LINE * title.len().saturating_sub(1) as f64;
+        let frame = Frame { width, height, top: TOP + below + LEGEND_LINE * lines };
+        for (i, part) in title.iter().enumerate() {
+            text(&mut out, (LEFT, 26.0 + TITLE_LINE * i as f64), "title", "start", part);
+        }
+        if let Some(scale) = Scale::of(self, frame) {
             self.axes(&mut out, &scale);
             let mut labels = Vec::new();
             for series in &self.series {
                 series.draw(&mut out, &scale, &mut labels);
             }
         }
-        self.legend(&mut out);
+        self.legend(&mut out, width, 48.0 + below);
         out.push_str("</svg>\n");
         out
     }
 
     /// Lines and figures of both axes.
     fn axes(&self, out: &mut String, scale: &Scale) {
-        let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
+        let Frame { width, height, top } = scale.frame;
+        let (bottom, right) = (height - BOTTOM, width - RIGHT);
         for power in scale.y[0] as i32..=scale.y[1] as i32 {
             let y = scale.y(10f64.powi(power));
             line(out, "grid", (LEFT, y), (right, y));
             text(out, (LEFT - 6.0, y + 4.0), "small", "end", &figure(10f64.powi(power)));
         }
-        for x in ticks(scale.x) {
-            line(out, "grid", (scale.x(x), TOP), (scale.x(x), bottom));
+        for x in ticks(scale.x, (right - LEFT) / PER_TICK) {
+            line(out, "grid", (scale.x(x), top), (scale.x(x), bottom));
             text(out, (scale.x(x), bottom + 18.0), "small", "middle", &figure(x));
         }
         line(out, "axis", (LEFT, bottom), (right, bottom));
-        line(out, "axis", (LEFT, TOP), (LEFT, bottom));
-        text(out, ((LEFT + right) / 2.0, HEIGHT - 14.0), "", "middle", &self.x_axis);
-        text(out, (LEFT - 60.0, TOP - 10.0), "small", "start", &self.y_axis);
+        line(out, "axis", (LEFT, top), (LEFT, bottom));
+        text(out, ((LEFT + right) / 2.0, height - 14.0), "", "middle", &self.x_axis);
+        text(out, (LEFT - 60.0, top - 10.0), "small", "start", &self.y_axis);
     }
 
-    /// Mark and name of each series, below the title.
-    fn legend(&self, out: &mut String) {
-        let mut x = LEFT;
+    /// Where the mark of each series stands in the legend: pixels from the left, and the number of its line.
+    fn legend_places(&self, width: f64) -> Vec<(f64, f64)> {
+        let (mut x, mut line) = (LEFT, 0.0);
+        let mut places = Vec::new();
         for series in &self.series {
-            mark(out, series.mark, (x + 8.0, 44.0));
-            text(out, (x + 22.0, 48.0), "small", "start", &series.name);
-            x += 22.0 + LETTER * series.name.chars().count() as f64 + 22.0;
+            let needed = 22.0 + LETTER * series.name.chars().count() as f64 + 22.0;
+            if x > LEFT && x + needed > width {
+                (x, line) = (LEFT, line + 1.0);
+            }
+            places.push((x, line));
+            x += needed;
+        }
+        places
+    }
+
+    /// Mark and name of each series, from `first` pixels below the upper edge on.
+    fn legend(&self, out: &mut String, width: f64, first: f64) {
+        for (series, (x, line)) in self.series.iter().zip(self.legend_places(width)) {
+            let y = first + LEGEND_LINE * line;
+            mark(out, series.mark, (x + 8.0, y - 4.0));
+            text(out, (x + 22.0, y), "small", "start", &series.name);
         }
     }
 }
@@ -181,7 +225,7 @@ impl Series {
             let free = |&(left, y): &(f64, f64)| {
                 let covers =
                     |[x, other, w]: &[f64; 3]| (y - other).abs() < LINE && left < x + w && *x < left + width;
-                left + width <= WIDTH && !labels.iter().any(covers)
+                left >= LEFT && left + width <= scale.frame.width && !labels.iter().any(covers)
             };
             // Right of the point, or left of it, as near as there is room.
             let shifts = [-3.0, 9.0, -15.0, 21.0, -27.0, 33.0, -39.0, 45.0];
@@ -194,9 +238,28 @@ impl Series {
     }
 }
 
-/// Round numbers in `[least, most]`, four to ten of them.
-fn ticks([least, most]: [f64; 2]) -> Vec<f64> {
-    let rough = (most - least) / 6.0;
+/// Lines of a title that fit a drawing of `width` pixels; a word that is longer than a line is cut.
+fn title_lines(title: &str, width: f64) -> Vec<String> {
+    let most = ((width - LEFT - 8.0) / TITLE_LETTER).max(1.0) as usize;
+    let mut lines: Vec<String> = Vec::new();
+    for word in title.split(' ') {
+        let word: String = match word.chars().count() > most {
+            true => word.chars().take(most - 1).chain(['\u{2026}']).collect(),
+            false => word.to_owned(),
+        };
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= most => {
+                *line += &format!(" {word}")
+            }
+            _ => lines.push(word),
+        }
+    }
+    lines
+}
+
+/// Round numbers in `[least, most]`, about `count` of them.
+fn ticks([least, most]: [f64; 2], count: f64) -> Vec<f64> {
+    let rough = (most - least) / count.max(1.0);
     let power = 10f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|&s| s >= rough).unwrap_or(power);
     let first = (least / step).ceil() as i64;
@@ -285,12 +348,36 @@ mod tests {
     #[test]
     fn points_lie_within_the_axes() {
         let chart = chart(&[(2e6, 3.0), (9e8, 1e-6)]);
-        let scale = Scale::of(&chart).unwrap();
+        let frame = Frame { width: WIDTH, height: HEIGHT, top: TOP };
+        let scale = Scale::of(&chart, frame).unwrap();
         for point in &chart.series[0].points {
             assert!((LEFT..=WIDTH - RIGHT).contains(&scale.x(point.x)));
             assert!((TOP..=HEIGHT - BOTTOM).contains(&scale.y(point.y)));
         }
-        assert!((4..=10).contains(&ticks(scale.x).len()), "{:?}", ticks(scale.x));
+        let ticks = ticks(scale.x, 6.0);
+        assert!((4..=10).contains(&ticks.len()), "{ticks:?}");
+    }
+
+    #[test]
+    fn long_titles_have_several_lines() {
+        assert_eq!(title_lines("a-model.gguf: divergence from the teacher", WIDTH).len(), 1);
+        let lines = title_lines("a-model.gguf: divergence from the teacher", 360.0);
+        assert_eq!(lines, ["a-model.gguf: divergence from", "the teacher"]);
+        let cut = title_lines(&"long".repeat(40), 360.0);
+        assert!(cut.len() == 1 && cut[0].ends_with('\u{2026}') && cut[0].chars().count() == 32, "{cut:?}");
+    }
+
+    #[test]
+    fn a_narrow_chart_has_a_legend_of_several_lines() {
+        let mut chart = chart(&[(1.0, 0.1), (2.0, 0.01)]);
+        chart.series.iter_mut().for_each(|series| series.name = "a name of some length".into());
+        let lines = |width| chart.legend_places(width).iter().map(|(_, line)| *line).collect::<Vec<_>>();
+        assert_eq!((lines(WIDTH), lines(360.0)), (vec![0.0; 3], vec![0.0, 1.0, 2.0]));
+        assert!(
+            chart
+                .svg_of(360.0, 400.0)
+                .starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 360 400\"")
+        );
     }
 
     #[test]

@@ -13,13 +13,14 @@ use kquant::hash::bytes_sha256;
 use kquant::job::{self, DistillRequest, Judges, Student, TaughtBy, TextFile, TrainingLength};
 use kquant::model::{Model, Products};
 use kquant::outputs;
+use kquant::report::{Section, chart_section};
 use kquant_formats::partial::PartialFile;
 
 use super::changed::{Destination, kind_of};
 use super::printable::printable_path;
 use super::progress::Display;
 use super::running::{RunArgs, TextArgs, cancel_on_signal};
-use super::{Outcome, folder, notes, print_json, table};
+use super::{Outcome, folder, notes, page, print_json, table};
 
 /// Train a smaller model to predict what a larger one does
 ///
@@ -61,6 +62,9 @@ pub(super) struct Args {
     /// Draw the course of the divergence as SVG.
     #[arg(long, value_name = "FILE.svg")]
     chart: Option<PathBuf>,
+    /// Write a page for a browser: the course of the divergence and, with --teacher, how far predictions on --held-out or --text are apart.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// The GGUF to write; or, as a name that ends in `/` or an empty folder, a Hugging Face folder.
     #[arg(long, short, value_name = "FILE")]
     out: PathBuf,
@@ -198,6 +202,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         file.fill(chart(&report, &args.student).svg().as_bytes())?;
         PartialFile::finish_all(vec![file])?;
     }
+    if let Some(path) = &args.html {
+        let written = if better { &args.out } else { &args.student };
+        let own = vec![chart_section(
+            "course",
+            "The course of the training",
+            "The divergence from the teacher on held-out text, on the batches, and on other text where one was given.",
+            &chart(&report, &args.student),
+        )];
+        PartialFile::finish_all(vec![write_page(args, path, (teacher.as_ref(), written), own)?])?;
+    }
     if let Some(path) = args.checkpoint.as_ref().filter(|path| path.exists()) {
         std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
@@ -206,6 +220,29 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         false => tell(&args.out, &report)?,
     }
     Ok(if better { Outcome::Done } else { Outcome::CheckFailed })
+}
+
+/// Writes the page of the student at `student` beside its teacher, or beside the student as it came, to a file that has no name yet.
+fn write_page(
+    args: &Args,
+    path: &Path,
+    (teacher, student): (Option<&Model>, &Path),
+    own: Vec<Section>,
+) -> anyhow::Result<PartialFile> {
+    let display = Display::of_parts(args.means.quiet);
+    let run = Context { memory: args.means.memory, cancel: cancel_on_signal()?, progress: &display };
+    let report = args.means.run(|| -> anyhow::Result<_> {
+        let base = args.teacher.as_deref().unwrap_or(&args.student);
+        let mut report = page::of_files(Some(base), student, args.text_args.pre.as_deref(), &run)?;
+        if let (Some(teacher), Some(text)) = (teacher, args.held_out.as_ref().or(args.text.as_ref())) {
+            let model = args.text_args.open(student)?;
+            let chunks = args.text_args.chunks(&model, &TextFile::read(text)?)?.spread(page::CHUNKS);
+            page::add_text(&mut report, (teacher, &model), (text, &chunks), &run)?;
+        }
+        Ok(report)
+    })?;
+    display.finish();
+    page::of_report(path, &report?, own, args.force)
 }
 
 /// Checks all that can be checked before anything is read.
@@ -227,7 +264,8 @@ fn check(args: &Args) -> anyhow::Result<()> {
         outputs::check_folder(&args.out)?;
     }
     let to_file = (!folder::is_asked(&args.out)).then_some(&args.out);
-    let files: Vec<&Path> = to_file.into_iter().chain(&args.chart).map(PathBuf::as_path).collect();
+    let files: Vec<&Path> =
+        to_file.into_iter().chain(&args.chart).chain(&args.html).map(PathBuf::as_path).collect();
     let with_state: Vec<&Path> = files.iter().copied().chain(args.checkpoint.as_deref()).collect();
     outputs::check(&inputs, &with_state)?;
     outputs::try_start(&files, args.force)?;

@@ -9,6 +9,7 @@ mod calibration;
 mod card;
 mod changed;
 mod clean;
+mod compare;
 mod completions;
 mod distill;
 mod evaluate;
@@ -24,6 +25,7 @@ mod man;
 mod merge;
 mod notes;
 mod overrides;
+mod page;
 mod perplexity;
 mod prices;
 mod printable;
@@ -80,6 +82,7 @@ enum Command {
     Assemble(assemble::Args),
     Card(card::Args),
     Perplexity(perplexity::Args),
+    Compare(compare::Args),
     Evaluate(evaluate::Args),
     Calibrate(calibrate::Args),
     Imatrix(imatrix::Args),
@@ -119,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Assemble(args) => assemble::run(&args),
         Command::Card(args) => card::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Imatrix(args) => imatrix::run(args),

@@ -6,10 +6,11 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail};
 use kquant::context;
-use kquant::evaluate::{Reference, Report, Running, Scores, TextScore, evaluate, work};
+use kquant::evaluate::{Listeners, Reference, Running, Scores, TextScore, evaluate, work};
 use kquant::job::TextFile;
 use kquant::model::Model;
 use kquant::outputs;
+use kquant::report::{TextFindings, findings};
 use kquant::text::Chunks;
 use kquant_formats::logits::{LogitsFile, LogitsWriter};
 use kquant_formats::partial::PartialFile;
@@ -18,7 +19,7 @@ use kquant_formats::whole;
 use super::printable::{printable, printable_lines, printable_path};
 use super::progress::Display;
 use super::running::{ProductsArg, RunArgs, TextArgs, cancel_on_signal};
-use super::{Outcome, notes, print_json};
+use super::{Outcome, notes, page, print_json};
 use kquant::context::Unit;
 
 /// Score a model on a text: perplexity, and divergence from the model it was made of
@@ -33,6 +34,7 @@ Examples:
   kquant perplexity model-q4_k_m.gguf --text wiki.test.raw
   kquant perplexity model-q4_k_m.gguf --text wiki.test.raw --base Llama-3.2-1B/ --chunks 100 --json result.json
   kquant perplexity model-q4_k_m.gguf --text wiki.test.raw --text stories.txt --base Llama-3.2-1B/
+  kquant perplexity model-q4_k_m.gguf --text wiki.test.raw --base Llama-3.2-1B/ --chunks 20 --html report.html
   kquant perplexity gemma-3-270m-64k.gguf --text eval.txt --base gemma-3-270m.gguf
   kquant perplexity Llama-3.2-1B/ --text wiki.test.raw --save-logits base.logits")]
 pub(super) struct Args {
@@ -55,6 +57,9 @@ pub(super) struct Args {
     /// Write the result as JSON; `-` for standard output.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write a page for a browser, as `kquant compare` does: figures, divergence by position, the worst passages, what both models write.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Round MODEL's activations as llama.cpp does (8 bits for quantized weights); the base stays exact.
     #[arg(long)]
     round_activations: bool,
@@ -112,11 +117,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     // From here on Ctrl-C ends the run in order: it would leave files that are begun before.
     let cancel = cancel_on_signal()?;
     let json_file = json.map(|path| PartialFile::create(path, 0, args.force)).transpose()?;
-    let (mut scores, mut files) = (Vec::new(), Vec::new());
-    for (text, chunks) in texts {
-        let (report, logits) = args.means.run(|| score(args, &model, base.as_ref(), &chunks, cancel))??;
-        scores.push(TextScore { text, report });
-        files.extend(logits);
+    let (mut scores, mut files, mut found) = (Vec::new(), Vec::new(), Vec::new());
+    for (text, chunks) in &texts {
+        let scored = args.means.run(|| score(args, &model, base.as_ref(), (text, chunks), cancel))??;
+        scores.push(scored.score);
+        files.extend(scored.logits);
+        found.extend(scored.found);
+    }
+    if let Some(path) = &args.html {
+        files.push(write_page(args, path, (&model, base.as_ref()), &texts, found)?);
     }
     let report = Scores::new(scores);
     if let Some(mut file) = json_file {
@@ -154,7 +163,8 @@ fn check_outputs(args: &Args, json: Option<&Path>) -> anyhow::Result<()> {
     let mut inputs = outputs::model_files(&args.model);
     inputs.extend(args.base.iter().flat_map(|base| outputs::model_files(base)));
     inputs.extend(args.text.clone());
-    let all: Vec<&Path> = args.save_logits.as_deref().into_iter().chain(json).collect();
+    let all: Vec<&Path> =
+        args.save_logits.as_deref().into_iter().chain(json).chain(args.html.as_deref()).collect();
     outputs::check(&inputs, &all)?;
     Ok(outputs::try_start(&all, args.force)?)
 }
@@ -210,14 +220,45 @@ fn recorded(file: &LogitsFile, text: Option<&Path>, model: &Model, args: &Args) 
     Ok(chunks)
 }
 
-/// The report, and the logits file that was asked for, still without its name.
+/// Writes the page of what was found on `texts`, to a file that has no name yet.
+fn write_page(
+    args: &Args,
+    path: &Path,
+    (model, base): (&Model, Option<&Base>),
+    texts: &[(PathBuf, Chunks)],
+    found: Vec<TextFindings>,
+) -> anyhow::Result<PartialFile> {
+    let of_model = args.base.as_deref().filter(|_| base.is_some_and(|base| base.model().is_some()));
+    let display = Display::of_parts(args.means.quiet);
+    let run = context::Context { memory: args.means.memory, cancel: cancel_on_signal()?, progress: &display };
+    let report = args.means.run(|| -> anyhow::Result<_> {
+        let mut report = page::of_files(of_model, &args.model, args.text_args.pre.as_deref(), &run)?;
+        report.texts = found;
+        if let (Some(Base::Model(base)), Some((_, chunks))) = (base, texts.first()) {
+            report.samples = Some(page::samples((base, model), chunks, &run)?);
+        }
+        Ok(report)
+    })?;
+    display.finish();
+    page::of_report(path, &report?, Vec::new(), args.force)
+}
+
+/// What one text gives.
+struct ScoredText {
+    score: TextScore,
+    /// The logits file that was asked for, still without its name.
+    logits: Option<PartialFile>,
+    /// What a page shows, where one was asked for.
+    found: Option<TextFindings>,
+}
+
 fn score(
     args: &Args,
     model: &Model,
     base: Option<&Base>,
-    chunks: &Chunks,
+    (text, chunks): (&Path, &Chunks),
     cancel: &AtomicBool,
-) -> anyhow::Result<(Report, Option<PartialFile>)> {
+) -> anyhow::Result<ScoredText> {
     let reference = base.map(|base| match base {
         Base::Model(model) => Reference::Model(model),
         Base::Larger(model, ids) => Reference::Larger { model, ids },
@@ -233,16 +274,19 @@ fn score(
     let total = work(model, chunks) + base.and_then(Base::model).map_or(0, |base| work(base, chunks));
     let display = Display::new(total, Unit::Work, args.means.quiet);
     let run = context::Context { memory: args.means.memory, cancel, progress: &display };
-    let report =
-        evaluate(model, reference.as_ref(), chunks, writer.as_mut(), &run, &mut |running: Running| {
-            let kl = running.kl.map_or_else(String::new, |kl| format!(", KL {kl:.5}"));
-            display.note(format!(
-                "chunk {} of {}: {:.4}{kl}",
-                running.chunks,
-                chunks.len(),
-                running.perplexity
-            ));
-        });
+    let mut running = |running: Running| {
+        let kl = running.kl.map_or_else(String::new, |kl| format!(", KL {kl:.5}"));
+        display.note(format!("chunk {} of {}: {:.4}{kl}", running.chunks, chunks.len(), running.perplexity));
+    };
+    let (report, found) = if args.html.is_some() {
+        let mut listeners = Listeners { record: writer.as_mut(), running: &mut running, watch: None };
+        let name = text.display().to_string();
+        let found = findings((model, reference.as_ref()), (&name, chunks), &run, &mut listeners)?;
+        (found.report.clone(), Some(found))
+    } else {
+        (evaluate(model, reference.as_ref(), chunks, writer.as_mut(), &run, &mut running)?, None)
+    };
     display.finish();
-    Ok((report?, writer.map(LogitsWriter::complete).transpose()?))
+    let logits = writer.map(LogitsWriter::complete).transpose()?;
+    Ok(ScoredText { score: TextScore { text: text.to_owned(), report }, logits, found })
 }

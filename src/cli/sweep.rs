@@ -11,13 +11,14 @@ use kquant::job::{
 };
 use kquant::outputs;
 use kquant::recipe::{Allocated, Allocation, Menu, PriceUnit, Target};
+use kquant::report::{Inspected, ModelSummary, chart_section, facts_section, table_section};
 use kquant_formats::partial::PartialFile;
 
 use super::calibration::CalibrationArgs;
 use super::overrides::OverrideArgs;
 use super::progress::Display;
 use super::running::{RunArgs, TextArgs, cancel_on_signal};
-use super::{Outcome, table};
+use super::{Outcome, page, table};
 
 /// The whole curve of size against KL divergence, with llama-quantize's file types on it
 ///
@@ -51,6 +52,9 @@ pub(super) struct Args {
     /// Draw the curve as SVG.
     #[arg(long, short, value_name = "FILE.svg")]
     out: Option<PathBuf>,
+    /// Write a page for a browser: the curve with llama-quantize's file types on it, and its figures.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Write the figures as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -97,6 +101,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
             files.push(file);
         }
     }
+    if let Some(path) = &args.html {
+        files.push(page_of(args, path, &curve)?);
+    }
     PartialFile::finish_all(files)?;
     if !args.means.quiet {
         print(&curve)?;
@@ -109,7 +116,7 @@ fn check(args: &Args) -> anyhow::Result<Method> {
     let mut inputs = outputs::model_files(&args.model);
     let calibration = [&args.calibration.statistics, &args.calibration.calibrate, &args.text];
     inputs.extend(calibration.into_iter().flatten().chain([&args.prices]).cloned());
-    let all: Vec<&Path> = args.out.iter().chain(&args.json).map(PathBuf::as_path).collect();
+    let all: Vec<&Path> = args.out.iter().chain(&args.json).chain(&args.html).map(PathBuf::as_path).collect();
     outputs::check(&inputs, &all)?;
     outputs::try_start(&all, args.force)?;
     if args.points < 2 {
@@ -181,28 +188,78 @@ fn chart(curve: &Sweep, args: &Args) -> Chart {
     }
 }
 
-/// Both tables.
-fn print(curve: &Sweep) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+/// Writes the page to a file that has no name yet.
+fn page_of(args: &Args, path: &Path, curve: &Sweep) -> anyhow::Result<PartialFile> {
+    let model = ModelSummary::read(&Inspected::open(&args.model, args.text_args.pre.as_deref())?)?;
+    let [points, types] = tables(curve);
+    let unpriced = match curve.file_types.unpriced.as_slice() {
+        [] => String::new(),
+        names => format!(" Not priced: {}.", names.join(", ")),
+    };
+    let sections = vec![
+        facts_section(&[("Original", &model)]),
+        chart_section(
+            "size",
+            "Size and divergence",
+            "Each point of the curve is the best choice of types for its size, by what each tensor costs at each type. Down and to the left \
+             is better.",
+            &chart(curve, args),
+        ),
+        table_section(
+            "points",
+            "Points of the curve",
+            "What files of some sizes cost, and what one megabyte more saves.",
+            &points,
+        ),
+        table_section(
+            "file-types",
+            "llama-quantize's file types",
+            &format!("What the mixtures of llama-quantize cost by the same prices.{unpriced}"),
+            &types,
+        ),
+    ];
+    let ends =
+        [curve.points.first(), curve.points.last()].map(|p| p.map_or(0.0, |p| p.bytes as f64 / MEGABYTE));
+    let title = format!("{}: size and divergence", model.name);
+    let lead = format!("{} sizes from {:.2} to {:.2} MB.", curve.points.len(), ends[0], ends[1]);
+    page::fill(path, (&title, &lead), sections, args.force)
+}
+
+/// The rows of both tables, heads first.
+fn tables(curve: &Sweep) -> [Vec<Vec<String>>; 2] {
     let megabytes = |bytes: u64| format!("{:.2}", bytes as f64 / MEGABYTE);
     let number = |x: Option<f64>| x.map_or_else(String::new, |x| format!("{x:.6}"));
     let head = ["MB", "bytes", "bpw", "predicted", "saved by 1 MB more", "measured"];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    let mut points = vec![head.map(str::to_owned).to_vec()];
     for p in &curve.points {
         let (predicted, saved) = (number(Some(p.predicted)), number(p.per_megabyte));
         let bits = format!("{:.3}", p.bits_per_weight);
-        rows.push(vec![megabytes(p.bytes), p.bytes.to_string(), bits, predicted, saved, number(p.measured)]);
+        points.push(vec![
+            megabytes(p.bytes),
+            p.bytes.to_string(),
+            bits,
+            predicted,
+            saved,
+            number(p.measured),
+        ]);
     }
-    table::write(&mut out, &rows, &[0, 1, 2, 3, 4, 5])?;
-    writeln!(out)?;
     let head = ["file type", "MB", "bytes", "predicted", "best at that size", ""];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    let mut types = vec![head.map(str::to_owned).to_vec()];
     for t in &curve.file_types.priced {
         let by = t.dominated_by.map_or_else(String::new, |name| format!("{name} is no larger and no worse"));
         let (cost, best) = (number(Some(t.cost)), number(t.best));
-        rows.push(vec![t.name.to_owned(), megabytes(t.bytes), t.bytes.to_string(), cost, best, by]);
+        types.push(vec![t.name.to_owned(), megabytes(t.bytes), t.bytes.to_string(), cost, best, by]);
     }
-    table::write(&mut out, &rows, &[1, 2, 3, 4])?;
+    [points, types]
+}
+
+/// Both tables.
+fn print(curve: &Sweep) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let [points, types] = tables(curve);
+    table::write(&mut out, &points, &[0, 1, 2, 3, 4, 5])?;
+    writeln!(out)?;
+    table::write(&mut out, &types, &[1, 2, 3, 4])?;
     if !curve.file_types.unpriced.is_empty() {
         writeln!(out, "not priced: {}", curve.file_types.unpriced.join(", "))?;
     }

@@ -12,6 +12,8 @@
 //!    on their order, so that the text, and not the threads, determines the last bit. Both give running values.
 //! 4. [`Report`] is the result, as JSON or as lines; [`Scores`] has those on several texts and says which is the worst.
 //!
+//! [`evaluate_watched`] tells of each position besides: what both models expected there, and how far they are apart.
+//!
 //! Embedding models are compared by [`embeddings`] and [`compare_embeddings`] instead.
 //!
 //! To write a logits file, encode a row with the logarithm that [`Normalizer`] gives:
@@ -55,6 +57,7 @@ mod report;
 mod run;
 mod scores;
 mod softmax;
+mod watched;
 
 pub use compare::{TokenStats, compare_log_probs, compare_rows, score_row};
 pub use divergence::{Base, Comparison, DeltaP, Divergence};
@@ -68,6 +71,7 @@ pub use mass::{divergences, masses};
 pub use perplexity::Perplexity;
 pub use report::Report;
 pub(crate) use run::model_error;
-pub use run::{EvaluateError, Reference, Running, evaluate, work};
+pub use run::{EvaluateError, Reference, Running, evaluate, evaluate_watched, work};
 pub use scores::{Scores, TextScore};
 pub use softmax::Normalizer;
+pub use watched::{Guess, Listeners, PositionScore};

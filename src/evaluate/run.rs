@@ -8,8 +8,8 @@ use rayon::prelude::*;
 
 use crate::context::Context;
 use crate::evaluate::{
-    Divergence, Normalizer, Perplexity, Report, RowError, TokenStats, compare_kept_rows, compare_log_probs,
-    compare_rows, score_row,
+    Divergence, Guess, Listeners, Normalizer, Perplexity, PositionScore, Report, RowError, TokenStats,
+    compare_kept_rows, compare_log_probs, compare_rows, score_row,
 };
 use crate::model::{Head, Hidden, Logits, Model, ModelError, Pass};
 use crate::text::Chunks;
@@ -131,15 +131,29 @@ pub fn evaluate(
     model: &Model,
     reference: Option<&Reference>,
     chunks: &Chunks,
-    mut record: Option<&mut LogitsWriter>,
+    record: Option<&mut LogitsWriter>,
     run: &Context,
     running: &mut dyn FnMut(Running),
+) -> Result<Report, EvaluateError> {
+    evaluate_watched(model, reference, chunks, run, &mut Listeners { record, running, watch: None })
+}
+
+/// Does the same as [`evaluate`], and tells `listeners` of each position as well, which costs one more softmax of each row.
+///
+/// # Errors
+/// Fails as [`evaluate`] does.
+pub fn evaluate_watched(
+    model: &Model,
+    reference: Option<&Reference>,
+    chunks: &Chunks,
+    run: &Context,
+    listeners: &mut Listeners,
 ) -> Result<Report, EvaluateError> {
     let mut evaluation = Evaluation::new(model, reference, chunks, run)?;
     let at_once = evaluation.chunks_at_once()?;
     for first in (0..chunks.len()).step_by(at_once) {
         let count = at_once.min(chunks.len() - first);
-        evaluation.group(first, count, record.as_deref_mut(), running)?;
+        evaluation.group(first, count, listeners)?;
     }
     Ok(evaluation.scores.report(chunks))
 }
@@ -207,13 +221,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Runs and scores `count` chunks from chunk `first` on.
-    fn group(
-        &mut self,
-        first: usize,
-        count: usize,
-        mut record: Option<&mut LogitsWriter>,
-        running: &mut dyn FnMut(Running),
-    ) -> Result<(), EvaluateError> {
+    fn group(&mut self, first: usize, count: usize, listeners: &mut Listeners) -> Result<(), EvaluateError> {
         let chunks = self.chunks;
         let context = chunks.context();
         let tokens = &chunks.tokens()[first * context..(first + count) * context];
@@ -246,11 +254,11 @@ impl<'a> Evaluation<'a> {
                     first: i * chunks.scored().len(),
                     chunk: first + start + i,
                 };
-                rows.score(&against, chunks, &mut self.scores)?;
-                if let Some(writer) = record.as_deref_mut() {
+                rows.score(&against, chunks, &mut self.scores, listeners)?;
+                if let Some(writer) = listeners.record.as_deref_mut() {
                     rows.write(chunks, writer)?;
                 }
-                running(self.scores.running(rows.chunk + 1));
+                (listeners.running)(self.scores.running(rows.chunk + 1));
             }
         }
         self.pass.progress.advance(self.done, "logits");
@@ -309,12 +317,19 @@ struct ScoredRows<'a> {
 enum Score {
     Alone(f64),
     Compared(TokenStats),
+    Watched(PositionScore),
 }
 
 impl ScoredRows<'_> {
     /// Scores all rows in parallel and adds the scores in order.
-    fn score(&self, against: &Against, chunks: &Chunks, scores: &mut Scores) -> Result<(), EvaluateError> {
-        let scored = chunks.scored();
+    fn score(
+        &self,
+        against: &Against,
+        chunks: &Chunks,
+        scores: &mut Scores,
+        listeners: &mut Listeners,
+    ) -> Result<(), EvaluateError> {
+        let (scored, watched) = (chunks.scored(), listeners.watch.is_some());
         let results: Vec<Result<Score, EvaluateError>> = (0..scored.len())
             .into_par_iter()
             .map_init(
@@ -338,14 +353,26 @@ impl ScoredRows<'_> {
                         }
                     };
                     let position = scored.start + i;
+                    let score = score.and_then(|score| match score {
+                        Score::Compared(stats) if watched => {
+                            let (base, model) = (Guess::of(base)?, Guess::of(row)?);
+                            let chunk = self.chunk;
+                            Ok(Score::Watched(PositionScore { chunk, position, target, stats, base, model }))
+                        }
+                        other => Ok(other),
+                    });
                     score.map_err(|source| against.fault(self.chunk, position, source))
                 },
             )
             .collect();
-        results.into_iter().try_for_each(|score| {
-            scores.push(score?);
-            Ok(())
-        })
+        for score in results {
+            let score = score?;
+            if let (Score::Watched(position), Some(watch)) = (&score, listeners.watch.as_deref_mut()) {
+                watch(position);
+            }
+            scores.push(score);
+        }
+        Ok(())
     }
 
     /// Appends all rows to a logits file.
@@ -380,7 +407,9 @@ impl Scores {
     fn push(&mut self, score: Score) {
         match score {
             Score::Alone(nll) => self.alone.push(nll),
-            Score::Compared(stats) => self.compared.push(&stats),
+            Score::Compared(stats) | Score::Watched(PositionScore { stats, .. }) => {
+                self.compared.push(&stats);
+            }
         }
     }
 

@@ -43,6 +43,7 @@ mod quantize;
 mod quantize_pruned;
 mod quantized_inputs;
 mod reading;
+mod report;
 mod resume;
 mod rooms;
 mod sample;

@@ -5,11 +5,12 @@ mod choice;
 mod experts;
 mod heads;
 mod layers;
+mod look;
 mod part;
 mod vocab;
 mod written;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use kquant::job::TextFile;
@@ -93,6 +94,9 @@ pub(super) struct Args {
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
+    /// Write a page for a browser: what is left of what and, on --held-out or the first --text, how far predictions are apart.
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    html: Option<PathBuf>,
     /// Replace an existing file.
     #[arg(long)]
     force: bool,
@@ -106,10 +110,17 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let part = PrunedPart::of(args)?;
     let mut inputs = outputs::model_files(&args.model);
     inputs.extend(args.text.iter().chain(&args.held_out).chain(&args.keep_tokens).cloned());
+    let html: Vec<&Path> = args.html.iter().map(PathBuf::as_path).collect();
     match folder::is_asked(&args.out) {
-        true => outputs::check_folder(&args.out)?,
-        false => outputs::check(&inputs, &[&args.out])?,
+        true => {
+            outputs::check_folder(&args.out)?;
+            outputs::check(&inputs, &html)?;
+        }
+        false => {
+            outputs::check(&inputs, &html.iter().copied().chain([args.out.as_path()]).collect::<Vec<_>>())?
+        }
     }
+    outputs::try_start(&html, args.force)?;
     if !args.dry_run && !folder::is_asked(&args.out) {
         outputs::try_start(&[&args.out], args.force)?;
     }
@@ -129,6 +140,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
             layers::prune(args, &mut model, &whole_text(args)?, (number, score))?;
         }
         PrunedPart::DropLayers(cut) => layers::drop(args, &model, cut)?,
+    }
+    if let Some(path) = &args.html {
+        look::write(args, path, &model)?;
     }
     Ok(Outcome::Done)
 }

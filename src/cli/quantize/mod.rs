@@ -2,6 +2,7 @@
 
 mod calibration;
 mod distillation;
+mod look;
 mod part;
 mod print;
 mod proof;
@@ -37,7 +38,7 @@ Examples:
   kquant quantize model-f16.gguf -o model.gguf --type Q3_K_S --imatrix imatrix.gguf
   kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --type Q3_K_S --calibrate calibration.txt
   kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --type Q3_K_S --quality best
-  kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --type Q3_K_S --calibrate calibration.txt --verify wiki.test.raw --max-kl 0.05
+  kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --type Q3_K_S --calibrate calibration.txt --verify wiki.test.raw --max-kl 0.05 --html report.html
   kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --size 500M --calibrate calibration.txt --prune ffn=25% --prune vocab=65536
   kquant quantize Llama-3.2-1B/ -o llama-1b.gguf --size 500M --calibrate calibration.txt --prune ffn=25% --distill 2M
   kquant quantize Llama-3.1-70B/ -o parts/ --type Q4_K_M --part 3/8
@@ -99,7 +100,7 @@ pub(super) struct Args {
     ///
     /// Parts may be made on any machines, in any order. One that is there already is left as it is, and one that is damaged is made again.
     /// Feedback needs --statistics, types by size need --prices: both files are the same for all parts.
-    #[arg(long, value_name = "I/N", help_heading = "Output", conflicts_with_all = ["calibrate", "prune", "distill", "keep_split", "resume", "manifest", "report", "verify"])]
+    #[arg(long, value_name = "I/N", help_heading = "Output", conflicts_with_all = ["calibrate", "prune", "distill", "keep_split", "resume", "manifest", "report", "verify", "html"])]
     part: Option<Part>,
     /// Replace an existing output.
     #[arg(long, help_heading = "Output")]
@@ -122,6 +123,10 @@ pub(super) struct Args {
     max_kl: Option<f64>,
     #[command(flatten, next_help_heading = "Texts")]
     text_args: TextArgs,
+
+    /// Write a page for a browser: hashes, types by layer and role, errors by tensor and, with --verify, what was found on the text.
+    #[arg(long, value_name = "FILE", help_heading = "Proof", conflicts_with = "dry_run")]
+    html: Option<PathBuf>,
 
     /// Show what would be written, and stop. With a text for feedback, a few seconds of its work are timed, and the time, memory and disk that
     /// the run will take are told.
@@ -174,8 +179,8 @@ pub(super) fn run(mut args: Args) -> anyhow::Result<Outcome> {
     if !args.dry_run {
         check_outputs(&args)?;
     }
-    let original = args.teacher.as_ref().unwrap_or(&args.model);
-    let judge = Judge::new((original, &args.text_args), &args.verify)?;
+    let original = args.teacher.as_ref().unwrap_or(&args.model).clone();
+    let judge = Judge::new((&original, &args.text_args), &args.verify)?;
     let smaller = pruning::smaller(&args)?;
     if let Some(smaller) = &smaller {
         args.model.clone_from(&smaller.path);
@@ -199,7 +204,10 @@ pub(super) fn run(mut args: Args) -> anyhow::Result<Outcome> {
         print::warnings(&report.warnings)?;
     }
     let first = report.files.first().context("nothing was written")?;
-    let proof = judge.map(|judge| judge.verify(&first.path, &args.text_args, &means(&args))).transpose()?;
+    let proof = match &args.html {
+        Some(path) => look::write(&args, path, (&original, &first.path), judge.as_ref())?,
+        None => judge.map(|judge| judge.verify(&first.path, &args.text_args, &means(&args))).transpose()?,
+    };
     if args.json {
         let allocation = view.allocation.as_ref();
         print_json(&Printed { written: &report, allocation, proof: proof.as_ref() })?;
@@ -269,7 +277,8 @@ fn check_outputs(args: &Args) -> anyhow::Result<()> {
     inputs.extend(files.into_iter().flatten().chain(&args.verify).cloned());
     check_journal(args)?;
     let out = args.out.iter().filter(|_| !args.keep_split);
-    let all: Vec<&Path> = out.chain(&args.manifest).chain(&args.report).map(PathBuf::as_path).collect();
+    let all: Vec<&Path> =
+        out.chain(&args.manifest).chain(&args.report).chain(&args.html).map(PathBuf::as_path).collect();
     outputs::check(&inputs, &all)?;
     Ok(outputs::try_start(&all, args.force)?)
 }

@@ -9,13 +9,18 @@ use kquant::evaluate;
 use kquant::evaluate::{Reference, Scores, TextScore};
 use kquant::job::TextFile;
 use kquant::model::Model;
+use kquant::report::{SamplePair, TextFindings};
 use kquant::text::Chunks;
 
 use super::Args;
 use crate::cli::Outcome;
+use crate::cli::page;
 use crate::cli::progress::Display;
 use crate::cli::running::{RunArgs, TextArgs, cancel_on_signal};
 use kquant::context::Unit;
+
+/// Scores, what was found on the texts, and what both models write.
+type Looked = (Scores, Vec<TextFindings>, Option<Vec<SamplePair>>);
 
 /// What the result is scored against, and on what.
 pub(in crate::cli) struct Judge {
@@ -45,6 +50,39 @@ impl Judge {
         text_args: &TextArgs,
         means: &RunArgs,
     ) -> anyhow::Result<Scores> {
+        let mut scores = Vec::new();
+        self.each(out, text_args, means, |(text, chunks), (reference, result), run| {
+            let report = evaluate::evaluate(result, Some(reference), chunks, None, run, &mut |_| {})?;
+            scores.push(TextScore { text: text.to_owned(), report });
+            Ok(())
+        })?;
+        Ok(Scores::new(scores))
+    }
+
+    /// Does the same, and returns what a page shows of it: what was found on the texts, and what both models write.
+    pub(super) fn look(&self, out: &Path, text_args: &TextArgs, means: &RunArgs) -> anyhow::Result<Looked> {
+        let (mut scores, mut found, mut samples) = (Vec::new(), Vec::new(), None);
+        self.each(out, text_args, means, |(text, chunks), (reference, result), run| {
+            let on_text = page::on_text((reference, result), (text, chunks), run)?;
+            scores.push(TextScore { text: text.to_owned(), report: on_text.report.clone() });
+            found.push(on_text);
+            if let (Reference::Model(source), None) = (reference, &samples) {
+                samples = Some(page::samples((source, result), chunks, run)?);
+            }
+            Ok(())
+        })?;
+        Ok((Scores::new(scores), found, samples))
+    }
+
+    /// Opens the model at `out` and gives each text to `score`.
+    fn each(
+        &self,
+        out: &Path,
+        text_args: &TextArgs,
+        means: &RunArgs,
+        mut score: impl FnMut((&Path, &Chunks), (&Reference, &Model), &context::Context) -> anyhow::Result<()>
+        + Send,
+    ) -> anyhow::Result<()> {
         let Self { source, texts } = self;
         let mut result = Model::open(out, None)?;
         text_args.set_up(&mut result);
@@ -54,7 +92,6 @@ impl Judge {
             None => Reference::Model(source),
             Some(ids) => Reference::Larger { model: source, ids },
         };
-        let mut scores = Vec::new();
         for (text, chunks) in texts {
             // A trimmed vocabulary cuts texts otherwise.
             let again = ids.as_ref().map(|_| text_args.chunks(&result, &TextFile::read(text)?));
@@ -63,12 +100,10 @@ impl Judge {
             let total = evaluate::work(source, chunks) + evaluate::work(&result, chunks);
             let display = Display::new(total, Unit::Work, means.quiet);
             let run = context::Context { memory: means.memory, cancel, progress: &display };
-            let report = means
-                .run(|| evaluate::evaluate(&result, Some(&reference), chunks, None, &run, &mut |_| {}))?;
+            means.run(|| score((text, chunks), (&reference, &result), &run))??;
             display.finish();
-            scores.push(TextScore { text: text.clone(), report: report? });
         }
-        Ok(Scores::new(scores))
+        Ok(())
     }
 }
 
