@@ -7,7 +7,7 @@
 # KQUANT    the program (default: kquant)
 # COUNT     how many parts there are, where the scheduler does not say so
 #
-# Exit codes are kquant's: 0 the part is there, 2 it can never be (wrong input or option). Killed runs may be started again as they were.
+# Exit codes are kquant's: 0 the part is there, 2 input, options or storage are wrong. Killed runs may be started again as they were.
 set -euo pipefail
 
 : "${MODEL:?set MODEL to the model}" "${PARTS:?set PARTS to a folder for the parts}" "${OPTIONS:?set OPTIONS, such as --type Q4_K_M}"
