@@ -127,10 +127,11 @@ pub(super) fn assert_close(expected: &Logits, found: &Logits, chunks: &Chunks, w
     }
 }
 
-/// The small models of all families.
+/// The small models of all families that predict tokens.
 pub(super) fn archs() -> Vec<std::path::PathBuf> {
     let mut all: Vec<_> =
         std::fs::read_dir(data("archs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    all.retain(|folder| folder.join("logits.f32").exists());
     all.sort();
     all
 }

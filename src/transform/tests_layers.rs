@@ -7,9 +7,11 @@ use kquant_formats::gguf::{Array, Value};
 use super::{LayersError, keep_layers, period, without};
 use crate::model::Model;
 
+/// The small models of all families that predict tokens.
 fn archs() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/archs");
     let mut all: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    all.retain(|folder| folder.join("logits.f32").exists());
     all.sort();
     all
 }

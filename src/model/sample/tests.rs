@@ -17,6 +17,8 @@ const EXACT: f32 = 5e-5;
 fn models() -> Vec<(String, Model)> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/archs");
     let mut folders: Vec<PathBuf> = std::fs::read_dir(root).unwrap().map(|f| f.unwrap().path()).collect();
+    // Encoders write no text.
+    folders.retain(|folder| folder.join("logits.f32").exists());
     folders.sort();
     let models: Vec<_> =
         folders.iter().map(|path| (path.display().to_string(), Model::open(path, None).unwrap())).collect();
