@@ -76,8 +76,9 @@ fn parts_make_the_file_of_one_run() {
         let whole = scratch.path(&format!("{name}.gguf"));
         case.whole(&whole);
         let expected = bytes_sha256(&fs::read(&whole).unwrap());
-        // With 40 parts some have no tensor.
-        for count in [1, 3, 40] {
+        // With 40 parts some have no tensor; once is enough for those.
+        let counts: &[u16] = if name == "plain" { &[1, 3, 40] } else { &[3] };
+        for &count in counts {
             let folder = scratch.path(&format!("{name}-{count}"));
             for no in (1..=count).rev() {
                 let more: &[&str] = if no % 2 == 0 { &["--threads", "1", "--memory", "64M"] } else { &[] };
