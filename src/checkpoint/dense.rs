@@ -67,12 +67,18 @@ pub(super) fn layers(folder: &Path) -> Result<(Vec<Layer>, Option<String>), Open
     Ok((layers, None))
 }
 
-/// Returns what a dense layer in `folder` has that GGUF cannot express.
+/// Returns what a dense layer in `folder` has that GGUF cannot express. A key that is missing stands for what sentence-transformers takes then:
+/// a bias, and the hyperbolic tangent.
 fn unusual(folder: &Path) -> Option<String> {
     let path = folder.join("config.json");
-    let config = read(&path)?;
-    let function = config["activation_function"].as_str().unwrap_or("Identity");
-    let biased = config["bias"].as_bool() == Some(true);
+    let Some(config) = read(&path) else {
+        return Some(format!(
+            "{}: cannot be read, so that nothing is known of the dense layer",
+            path.display()
+        ));
+    };
+    let function = config["activation_function"].as_str().unwrap_or("Tanh");
+    let biased = config["bias"].as_bool() != Some(false);
     (biased || !function.ends_with("Identity")).then(|| {
         format!("{}: a dense layer with a bias or with {function}; GGUF has matrices alone", path.display())
     })
@@ -146,5 +152,28 @@ impl Checkpoint for WithDense {
     ) -> Result<(), ReadError> {
         let (file, tensor) = self.place(tensor);
         file.to_blocks(tensor, at, bytes, out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_said_to_be_a_matrix_alone_is_not_taken_for_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let unusual_with = |config: &str| {
+            std::fs::write(folder.path().join("config.json"), config).unwrap();
+            unusual(folder.path()).unwrap_or_default()
+        };
+        let identity = r#""activation_function": "torch.nn.modules.linear.Identity""#;
+        assert_eq!(unusual_with(&format!(r#"{{"bias": false, {identity}}}"#)), "");
+        for config in [format!("{{{identity}}}"), format!(r#"{{"bias": true, {identity}}}"#)] {
+            assert!(unusual_with(&config).contains("with a bias"), "{config}");
+        }
+        assert!(unusual_with(r#"{"bias": false}"#).contains("Tanh"));
+        assert!(unusual_with("[").contains("cannot be read"));
+        std::fs::remove_file(folder.path().join("config.json")).unwrap();
+        assert!(unusual(folder.path()).is_some());
     }
 }
