@@ -65,6 +65,9 @@ pub struct AllocationView<'a> {
     pub predicted: f64,
     /// No choice of the menu's types has a lower sum at this size.
     pub bound: f64,
+    /// Bytes of the target that no choice of the menu's types needs.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unneeded: u64,
     /// Each type of the menu for phones that the file uses, with the runtimes that have kernels for it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kernels: Vec<(&'static str, Vec<&'static str>)>,
@@ -140,6 +143,7 @@ impl<'a> PlanView<'a> {
             unit: allocated.unit,
             predicted: allocated.cost,
             bound: allocated.bound,
+            unneeded: allocated.unneeded,
             kernels: kernels.filter(|(_, runtimes)| !runtimes.is_empty()).collect(),
         });
         self
@@ -152,6 +156,10 @@ impl<'a> PlanView<'a> {
     pub fn sha256(&self) -> serde_json::Result<String> {
         Ok(Sha256::digest(serde_json::to_vec(self)?).hex())
     }
+}
+
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 fn bits(bytes: u64, weights: u64) -> f64 {

@@ -118,6 +118,13 @@ pub(super) fn allocation(out: &mut impl Write, chosen: &AllocationView) -> io::R
         "types of menu {menu} for {target}: {sum}; no choice of these types has less than {:.2} % of it",
         100.0 * bound / predicted.max(f64::MIN_POSITIVE)
     )?;
+    if chosen.unneeded > 0 {
+        writeln!(
+            out,
+            "  no choice of these types needs {} of that; --menu or --type may have larger ones",
+            bytes::show(chosen.unneeded)
+        )?;
+    }
     for (kind, runtimes) in &chosen.kernels {
         writeln!(out, "  {kind} has kernels for {}", runtimes.join(", "))?;
     }

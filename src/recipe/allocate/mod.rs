@@ -63,6 +63,8 @@ pub struct Allocated {
     pub file_type: &'static FileType,
     /// Bytes of the file.
     pub bytes: u64,
+    /// Bytes of the target that no choice of the menu's types needs.
+    pub unneeded: u64,
     /// Sum of the prices, in the list's unit.
     pub cost: f64,
     /// No choice of the menu's types has a lower sum at this size.
@@ -176,6 +178,7 @@ impl<'a> Market<'a> {
             choices,
             costs,
             bytes: self.fixed + solution.bytes,
+            unneeded: 0,
             cost: self.known_cost() + solution.cost,
             bound: self.known_cost() + solution.bound,
         }

@@ -28,7 +28,8 @@ impl Market<'_> {
     /// The allocation for the target that the market was made for.
     ///
     /// # Errors
-    /// [`RecipeError::Target`] when no file of the menu is so, with both ends of what there is.
+    /// [`RecipeError::Target`] when no file of the menu is so, with both ends of what there is. More room than the largest file needs is
+    /// none: a number of bytes is a limit, and the file stays below it.
     pub fn allocate(&self) -> Result<Allocated, RecipeError> {
         let (target, unit) = (self.allocation.target, self.allocation.prices.origin.unit);
         let range = self.range();
@@ -47,10 +48,8 @@ impl Market<'_> {
     }
 
     fn of_size(&self, bytes: u64, target: Target, range: &Range) -> Result<Allocated, RecipeError> {
-        if bytes > range.bytes[1] {
-            return Err(self.out_of_range(target, range));
-        }
-        self.within(bytes).ok_or_else(|| self.out_of_range(target, range))
+        let found = self.within(bytes).ok_or_else(|| self.out_of_range(target, range))?;
+        Ok(Allocated { unneeded: bytes.saturating_sub(range.bytes[1]), ..found })
     }
 
     /// The smallest file that bisection over sizes finds within `nats`.

@@ -93,17 +93,21 @@ fn the_bytes_of_the_file_stay_within_the_target() {
 
 #[test]
 fn sizes_that_the_menu_cannot_make_are_refused_with_both_ends() {
-    for target in [
-        Target::Size(1000),
-        Target::Size(1 << 30),
-        Target::BitsPerWeight(1.0),
-        Target::BitsPerWeight(f64::NAN),
-    ] {
+    for target in [Target::Size(1000), Target::BitsPerWeight(1.0), Target::BitsPerWeight(f64::NAN)] {
         let error = solved(&allocation(target, MENU, &[])).unwrap_err().to_string();
         assert!(error.contains(" to ") && error.contains("menu"), "{error}");
     }
     let error = solved(&allocation(Target::PredictedKl(0.0), MENU, &[])).unwrap_err().to_string();
     assert!(error.contains("nats"), "{error}");
+}
+
+#[test]
+fn more_room_than_the_menu_can_fill_gives_its_best_file() {
+    let of = |target: Target| solved(&allocation(target, MENU, &[])).unwrap();
+    let largest = of(Target::BitsPerWeight(14.0));
+    assert_eq!(names(&largest)[1..], ["Q8_0", "Q8_0", "Q8_0"]);
+    let unneeded = of(Target::Size(largest.bytes + 5)).unneeded;
+    assert_eq!((unneeded, of(Target::Size(largest.bytes)).unneeded), (5, 0));
 }
 
 #[test]
