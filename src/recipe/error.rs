@@ -102,6 +102,15 @@ pub enum RecipeError {
         /// Why, and what to do.
         what: String,
     },
+    /// A tensor has no price at any type.
+    #[error(
+        "the price list has no price of tensor `{tensor}` at any type, as the statistics that it was made of had none of it; make them again with \
+         --output-tensor, for the table of embeddings and the output projection, and the list of them, or say its type by --tensor-type"
+    )]
+    NoPrices {
+        /// The tensor.
+        tensor: String,
+    },
     /// A tensor has no price at a type of the menu.
     #[error(
         "the price list has no price of {block} for tensor `{tensor}`; make it again with a --menu that has {block}, or leave the type out of the menu"

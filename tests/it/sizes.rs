@@ -199,7 +199,9 @@ fn the_output_projection_needs_its_own_statistics() {
     let (scratch, model) = (Scratch::new("sizes-output"), data("archs/llama"));
     let (statistics, out) = (statistics(&scratch, &model, &["--fisher"]), scratch.path("out"));
     let how = ["--statistics", statistics.to_str().unwrap(), "--bpw", "6"];
-    refused("without", &sized(&model, &out, &how), "output.weight", &out);
+    for part in ["`output.weight` at any type", "again with --output-tensor"] {
+        refused("without", &sized(&model, &out, &how), part, &out);
+    }
     ok(sized(&model, &out, &[&how[..], &["--output-tensor-type", "Q8_0"]].concat()));
 }
 

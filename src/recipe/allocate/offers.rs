@@ -133,12 +133,20 @@ fn open(
     let own = Some(tensor.source).filter(|source| source.quantized && !blocks.contains(source));
     let blocks: Vec<_> = blocks.into_iter().chain(own).collect();
     let offer = |block: &&'static BlockType| {
-        let missing = || RecipeError::Unpriced { tensor: tensor.name.to_owned(), block: block.name };
+        let missing = || unpriced(allocation, tensor, block);
         let cost = price(allocation, tensor, block).ok_or_else(missing)?;
         Ok(Offer { bytes: padded_bytes(tensor, block, alignment)?, cost })
     };
     let offers = blocks.iter().map(offer).collect::<Result<_, RecipeError>>()?;
     Ok(Offered::Open { blocks, offers })
+}
+
+fn unpriced(allocation: &Allocation, tensor: &TensorFacts, block: &BlockType) -> RecipeError {
+    let tensor = tensor.name.to_owned();
+    match allocation.prices.of(&tensor) {
+        Some(_) => RecipeError::Unpriced { tensor, block: block.name },
+        None => RecipeError::NoPrices { tensor },
+    }
 }
 
 /// Bytes of `tensor` as `block`, padded to a multiple of `alignment`.
