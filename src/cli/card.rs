@@ -4,12 +4,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use kquant::context::Unit;
 use kquant::model_card::{CardEntry, CardOptions, model_card};
 use kquant::outputs;
 use kquant_formats::partial::PartialFile;
 
 use super::Outcome;
 use super::printable::printable_lines;
+use super::progress::Display;
 
 /// Write the model card of quantized files: README.md as Hugging Face reads it
 ///
@@ -36,6 +38,9 @@ pub(super) struct Args {
     /// Replace an existing file.
     #[arg(long)]
     force: bool,
+    /// No progress.
+    #[arg(long, short)]
+    quiet: bool,
 }
 
 /// What a card says that files do not.
@@ -82,11 +87,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let out: Vec<&Path> = args.out.iter().map(PathBuf::as_path).collect();
     outputs::check(&inputs.into_iter().chain(results).collect::<Vec<_>>(), &out)?;
     outputs::try_start(&out, args.force)?;
+    let display = Display::new(0, Unit::Bytes, args.quiet);
     let open = |file: &PathBuf| {
         let result = args.result.iter().find(|(of, _)| of == file);
-        CardEntry::open(file, result.map(|(_, json)| json.as_path()))
+        CardEntry::open(file, result.map(|(_, json)| json.as_path()), &display)
     };
-    let entries = args.files.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let entries = args.files.iter().map(open).collect::<Result<Vec<_>, _>>();
+    display.finish();
+    let entries = entries?;
     let card = model_card(&entries, &args.card.options());
     if !card.contains("\nbase_model:\n") {
         writeln!(

@@ -1,11 +1,14 @@
 //! `kquant hash`.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use kquant::hash::digest;
+use kquant::context::Unit;
+use kquant::hash::{Digest, digest_with};
+use kquant_formats::FormatError;
 
 use super::printable::{printable, printable_path};
+use super::progress::Display;
 use super::{Outcome, print_json};
 
 /// Print SHA-256 of a GGUF: each tensor, all tensor data, the metadata, the file
@@ -22,10 +25,21 @@ pub(super) struct Args {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// No progress.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// The hashes of the file at `path`, with progress.
+pub(super) fn shown(path: &Path, quiet: bool) -> Result<Vec<Digest>, FormatError> {
+    let display = Display::new(0, Unit::Bytes, quiet);
+    let found = digest_with(path, &display);
+    display.finish();
+    found
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let files = digest(&args.file)?;
+    let files = shown(&args.file, args.quiet)?;
     if args.json {
         print_json(&files)?;
         return Ok(Outcome::Done);

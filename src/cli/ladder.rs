@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use kquant::arch::folder_name;
-use kquant::context::Context;
+use kquant::context::{Context, Unit};
 use kquant::evaluate::Scores;
 use kquant::job::{Job, Outputs, Prepared, Report, Resources, Types, prepare};
 use kquant::model_card::{CardEntry, Measured, model_card};
@@ -202,12 +202,14 @@ fn make_one(
 /// Writes README.md.
 fn write_card(args: &Args, made: &[MadeRung], path: &Path) -> anyhow::Result<()> {
     let mut entries = Vec::new();
+    let display = Display::new(0, Unit::Bytes, args.means.quiet);
     for rung in made {
         for file in &rung.report.files {
             let measured = Measured::of(&rung.json);
-            entries.push(CardEntry { measured, ..CardEntry::open(&file.path, None)? });
+            entries.push(CardEntry { measured, ..CardEntry::open(&file.path, None, &display)? });
         }
     }
+    display.finish();
     let mut options = args.card.options();
     // A model in the hub's cache is known by its published name.
     let published = folder_name(&args.model);

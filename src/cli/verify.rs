@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use kquant::hash::{Difference, Expected, compare, digest};
+use kquant::hash::{Difference, Expected, compare};
 use serde::Serialize;
 
+use super::hash::shown;
 use super::printable::{printable, printable_path};
 use super::{Outcome, print_json};
 
@@ -21,6 +22,9 @@ pub(super) struct Args {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// No progress.
+    #[arg(long, short)]
+    quiet: bool,
 }
 
 #[derive(Serialize)]
@@ -32,7 +36,7 @@ struct Result<'a> {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let expected = Expected::open(&args.manifest)?;
-    let files = digest(&args.file)?;
+    let files = shown(&args.file, args.quiet)?;
     let differences = compare(&expected, &files);
     let tensors = files.iter().map(|f| f.tensors.len()).sum();
     if args.json {

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{FileHash, Hex};
 use crate::checkpoint::type_layout;
+use crate::context::{After, Progress, Silent, Unit};
 
 /// Hash of one tensor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,17 +51,38 @@ pub struct Digest {
 /// # Errors
 /// Fails when a file cannot be read or is malformed, or when shards are missing or do not belong together.
 pub fn digest(path: &Path) -> Result<Vec<Digest>, FormatError> {
+    digest_with(path, &Silent)
+}
+
+/// As [`digest`], and tells `progress` of the bytes that are hashed.
+///
+/// # Errors
+/// As [`digest`].
+pub fn digest_with(path: &Path, progress: &dyn Progress) -> Result<Vec<Digest>, FormatError> {
     let gguf = Gguf::open(path, type_layout)?;
-    gguf.files().enumerate().map(|(shard, file)| digest_file(&gguf, shard, file)).collect()
+    progress.begin(gguf.files().map(Source::bytes).sum(), Unit::Bytes);
+    let mut before = 0;
+    let of_file = |(shard, file): (usize, &Source)| {
+        let progress = After { before, whole: progress };
+        before += file.bytes();
+        digest_file(&gguf, shard, file, &progress)
+    };
+    gguf.files().enumerate().map(of_file).collect()
 }
 
 /// Hashes the file by reading it once, from its first byte to its last, which works because tensors follow each other.
-fn digest_file(gguf: &Gguf, shard: usize, file: &Source) -> Result<Digest, FormatError> {
+fn digest_file(
+    gguf: &Gguf,
+    shard: usize,
+    file: &Source,
+    progress: &dyn Progress,
+) -> Result<Digest, FormatError> {
     let mut hash = FileHash::new(&gguf.header_bytes(shard)?);
     for tensor in gguf.tensors().iter().filter(|t| t.shard == shard) {
         append_padding(&mut hash, file, tensor.offset)?;
         gguf.extent(tensor)?.pieces(|piece| {
             hash.append(piece);
+            progress.advance(hash.hashed(), &tensor.name);
         })?;
         hash.end_tensor(&tensor.name, block::by_id(tensor.type_id).map_or("?", |b| b.name));
     }
@@ -84,6 +106,15 @@ pub fn bytes_sha256(bytes: &[u8]) -> String {
 /// # Errors
 /// Fails when the file cannot be opened or read.
 pub fn file_sha256(path: &Path) -> std::io::Result<(String, u64)> {
+    file_sha256_with(path, &Silent)
+}
+
+/// As [`file_sha256`], and tells `progress` of the bytes that are hashed.
+///
+/// # Errors
+/// As [`file_sha256`].
+pub fn file_sha256_with(path: &Path, progress: &dyn Progress) -> std::io::Result<(String, u64)> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut file = File::open(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
@@ -95,5 +126,6 @@ pub fn file_sha256(path: &Path) -> std::io::Result<(String, u64)> {
         }
         hash.update(&buffer[..n]);
         bytes += n as u64;
+        progress.advance(bytes, &name);
     }
 }

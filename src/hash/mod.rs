@@ -4,7 +4,7 @@ mod digest;
 mod manifest;
 mod running;
 
-pub use digest::{Digest, TensorDigest, bytes_sha256, digest, file_sha256};
+pub use digest::{Digest, TensorDigest, bytes_sha256, digest, digest_with, file_sha256, file_sha256_with};
 pub use manifest::{Difference, Expected, Manifest, ManifestError, SourceFile, compare};
 pub(crate) use running::FileHash;
 

@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use kquant_formats::gguf::{Array, Gguf, Metadata, Value};
+use kquant_formats::source::Source;
 use kquant_kernels::block;
 
 use super::ModelCardError;
 use crate::checkpoint::type_layout;
-use crate::hash::file_sha256;
+use crate::context::{After, Progress, Unit};
+use crate::hash::file_sha256_with;
 use crate::recipe::FILE_TYPES;
 
 /// Tokens of context that memory is stated for.
@@ -41,17 +43,19 @@ pub struct GgufFacts {
 }
 
 impl GgufFacts {
-    /// Reads and hashes the GGUF at `path` with all its files.
+    /// Reads and hashes the GGUF at `path` with all its files, and tells `progress` of the bytes that are hashed.
     ///
     /// # Errors
     /// Fails when a file cannot be read or is malformed.
-    pub fn open(path: &Path) -> Result<Self, ModelCardError> {
+    pub fn open(path: &Path, progress: &dyn Progress) -> Result<Self, ModelCardError> {
         let gguf = Gguf::open(path, type_layout)?;
-        let mut files = Vec::new();
+        progress.begin(gguf.files().map(Source::bytes).sum(), Unit::Bytes);
+        let (mut files, mut before) = (Vec::new(), 0);
         for file in gguf.files() {
             let path = file.path();
-            let (sha256, bytes) =
-                file_sha256(path).map_err(|source| ModelCardError::Read { path: path.to_owned(), source })?;
+            let (sha256, bytes) = file_sha256_with(path, &After { before, whole: progress })
+                .map_err(|source| ModelCardError::Read { path: path.to_owned(), source })?;
+            before += bytes;
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             files.push(PublishedFile { name, bytes, sha256 });
         }

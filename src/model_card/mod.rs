@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 use kquant_formats::FormatError;
 
+use crate::context::Progress;
+
 pub use facts::{GgufFacts, PublishedFile};
 pub use result::Measured;
 
@@ -69,13 +71,13 @@ pub struct CardEntry {
 }
 
 impl CardEntry {
-    /// Reads the GGUF at `path` with all its files, and the result of its evaluation, JSON.
+    /// Reads the GGUF at `path` with all its files, and the result of its evaluation, JSON. `progress` is told of the bytes that are hashed.
     ///
     /// # Errors
     /// Fails when a file cannot be read, is malformed, or is no result.
-    pub fn open(path: &Path, result: Option<&Path>) -> Result<Self, ModelCardError> {
+    pub fn open(path: &Path, result: Option<&Path>, progress: &dyn Progress) -> Result<Self, ModelCardError> {
         let measured = result.map(Measured::open).transpose()?;
-        Ok(Self { facts: GgufFacts::open(path)?, measured })
+        Ok(Self { facts: GgufFacts::open(path, progress)?, measured })
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use kquant::checkpoint::type_layout;
-use kquant::context::{Context, Progress};
-use kquant::hash::{bytes_sha256, digest};
+use kquant::context::{Context, Progress, Unit};
+use kquant::hash::{bytes_sha256, digest, digest_with};
 use kquant::shards::{self, Cut, ShardLimit, ShardsError};
 use kquant_formats::gguf::{Array, Gguf, Metadata, TensorSpec, Value, layout};
 use serde_json::Value as Json;
@@ -158,6 +158,37 @@ fn tensors_keep_their_hashes_and_the_model_its_score() {
     assert_eq!(printed, ok(kquant(["hash", last.to_str().unwrap(), "--json"])));
     ok(merge(&last, &scratch.path("whole.gguf"), &[]));
     assert_eq!(hashes(&scratch.path("whole.gguf")), hashes(&model));
+}
+
+/// What a run told of its bytes.
+#[derive(Default)]
+struct Told {
+    total: AtomicU64,
+    done: AtomicU64,
+}
+
+impl Progress for Told {
+    fn begin(&self, total: u64, _: Unit) {
+        self.total.store(total, Ordering::Relaxed);
+    }
+
+    fn advance(&self, done: u64, _: &str) {
+        assert!(self.done.swap(done, Ordering::Relaxed) <= done, "bytes are counted through all files");
+    }
+}
+
+#[test]
+fn hashing_tells_how_far_it_is() {
+    let scratch = Scratch::new("split-progress");
+    let (model, parts) = (scratch.path("model.gguf"), scratch.path("part"));
+    ok(quantize(&data("tiny-llama"), &model, "Q4_K_M", &["-q"]));
+    ok(split(&model, &parts, &["--max-size", "300K", "-q"]));
+    let paths: Vec<PathBuf> =
+        names(scratch.path("").as_path(), "part-").iter().map(|name| scratch.path(name)).collect();
+    let bytes: u64 = paths.iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    let told = Told::default();
+    assert_eq!(digest_with(&paths[0], &told).unwrap(), digest(&paths[0]).unwrap());
+    assert_eq!((told.total.into_inner(), told.done.into_inner()), (bytes, bytes));
 }
 
 #[test]
