@@ -57,18 +57,8 @@ class Part:
         return out
 
     def difference(self, what, path):
-        """The largest difference between both programs' log-probabilities."""
-        logits = self.scratch / "logits"
-        self.kquant.run("perplexity", path, "--text", TEXT, "--save-logits", logits, *CUT)
-        chunks, ours = recorded(logits)
-        peer = stock.Model(path, context=256, exact_cache=True)
-        if stock_begins(peer):
-            begin = peer.chunks(TEXT.read_text()[:2000], 1)[0][:1]
-            chunks = [begin + chunk[1:] for chunk in chunks]
-        theirs = within_range(np.array([log_softmax(peer.logits(chunk)[CONTEXT // 2 : -1]) for chunk in chunks]))
-        error = float(np.abs(ours - theirs).max())
-        print(f"{self.folder.name}: {what}: largest difference {error:.2g}, largest {np.abs(theirs).max():.3g}")
-        return error
+        """The largest difference between both programs' log-probabilities of a GGUF."""
+        return difference(self.kquant, f"{self.folder.name}: {what}", path, self.scratch)
 
     def agrees(self, more):
         """The smaller model by both."""
@@ -78,6 +68,21 @@ class Part:
     def refused(self, more):
         """The family cannot lose the part."""
         return "a file is left" if self.prune(more, code=2).exists() else ""
+
+
+def difference(kquant, what, path, scratch):
+    """The largest difference between the log-probabilities of kquant and of stock llama.cpp for the GGUF `path`."""
+    logits = scratch / "logits"
+    kquant.run("perplexity", path, "--text", TEXT, "--save-logits", logits, *CUT)
+    chunks, ours = recorded(logits)
+    peer = stock.Model(path, context=256, exact_cache=True)
+    if stock_begins(peer):
+        begin = peer.chunks(TEXT.read_text()[:2000], 1)[0][:1]
+        chunks = [begin + chunk[1:] for chunk in chunks]
+    theirs = within_range(np.array([log_softmax(peer.logits(chunk)[CONTEXT // 2 : -1]) for chunk in chunks]))
+    error = float(np.abs(ours - theirs).max())
+    print(f"{what}: largest difference {error:.2g}, largest {np.abs(theirs).max():.3g}")
+    return error
 
 
 def stock_begins(peer):

@@ -9,6 +9,7 @@ use crate::arch::config::Config;
 use crate::arch::error::ArchError;
 use crate::arch::table::dims::Sizes;
 use crate::arch::table::entries::{ATTENTION, ATTENTION_OUTPUT, CACHED, GATED, NORMS, OUTSIDE, VALUE};
+use crate::arch::table::entry::Entry;
 use crate::arch::table::family::{Family, nothing, unsupported};
 use crate::arch::table::mapping::Table;
 use crate::arch::table::takes::{HeadPlace, Literal, Only, Takes};
@@ -55,12 +56,19 @@ pub(super) static FAMILY: Family = Family {
     graph: &GRAPH,
 };
 
-static TABLE: Table = Table {
-    family: NAME,
-    prefix: "model.",
-    ignored: CACHED,
-    entries: &[&[OUTSIDE[0], OUTSIDE[1], NORMS[0]], ATTENTION, VALUE, ATTENTION_OUTPUT, GATED],
-};
+static TABLE: Table = table(NAME);
+
+const OWN: &[Entry] = &[OUTSIDE[0], OUTSIDE[1], NORMS[0]];
+
+/// Returns the table of tensors of the family called `family`: Llama's with one norm for each layer and no output projection.
+pub(super) const fn table(family: &'static str) -> Table {
+    Table {
+        family,
+        prefix: "model.",
+        ignored: CACHED,
+        entries: &[OWN, ATTENTION, VALUE, ATTENTION_OUTPUT, GATED],
+    }
+}
 
 static GRAPH: Graph = Graph {
     layer: |hyper, number| {

@@ -20,8 +20,17 @@ const NAME: &str = "llama";
 /// The family, as the registry lists it.
 pub(super) static FAMILY: Family = Family {
     name: NAME,
-    classes: &["LlamaForCausalLM", "LLaMAForCausalLM", "LlamaModel", "IQuestCoderForCausalLM"],
-    model_types: &["llama"],
+    classes: &[
+        "LlamaForCausalLM",
+        "LLaMAForCausalLM",
+        "LlamaModel",
+        "IQuestCoderForCausalLM",
+        "InternLM3ForCausalLM",
+        "LlavaForConditionalGeneration",
+        "VLlama3ForCausalLM",
+        "VoxtralForConditionalGeneration",
+    ],
+    model_types: &["llama", "internlm3", "llava", "voxtral"],
     sizes: |config| text::plain_sizes(config, NAME),
     keys: |config, sizes| keys(NAME, config, sizes),
     table: &TABLE,

@@ -5,6 +5,7 @@ mod arcee;
 mod bamba;
 mod bert;
 mod bitnet;
+mod cohere;
 mod cohere2;
 mod deepseek2;
 mod dots1;
@@ -31,7 +32,9 @@ mod hunyuan_moe;
 mod lfm2;
 mod llama;
 mod llama4;
+mod maincoder;
 mod mamba2;
+mod minicpm;
 mod minicpm3;
 mod minimax_m2;
 mod mistral;
@@ -44,6 +47,8 @@ mod nomic_bert;
 mod olmo2;
 mod olmo3;
 mod olmoe;
+mod orion;
+mod pangu;
 mod phi2;
 mod phi3;
 mod phimoe;
@@ -53,10 +58,12 @@ mod qwen3;
 mod qwen3_5;
 mod qwen3_5_moe;
 mod qwen3_moe;
+mod qwen_vl;
 mod seed_oss;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
+mod xverse;
 
 use super::Architecture;
 
@@ -123,4 +130,13 @@ pub(super) static FAMILIES: &[&dyn Architecture] = &[
     &nomic_bert::FAMILY,
     &modern_bert::FAMILY,
     &gemma_embedding::FAMILY,
+    &qwen_vl::SECOND_FAMILY,
+    &qwen_vl::THIRD_FAMILY,
+    &qwen_vl::MIXTURE_FAMILY,
+    &cohere::FAMILY,
+    &minicpm::FAMILY,
+    &orion::FAMILY,
+    &xverse::FAMILY,
+    &maincoder::FAMILY,
+    &pangu::FAMILY,
 ];

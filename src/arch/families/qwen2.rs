@@ -25,14 +25,20 @@ pub(super) static FAMILY: Family = Family {
     graph: &GRAPH,
 };
 
-static TABLE: Table = Table {
-    family: NAME,
-    prefix: "model.",
-    ignored: CACHED,
-    entries: &[OUTSIDE, NORMS, ATTENTION, VALUE, ATTENTION_OUTPUT, GATED],
-};
+static TABLE: Table = table(NAME);
 
-static GRAPH: Graph = Graph {
+/// Returns the table of tensors of families that differ from Qwen 2 only in keys.
+pub(super) const fn table(family: &'static str) -> Table {
+    Table {
+        family,
+        prefix: "model.",
+        ignored: CACHED,
+        entries: &[OUTSIDE, NORMS, ATTENTION, VALUE, ATTENTION_OUTPUT, GATED],
+    }
+}
+
+/// The forward pass.
+pub(super) static GRAPH: Graph = Graph {
     layer: |_, _| [ATTENTION_NORM, QUERY_KEY_VALUE, TURN, ATTEND, ADD, FEED_FORWARD_NORM, SILU, ADD].concat(),
     ..Graph::PLAIN
 };

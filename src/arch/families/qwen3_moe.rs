@@ -24,7 +24,7 @@ pub(super) static FAMILY: Family = Family {
     name: NAME,
     classes: &["Qwen3MoeForCausalLM"],
     model_types: &["qwen3_moe"],
-    sizes,
+    sizes: |config| sizes(config, NAME),
     keys: |config, sizes| {
         let mut keys = text::keys(NAME, config, sizes)?;
         keys.count("expert_feed_forward_length", sizes.expert_feed_forward);
@@ -56,7 +56,8 @@ static TABLE: Table = Table {
 const EXPERTS_IN_ONE: [Entry; 3] =
     optional(experts_in_one("layers.{}.mlp.experts.down_proj", "layers.{}.mlp.experts.gate_up_proj", HALVES));
 
-static GRAPH: Graph = Graph {
+/// The forward pass.
+pub(super) static GRAPH: Graph = Graph {
     layer: |_, _| {
         let attention = [ATTENTION_NORM, QUERY_KEY_VALUE, QUERY_KEY_NORM, TURN, ATTEND, ADD].concat();
         [&attention, FEED_FORWARD_NORM, SILU_EXPERTS, ADD].concat()
@@ -64,14 +65,14 @@ static GRAPH: Graph = Graph {
     ..Graph::PLAIN
 };
 
-/// Returns the dimensions of a model with experts in every layer and expert weights that sum to one, as readers of the
+/// Returns the dimensions of a model of family `name` with experts in every layer and expert weights that sum to one, as readers of the
 /// file assume.
-fn sizes(config: &Config) -> Result<Sizes, ArchError> {
-    experts_everywhere(config, NAME)?;
+pub(super) fn sizes(config: &Config, name: &'static str) -> Result<Sizes, ArchError> {
+    experts_everywhere(config, name)?;
     // The default of transformers is false.
     if config.optional_flag("norm_topk_prob")? != Some(true) {
         let what = "expert weights that do not sum to one (`norm_topk_prob` is not true) are".to_owned();
-        return Err(unsupported(config, NAME, what));
+        return Err(unsupported(config, name, what));
     }
     text::sizes_with_experts(config, &["moe_intermediate_size"])
 }

@@ -107,7 +107,8 @@ impl Scaling {
         };
         let key = if params.optional_text(&["rope_type"])?.is_some() { "rope_type" } else { "type" };
         Ok(match params.optional_text(&[key])?.unwrap_or("default") {
-            "default" => Self::None,
+            // Positions by directions of images, which are one for text (Qwen 2 VL).
+            "default" | "mrope" => Self::None,
             "dynamic" => Self::Dynamic,
             "linear" => Self::Linear { factor: params.number(&["factor"])? },
             "yarn" => Self::Yarn(Yarn::read(params, original()?, context)?),
