@@ -40,6 +40,7 @@ class Panel:
     x: str
     y: str
     lines: list
+    digits: int = 1  # of the numbers below the axis
 
 
 class Axis:
@@ -77,7 +78,7 @@ def panel_parts(panel, left):
         yield f'<text x="{left - 7}" y="{y.at(value) + 4}" text-anchor="end">{number(value)}</text>'
     for value in sorted({p[0] for p in points}):
         yield f'<path class="grid" d="M{x.at(value)} {TOP}V{TOP + HEIGHT}"/>'
-        yield f'<text x="{x.at(value)}" y="{TOP + HEIGHT + 18}" text-anchor="middle">{value:.1g}</text>'
+        yield f'<text x="{x.at(value)}" y="{TOP + HEIGHT + 18}" text-anchor="middle">{value:.{panel.digits}g}</text>'
     yield f'<path class="axis" d="M{left} {TOP}V{TOP + HEIGHT}H{left + WIDTH}"/>'
     yield f'<text x="{left + WIDTH / 2}" y="{TOP + HEIGHT + 40}" text-anchor="middle">{escape(panel.x)}</text>'
     yield f'<text x="{left}" y="{TOP - 8}" text-anchor="middle">{escape(panel.y)}</text>'
