@@ -5,7 +5,8 @@ Each command first runs to its end; that gives its time and its bytes. Then it i
 
 - killed with SIGKILL at random moments; the next run into the same output must give the same bytes and leave nothing else. Of several
   outputs a kill may leave some, each of them whole, which the next run replaces with --force,
-- stopped with SIGINT and SIGTERM at random moments: it must end by itself, with all outputs or without any,
+- stopped with SIGINT and SIGTERM at random moments: it must end by itself, with all outputs or without any; `ladder` keeps the sizes that
+  it has finished,
 - started three times at once into one output: at least one must come to its end, and the output must be whole,
 - given inputs that are cut off, a full disk (a small tmpfs, where the user may mount one), a folder that cannot be written to, a standard
   output that nobody reads, and /dev/full.
@@ -41,7 +42,7 @@ PATIENCE = 300
 class Job:
     """A command that writes one output, or several into a folder or under a prefix."""
 
-    def __init__(self, name, args, inputs=(), resume=False, out="out.gguf"):
+    def __init__(self, name, args, inputs=(), resume=False, out="out.gguf", stepwise=False):
         self.name = name
         self.args = [str(arg) for arg in args]
         # Positions in `args` of the files that are cut off.
@@ -50,6 +51,8 @@ class Job:
         # What `-o` names in the folder of the outputs.
         self.out = out
         self.seconds = 0.0
+        # Whether outputs get their names one after the other, each when it is finished.
+        self.stepwise = stepwise
         # Bytes of the outputs by their paths in that folder.
         self.whole = {}
 
@@ -86,7 +89,7 @@ def jobs(kquant, folder):
         Job("split", ["split", gguf, "--max-tensors", len(kquant.tensors(gguf)) // 2 + 1], [1], out="out"),
         Job("assemble", ["assemble", parts]),
         Job("prices", ["prices", MODEL, "--statistics", hessians, "--menu", "phone"], [3]),
-        Job("ladder", ["ladder", MODEL, "--sizes", "1M,2M", *long, "--quality", "fast"], out="ladder/"),
+        Job("ladder", ["ladder", MODEL, "--sizes", "1M,2M", *long, "--quality", "fast"], out="ladder/", stepwise=True),
         Job("compare", ["compare", MODEL, gguf, *text, "--samples", "0"], [2], out="page.html"),
         Job("prune --vocab", ["prune", MODEL, "--vocab", "1024", *text]),
         Job("prune --ffn", ["prune", gguf, "--ffn", "50%", *text], [1]),
@@ -168,7 +171,7 @@ def signalled(kquant, job, folder, moment, how):
     """Stops a run in the way of a terminal or of a system that shuts down."""
     code, told = stopped(job.command(kquant, folder), moment * job.seconds, how)
     # Before the handler is set, the signal ends the process, which has written nothing then.
-    return ("" if code == -how and not folder.files() else of_end(code, told)) or of_outputs(job, folder)
+    return ("" if code == -how and not folder.files() else of_end(code, told)) or of_outputs(job, folder, some=job.stepwise)
 
 
 def at_once(kquant, job, folder):
@@ -220,7 +223,7 @@ def full_disk(parent):
     """A folder with room for less than any output; None where there can be none."""
     path = parent / "full"
     path.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", path], capture_output=True).returncode == 0
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", path], capture_output=True).returncode == 0
     try:
         yield path if mounted else None
     finally:
