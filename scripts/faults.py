@@ -3,8 +3,10 @@
 
 Each command first runs to its end; that gives its time and its bytes. Then it is
 
-- killed with SIGKILL at random moments; the next run into the same output must give the same bytes and leave nothing else,
-- stopped with SIGINT and SIGTERM at random moments: it must end by itself, with the whole output or without any,
+- killed with SIGKILL at random moments; the next run into the same output must give the same bytes and leave nothing else. Of several
+  outputs a kill may leave some, each of them whole, which the next run replaces with --force,
+- stopped with SIGINT and SIGTERM at random moments: it must end by itself, with all outputs or without any; `ladder` keeps the sizes that
+  it has finished,
 - started three times at once into one output: at least one must come to its end, and the output must be whole,
 - given inputs that are cut off, a full disk (a small tmpfs, where the user may mount one), a folder that cannot be written to, a standard
   output that nobody reads, and /dev/full.
@@ -38,19 +40,24 @@ PATIENCE = 300
 
 
 class Job:
-    """A command that writes one output."""
+    """A command that writes one output, or several into a folder or under a prefix."""
 
-    def __init__(self, name, args, inputs=(), resume=False):
+    def __init__(self, name, args, inputs=(), resume=False, out="out.gguf", stepwise=False):
         self.name = name
         self.args = [str(arg) for arg in args]
         # Positions in `args` of the files that are cut off.
         self.inputs = inputs
         self.resume = resume
+        # What `-o` names in the folder of the outputs.
+        self.out = out
         self.seconds = 0.0
-        self.whole = b""
+        # Whether outputs get their names one after the other, each when it is finished.
+        self.stepwise = stepwise
+        # Bytes of the outputs by their paths in that folder.
+        self.whole = {}
 
-    def command(self, kquant, out, *more):
-        return [str(kquant.path), *self.args, "-o", str(out), *more]
+    def command(self, kquant, folder, *more):
+        return [str(kquant.path), *self.args, "-o", str(folder.path) + os.sep + self.out, *more]
 
 
 def jobs(kquant, folder):
@@ -79,8 +86,11 @@ def jobs(kquant, folder):
         Job("calibrate --fisher", ["calibrate", gguf, *text, "--fisher"], [1]),
         Job("imatrix merge", ["imatrix", "merge", hessians], [2]),
         Job("merge", ["merge", shard]),
+        Job("split", ["split", gguf, "--max-tensors", len(kquant.tensors(gguf)) // 2 + 1], [1], out="out"),
         Job("assemble", ["assemble", parts]),
-        Job("prices", ["prices", MODEL, "--statistics", hessians], [3]),
+        Job("prices", ["prices", MODEL, "--statistics", hessians, "--menu", "phone"], [3]),
+        Job("ladder", ["ladder", MODEL, "--sizes", "1M,2M", *long, "--quality", "fast"], out="ladder/", stepwise=True),
+        Job("compare", ["compare", MODEL, gguf, *text, "--samples", "0"], [2], out="page.html"),
         Job("prune --vocab", ["prune", MODEL, "--vocab", "1024", *text]),
         Job("prune --ffn", ["prune", gguf, "--ffn", "50%", *text], [1]),
         Job("teach", ["teach", MODEL, *text]),
@@ -94,11 +104,11 @@ class Folder:
     def __init__(self, parent, name):
         self.path = parent / name
         self.path.mkdir()
-        self.out = self.path / "out.gguf"
 
-    def left(self):
-        """Names of everything but the output, without the journals that runs may go on from."""
-        return sorted(p.name for p in self.path.iterdir() if p != self.out and not p.name.endswith(".kquant-journal"))
+    def files(self):
+        """Bytes of all files by their paths, without the journals that runs may go on from."""
+        found = ((p.relative_to(self.path), p) for p in self.path.rglob("*") if not p.is_dir())
+        return {str(name): p.read_bytes() for name, p in found if not name.parts[0].endswith(".kquant-journal")}
 
     def clear(self):
         for path in self.path.iterdir():
@@ -122,11 +132,16 @@ def stopped(command, after, how):
     return process.returncode, told.decode(errors="replace")
 
 
-def of_output(job, folder):
-    """What is wrong with what lies under the output's name, if anything."""
-    if not folder.out.exists():
-        return ""
-    return "" if folder.out.read_bytes() == job.whole else "the output is not that of an undisturbed run"
+def of_outputs(job, folder, some=False):
+    """What is wrong with what lies in the folder, if anything: there must be all outputs or none, or some where `some` is true."""
+    found = folder.files()
+    left = sorted(found.keys() - job.whole.keys())
+    if left:
+        return f"left {left}"
+    wrong = [name for name, held in found.items() if held != job.whole[name]]
+    if wrong:
+        return f"not as of an undisturbed run: {wrong}"
+    return "" if some or len(found) in (0, len(job.whole)) else f"only {sorted(found)}"
 
 
 def of_end(code, told):
@@ -138,36 +153,36 @@ def of_end(code, told):
 
 def killed(kquant, job, folder, moment):
     """Kills a run and makes another."""
-    stopped(job.command(kquant, folder.out), moment * job.seconds, signal.SIGKILL)
-    problem = of_output(job, folder)
-    if not problem and not folder.out.exists():
-        code, told = run(job.command(kquant, folder.out, *(["--resume"] if job.resume else [])))
-        problem = f"the next run: exit code {code}: {told[-300:]}" if code else of_output(job, folder)
+    stopped(job.command(kquant, folder), moment * job.seconds, signal.SIGKILL)
+    # The next run removes what is unfinished.
+    there = {name: held for name, held in folder.files().items() if name in job.whole}
+    problem = next((f"not as of an undisturbed run: {name}" for name, held in there.items() if held != job.whole[name]), "")
+    if not problem and len(there) < len(job.whole):
+        more = [*(["--resume"] if job.resume else []), *(["--force"] if there else [])]
+        code, told = run(job.command(kquant, folder, *more))
+        problem = f"the next run: exit code {code}: {told[-300:]}" if code else ""
+        problem = problem or ("" if folder.files().keys() >= job.whole.keys() else "the next run made nothing")
     if job.resume:
-        run([str(kquant.path), "clean", str(folder.out)])
-    left = folder.left()
-    return problem or (f"left {left}" if left else "")
+        run([str(kquant.path), "clean", str(folder.path / job.out)])
+    return problem or of_outputs(job, folder)
 
 
 def signalled(kquant, job, folder, moment, how):
     """Stops a run in the way of a terminal or of a system that shuts down."""
-    code, told = stopped(job.command(kquant, folder.out), moment * job.seconds, how)
+    code, told = stopped(job.command(kquant, folder), moment * job.seconds, how)
     # Before the handler is set, the signal ends the process, which has written nothing then.
-    problem = "" if code == -how and not folder.out.exists() else of_end(code, told)
-    left = folder.left()
-    return problem or of_output(job, folder) or (f"left {left}" if left else "")
+    return ("" if code == -how and not folder.files() else of_end(code, told)) or of_outputs(job, folder, some=job.stepwise)
 
 
 def at_once(kquant, job, folder):
     """Three runs into one output."""
-    command = job.command(kquant, folder.out)
+    command = job.command(kquant, folder)
     runs = [subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(3)]
     ends = [(process.communicate(timeout=PATIENCE)[1].decode(errors="replace"), process.returncode) for process in runs]
     problems = [of_end(code, told) for told, code in ends]
     if not any(code == 0 for _, code in ends):
         problems.append(f"no run came to its end: {ends}")
-    left = folder.left()
-    return next(filter(None, problems), "") or of_output(job, folder) or (f"left {left}" if left else "")
+    return next(filter(None, problems), "") or of_outputs(job, folder)
 
 
 def cut_off(kquant, job, folder, place, share):
@@ -175,21 +190,19 @@ def cut_off(kquant, job, folder, place, share):
     whole = Path(job.args[place]).read_bytes()
     part = folder.path / "cut.gguf"
     part.write_bytes(whole[: int(share * len(whole))])
-    args = [*job.args]
-    args[place] = str(part)
-    code, told = run([str(kquant.path), *args, "-o", str(folder.out)])
+    command = job.command(kquant, folder)
+    command[1 + place] = str(part)
+    code, told = run(command)
     part.unlink()
-    if code != 2 or folder.out.exists():
-        return f"exit code {code}: {told[-300:]}"
-    left = folder.left()
-    return of_end(code, told) or (f"left {left}" if left else "")
+    if code != 2 or folder.files():
+        return f"exit code {code}, left {sorted(folder.files())}: {told[-300:]}"
+    return of_end(code, told)
 
 
 def refused(kquant, job, folder, **more):
     """A run whose output cannot be written."""
-    code, told = run(job.command(kquant, folder.out), **more)
-    left = folder.left()
-    return of_end(code, told) or ("" if code == 2 else "it was written") or of_output(job, folder) or (f"left {left}" if left else "")
+    code, told = run(job.command(kquant, folder), **more)
+    return of_end(code, told) or ("" if code == 2 else "it was written") or of_outputs(job, folder)
 
 
 def unread(kquant, job, folder, target):
@@ -201,8 +214,8 @@ def unread(kquant, job, folder, target):
             stdout = stack.enter_context(os.fdopen(writer, "wb"))
         else:
             stdout = stack.enter_context(open(target, "wb"))
-        process = subprocess.run(job.command(kquant, folder.out), stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, timeout=PATIENCE)
-    return of_end(process.returncode, process.stderr.decode(errors="replace")) or of_output(job, folder)
+        process = subprocess.run(job.command(kquant, folder), stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, timeout=PATIENCE)
+    return of_end(process.returncode, process.stderr.decode(errors="replace")) or of_outputs(job, folder)
 
 
 @contextlib.contextmanager
@@ -210,7 +223,7 @@ def full_disk(parent):
     """A folder with room for less than any output; None where there can be none."""
     path = parent / "full"
     path.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", path], capture_output=True).returncode == 0
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", path], capture_output=True).returncode == 0
     try:
         yield path if mounted else None
     finally:
@@ -228,11 +241,11 @@ class Run:
 
     def undisturbed(self, job):
         start = time.monotonic()
-        code, told = run(job.command(self.kquant, self.folder.out))
+        code, told = run(job.command(self.kquant, self.folder))
         job.seconds = time.monotonic() - start
         if code:
             raise SystemExit(f"{job.name}: {told}")
-        job.whole = self.folder.out.read_bytes()
+        job.whole = self.folder.files()
         self.folder.clear()
 
     def check(self, kind, job, problem_of, *args, **more):

@@ -1,54 +1,13 @@
 //! Statistics files: round trips, and files that must be refused.
-use std::path::Path;
-
+use crate::common::seeds::statistics::{TEXT, description, entry, fishers, group, write};
 use crate::common::{Scratch, check_error, check_memory, data};
 use kquant_formats::FormatError;
 use kquant_formats::gguf::{Array, Metadata, TensorSpec, Value, layout};
 use kquant_formats::hessian::{
-    BlockRange, Blocks, Cut, Description, Fisher, Fishers, Group, GroupSums, Half, HessianFile,
-    HessianWriter, packed, packed_row,
+    Description, Group, GroupSums, Half, HessianFile, HessianWriter, packed, packed_row,
 };
 use kquant_formats::imatrix::{Entry, Imatrix};
 use proptest::prelude::*;
-
-const TEXT: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-
-fn group(tensors: &[&str], columns: usize) -> Group {
-    Group { tensors: tensors.iter().map(|&t| t.to_owned()).collect(), columns, matrices: 1 }
-}
-
-fn description() -> Description {
-    Description {
-        datasets: vec!["text".into()],
-        chunks: 20,
-        cut: Cut { context: 64, block_tokens: 512, held_out_every: 8 },
-        blocks: Blocks::of(TEXT, BlockRange { first: 6, end: 9 }),
-        groups: vec![group(&["q", "k"], 3), group(&["o"], 2)],
-        fishers: None,
-    }
-}
-
-fn entry(sums: &[f32], count: f32) -> Entry {
-    Entry { columns: sums.len(), matrices: 1, sums: sums.to_vec(), counts: vec![count] }
-}
-
-pub fn write(path: &Path) -> Result<(), FormatError> {
-    let writer = HessianWriter::create(path, &description(), false)?;
-    let (q, o) = (entry(&[1.0, 4.0, 9.0], 1280.0), entry(&[2.0, 0.0], 1280.0));
-    writer.write_outer((1, 0), Half::HeldOut, &[0.5, -0.25, 8.0])?;
-    writer.write_sums(
-        1,
-        &GroupSums { entry: &o, high: &[2.0, 0.0], low: &[1e-17, 0.0], tokens: &[[768, 512]] },
-    )?;
-    writer.write_outer((1, 0), Half::Train, &[1.5, 0.25, 0.0])?;
-    writer.write_outer((0, 0), Half::Train, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?;
-    writer.write_outer((0, 0), Half::HeldOut, &[0.0; 6])?;
-    writer.write_sums(
-        0,
-        &GroupSums { entry: &q, high: &[1.0, 4.0, 9.0], low: &[0.0; 3], tokens: &[[1280, 0]] },
-    )?;
-    writer.finish()
-}
 
 #[test]
 fn what_is_written_is_read() {
@@ -115,11 +74,6 @@ fn every_matrix_of_a_tensor_has_its_own_sums() {
         assert_eq!(sums, [1.0, 3.5, 1.0 + matrix as f64]);
     }
     assert!(file.add_outer((0, 3), Half::Train, &mut [0.0; 3]).is_err());
-}
-
-fn fishers() -> Fishers {
-    let fisher = |tensor: &str, outputs| Fisher { tensor: tensor.into(), outputs };
-    Fishers { seed: 9, tensors: vec![fisher("q", 2), fisher("output.weight", 4)] }
 }
 
 #[test]

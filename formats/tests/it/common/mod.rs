@@ -1,13 +1,15 @@
 //! Helpers that the tests share: scratch folders, a byte-level builder, and checks of errors.
 
 pub mod mutants;
+pub mod readers;
+pub mod seeds;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use kquant_formats::FormatError;
-use kquant_formats::gguf::TypeLayout;
+pub use readers::types;
 
 /// A folder of one test, which is removed at the end.
 pub struct Scratch(PathBuf);
@@ -99,18 +101,6 @@ impl Raw {
         self.0.resize(self.0.len().next_multiple_of(alignment), 0);
         self
     }
-}
-
-/// Looks up a few of ggml's types.
-pub fn types(id: u32) -> Option<TypeLayout> {
-    let (name, elements, bytes) = match id {
-        0 => ("F32", 1, 4),
-        1 => ("F16", 1, 2),
-        8 => ("Q8_0", 32, 34),
-        12 => ("Q4_K", 256, 144),
-        _ => return None,
-    };
-    Some(TypeLayout { name, elements, bytes })
 }
 
 /// Checks that `result` is an error that names `path` and contains `fragment`.

@@ -1,4 +1,5 @@
-//! Damage that knows where it hurts: numbers at the limits of their width, mostly in the header, and cut, removed and repeated pieces.
+//! Damage that knows where it hurts: numbers at the limits of their width and ids of types, mostly in the header, and cut, removed,
+//! repeated, swapped and transplanted pieces, from bytes to whole sections.
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -16,6 +17,8 @@ pub enum Change {
     Repeat(usize),
     /// The piece changes its place with the one that follows it.
     Swap(usize),
+    /// The piece that stands elsewhere is inserted.
+    Splice(Index, usize),
 }
 
 fn number() -> impl Strategy<Value = u64> {
@@ -25,10 +28,17 @@ fn number() -> impl Strategy<Value = u64> {
         Just(u64::MAX),
         (0u32..64).prop_map(|bit| 1 << bit),
         (1u32..64).prop_map(|bit| (1 << bit) - 1),
+        // Ids of types of values and tensors.
+        0u64..16,
         0u64..300,
         any::<u64>(),
         any::<f32>().prop_map(|value| value.to_bits().into()),
     ]
+}
+
+/// Lengths of pieces: those of a few numbers, and those of a section.
+fn length() -> impl Strategy<Value = usize> {
+    prop_oneof![3 => 1usize..64, 1 => 64usize..1024]
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -36,9 +46,10 @@ fn change() -> impl Strategy<Value = Change> {
         3 => any::<u8>().prop_map(Change::Byte),
         6 => (number(), prop::sample::select(vec![2usize, 4, 8])).prop_map(|(n, width)| Change::Number(n, width)),
         1 => Just(Change::Cut),
-        1 => (1usize..64).prop_map(Change::Remove),
-        1 => (1usize..64).prop_map(Change::Repeat),
-        1 => (1usize..64).prop_map(Change::Swap),
+        1 => length().prop_map(Change::Remove),
+        1 => length().prop_map(Change::Repeat),
+        1 => length().prop_map(Change::Swap),
+        1 => (any::<Index>(), length()).prop_map(|(from, length)| Change::Splice(from, length)),
     ]
 }
 
@@ -71,6 +82,11 @@ pub fn damaged(mut bytes: Vec<u8>, changes: &[(bool, Index, Change)]) -> Vec<u8>
             Change::Swap(length) => {
                 let end = end(2 * length);
                 bytes[at..end].rotate_left(length.min(end - at));
+            }
+            Change::Splice(from, length) => {
+                let from = from.index(bytes.len());
+                let piece = bytes[from..(from + length).min(bytes.len())].to_vec();
+                drop(bytes.splice(at..at, piece));
             }
         }
     }

@@ -1,0 +1,2 @@
+#![no_main]
+kquant_fuzz::target!(program, generation_configuration);
