@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use kquant_formats::FormatError;
+use rayon::prelude::*;
 
 use super::super::routed::{Assignment, Routes, RowPart};
 use super::super::steps::Positions;
@@ -376,13 +377,14 @@ fn check_folder(folder: &Path) {
 #[test]
 fn gradients_are_differences_of_the_loss() {
     let [supported, _] = archs::supported_and_pending();
-    supported.iter().for_each(|folder| check_folder(folder));
+    // Most of one folder's passes are too small for more than one thread.
+    supported.par_iter().for_each(|folder| check_folder(folder));
 }
 
 /// Encoders predict no tokens, but their states times the embedding are a function of everything that they compute.
 #[test]
 fn gradients_are_differences_of_the_loss_of_states() {
-    archs::embedding_models().iter().for_each(|folder| check_folder(folder));
+    archs::embedding_models().par_iter().for_each(|folder| check_folder(folder));
 }
 
 /// With drawn labels, the KL divergence that noise in a layer's output causes is half of the noise's variance times the
