@@ -7,7 +7,7 @@ mod vocabularies;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use kquant_formats::safetensors::SafeTensors;
 
@@ -29,6 +29,26 @@ fn folders() -> Vec<PathBuf> {
     supported.retain(|folder| opened(folder).1.recurrent().is_none());
     supported.push(data("tiny-llama"));
     supported
+}
+
+/// Checks several folders at once, as most of the time goes by waiting for the disk; `check` gets a folder and where to write.
+/// Returns how many of them were checked.
+fn each_folder(check: impl Fn(&PathBuf, &Path) -> bool + Sync) -> usize {
+    let (scratch, folders) = (tempfile::tempdir().unwrap(), folders());
+    let (next, checked) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(folder) = folders.get(number) else { break };
+                    let out = scratch.path().join(number.to_string());
+                    checked.fetch_add(usize::from(check(folder, &out)), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    checked.into_inner()
 }
 
 fn opened(folder: &Path) -> (Opened, Converted) {
@@ -80,13 +100,11 @@ fn recurrent_layers_are_refused_by_name() {
 
 #[test]
 fn an_unchanged_model_comes_back_bit_by_bit() {
-    let scratch = tempfile::tempdir().unwrap();
-    for (number, folder) in folders().iter().enumerate() {
+    each_folder(|folder, out| {
         let (source, base) = opened(folder);
-        let out = scratch.path().join(number.to_string());
         // Little memory cuts tensors into many pieces.
-        written(&source, &base, &base, &out, 1 << 15).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-        let [before, after] = [folder, &out].map(|path| SafeTensors::open(path).unwrap());
+        written(&source, &base, &base, out, 1 << 15).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        let [before, after] = [folder.as_path(), out].map(|path| SafeTensors::open(path).unwrap());
         let mut left = after.tensors().len();
         for (index, tensor) in before.tensors().iter().enumerate() {
             let Some(found) = after.tensors().iter().position(|t| t.name == tensor.name) else {
@@ -109,19 +127,18 @@ fn an_unchanged_model_comes_back_bit_by_bit() {
             left -= 1;
         }
         assert_eq!(left, 0, "{}: tensors that were not there", folder.display());
-        let [before, after] = [folder, &out].map(|path| {
+        let [before, after] = [folder.as_path(), out].map(|path| {
             let text = std::fs::read_to_string(path.join("config.json")).unwrap();
             serde_json::from_str::<serde_json::Value>(&text).unwrap()
         });
         assert_eq!(before, after);
-    }
+        true
+    });
 }
 
 #[test]
 fn a_narrower_model_is_the_same_in_a_folder() {
-    let scratch = tempfile::tempdir().unwrap();
-    let mut families = 0;
-    for (number, folder) in folders().iter().enumerate() {
+    let families = each_folder(|folder, out| {
         let (source, base) = opened(folder);
         let down =
             |layer: usize| base.tensors.iter().find(|t| t.name == format!("blk.{layer}.ffn_down.weight"));
@@ -133,24 +150,22 @@ fn a_narrower_model_is_the_same_in_a_folder() {
             base.metadata.iter().find(|(key, _)| key.ends_with(".block_count")).unwrap().1.as_u64().unwrap();
         // Layers without the network, or with networks of several widths, cannot be narrowed alike.
         if kept.len() as u64 != all || kept.iter().any(|channels| channels.len() != kept[0].len()) {
-            continue;
+            return false;
         }
-        families += 1;
         let narrowed = narrow(&base, &kept, &Arc::new(Stash::new(0))).unwrap();
-        let out = scratch.path().join(number.to_string());
-        written(&source, &base, &narrowed, &out, 1 << 14)
+        written(&source, &base, &narrowed, out, 1 << 14)
             .unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-        assert_same(&out, &source, &narrowed);
-    }
+        assert_same(out, &source, &narrowed);
+        true
+    });
     assert!(families > 8, "{families} families without experts");
 }
 
 #[test]
 fn fewer_tokens_are_the_same_in_a_folder() {
-    let scratch = tempfile::tempdir().unwrap();
     let text = std::fs::read_to_string(data("corpora/calibration-small.txt")).unwrap();
     let text: String = text.chars().take(1500).collect();
-    for (number, folder) in folders().iter().enumerate() {
+    each_folder(|folder, out| {
         let (source, base) = opened(folder);
         let before = Tokenizer::from_metadata(&base.metadata).unwrap();
         let mut counts = vec![0; before.vocab_size()];
@@ -158,13 +173,13 @@ fn fewer_tokens_are_the_same_in_a_folder() {
         let order = order(&base.metadata, &before, &[], &counts, &[]);
         let kept = order.of_text.min(before.vocab_size() - 8);
         let trimmed = trim(&base, &order.ids[..kept.max(order.indispensable)]).unwrap();
-        let out = scratch.path().join(number.to_string());
-        written(&source, &base, &trimmed, &out, 1 << 20)
+        written(&source, &base, &trimmed, out, 1 << 20)
             .unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-        assert_same(&out, &source, &trimmed);
-        let after = convert(&open(&out).unwrap(), None, None).unwrap();
+        assert_same(out, &source, &trimmed);
+        let after = convert(&open(out).unwrap(), None, None).unwrap();
         let [folder, gguf] = [&after, &trimmed].map(|m| Tokenizer::from_metadata(&m.metadata).unwrap());
         assert_eq!(folder.vocab_size(), kept);
         assert_eq!(folder.encode(&text, true).unwrap(), gguf.encode(&text, true).unwrap());
-    }
+        true
+    });
 }
