@@ -7,6 +7,7 @@ from xml.sax.saxutils import escape
 WIDTH, HEIGHT = 400, 300  # of a panel's axes
 LEFT, RIGHT, TOP, BOTTOM = 62, 16, 76, 52  # around them
 COLOURS = 2
+APART = 30  # pixels between the middles of two numbers below the axis
 STYLE = """
 text { font: 13px sans-serif; fill: #24292f }
 .title { font-weight: bold; font-size: 14px }
@@ -76,12 +77,15 @@ def panel_parts(panel, left):
     for value in y.ticks():
         yield f'<path class="grid" d="M{left} {y.at(value)}H{left + WIDTH}"/>'
         yield f'<text x="{left - 7}" y="{y.at(value) + 4}" text-anchor="end">{number(value)}</text>'
+    free = left  # pixels from which on a number has room
     for value in sorted({p[0] for p in points}):
         yield f'<path class="grid" d="M{x.at(value)} {TOP}V{TOP + HEIGHT}"/>'
-        yield f'<text x="{x.at(value)}" y="{TOP + HEIGHT + 18}" text-anchor="middle">{value:.{panel.digits}g}</text>'
+        if x.at(value) >= free:
+            free = x.at(value) + APART
+            yield f'<text x="{x.at(value)}" y="{TOP + HEIGHT + 18}" text-anchor="middle">{value:.{panel.digits}g}</text>'
     yield f'<path class="axis" d="M{left} {TOP}V{TOP + HEIGHT}H{left + WIDTH}"/>'
     yield f'<text x="{left + WIDTH / 2}" y="{TOP + HEIGHT + 40}" text-anchor="middle">{escape(panel.x)}</text>'
-    yield f'<text x="{left}" y="{TOP - 8}" text-anchor="middle">{escape(panel.y)}</text>'
+    yield f'<text x="{left - 7}" y="{TOP - 8}" text-anchor="end">{escape(panel.y)}</text>'
     for number_of, line in enumerate(panel.lines):
         yield from line_parts(line, x, y)
         yield from key_parts(line, left + number_of % 2 * 200, TOP - 34 + number_of // 2 * 18)
