@@ -11,7 +11,7 @@ use crate::arch::error::ArchError;
 use crate::arch::table::dims::Dim::*;
 use crate::arch::table::dims::Sizes;
 use crate::arch::table::entries::{
-    ATTENTION, ATTENTION_OUTPUT, CACHED, NORMS, OUTSIDE, VALUE, shared, turned,
+    ATTENTION, ATTENTION_OUTPUT, CACHED, NORMS, OUTSIDE, VALUE, experts_by_input, shared,
 };
 use crate::arch::table::entry::Entry;
 use crate::arch::table::family::{Family, unsupported};
@@ -61,34 +61,17 @@ static TABLE: Table = Table {
     family: NAME,
     prefix: "model.",
     ignored: CACHED,
-    entries: &[OUTSIDE, NORMS, ATTENTION, VALUE, ATTENTION_OUTPUT, EXPERTS, &SHARED],
+    entries: &[OUTSIDE, NORMS, ATTENTION, VALUE, ATTENTION_OUTPUT, ROUTER, &EXPERTS, &SHARED],
 };
 
-/// The router and the experts: `[experts][inputs][outputs]`, with the gate before up.
-const EXPERTS: &[Entry] = &[
-    Entry::new("layers.{}.feed_forward.router.weight", "blk.{}.ffn_gate_inp.weight", &[Experts, Hidden])
-        .always_f32(),
-    Entry::new(
-        "layers.{}.feed_forward.experts.down_proj",
-        "blk.{}.ffn_down_exps.weight",
-        &[Experts, ExpertFeedForward, Hidden],
-    )
-    .part(&[Experts, Hidden, ExpertFeedForward], |sizes| turned(sizes.expert_feed_forward, 0, 1)),
-    Entry::new(
-        "layers.{}.feed_forward.experts.gate_up_proj",
-        "blk.{}.ffn_gate_exps.weight",
-        &[Experts, Hidden, ExpertGateUp],
-    )
-    .part(&[Experts, ExpertFeedForward, Hidden], |sizes| turned(sizes.hidden, 0, 1)),
-    Entry::new(
-        "layers.{}.feed_forward.experts.gate_up_proj",
-        "blk.{}.ffn_up_exps.weight",
-        &[Experts, Hidden, ExpertGateUp],
-    )
-    .part(&[Experts, ExpertFeedForward, Hidden], |sizes| {
-        turned(sizes.hidden, sizes.expert_feed_forward.into(), 1)
-    }),
-];
+const ROUTER: &[Entry] =
+    &[Entry::new("layers.{}.feed_forward.router.weight", "blk.{}.ffn_gate_inp.weight", &[Experts, Hidden])
+        .always_f32()];
+
+const EXPERTS: [Entry; 3] = experts_by_input(
+    "layers.{}.feed_forward.experts.down_proj",
+    "layers.{}.feed_forward.experts.gate_up_proj",
+);
 
 const SHARED: [Entry; 3] = shared(
     "layers.{}.feed_forward.shared_expert.gate_proj.weight",

@@ -5,10 +5,9 @@ use super::qwen3_5::sections;
 use super::{qwen2, qwen3, qwen3_moe};
 use crate::arch::config::Config;
 use crate::arch::error::ArchError;
-use crate::arch::table::dims::Dim::*;
 use crate::arch::table::dims::Sizes;
 use crate::arch::table::entries::{
-    ATTENTION, ATTENTION_OUTPUT, CACHED, HEAD_NORMS, MIXTURE, NORMS, OUTSIDE, VALUE, turned,
+    ATTENTION, ATTENTION_OUTPUT, CACHED, HEAD_NORMS, MIXTURE, NORMS, OUTSIDE, VALUE, experts_by_input,
 };
 use crate::arch::table::entry::Entry;
 use crate::arch::table::family::{Family, nothing};
@@ -76,41 +75,11 @@ static MIXTURE_TABLE: Table = Table {
     family: MIXED,
     prefix: "model.",
     ignored: CACHED,
-    entries: &[
-        OUTSIDE,
-        NORMS,
-        ATTENTION,
-        VALUE,
-        ATTENTION_OUTPUT,
-        HEAD_NORMS,
-        &[MIXTURE[0]],
-        EXPERTS_BY_INPUT,
-    ],
+    entries: &[OUTSIDE, NORMS, ATTENTION, VALUE, ATTENTION_OUTPUT, HEAD_NORMS, &[MIXTURE[0]], &EXPERTS],
 };
 
-/// The experts, `[experts][inputs][outputs]`, with the gate before up.
-const EXPERTS_BY_INPUT: &[Entry] = &[
-    Entry::new(
-        "layers.{}.mlp.experts.down_proj",
-        "blk.{}.ffn_down_exps.weight",
-        &[Experts, ExpertFeedForward, Hidden],
-    )
-    .part(&[Experts, Hidden, ExpertFeedForward], |sizes| turned(sizes.expert_feed_forward, 0, 1)),
-    Entry::new(
-        "layers.{}.mlp.experts.gate_up_proj",
-        "blk.{}.ffn_gate_exps.weight",
-        &[Experts, Hidden, ExpertGateUp],
-    )
-    .part(&[Experts, ExpertFeedForward, Hidden], |sizes| turned(sizes.hidden, 0, 1)),
-    Entry::new(
-        "layers.{}.mlp.experts.gate_up_proj",
-        "blk.{}.ffn_up_exps.weight",
-        &[Experts, Hidden, ExpertGateUp],
-    )
-    .part(&[Experts, ExpertFeedForward, Hidden], |sizes| {
-        turned(sizes.hidden, sizes.expert_feed_forward.into(), 1)
-    }),
-];
+const EXPERTS: [Entry; 3] =
+    experts_by_input("layers.{}.mlp.experts.down_proj", "layers.{}.mlp.experts.gate_up_proj");
 
 fn keys(name: &'static str, config: &Config, sizes: &Sizes) -> Result<Keys, ArchError> {
     let mut keys = text::keys(name, config, sizes)?;

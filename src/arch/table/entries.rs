@@ -159,6 +159,21 @@ pub(in crate::arch) const fn experts_in_one(
     ]
 }
 
+/// Returns entries of experts with all experts of a layer in one tensor `down` and one tensor `gate_up`, both
+/// `[experts][inputs][outputs]`, with the gate before the upward projection.
+pub(in crate::arch) const fn experts_by_input(down: &'static str, gate_up: &'static str) -> [Entry; 3] {
+    [
+        Entry::new(down, "blk.{}.ffn_down_exps.weight", &[Experts, ExpertFeedForward, Hidden])
+            .part(&[Experts, Hidden, ExpertFeedForward], |sizes| turned(sizes.expert_feed_forward, 0, 1)),
+        Entry::new(gate_up, "blk.{}.ffn_gate_exps.weight", &[Experts, Hidden, ExpertGateUp])
+            .part(&[Experts, ExpertFeedForward, Hidden], |sizes| turned(sizes.hidden, 0, 1)),
+        Entry::new(gate_up, "blk.{}.ffn_up_exps.weight", &[Experts, Hidden, ExpertGateUp])
+            .part(&[Experts, ExpertFeedForward, Hidden], |sizes| {
+                turned(sizes.hidden, sizes.expert_feed_forward.into(), 1)
+            }),
+    ]
+}
+
 /// Returns the entries as optional ones, for checkpoints that may have another layout of experts.
 pub(in crate::arch) const fn optional([a, b, c]: [Entry; 3]) -> [Entry; 3] {
     [a.optional(), b.optional(), c.optional()]
