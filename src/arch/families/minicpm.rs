@@ -1,11 +1,10 @@
 //! MiniCPM 1 and 2: Granite's multipliers under other names, without one of the attention scores.
 
 use super::llama;
-use super::phi3;
 use crate::arch::config::Config;
 use crate::arch::error::ArchError;
 use crate::arch::table::dims::Sizes;
-use crate::arch::table::family::Family;
+use crate::arch::table::family::{Family, nothing};
 use crate::arch::table::keys::Keys;
 use crate::arch::table::mapping::Table;
 use crate::arch::table::takes::Takes;
@@ -21,8 +20,8 @@ pub(super) static FAMILY: Family = Family {
     sizes: |config| text::plain_sizes(config, NAME),
     keys,
     table: &TABLE,
-    computed: phi3::computed,
-    takes: Takes { scalings: &["default", "dynamic", "linear", "longrope"], ..Takes::PLAIN },
+    computed: nothing,
+    takes: Takes::PLAIN,
     graph: &llama::GRAPH,
 };
 

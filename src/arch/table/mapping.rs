@@ -156,11 +156,12 @@ impl Table {
 /// Returns the name in a text model of a tensor of a model with further modalities; `None` if it does not belong to the
 /// text model.
 pub(in crate::arch) fn name_in_text(name: &str) -> Option<Cow<'_, str>> {
-    const OTHERS: [&str; 8] = [
+    const OTHERS: [&str; 9] = [
         "vision_tower.",
         "vision_model.",
         "visual.",
         "multi_modal_projector.",
+        "connector.",
         "embed_vision.",
         "embed_audio.",
         "audio_tower.",
@@ -171,7 +172,9 @@ pub(in crate::arch) fn name_in_text(name: &str) -> Option<Cow<'_, str>> {
     if is_dense(name) || OTHERS.iter().any(|other| inner.starts_with(other)) {
         return None;
     }
-    match name.split_once("language_model.") {
+    // SmolVLM's name comes second.
+    let split = ["language_model.", "text_model."].iter().find_map(|part| name.split_once(part));
+    match split {
         Some((before, after)) => Some(Cow::Owned(format!("{before}{after}"))),
         None => Some(Cow::Borrowed(name)),
     }

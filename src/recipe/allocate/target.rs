@@ -28,8 +28,8 @@ impl Market<'_> {
     /// The allocation for the target that the market was made for.
     ///
     /// # Errors
-    /// [`RecipeError::Target`] when no file of the menu is so, with both ends of what there is. More room than the largest file needs is
-    /// none: a number of bytes is a limit, and the file stays below it.
+    /// [`RecipeError::Target`] when no file of the menu is so, with both ends of what there is. Bytes above the largest file are no error, as a
+    /// number of bytes is a limit.
     pub fn allocate(&self) -> Result<Allocated, RecipeError> {
         let (target, unit) = (self.allocation.target, self.allocation.prices.origin.unit);
         let range = self.range();
